@@ -1,0 +1,1 @@
+"""Proof that the numbers are right: the session against CPU ONNX Runtime."""

@@ -1,0 +1,74 @@
+"""What can go wrong between an ONNX file and a compiled model.
+
+    ConvertError(RuntimeError)
+    ├─ UnknownTarget(ValueError)     a SoC this package has no table for
+    ├─ UnknownOption(ValueError)     an option that does not exist, or a value it does not take
+    ├─ ModelError(ValueError)        the ONNX model cannot be read, or contradicts itself
+    ├─ CompiledModelError(ValueError)  a compiled model or .rknn file is damaged or of another make
+    ├─ ToolkitMissing                no rknn-toolkit2 to run
+    ├─ ToolkitFailed                 the toolkit refused the model, crashed, or ran out of time or memory
+    └─ VerificationFailed            the compiled segment computes something else than ONNX Runtime
+
+The rooms above turn these into onnxruntime's own classes where onnxruntime would raise one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "CompiledModelError",
+    "ConvertError",
+    "FailureKind",
+    "ModelError",
+    "ToolkitFailed",
+    "ToolkitMissing",
+    "UnknownOption",
+    "UnknownTarget",
+    "VerificationFailed",
+]
+
+FailureKind = Literal["refused", "crashed", "timeout", "memory"]
+
+
+class ConvertError(RuntimeError):
+    """Base class of everything this package raises on purpose."""
+
+
+class UnknownTarget(ConvertError, ValueError):
+    """Raised when the SoC named is not in the table of targets."""
+
+
+class UnknownOption(ConvertError, ValueError):
+    """Raised when an option does not exist or its value makes no sense."""
+
+
+class ModelError(ConvertError, ValueError):
+    """Raised when the ONNX model cannot be read or is invalid."""
+
+
+class CompiledModelError(ConvertError, ValueError):
+    """Raised when a compiled model or a bare ``.rknn`` file cannot be trusted."""
+
+
+class ToolkitMissing(ConvertError):
+    """Raised when a compilation is asked for and there is no rknn-toolkit2 to do it."""
+
+
+class ToolkitFailed(ConvertError):
+    """Raised when the toolkit's child process did not deliver a compiled segment.
+
+    Attributes:
+        kind: ``refused`` (a Python error or a return code of the toolkit), ``crashed`` (a signal), ``timeout`` or
+            ``memory``.
+        log: The last lines the child printed.
+    """
+
+    def __init__(self, message: str, *, kind: FailureKind, log: str = "") -> None:
+        super().__init__(message)
+        self.kind: FailureKind = kind
+        self.log = log
+
+
+class VerificationFailed(ConvertError):
+    """Raised when a compiled segment's numbers, names or shapes differ from ONNX Runtime's."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime's Python API on Rockchip NPUs."""

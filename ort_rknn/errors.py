@@ -1,0 +1,52 @@
+"""What this package raises beside onnxruntime's own exception classes.
+
+    RknnError(RuntimeError)                 something of ours failed
+    ├─ DeviceUnavailable                    no library, no device node, no permission, wrong SoC
+    ├─ DeviceError                          a call to the device failed; has .call, .code and .code_name
+    │  └─ InferenceTimeout(TimeoutError)    an inference took longer than its limit
+    ├─ SubmitTimeout(TimeoutError)          no room in the queue until the deadline
+    └─ SessionClosed                        the session was closed before the job ran
+
+Whatever onnxruntime would raise (bad files, bad feeds, unknown outputs) is raised as onnxruntime's own class, see
+:mod:`ort_rknn.ort_errors`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["DeviceError", "DeviceUnavailable", "InferenceTimeout", "RknnError", "SessionClosed", "SubmitTimeout"]
+
+
+class RknnError(RuntimeError):
+    """Base class of this package's own errors."""
+
+
+class DeviceUnavailable(RknnError):
+    """Raised when a device cannot be used at all; the message says why and what to do."""
+
+
+class DeviceError(RknnError):
+    """Raised when a call to the device failed.
+
+    Attributes:
+        call: The function that failed, e.g. ``rknn_run``; ``""`` when there is none.
+        code: Its return code; 0 when there is none.
+        code_name: The constant's name, e.g. ``RKNN_ERR_TIMEOUT``.
+    """
+
+    def __init__(self, message: str, *, call: str = "", code: int = 0, code_name: str = "") -> None:
+        super().__init__(message)
+        self.call = call
+        self.code = code
+        self.code_name = code_name
+
+
+class InferenceTimeout(DeviceError, TimeoutError):
+    """Raised when an inference did not end within its time limit."""
+
+
+class SubmitTimeout(RknnError, TimeoutError):
+    """Raised when the queue stayed full until the submission's deadline."""
+
+
+class SessionClosed(RknnError):
+    """Raised when a job is given to a closed session, or was still queued when it closed."""
