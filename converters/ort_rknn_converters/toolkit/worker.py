@@ -1,0 +1,203 @@
+"""Runs inside the toolkit's own Python: one conversion, then the simulator on the feeds given, then the end.
+
+Called as ``python worker.py JOB_DIRECTORY`` by :mod:`ort_rknn_converters.toolkit.client`. This package is not
+installed there, so only the standard library, numpy, the toolkit and ``standins.py`` beside this file may be imported,
+and the syntax stays that of Python 3.8. What goes in and out is described by ``job.json`` and ``result.json`` in the
+job's directory; everything printed, by Python or by the vendor's native code, goes to this process's own output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import importlib.util
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+LINE_BUFFERED = 1  # _IOLBF of glibc
+
+
+class Refused(Exception):
+    """A call of the toolkit that failed without an exception of its own."""
+
+
+class Stages:
+    """Runs one stage after another and remembers how long each took."""
+
+    def __init__(self) -> None:
+        self.current = "start"
+        self.seconds: dict[str, float] = {}
+
+    def run(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call ``function`` as stage ``name``, time it and return what it returned."""
+        self.current = name
+        began = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def checked(self, name: str, function: Any, *args: Any, **kwargs: Any) -> None:
+        """Like :meth:`run` for a function that returns 0 when it worked.
+
+        Raises:
+            Refused: It returned something else.
+        """
+        code = self.run(name, function, *args, **kwargs)
+        if code != 0:
+            raise Refused(f"{name} returned {code}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when the client goes, however it goes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def line_buffer_native_output() -> None:
+    """Flush C's stdout after each line, or a crash loses what the compiler said before it."""
+    libc = ctypes.CDLL(None)
+    try:
+        stdout = ctypes.c_void_p.in_dll(libc, "stdout")
+    except ValueError:
+        return
+    libc.setvbuf(stdout, None, LINE_BUFFERED, 0)
+
+
+def insert_standins() -> list[str]:
+    """Stand in for what is missing, and hide this file's directory from the imports that follow."""
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
+    spec = importlib.util.spec_from_file_location("ort_rknn_standins", str(here / "standins.py"))
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return list(module.insert())
+
+
+def import_toolkit() -> tuple[Any, str]:
+    """Import the toolkit; returns its class and its version."""
+    from importlib import metadata
+
+    from rknn.api import RKNN
+
+    return RKNN, metadata.version("rknn-toolkit2")
+
+
+def file_interface(path: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Inputs and outputs the exported file has, in its own order: the toolkit silently drops some.
+
+    Returns:
+        Two lists of ``{"name", "dims"}``, read from the JSON at the end of the file.
+    """
+    with Path(path).open("rb") as file:
+        (length,) = struct.unpack("<16xQ", file.read(24))
+        file.seek(64 + length)
+        (length,) = struct.unpack("<Q", file.read(8))
+        trailer = json.loads(file.read(length).decode("utf-8"))
+    tensors = {tensor["tensor_id"]: tensor for tensor in trailer["norm_tensor"]}
+    sides: dict[str, list[tuple[int, dict[str, Any]]]] = {"input": [], "output": []}
+    for edge in trailer["graph"]:
+        tensor = tensors[edge["right_tensor_id"]]
+        sides[edge["left"]].append((edge["left_tensor_id"], {"name": tensor["url"], "dims": tensor["size"]}))
+    inputs, outputs = ([entry for _, entry in sorted(side, key=lambda pair: pair[0])] for side in sides.values())
+    return inputs, outputs
+
+
+def simulate(
+    toolkit: Any, feeds: list[dict[str, str]], inputs: list[str], outputs: list[str]
+) -> Iterator[dict[str, str]]:
+    """Run the live simulator on each feed and write its answers; yields output name -> file, per feed."""
+    import numpy as np
+
+    Path("outputs").mkdir()
+    for number, feed in enumerate(feeds):
+        missing = [name for name in inputs if name not in feed]
+        if missing:
+            raise Refused(f"feed {number} lacks the input(s) {', '.join(missing)}")
+        arrays = [np.load(feed[name], allow_pickle=False) for name in inputs]
+        # float64 is refused by the simulator; 'nchw' keeps it from transposing and is ignored for other ranks.
+        arrays = [array.astype(np.float32) if array.dtype == np.float64 else array for array in arrays]
+        answers = toolkit.inference(inputs=arrays, data_format=["nchw"] * len(arrays))
+        if answers is None:
+            raise Refused(f"the simulator returned nothing for feed {number}")
+        if len(answers) != len(outputs):
+            raise Refused(f"the simulator returned {len(answers)} outputs, the file has {len(outputs)}")
+        files = {}
+        for position, name in enumerate(outputs):
+            files[name] = f"outputs/{number}_{position}.npy"
+            np.save(files[name], answers[position])
+        yield files
+
+
+def convert(job: dict[str, Any], stages: Stages) -> dict[str, Any]:
+    """Do the whole job; returns what the client wants to know about it."""
+    replaced = stages.run("import", insert_standins)
+    toolkit_class, version = stages.run("import", import_toolkit)
+    toolkit = stages.run("config", toolkit_class, verbose=False)
+    stages.checked("config", toolkit.config, **job["config"])
+    stages.checked("load", toolkit.load_onnx, model=job["model"])
+    stages.checked("build", toolkit.build, **job["build"])
+    stages.checked("export", toolkit.export_rknn, job["rknn"])
+    inputs, outputs = file_interface(job["rknn"])
+    answers: list[dict[str, str]] = []
+    if job["feeds"]:
+        stages.checked("simulate", toolkit.init_runtime)
+        names = [entry["name"] for entry in inputs], [entry["name"] for entry in outputs]
+        answers = stages.run("simulate", lambda: list(simulate(toolkit, job["feeds"], *names)))
+    return {"version": version, "inputs": inputs, "outputs": outputs, "answers": answers, "stand_ins": replaced}
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process in bytes; ``ru_maxrss`` would count what the parent had before exec."""
+    try:
+        with Path("/proc/self/status").open() as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(directory: str) -> None:
+    """Work in ``directory`` and leave ``result.json`` there."""
+    os.chdir(directory)
+    job = json.loads(Path("job.json").read_text(encoding="utf-8"))
+    die_with_parent(job["parent"])
+    faulthandler.enable()
+    line_buffer_native_output()
+    if job["nice"]:
+        os.nice(job["nice"])
+    stages = Stages()
+    result: dict[str, Any] = {"ok": False}
+    try:
+        result.update(convert(job, stages), ok=True)
+    except MemoryError as error:
+        result.update(kind="memory", message=str(error))
+    except Refused as error:
+        result.update(kind="refused", code=str(error))
+    except Exception as error:  # the toolkit raises ValueError with a whole traceback as its text
+        result.update(kind="refused", error=type(error).__name__, message=str(error))
+    result.update(stage=stages.current, seconds=stages.seconds, peak_rss=peak_memory())
+    part = Path("result.json.part")
+    part.write_text(json.dumps(result), encoding="utf-8")
+    part.replace("result.json")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)
+    os._exit(0)  # the interpreter's and the toolkit's own farewell takes time and can crash
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
