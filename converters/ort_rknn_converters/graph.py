@@ -1,0 +1,229 @@
+"""Reading and writing ONNX models as onnx-ir graphs, and the few facts about values everybody asks for.
+
+onnx-ir has no map types and no sparse initializers; both are carried through here, so that every model
+onnxruntime can open can be opened.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import external_data_helper, numpy_helper
+
+from ort_rknn_converters import graph_types
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.plan import TensorInfo
+
+__all__ = [
+    "PROTO_LIMIT",
+    "constant",
+    "dims",
+    "initializer",
+    "load",
+    "static_shape",
+    "to_bytes",
+    "to_proto",
+    "type_string",
+    "unsaid_names",
+    "value_info",
+    "walk",
+]
+
+PROTO_LIMIT = 2**31 - 1
+"""Bytes one protobuf message can have on disk or on a wire (the format's limit)."""
+
+ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+
+def load(model: ModelLike) -> ir.Model:
+    """Read an ONNX model.
+
+    Args:
+        model: A path, the file's bytes, or a ``ModelProto`` (left unchanged; its weights are shared, not copied).
+
+    Returns:
+        The model. Weights kept in other files stay there until they are asked for; their folder is that of ``model``
+        (the working directory for bytes and protos).
+
+    Raises:
+        FileNotFoundError: No such file.
+        ModelError: Not an ONNX model, or one without a graph.
+    """
+    name, folder = "the model", Path()
+    if isinstance(model, onnx.ModelProto):
+        proto = model
+    else:
+        if isinstance(model, (bytes, bytearray, memoryview)):
+            data = bytes(model)
+        else:
+            path = Path(model)
+            name, folder = str(path), path.parent
+            data = _read(path)
+        proto = _parse(data, name)
+
+    if not proto.HasField("graph"):
+        raise ModelError(f"{name} has no graph: it is not an ONNX model")
+    try:
+        loaded = ir.from_proto(graph_types.hide_maps(_dense(proto)))
+    except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
+        cause = error.__cause__ or error
+        raise ModelError(f"{name} is not a valid ONNX graph: {cause}") from error
+    ir.external_data.set_base_dir(loaded.graph, folder)
+    return loaded
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """The model as protobuf, every weight inside (also those that lie in other files)."""
+    inside = [value for graph in _all_graphs(model) for value in graph.initializers.values()]
+    kept = [(value, value.const_value) for value in inside if isinstance(value.const_value, ir.ExternalTensor)]
+    for value, tensor in kept:
+        assert tensor is not None
+        value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
+    try:
+        return graph_types.show_maps(ir.to_proto(model))
+    finally:
+        for value, tensor in kept:
+            value.const_value = tensor
+
+
+def to_bytes(model: ir.Model) -> bytes:
+    """The model as the bytes of an ONNX file, every weight inside.
+
+    Raises:
+        ModelError: It would be larger than 2 GB, more than one protobuf message can hold.
+    """
+    try:
+        data: bytes = to_proto(model).SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise ModelError("the model is larger than 2 GB and needs its weights in a second file") from error
+    return data
+
+
+def unsaid_names(model: ir.Model) -> tuple[str, ...]:
+    """Give every node of the main graph a unique, non-empty name; names that are already unique are kept.
+
+    Nodes inside ``If``, ``Loop`` and ``Scan`` bodies are left alone: they are never placed on their own.
+
+    Returns:
+        A sentence saying how many names were made, if any.
+    """
+    taken = {node.name for node in model.graph if node.name}
+    seen: set[str] = set()
+    made = 0
+    for node in model.graph:
+        if node.name and node.name not in seen:
+            seen.add(node.name)
+            continue
+        output = next((value.name for value in node.outputs if value.name), None)
+        base = node.name or f"{node.op_type}_{output or 'node'}"
+        node.name = unique(base, taken)
+        taken.add(node.name)
+        seen.add(node.name)
+        made += 1
+    return (f"{made} nodes without a name of their own were named",) if made else ()
+
+
+def unique(base: str, taken: set[str]) -> str:
+    """``base``, or ``base_1``, ``base_2`` ...: the first that is not in ``taken``."""
+    name, count = base, 0
+    while name in taken:
+        count += 1
+        name = f"{base}_{count}"
+    return name
+
+
+def value_info(value: ir.Value) -> TensorInfo:
+    """Name, onnxruntime's type string and shape of ``value``; an unknown rank gives ``()`` as in onnxruntime."""
+    shape = dims(value)
+    return TensorInfo(value.name or "", type_string(value.type), () if shape is None else shape)
+
+
+def dims(value: ir.Value) -> tuple[int | str | None, ...] | None:
+    """Dimensions of ``value`` (a number, a symbol's name or ``None``), or ``None`` when not even the rank is known."""
+    if value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """Dimensions of ``value`` when all of them are known numbers, else ``None``."""
+    if value is None or value.shape is None:
+        return None
+    shape = tuple(dim for dim in value.shape if isinstance(dim, int))
+    return shape if len(shape) == len(value.shape) else None
+
+
+def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor of an initializer nobody can override, else ``None``.
+
+    An initializer that is also a graph input may be fed by the caller, so it is no constant.
+    """
+    if value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return value.const_value
+
+
+def initializer(name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    """A value that holds ``tensor``; the caller registers it with a graph."""
+    tensor.name = name
+    return ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
+    )
+
+
+def type_string(kind: ir.TypeProtocol | ir.DataType | None) -> str:
+    """The type as onnxruntime spells it, e.g. ``tensor(float)``, ``seq(tensor(int64))``; ``""`` for an unknown one."""
+    return graph_types.type_string(kind)
+
+
+def walk(graph: ir.Graph) -> list[ir.Node]:
+    """Every node of ``graph`` and of the bodies inside it, as a list that survives changes to the graph."""
+    return list(ir.traversal.RecursiveGraphIterator(graph))
+
+
+def _all_graphs(model: ir.Model) -> list[ir.Graph]:
+    graphs = list(model.graphs())
+    return graphs + [function.graph for function in model.functions.values()]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise ModelError(f"{path} is a folder, not an ONNX file") from None
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    if not data:
+        raise ModelError(f"{name} is empty")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise ModelError(f"{name} is not an ONNX file: protobuf cannot parse it") from None
+    return proto
+
+
+def _dense(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """``proto`` with sparse initializers written out in full, for onnx-ir knows only dense ones."""
+    if not proto.graph.sparse_initializer:
+        return proto
+    whole = onnx.ModelProto()
+    whole.CopyFrom(proto)
+    for sparse in whole.graph.sparse_initializer:
+        if sparse.values.data_location == onnx.TensorProto.EXTERNAL:
+            external_data_helper.load_external_data_for_tensor(sparse.values, "")
+        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        full = np.zeros(tuple(sparse.dims), dtype=values.dtype)
+        where = (np.unravel_index(indices, full.shape)) if indices.ndim == 1 else tuple(indices.T)
+        full[where] = values
+        whole.graph.initializer.append(numpy_helper.from_array(full, name=sparse.values.name))
+    del whole.graph.sparse_initializer[:]
+    return whole

@@ -1,0 +1,103 @@
+"""Types onnx-ir cannot express: maps travel through it as a marked tensor type and come out as they went in."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import onnx
+import onnx_ir as ir
+
+__all__ = ["hide_maps", "is_hidden_map", "show_maps", "type_string"]
+
+_MARK = "ort_rknn.map:"
+
+_ELEMENTS = {
+    ir.DataType.FLOAT: "float",
+    ir.DataType.DOUBLE: "double",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.BFLOAT16: "bfloat16",
+    ir.DataType.COMPLEX64: "complex64",
+    ir.DataType.COMPLEX128: "complex128",
+}
+
+
+def hide_maps(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """``proto``, or a copy in which each map type is a tensor type whose denotation holds the real one."""
+    if not any(_has_map(info.type) for info in _infos(proto.graph)):
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for info in _infos(copy.graph):
+        if _has_map(info.type):
+            mark = _MARK + base64.b64encode(info.type.SerializeToString()).decode()
+            info.type.Clear()
+            info.type.tensor_type.elem_type = onnx.TensorProto.UNDEFINED
+            info.type.denotation = mark
+    return copy
+
+
+def show_maps(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Undo :func:`hide_maps`, in place."""
+    for info in _infos(proto.graph):
+        mark = info.type.denotation
+        if mark.startswith(_MARK):
+            info.type.ParseFromString(base64.b64decode(mark[len(_MARK) :]))
+    return proto
+
+
+def is_hidden_map(kind: ir.TypeProtocol | None) -> bool:
+    """Whether ``kind`` stands for a map (or a sequence of maps)."""
+    return kind is not None and (kind.denotation or "").startswith(_MARK)
+
+
+def type_string(kind: ir.TypeProtocol | ir.DataType | None) -> str:
+    """The type as onnxruntime spells it; see :func:`ort_rknn_converters.graph.type_string`."""
+    if kind is None:
+        return ""
+    if isinstance(kind, ir.DataType):
+        return f"tensor({_ELEMENTS.get(kind, kind.name.lower())})"
+    if is_hidden_map(kind):
+        assert kind.denotation is not None
+        proto = onnx.TypeProto.FromString(base64.b64decode(kind.denotation[len(_MARK) :]))
+        return _proto_string(proto)
+    if isinstance(kind, ir.SequenceType):
+        return f"seq({type_string(kind.elem_type)})"
+    if isinstance(kind, ir.OptionalType):
+        return f"optional({type_string(kind.elem_type)})"
+    if isinstance(kind, ir.SparseTensorType):
+        return f"sparse_{type_string(kind.dtype)}"
+    return type_string(kind.dtype)
+
+
+def _proto_string(proto: onnx.TypeProto) -> str:
+    kind = proto.WhichOneof("value")
+    if kind == "map_type":
+        key = type_string(ir.DataType(proto.map_type.key_type))[len("tensor(") : -1]
+        return f"map({key},{_proto_string(proto.map_type.value_type)})"
+    if kind == "sequence_type":
+        return f"seq({_proto_string(proto.sequence_type.elem_type)})"
+    if kind == "optional_type":
+        return f"optional({_proto_string(proto.optional_type.elem_type)})"
+    return type_string(ir.DataType(proto.tensor_type.elem_type))
+
+
+def _infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    yield from graph.input
+    yield from graph.output
+    yield from graph.value_info
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _infos(attribute.g)
+            for inner in attribute.graphs:
+                yield from _infos(inner)
+
+
+def _has_map(proto: onnx.TypeProto) -> bool:
+    kind = proto.WhichOneof("value")
+    if kind == "map_type":
+        return True
+    if kind in ("sequence_type", "optional_type"):
+        return _has_map(getattr(proto, kind).elem_type)
+    return False

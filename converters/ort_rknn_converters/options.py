@@ -1,0 +1,161 @@
+"""Everything a user can say about a conversion: one frozen, validated dataclass, and the cache key made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+
+from ort_rknn_converters.errors import UnknownOption
+from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
+
+__all__ = ["PRECISIONS", "ConvertOptions"]
+
+PRECISIONS = ("fp16", "int8", "w4a16")
+
+_OPTIMIZATION_LEVELS = range(4)
+_NOT_IN_KEY = frozenset({"jobs", "timeout_s"})
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How a model is to be converted.
+
+    Attributes:
+        target: SoC the NPU code is for; aliases and any case are accepted, the table's own name is kept. Default: the
+            SoC most boards carry.
+        precision: ``fp16``, ``int8`` or ``w4a16``. Default: what needs no calibration data.
+        shapes: Fixed dimensions of graph inputs, input name -> dims. Default: those of the model.
+        dims: Values of symbolic dimensions, name -> size. Default: none.
+        cpu_ops: Op types that must stay on the CPU. Default: none.
+        cpu_nodes: Node names that must stay on the CPU. Default: none.
+        npu_only: Make any node left on the CPU an error. Default: no, as onnxruntime does without
+            ``session.disable_cpu_ep_fallback``.
+        min_gain: How many times faster than on the CPU a segment must be estimated to be; 0 turns the cost rule off.
+            Default: 1.0, the break-even.
+        optimization_level: The toolkit's own graph passes, 0 (none) to 3 (all). Default: the vendor's.
+        verify_feeds: Random feeds every compiled segment is verified on. Default: 2, a guess (one feed can be lucky).
+        seed: Seed of those feeds. Default: 0, so that a conversion can be repeated.
+        jobs: Conversions that may run side by side. Default: 1 (each takes 8 times the weights in memory, measured).
+        timeout_s: Seconds one segment's conversion may take. Default: 600, a guess (measured: 5 s for 25 M weights on
+            a PC; a board core is several times slower).
+
+    Raises:
+        UnknownOption: A value that makes no sense.
+        UnknownTarget: A SoC that is not in the table.
+    """
+
+    target: str = DEFAULT_TARGET
+    precision: str = "fp16"
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
+    cpu_ops: frozenset[str] = frozenset()
+    cpu_nodes: frozenset[str] = frozenset()
+    npu_only: bool = False
+    min_gain: float = 1.0
+    optimization_level: int = 3
+    verify_feeds: int = 2
+    seed: int = 0
+    jobs: int = 1
+    timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        self._set("target", find_target(self.target).name)
+
+        if self.precision not in PRECISIONS:
+            raise UnknownOption(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+
+        self._set("shapes", MappingProxyType({str(name): _dims(name, dims) for name, dims in self.shapes.items()}))
+        self._set("dims", MappingProxyType({str(name): _size(f"dims[{name!r}]", n) for name, n in self.dims.items()}))
+        self._set("cpu_ops", _names("cpu_ops", self.cpu_ops))
+        self._set("cpu_nodes", _names("cpu_nodes", self.cpu_nodes))
+
+        if not _is_number(self.min_gain) or not 0 <= self.min_gain < float("inf"):
+            raise UnknownOption(f"min_gain is a number from 0 (cost rule off) up, not {self.min_gain!r}")
+        if self.optimization_level not in _OPTIMIZATION_LEVELS:
+            raise UnknownOption(f"optimization_level is 0, 1, 2 or 3, not {self.optimization_level!r}")
+        if not _is_whole(self.verify_feeds) or self.verify_feeds < 0:
+            raise UnknownOption(f"verify_feeds is a whole number from 0 up, not {self.verify_feeds!r}")
+        if not _is_whole(self.seed):
+            raise UnknownOption(f"seed is a whole number, not {self.seed!r}")
+        if not _is_whole(self.jobs) or self.jobs < 1:
+            raise UnknownOption(f"jobs is a whole number from 1 up, not {self.jobs!r}")
+        if not _is_number(self.timeout_s) or not self.timeout_s > 0:
+            raise UnknownOption(f"timeout_s is a number of seconds above 0, not {self.timeout_s!r}")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The options there are, in the order of declaration."""
+        return tuple(option.name for option in fields(cls))
+
+    @classmethod
+    def of(cls, **values: Any) -> ConvertOptions:
+        """Build the options from keywords, refusing unknown ones with the list of the known.
+
+        Raises:
+            UnknownOption: A keyword that is no option, or a value that makes no sense.
+            UnknownTarget: A SoC that is not in the table.
+        """
+        unknown = sorted(set(values) - set(cls.names()))
+        if unknown:
+            raise UnknownOption(f"unknown option {', '.join(unknown)}. Known options: {', '.join(cls.names())}")
+        return cls(**values)
+
+    def key(self) -> str:
+        """Canonical JSON of everything that can change the result: equal options give equal text.
+
+        ``jobs`` and ``timeout_s`` are left out: they change only how long it takes.
+        """
+        values = {name: _plain(getattr(self, name)) for name in self.names() if name not in _NOT_IN_KEY}
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy cannot be pickled; conversions may run in other processes.
+        return (_rebuild, ({name: _plain(getattr(self, name)) for name in self.names()},))
+
+
+def _rebuild(values: Mapping[str, Any]) -> ConvertOptions:
+    return ConvertOptions(**values)
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON knows it."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return float(value) if isinstance(value, float) else value
+
+
+def _names(option: str, value: Iterable[str]) -> frozenset[str]:
+    if isinstance(value, str):
+        raise UnknownOption(f"{option} is a collection of names, not the string {value!r}")
+    return frozenset(str(name) for name in value)
+
+
+def _dims(name: str, dims: Iterable[int]) -> tuple[int, ...]:
+    if isinstance(dims, str) or not isinstance(dims, Iterable):
+        raise UnknownOption(f"shapes[{name!r}] is a sequence of dimensions, not {dims!r}")
+    return tuple(_size(f"shapes[{name!r}]", size) for size in dims)
+
+
+def _size(what: str, size: Any) -> int:
+    # numpy integers count; True does not.
+    if not hasattr(size, "__index__") or isinstance(size, bool) or int(size) < 0:
+        raise UnknownOption(f"{what}: a dimension is a whole number from 0 up, not {size!r}")
+    return int(size)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

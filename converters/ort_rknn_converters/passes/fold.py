@@ -1,0 +1,150 @@
+"""Folds what depends on constants and static shapes only; ONNX Runtime computes it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.evaluate import NATIVE, evaluate
+from ort_rknn_converters.passes.base import Context, Pass, attribute, drop_unused
+
+__all__ = ["Fold"]
+
+_GROWTH = 1 << 20
+"""Bytes a folded node's outputs may be larger than its inputs (a guess: below it a file's size hardly changes)."""
+
+_DOMAINS = frozenset({""})
+
+_NEVER = frozenset(
+    # Random, or quantized on purpose: a QDQ pair tells the compiler what a folded weight no longer would.
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
+    | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant"}
+)
+
+_SHAPE_READERS = frozenset({"Shape", "Size", "EyeLike"})
+"""Ops whose answer depends on the shape (and type) of their input, not on its values."""
+
+_SMALL = 1 << 16
+"""Bytes of input below which a node whose output size is unknown is folded all the same (a guess)."""
+
+
+class Fold(Pass):
+    """Replaces nodes of the main graph whose inputs are constants, or whose answer is known from a static shape.
+
+    A node that makes a graph output stays, but its other users get the constant.
+    """
+
+    name = "fold"
+
+    def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
+        """One round; values that become known by folding may allow more after shape inference."""
+        graph = model.graph
+        shapes = self._shapes(graph, ctx)
+        nodes: list[ir.Node] = []
+        made: set[ir.Value] = set()
+        for node in graph:
+            if self._foldable(node, made):
+                nodes.append(node)
+                made.update(node.outputs)
+        members = set(nodes)
+        wanted = [
+            value for node in nodes for value in node.outputs if any(user not in members for user, _ in value.uses())
+        ]
+        results = evaluate(nodes, wanted, model.opset_imports) if wanted else {}
+        for value, array in results.items():
+            if array.dtype != object:
+                _replace(graph, value, np.asarray(array), ctx)
+        before = len(graph)
+        drop_unused(model)
+        count = before - len(graph)
+        return (f"{count} constant nodes folded",) if count or shapes or results else ()
+
+    def _foldable(self, node: ir.Node, made: set[ir.Value]) -> bool:
+        if node.domain not in _DOMAINS or node.op_type in _NEVER or not node.outputs:
+            return False
+        if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
+            return False
+        size = 0
+        for value in node.inputs:
+            if value is None:
+                continue
+            tensor = graphs.constant(value)
+            if tensor is None and value not in made:
+                return False
+            if value.dtype not in NATIVE:
+                return False
+            size += _bytes(value) or 0
+        grown = 0
+        for value in node.outputs:
+            if not value.name:
+                continue
+            if value.dtype not in NATIVE or not isinstance(value.type, ir.TensorType):
+                return False
+            known = _bytes(value)
+            if known is None:
+                if size > _SMALL:
+                    return False
+                continue
+            grown += known
+        return grown - size <= _GROWTH
+
+    def _shapes(self, graph: ir.Graph, ctx: Context) -> int:
+        """Answer ``Shape``, ``Size`` and ``EyeLike`` of static shapes without running anything."""
+        count = 0
+        for node in list(graph):
+            if node.domain or node.op_type not in _SHAPE_READERS or node.inputs[0] is None:
+                continue
+            value = node.outputs[0]
+            answer = _from_shape(node)
+            if answer is not None and value.uses():
+                _replace(graph, value, answer, ctx)
+                count += 1
+        return count
+
+
+def _from_shape(node: ir.Node) -> np.ndarray | None:
+    source = node.inputs[0]
+    assert source is not None
+    known = graphs.dims(source)
+    if known is None:
+        return None
+    if node.op_type == "Shape":
+        # A slice of the shape may be static where the whole is not.
+        part = known[slice(attribute(node, "start", 0), attribute(node, "end", None))]
+        sizes = [dim for dim in part if isinstance(dim, int)]
+        return np.array(sizes, np.int64) if len(sizes) == len(part) else None
+    shape = graphs.static_shape(source)
+    if shape is None:
+        return None
+    if node.op_type == "Size":
+        return np.array(math.prod(shape), np.int64)
+    dtype = ir.DataType(attribute(node, "dtype", source.dtype or 0))
+    if len(shape) != 2 or dtype not in NATIVE or math.prod(shape) * dtype.itemsize > _GROWTH:
+        return None
+    return np.eye(*shape, k=attribute(node, "k", 0), dtype=dtype.numpy())
+
+
+def _bytes(value: ir.Value) -> int | None:
+    shape = graphs.static_shape(value)
+    return None if shape is None or value.dtype is None else int(math.prod(shape) * value.dtype.itemsize)
+
+
+def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray, ctx: Context) -> None:
+    """Let the users of ``value`` read ``array``; a graph output keeps its node."""
+    base = value.name or "constant"
+    stays = value.is_graph_output()
+    node = value.producer()
+    assert node is not None
+    if stays or len(node.outputs) > 1:
+        name = ctx.name(base)
+    else:
+        name, value.name = base, None
+    new = graphs.initializer(name, ir.tensor(array))
+    for user, index in value.uses():
+        user.replace_input_with(index, new)
+    if not stays and not any(output.uses() or output.is_graph_output() for output in node.outputs):
+        graph.remove(node, safe=True)
+    graph.register_initializer(new)

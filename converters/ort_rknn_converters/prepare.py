@@ -1,0 +1,68 @@
+"""Prepares a whole model for placement: the passes, in their order, until nothing changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ort_rknn_converters.graph import unsaid_names
+from ort_rknn_converters.infer import infer
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.passes.base import Context, Pass, drop_unused
+from ort_rknn_converters.passes.constants import Constants
+from ort_rknn_converters.passes.fold import Fold
+from ort_rknn_converters.passes.identity import Identities
+from ort_rknn_converters.passes.static_shapes import StaticShapes
+
+__all__ = ["Prepared", "prepare"]
+
+_ROUNDS = 50
+"""Rounds of folding and inference at most (a guess; real models need two to four)."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready to be cut.
+
+    Attributes:
+        model: The prepared model: same inputs, outputs, metadata and answers as the original.
+        changes: What the passes did, in sentences.
+    """
+
+    model: ir.Model
+    changes: tuple[str, ...]
+
+
+def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
+    """Bring a model into the form the rest of the house works on.
+
+    Args:
+        model: The model as read; it is left as it is.
+        options: Of these only ``shapes`` and ``dims`` matter here.
+
+    Returns:
+        The prepared model: fixed shapes, constants as initializers, what is constant folded, every node named, and
+        every value with type and shape as far as inference knows them.
+
+    Raises:
+        ModelError: ``options.shapes`` or ``options.dims`` contradict the model.
+    """
+    model = model.clone()
+    ctx = Context.of(model, options or ConvertOptions())
+    changes: list[str] = []
+
+    def run(*passes: Pass) -> bool:
+        said = [sentence for each in passes for sentence in each.apply(model, ctx)]
+        changes.extend(said)
+        return bool(said)
+
+    run(StaticShapes(), Constants(), Identities())
+    infer(model)
+    for _ in range(_ROUNDS):
+        if not run(Fold(), Constants(), Identities()):
+            break
+        infer(model)
+    drop_unused(model)
+    changes.extend(unsaid_names(model))
+    return Prepared(model, tuple(changes))
