@@ -1,1 +1,1 @@
-"""Proof that the numbers are right: the session against CPU ONNX Runtime."""
+"""Proof that a session computes what onnxruntime's CPU provider computes: cases, flows, comparison and reports."""

@@ -1,0 +1,176 @@
+"""``ort-rknn check`` (one model of the user's) and ``ort-rknn conformance`` (the standard's cases)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from ort_rknn_conformance.flows import FLOWS, find_flow
+
+__all__ = ["check", "conformance"]
+
+DISAGREES, UNREADABLE = 1, 2
+
+
+@click.command()
+@click.argument("model", type=click.Path(dir_okay=False))
+@click.option("--data", type=click.Path(), help="A .npz of named inputs, a .npy, or a folder of them; else random.")
+@click.option("--reference", type=click.Path(), help="The ONNX file that a compiled MODEL was made from.")
+@click.option("--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part.")
+@click.option("--target", default="rk3588", show_default=True, help="SoC.")
+@click.option("--precision", default="fp16", show_default=True)
+@click.option("--samples", type=click.IntRange(min=1), help="Feeds to compare. Default: all the data, or 4 random ones.")
+@click.option("--seed", type=int, default=0, show_default=True, help="For random feeds.")
+@click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Size of a symbolic dimension, for random feeds.")
+@click.option("--tolerance", type=click.FloatRange(min=0), help="Largest relative RMS. Default: by precision.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the result there as well.")
+def check(model: str, json_file: str | None, dims: Sequence[str], device: str, **options: Any) -> None:
+    """Compare a model's answers with CPU onnxruntime's, output by output.
+
+    Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
+    """
+    from ort_rknn_conformance.case import CaseError
+    from ort_rknn_conformance.execute import Settings, execute
+    from ort_rknn_conformance.report import json_report, terminal
+    from ort_rknn_conformance.sources import model_file
+
+    console = Console(highlight=False)
+    settings = Settings(options["target"], options["precision"], options["tolerance"], min_gain=1.0)
+    flow = find_flow(device)
+    try:
+        _check_settings(settings, device)
+        case = model_file.case(
+            model,
+            data=options["data"],
+            reference=options["reference"],
+            samples=options["samples"],
+            seed=options["seed"],
+            dims=dict(_dimension(text) for text in dims),
+        )
+        with console.status(f"comparing {len(case.feeds)} samples (a first conversion takes seconds to minutes)"):
+            result = execute(case, flow, settings)
+        if result.verdict == "unsupported":
+            raise CaseError(f"{model}: {result.message}")
+    except CaseError as error:
+        _refuse(str(error))
+    terminal.print_case(console, result, flow, target=settings.target, precision=settings.precision)
+    if json_file is not None:
+        json_report.write(json_file, json_report.header(flow, settings), [result])
+    raise SystemExit(DISAGREES if result.bad else 0)
+
+
+@click.command()
+@click.option("--flow", "flow_name", type=click.Choice(FLOWS), default="simulator", show_default=True)
+@click.option("--target", default="rk3588", show_default=True, help="SoC.")
+@click.option("--precision", default="fp16", show_default=True)
+@click.option("--filter", "patterns", multiple=True, metavar="PATTERN", help="Only cases whose name matches; repeatable.")
+@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="the CPU cores")
+@click.option("--time-limit", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds per case.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write all results there, as they come.")
+@click.option("--resume", is_flag=True, help="Keep the results that the --json file of a broken run already holds.")
+def conformance(
+    flow_name: str,
+    target: str,
+    precision: str,
+    patterns: Sequence[str],
+    jobs: int,
+    time_limit: float,
+    json_file: str | None,
+    resume: bool,
+) -> None:
+    """Run the ONNX standard's backend test cases and compare each with CPU onnxruntime.
+
+    Exit code 0: nothing wrong, crashed or hanging. 1: something was. 2: it could not be run.
+    """
+    from ort_rknn_converters import cache
+    from ort_rknn_conformance.case import CaseError
+    from ort_rknn_conformance.execute import Settings
+    from ort_rknn_conformance.report import json_report, terminal
+    from ort_rknn_conformance.result import CaseResult
+    from ort_rknn_conformance.runner import run_cases
+    from ort_rknn_conformance.sources import onnx_node
+
+    console = Console(highlight=False)
+    flow = find_flow(flow_name)
+    # The cost rule is off: the question is what is right, not what is fast. The thousands of tiny compiled models
+    # stay out of the user's own cache.
+    folder = str(Path(cache.directory()) / "conformance")
+    settings = Settings(target, precision, min_gain=0.0, cache_dir=folder, stable=True)
+    start = time.monotonic()
+    try:
+        _check_settings(settings, flow.device)
+        head = json_report.header(flow, settings)
+        results: dict[str, CaseResult] = {}
+        if resume:
+            if json_file is None:
+                raise CaseError("--resume needs the --json file of the run to go on with")
+            results = _earlier(json_file, head)
+        with console.status("reading the standard's cases"):
+            cases = [case for case in onnx_node.cases(patterns) if case.name not in results]
+        if not cases and not results:
+            raise CaseError(f"no case matches {', '.join(patterns)}")
+    except CaseError as error:
+        _refuse(str(error))
+    total = len(cases) + len(results)
+    written = start
+    with console.status("starting the workers") as status:
+        for result in run_cases(cases, flow, settings, jobs=jobs, time_limit=time_limit):
+            results[result.case] = result
+            bad = sum(item.bad for item in results.values())
+            status.update(f"{len(results)} of {total}, {bad} bad, last: {escape(result.case)}")
+            if json_file is not None and time.monotonic() - written > 5:
+                json_report.write(json_file, head, results.values(), finished=False)
+                written = time.monotonic()
+    if json_file is not None:
+        json_report.write(json_file, head, results.values())
+    terminal.print_run(console, list(results.values()), flow, seconds=time.monotonic() - start)
+    raise SystemExit(DISAGREES if any(result.bad for result in results.values()) else 0)
+
+
+def _check_settings(settings: Any, device: str) -> None:
+    """Refuse at once what would otherwise end as a comparison of the CPU with itself."""
+    from ort_rknn_converters.errors import UnknownTarget
+    from ort_rknn_converters.targets import find_target
+    from ort_rknn_converters.toolkit import environment
+
+    from ort_rknn_conformance.case import CaseError
+
+    try:
+        find_target(settings.target)
+    except UnknownTarget as error:
+        raise CaseError(str(error)) from error
+    if device != "cpu" and environment.toolkit_version() is None:
+        raise CaseError(environment.MISSING)
+
+
+def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:
+    """The results of an earlier run of the same thing; none where there is no file yet."""
+    from ort_rknn_conformance.case import CaseError
+    from ort_rknn_conformance.report import json_report
+
+    if not Path(json_file).exists():
+        return {}
+    before, results = json_report.read(json_file)
+    different = json_report.same_run(head, before)
+    if different:
+        raise CaseError(f"{json_file} is another run's: {', '.join(different)} differ")
+    return {result.case: result for result in results}
+
+
+def _dimension(text: str) -> tuple[str, int]:
+    name, _, size = text.partition("=")
+    if not name or not size.isdigit() or int(size) < 1:
+        raise click.BadParameter(f"{text!r} is not NAME=SIZE", param_hint="--dim")
+    return name, int(size)
+
+
+def _refuse(message: str) -> None:
+    click.echo(f"error: {message}", err=True)
+    raise SystemExit(UNREADABLE)

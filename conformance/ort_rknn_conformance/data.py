@@ -1,0 +1,156 @@
+"""The user's data as feeds: ``.npz``, ``.npy``, or a folder of them, checked against the model's inputs.
+
+An array may be one sample, or many: with one more axis than the input it is split along the first, and so it is when
+only the first dimension is not the input's and divides evenly into it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ort_rknn_conformance.case import CaseError, Feed
+
+__all__ = ["Input", "load_feeds"]
+
+SUFFIXES = (".npz", ".npy")
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(bool)": "bool",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+
+@dataclass(frozen=True)
+class Input:
+    """A model input as onnxruntime's ``get_inputs()`` describes it.
+
+    Attributes:
+        name: Its name.
+        type: onnxruntime's type string, e.g. ``tensor(float)``.
+        shape: Dimensions; text or ``None`` where they are free.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
+        return f"{self.name}: {_DTYPES.get(self.type, self.type)} [{dims}]"
+
+
+def load_feeds(path: str | Path, inputs: Sequence[Input], *, limit: int | None = None) -> tuple[Feed, ...]:
+    """Read samples.
+
+    Args:
+        path: A ``.npz`` of named inputs, a ``.npy`` for a model with one input, or a folder of either (each file one or
+            more samples, in the order of their names).
+        inputs: The model's inputs.
+        limit: At most so many samples.
+
+    Raises:
+        CaseError: The data cannot be read, or its names, shapes or dtypes are not the model's.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise CaseError(f"{path}: no {' or '.join(SUFFIXES)} file in this folder")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise CaseError(f"{path}: no such file or folder")
+    feeds: list[Feed] = []
+    for file in files:
+        feeds.extend(_split(_read(file, inputs), inputs, file))
+        if limit is not None and len(feeds) >= limit:
+            break
+    return tuple(feeds[:limit])
+
+
+def _expected(inputs: Sequence[Input]) -> str:
+    return "expected " + "; ".join(str(item) for item in inputs)
+
+
+def _read(file: Path, inputs: Sequence[Input]) -> dict[str, NDArray[Any]]:
+    """The arrays of one file by input name."""
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            if len(inputs) != 1:
+                raise CaseError(f"{file}: a .npy has no names, and the model has {len(inputs)} inputs: use .npz")
+            return {inputs[0].name: loaded}
+        with loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, CaseError):
+            raise
+        raise CaseError(f"{file}: not readable as .npy or .npz ({error})") from error
+    names = {item.name for item in inputs}
+    if set(arrays) != names:
+        missing = ", ".join(sorted(names - set(arrays)))
+        unknown = ", ".join(sorted(set(arrays) - names))
+        parts = [f"missing {missing}"] if missing else []
+        parts += [f"unknown {unknown}"] if unknown else []
+        raise CaseError(f"{file}: {' and '.join(parts)}: {_expected(inputs)}")
+    return arrays
+
+
+def _split(arrays: Mapping[str, NDArray[Any]], inputs: Sequence[Input], file: Path) -> list[Feed]:
+    """The samples in one file."""
+    columns = {item.name: _samples(arrays[item.name], item, inputs, file) for item in inputs}
+    counts = {name: len(samples) for name, samples in columns.items()}
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise CaseError(f"{file}: the inputs differ in their number of samples: {said}")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _samples(array: NDArray[Any], item: Input, inputs: Sequence[Input], file: Path) -> list[NDArray[Any]]:
+    array = _cast(array, item, inputs, file)
+    if _fits(array.shape, item.shape):
+        return [np.ascontiguousarray(array)]
+    if array.ndim == len(item.shape) + 1 and _fits(array.shape[1:], item.shape):
+        return [np.ascontiguousarray(sample) for sample in array]
+    batch = item.shape[0] if item.shape else None
+    if (
+        isinstance(batch, int)
+        and batch > 0
+        and array.ndim == len(item.shape)
+        and array.shape[0] % batch == 0
+        and _fits(array.shape[1:], item.shape[1:])
+    ):
+        return [np.ascontiguousarray(array[at : at + batch]) for at in range(0, array.shape[0], batch)]
+    raise CaseError(f"{file}: {item.name} has shape {list(array.shape)}: {_expected(inputs)}")
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | str | None]) -> bool:
+    return len(shape) == len(wanted) and all(
+        not isinstance(dim, int) or dim == size for size, dim in zip(shape, wanted, strict=True)
+    )
+
+
+def _cast(array: NDArray[Any], item: Input, inputs: Sequence[Input], file: Path) -> NDArray[Any]:
+    """The array in the input's dtype: float64 data for a float32 model is what numpy gives everybody, so it is taken."""
+    name = _DTYPES.get(item.type)
+    if name is None:
+        raise CaseError(f"{file}: input {item.name} is a {item.type}, which data files cannot hold")
+    wanted = np.dtype(name)
+    if array.dtype == wanted:
+        return array
+    if not np.can_cast(array.dtype, wanted, "same_kind"):
+        raise CaseError(f"{file}: {item.name} has dtype {array.dtype}: {_expected(inputs)}")
+    cast = array.astype(wanted)
+    if wanted.kind in "iu" and not np.array_equal(cast, array):
+        raise CaseError(f"{file}: {item.name} holds values that do not fit: {_expected(inputs)}")
+    return cast

@@ -1,0 +1,123 @@
+"""One case on one flow, in this process: CPU onnxruntime, then our session, then the comparison."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import ort_rknn
+
+from ort_rknn_conformance.case import Case
+from ort_rknn_conformance.compare import compare_output
+from ort_rknn_conformance.flows import Flow
+from ort_rknn_conformance.result import CaseResult
+from ort_rknn_conformance.tolerances import tolerances
+
+__all__ = ["Settings", "execute"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for all cases of a run.
+
+    Attributes:
+        target: SoC name.
+        precision: ``fp16`` ...
+        tolerance: Largest relative RMS for every floating-point output; ``None``: by precision.
+        min_gain: The planner's cost rule; 0 (off) puts every node on the NPU that can be there, however small.
+        cache_dir: Where compiled models are kept; ``None``: the user's cache directory.
+        stable: Run the reference twice and leave out cases that answer differently each time (random ops).
+    """
+
+    target: str = "rk3588"
+    precision: str = "fp16"
+    tolerance: float | None = None
+    min_gain: float = 0.0
+    cache_dir: str | None = None
+    stable: bool = False
+
+
+def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
+    """Run a case. Never raises for what the case does: an exception is a result."""
+    start = time.perf_counter()
+    reference = case.model if case.reference is None else case.reference
+    try:
+        expected = _reference(reference, case)
+        if settings.stable and not _same(expected, _reference(reference, case)):
+            return CaseResult(case.name, "unsupported", "CPU onnxruntime answers differently each time")
+    except Exception as error:
+        return CaseResult(case.name, "unsupported", f"CPU onnxruntime: {one_line(error)}")
+
+    placement: dict[str, Any] = {}
+    try:
+        options = flow.provider_options(settings.target, settings.precision, min_gain=settings.min_gain)
+        if settings.cache_dir is not None:
+            options["cache_dir"] = settings.cache_dir
+        session = ort_rknn.InferenceSession(
+            case.model, providers=[("RKNNExecutionProvider", options), "CPUExecutionProvider"]
+        )
+        try:
+            plan = session.plan
+            reasons = Counter(node.reason for node in plan.nodes if node.place == "CPU")
+            placement = {"nodes": len(plan.nodes), "npu_nodes": plan.npu_nodes, "cpu_reasons": dict(reasons)}
+            names = [output.name for output in session.get_outputs()]
+            actual = [session.run(None, dict(feed)) for feed in case.feeds]
+        finally:
+            session.close()
+    except Exception as error:
+        message = f"{type(error).__name__}: {one_line(error)}"
+        return CaseResult(case.name, "error", message, seconds=time.perf_counter() - start, **placement)
+
+    limits = tolerances(
+        _proto(reference), flow, settings.precision, on_npu=plan.npu_nodes > 0, override=settings.tolerance
+    )
+    outputs = tuple(
+        compare_output(name, [row[number] for row in expected], [row[number] for row in actual], limits[name])
+        for number, name in enumerate(names)
+    )
+    wrong = [f"{output.name}: {output.why}" for output in outputs if not output.ok]
+    return CaseResult(
+        case.name,
+        "wrong" if wrong else "right",
+        "; ".join(wrong),
+        outputs,
+        samples=len(case.feeds),
+        seconds=time.perf_counter() - start,
+        **placement,
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an exception's text that says something."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line), type(error).__name__)
+
+
+def _reference(model: str | bytes, case: Case) -> list[list[Any]]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it would log is raised as well, or is no error
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return [session.run(None, dict(feed)) for feed in case.feeds]
+
+
+def _proto(model: str | bytes) -> onnx.ModelProto:
+    if isinstance(model, bytes):
+        return onnx.load_model_from_string(model)
+    return onnx.load(model, load_external_data=False)
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Whether two answers are equal, NaN counted equal to NaN."""
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(_same(*pair) for pair in zip(left, right, strict=True))
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    first, second = np.asarray(left), np.asarray(right)
+    if first.dtype.kind in "fc":
+        return bool(np.array_equal(first, second, equal_nan=True))
+    return bool(np.array_equal(first, second))

@@ -1,0 +1,69 @@
+"""A flow: one way a model can be run by us, with the cases it skips and the failures it is known to have.
+
+One small file per flow. An xfail is strict: a case that passes although the flow calls it a failure is reported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+__all__ = ["FLOWS", "Flow", "find_flow"]
+
+Mark = Literal["skip", "xfail"]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One device as the suite sees it.
+
+    Attributes:
+        name: The name on the command line.
+        device: The ``device`` provider option.
+        about: One sentence for the help text and the reports; says so where something is simulated.
+        rounds: Whether it rounds as an NPU does, so that outputs get the precision's tolerance; else float32's.
+        options: More provider options.
+        skips: Case-name pattern (as in a shell) -> why it is not run.
+        xfails: Case-name pattern -> why it fails.
+    """
+
+    name: str
+    device: str
+    about: str
+    rounds: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    skips: Mapping[str, str] = field(default_factory=dict)
+    xfails: Mapping[str, str] = field(default_factory=dict)
+
+    def mark(self, case: str) -> tuple[Mark, str] | None:
+        """What the flow says about a case beforehand: skip or xfail, and the reason."""
+        marks: tuple[tuple[Mark, Mapping[str, str]], ...] = (("skip", self.skips), ("xfail", self.xfails))
+        for kind, table in marks:
+            for pattern, reason in table.items():
+                if fnmatchcase(case, pattern):
+                    return kind, reason
+        return None
+
+    def provider_options(self, target: str, precision: str, **more: Any) -> dict[str, Any]:
+        """The options a session of this flow is opened with."""
+        return {"device": self.device, "target": target, "precision": precision, **self.options, **more}
+
+
+FLOWS: tuple[str, ...] = ("simulator", "toolkit", "cpu")
+"""The flows by name; each is ``flows/<name>.py`` with a constant ``FLOW``."""
+
+
+def find_flow(name: str) -> Flow:
+    """The flow called ``name``.
+
+    Raises:
+        ValueError: There is no such flow; the message lists the known ones.
+    """
+    if name not in FLOWS:
+        raise ValueError(f"unknown flow {name!r}. Known flows: {', '.join(FLOWS)}")
+    flow = importlib.import_module(f"ort_rknn_conformance.flows.{name}").FLOW
+    assert isinstance(flow, Flow)
+    return flow

@@ -1,0 +1,1 @@
+"""The forms a result can take: one file a form."""

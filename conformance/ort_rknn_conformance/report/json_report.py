@@ -1,0 +1,96 @@
+"""A run as one JSON file: header, counts, every result. Written atomically, so a broken run leaves a whole file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ort_rknn_conformance.case import CaseError
+from ort_rknn_conformance.execute import Settings
+from ort_rknn_conformance.flows import Flow
+from ort_rknn_conformance.result import CaseResult
+
+__all__ = ["FORMAT", "header", "read", "write"]
+
+FORMAT = 1
+"""Version of the file's layout; it grows when a field changes its meaning."""
+
+
+def header(flow: Flow, settings: Settings) -> dict[str, Any]:
+    """What a reader must know to compare two runs: what ran, how, on which versions."""
+    from ort_rknn_converters.toolkit.environment import toolkit_version
+
+    packages = ("ort-rknn", "onnxruntime", "onnx", "onnx-ir", "numpy")
+    return {
+        "flow": flow.name,
+        "about": flow.about,
+        "target": settings.target,
+        "precision": settings.precision,
+        "tolerance": settings.tolerance,
+        "min_gain": settings.min_gain,
+        "versions": {
+            **{package: _version(package) for package in packages},
+            "rknn-toolkit2": toolkit_version(),
+            "python": platform.python_version(),
+        },
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def write(path: str | Path, head: Mapping[str, Any], results: Iterable[CaseResult], *, finished: bool = True) -> None:
+    """Write a report.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    rows = sorted(results, key=lambda result: result.case)
+    content = {
+        "format": FORMAT,
+        **head,
+        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": finished,
+        "counts": dict(Counter(result.verdict for result in rows)),
+        "results": [result.to_dict() for result in rows],
+    }
+    part = Path(f"{path}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    os.replace(part, path)
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], list[CaseResult]]:
+    """The header and the results of a report.
+
+    Raises:
+        CaseError: The file is no report of ours.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise CaseError(f"{path}: report format {content['format']}, this version reads {FORMAT}")
+        results = [CaseResult.from_dict(row) for row in content["results"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CaseError):
+            raise
+        raise CaseError(f"{path}: not a conformance report ({error})") from error
+    return {key: value for key, value in content.items() if key != "results"}, results
+
+
+def same_run(head: Mapping[str, Any], other: Mapping[str, Any]) -> Sequence[str]:
+    """The header fields in which two runs differ, so that their results cannot be joined."""
+    return [key for key in head if head[key] != other.get(key)]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return "checkout" if package == "ort-rknn" and "ort_rknn" in sys.modules else None

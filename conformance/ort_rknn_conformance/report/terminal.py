@@ -1,0 +1,127 @@
+"""The report a person reads first: tables in the terminal that fit 80 columns."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ort_rknn_conformance.flows import Flow
+from ort_rknn_conformance.result import BAD, CaseResult, OutputResult, WorstElement
+
+__all__ = ["print_case", "print_run"]
+
+LISTED = 20  # bad cases named in the terminal; all are in the JSON
+
+VERDICTS: tuple[tuple[str, str], ...] = (
+    ("right", "agrees with CPU onnxruntime"),
+    ("wrong", "differs from CPU onnxruntime"),
+    ("error", "our session raised"),
+    ("crashed", "the process died"),
+    ("timeout", "no answer within the time limit"),
+    ("unsupported", "CPU onnxruntime cannot run it: nothing to compare"),
+    ("skipped", "left out by the flow, with a reason"),
+    ("xfailed", "fails as the flow says"),
+    ("xpassed", "passes although the flow says it fails"),
+)
+
+
+def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str, precision: str) -> None:
+    """One case in full: where it ran, every output's errors, the worst elements, the verdict."""
+    console.print(f"[bold]{escape(result.case)}[/]  {target}, {precision}, {escape(flow.about)}")
+    if result.nodes:
+        console.print(f"{result.npu_nodes} of {result.nodes} nodes on the NPU path, {result.samples} samples")
+        for reason, count in sorted(result.cpu_reasons.items(), key=lambda item: -item[1]):
+            console.print(f"  CPU: {count} x {escape(reason)}")
+    if result.outputs:
+        per_table = max(1, (console.width - 16) // 26)
+        for start in range(0, len(result.outputs), per_table):
+            console.print(_error_table(result.outputs[start : start + per_table]))
+        worst = [(output, element) for output in result.outputs for element in output.worst]
+        if worst:
+            console.print(_worst_table(worst))
+    if result.verdict == "right":
+        console.print("[bold green]PASS[/] agrees with CPU onnxruntime within the tolerance")
+    else:
+        console.print(f"[bold red]FAIL[/] {escape(result.message)}", highlight=False)
+
+
+def print_run(console: Console, results: Sequence[CaseResult], flow: Flow, *, seconds: float) -> None:
+    """Many cases: counts, and the bad ones by name."""
+    counts = Counter(result.verdict for result in results)
+    on_npu = sum(result.verdict == "right" and result.npu_nodes > 0 for result in results)
+    table = Table(title=f"{len(results)} cases in {seconds:.0f} s ({escape(flow.about)})", title_justify="left")
+    table.add_column("verdict")
+    table.add_column("cases", justify="right")
+    table.add_column("meaning")
+    for verdict, meaning in VERDICTS:
+        if counts[verdict] or verdict in ("right", "wrong", "crashed", "unsupported"):
+            if verdict == "right":
+                meaning = f"{meaning} ({on_npu} with NPU nodes, {counts[verdict] - on_npu} on the CPU alone)"
+            colour = "green" if verdict == "right" else "red" if verdict in BAD and counts[verdict] else "dim"
+            table.add_row(f"[{colour}]{verdict}[/]", str(counts[verdict]), meaning)
+    console.print(table)
+    bad = [result for result in results if result.bad]
+    for result in bad[:LISTED]:
+        console.print(f"[red]{result.verdict}[/] {escape(result.case)}: {escape(result.message)}", highlight=False)
+    if len(bad) > LISTED:
+        console.print(f"... and {len(bad) - LISTED} more (--json lists all)")
+
+
+def _error_table(outputs: Sequence[OutputResult]) -> Table:
+    table = Table()
+    table.add_column("output")
+    for output in outputs:
+        table.add_column(escape(output.name), justify="right", overflow="fold")
+    rows: list[tuple[str, list[str]]] = [
+        ("type", [f"{output.dtype} {list(output.shape)}" for output in outputs]),
+        ("max abs", [_number(output.max_abs) for output in outputs]),
+        ("mean abs", [_number(output.mean_abs) for output in outputs]),
+        ("relative RMS", [_number(output.rel_rms) for output in outputs]),
+        ("  tolerance", [f"{output.tolerance:g}" for output in outputs]),
+        ("  its source", [output.tolerance_source for output in outputs]),
+        ("SQNR", [f"{_number(output.sqnr_db, '.1f')} dB" for output in outputs]),
+        ("cosine", [_number(output.cosine, ".6f") for output in outputs]),
+        ("NaN/inf differ", [str(output.nan_mismatch) for output in outputs]),
+        ("top-1 agree", ["-" if output.top1 is None else f"{output.top1:.2%}" for output in outputs]),
+        ("verdict", ["[green]ok[/]" if output.ok else f"[red]{escape(output.why)}[/]" for output in outputs]),
+    ]
+    for name, cells in rows:
+        table.add_row(name, *(cell if name == "verdict" else escape(cell) for cell in cells))
+    return table
+
+
+def _worst_table(worst: Sequence[tuple[OutputResult, WorstElement]]) -> Table:
+    table = Table(title="largest differences", title_justify="left")
+    for heading in ("output", "sample", "index", "CPU onnxruntime", "ours", "difference"):
+        table.add_column(heading, justify="left" if heading == "output" else "right")
+    for output, element in worst:
+        table.add_row(
+            escape(output.name),
+            str(element.sample),
+            escape(str(list(element.index))),
+            _value(element.expected),
+            _value(element.actual),
+            _difference(element),
+        )
+    return table
+
+
+def _number(value: float, form: str = ".2e") -> str:
+    if math.isnan(value):
+        return "-"
+    return "0" if value == 0 else format(value, form)
+
+
+def _value(value: float | str) -> str:
+    return escape(value) if isinstance(value, str) else f"{value:.6g}"
+
+
+def _difference(element: WorstElement) -> str:
+    if isinstance(element.expected, str) or isinstance(element.actual, str):
+        return "-"
+    return f"{element.actual - element.expected:+.2e}"

@@ -1,0 +1,148 @@
+"""What came out of a case: values that every report reads and that survive JSON unchanged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = ["CaseResult", "OutputResult", "Verdict", "WorstElement"]
+
+Verdict = Literal["right", "wrong", "unsupported", "skipped", "xfailed", "xpassed", "error", "crashed", "timeout"]
+"""How a case ended.
+
+``right``/``wrong``: compared with CPU onnxruntime. ``unsupported``: CPU onnxruntime itself cannot run the case, so there
+is nothing to compare with. ``skipped``/``xfailed``/``xpassed``: the flow says so, with its reason. ``error``: our
+session raised. ``crashed``/``timeout``: the worker process died, or was ended at the time limit.
+"""
+
+BAD: frozenset[str] = frozenset({"wrong", "xpassed", "error", "crashed", "timeout"})
+"""Verdicts that make a run fail."""
+
+
+@dataclass(frozen=True)
+class WorstElement:
+    """One element with a large difference.
+
+    Attributes:
+        sample: Which feed, from 0.
+        index: Position in the output.
+        expected: CPU onnxruntime's value, as text where it is no number.
+        actual: Ours.
+    """
+
+    sample: int
+    index: tuple[int, ...]
+    expected: float | str
+    actual: float | str
+
+
+@dataclass(frozen=True)
+class OutputResult:
+    """One output over all samples.
+
+    Attributes:
+        name: The output's name.
+        dtype: numpy's name of CPU onnxruntime's element type.
+        shape: CPU onnxruntime's shape in the first sample.
+        max_abs: Largest absolute difference.
+        mean_abs: Mean absolute difference.
+        max_rel: Largest elementwise relative difference.
+        rel_rms: RMS of the difference over RMS of the expected values.
+        sqnr_db: The same as a signal-to-noise ratio in dB (``inf`` when equal).
+        cosine: Cosine similarity.
+        nan_mismatch: Elements that are NaN or infinite on one side only (or of the other sign).
+        top1: Share of rows (last axis) whose largest element is at the same place; ``None`` where that has no meaning.
+        tolerance: Largest relative RMS accepted; 0 = must be equal.
+        tolerance_source: Where that number comes from.
+        ok: The verdict.
+        why: What was wrong, in words; empty when nothing was.
+        worst: The elements with the largest differences.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    max_abs: float
+    mean_abs: float
+    max_rel: float
+    rel_rms: float
+    sqnr_db: float
+    cosine: float
+    nan_mismatch: int
+    top1: float | None
+    tolerance: float
+    tolerance_source: str
+    ok: bool
+    why: str = ""
+    worst: tuple[WorstElement, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case on one flow.
+
+    Attributes:
+        case: The case's name.
+        verdict: See :data:`Verdict`.
+        message: One line: why it is not right, or the flow's reason.
+        outputs: One entry per output; empty when the case did not get that far.
+        nodes: Nodes of the prepared model; 0 when unknown.
+        npu_nodes: How many of them the flow's device ran.
+        cpu_reasons: Why the others stayed on the CPU: reason -> number of nodes.
+        samples: Feeds that were compared.
+        seconds: Wall time, conversion included.
+    """
+
+    case: str
+    verdict: Verdict
+    message: str = ""
+    outputs: tuple[OutputResult, ...] = ()
+    nodes: int = 0
+    npu_nodes: int = 0
+    cpu_reasons: Mapping[str, int] = field(default_factory=dict)
+    samples: int = 0
+    seconds: float = 0.0
+
+    @property
+    def bad(self) -> bool:
+        """Whether this result fails the run."""
+        return self.verdict in BAD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; numbers JSON does not know (``inf``, ``nan``) become text."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CaseResult:
+        """The inverse of :meth:`to_dict`."""
+        outputs = tuple(
+            OutputResult(
+                **{
+                    **{key: _number(value) if key in _FLOATS else value for key, value in row.items()},
+                    "shape": tuple(row["shape"]),
+                    "worst": tuple(WorstElement(**{**worst, "index": tuple(worst["index"])}) for worst in row["worst"]),
+                }
+            )
+            for row in data["outputs"]
+        )
+        return cls(**{**data, "outputs": outputs})
+
+
+_FLOATS = frozenset({"max_abs", "mean_abs", "max_rel", "rel_rms", "sqnr_db", "cosine"})
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as strict JSON can say it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value

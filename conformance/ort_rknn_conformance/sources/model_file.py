@@ -1,0 +1,81 @@
+"""A user's own model, with the user's data or random feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import onnxruntime
+from ort_rknn_converters import verify
+from ort_rknn_converters.compiled import is_compiled
+from ort_rknn_converters.errors import ConvertError
+
+from ort_rknn_conformance.case import Case, CaseError
+from ort_rknn_conformance.data import Input, load_feeds
+from ort_rknn_conformance.execute import one_line
+
+__all__ = ["case"]
+
+
+def case(
+    model: str | Path,
+    *,
+    data: str | Path | None = None,
+    reference: str | Path | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    dims: Mapping[str, int] | None = None,
+) -> Case:
+    """Make the case.
+
+    Args:
+        model: The ONNX file, or a compiled model with ``reference``.
+        data: A ``.npz``, ``.npy`` or folder; random feeds without it.
+        reference: The original ONNX file of a compiled model.
+        samples: How many feeds: all of the data, or 4 random ones, when ``None``.
+        seed: For the random feeds.
+        dims: Sizes of symbolic dimensions of random feeds.
+
+    Raises:
+        CaseError: The model or the data cannot be used.
+    """
+    model = Path(model)
+    if not model.is_file():
+        raise CaseError(f"{model}: no such file")
+    compiled = is_compiled(str(model))
+    if compiled and reference is None:
+        raise CaseError(f"{model}: a compiled model; name the ONNX file it was made from with --reference")
+    original = Path(reference) if reference is not None else model
+    if not original.is_file():
+        raise CaseError(f"{original}: no such file")
+    inputs = _inputs(original)
+    if data is not None:
+        feeds = load_feeds(data, inputs, limit=samples)
+    else:
+        feeds = _random_feeds(original, samples if samples is not None else 4, seed, dims or {})
+    return Case(model.name, str(model), tuple(feeds), str(original) if compiled else None)
+
+
+def _inputs(model: Path) -> list[Input]:
+    """The model's inputs, asked from onnxruntime itself."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise CaseError(f"{model}: {one_line(error)}") from error
+    return [Input(item.name, item.type, tuple(item.shape)) for item in session.get_inputs()]
+
+
+def _random_feeds(model: Path, samples: int, seed: int, dims: Mapping[str, int]) -> tuple[Mapping[str, object], ...]:
+    try:
+        proto = onnx.load(model, load_external_data=False)
+        for item in proto.graph.input:
+            for dim in item.type.tensor_type.shape.dim:
+                if dim.dim_param in dims:
+                    dim.dim_value = dims[dim.dim_param]
+        return verify.feeds_for(proto, samples, seed)
+    except (ConvertError, ValueError) as error:
+        raise CaseError(f"{model}: no random feeds for it ({one_line(error)}); give --data") from error

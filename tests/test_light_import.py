@@ -1,0 +1,30 @@
+"""``import ort_rknn`` costs numpy and the standard library, nothing else; nor do the values of the converters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("onnx", "onnx_ir", "onnxruntime", "rknn", "rknnlite", "click", "rich", "filelock", "platformdirs", "asyncio")
+
+
+def _loaded(statement: str, *names: str) -> str:
+    """Which of ``names`` a fresh interpreter has loaded after ``statement``."""
+    program = f"import sys\n{statement}\nprint(*(name for name in {names!r} if name in sys.modules))"
+    return subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout.strip()
+
+
+def test_import_ort_rknn_is_light() -> None:
+    assert _loaded("import ort_rknn", *HEAVY, "ort_rknn_converters") == ""
+
+
+@pytest.mark.parametrize("module", ["errors", "targets", "plan", "options", "compiled", "cache"])
+def test_values_of_the_converters_need_no_onnx(module: str) -> None:
+    names = ("onnx", "onnx_ir", "onnxruntime", "click", "rich")
+    assert _loaded(f"import ort_rknn_converters.{module}", *names) == ""
