@@ -1,0 +1,203 @@
+"""Deciding where every node of a prepared model runs: support tables, options, verdicts, then the cut, then the cost.
+
+Nothing is compiled here and no toolkit is needed; whoever compiles repeats the call with what was learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ort_rknn_converters.clusters import cut, steps
+from ort_rknn_converters.cost import estimate
+from ort_rknn_converters.dataflow import Flow, boundary
+from ort_rknn_converters.graph import constant, value_info
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.plan import CPU, NPU, NodePlacement, Place, Plan, Segment
+from ort_rknn_converters.support import boundary_reason, decide
+from ort_rknn_converters.support.index_path import REASON as INDEX_REASON
+from ort_rknn_converters.support.index_path import index_paths
+from ort_rknn_converters.support.no_op import passes_through
+from ort_rknn_converters.targets import Target
+
+__all__ = ["Part", "partition", "parts"]
+
+BY_OPTION = "kept on the CPU by option"
+TOO_SMALL = "too small to pay for the trip to the NPU"
+MOVES_DATA = "only moves data: does not pay for the trip to the NPU"
+UNUSED = "its result is never used"
+PASS_THROUGH = "passes a value through: the toolkit drops such an output"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step of a model's execution.
+
+    Attributes:
+        name: The segment's name, or ``cpu_0``, ``cpu_1`` ...
+        place: ``NPU`` for a segment of the plan, ``CPU`` for nodes that ONNX Runtime runs together.
+        nodes: Names of its nodes, in topological order.
+        inputs: Names of the values it reads that are not constants.
+        outputs: Names of the values later parts or the caller need. Graph outputs that no node makes (a graph input or
+            an initializer passed through) belong to no part.
+    """
+
+    name: str
+    place: Place
+    nodes: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def partition(
+    model: ir.Model, target: Target, options: ConvertOptions, verdicts: Mapping[str, str] | None = None
+) -> Plan:
+    """Place every node of a prepared model.
+
+    Args:
+        model: The model; nodes have unique names, values types and shapes as far as known. It is not changed.
+        target: The SoC.
+        options: ``cpu_ops``, ``cpu_nodes`` and ``min_gain`` are used here.
+        verdicts: Node name -> why it must stay on the CPU, learned from earlier compilations.
+
+    Returns:
+        The plan: nodes in topological order, segments named ``npu_0`` ... in execution order, acyclic and maximal.
+
+    Raises:
+        ModelError: The graph has a cycle.
+    """
+    flow = Flow.of(model.graph)
+    reasons = _judge(flow, target, options, verdicts or {})
+    while True:
+        clusters = cut(flow, [not reason for reason in reasons])
+        trouble = {index: reason for cluster in clusters for index, reason in _edge_trouble(flow, cluster).items()}
+        if not trouble:
+            break
+        for index, reason in trouble.items():
+            reasons[index] = reason
+
+    kept = []
+    for cluster in clusters:
+        reason = _too_small(flow, cluster, target, options.min_gain)
+        if not reason:
+            kept.append(cluster)
+        for index in cluster:
+            reasons[index] = reason
+    return _plan(flow, kept, reasons, target, options)
+
+
+def parts(model: ir.Model, plan: Plan) -> tuple[Part, ...]:
+    """The steps in which a partitioned model is executed, CPU nodes grouped into as few of them as the graph allows.
+
+    Args:
+        model: The model that was partitioned.
+        plan: Its plan.
+    """
+    flow = Flow.of(model.graph)
+    number = {node.name: index for index, node in enumerate(flow.nodes)}
+    clusters = [[number[name] for name in segment.nodes] for segment in plan.segments]
+    result = []
+    cpu_parts = 0
+    for which, members in steps(flow, clusters):
+        entering, leaving = boundary(flow, members)
+        inputs = tuple(value.name or "" for value in entering)
+        outputs = tuple(value.name or "" for value in leaving)
+        names = tuple(flow.nodes[index].name or "" for index in members)
+        if which is not None:
+            result.append(Part(plan.segments[which].name, NPU, names, inputs, outputs))
+        elif outputs:
+            result.append(Part(f"cpu_{cpu_parts}", CPU, names, inputs, outputs))
+            cpu_parts += 1
+    return tuple(result)
+
+
+def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mapping[str, str]) -> list[str]:
+    """For each node the reason it stays on the CPU, empty when the NPU may have it."""
+    on_path = index_paths(flow)
+    reasons = []
+    for index, node in enumerate(flow.nodes):
+        if node.name in options.cpu_nodes or node.op_type in options.cpu_ops:
+            reasons.append(BY_OPTION)
+        elif node.name in verdicts:
+            reasons.append(verdicts[node.name or ""])
+        else:
+            reasons.append(decide(node, target) or (INDEX_REASON if index in on_path else ""))
+    return reasons
+
+
+def _edge_trouble(flow: Flow, cluster: Sequence[int]) -> dict[int, str]:
+    """Nodes that cannot stay in this cluster because of what would cross its edge, with the reason."""
+    entering, leaving = boundary(flow, cluster)
+    if not leaving:
+        return dict.fromkeys(cluster, UNUSED)
+    trouble: dict[int, str] = {}
+    for value in entering:
+        if reason := boundary_reason(value):
+            trouble.update({index: reason for index in cluster if value in flow.reads[index]})
+    inside = set(cluster)
+    sources: set[ir.Value] = set()
+    for value in leaving:
+        maker = flow.maker[value]
+        if reason := boundary_reason(value):
+            trouble[maker] = reason
+            continue
+        source = _source(flow, value, inside)
+        passed = flow.maker.get(source, -1) not in inside or constant(source) is not None
+        if passed or source in sources or (source is not value and source in leaving):
+            trouble[maker] = PASS_THROUGH
+        sources.add(source)
+    return trouble
+
+
+def _source(flow: Flow, value: ir.Value, inside: set[int]) -> ir.Value:
+    """The value that this one is only another name of, within the cluster and at its edge."""
+    while (index := flow.maker.get(value, -1)) in inside:
+        passed = passes_through(flow.nodes[index])
+        if passed is None or value is not flow.nodes[index].outputs[0]:
+            break
+        value = passed
+    return value
+
+
+def _too_small(flow: Flow, cluster: Sequence[int], target: Target, min_gain: float) -> str:
+    if not min_gain:
+        return ""
+    entering, leaving = boundary(flow, cluster)
+    cost = estimate((flow.nodes[index] for index in cluster), entering, leaving, target)
+    if cost.moves_only:
+        return MOVES_DATA
+    return TOO_SMALL if cost.gain < min_gain else ""
+
+
+def _plan(
+    flow: Flow, clusters: Sequence[Sequence[int]], reasons: Sequence[str], target: Target, options: ConvertOptions
+) -> Plan:
+    segments: list[Segment] = []
+    home: dict[int, str] = {}
+    for which, members in steps(flow, clusters):
+        if which is None:
+            continue
+        name = f"npu_{len(segments)}"
+        home |= dict.fromkeys(members, name)
+        entering, leaving = boundary(flow, members)
+        segments.append(
+            Segment(
+                name,
+                tuple(flow.nodes[index].name or "" for index in members),
+                tuple(value_info(value) for value in entering),
+                tuple(value_info(value) for value in leaving),
+            )
+        )
+    nodes = tuple(
+        NodePlacement(
+            node.name or "",
+            f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type,
+            NPU if index in home else CPU,
+            reasons[index],
+            home.get(index),
+        )
+        for index, node in enumerate(flow.nodes)
+    )
+    return Plan(target.name, options.precision, nodes, tuple(segments))

@@ -1,0 +1,36 @@
+"""Convolutions."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ort_rknn_converters.support.rule import Rule, attribute, check, dims
+from ort_rknn_converters.targets import Target
+
+__all__ = ["RULES"]
+
+
+@check("grouped Conv3d aborts the compiler")
+def _grouped_3d(node: ir.Node, target: Target) -> bool:
+    return len(dims(node.inputs[0])) == 5 and attribute(node, "group", 1) != 1
+
+
+@check("dilated Conv3d is converted wrongly")
+def _dilated_3d(node: ir.Node, target: Target) -> bool:
+    return len(dims(node.inputs[0])) == 5 and any(step != 1 for step in attribute(node, "dilations", ()))
+
+
+@check("ConvTranspose3d aborts the compiler")
+def _transposed_3d(node: ir.Node, target: Target) -> bool:
+    return len(dims(node.inputs[0])) == 5
+
+
+@check("ConvTranspose with auto_pad: the toolkit refuses it")
+def _transposed_auto_pad(node: ir.Node, target: Target) -> bool:
+    return str(attribute(node, "auto_pad", "NOTSET")).startswith("SAME")
+
+
+RULES = {
+    "Conv": Rule(ranks=(3, 5), checks=(_grouped_3d, _dilated_3d)),
+    "ConvTranspose": Rule(ranks=(3, 5), checks=(_transposed_3d, _transposed_auto_pad)),
+}

@@ -1,0 +1,79 @@
+"""Positions computed from floats: a path that must not touch the NPU, because fp16 counts exactly only to 2048.
+
+Seen: float -> int64 -> Gather inside a compiled model asked for row 10000 instead of 9999.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ort_rknn_converters.dataflow import Flow
+from ort_rknn_converters.support.rule import FLOAT, INDEX
+
+__all__ = ["REASON", "index_paths"]
+
+REASON = "index computed in fp16 would be wrong above 2048"
+
+# Which inputs of an op are positions, sizes or counts.
+_POSITIONS: dict[str, tuple[int, ...]] = {
+    "Compress": (1,),
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "Gather": (1,),
+    "GatherElements": (1,),
+    "GatherND": (1,),
+    "OneHot": (0, 1),
+    "Pad": (1,),
+    "Range": (0, 1, 2),
+    "Reshape": (1,),
+    "ReverseSequence": (1,),
+    "RoiAlign": (2,),
+    "ScatterElements": (1,),
+    "ScatterND": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+    "Trilu": (1,),
+}
+
+# Arithmetic that belongs to the computation of a position. Anything heavier is the network itself, whose result is
+# rounded like every other.
+_ARITHMETIC = frozenset(
+    {"Abs", "Add", "Cast", "Ceil", "Clip", "Concat", "CumSum", "Div", "Expand", "Flatten", "Floor", "Identity", "Max"}
+    | {"Min", "Mod", "Mul", "Neg", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceSum", "Reshape"}
+    | {"Round", "Slice", "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Unsqueeze", "Where"}
+)
+
+# Their positions are whole numbers from the start, whatever was rounded before.
+_EXACT = frozenset({"ArgMax", "ArgMin", "TopK", "NonZero", "NonMaxSuppression", "Shape", "Size", "Unique", "MaxPool"})
+
+
+def index_paths(flow: Flow) -> set[int]:
+    """Indices of the nodes that compute positions from floats: the Cast, and the arithmetic before it."""
+    waiting = [
+        value
+        for node in flow.nodes
+        for position in _POSITIONS.get(node.op_type, ())
+        if position < len(node.inputs) and (value := node.inputs[position]) is not None
+    ]
+    seen: set[ir.Value] = set()
+    found: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        index = flow.maker.get(value, -1)
+        if index < 0 or value in seen:
+            continue
+        seen.add(value)
+        node = flow.nodes[index]
+        taken = flow.reads[index]
+        if value.dtype in FLOAT:
+            if node.op_type not in _ARITHMETIC:
+                continue
+            found.add(index)
+            waiting += [one for one in taken if one.dtype in FLOAT]
+        elif value.dtype in INDEX and node.op_type not in _EXACT:
+            if any(one.dtype in FLOAT for one in taken):
+                found.add(index)
+            waiting += [one for one in taken if one.dtype in FLOAT | INDEX]
+    return found

@@ -1,0 +1,41 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ort_rknn_converters.support.rule import FLOAT, INDEX, Rule, attribute, check, dims
+from ort_rknn_converters.targets import Target
+
+__all__ = ["RULES"]
+
+
+@check("MaxPool3d aborts the compiler")
+def _max_3d(node: ir.Node, target: Target) -> bool:
+    return len(dims(node.inputs[0])) == 5
+
+
+@check("AveragePool3d with dilations: the toolkit refuses it")
+def _dilated_average_3d(node: ir.Node, target: Target) -> bool:
+    return len(dims(node.inputs[0])) == 5 and any(step != 1 for step in attribute(node, "dilations", ()))
+
+
+@check("RoiAlign in max mode aborts the compiler")
+def _roi_max(node: ir.Node, target: Target) -> bool:
+    return bool(attribute(node, "mode", "avg") != "avg")
+
+
+@check("RoiAlign of a batch: the board's runtime has it for batch 1 only")
+def _roi_batch(node: ir.Node, target: Target) -> bool:
+    return dims(node.inputs[0])[0] != 1
+
+
+RULES = {
+    "AveragePool": Rule(ranks=(3, 5), checks=(_dilated_average_3d,)),
+    "GlobalAveragePool": Rule(ranks=(3, 5)),
+    "GlobalMaxPool": Rule(ranks=(3, 4)),
+    "MaxPool": Rule(outputs=(FLOAT, INDEX), ranks=(3, 5), checks=(_max_3d,)),
+    "MaxRoiPool": Rule(ranks=(4, 4)),
+    "MaxUnpool": Rule(inputs=(FLOAT, INDEX), constants=(2,), ranks=(3, 4)),
+    "RoiAlign": Rule(inputs=(FLOAT, FLOAT, INDEX), ranks=(4, 4), checks=(_roi_max, _roi_batch)),
+}

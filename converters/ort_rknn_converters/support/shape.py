@@ -1,0 +1,89 @@
+"""Ops that only move data."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ort_rknn_converters.support.rule import BOOL, FLOAT, INDEX, NUMBER, Rule, Types, attribute, check, constant, dims
+from ort_rknn_converters.targets import Target
+
+__all__ = ["RULES"]
+
+_ANY: Types = NUMBER | BOOL
+_WITH_POSITIONS: tuple[Types, ...] = (FLOAT, INDEX)
+
+
+@check("Split with a zero-length part: the toolkit drops the whole Split")
+def _empty_part(node: ir.Node, target: Target) -> bool:
+    return any(0 in dims(part) for part in node.outputs)
+
+
+@check("Split into uneven parts by number: the toolkit refuses it")
+def _uneven(node: ir.Node, target: Target) -> bool:
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        return False
+    return "split" not in node.attributes and len({dims(part) for part in node.outputs}) > 1
+
+
+@check("Pad in wrap mode: not known to be in the board's runtime")
+def _wrap(node: ir.Node, target: Target) -> bool:
+    return bool(attribute(node, "mode", "constant") == "wrap")
+
+
+@check("Pad with an axes input: the toolkit refuses it")
+def _pad_axes(node: ir.Node, target: Target) -> bool:
+    return len(node.inputs) > 3 and node.inputs[3] is not None
+
+
+@check("Tile of a batch: the board's runtime has it for batch 1 only")
+def _tile_batch(node: ir.Node, target: Target) -> bool:
+    return len(dims(node.inputs[0])) >= 4 and dims(node.inputs[0])[0] != 1
+
+
+@check("Slice of a batch with negative steps: the board's runtime has it for batch 1 only")
+def _slice_batch(node: ir.Node, target: Target) -> bool:
+    steps = constant(node, 4)
+    return steps is not None and bool((steps < 0).any()) and dims(node.inputs[0])[:1] != (1,)
+
+
+@check("Cast to an integer: what the NPU rounds to fp16 can be off by one")
+def _to_integer(node: ir.Node, target: Target) -> bool:
+    source, result = node.inputs[0], node.outputs[0]
+    return source is not None and source.dtype in FLOAT and result.dtype in INDEX
+
+
+@check("Cast to bool: not in the board's list of CPU ops")
+def _to_bool(node: ir.Node, target: Target) -> bool:
+    return node.outputs[0].dtype == ir.DataType.BOOL
+
+
+@check("Cast to int64: not in the board's list of CPU ops")
+def _to_int64(node: ir.Node, target: Target) -> bool:
+    source = node.inputs[0]
+    return node.outputs[0].dtype == ir.DataType.INT64 and source is not None and source.dtype != ir.DataType.INT64
+
+
+@check("DepthToSpace and SpaceToDepth need four dimensions")
+def _four(node: ir.Node, target: Target) -> bool:
+    return len(dims(node.inputs[0])) != 4
+
+
+_RELABEL = Rule(inputs=(_ANY, INDEX), outputs=(_ANY,), constants=(1,))
+
+RULES = {
+    "Cast": Rule(inputs=(_ANY,), outputs=(_ANY,), checks=(_to_bool, _to_integer, _to_int64)),
+    "Concat": Rule(),
+    "DepthToSpace": Rule(checks=(_four,)),
+    "Expand": Rule(inputs=_WITH_POSITIONS, constants=(1,)),
+    "Flatten": _RELABEL,
+    "Identity": _RELABEL,
+    "Pad": Rule(inputs=(FLOAT, INDEX, FLOAT, INDEX), constants=(1, 2), ranks=(1, 5), checks=(_wrap, _pad_axes)),
+    "Reshape": _RELABEL,
+    "Slice": Rule(inputs=_WITH_POSITIONS, constants=(1, 2, 3, 4), checks=(_slice_batch,)),
+    "SpaceToDepth": Rule(checks=(_four,)),
+    "Split": Rule(inputs=_WITH_POSITIONS, constants=(1,), checks=(_empty_part, _uneven)),
+    "Squeeze": _RELABEL,
+    "Tile": Rule(inputs=_WITH_POSITIONS, constants=(1,), ranks=(1, 4), checks=(_tile_batch,)),
+    "Transpose": Rule(),
+    "Unsqueeze": _RELABEL,
+}
