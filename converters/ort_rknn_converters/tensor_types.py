@@ -1,0 +1,36 @@
+"""onnxruntime's spelling of element types (``tensor(float)``) against ONNX's numbers."""
+
+from __future__ import annotations
+
+from onnx import TensorProto, ValueInfoProto, helper
+
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.plan import TensorInfo
+
+__all__ = ["element_type", "type_string", "value_info"]
+
+# Only these names differ from ONNX's own in lower case.
+_RENAMED = {"float": "FLOAT", "double": "DOUBLE"}
+
+
+def element_type(text: str) -> int:
+    """``tensor(float) -> TensorProto.FLOAT``.
+
+    Raises:
+        ModelError: Not a tensor type.
+    """
+    name = text.removeprefix("tensor(").removesuffix(")")
+    try:
+        return int(TensorProto.DataType.Value(_RENAMED.get(name, name.upper())))
+    except ValueError:
+        raise ModelError(f"{text!r} is not a tensor type") from None
+
+
+def type_string(elem: int) -> str:
+    """``TensorProto.FLOAT -> tensor(float)``."""
+    return f"tensor({TensorProto.DataType.Name(elem).lower()})"
+
+
+def value_info(tensor: TensorInfo) -> ValueInfoProto:
+    """The ONNX declaration of a boundary value."""
+    return helper.make_tensor_value_info(tensor.name, element_type(tensor.dtype), list(tensor.shape))

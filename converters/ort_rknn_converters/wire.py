@@ -1,0 +1,101 @@
+"""Just enough of protobuf's wire format to tell a compiled model from any other file without parsing it.
+
+A model of 100 MB is almost all weights; this walk steps over them by their length, so it costs what its nodes cost.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["PROVIDERS", "is_compiled"]
+
+PROVIDERS = (b"RKNNExecutionProvider", b"RKNPU2ExecutionProvider")
+"""``source`` of the EPContext nodes that are ours (the provider's name and its alias)."""
+
+_MODEL_GRAPH, _GRAPH_NODE = 7, 1
+_NODE_OP_TYPE, _NODE_ATTRIBUTE = 4, 5
+_ATTRIBUTE_NAME, _ATTRIBUTE_S = 1, 4
+
+_Bytes = bytes | mmap.mmap
+
+
+class _NotProtobuf(ValueError):
+    """The bytes end in the middle of a field, or are none."""
+
+
+def is_compiled(model: str | os.PathLike[str] | bytes) -> bool:
+    """See :func:`ort_rknn_converters.compiled.is_compiled`."""
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return _scan(bytes(model))
+    with Path(model).open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _scan(data)
+
+
+def _scan(data: _Bytes) -> bool:
+    try:
+        for field, start, end in _fields(data, 0, len(data)):
+            if field == _MODEL_GRAPH and any(_is_ours(data, *node) for node in _nodes(data, start, end)):
+                return True
+    except _NotProtobuf:
+        return False
+    return False
+
+
+def _nodes(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    for field, low, high in _fields(data, start, end):
+        if field == _GRAPH_NODE:
+            yield low, high
+
+
+def _is_ours(data: _Bytes, start: int, end: int) -> bool:
+    op_type, source = b"", b""
+    for field, low, high in _fields(data, start, end):
+        if field == _NODE_OP_TYPE:
+            op_type = data[low:high]
+            if op_type != b"EPContext":
+                return False
+        elif field == _NODE_ATTRIBUTE and high - low < 256:
+            found = {number: data[a:b] for number, a, b in _fields(data, low, high)}
+            if found.get(_ATTRIBUTE_NAME) == b"source":
+                source = found.get(_ATTRIBUTE_S, b"")
+    return op_type == b"EPContext" and source in PROVIDERS
+
+
+def _fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The length-delimited fields between two offsets, as (number, start, end) of their content."""
+    at = start
+    while at < end:
+        key, at = _varint(data, at, end)
+        kind = key & 7
+        if kind == 2:
+            length, at = _varint(data, at, end)
+            if at + length > end:
+                raise _NotProtobuf
+            yield key >> 3, at, at + length
+            at += length
+        elif kind == 0:
+            _, at = _varint(data, at, end)
+        elif kind == 1:
+            at += 8
+        elif kind == 5:
+            at += 4
+        else:
+            raise _NotProtobuf
+
+
+def _varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < end and shift < 64:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise _NotProtobuf
