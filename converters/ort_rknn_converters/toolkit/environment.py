@@ -24,6 +24,7 @@ __all__ = [
     "ToolkitPython",
     "child_environment",
     "find_python",
+    "interpreter",
     "marker",
     "private_directory",
     "private_python",
@@ -106,6 +107,11 @@ def _foreign_version(python: str) -> str:
     if run.returncode:
         raise ToolkitMissing(f"{PYTHON_VARIABLE}={python} has no rknn-toolkit2 (it needs Python 3.8 to 3.12)")
     return run.stdout.strip()
+
+
+def interpreter(python: str) -> ToolkitPython:
+    """An interpreter the caller names, which is believed to have the toolkit."""
+    return ToolkitPython(python, "private" if Path(python) == private_python() else "env", "")
 
 
 def find_python() -> ToolkitPython:

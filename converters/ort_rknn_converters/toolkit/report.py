@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["LayerRow", "clean", "last_error", "layers", "no_lowering", "tail"]
+__all__ = ["LayerRow", "clean", "last_error", "last_words", "layers", "no_lowering", "tail"]
 
+WIDTH = 500  # of a log line in an exception
 TABLE_TITLE = "Network Layer Information Table"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _PREFIX = re.compile(r"^[DIWE] RKNN: \[[0-9:.]+\] ?")
@@ -108,6 +109,15 @@ def last_error(log: str) -> str:
     return ""
 
 
+def last_words(log: str) -> str:
+    """What was printed last before a crash, without the traceback that Python prints after it."""
+    before, _, _ = log.partition("Fatal Python error:")
+    lines = [_PREFIX.sub("", line).strip()[:WIDTH] for line in before.splitlines()]
+    said = [line for line in lines if line and not any(noise in line for noise in _NOISE)]
+    return said[-1] if said else ""
+
+
 def tail(log: str, lines: int = 25) -> str:
-    """The last lines of a log that are not empty."""
-    return "\n".join([line for line in log.splitlines() if line.strip()][-lines:])
+    """The last lines of a log, without empty ones and without Python's list of loaded modules after a crash."""
+    kept = [line[:WIDTH] for line in log.splitlines() if line.strip() and not line.startswith("Extension modules:")]
+    return "\n".join(kept[-lines:])

@@ -40,6 +40,7 @@ class Stages:
     def run(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call ``function`` as stage ``name``, time it and return what it returned."""
         self.current = name
+        Path("stage").write_text(name)  # for the client, should this process not live to tell
         began = time.perf_counter()
         try:
             return function(*args, **kwargs)
@@ -187,7 +188,7 @@ def main(directory: str) -> None:
         result.update(kind="memory", message=str(error))
     except Refused as error:
         result.update(kind="refused", code=str(error))
-    except Exception as error:  # the toolkit raises ValueError with a whole traceback as its text
+    except (Exception, SystemExit) as error:  # the toolkit raises ValueError with a whole traceback as its text
         result.update(kind="refused", error=type(error).__name__, message=str(error))
     result.update(stage=stages.current, seconds=stages.seconds, peak_rss=peak_memory())
     part = Path("result.json.part")

@@ -1,0 +1,1 @@
+"""The converters' subcommands of ``ort-rknn``."""

@@ -1,0 +1,142 @@
+"""The worker process with its folder and its log: everything is gone when the ``with`` block is left, however it is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.toolkit import report
+from ort_rknn_converters.toolkit.environment import MISSING, ToolkitPython, child_environment
+
+__all__ = ["PREFIX", "Child"]
+
+WORKER = Path(__file__).with_name("worker.py")
+PREFIX = "ort_rknn-compile-"
+GLANCE_S = 0.25  # how often the log is looked at for `on_line`, a guess
+STALE_S = 3600.0  # a guess: no folder of a dead process is younger than the longest start of a live one
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back while a child or a folder exists that no ``finally`` knows of yet, or while they are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders of processes that were killed before they could."""
+    for directory in parent.glob(PREFIX + "*"):
+        with suppress(OSError):
+            if time.time() - directory.stat().st_mtime < STALE_S:
+                continue
+            with (directory / "lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+class Child:
+    """One worker process.
+
+    Attributes:
+        directory: Its folder: the job goes in, the results come out.
+        log: What it prints, as a file.
+    """
+
+    def __init__(self, toolkit: ToolkitPython) -> None:
+        self._toolkit = toolkit
+        self._process: subprocess.Popen[bytes] | None = None
+        self._alive = -1
+
+    def __enter__(self) -> Child:
+        with _uninterrupted():
+            self.directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+            self.log = self.directory / "log.txt"
+            self._lock = (self.directory / "lock").open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return self
+
+    def start(self) -> None:
+        """Start the worker on the job written into :attr:`directory`.
+
+        Its end is noticed through a pipe that only it holds open, so that nobody has to poll.
+
+        Raises:
+            ToolkitMissing: The interpreter does not start.
+        """
+        _sweep(self.directory.parent)
+        scratch = self.directory / "tmp"
+        scratch.mkdir()
+        with _uninterrupted(), self.log.open("wb") as log:
+            self._alive, held = os.pipe()
+            try:
+                self._process = subprocess.Popen(
+                    [self._toolkit.python, str(WORKER), str(self.directory)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.directory,
+                    env=child_environment(self._toolkit, scratch),
+                    pass_fds=(held,),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ToolkitMissing(
+                    f"{self._toolkit.python} cannot be started: {error.strerror}. {MISSING}"
+                ) from error
+            finally:
+                os.close(held)
+
+    def wait(self, timeout: float, on_line: Callable[[str], None] | None) -> int | None:
+        """Wait for the end; returns the exit status, or None after ``timeout`` seconds."""
+        assert self._process is not None
+        deadline = time.monotonic() + timeout
+        with self.log.open(encoding="utf-8", errors="replace") as log:
+            while True:
+                left = max(0.0, deadline - time.monotonic())
+                ended, _, _ = select.select([self._alive], [], [], min(left, GLANCE_S) if on_line else left)
+                if on_line:
+                    _pass_lines(log, on_line)
+                if ended:
+                    return self._process.wait()
+                if time.monotonic() >= deadline:
+                    return None
+
+    def __exit__(self, *_: object) -> None:
+        with _uninterrupted():
+            if self._process is not None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+            if self._alive >= 0:
+                os.close(self._alive)
+            shutil.rmtree(self.directory, ignore_errors=True)
+            self._lock.close()
+
+
+def _pass_lines(log: TextIO, on_line: Callable[[str], None]) -> None:
+    """Hand the complete lines that are new to ``on_line``."""
+    while True:
+        at = log.tell()
+        line = log.readline()
+        if not line.endswith("\n"):
+            log.seek(at)
+            return
+        on_line(report.clean(line.rstrip("\n")))
