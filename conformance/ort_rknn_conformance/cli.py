@@ -23,12 +23,18 @@ DISAGREES, UNREADABLE = 1, 2
 @click.argument("model", type=click.Path(dir_okay=False))
 @click.option("--data", type=click.Path(), help="A .npz of named inputs, a .npy, or a folder of them; else random.")
 @click.option("--reference", type=click.Path(), help="The ONNX file that a compiled MODEL was made from.")
-@click.option("--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part.")
+@click.option(
+    "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
+)
 @click.option("--target", default="rk3588", show_default=True, help="SoC.")
 @click.option("--precision", default="fp16", show_default=True)
-@click.option("--samples", type=click.IntRange(min=1), help="Feeds to compare. Default: all the data, or 4 random ones.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), help="Feeds to compare. Default: all the data, or 4 random ones."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="For random feeds.")
-@click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Size of a symbolic dimension, for random feeds.")
+@click.option(
+    "--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Size of a symbolic dimension, for random feeds."
+)
 @click.option("--tolerance", type=click.FloatRange(min=0), help="Largest relative RMS. Default: by precision.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the result there as well.")
 def check(model: str, json_file: str | None, dims: Sequence[str], device: str, **options: Any) -> None:
@@ -70,7 +76,9 @@ def check(model: str, json_file: str | None, dims: Sequence[str], device: str, *
 @click.option("--flow", "flow_name", type=click.Choice(FLOWS), default="simulator", show_default=True)
 @click.option("--target", default="rk3588", show_default=True, help="SoC.")
 @click.option("--precision", default="fp16", show_default=True)
-@click.option("--filter", "patterns", multiple=True, metavar="PATTERN", help="Only cases whose name matches; repeatable.")
+@click.option(
+    "--filter", "patterns", multiple=True, metavar="PATTERN", help="Only cases whose name matches; repeatable."
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="the CPU cores")
 @click.option("--time-limit", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds per case.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write all results there, as they come.")
@@ -90,6 +98,7 @@ def conformance(
     Exit code 0: nothing wrong, crashed or hanging. 1: something was. 2: it could not be run.
     """
     from ort_rknn_converters import cache
+
     from ort_rknn_conformance.case import CaseError
     from ort_rknn_conformance.execute import Settings
     from ort_rknn_conformance.report import json_report, terminal

@@ -141,7 +141,7 @@ def _fits(shape: Sequence[int], wanted: Sequence[int | str | None]) -> bool:
 
 
 def _cast(array: NDArray[Any], item: Input, inputs: Sequence[Input], file: Path) -> NDArray[Any]:
-    """The array in the input's dtype: float64 data for a float32 model is what numpy gives everybody, so it is taken."""
+    """The array in the input's dtype; float64 for a float32 input is what numpy gives everybody, so it is taken."""
     name = _DTYPES.get(item.type)
     if name is None:
         raise CaseError(f"{file}: input {item.name} is a {item.type}, which data files cannot hold")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import ort_rknn
 
+import ort_rknn
 from ort_rknn_conformance.case import Case
 from ort_rknn_conformance.compare import compare_output
 from ort_rknn_conformance.flows import Flow

@@ -12,9 +12,9 @@ __all__ = ["CaseResult", "OutputResult", "Verdict", "WorstElement"]
 Verdict = Literal["right", "wrong", "unsupported", "skipped", "xfailed", "xpassed", "error", "crashed", "timeout"]
 """How a case ended.
 
-``right``/``wrong``: compared with CPU onnxruntime. ``unsupported``: CPU onnxruntime itself cannot run the case, so there
-is nothing to compare with. ``skipped``/``xfailed``/``xpassed``: the flow says so, with its reason. ``error``: our
-session raised. ``crashed``/``timeout``: the worker process died, or was ended at the time limit.
+``right``/``wrong``: compared with CPU onnxruntime. ``unsupported``: CPU onnxruntime itself cannot run the case, so
+there is nothing to compare with. ``skipped``/``xfailed``/``xpassed``: the flow says so, with its reason. ``error``:
+our session raised. ``crashed``/``timeout``: the worker process died, or was ended at the time limit.
 """
 
 BAD: frozenset[str] = frozenset({"wrong", "xpassed", "error", "crashed", "timeout"})

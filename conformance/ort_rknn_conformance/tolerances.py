@@ -18,7 +18,19 @@ UNROUNDED = Tolerance(1e-5, "float32 in another order (a guess)")
 SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 # What leaves a softmax's numbers a softmax's: the search for it goes through these and stops at all others.
 TRANSPARENT = frozenset(
-    {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Slice", "Split", "Concat", "Gather"}
+    {
+        "Reshape",
+        "Transpose",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Cast",
+        "Slice",
+        "Split",
+        "Concat",
+        "Gather",
+    }
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from collections import Counter
@@ -63,7 +62,7 @@ def write(path: str | Path, head: Mapping[str, Any], results: Iterable[CaseResul
     part = Path(f"{path}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     part.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], list[CaseResult]]:

@@ -11,13 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_conformance.flows import Flow
-from ort_rknn_conformance.result import BAD, CaseResult, OutputResult, WorstElement
+from ort_rknn_conformance.result import BAD, CaseResult, OutputResult, Verdict, WorstElement
 
 __all__ = ["print_case", "print_run"]
 
 LISTED = 20  # bad cases named in the terminal; all are in the JSON
 
-VERDICTS: tuple[tuple[str, str], ...] = (
+VERDICTS: tuple[tuple[Verdict, str], ...] = (
     ("right", "agrees with CPU onnxruntime"),
     ("wrong", "differs from CPU onnxruntime"),
     ("error", "our session raised"),

@@ -1,8 +1,8 @@
 """The ONNX standard's own backend test cases, from the installed ``onnx``: generated node cases and its bundled models.
 
-The node cases hand everything in as graph inputs, a convolution's weights and a Reshape's shape included. In real models
-those are constants, and a compiler needs them so; they become initializers here. The expected outputs that the standard
-ships are not used: CPU onnxruntime on the same feeds is what a user compares with.
+The node cases hand everything in as graph inputs, a convolution's weights and a Reshape's shape included. In real
+models those are constants, and a compiler needs them so; they become initializers here. The expected outputs that the
+standard ships are not used: CPU onnxruntime on the same feeds is what a user compares with.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _CONSTANTS: dict[str, tuple[int, ...]] = {
 def cases(patterns: Sequence[str] = ()) -> Iterator[Case]:
     """All cases whose name matches one of the shell patterns (all cases without any), sorted by kind.
 
-    Names are ``node/test_relu``, ``simple/test_sequence_model1`` ... A pattern without ``*`` matches as a part of a name.
+    Names are ``node/test_relu``, ``simple/test_sequence_model1`` ... A pattern without ``*`` matches inside a name.
     """
     wanted = [pattern if "*" in pattern else f"*{pattern}*" for pattern in patterns]
 

@@ -1,0 +1,50 @@
+# The two commands: `make demo` and `make test`. Both set up what they need on a fresh machine (Python 3.10 or later, a C
+# compiler, the package registries) and do nothing of the kind the second time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TARGET ?= rk3588
+
+.PHONY: demo test lint setup conformance-nodes bench readme clean
+
+demo: $(READY)
+	$(BIN)/python examples/digits/demo.py
+
+test: lint
+	$(BIN)/ort-rknn toolkit install
+	$(BIN)/python -m pytest -m "not slow and not aarch64"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(READY)
+	$(BIN)/ort-rknn toolkit install
+
+# uv is taken where it exists, because it is faster; pip does the same.
+$(READY): pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || uv venv --python $(PYTHON) $(VENV)
+	if command -v uv >/dev/null; then uv pip install --python $(BIN)/python -e ".[dev]"; \
+	else $(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"; fi
+	touch $@
+
+# All of the ONNX standard's backend test cases on the simulator.
+conformance-nodes: $(READY)
+	$(BIN)/ort-rknn toolkit install
+	$(BIN)/ort-rknn conformance --flow simulator --target $(TARGET) --json out/conformance-$(TARGET).json
+
+bench: $(READY)
+	$(BIN)/ort-rknn toolkit install
+	for script in benchmarks/[a-z]*.py; do \
+	    grep -q __main__ $$script || continue; echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# The list of files in the README, from the first sentence of each file.
+readme: $(READY)
+	$(BIN)/python docs/list_files.py
+
+clean:
+	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,51 @@
+"""The README tells the truth: its program runs, its list of files is complete, its commands exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_first_screen_holds_the_program() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 8
+
+
+@pytest.mark.parametrize("device", ["auto", "simulator"])
+def test_program_runs(device: str, tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    environment = {**os.environ, "ORT_RKNN_DEVICE": device}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CPUExecutionProvider" in done.stdout
+
+
+def test_list_of_files_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, ROOT / "docs" / "list_files.py", "--check"])
+    assert done.returncode == 0, "run `make readme`"
+
+
+def test_every_command_exists() -> None:
+    from ort_rknn.cli import main
+
+    for command in set(re.findall(r"`ort-rknn (\w+)", README)):
+        result = CliRunner().invoke(main, [command, "--help"])
+        assert result.exit_code == 0, f"ort-rknn {command}: {result.output}"
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"^make (\w+)|`make (\w+)", README, re.MULTILINE)):
+        name = "".join(target)
+        assert re.search(rf"^{name}:", makefile, re.MULTILINE), name

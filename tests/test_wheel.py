@@ -1,0 +1,60 @@
+"""The wheel holds the three packages and nothing else that would land in site-packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("ort_rknn", "ort_rknn_converters", "ort_rknn_conformance")
+SOURCES = ("ort_rknn", "converters", "conformance", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names in a wheel built from a copy of the sources, with the build tools that are installed here."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in SOURCES:
+        origin = ROOT / name
+        if origin.is_dir():
+            shutil.copytree(origin, source / name, ignore=shutil.ignore_patterns("__pycache__", "build"))
+        else:
+            shutil.copy(origin, source / name)
+    program = f"from scikit_build_core.build import build_wheel; build_wheel({str(folder)!r})"
+    # scikit-build-core compiles by itself where cmake is there; where it is not, the wheel is one without the library.
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=source, env=dict(os.environ), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+def test_only_our_packages(wheel: list[str]) -> None:
+    tops = {name.partition("/")[0] for name in wheel}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+
+
+def test_every_module_is_in(wheel: list[str]) -> None:
+    folders = {
+        "ort_rknn": ROOT,
+        "ort_rknn_converters": ROOT / "converters",
+        "ort_rknn_conformance": ROOT / "conformance",
+    }
+    for package, parent in folders.items():
+        modules = {path.relative_to(parent).as_posix() for path in (parent / package).rglob("*.py")}
+        assert modules <= set(wheel), sorted(modules - set(wheel))
+        assert f"{package}/py.typed" in wheel
+
+
+def test_no_sources_of_the_library(wheel: list[str]) -> None:
+    assert [name for name in wheel if name.endswith((".c", ".h", "CMakeLists.txt", ".pyc"))] == []
