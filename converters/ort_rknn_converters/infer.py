@@ -68,8 +68,8 @@ def skeleton(model: ir.Model) -> Iterator[onnx.ModelProto]:
     try:
         yield ir.to_proto(model)
     finally:
-        if big:
-            del graph.inputs[-len(big) :]
+        for _ in big:
+            graph.inputs.pop()  # not ``del``: onnx-ir would go on taking the value for a graph input
         for value in big:
             graph.register_initializer(value)
 
