@@ -1,4 +1,4 @@
-"""A case: one model and the feeds it is run on. Sources make them, the runner runs them, nothing else knows both."""
+"""A case (a model and the feeds it is run on) and the settings of a run. Sources make cases, the runner runs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Case", "CaseError", "Feed"]
+__all__ = ["Case", "CaseError", "Feed", "Settings"]
 
 Feed = Mapping[str, Any]
 """Input name -> value: an ndarray, or what onnxruntime takes for a sequence, map or optional."""
@@ -31,3 +31,24 @@ class Case:
     model: str | bytes
     feeds: tuple[Feed, ...]
     reference: str | bytes | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for all cases of a run.
+
+    Attributes:
+        target: SoC name.
+        precision: ``fp16`` ...
+        tolerance: Largest relative RMS for every floating-point output; ``None``: by precision.
+        min_gain: The planner's cost rule; 0 (off) puts every node on the NPU that can be there, however small.
+        cache_dir: Where compiled models are kept; ``None``: the user's cache directory.
+        stable: Run the reference twice and leave out cases that answer differently each time (random ops).
+    """
+
+    target: str = "rk3588"
+    precision: str = "fp16"
+    tolerance: float | None = None
+    min_gain: float = 0.0
+    cache_dir: str | None = None
+    stable: bool = False

@@ -42,8 +42,8 @@ def check(model: str, json_file: str | None, dims: Sequence[str], device: str, *
 
     Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
     """
-    from ort_rknn_conformance.case import CaseError
-    from ort_rknn_conformance.execute import Settings, execute
+    from ort_rknn_conformance.case import CaseError, Settings
+    from ort_rknn_conformance.execute import execute
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.sources import model_file
 
@@ -99,8 +99,7 @@ def conformance(
     """
     from ort_rknn_converters import cache
 
-    from ort_rknn_conformance.case import CaseError
-    from ort_rknn_conformance.execute import Settings
+    from ort_rknn_conformance.case import CaseError, Settings
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.result import CaseResult
     from ort_rknn_conformance.runner import run_cases

@@ -69,8 +69,8 @@ def compare_output(name: str, expected: Sequence[Any], actual: Sequence[Any], to
         why = f"NaN or infinity in different places ({errors.nan_mismatch} elements)"
     elif floating and not errors.rel_rms <= tolerance.rel_rms:
         why = f"relative RMS {errors.rel_rms:.2g} is above {tolerance.rel_rms:.2g}"
-    elif not floating and errors.max_abs > 0:
-        why = f"{np.count_nonzero(want != got)} of {want.size} elements differ"
+    elif not floating and (different := np.count_nonzero(want != got)):
+        why = f"{different} of {want.size} elements differ"
     return OutputResult(
         name=name,
         dtype=str(first.dtype),
@@ -160,6 +160,8 @@ def _worst(pairs: Sequence[tuple[int, NDArray[Any], NDArray[Any]]]) -> Iterator[
 
 
 def _scalar(value: Any) -> float | str:
+    if isinstance(value, np.complexfloating):
+        return str(value)
     try:
         number = float(value)
     except (TypeError, ValueError):

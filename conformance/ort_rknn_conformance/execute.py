@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,34 +11,13 @@ import onnx
 import onnxruntime
 
 import ort_rknn
-from ort_rknn_conformance.case import Case
+from ort_rknn_conformance.case import Case, Settings
 from ort_rknn_conformance.compare import compare_output
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.tolerances import tolerances
 
-__all__ = ["Settings", "execute"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is the same for all cases of a run.
-
-    Attributes:
-        target: SoC name.
-        precision: ``fp16`` ...
-        tolerance: Largest relative RMS for every floating-point output; ``None``: by precision.
-        min_gain: The planner's cost rule; 0 (off) puts every node on the NPU that can be there, however small.
-        cache_dir: Where compiled models are kept; ``None``: the user's cache directory.
-        stable: Run the reference twice and leave out cases that answer differently each time (random ops).
-    """
-
-    target: str = "rk3588"
-    precision: str = "fp16"
-    tolerance: float | None = None
-    min_gain: float = 0.0
-    cache_dir: str | None = None
-    stable: bool = False
+__all__ = ["execute", "one_line"]
 
 
 def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:

@@ -16,14 +16,15 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_conformance.case import Case
-from ort_rknn_conformance.execute import Settings, execute
+from ort_rknn_conformance.case import Case, Settings
+from ort_rknn_conformance.execute import execute
 from ort_rknn_conformance.flows import Flow, find_flow
 from ort_rknn_conformance.result import CaseResult
 
 __all__ = ["run_cases"]
 
 RENEW_AFTER = 200  # cases a worker runs before a fresh one takes its place: sessions leave memory behind (a guess)
+START_S = 60.0  # more for a worker's first case, which also pays for its start and its imports (a guess, 2 s is seen)
 Execute = Callable[[Case, Flow, Settings], CaseResult]
 
 
@@ -62,7 +63,7 @@ def run_cases(
             now = time.monotonic()
             for pipe in [pipe for pipe, worker in workers.items() if pipe in ready or worker.deadline <= now]:
                 worker = workers[pipe]
-                result = worker.result(time_limit) if pipe in ready else worker.timed_out(time_limit)
+                result = worker.result() if pipe in ready else worker.timed_out(time_limit)
                 yield _judged(result, flow)
                 following = queue.take() if worker.usable else None
                 if following is None:
@@ -127,14 +128,13 @@ class _Worker:
     def give(self, case: Case, time_limit: float) -> None:
         self._case = case.name
         self._since = time.monotonic()
-        # The first case also pays for the start of the process and its imports.
-        self.deadline = self._since + time_limit + (60.0 if self._done == 0 else 0.0)
+        self.deadline = self._since + time_limit + (START_S if self._done == 0 else 0.0)
         try:
             self.pipe.send(case)
         except OSError:
             self.deadline = self._since  # it died between two cases: the next look at the pipe says how
 
-    def result(self, time_limit: float) -> CaseResult:
+    def result(self) -> CaseResult:
         """The answer on the pipe, or the crash that closed it."""
         try:
             answer: dict[str, Any] = self.pipe.recv()

@@ -12,8 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_conformance.case import CaseError
-from ort_rknn_conformance.execute import Settings
+from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult
 
