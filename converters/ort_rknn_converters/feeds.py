@@ -1,0 +1,147 @@
+"""Random inputs that make sense for a model: by dtype, by shape, and by what the inputs are used for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from ort_rknn_converters.errors import ModelError
+
+__all__ = ["boundary_values", "feeds_for"]
+
+Array = NDArray[Any]
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+_CHANNELS = (1, 3, 4)  # of images
+_INDEXED = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterND": 1, "ScatterElements": 1, "OneHot": 0}
+
+
+def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, Array], ...]:
+    """Make ``n`` random feeds.
+
+    Floats: the first feed is uniform in 0 to 1 for what looks like an image (4-D with 1, 3 or 4 channels), else normal
+    with deviation 1; the second is normal for all; later ones are normal with deviation 3, then 0.1, and so on. Whole
+    numbers: indices inside the axis they select from where that is known, else 0 or 1. Bools: coins.
+
+    Args:
+        model: A model whose inputs have static shapes; unknown dimensions are taken as 1.
+        n: How many.
+        seed: Equal seeds give equal feeds.
+
+    Raises:
+        ModelError: An input is no tensor, or of strings.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    bounds = _index_bounds(model)
+    generator = np.random.default_rng(seed)
+    return tuple(
+        {
+            value.name: _array(value, number, bounds.get(value.name, 2), generator)
+            for value in model.graph.input
+            if value.name not in constants
+        }
+        for number in range(n)
+    )
+
+
+def _array(value: onnx.ValueInfoProto, number: int, bound: int, generator: np.random.Generator) -> Array:
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or kind.elem_type in (TensorProto.STRING, TensorProto.UNDEFINED):
+        raise ModelError(f"no random values can be made for input {value.name!r}")
+    shape = [dim.dim_value if dim.HasField("dim_value") else 1 for dim in kind.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    if kind.elem_type in _FLOATS:
+        image = len(shape) == 4 and (shape[1] in _CHANNELS or shape[3] in _CHANNELS)
+        if number == 0 and image:
+            return generator.uniform(0, 1, shape).astype(dtype)
+        deviation = (1.0, 1.0, 3.0, 0.1)[number % 4]
+        return generator.normal(0, deviation, shape).astype(dtype)
+    if kind.elem_type == TensorProto.BOOL:
+        return generator.integers(0, 2, shape).astype(bool)
+    return generator.integers(0, max(1, bound), shape).astype(dtype)
+
+
+def _index_bounds(model: onnx.ModelProto) -> dict[str, int]:
+    """For each value used as an index directly: how many things it selects from, the least over its uses."""
+    shapes: dict[str, Sequence[int]] = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if all(dim.HasField("dim_value") for dim in dims):
+            shapes.setdefault(value.name, [dim.dim_value for dim in dims])
+    same = {
+        node.output[0]: node.input[0] for node in model.graph.node if node.op_type in ("Cast", "Reshape", "Identity")
+    }
+    bounds: dict[str, int] = {}
+    for node in model.graph.node:
+        position = _INDEXED.get(node.op_type)
+        if position is None or len(node.input) <= position:
+            continue
+        size = _selected_from(node, shapes)
+        index = node.input[position]
+        while size is not None and index:
+            bounds[index] = min(size, bounds.get(index, size))
+            index = same.get(index, "")
+    return bounds
+
+
+def _selected_from(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int | None:
+    if node.op_type == "OneHot":
+        return None
+    shape = shapes.get(node.input[0])
+    if not shape:
+        return None
+    if node.op_type.endswith("ND"):
+        return min(shape)
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    return shape[axis] if -len(shape) <= axis < len(shape) else None
+
+
+def boundary_values(
+    model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Mapping[str, Array]]
+) -> tuple[dict[str, Array], ...] | None:
+    """The values that tensors inside a model take on some feeds: feeds of the right scale for a part of it.
+
+    Args:
+        model: The whole model.
+        names: Tensors wanted; inputs of the model may be among them.
+        feeds: Inputs of the whole model.
+
+    Returns:
+        Per feed, name -> array; ``None`` when ONNX Runtime cannot run the model on these feeds (random numbers are not
+        valid inputs of every model), or when a value is not finite.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    given = {value.name for value in model.graph.input}
+    inside = [name for name in dict.fromkeys(names) if name not in given]
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inside)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    found = []
+    try:
+        session = (
+            ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            if inside
+            else None
+        )
+        for feed in feeds:
+            values = {name: np.asarray(feed[name]) for name in names if name in given}
+            if session is not None:
+                values |= dict(zip(inside, session.run(inside, dict(feed)), strict=True))
+            found.append(values)
+    except Exception:  # onnxruntime raises a class of its own per kind of fault
+        return None
+    usable = all(isinstance(a, np.ndarray) and _finite(a) for values in found for a in values.values())
+    return tuple(found) if usable else None
+
+
+def _finite(array: Array) -> bool:
+    return array.dtype.kind not in "f" or math.isfinite(float(np.abs(array).max(initial=0)))

@@ -1,0 +1,296 @@
+"""Proof that a compiled segment computes what ONNX Runtime computes: feeds, reference, comparison, fp16 range.
+
+The compiler is known to drop nodes and to mistranslate silently, so nothing it made is used before its simulator agreed
+with ONNX Runtime on the same feeds, name by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.feeds import feeds_for
+
+__all__ = [
+    "FP16_MAX",
+    "Reference",
+    "TensorError",
+    "Verification",
+    "check",
+    "compare",
+    "feeds_for",
+    "reference",
+    "tolerance",
+]
+
+Array = NDArray[Any]
+
+FP16_MAX = 65504.0
+"""Largest finite fp16 number: what an NPU's tensor can hold."""
+
+_FP16_TOLERANCE = 5e-3
+_FP16_SOFTMAX_TOLERANCE = 2e-2
+_INT8_TOLERANCE = 0.4
+_BROAD = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
+
+
+def tolerance(precision: str, after_softmax: bool) -> float:
+    """Largest relative RMS error that counts as the same result.
+
+    Args:
+        precision: ``fp16``: 5e-3, and 2e-2 where a Softmax is on the way. Measured: the toolkit's simulator is 7e-4 to
+            1e-3 off on ResNet-50 and transformers of 2 to 6 layers, and 9.4e-3 after a Softmax, which amplifies.
+            ``int8`` and below: 0.4, only to tell a quantized result from a wrong one. Measured: a small CNN of random
+            weights is 0.32 off with the plain algorithm (cosine 0.949).
+        after_softmax: Whether the segment has a Softmax.
+    """
+    if precision != "fp16":
+        return _INT8_TOLERANCE
+    return _FP16_SOFTMAX_TOLERANCE if after_softmax else _FP16_TOLERANCE
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """How far one tensor is from what it should be. Numbers are over the elements finite in both.
+
+    Attributes:
+        max_abs: Largest absolute difference.
+        max_rel: Largest difference relative to the expected element's magnitude (elements expected to be 0 are left
+            out).
+        mean_abs: Mean absolute difference.
+        rel_rms: RMS of the difference over RMS of the expected tensor; the RMS of the difference where all expected
+            elements are 0.
+        cosine: Cosine similarity; 1 when both are all zero.
+        sqnr_db: Signal to noise in decibels; infinite when equal.
+        nan_mismatch: Elements where one is NaN or an infinity and the other is not the same.
+        shape_ok: Whether the shapes agree. When not, all numbers are infinite.
+        dtype_ok: Whether the dtypes agree, any two floating ones counting as equal.
+    """
+
+    max_abs: float
+    max_rel: float
+    mean_abs: float
+    rel_rms: float
+    cosine: float
+    sqnr_db: float
+    nan_mismatch: int
+    shape_ok: bool
+    dtype_ok: bool
+
+    def __str__(self) -> str:
+        if not self.shape_ok:
+            return "wrong shape"
+        text = f"rel RMS {self.rel_rms:.2g}, max |error| {self.max_abs:.3g}, cosine {self.cosine:.6f}"
+        if self.nan_mismatch:
+            text += f", NaN or infinity differs in {self.nan_mismatch} elements"
+        return text if self.dtype_ok else text + ", wrong dtype"
+
+
+def compare(expected: Array, actual: Array) -> TensorError:
+    """Compare two tensors; strings and other non-numbers are refused by numpy.
+
+    Args:
+        expected: The reference, any numeric dtype and shape.
+        actual: What was computed instead.
+    """
+    expected, actual = np.asarray(expected), np.asarray(actual)
+    dtype_ok = expected.dtype == actual.dtype or (_is_float(expected.dtype) and _is_float(actual.dtype))
+    if expected.shape != actual.shape:
+        inf = float("inf")
+        return TensorError(inf, inf, inf, inf, 0.0, -inf, 0, False, dtype_ok)
+    want, got = _wide(expected), _wide(actual)
+    finite = np.isfinite(want) & np.isfinite(got)
+    same = finite | (want == got) | (np.isnan(want) & np.isnan(got))
+    nan_mismatch = int(np.count_nonzero(~same))
+    want, got = want[finite], got[finite]
+    if not want.size:
+        return TensorError(0.0, 0.0, 0.0, 0.0, 1.0, float("inf"), nan_mismatch, True, dtype_ok)
+    difference, size = np.abs(got - want), np.abs(want)
+    noise, signal = _rms(difference), _rms(size)
+    rel_rms = noise / signal if signal else noise
+    strength = _rms(np.abs(got))
+    both = signal and strength
+    cosine = float(np.mean((want / signal * np.conj(got / strength)).real)) if both else float(noise == 0)
+    nonzero = size > 0
+    return TensorError(
+        max_abs=float(difference.max()),
+        max_rel=float((difference[nonzero] / size[nonzero]).max()) if nonzero.any() else 0.0,
+        mean_abs=float(difference.mean()),
+        rel_rms=rel_rms,
+        cosine=min(1.0, cosine),
+        sqnr_db=float(-20 * np.log10(rel_rms)) if rel_rms else float("inf"),
+        nan_mismatch=nan_mismatch,
+        shape_ok=True,
+        dtype_ok=dtype_ok,
+    )
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    # bfloat16 and the 8-bit floats are not numpy's own: their kind is V.
+    return dtype.kind in "fV"
+
+
+def _wide(array: Array) -> Array:
+    if array.dtype.kind == "c":
+        return array.astype(np.complex128)
+    if array.dtype.kind == "V":
+        array = array.astype(np.float32)
+    return array.astype(np.float64)
+
+
+def _rms(values: Array) -> float:
+    """Root of the mean square of non-negative values, scaled so that the squares of large ones do not overflow."""
+    top = float(values.max())
+    return top * float(np.sqrt(np.mean((values / top) ** 2))) if top else 0.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What ONNX Runtime computes for a segment.
+
+    Attributes:
+        outputs: Per feed, output name -> array in the dtype ONNX declares.
+        peaks: Largest magnitude of every floating tensor inside, over all feeds (infinite if it overflows float32).
+        after_softmax: Whether the segment has a Softmax.
+    """
+
+    outputs: tuple[Mapping[str, Array], ...]
+    peaks: Mapping[str, float]
+    after_softmax: bool
+
+
+def reference(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]]) -> Reference:
+    """Run a segment on ONNX Runtime and measure the range of every floating tensor in it.
+
+    The ranges are taken inside the graph, as one number a tensor, so that the activations of a large network need not
+    all be held at once.
+
+    Args:
+        model: The segment as cut out: its original dtypes and ranks.
+        feeds: Input name -> array, as the model declares them.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run it.
+    """
+    names = [value.name for value in model.graph.output]
+    watched, measured = _measured(model)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    results = []
+    try:
+        session = ort.InferenceSession(measured.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for feed in feeds:
+            results.append(session.run(None, dict(feed)))
+    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
+        raise ModelError(f"ONNX Runtime cannot run the segment: {error}") from error
+    peaks = dict.fromkeys(watched, 0.0)
+    for values in results:
+        for name, peak in zip(watched, values[len(names) :], strict=True):
+            # NaN, too, is more than fp16 can hold; max() would lose it.
+            peaks[name] = float("inf") if np.isnan(peak) else max(peaks[name], float(peak))
+    return Reference(
+        outputs=tuple(dict(zip(names, values[: len(names)], strict=True)) for values in results),
+        peaks=peaks,
+        after_softmax=any(node.op_type in _BROAD for node in model.graph.node),
+    )
+
+
+def _measured(model: onnx.ModelProto) -> tuple[list[str], onnx.ModelProto]:
+    """The model with one more scalar output for each floating tensor that its nodes make: its largest magnitude."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    types = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
+    watched = [
+        name
+        for node in model.graph.node
+        for name in node.output
+        if name in types and types[name].elem_type in _FLOATS and 0 not in _fixed_dims(types[name])
+    ]
+    for number, name in enumerate(watched):
+        value, size, peak = (f"ort_rknn.{what}.{number}" for what in ("value", "size", "peak"))
+        # onnxruntime's CPU provider has no Abs of the other floating types.
+        graph.node.append(helper.make_node("Cast", [name], [value], to=TensorProto.FLOAT))
+        graph.node.append(helper.make_node("Abs", [value], [size]))
+        graph.node.append(helper.make_node("ReduceMax", [size], [peak], keepdims=0))
+        graph.output.append(helper.make_tensor_value_info(peak, TensorProto.FLOAT, []))
+    return watched, copy
+
+
+def _fixed_dims(tensor: onnx.TypeProto.Tensor) -> list[int]:
+    return [dim.dim_value for dim in tensor.shape.dim if dim.HasField("dim_value")]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdict on one compiled segment.
+
+    Attributes:
+        problem: What is wrong, in words; empty when it may be used.
+        outputs: Names of the outputs that are wrong.
+        rel_rms: Worst relative RMS error over floating outputs and feeds; 0 without any.
+        max_abs: Largest absolute difference over outputs and feeds.
+    """
+
+    problem: str
+    outputs: tuple[str, ...]
+    rel_rms: float
+    max_abs: float
+
+
+def check(
+    expected: Reference, actual: Sequence[Mapping[str, Array]], *, precision: str, precise: float | None = None
+) -> Verification:
+    """Judge the simulator's answers.
+
+    Floating outputs must agree within the tolerance, with NaN and infinities at the same places; all others must be
+    equal.
+
+    Args:
+        expected: From :func:`reference`.
+        actual: Per feed, output name -> the simulator's answer (floating ones as float32 whatever ONNX declares).
+        precision: ``fp16`` ...
+        precise: Tolerance instead of :func:`tolerance`'s.
+    """
+    limit = tolerance(precision, expected.after_softmax) if precise is None else precise
+    wrong: dict[str, str] = {}
+    worst, largest = 0.0, 0.0
+    if len(actual) != len(expected.outputs):
+        return Verification(f"{len(actual)} answers to {len(expected.outputs)} feeds", (), 0.0, 0.0)
+    for wanted, answer in zip(expected.outputs, actual, strict=True):
+        for name, want in wanted.items():
+            got = answer.get(name)
+            if got is None:
+                wrong.setdefault(name, "is missing")
+                continue
+            error = compare(want, got)
+            floating = _is_float(want.dtype)
+            largest = max(largest, error.max_abs)
+            worst = max(worst, error.rel_rms) if floating else worst
+            if problem := _problem(error, want, got, limit if floating else 0.0):
+                wrong.setdefault(name, problem)
+    problem = "; ".join(f"{name} {what}" for name, what in wrong.items())
+    return Verification(problem, tuple(wrong), worst, largest)
+
+
+def _problem(error: TensorError, want: Array, got: Array, limit: float) -> str:
+    if not error.shape_ok:
+        return f"has shape {list(got.shape)} instead of {list(want.shape)}"
+    if not error.dtype_ok:
+        return f"has dtype {got.dtype} instead of {want.dtype}"
+    if error.nan_mismatch:
+        return f"has NaN or infinity in {error.nan_mismatch} other places than ONNX Runtime"
+    if limit == 0 and error.max_abs > 0:
+        return f"differs (largest difference {error.max_abs:g}) though it must be equal"
+    if not error.rel_rms <= limit:
+        return f"is off by a relative RMS of {error.rel_rms:.2g} (limit {limit:.2g})"
+    return ""

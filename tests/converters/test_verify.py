@@ -1,0 +1,148 @@
+"""Comparison, reference and verdict; the feeds have their own file."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from onnx.parser import parse_graph
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.verify import Reference, check, compare, reference, tolerance
+
+
+def model(text: str, opset: int = 17) -> onnx.ModelProto:
+    return helper.make_model(parse_graph(text), opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+class TestCompare:
+    def test_equal(self) -> None:
+        error = compare(np.float32([1, -2, 0]), np.float32([1, -2, 0]))
+        assert (error.max_abs, error.max_rel, error.mean_abs, error.rel_rms, error.cosine) == (0, 0, 0, 0, 1)
+        assert error.sqnr_db == float("inf")
+        assert error.shape_ok
+        assert error.dtype_ok
+
+    def test_numbers(self) -> None:
+        error = compare(np.float32([3, 4]), np.float32([3, 4.5]))
+        assert error.max_abs == 0.5
+        assert error.max_rel == 0.125
+        assert error.mean_abs == 0.25
+        assert error.rel_rms == pytest.approx(0.1)
+        assert error.sqnr_db == pytest.approx(20)
+        assert error.cosine == pytest.approx((9 + 18) / (5 * np.sqrt(9 + 20.25)))
+
+    def test_expected_zero_gives_the_absolute_error(self) -> None:
+        error = compare(np.zeros(4), np.full(4, 1e-3))
+        assert error.rel_rms == pytest.approx(1e-3)
+        assert error.cosine == 0
+
+    def test_nan_and_infinity(self) -> None:
+        want = np.float32([np.nan, np.inf, -np.inf, 1, 2, 3])
+        assert compare(want, want).nan_mismatch == 0
+        assert compare(want, np.float32([1, np.inf, np.inf, np.nan, 2, 3])).nan_mismatch == 3
+        assert compare(want, np.float32([np.nan, np.inf, -np.inf, 1, 2, 4])).max_abs == 1
+
+    def test_nothing_finite(self) -> None:
+        error = compare(np.float32([np.nan]), np.float32([np.nan]))
+        assert (error.nan_mismatch, error.rel_rms) == (0, 0)
+
+    def test_large_numbers_do_not_overflow(self) -> None:
+        assert compare(np.float64([1e300, 1]), np.float64([1e300, 1])).rel_rms == 0
+        assert compare(np.float32([-3.4e38, 1]), np.float32([-3.3e38, 1])).rel_rms == pytest.approx(0.0294, rel=0.01)
+
+    def test_shapes(self) -> None:
+        error = compare(np.zeros((1, 3)), np.zeros((3, 1)))
+        assert not error.shape_ok
+        assert error.rel_rms == float("inf")
+
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            ("float64", "float32", True),
+            ("float16", "float32", True),
+            ("int64", "float32", False),
+            ("int64", "int32", False),
+        ],
+    )
+    def test_dtypes(self, one: str, other: str, same: bool) -> None:
+        assert compare(np.ones(2, one), np.ones(2, other)).dtype_ok is same
+
+    def test_bool_complex_and_empty(self) -> None:
+        assert compare(np.array([True, False]), np.array([True, True])).max_abs == 1
+        assert compare(np.array([3 + 4j]), np.array([3 + 4j])).cosine == pytest.approx(1)
+        assert compare(np.zeros((0, 3)), np.zeros((0, 3))).rel_rms == 0
+
+    def test_it_reads_well(self) -> None:
+        assert str(compare(np.float32([1]), np.float32([1.5]))) == "rel RMS 0.5, max |error| 0.5, cosine 1.000000"
+        assert str(compare(np.float32([1]), np.float32([[1]]))) == "wrong shape"
+
+
+def test_tolerances() -> None:
+    assert tolerance("fp16", False) == 5e-3
+    assert tolerance("fp16", True) == 2e-2
+
+
+class TestReference:
+    def test_outputs_keep_onnx_dtypes_and_ranks(self) -> None:
+        part = model("g (float16[2] x, double s) => (float16[2] y, double z) { y = Neg (x) z = Neg (s) }")
+        found = reference(part, [{"x": np.ones(2, np.float16), "s": np.array(2.0)}])
+        assert found.outputs[0]["y"].dtype == np.float16
+        assert found.outputs[0]["z"].shape == ()
+        assert list(found.outputs[0]) == ["y", "z"]
+
+    @pytest.mark.parametrize("kind", ["float", "float16", "double"])
+    @pytest.mark.parametrize("opset", [11, 13, 18, 20])
+    def test_peaks(self, kind: str, opset: int) -> None:
+        part = model(f"g ({kind}[2] x) => ({kind}[2] z) <{kind}[2] y> {{ y = Mul (x, x) z = Sqrt (y) }}", opset)
+        dtype = {"float": np.float32, "float16": np.float16, "double": np.float64}[kind]
+        found = reference(part, [{"x": np.array([1, 2], dtype)}, {"x": np.array([-3, 1], dtype)}])
+        assert found.peaks == {"y": 9, "z": 3}
+
+    def test_nan_counts_as_infinite(self) -> None:
+        found = reference(model("g (float[1] x) => (float[1] y) { y = Log (x) }"), [{"x": np.float32([-1])}])
+        assert found.peaks == {"y": float("inf")}
+
+    def test_softmax_is_seen(self) -> None:
+        assert reference(model("g (float[2] x) => (float[2] y) { y = Softmax (x) }"), []).after_softmax
+        assert not reference(model("g (float[2] x) => (float[2] y) { y = Relu (x) }"), []).after_softmax
+
+    def test_what_onnxruntime_cannot_run(self) -> None:
+        with pytest.raises(ModelError, match="cannot run"):
+            reference(model("g (float[2] x) => (float[2] y) { y = Nonsense (x) }"), [])
+
+
+class TestCheck:
+    expected = Reference(
+        ({"y": np.float16([1, 2]), "i": np.int64([3])}, {"y": np.float16([4, np.inf]), "i": np.int64([4])}), {}, False
+    )
+
+    def verdict(self, **changes: np.ndarray) -> str:
+        first = {"y": np.float32([1, 2.001]), "i": np.int64([3])} | changes
+        return check(
+            self.expected, [first, {"y": np.float32([4, np.inf]), "i": np.int64([4])}], precision="fp16"
+        ).problem
+
+    def test_right(self) -> None:
+        assert self.verdict() == ""
+        found = check(self.expected, self.expected.outputs, precision="fp16")
+        assert (found.rel_rms, found.max_abs) == (0, 0)
+
+    def test_off(self) -> None:
+        assert self.verdict(y=np.float32([1, 2.1])) == "y is off by a relative RMS of 0.045 (limit 0.005)"
+
+    def test_not_a_number(self) -> None:
+        assert "NaN or infinity in 1 other places" in self.verdict(y=np.float32([1, np.nan]))
+
+    def test_whole_numbers_must_be_equal(self) -> None:
+        assert self.verdict(i=np.int64([4])) == "i differs (largest difference 1) though it must be equal"
+
+    def test_forms(self) -> None:
+        assert self.verdict(y=np.float32([[1, 2]])) == "y has shape [1, 2] instead of [2]"
+        assert self.verdict(i=np.int32([3])) == "i has dtype int32 instead of int64"
+
+    def test_missing(self) -> None:
+        found = check(self.expected, [{"y": np.float32([1, 2])}] * 2, precision="fp16")
+        assert "i is missing" in found.problem
+        assert "i" in found.outputs
+        assert "1 answers to 2 feeds" in check(self.expected, [{}], precision="fp16").problem
