@@ -25,6 +25,7 @@ __all__ = [
     "dims",
     "initializer",
     "load",
+    "many",
     "static_shape",
     "to_bytes",
     "to_proto",
@@ -125,7 +126,12 @@ def unsaid_names(model: ir.Model) -> tuple[str, ...]:
         taken.add(node.name)
         seen.add(node.name)
         made += 1
-    return (f"{made} nodes without a name of their own were named",) if made else ()
+    return (f"{many(made, 'node')} without a name of their own given one",) if made else ()
+
+
+def many(count: int, noun: str) -> str:
+    """``1 node``, ``2 nodes``: a count for a sentence."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def unique(base: str, taken: set[str]) -> str:

@@ -9,16 +9,52 @@ import onnx_ir as ir
 from ort_rknn_converters.graph import unsaid_names
 from ort_rknn_converters.infer import infer
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.passes.activations import Activations
+from ort_rknn_converters.passes.attention import Attention
 from ort_rknn_converters.passes.base import Context, Pass, drop_unused
+from ort_rknn_converters.passes.cast_like import CastLike
+from ort_rknn_converters.passes.ceil import Ceil
 from ort_rknn_converters.passes.constants import Constants
+from ort_rknn_converters.passes.dropout import Dropouts
+from ort_rknn_converters.passes.einsum import Einsum
 from ort_rknn_converters.passes.fold import Fold
+from ort_rknn_converters.passes.function_ops import FunctionOps
+from ort_rknn_converters.passes.functions import Functions
 from ort_rknn_converters.passes.identity import Identities
+from ort_rknn_converters.passes.if_known import IfKnown
+from ort_rknn_converters.passes.logic import Logic
+from ort_rknn_converters.passes.min_max import Min
+from ort_rknn_converters.passes.norms import Norms
+from ort_rknn_converters.passes.reductions import Reductions
+from ort_rknn_converters.passes.rotary import Rotary
+from ort_rknn_converters.passes.sign import Sign
 from ort_rknn_converters.passes.static_shapes import StaticShapes
+from ort_rknn_converters.passes.sums import Sums
+from ort_rknn_converters.passes.trigonometry import Trigonometry
+from ort_rknn_converters.passes.trilu import Trilu
 
 __all__ = ["Prepared", "prepare"]
 
 _ROUNDS = 50
 """Rounds of folding and inference at most (a guess; real models need two to four)."""
+
+
+_SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(), Fold())
+
+_EXPAND: tuple[Pass, ...] = (FunctionOps(), CastLike(), Attention(), Rotary(), Norms(), Einsum())
+"""What is written in terms of ops that may need a rewrite themselves."""
+
+_REWRITE: tuple[Pass, ...] = (
+    Activations(),
+    Ceil(),
+    Logic(),
+    Min(),
+    Reductions(),
+    Sign(),
+    Sums(),
+    Trigonometry(),
+    Trilu(),
+)
 
 
 @dataclass(frozen=True)
@@ -57,12 +93,19 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
         changes.extend(said)
         return bool(said)
 
-    run(StaticShapes(), Constants(), Identities())
-    infer(model)
-    for _ in range(_ROUNDS):
-        if not run(Fold(), Constants(), Identities()):
-            break
-        infer(model)
+    def settle() -> None:
+        for _ in range(_ROUNDS):
+            infer(model)
+            if not run(*_SIMPLIFY):
+                break
+
+    changes.extend(unsaid_names(model))
+    run(StaticShapes(), Functions())
+    settle()
+    if run(*_EXPAND):
+        settle()
+    if run(*_REWRITE):
+        settle()
     drop_unused(model)
     changes.extend(unsaid_names(model))
     return Prepared(model, tuple(changes))

@@ -15,10 +15,23 @@ import onnx_ir as ir
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["FLOATS", "Context", "Pass", "Rewrite", "Tape", "attribute", "drop_unused"]
+__all__ = [
+    "FLOATS",
+    "Context",
+    "Pass",
+    "Rewrite",
+    "Tape",
+    "attribute",
+    "drop_unused",
+    "kept_for_cpu",
+    "let_go_of_bodies",
+]
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 """Element types on which the float rewrites are right (integers would round or wrap differently)."""
+
+_OLDEST = 7
+"""Oldest opset rewritten: onnxruntime runs few ops older than that, and broadcasting was another."""
 
 
 @dataclass
@@ -78,9 +91,11 @@ class Rewrite(Pass):
 
     def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
         """Offer every node of ``op_types`` to :meth:`rewrite`."""
+        if ctx.opset < _OLDEST:
+            return ()
         done: Counter[str] = Counter()
         for node in list(model.graph):
-            if node.domain or node.op_type not in self.op_types:
+            if node.domain or node.op_type not in self.op_types or kept_for_cpu(node, ctx):
                 continue
             tape = Tape(model, ctx, node)
             outputs = self.rewrite(node, tape)
@@ -161,6 +176,14 @@ class Tape:
             return self.op(op_type, x, self.const(np.asarray(axes, np.int64)), keepdims=int(keepdims))
         return self.op(op_type, x, axes=list(axes), keepdims=int(keepdims))
 
+    def reshape(self, x: ir.Value, dims: Sequence[int]) -> Any:
+        """Write a ``Reshape`` to fixed dimensions."""
+        return self.op("Reshape", x, self.const(np.asarray(dims, np.int64)))
+
+    def slice(self, x: ir.Value, start: int, end: int, *, axis: int, step: int = 1) -> Any:
+        """Write a ``Slice`` along one axis."""
+        return self.op("Slice", x, *(self.const([number]) for number in (start, end, axis, step)))
+
     def commit(self, outputs: Sequence[ir.Value | None]) -> None:
         """Put the nodes in the place of the old one, whose outputs keep their names."""
         graph, old = self._model.graph, self._node
@@ -192,6 +215,11 @@ class Tape:
                 node.replace_input_with(index, None)
 
 
+def kept_for_cpu(node: ir.Node, ctx: Context) -> bool:
+    """Whether the user wants this node on the CPU, where the original op is the best one."""
+    return node.op_type in ctx.options.cpu_ops or node.name in ctx.options.cpu_nodes
+
+
 def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
     """Value of an attribute as a Python value (strings decoded), or ``default``."""
     found = node.attributes.get(name)
@@ -205,7 +233,7 @@ def drop_unused(model: ir.Model) -> int:
     for node in reversed(list(graph)):
         if not any(value.uses() or value.is_graph_output() for value in node.outputs):
             graph.remove(node, safe=True)
-            _let_go_of_bodies(node)
+            let_go_of_bodies(node)
             removed += 1
     for value in list(graph.initializers.values()):
         if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
@@ -214,7 +242,7 @@ def drop_unused(model: ir.Model) -> int:
     return removed
 
 
-def _let_go_of_bodies(node: ir.Node) -> None:
+def let_go_of_bodies(node: ir.Node) -> None:
     """Make the bodies of a removed node stop using values of the graph it was in."""
     for attr in node.attributes.values():
         bodies = (

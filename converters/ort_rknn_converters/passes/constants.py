@@ -41,7 +41,7 @@ class Constants(Pass):
                 graph.remove(node, safe=True)
             graph.register_initializer(value)
             count += 1
-        return (f"{count} Constant nodes made initializers",) if count else ()
+        return (f"{graphs.many(count, 'Constant node')} made an initializer",) if count else ()
 
 
 def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:

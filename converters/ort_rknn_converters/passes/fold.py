@@ -57,10 +57,11 @@ class Fold(Pass):
         for value, array in results.items():
             if array.dtype != object:
                 _replace(graph, value, np.asarray(array), ctx)
-        before = len(graph)
         drop_unused(model)
-        count = before - len(graph)
-        return (f"{count} constant nodes folded",) if count or shapes or results else ()
+        count = shapes + len(results)
+        return (
+            (f"{graphs.many(count, 'value')} that depend on constants and fixed shapes only computed",) if count else ()
+        )
 
     def _foldable(self, node: ir.Node, made: set[ir.Value]) -> bool:
         if node.domain not in _DOMAINS or node.op_type in _NEVER or not node.outputs:

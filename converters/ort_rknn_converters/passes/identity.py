@@ -26,7 +26,7 @@ class Identities(Pass):
             for node in graphs.walk(model.graph)
             if node.op_type == "Identity" and not node.domain
         )
-        return (f"{count} Identity nodes removed",) if count else ()
+        return (f"{graphs.many(count, 'Identity node')} removed",) if count else ()
 
 
 def bypass(node: ir.Node, source: ir.Value | None, result: ir.Value) -> bool:

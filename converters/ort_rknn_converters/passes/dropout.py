@@ -1,0 +1,38 @@
+"""Removes ``Dropout`` that does nothing: every one that is not in training mode."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.passes.base import Context, Pass, attribute
+from ort_rknn_converters.passes.identity import bypass
+
+__all__ = ["Dropouts"]
+
+
+class Dropouts(Pass):
+    """``Dropout`` in inference mode becomes its input. Where its mask is used, or its mode is not known, it stays."""
+
+    name = "dropout"
+
+    def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
+        """Bodies are included."""
+        count = 0
+        for node in graphs.walk(model.graph):
+            if node.op_type != "Dropout" or node.domain or _training(node, ctx.opset):
+                continue
+            if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+                continue
+            count += bypass(node, node.inputs[0], node.outputs[0])
+        return (f"{graphs.many(count, 'Dropout node')} removed (inference mode)",) if count else ()
+
+
+def _training(node: ir.Node, opset: int) -> bool:
+    if opset < 7:
+        return not attribute(node, "is_test", 0)
+    mode = node.inputs[2] if len(node.inputs) > 2 else None
+    if mode is None:
+        return False
+    known = graphs.constant(mode)
+    return known is None or bool(known.numpy())

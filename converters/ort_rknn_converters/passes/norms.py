@@ -1,0 +1,81 @@
+"""GroupNormalization and RMSNormalization in the forms exporters write and the compiler fuses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+
+__all__ = ["Norms"]
+
+
+class Norms(Rewrite):
+    """Group: one InstanceNormalization over groups as channels, then scale and bias. RMS: x / sqrt(mean(x*x) + eps).
+
+    The same within a few roundings. Half precision is computed in the type ``stash_type`` names, as the ops demand.
+    """
+
+    name = "norms"
+    op_types = frozenset({"GroupNormalization", "RMSNormalization"})
+    says = "its parts"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """Needs a known shape (RMS: a known rank)."""
+        x = node.inputs[0]
+        if x is None or x.dtype not in FLOATS:
+            return None
+        stash = ir.DataType(attribute(node, "stash_type", 1))
+        if stash != x.dtype and x.dtype != ir.DataType.FLOAT16:
+            # A double computed in float would be less exact than this; leave it to the CPU.
+            return None
+        result = _group(node, x, stash, tape) if node.op_type == "GroupNormalization" else _rms(node, x, stash, tape)
+        return None if result is None else [result]
+
+
+def _group(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
+    shape, groups = graphs.static_shape(x), int(attribute(node, "num_groups", 0))
+    if shape is None or len(shape) < 3 or groups < 1 or shape[1] % groups or 0 in shape:
+        return None
+    scale, bias = node.inputs[1:3]
+    assert scale is not None
+    assert bias is not None
+    channels = shape[1]
+    wide = _cast(x, stash, tape)
+    flat = tape.reshape(wide, (shape[0], groups, math.prod(shape[2:]) * channels // groups))
+    ones, zeros = (tape.const(np.full(groups, number), stash) for number in (1, 0))
+    normal = tape.op("InstanceNormalization", flat, ones, zeros, epsilon=attribute(node, "epsilon", 1e-5))
+    normal = _cast(tape.reshape(normal, shape), x.dtype, tape)
+    along = (channels,) + (1,) * (len(shape) - 2)
+    if tape.opset < 21 and groups != channels:
+        # Version 18 has one scale and bias a group.
+        scale, bias = (_repeat(value, groups, channels, tape) for value in (scale, bias))
+    scale, bias = (tape.reshape(value, along) for value in (scale, bias))
+    return tape.op("Add", tape.op("Mul", normal, scale), bias)
+
+
+def _repeat(value: ir.Value, groups: int, channels: int, tape: Tape) -> Any:
+    shape = tape.const(np.array((groups, channels // groups), np.int64))
+    return tape.op("Expand", tape.reshape(value, (groups, 1)), shape)
+
+
+def _rms(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
+    if x.shape is None or not len(x.shape):
+        return None
+    rank = len(x.shape)
+    axis = int(attribute(node, "axis", -1))
+    wide = _cast(x, stash, tape)
+    axes = list(range(axis % rank, rank))
+    mean = tape.reduce("ReduceMean", tape.op("Mul", wide, wide), axes, keepdims=True)
+    root = tape.op("Sqrt", tape.op("Add", mean, tape.like(wide, attribute(node, "epsilon", 1e-5))))
+    normal = _cast(tape.op("Div", wide, root), x.dtype, tape)
+    return tape.op("Mul", normal, node.inputs[1])
+
+
+def _cast(x: ir.Value, dtype: ir.DataType | None, tape: Tape) -> Any:
+    return x if x.dtype == dtype or dtype is None else tape.op("Cast", x, to=int(dtype))
