@@ -22,7 +22,7 @@ DISAGREES, UNREADABLE = 1, 2
 @click.command()
 @click.argument("model", type=click.Path(dir_okay=False))
 @click.option("--data", type=click.Path(), help="A .npz of named inputs, a .npy, or a folder of them; else random.")
-@click.option("--reference", type=click.Path(), help="The ONNX file that a compiled MODEL was made from.")
+@click.option("--reference", type=click.Path(), help="What the CPU runs: the original of a compiled MODEL.")
 @click.option(
     "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
 )
@@ -34,6 +34,13 @@ DISAGREES, UNREADABLE = 1, 2
 @click.option("--seed", type=int, default=0, show_default=True, help="For random feeds.")
 @click.option(
     "--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Size of a symbolic dimension, for random feeds."
+)
+@click.option(
+    "--min-gain",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Estimated gain over the CPU a segment must have; 0 sends to the NPU all that can go there.",
 )
 @click.option("--tolerance", type=click.FloatRange(min=0), help="Largest relative RMS. Default: by precision.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the result there as well.")
@@ -48,7 +55,7 @@ def check(model: str, json_file: str | None, dims: Sequence[str], device: str, *
     from ort_rknn_conformance.sources import model_file
 
     console = Console(highlight=False)
-    settings = Settings(options["target"], options["precision"], options["tolerance"], min_gain=1.0)
+    settings = Settings(options["target"], options["precision"], options["tolerance"], options["min_gain"])
     flow = find_flow(device)
     try:
         _check_settings(settings, device)

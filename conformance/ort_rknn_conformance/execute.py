@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-import ort_rknn
+from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.case import Case, Settings
 from ort_rknn_conformance.compare import compare_output
 from ort_rknn_conformance.flows import Flow
@@ -36,9 +36,7 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         options = flow.provider_options(settings.target, settings.precision, min_gain=settings.min_gain)
         if settings.cache_dir is not None:
             options["cache_dir"] = settings.cache_dir
-        session = ort_rknn.InferenceSession(
-            case.model, providers=[("RKNNExecutionProvider", options), "CPUExecutionProvider"]
-        )
+        session = InferenceSession(case.model, providers=[("RKNNExecutionProvider", options), "CPUExecutionProvider"])
         try:
             plan = session.plan
             reasons = Counter(node.reason for node in plan.nodes if node.place == "CPU")

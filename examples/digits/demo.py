@@ -47,7 +47,7 @@ def main() -> int:
     OUT.mkdir(exist_ok=True)
 
     heading(1, "The vendor's toolkit, in an environment of its own")
-    command("-m", "ort_rknn.cli", "toolkit", "install")
+    command("-c", "from ort_rknn.cli import main; main()", "toolkit", "install")
 
     heading(2, f"Convert digits.onnx for {TARGET}, with the vendor's real compiler")
     npu_share = convert()

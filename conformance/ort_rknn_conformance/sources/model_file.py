@@ -32,7 +32,7 @@ def case(
     Args:
         model: The ONNX file, or a compiled model with ``reference``.
         data: A ``.npz``, ``.npy`` or folder; random feeds without it.
-        reference: The original ONNX file of a compiled model.
+        reference: The ONNX file that CPU onnxruntime runs instead: the original of a compiled model.
         samples: How many feeds: all of the data, or 4 random ones, when ``None``.
         seed: For the random feeds.
         dims: Sizes of symbolic dimensions of random feeds.
@@ -54,7 +54,7 @@ def case(
         feeds = load_feeds(data, inputs, limit=samples)
     else:
         feeds = _random_feeds(original, samples if samples is not None else 4, seed, dims or {})
-    return Case(model.name, str(model), tuple(feeds), str(original) if compiled else None)
+    return Case(model.name, str(model), tuple(feeds), str(original) if reference is not None else None)
 
 
 def _inputs(model: Path) -> list[Input]:

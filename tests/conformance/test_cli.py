@@ -1,0 +1,132 @@
+"""``ort-rknn check`` and ``ort-rknn conformance``: exit codes, one-line refusals, and the whole way on real models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import TensorProto, helper, numpy_helper
+from ort_rknn_conformance.cli import check, conformance
+from ort_rknn_converters.toolkit import environment
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
+
+
+def _check(*arguments: object) -> Result:
+    return CliRunner().invoke(check, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def _refusal(result: Result) -> str:
+    """The one line a refusal says."""
+    assert result.exit_code == 2
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+def test_agreement_on_the_cpu(tmp_path: Path) -> None:
+    result = _check(DIGITS, "--device", "cpu", "--samples", 3, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    assert "PASS" in result.stdout
+    (row,) = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert row["verdict"] == "right"
+    assert row["samples"] == 3
+
+
+def test_disagreement_is_exit_code_1_and_says_where(tmp_path: Path) -> None:
+    model = onnx.load(DIGITS)
+    for weight in model.graph.initializer:
+        if weight.name == "head.bias":
+            changed = numpy_helper.to_array(weight) + np.eye(10, dtype=np.float32)[3]
+            weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    result = _check(DIGITS, "--reference", tmp_path / "other.onnx", "--device", "cpu")
+    assert result.exit_code == 1
+    assert "FAIL probabilities: relative RMS" in result.stdout
+    assert "largest differences" in result.stdout
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x08\x07random bytes"], ids=["missing", "empty", "random"])
+def test_unreadable_model(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "m.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    assert str(path) in _refusal(_check(path, "--device", "cpu"))
+
+
+def test_wrong_data_lists_the_expected(tmp_path: Path) -> None:
+    np.savez(tmp_path / "names.npz", picture=np.zeros((1, 1, 8, 8), np.float32))
+    np.savez(tmp_path / "shape.npz", image=np.zeros((1, 1, 8, 9), np.float32))
+    for name in ("names", "shape"):
+        line = _refusal(_check(DIGITS, "--device", "cpu", "--data", tmp_path / f"{name}.npz"))
+        assert "expected image: float32 [1, 1, 8, 8]" in line
+    assert "no such file" in _refusal(_check(DIGITS, "--device", "cpu", "--data", tmp_path / "none"))
+
+
+def test_unknown_target_lists_the_known() -> None:
+    assert "Known targets: rk3588" in _refusal(_check(DIGITS, "--target", "rk9999"))
+
+
+def test_without_the_toolkit_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "toolkit_version", lambda: None)
+    assert environment.MISSING in _refusal(_check(DIGITS))
+    result = CliRunner().invoke(conformance, ["--filter", "test_relu"])
+    assert environment.MISSING in _refusal(result)
+
+
+def test_free_dimensions(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy"]
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(helper.make_graph([node], "g", infos[:1], infos[1:]), opset_imports=opset, ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    result = _check(tmp_path / "m.onnx", "--device", "cpu", "--dim", "n=5")
+    assert result.exit_code == 0, result.output
+    assert "[5, 3]" in result.stdout
+    assert _check(tmp_path / "m.onnx", "--device", "cpu", "--dim", "n").exit_code == 2
+
+
+@pytest.mark.toolkit
+@pytest.mark.parametrize("device", ["simulator", "toolkit"])
+def test_whole_way(device: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=np.random.default_rng(0).random((2, 1, 8, 8), np.float32))
+    report = tmp_path / "r.json"
+    result = _check(DIGITS, "--device", device, "--data", tmp_path / "d.npz", "--min-gain", 0, "--json", report)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(report.read_text())["results"]
+    assert row["npu_nodes"] >= 0.9 * row["nodes"] > 0
+    assert 0 < row["outputs"][0]["rel_rms"] < 2e-2
+
+
+@pytest.mark.toolkit
+def test_tolerance_of_the_user() -> None:
+    assert _check(DIGITS, "--min-gain", 0, "--tolerance", "1e-9").exit_code == 1
+
+
+@pytest.mark.toolkit
+def test_standard_cases_and_resume(tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    arguments = ["--filter", "node/test_relu", "--filter", "node/test_gemm_all_attributes", "--jobs", "1"]
+    arguments += ["--json", str(report)]
+    result = CliRunner().invoke(conformance, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    content = json.loads(report.read_text())
+    assert content["finished"]
+    assert {row["case"]: row["verdict"] for row in content["results"]} == {
+        "node/test_gemm_all_attributes": "right",
+        "node/test_relu": "right",
+    }
+    assert all(row["npu_nodes"] for row in content["results"])
+
+    content["results"] = content["results"][:1]
+    content["results"][0]["message"] = "kept"
+    report.write_text(json.dumps(content))
+    result = CliRunner().invoke(conformance, [*arguments, "--resume"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(report.read_text())["results"]
+    assert [row["message"] for row in rows] == ["kept", ""]
+    other = CliRunner().invoke(conformance, [*arguments, "--resume", "--target", "rk3566"], catch_exceptions=False)
+    assert "target differ" in _refusal(other)
