@@ -26,10 +26,11 @@ setup: $(READY)
 
 # uv is taken where it exists, because it is faster; pip does the same.
 $(READY): pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || uv venv --python $(PYTHON) $(VENV)
-	if command -v uv >/dev/null; then uv pip install --python $(BIN)/python -e ".[dev]"; \
-	else $(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"; fi
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || uv venv --python $(PYTHON) $(VENV)
+	@echo "installing ort_rknn and its development tools into $(VENV) (under a minute) ..."
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python -e ".[dev]"; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"; fi
+	@touch $@
 
 # All of the ONNX standard's backend test cases on the simulator.
 conformance-nodes: $(READY)
