@@ -42,8 +42,9 @@ bench: $(READY)
 	for script in benchmarks/[a-z]*.py; do \
 	    grep -q __main__ $$script || continue; echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-# The list of files in the README, from the first sentence of each file.
+# What is written by programs: the options' page, and the README's list of files from the first sentence of each file.
 readme: $(READY)
+	$(BIN)/python docs/list_options.py
 	$(BIN)/python docs/list_files.py
 
 clean:

@@ -31,8 +31,9 @@ def test_program_runs(device: str, tmp_path: Path) -> None:
     assert "CPUExecutionProvider" in done.stdout
 
 
-def test_list_of_files_is_up_to_date() -> None:
-    done = subprocess.run([sys.executable, ROOT / "docs" / "list_files.py", "--check"])
+@pytest.mark.parametrize("program", ["list_files.py", "list_options.py"])
+def test_what_programs_write_is_up_to_date(program: str) -> None:
+    done = subprocess.run([sys.executable, ROOT / "docs" / program, "--check"])
     assert done.returncode == 0, "run `make readme`"
 
 

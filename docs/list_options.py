@@ -1,0 +1,49 @@
+"""Writes docs/options.md from the table of provider options, which is the one place where they are described.
+
+python docs/list_options.py           rewrites it
+python docs/list_options.py --check   exit code 1 when it is out of date
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ort_rknn.option_values import to_text
+from ort_rknn.options import OPTIONS
+
+PAGE = Path(__file__).with_name("options.md")
+
+
+def lines() -> Iterator[str]:
+    """The page."""
+    yield "# Provider options"
+    yield ""
+    yield "```python"
+    yield 'session = ort.InferenceSession(path, providers=[("RKNNExecutionProvider", {"device": "simulator"})])'
+    yield "```"
+    yield ""
+    yield "Every value may be a Python object or a string. An unknown name is an error that lists the known ones. Where an"
+    yield "environment variable is named, it gives the default, so that programs need no change."
+    yield ""
+    yield "| option | default | the default is | what it does |"
+    yield "|---|---|---|---|"
+    for option in OPTIONS.values():
+        default = to_text(option.default)
+        variable = f"; `{option.env}`" if option.env else ""
+        cells = (f"`{option.name}`", f"`{default}`" if default else "-", option.source, option.doc + variable)
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    page = "\n".join(lines()) + "\n"
+    if "--check" in sys.argv:
+        return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page)
+    PAGE.write_text(page, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
