@@ -24,8 +24,8 @@ def lines() -> Iterator[str]:
     yield 'session = ort.InferenceSession(path, providers=[("RKNNExecutionProvider", {"device": "simulator"})])'
     yield "```"
     yield ""
-    yield "Every value may be a Python object or a string. An unknown name is an error that lists the known ones. Where an"
-    yield "environment variable is named, it gives the default, so that programs need no change."
+    yield "Every value may be a Python object or a string. An unknown name is an error that lists the known ones. Where"
+    yield "an environment variable is named, it gives the default, so that programs need no change."
     yield ""
     yield "| option | default | the default is | what it does |"
     yield "|---|---|---|---|"
