@@ -1,1 +1,79 @@
-"""ONNX Runtime's Python API on Rockchip NPUs."""
+"""ONNX Runtime's Python API on Rockchip NPUs: ``import ort_rknn as ort`` in place of ``import onnxruntime as ort``.
+
+Every public name of the installed onnxruntime is here. What this package does not change is onnxruntime's own object,
+looked up on first use, so that the import itself stays light (no onnx, no onnxruntime, no toolkit).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.aliases import install_finder as _install_finder
+
+if TYPE_CHECKING:
+    from onnxruntime import *  # noqa: F403
+
+    from ort_rknn.errors import (
+        DeviceError,
+        DeviceUnavailable,
+        InferenceTimeout,
+        InvalidOption,
+        RknnError,
+        SessionClosed,
+        SubmitTimeout,
+    )
+    from ort_rknn.iobinding import IOBinding, SessionIOBinding
+    from ort_rknn.options import make_provider_options
+    from ort_rknn.providers import get_all_providers, get_available_providers
+    from ort_rknn.session import InferenceSession
+    from ort_rknn.session_options import SessionOptions
+    from ort_rknn.swap import install, uninstall
+
+    __version__: str
+    __all__: list[str]
+
+_OWN = {
+    "DeviceError": "ort_rknn.errors",
+    "DeviceUnavailable": "ort_rknn.errors",
+    "IOBinding": "ort_rknn.iobinding",
+    "InferenceSession": "ort_rknn.session",
+    "InferenceTimeout": "ort_rknn.errors",
+    "InvalidOption": "ort_rknn.errors",
+    "RknnError": "ort_rknn.errors",
+    "SessionClosed": "ort_rknn.errors",
+    "SessionIOBinding": "ort_rknn.iobinding",
+    "SessionOptions": "ort_rknn.session_options",
+    "SubmitTimeout": "ort_rknn.errors",
+    "get_all_providers": "ort_rknn.providers",
+    "get_available_providers": "ort_rknn.providers",
+    "install": "ort_rknn.swap",
+    "make_provider_options": "ort_rknn.options",
+    "uninstall": "ort_rknn.swap",
+}
+"""Public names that are ours, and where they live. All others are onnxruntime's."""
+
+_DUNDERS = frozenset({"__author__", "__version__"})
+"""The only double-underscore names passed on: tools probe modules for many others, which must not load onnxruntime."""
+
+_install_finder()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OWN:
+        value = getattr(import_module(_OWN[name]), name)
+    elif name == "__all__":
+        value = sorted({*_OWN, *(key for key in vars(import_module("onnxruntime")) if not key.startswith("_"))})
+    elif name.startswith("__") and name not in _DUNDERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        try:
+            value = getattr(import_module("onnxruntime"), name)
+        except AttributeError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    globals()[name] = value  # the next access costs a dictionary look-up
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OWN, *dir(import_module("onnxruntime"))})

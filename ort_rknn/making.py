@@ -1,0 +1,199 @@
+"""Makes a session's native side: the NPU one where there is a compiled model and a device for it, else onnxruntime's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from onnxruntime.capi import _pybind_state as C
+
+from ort_rknn.errors import RknnError
+from ort_rknn.ort_errors import ort_error
+from ort_rknn.placement import Placement, place
+from ort_rknn.provider_names import CPU_PROVIDER
+from ort_rknn.providers import Request, without_rknn
+from ort_rknn.session_options import clone, config_entry, replay_libraries
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.options import EngineOptions
+    from ort_rknn.npu_session import NpuSession
+    from ort_rknn.options import RknnOptions
+
+__all__ = ["make"]
+
+logger = logging.getLogger("ort_rknn")
+
+_NO_CPU = "session.disable_cpu_ep_fallback"
+_NODES_ON_CPU = (
+    "This session contains graph nodes that are assigned to the default CPU EP, "
+    "but fallback to CPU EP has been explicitly disabled by the user."
+)
+_COMPILED_NODES = (
+    "Unable to serialize model as it contains compiled nodes. "
+    "Please disable any execution providers which generate compiled nodes."
+)
+
+# onnxruntime's attribute of a session -> the native property it is filled from.
+_FILLED_FROM = {
+    "_sess_options": "session_options",
+    "_inputs_meta": "inputs_meta",
+    "_outputs_meta": "outputs_meta",
+    "_overridable_initializers": "overridable_initializers",
+    "_input_meminfos": "input_meminfos",
+    "_output_meminfos": "output_meminfos",
+    "_input_epdevices": "input_epdevices",
+    "_model_meta": "model_meta",
+    "_profiling_start_time_ns": "get_profiling_start_time_ns",
+}
+
+
+def make(session: Any, request: Request, create: Callable[..., None], arguments: tuple[Any, Any, Any]) -> None:
+    """Give ``session`` its ``_sess`` and all that onnxruntime keeps beside it.
+
+    Args:
+        session: The session under construction; its model and options are set.
+        request: What is asked of the NPU.
+        create: onnxruntime's own way to do this, with three arguments.
+        arguments: The providers, their options and the disabled optimizers, as onnxruntime's ``create`` takes them.
+
+    Raises:
+        Exception: What onnxruntime raises for this model and these arguments.
+    """
+    providers, provider_options, disabled = arguments
+    rest, rest_options = without_rknn(providers, provider_options)
+    user = session._sess_options
+    no_cpu = config_entry(user, _NO_CPU) == "1"
+    if no_cpu and not request.cpu_named:
+        rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
+    opened: list[Any] = []
+
+    def judge() -> Any:
+        if not opened:
+            create(rest, rest_options, disabled)
+            opened.append(session._sess)
+        return opened[0]
+
+    model = session._model_path or session._model_bytes
+    placement = place(model, request.options, user, device=session._rknn_device, judge=judge) if model else Placement()
+    session._sess_options = user  # a judgement has put its own copy there
+    if placement.compiled is not None and placement.compiled.npu_steps:
+        try:
+            native = _open(session, request, placement, disabled, no_cpu)
+        except RknnError as error:
+            logger.warning("the model runs on the CPU: %s", error)
+            placement = Placement(target=placement.target, reason=str(error), notes=placement.notes)
+        else:
+            _fill(session, native)
+            return
+    judge()
+    session._rknn_reason = placement.reason
+    session._rknn_plan = None if placement.compiled is None else placement.compiled.plan
+    session._rknn_notes = placement.notes
+
+
+def _open(session: Any, request: Request, placement: Placement, disabled: Any, no_cpu: bool) -> NpuSession:
+    from ort_rknn.engine.engine import Engine
+    from ort_rknn.npu_session import NpuParts, NpuSession
+    from ort_rknn.program import Program
+
+    compiled = placement.compiled
+    assert compiled is not None
+    user = session._sess_options
+    if user is not None and user.optimized_model_filepath:
+        raise ort_error("Fail", _COMPILED_NODES)
+    if no_cpu and not request.cpu_named and compiled.cpu_steps:
+        raise ort_error("Fail", _NODES_ON_CPU)
+    names, given = list(request.providers), list(request.provider_options)
+    optimizers = set(disabled or ())
+
+    options = clone(user)
+    shown = {
+        name: getattr(options, name)
+        for name in ("graph_optimization_level", "intra_op_num_threads", "log_severity_level", "log_verbosity_level")
+    }
+    if no_cpu and not request.cpu_named:
+        options.add_session_config_entry(_NO_CPU, "0")  # the shell itself is all on the CPU
+
+    profiled, options.enable_profiling = options.enable_profiling, False
+    replay_libraries(user, options)
+
+    def open_cpu_step(blob: Any) -> Any:
+        native = C.InferenceSession(options, blob.path or blob.read(), blob.path is not None, False)
+        native.initialize_session(names, given, optimizers)
+        return native
+
+    shell_options = clone(options)
+    shell_options.enable_profiling = profiled
+    shell_options.graph_optimization_level = C.GraphOptimizationLevel.ORT_DISABLE_ALL
+    shell_options.intra_op_num_threads = 1
+    shell_options.log_severity_level = 4  # the shell only judges feeds: what it says of its outputs is of no interest
+    shell = compiled.shell
+    native = NpuSession(shell_options, shell.path or shell.read(), shell.path is not None, False)
+    native.initialize_session(names, given, set())
+
+    program = Program(
+        compiled,
+        placement.device,
+        open_cpu_step,
+        outputs=[argument.name for argument in native.outputs_meta],
+        target=placement.target if placement.target in compiled.targets else None,
+    )
+    native.attach(
+        NpuParts(
+            engine=Engine(program, _engine_options(request.options)),
+            plan=compiled.plan.with_notes(*placement.notes) if placement.notes else compiled.plan,
+            provider_options=request.options.as_strings(),
+            npu=placement.device is not None and placement.device.name != "cpu",
+            shapes=_open_shapes(native, placement),
+            make_plain=_plain_maker(session, user, names, given, optimizers, placement.from_onnx),
+            shown=shown,
+        )
+    )
+    return native
+
+
+def _plain_maker(
+    session: Any, user: Any, names: list[str], given: list[dict[str, str]], optimizers: set[str], from_onnx: bool
+) -> Callable[[], Any] | None:
+    """How to open the whole model with onnxruntime, if there is an ONNX model."""
+    if not from_onnx:
+        return None
+    path, content = session._model_path, session._model_bytes
+
+    def make_plain() -> Any:
+        native = C.InferenceSession(user or C.SessionOptions(), path or content, bool(path), False)
+        native.initialize_session(names, given, optimizers)
+        return native
+
+    return make_plain
+
+
+def _open_shapes(native: Any, placement: Placement) -> dict[str, tuple[int, ...]]:
+    """The compiled shapes of those inputs whose declaration does not say all of it."""
+    assert placement.compiled is not None
+    compiled = {tensor.name: tensor.shape for step in placement.compiled.npu_steps for tensor in step.inputs}
+    compiled.update(placement.shapes)
+    return {
+        argument.name: tuple(int(dim) for dim in compiled[argument.name])
+        for argument in native.inputs_meta
+        if argument.name in compiled and not (argument.shape and all(isinstance(dim, int) for dim in argument.shape))
+    }
+
+
+def _engine_options(options: RknnOptions) -> EngineOptions:
+    from ort_rknn.engine.options import EngineOptions
+
+    names = {row.name for row in fields(EngineOptions)}
+    return EngineOptions(**{row.name: getattr(options, row.name) for row in fields(options) if row.name in names})
+
+
+def _fill(session: Any, native: NpuSession) -> None:
+    session._sess = native
+    for attribute, source in _FILLED_FROM.items():
+        if hasattr(native, source):  # older releases have fewer
+            setattr(session, attribute, getattr(native, source))
+    session._providers = native.get_providers()
+    session._provider_options = native.get_provider_options()
+    session._fallback_providers = [CPU_PROVIDER]

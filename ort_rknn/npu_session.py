@@ -1,0 +1,271 @@
+"""The native side of a session with an NPU part.
+
+onnxruntime's Python ``InferenceSession`` does everything through its ``_sess``. Ours is a real native session of the
+model's shell (so metadata, I/O binding and option objects are onnxruntime's own), whose ways to run go to the engine
+instead. Nothing of this is in the path of a session without an NPU part.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnxruntime.capi import _pybind_state as C
+
+from ort_rknn.assignment import assignment
+from ort_rknn.bound import run_bound, to_ort_value
+from ort_rknn.feed import Checked, FeedChecker, numpy_dtype
+from ort_rknn.ort_errors import ort_error, status_text
+from ort_rknn.provider_names import RKNN_PROVIDER
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.plan import Plan
+
+    from ort_rknn.engine.engine import Engine
+    from ort_rknn.engine.job import InferenceJob
+
+__all__ = ["NpuParts", "NpuSession"]
+
+
+@dataclass(frozen=True)
+class NpuParts:
+    """What a session with an NPU part is made of.
+
+    Attributes:
+        engine: Runs the jobs.
+        plan: Which node runs where.
+        provider_options: The provider's options as strings.
+        npu: Whether a device other than onnxruntime runs the segments.
+        shapes: Input name to the shape that was compiled, for inputs whose declared shape leaves it open.
+        make_plain: Makes a native onnxruntime session of the whole model for what the NPU code cannot take; ``None``
+            when there is only compiled code.
+        shown: What the user's session options say where the shell's own differ, by field name.
+    """
+
+    engine: Engine
+    plan: Plan
+    provider_options: Mapping[str, str]
+    npu: bool
+    shapes: Mapping[str, tuple[int, ...]]
+    make_plain: Callable[[], Any] | None
+    shown: Mapping[str, Any]
+
+
+class NpuSession(C.InferenceSession):  # type: ignore[misc]
+    """A native session of the shell, run by the engine. Made by :mod:`ort_rknn.session` only."""
+
+    _parts: NpuParts
+
+    def attach(self, parts: NpuParts) -> None:
+        """Give the opened session its engine."""
+        self._parts = parts
+        self._engine = parts.engine
+        self._plain: Any = None
+        self._plain_lock = threading.Lock()
+        self._fixed_shapes = dict(parts.shapes)
+        self._types = {argument.name: argument.type for argument in self.outputs_meta}
+        self._checker = FeedChecker(self.inputs_meta, self.outputs_meta, self.overridable_initializers)
+        weakref.finalize(self, _close, parts.engine).atexit = False  # the engine sees to that itself
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Any]:
+        """As onnxruntime's native ``run``."""
+        checked = self._checker.check(output_names, input_feed, run_options, super().run)
+        if not self._fits(checked):
+            result: list[Any] = self._whole().run(checked.outputs, checked.feed, run_options)
+            return result
+        return self._run_checked(checked, run_options)
+
+    def submit(
+        self,
+        output_names: Any,
+        input_feed: Mapping[str, Any],
+        run_options: Any = None,
+        *,
+        timeout: float | None = None,
+        callback: Callable[..., object] | None = None,
+        user_data: Any = None,
+    ) -> InferenceJob:
+        """Queue one inference; see :meth:`ort_rknn.session.InferenceSession.submit`."""
+        checked = self._checker.check(output_names, input_feed, run_options, super().run)
+        # The caller may overwrite its arrays as soon as this returns.
+        feed = {name: _owned(value, input_feed.get(name)) for name, value in checked.feed.items()}
+        extra = {} if timeout is None else {"timeout": timeout}
+        engine = self._engine if self._fits(checked) else self._whole_engine()
+        return engine.submit(
+            feed, checked.outputs, run_options=run_options, callback=callback, user_data=user_data, **extra
+        )
+
+    def run_async(
+        self,
+        output_names: Any,
+        input_feed: Mapping[str, Any],
+        callback: Callable[..., object],
+        user_data: Any,
+        run_options: Any = None,
+    ) -> None:
+        """As onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
+        if not callable(callback):
+            super().run_async(output_names, input_feed, callback, user_data, run_options)  # raises TypeError
+        keep = self  # a call keeps its session alive
+
+        def deliver(results: Any, data: Any, error: str) -> None:
+            nonlocal keep
+            try:
+                callback(results if results is not None else [], data, error)
+            finally:
+                keep = None  # type: ignore[assignment]
+
+        try:
+            self.submit(output_names, input_feed, run_options, callback=deliver, user_data=user_data)
+        except Exception as error:
+            text = status_text(error)
+            if text is None:
+                raise
+            threading.Thread(target=deliver, args=([], user_data, text), name="ort_rknn-refused", daemon=True).start()
+
+    def run_with_ort_values(
+        self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None
+    ) -> Any:
+        """As onnxruntime's native call: ``OrtValue`` objects in, an ``OrtValueVector`` out."""
+        if type(output_names) is not list:
+            output_names = list(output_names)
+        super().run_with_ort_values(input_dict, output_names, run_options)
+        if not self._numeric(input_dict.values(), output_names):
+            return self._whole().run_with_ort_values(input_dict, output_names, run_options)
+        vector = C.OrtValueVector()
+        for array in self.run(output_names, _arrays(input_dict), None):
+            vector.push_back(to_ort_value(array))
+        return vector
+
+    def run_with_ortvaluevector(
+        self,
+        run_options: Any,
+        feed_names: Sequence[str],
+        feeds: Any,
+        fetch_names: Sequence[str],
+        fetches: Any,
+        fetch_devices: Any,
+    ) -> None:
+        """As onnxruntime's native call: the results are put into ``fetches``."""
+        super().run_with_ortvaluevector(
+            run_options, feed_names, feeds, fetch_names, C.OrtValueVector(), fetch_devices
+        )
+        given = dict(zip(feed_names, feeds, strict=True))
+        if not self._numeric(given.values(), fetch_names):
+            self._whole().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, fetches, fetch_devices)
+            return
+        results = self.run(list(fetch_names), _arrays(given), None)
+        room = len(fetches)
+        for index, array in enumerate(results):
+            if index < room and fetches[index].has_value():
+                fetches[index].update_inplace(array)
+            else:
+                fetches.push_back(to_ort_value(array))
+
+    def run_with_iobinding(self, binding: Any, run_options: Any = None) -> None:
+        """As onnxruntime's native call."""
+        record = getattr(binding, "rknn_record", None)
+        if record is not None and not self._numeric((), [name for name in record.outputs if name in self._types]):
+            self._whole().run_with_iobinding(binding, run_options)
+        else:
+            run_bound(self, super().run_with_iobinding, binding, run_options)
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def get_providers(self) -> list[str]:
+        """The providers, first who is asked first."""
+        names: list[str] = super().get_providers()
+        return [RKNN_PROVIDER, *names] if self._parts.npu else names
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        """Their options."""
+        options = {RKNN_PROVIDER: dict(self._parts.provider_options)} if self._parts.npu else {}
+        options.update(super().get_provider_options())
+        return options
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        """Which node went to which provider, when the session was told to record it."""
+        super().get_provider_graph_assignment_info()  # raises unless it was
+        return assignment(self._parts.plan)
+
+    @property
+    def session_options(self) -> Any:
+        """A copy of the options the session was made with."""
+        options = C.InferenceSession.session_options.fget(self)
+        for name, value in self._parts.shown.items():
+            setattr(options, name, value)
+        return options
+
+    @property
+    def input_dtypes(self) -> dict[str, np.dtype[Any] | None]:
+        """Numpy's dtype of each input, ``None`` where there is none."""
+        return {argument.name: numpy_dtype(argument.type) for argument in self.inputs_meta}
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs the jobs."""
+        return self._engine
+
+    @property
+    def plan(self) -> Plan:
+        """Which node runs where."""
+        return self._parts.plan
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("cannot pickle 'onnxruntime.capi.onnxruntime_pybind11_state.InferenceSession' object")
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _run_checked(self, checked: Checked, run_options: Any) -> list[Any]:
+        return self._engine.run(checked.feed, checked.outputs, run_options)
+
+    def _fits(self, checked: Checked) -> bool:
+        if checked.overrides:
+            return False
+        fixed = self._fixed_shapes
+        return not fixed or all(np.shape(checked.feed[name]) == fixed[name] for name in fixed if name in checked.feed)
+
+    def _whole(self) -> Any:
+        """A native session of the whole model on onnxruntime, for shapes and weights the NPU code was not made for."""
+        with self._plain_lock:
+            if self._plain is None:
+                if self._parts.make_plain is None:
+                    shapes = "; ".join(f"{name} {list(shape)}" for name, shape in self._fixed_shapes.items())
+                    raise ort_error(
+                        "InvalidArgument",
+                        f"this compiled model runs at the shapes it was compiled for only: {shapes}. "
+                        "Open the original ONNX model for others.",
+                    )
+                self._plain = self._parts.make_plain()
+            return self._plain
+
+    def _whole_engine(self) -> Engine:
+        from ort_rknn.plain import plain_engine
+
+        return plain_engine(self._whole())
+
+    def _numeric(self, values: Any, output_names: Sequence[str]) -> bool:
+        """Whether all values that go in and out are tensors numpy can hold."""
+        outputs = all(numpy_dtype(self._types[name]) is not None for name in output_names)
+        return outputs and all(value.is_tensor() and numpy_dtype(value.data_type()) is not None for value in values)
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(value.numpy()) for name, value in values.items()}
+
+
+def _owned(value: Any, given: Any) -> Any:
+    """A copy where the array may still be the caller's."""
+    if isinstance(value, np.ndarray) and (value is given or value.base is not None or not isinstance(given, list)):
+        return value.copy()
+    return value
+
+
+def _close(engine: Engine) -> None:
+    engine.close(wait=False, cancel_jobs=False)

@@ -1,0 +1,168 @@
+"""How a model becomes a program: is it compiled already, is there a device, is it in the cache, can it be compiled?
+
+Whatever is in the way of the NPU becomes a sentence, and the model runs on onnxruntime's CPU provider.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.devices.choose import Choice, choose
+from ort_rknn.ort_errors import ort_error
+from ort_rknn.session_options import config_entry
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.compiled import CompiledModel
+
+    from ort_rknn.devices.base import Device
+    from ort_rknn.options import RknnOptions
+
+__all__ = ["Placement", "place", "say_once"]
+
+logger = logging.getLogger("ort_rknn")
+
+_BARE_MAGIC = b"RKNN"
+_NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
+
+_said: set[str] = set()
+_said_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What was found for a model.
+
+    Attributes:
+        compiled: The compiled model, or ``None`` when onnxruntime is to run the ONNX model as it is.
+        device: What runs the compiled segments; ``None`` with ``compiled`` only.
+        reason: Why there is no NPU part, in words; empty when there is one.
+        shapes: Input name to compiled shape, where the model's own declaration leaves it open.
+        notes: More sentences for the plan.
+        from_onnx: The session's model is plain ONNX, which onnxruntime alone could run too.
+    """
+
+    compiled: CompiledModel | None = None
+    device: Device | None = None
+    target: str = ""
+    reason: str = ""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    from_onnx: bool = False
+
+
+def place(
+    model: str | bytes,
+    options: RknnOptions,
+    sess_options: Any,
+    *,
+    device: Any = None,
+    judge: Callable[[], Any],
+) -> Placement:
+    """Find out how a model is to run.
+
+    Args:
+        model: Path or content.
+        options: The provider options.
+        sess_options: onnxruntime's session options, or ``None``.
+        device: A device, or a function that makes one, instead of ``options.device``.
+        judge: Opens the model with onnxruntime alone and returns the native session; raises what onnxruntime raises
+            for a bad model. Called before anything is compiled, not for what was compiled before.
+
+    Raises:
+        Exception: What onnxruntime raises for this model; and its ``NotImplemented`` for a bare ``.rknn`` file.
+    """
+    head = _head(model)
+    if head is None or config_entry(sess_options, "session.load_model_format").upper() == "ORT":
+        return Placement(reason="it is no ONNX file")
+    if head.startswith(_BARE_MAGIC):
+        raise ort_error(
+            "NotImplemented",
+            "a bare .rknn file cannot be opened as a session; "
+            "convert its ONNX model (ort-rknn convert) and open the result",
+        )
+    choice = choose(
+        options.device if device is None else device,
+        target=options.target,
+        simulator_cores=options.simulator_cores,
+        simulator_latency_ms=options.simulator_latency_ms,
+    )
+    from ort_rknn_converters.compiled import is_compiled
+
+    if is_compiled(model):
+        return _open_compiled(model, choice)
+    if choice.device is None:
+        if options.device != "cpu":
+            say_once("device", f"the model runs on the CPU: {choice.reason}")
+        return Placement(target=choice.target, reason=choice.reason)
+    obstacle = _obstacle(model, sess_options)
+    if obstacle:
+        logger.warning("the model runs on the CPU: %s", obstacle)
+        return Placement(target=choice.target, reason=obstacle)
+    return _compile(model, options, sess_options, choice, judge)
+
+
+def say_once(topic: str, sentence: str) -> None:
+    """One warning per process and topic."""
+    with _said_lock:
+        if topic in _said:
+            return
+        _said.add(topic)
+    logger.warning("%s", sentence)
+
+
+def _head(model: str | bytes) -> bytes | None:
+    """The first bytes, or ``None`` when there is nothing to read: onnxruntime then says what is wrong."""
+    if isinstance(model, bytes):
+        return model[:16] or None
+    if model.endswith(".ort"):
+        return None
+    try:
+        with Path(model).open("rb") as file:
+            return file.read(16) or None
+    except OSError:
+        return None
+
+
+def _obstacle(model: str | bytes, sess_options: Any) -> str:
+    """What in the session options keeps the whole model on the CPU; empty when nothing does."""
+    if getattr(sess_options, "_rknn_replaced_weights", False):
+        return "weights were replaced through SessionOptions, and compiled code has its weights inside"
+    return ""
+
+
+def _open_compiled(model: str | bytes, choice: Choice) -> Placement:
+    """A model that was compiled before, on the device chosen or, with the segments' own ONNX, on the CPU."""
+    from ort_rknn_converters.compiled import CompiledModel
+    from ort_rknn_converters.errors import CompiledModelError
+
+    try:
+        compiled = CompiledModel.load(model)
+    except CompiledModelError as error:
+        raise ort_error("InvalidGraph", str(error)) from error
+    reason = choice.reason
+    if choice.device is not None and choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
+        reason = f"the model was compiled for {', '.join(compiled.targets)}, and this is a {choice.target}"
+    if not reason:
+        return Placement(compiled, choice.device, choice.target)
+    if any(step.onnx is None for step in compiled.npu_steps):
+        raise ort_error(
+            "Fail",
+            f"this compiled model cannot run here: {reason}. It was stripped of its ONNX, so the CPU cannot run it "
+            "either; convert the original ONNX model again for this target, or without stripping",
+        )
+    say_once("device", f"the compiled model's segments run on the CPU: {reason}")
+    from ort_rknn.devices.cpu import CpuDevice
+
+    return Placement(compiled, CpuDevice(), choice.target, reason)
+
+
+def _compile(
+    model: str | bytes, options: RknnOptions, sess_options: Any, choice: Choice, judge: Callable[[], Any]
+) -> Placement:
+    """From the cache, or by the toolkit; whatever goes wrong leaves the model on the CPU."""
+    raise NotImplementedError

@@ -1,0 +1,177 @@
+"""``InferenceSession``: onnxruntime's own class, made by way of the NPU where there is one.
+
+Only the making is ours, and the asynchronous verbs. onnxruntime's Python code does all else through ``self._sess``,
+which is either onnxruntime's native session (nothing on the NPU: no code of ours is in the way of ``run``) or an
+:class:`~ort_rknn.npu_session.NpuSession`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime.capi.onnxruntime_inference_collection as collection
+
+from ort_rknn import providers as wishes
+from ort_rknn.iobinding import IOBinding
+from ort_rknn.options import RknnOptions
+from ort_rknn.verbs import Verbs
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.plan import Plan
+
+    from ort_rknn.engine.engine import Engine
+    from ort_rknn.engine.job import InferenceJob
+
+__all__ = ["InferenceSession"]
+
+_making_an_engine = threading.Lock()
+_OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.program", "ort_rknn.echo")
+"""Code of ours that wants onnxruntime itself, also when ``install()`` put this class in its place."""
+
+
+class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc]
+    """onnxruntime's ``InferenceSession`` that runs on the NPU what the NPU can run.
+
+    Args:
+        path_or_bytes: An ONNX model, or a compiled model made by ``ort-rknn convert``: path or content.
+        sess_options: onnxruntime's session options; they also hold for the parts on the CPU.
+        providers: As onnxruntime's; ``"RKNNExecutionProvider"`` asks for the NPU, alone or as ``(name, options)``.
+            When not given: the NPU where one works, then the CPU.
+        provider_options: As onnxruntime's.
+        **kwargs: As onnxruntime's; and ``device``: a device name (``"simulator"`` ...), a
+            :class:`~ort_rknn.devices.base.Device`, or a function that makes one.
+
+    Raises:
+        InvalidOption: A provider option that does not exist or makes no sense.
+        Exception: What onnxruntime raises for bad models and arguments.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: Any,
+        sess_options: Any = None,
+        providers: Any = None,
+        provider_options: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        device = kwargs.pop("device", None)
+        self._rknn_device = device
+        self._rknn_untouched = sys._getframe(1).f_globals.get("__name__", "").startswith(_OUR_OWN_ROOMS)
+        if not self._rknn_untouched:
+            wishes.check_options(providers, provider_options, sess_options)
+            if isinstance(device, str):
+                self._rknn_device = RknnOptions.parse({"device": device}).device
+        super().__init__(path_or_bytes, sess_options, providers, provider_options, **kwargs)
+
+    def _create_inference_session(
+        self, providers: Any, provider_options: Any, disabled_optimizers: Any = None
+    ) -> None:
+        """onnxruntime calls this to make ``_sess``, at construction and again in ``set_providers``."""
+        self._rknn_reason = ""
+        self._rknn_notes: tuple[str, ...] = ()
+        self._rknn_plan: Plan | None = None
+        self._rknn_async_engine: Engine | None = None
+        request = None
+        if not self._rknn_untouched:
+            request = wishes.read(
+                providers, provider_options, self._sess_options, device_given=self._rknn_device is not None
+            )
+        if request is None:
+            self._rknn_reason = "the NPU was not asked for: RKNNExecutionProvider comes first in no provider list"
+            rest, rest_options = wishes.without_rknn(providers, provider_options)
+            super()._create_inference_session(rest, rest_options, disabled_optimizers)
+            return
+        from ort_rknn.making import make
+
+        make(self, request, super()._create_inference_session, (providers, provider_options, disabled_optimizers))
+
+    @property
+    def plan(self) -> Plan:
+        """Which node runs where and why; for a model on onnxruntime alone, why the NPU is not used."""
+        if _has_npu_part(self._sess):
+            plan: Plan = self._sess.plan
+            return plan
+        from ort_rknn_converters.plan import Plan
+
+        why = (f"all on onnxruntime's CPU provider: {self._rknn_reason}", *self._rknn_notes)
+        return Plan("", "", notes=why) if self._rknn_plan is None else self._rknn_plan.with_notes(*why)
+
+    def io_binding(self) -> Any:
+        """Return an :class:`~ort_rknn.iobinding.IOBinding`, which is an ``onnxruntime.IOBinding``."""
+        return IOBinding(self)
+
+    # --- what the asynchronous verbs stand on --------------------------------------------------------------------------
+
+    def submit(
+        self,
+        output_names: Any,
+        input_feed: Mapping[str, Any],
+        run_options: Any = None,
+        *,
+        timeout: float | None = None,
+        callback: Callable[[list[Any], Any, str], object] | None = None,
+        user_data: Any = None,
+    ) -> InferenceJob:
+        """Queue one inference and return at once; blocks only while the queue is full.
+
+        Args:
+            output_names: As :meth:`run`.
+            input_feed: As :meth:`run`. The arrays may be reused as soon as this returns.
+            run_options: As :meth:`run`.
+            timeout: Seconds to wait for room; the option ``submit_timeout_ms`` when ``None``, 0 refuses at once.
+            callback: Called as ``callback(results, user_data, error_text)`` on the delivery thread, in submission
+                order unless the option ``sequential_callbacks`` is off.
+            user_data: Handed to the callback.
+
+        Returns:
+            A :class:`concurrent.futures.Future` that can also be polled (``wait``) and awaited.
+
+        Raises:
+            SubmitTimeout: The queue stayed full.
+            SessionClosed: The session was closed.
+            Exception: What :meth:`run` raises for a bad feed.
+        """
+        self._validate_input(list(input_feed.keys()))
+        names = output_names or [output.name for output in self._outputs_meta]
+        if _has_npu_part(self._sess):
+            job: InferenceJob = self._sess.submit(
+                names, input_feed, run_options, timeout=timeout, callback=callback, user_data=user_data
+            )
+            return job
+        from ort_rknn.plain import owned_feed
+
+        extra = {} if timeout is None else {"timeout": timeout}
+        engine = self._engine()
+        return engine.submit(
+            owned_feed(self._sess, input_feed),
+            list(names),
+            run_options=run_options,
+            callback=callback,
+            user_data=user_data,
+            **extra,
+        )
+
+    def _engine(self) -> Engine:
+        """The engine behind the asynchronous verbs; made on first use where onnxruntime alone runs the model."""
+        engine = self._existing_engine()
+        if engine is None:
+            from ort_rknn.plain import plain_engine
+
+            with _making_an_engine:
+                engine = self._rknn_async_engine
+                if engine is None:
+                    engine = self._rknn_async_engine = plain_engine(self._sess)
+                    weakref.finalize(self, engine.close, wait=False).atexit = False  # the engine sees to that itself
+        return engine
+
+    def _existing_engine(self) -> Engine | None:
+        return self._sess.engine if _has_npu_part(self._sess) else self._rknn_async_engine
+
+
+def _has_npu_part(native: Any) -> bool:
+    """Whether a native session is ours; onnxruntime's own and a closed one are not."""
+    return type(native).__name__ == "NpuSession"

@@ -1,0 +1,207 @@
+"""The asynchronous verbs of a session, all over ``submit``: ``arun``, ``map``, ``run_pipeline``, ``close`` and the rest."""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ort_rknn.errors import SessionClosed, SubmitTimeout
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from ort_rknn.engine.engine import Engine
+    from ort_rknn.engine.job import InferenceJob
+
+__all__ = ["ClosedSession", "Verbs"]
+
+_FIRST_NAP_S, _LONGEST_NAP_S = 0.0005, 0.01  # while a coroutine waits for room; a guess between latency and idling
+
+
+class ClosedSession:
+    """Stands in the place of a closed session's native one: every use of it says so."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise SessionClosed("the session was closed; make a new one")
+
+
+class Verbs:
+    """Mixed into :class:`ort_rknn.session.InferenceSession`."""
+
+    _sess: Any
+    _pipeline: deque[InferenceJob] | None = None
+    _pipeline_depth = 0
+
+    if TYPE_CHECKING:
+
+        def submit(
+            self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None, **how: Any
+        ) -> InferenceJob: ...
+
+        def _engine(self) -> Engine: ...
+
+        def _existing_engine(self) -> Engine | None: ...
+
+    async def arun(
+        self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None
+    ) -> list[Any]:
+        """:meth:`run` for coroutines. Never blocks the event loop, not even for room in the queue.
+
+        Cancelling the task cancels a job that still waits; one that runs goes on and its result is dropped.
+        """
+        import asyncio
+
+        nap = _FIRST_NAP_S
+        while True:
+            try:
+                job = self.submit(output_names, input_feed, run_options, timeout=0)
+            except SubmitTimeout:
+                await asyncio.sleep(nap)
+                nap = min(2 * nap, _LONGEST_NAP_S)
+            else:
+                return await job
+
+    def map(
+        self,
+        output_names: Any,
+        feeds: Iterable[Mapping[str, Any]],
+        *,
+        depth: int | None = None,
+        ordered: bool = True,
+        run_options: Any = None,
+    ) -> Iterator[list[Any]]:
+        """Run many feeds and give the results as they come, keeping all cores busy.
+
+        Reads ``feeds`` only as far as ``depth`` jobs are under way. Leaving the iterator early cancels what waits.
+
+        Args:
+            output_names: As :meth:`run`.
+            feeds: Any iterable of feeds, endless ones too.
+            depth: Jobs under way at once; by default what the queue and the cores hold.
+            ordered: Give the results in the order of the feeds; else as they are finished.
+            run_options: As :meth:`run`.
+
+        Raises:
+            Exception: The first error of a job, when its turn comes.
+        """
+        if depth is None:
+            depth = self._engine().capacity
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, not {depth}")
+        jobs = (self.submit(output_names, feed, run_options) for feed in feeds)
+        return _in_order(jobs, depth) if ordered else _as_finished(jobs, depth)
+
+    def run_pipeline(self, input_feed: Mapping[str, Any], depth: int = 3, reset: bool = False) -> list[Any] | None:
+        """Submit a feed and return the result of the call ``depth`` calls ago.
+
+        Args:
+            input_feed: As :meth:`run`; all outputs are computed.
+            depth: Jobs under way. The first ``depth`` calls return ``None``.
+            reset: Throw away what is pending and start afresh, as a changed ``depth`` does.
+        """
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, not {depth}")
+        if self._pipeline is None or reset or depth != self._pipeline_depth:
+            for job in self._pipeline or ():
+                job.cancel()
+            self._pipeline, self._pipeline_depth = deque(), depth
+        self._pipeline.append(self.submit(None, input_feed))
+        return self._pipeline.popleft().result() if len(self._pipeline) > depth else None
+
+    def drain(self) -> list[list[Any]]:
+        """The results that :meth:`run_pipeline` still owes, in order."""
+        pending, self._pipeline = self._pipeline or (), None
+        return [job.result() for job in pending]
+
+    def wait_all(self, timeout: float | None = None) -> bool:
+        """Wait until every accepted job has ended and its callback has returned.
+
+        Args:
+            timeout: Seconds; ``None`` waits for ever.
+
+        Returns:
+            Whether they have.
+        """
+        engine = self._existing_engine()
+        return engine is None or engine.wait_all(timeout)
+
+    def stats(self) -> Any:
+        """Counts and times of the jobs so far (an empty record before the first asynchronous one on the CPU)."""
+        return self._engine().stats()
+
+    def close(self, *, wait: bool = True, cancel_jobs: bool = False) -> None:
+        """Give everything back. May be called twice; afterwards every run raises ``SessionClosed``.
+
+        Args:
+            wait: Return only when all accepted jobs have ended.
+            cancel_jobs: Cancel the jobs that still wait instead of running them.
+        """
+        engine = self._existing_engine()
+        if engine is not None:
+            engine.close(wait=wait, cancel_jobs=cancel_jobs)
+        self._sess = ClosedSession()
+
+    async def aclose(self) -> None:
+        """:meth:`close` without blocking the event loop."""
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _in_order(jobs: Iterator[InferenceJob], depth: int) -> Iterator[list[Any]]:
+    under_way: deque[InferenceJob] = deque()
+    try:
+        for job in jobs:
+            under_way.append(job)
+            if len(under_way) >= depth:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for job in under_way:
+            job.cancel()
+
+
+def _as_finished(jobs: Iterator[InferenceJob], depth: int) -> Iterator[list[Any]]:
+    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    under_way: set[Any] = set()
+    try:
+        for job in jobs:
+            under_way.add(job)
+            job.add_done_callback(finished.put)
+            if len(under_way) >= depth:
+                yield _next_finished(finished, under_way)
+        while under_way:
+            yield _next_finished(finished, under_way)
+    finally:
+        for job in under_way:
+            job.cancel()
+
+
+def _next_finished(finished: queue.SimpleQueue[Any], under_way: set[Any]) -> list[Any]:
+    job = finished.get()
+    under_way.discard(job)
+    result: list[Any] = job.result()
+    return result
