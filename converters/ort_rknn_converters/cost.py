@@ -63,17 +63,15 @@ class Estimate:
     Attributes:
         cpu_s: On ONNX Runtime.
         npu_s: On one NPU core, the call and the transfers included.
-        moves_only: Whether it computes nothing at all.
     """
 
     cpu_s: float
     npu_s: float
-    moves_only: bool
 
     @property
     def gain(self) -> float:
         """How many times faster the NPU is estimated to be."""
-        return 0.0 if self.moves_only else self.cpu_s / self.npu_s
+        return self.cpu_s / self.npu_s
 
 
 def estimate(
@@ -81,15 +79,13 @@ def estimate(
 ) -> Estimate:
     """Estimate a segment from its nodes and the values that cross its edge."""
     cpu_s = npu_s = 0.0
-    moves_only = True
     npu_flop_s = _NPU_FLOP_S.get(target.name, _NPU_FLOP_S_OTHERS)
     for node in nodes:
-        moves_only = moves_only and node.op_type in MOVES_ONLY
         flop, moved = flops(node), 0 if node.op_type in _FREE else _moved(node)
         cpu_s += max(flop / _CPU_FLOP_S, moved / _CPU_BYTES_S)
         npu_s += max(flop / npu_flop_s, moved / 2 / _NPU_BYTES_S)
     crossing = sum(_bytes(value) for value in (*entering, *leaving))
-    return Estimate(cpu_s, npu_s + _CALL_S + crossing / _TRANSFER_BYTES_S, moves_only)
+    return Estimate(cpu_s, npu_s + _CALL_S + crossing / _TRANSFER_BYTES_S)
 
 
 def flops(node: ir.Node) -> float:

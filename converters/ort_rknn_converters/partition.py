@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ort_rknn_converters.clusters import cut, steps
-from ort_rknn_converters.cost import estimate
+from ort_rknn_converters.cost import MOVES_ONLY, estimate
 from ort_rknn_converters.dataflow import Flow, boundary
 from ort_rknn_converters.graph import constant, value_info
 from ort_rknn_converters.options import ConvertOptions
@@ -80,11 +80,13 @@ def partition(
 
     kept = []
     for cluster in clusters:
-        reason = _too_small(flow, cluster, target, options.min_gain)
-        if not reason:
-            kept.append(cluster)
+        moving = _moving(flow, cluster) if options.min_gain else set()
+        working = [index for index in cluster if index not in moving]
+        reason = _too_small(flow, working, target, options.min_gain) if working else ""
+        if working and not reason:
+            kept.append(working)
         for index in cluster:
-            reasons[index] = reason
+            reasons[index] = MOVES_DATA if index in moving else reason
     return _plan(flow, kept, reasons, target, options)
 
 
@@ -161,13 +163,31 @@ def _source(flow: Flow, value: ir.Value, inside: set[int]) -> ir.Value:
     return value
 
 
+def _moving(flow: Flow, cluster: Sequence[int]) -> set[int]:
+    """Nodes of the cluster that only move data from its edge to its edge: they would pay for nothing."""
+    inside = set(cluster)
+    moving: set[int] = set()
+    seen: set[int] = set()
+    for start in cluster:
+        if start in seen:
+            continue
+        together, waiting = set(), [start]
+        while waiting:
+            index = waiting.pop()
+            if index not in together:
+                together.add(index)
+                waiting += [near for near in (*flow.before[index], *flow.after[index]) if near in inside]
+        seen |= together
+        if all(flow.nodes[index].op_type in MOVES_ONLY for index in together):
+            moving |= together
+    return moving
+
+
 def _too_small(flow: Flow, cluster: Sequence[int], target: Target, min_gain: float) -> str:
     if not min_gain:
         return ""
     entering, leaving = boundary(flow, cluster)
     cost = estimate((flow.nodes[index] for index in cluster), entering, leaving, target)
-    if cost.moves_only:
-        return MOVES_DATA
     return TOO_SMALL if cost.gain < min_gain else ""
 
 

@@ -89,10 +89,10 @@ class Rule:
         for value in (*node.inputs[:1], *node.outputs[:1]):
             rank = len(dims(value)) if value is not None else low
             if rank > high:
-                return f"rank {rank}"
+                return f"{node.op_type} of rank {rank}"
         first = node.inputs[0] if node.inputs else None
         if first is not None and len(dims(first)) < low:
-            return f"{node.op_type}: rank {len(dims(first))}"
+            return f"{node.op_type} of rank {len(dims(first))}"
         return None
 
 
