@@ -176,6 +176,9 @@ def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 def initializer(name: str, tensor: ir.TensorProtocol) -> ir.Value:
     """A value that holds ``tensor``; the caller registers it with a graph."""
+    if isinstance(tensor, ir.TensorProtoTensor):
+        # Its name is that of somebody's protobuf message, which must not change; the data is shared.
+        tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype)
     tensor.name = name
     return ir.Value(
         name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from ort_rknn_converters.graph import unsaid_names
 from ort_rknn_converters.infer import infer
+from ort_rknn_converters.lower import Lowered, lower
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.activations import Activations
 from ort_rknn_converters.passes.attention import Attention
@@ -33,7 +34,7 @@ from ort_rknn_converters.passes.sums import Sums
 from ort_rknn_converters.passes.trigonometry import Trigonometry
 from ort_rknn_converters.passes.trilu import Trilu
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Lowered", "Prepared", "lower", "prepare"]
 
 _ROUNDS = 50
 """Rounds of folding and inference at most (a guess; real models need two to four)."""

@@ -40,9 +40,13 @@ def _inline(graph: ir.Graph, node: ir.Node, branch: ir.Graph, ctx: Context) -> N
     branch.outputs.clear()
     for value in list(branch.initializers.values()):
         assert value.name is not None
+        assert value.const_value is not None
         branch.initializers.pop(value.name)
-        value.name = ctx.name(value.name)
-        graph.register_initializer(value)
+        # A new value rather than a new name: the tensor may be the caller's.
+        new = graphs.initializer(ctx.name(value.name), value.const_value)
+        value.replace_all_uses_with(new)
+        results = [new if each is value else each for each in results]
+        graph.register_initializer(new)
 
     inner = list(branch)
     branch.remove(inner)

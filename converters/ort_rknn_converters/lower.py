@@ -1,0 +1,165 @@
+"""Lowers one segment: from standalone ONNX to the narrower ONNX that rknn-toolkit2 takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.infer import infer
+from ort_rknn_converters.lower_fixes import fill_in, long_name, name_outputs, scalar_inputs
+from ort_rknn_converters.lower_opset import lower_opset
+from ort_rknn_converters.lower_types import strip_border_casts, to_float32
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.passes.base import Context, drop_unused
+from ort_rknn_converters.passes.cast_like import CastLike
+from ort_rknn_converters.passes.constants import Constants
+from ort_rknn_converters.passes.identity import Identities
+from ort_rknn_converters.targets import Target
+
+__all__ = ["Lowered", "LoweredTensor", "lower"]
+
+_IR_VERSION = 10
+"""Newest IR version written: known to every onnx the toolkit may be run with."""
+
+
+class LoweredTensor(NamedTuple):
+    """One input or output as the compiled code sees it.
+
+    Attributes:
+        name: Its name in the lowered model.
+        dtype: float32, int32, int64 or bool.
+        shape: Fixed dimensions; [1] where the segment has rank 0.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What is handed to the toolkit.
+
+    Attributes:
+        model: The lowered model: inputs and outputs in the segment's order, under the segment's names.
+        inputs: What the compiled code is fed; the caller casts and reshapes.
+        outputs: What it gives back; the caller casts and reshapes to the segment's own.
+        names: Lowered name -> the segment's, for inputs and outputs whose name was too long for the toolkit.
+    """
+
+    model: onnx.ModelProto
+    inputs: tuple[LoweredTensor, ...]
+    outputs: tuple[LoweredTensor, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
+    """Bring a segment into the form the toolkit compiles.
+
+    Args:
+        segment: A standalone model with fixed shapes; left as it is.
+        target: The SoC it is compiled for (named in messages).
+
+    Raises:
+        ModelError: Something in the segment cannot be lowered; the message says what.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(segment)
+    model = graphs.load(copy)
+    _drop_listed_constants(model)
+    ctx = Context.of(model, ConvertOptions(target=target.name))
+    Constants().apply(model, ctx)
+    _check(model, target)
+    infer(model)
+    CastLike().apply(model, ctx)
+
+    to_float32(model)
+    strip_border_casts(model)
+    Identities().apply(model, ctx)
+    _check(model, target)
+    model = lower_opset(model)
+    fill_in(model)
+    scalar_inputs(model)
+    drop_unused(model)
+
+    names = _shorten(model)
+    model.ir_version = _IR_VERSION
+    inputs = tuple(_tensor(value) for value in model.graph.inputs)
+    outputs = tuple(_tensor(value) for value in model.graph.outputs)
+    proto = graphs.to_proto(model)
+    name_outputs(proto)
+    return Lowered(proto, inputs, outputs, names)
+
+
+def _drop_listed_constants(model: ir.Model) -> None:
+    """Old models list their constants among the inputs; here nobody can feed them."""
+    fed = [value for value in model.graph.inputs if not value.is_initializer()]
+    if len(fed) != len(model.graph.inputs):
+        model.graph.inputs.clear()
+        model.graph.inputs.extend(fed)
+
+
+def _check(model: ir.Model, target: Target) -> None:
+    """Refuse what the toolkit would drop without a word, or crash on."""
+    graph = model.graph
+    if not graph.inputs:
+        raise ModelError(f"nothing to compile for {target.name}: the segment has no inputs")
+    for what, values in (("input", graph.inputs), ("output", graph.outputs)):
+        for value in values:
+            shape = graphs.static_shape(value)
+            if not isinstance(value.type, ir.TensorType):
+                raise ModelError(f"{what} {value.name} is no tensor; {target.name} code has nothing else")
+            if shape is None:
+                raise ModelError(f"{what} {value.name} has no fixed shape; {target.name} code needs one")
+            if 0 in shape:
+                raise ModelError(f"{what} {value.name} is empty (shape {list(shape)}), which the toolkit refuses")
+    for value in graph.inputs:
+        if not value.uses():
+            raise ModelError(f"input {value.name} is not used; the toolkit would drop it")
+    seen: set[ir.Value] = set()
+    moving = _depends_on_inputs(graph)
+    for value in graph.outputs:
+        if value in seen:
+            raise ModelError(f"output {value.name} occurs twice; the toolkit would drop one")
+        if value.producer() is None or value not in moving:
+            raise ModelError(f"output {value.name} is constant or an input passed through; the toolkit would drop it")
+        seen.add(value)
+
+
+def _depends_on_inputs(graph: ir.Graph) -> set[ir.Value]:
+    moving = set(graph.inputs)
+    for node in graph:
+        if any(value in moving for value in node.inputs if value is not None):
+            moving.update(node.outputs)
+    return moving
+
+
+def _shorten(model: ir.Model) -> dict[str, str]:
+    graph = model.graph
+    border = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
+    values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    names: dict[str, str] = {}
+    for value in values:
+        name = value.name or ""
+        short = long_name(name)
+        if short != name:
+            value.name = short
+            if name in border:
+                names[short] = name
+    for node in graph:
+        node.name = long_name(node.name or "")
+    return names
+
+
+def _tensor(value: ir.Value) -> LoweredTensor:
+    shape = graphs.static_shape(value)
+    assert shape is not None
+    assert value.dtype is not None
+    return LoweredTensor(value.name or "", np.dtype(value.dtype.numpy()), shape or (1,))
