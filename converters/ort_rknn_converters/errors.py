@@ -5,6 +5,7 @@
     ├─ UnknownOption(ValueError)     an option that does not exist, or a value it does not take
     ├─ ModelError(ValueError)        the ONNX model cannot be read, or contradicts itself
     ├─ CompiledModelError(ValueError)  a compiled model or .rknn file is damaged or of another make
+    ├─ NotAllOnNpu                   nodes must stay on the CPU though all were demanded on the NPU
     ├─ ToolkitMissing                no rknn-toolkit2 to run
     ├─ ToolkitFailed                 the toolkit refused the model, crashed, or ran out of time or memory
     └─ VerificationFailed            the compiled segment computes something else than ONNX Runtime
@@ -21,6 +22,7 @@ __all__ = [
     "ConvertError",
     "FailureKind",
     "ModelError",
+    "NotAllOnNpu",
     "ToolkitFailed",
     "ToolkitMissing",
     "UnknownOption",
@@ -49,6 +51,10 @@ class ModelError(ConvertError, ValueError):
 
 class CompiledModelError(ConvertError, ValueError):
     """Raised when a compiled model or a bare ``.rknn`` file cannot be trusted."""
+
+
+class NotAllOnNpu(ConvertError):
+    """Raised when ``npu_only`` was asked for and nodes must stay on the CPU; the message lists them."""
 
 
 class ToolkitMissing(ConvertError):

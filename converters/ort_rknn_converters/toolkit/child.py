@@ -104,18 +104,28 @@ class Child:
             finally:
                 os.close(held)
 
-    def wait(self, timeout: float, on_line: Callable[[str], None] | None) -> int | None:
-        """Wait for the end; returns the exit status, or None after ``timeout`` seconds."""
+    def wait(
+        self, timeout: float, on_line: Callable[[str], None] | None, cancelled: threading.Event | None = None
+    ) -> int | None:
+        """Wait for the end; returns the exit status, or None after ``timeout`` seconds.
+
+        Raises:
+            KeyboardInterrupt: ``cancelled`` was set: the main thread got one and this is another.
+        """
         assert self._process is not None
         deadline = time.monotonic() + timeout
         with self.log.open(encoding="utf-8", errors="replace") as log:
             while True:
                 left = max(0.0, deadline - time.monotonic())
-                ended, _, _ = select.select([self._alive], [], [], min(left, GLANCE_S) if on_line else left)
+                ended, _, _ = select.select(
+                    [self._alive], [], [], min(left, GLANCE_S) if on_line or cancelled else left
+                )
                 if on_line:
                     _pass_lines(log, on_line)
                 if ended:
                     return self._process.wait()
+                if cancelled is not None and cancelled.is_set():
+                    raise KeyboardInterrupt
                 if time.monotonic() >= deadline:
                     return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def compile_segment(
     timeout: float = 600.0,
     on_line: Callable[[str], None] | None = None,
     nice: int = 0,
+    cancelled: threading.Event | None = None,
 ) -> CompileResult:
     """Compile one segment with the vendor's toolkit, and run its simulator on the request's feeds.
 
@@ -88,6 +90,7 @@ def compile_segment(
         timeout: Seconds until the child is killed (600: a guess; ResNet-50 takes 5 s on a PC).
         on_line: Called with each line the toolkit prints, as it comes, in this thread.
         nice: Added to the child's niceness, for conversions in the background.
+        cancelled: Set by another thread to end the child: Ctrl-C reaches the main thread only.
 
     Raises:
         ToolkitMissing: There is no toolkit, or it does not start.
@@ -107,7 +110,7 @@ def compile_segment(
                 raise no_room(child.directory.parent) from error
             raise
         child.start()
-        status = child.wait(timeout, on_line)
+        status = child.wait(timeout, on_line, cancelled)
         log = report.clean(child.log.read_text(encoding="utf-8", errors="replace"))
         if status is None:
             raise ToolkitFailed(

@@ -1,0 +1,207 @@
+"""ONNX in, compiled model out: the six steps, and the loop that ends with a model that runs.
+
+Whatever the compiler refuses, crashes on or computes wrongly goes to the CPU with that reason and the cut is repeated;
+in the worst case everything is on the CPU, which still is a model that runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from ort_rknn_converters import cache, graph
+from ort_rknn_converters.assemble import assemble, outside
+from ort_rknn_converters.attempt import Attempt, Compile, Workshop
+from ort_rknn_converters.compiled import CompiledModel, is_compiled
+from ort_rknn_converters.errors import ModelError, NotAllOnNpu, UnknownOption
+from ort_rknn_converters.learning import blame
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.partition import partition
+from ort_rknn_converters.plan import CPU, Plan
+from ort_rknn_converters.prepare import Prepared, prepare
+from ort_rknn_converters.progress import SILENT, Progress
+from ort_rknn_converters.targets import find_target
+from ort_rknn_converters.toolkit.client import compile_segment
+from ort_rknn_converters.toolkit.environment import toolkit_version
+from ort_rknn_converters.verdicts import Verdicts
+from ort_rknn_converters.verify import FP16_MAX
+
+__all__ = ["convert", "plan"]
+
+Model = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+_NEAR = 4.0
+"""Tensors within this factor of fp16's limit are reported: real inputs may be larger than random ones."""
+
+
+def convert(
+    model: Model,
+    target: str | None = None,
+    *,
+    options: ConvertOptions | None = None,
+    progress: Progress | None = None,
+    compile: Compile | None = None,
+    verdicts: str | os.PathLike[str] | None = None,
+    **fields: Any,
+) -> CompiledModel:
+    """Convert an ONNX model for a Rockchip NPU.
+
+    Args:
+        model: Path, bytes or proto.
+        target: SoC, e.g. ``rk3588``; the options' own when ``None``.
+        options: All options at once.
+        progress: Told where the conversion is.
+        compile: Compiles one segment; :func:`ort_rknn_converters.toolkit.client.compile_segment` when ``None``.
+        verdicts: Folder of what was learned about single nodes; the cache's when ``None``.
+        **fields: Single options, see :class:`ort_rknn_converters.options.ConvertOptions`; they win over ``options``.
+
+    Returns:
+        A model that runs: every part on the NPU was verified, everything else is left to ONNX Runtime.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ModelError: The model cannot be read, ONNX Runtime cannot run it, or the shapes given contradict it.
+        UnknownOption, UnknownTarget: An option makes no sense.
+        ToolkitMissing: Something is to be compiled and there is no rknn-toolkit2.
+        NotAllOnNpu: ``npu_only`` was asked for and a node must stay on the CPU.
+        KeyboardInterrupt: After the compiler's process was ended.
+    """
+    options, progress = _options(options, target, fields), progress or SILENT
+    source = _load(model, progress)
+    prepared = _prepare(source, options, progress)
+    workshop = Workshop(prepared.model, options, compile or compile_segment)
+    memory = Verdicts(cache.directory() if verdicts is None else Path(verdicts), options, toolkit_version())
+    final, attempts = _settle(workshop, memory, progress)
+    final = final.with_notes(*_notes(source, workshop, attempts))
+    if options.npu_only:
+        _demand_npu(final)
+    progress.report("assemble")
+    return assemble(outside(source, _original(model)), prepared, final, attempts)
+
+
+def plan(model: Model, target: str | None = None, *, options: ConvertOptions | None = None, **fields: Any) -> Plan:
+    """Say what would run where, without the toolkit: nothing is compiled or verified.
+
+    Takes and raises what :func:`convert` does, as far as it applies.
+    """
+    options = _options(options, target, fields)
+    prepared = _prepare(_load(model, SILENT), options, SILENT)
+    memory = Verdicts(cache.directory(), options, toolkit_version())
+    return partition(prepared.model, find_target(options.target), options, memory.recall(prepared.model))
+
+
+def _options(options: ConvertOptions | None, target: str | None, fields: dict[str, Any]) -> ConvertOptions:
+    if target is not None:
+        fields["target"] = target
+    if options is None:
+        return ConvertOptions.of(**fields)
+    unknown = sorted(set(fields) - set(ConvertOptions.names()))
+    if unknown:
+        known = ", ".join(ConvertOptions.names())
+        raise UnknownOption(f"unknown option {', '.join(unknown)}. Known options: {known}")
+    return replace(options, **fields)
+
+
+def _load(model: Model, progress: Progress) -> ir.Model:
+    progress.report("load")
+    if not isinstance(model, onnx.ModelProto) and is_compiled(model):
+        raise ModelError("the model is compiled already. Convert the original ONNX model instead")
+    return graph.load(model)
+
+
+def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> Prepared:
+    progress.report("prepare")
+    model = source.clone()
+    # What callers may override is a constant here: exporters of old list all weights that way, and the NPU has to have
+    # them. The shell keeps the declaration.
+    fed = [value for value in model.graph.inputs if not value.is_initializer()]
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(fed)
+    return prepare(model, options)
+
+
+def _settle(workshop: Workshop, memory: Verdicts, progress: Progress) -> tuple[Plan, dict[str, Attempt]]:
+    """Cut, compile and learn until every segment holds."""
+    learned = memory.recall(workshop.model)
+    while True:
+        progress.report("plan")
+        current = partition(workshop.model, workshop.target, workshop.options, learned)
+        workshop.expect(current.segments)
+        attempts = _attempts(workshop, current, progress)
+        failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
+        if not failed:
+            return _described(current, attempts), attempts
+        for number, attempt in enumerate(failed):
+            assert attempt.failure is not None
+            progress.report("learn", attempt.failure.reason, number, len(failed))
+            found = blame(workshop, attempt)
+            learned = learned | found.reasons
+            memory.remember(workshop.model, found.reasons, found.certain)
+
+
+def _attempts(workshop: Workshop, current: Plan, progress: Progress) -> dict[str, Attempt]:
+    """Compile the segments, up to ``jobs`` at once."""
+    total = len(current.segments)
+    progress.report("compile", "", 0, total)
+    attempts: dict[str, Attempt] = {}
+
+    def one(number: int) -> None:
+        segment = current.segments[number]
+        attempts[segment.name] = workshop.attempt(segment.nodes)
+        progress.report("compile", segment.name, len(attempts), total)
+
+    if workshop.options.jobs == 1 or total < 2:
+        for number in range(total):
+            one(number)
+    else:
+        with ThreadPoolExecutor(min(workshop.options.jobs, total)) as pool:
+            try:
+                list(pool.map(one, range(total)))
+            except BaseException:
+                workshop.cancel()
+                pool.shutdown(cancel_futures=True)
+                raise
+    return attempts
+
+
+def _described(current: Plan, attempts: dict[str, Attempt]) -> Plan:
+    segments = tuple(attempts[segment.name].describe(segment) for segment in current.segments)
+    return replace(current, segments=segments)
+
+
+def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -> Iterable[str]:
+    if not attempts:
+        yield "nothing runs on the NPU: the whole model is left to ONNX Runtime"
+    overridable = [value.name for value in source.graph.inputs if value.is_initializer()]
+    if overridable:
+        yield f"{len(overridable)} initializers that callers may override are constants in the compiled model"
+    if workshop.options.verify_feeds == 0 and attempts:
+        yield "nothing was verified (verify_feeds is 0)"
+    makers = {value.name: node for node in workshop.flow.nodes for value in node.outputs}
+    for attempt in attempts.values():
+        for name, peak in (attempt.peaks or {}).items():
+            if peak * _NEAR > FP16_MAX:
+                node = makers[name]
+                how = "is above" if peak > FP16_MAX else f"is within a factor of {_NEAR:g} of"
+                yield f"{node.op_type} {node.name}: {name} reaches {peak:.3g}; that {how} fp16's limit, {FP16_MAX:.0f}"
+
+
+def _demand_npu(final: Plan) -> None:
+    left = [node for node in final.nodes if node.place == CPU]
+    if left:
+        rows = "\n".join(f"  {node.op_type} {node.name}: {node.reason}" for node in left)
+        raise NotAllOnNpu(f"{len(left)} of {len(final.nodes)} nodes must stay on the CPU:\n{rows}")
+
+
+def _original(model: Model) -> str | bytes:
+    """The model as onnxruntime takes it."""
+    if isinstance(model, onnx.ModelProto):
+        return bytes(model.SerializeToString())
+    return bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else os.fspath(model)
