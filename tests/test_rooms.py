@@ -24,7 +24,7 @@ FLOORS = {
     "ort_rknn_converters.support": ("ort_rknn_converters.partition", "ort_rknn_converters.convert"),
     "ort_rknn_converters.passes": ("ort_rknn_converters.partition", "ort_rknn_converters.convert"),
     "ort_rknn_converters.toolkit": ("ort_rknn_converters.partition", "ort_rknn_converters.convert"),
-    "ort_rknn_converters.compiled": ("ort_rknn_converters.convert",),
+    "ort_rknn_converters.compiled": ("ort_rknn_converters.convert", "ort_rknn_converters.cache"),
     "ort_rknn_converters.convert": ("ort_rknn_converters.cli",),
     "ort_rknn_conformance.sources": ("ort_rknn_conformance.runner", "ort_rknn_conformance.report"),
     "ort_rknn_conformance.flows": ("ort_rknn_conformance.execute", "ort_rknn_conformance.runner"),

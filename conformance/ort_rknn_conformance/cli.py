@@ -58,7 +58,7 @@ def check(model: str, json_file: str | None, dims: Sequence[str], device: str, *
     settings = Settings(options["target"], options["precision"], options["tolerance"], options["min_gain"])
     flow = find_flow(device)
     try:
-        _check_settings(settings, device)
+        _check_settings(settings)
         case = model_file.case(
             model,
             data=options["data"],
@@ -120,7 +120,7 @@ def conformance(
     settings = Settings(target, precision, min_gain=0.0, cache_dir=folder, stable=True)
     start = time.monotonic()
     try:
-        _check_settings(settings, flow.device)
+        _check_settings(settings)
         head = json_report.header(flow, settings)
         results: dict[str, CaseResult] = {}
         if resume:
@@ -149,7 +149,7 @@ def conformance(
     raise SystemExit(DISAGREES if any(result.bad for result in results.values()) else 0)
 
 
-def _check_settings(settings: Any, device: str) -> None:
+def _check_settings(settings: Any) -> None:
     """Refuse at once what would otherwise end as a comparison of the CPU with itself."""
     from ort_rknn_converters.errors import UnknownTarget
     from ort_rknn_converters.targets import find_target
@@ -161,7 +161,7 @@ def _check_settings(settings: Any, device: str) -> None:
         find_target(settings.target)
     except UnknownTarget as error:
         raise CaseError(str(error)) from error
-    if device != "cpu" and environment.toolkit_version() is None:
+    if environment.toolkit_version() is None:
         raise CaseError(environment.MISSING)
 
 

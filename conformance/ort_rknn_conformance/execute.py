@@ -36,7 +36,11 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         options = flow.provider_options(settings.target, settings.precision, min_gain=settings.min_gain)
         if settings.cache_dir is not None:
             options["cache_dir"] = settings.cache_dir
-        session = InferenceSession(case.model, providers=[("RKNNExecutionProvider", options), "CPUExecutionProvider"])
+        session = InferenceSession(
+            case.model,
+            providers=[("RKNNExecutionProvider", options), "CPUExecutionProvider"],
+            device=flow.device,
+        )
         try:
             plan = session.plan
             reasons = Counter(node.reason for node in plan.nodes if node.place == "CPU")

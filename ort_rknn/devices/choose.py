@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-import platform
-import sys
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 from ort_rknn.devices.base import Device
+from ort_rknn.devices.soc import detect
+from ort_rknn.errors import DeviceUnavailable
 
-__all__ = ["Choice", "board_target", "choose", "npu_problem"]
+__all__ = ["Choice", "DeviceOptions", "choose", "npu_problem"]
 
-_COMPATIBLE = Path("/proc/device-tree/compatible")
+_ADVICE = "set ORT_RKNN_DEVICE=simulator to run as the NPU would"
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What a session says of its device.
+
+    Attributes:
+        target: SoC to compile for; default: the board's own, else the table's default.
+        runtime_library: Path of the vendor's runtime.
+        priority: Whose jobs the NPU driver lets go first.
+        simulator_cores: Pretend cores; default: as many as the SoC has.
+        simulator_latency_ms: Time one inference takes on a pretend core, in milliseconds.
+    """
+
+    target: str | None = None
+    runtime_library: str | None = None
+    priority: str = "high"
+    simulator_cores: int | None = None
+    simulator_latency_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -31,76 +51,46 @@ class Choice:
     reason: str = ""
 
 
-def choose(
-    wish: str | Device | Callable[[], Device],
-    *,
-    target: str | None = None,
-    simulator_cores: int | None = None,
-    simulator_latency_ms: float = 0.0,
-) -> Choice:
+def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | None = None) -> Choice:
     """Find the device a session asked for.
 
     Args:
         wish: ``auto``, ``npu``, ``simulator``, ``toolkit`` or ``cpu``; or a device, or a function that makes one.
-        target: SoC to compile for; default: the board's own, else the table's default.
-        simulator_cores: Pretend cores; default: as many as the SoC has.
-        simulator_latency_ms: Time one inference takes on a pretend core, in milliseconds.
+        options: What else was said.
     """
     from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
 
-    target = target or board_target() or DEFAULT_TARGET
+    options = options or DeviceOptions()
     if not isinstance(wish, str):
-        device: Any = wish
-        # A class or function has no open() to call on an instance: make the instance.
-        return Choice(device if isinstance(device, Device) and not isinstance(device, type) else device(), target)
+        given: Any = wish
+        device = given if isinstance(given, Device) and not isinstance(given, type) else given()
+        return Choice(device, options.target or getattr(device, "target", None) or DEFAULT_TARGET)
+    target = options.target or detect().target or DEFAULT_TARGET
     if wish == "simulator":
         from ort_rknn.devices.simulator import SimulatorDevice
 
-        cores = simulator_cores or find_target(target).cores
-        return Choice(SimulatorDevice(cores=cores, latency_s=simulator_latency_ms / 1000), target)
+        cores = options.simulator_cores or find_target(target).cores
+        return Choice(SimulatorDevice(cores=cores, latency_s=options.simulator_latency_ms / 1000), target)
     if wish == "toolkit":
         from ort_rknn.devices.toolkit import ToolkitDevice
 
         return Choice(ToolkitDevice(), target)
     if wish == "cpu":
         return Choice(None, target, "the CPU was asked for (device='cpu')")
-    problem = npu_problem()
-    return Choice(None, target, problem or "the NPU is not served by this version")
+    try:
+        from ort_rknn.devices.rknnrt import NpuDevice
+
+        npu = NpuDevice(options.runtime_library, target=options.target, priority=options.priority)
+    except DeviceUnavailable as error:
+        return Choice(None, target, f"{error}; {_ADVICE}")
+    return Choice(npu, npu.target or target)
 
 
 def npu_problem() -> str | None:
     """Why no NPU can be used on this machine, with what to do; ``None`` when one can."""
-    if sys.platform != "linux" or platform.machine() != "aarch64":
-        return (
-            f"this machine ({platform.machine()} {sys.platform}) has no Rockchip NPU; "
-            "set ORT_RKNN_DEVICE=simulator to run as the NPU would"
-        )
-    soc = board_target()
-    if soc is None:
-        return (
-            f"{_COMPATIBLE} names no SoC with an NPU; run on a Rockchip board, "
-            "or set ORT_RKNN_DEVICE=simulator to run as the NPU would"
-        )
-    return (
-        f"this version of ort_rknn does not drive the {soc}'s NPU itself yet; "
-        "set ORT_RKNN_DEVICE=simulator to run as the NPU would"
-    )
+    return _npu_problem(os.environ.get("ORT_RKNN_RUNTIME_LIBRARY", ""))
 
 
-def board_target(compatible: Path = _COMPATIBLE) -> str | None:
-    """The SoC this machine is, as the device tree names it; ``None`` off Rockchip boards."""
-    from ort_rknn_converters.errors import UnknownTarget
-    from ort_rknn_converters.targets import find_target
-
-    try:
-        names = compatible.read_bytes().decode("ascii", "replace").split("\0")
-    except OSError:
-        return None
-    for name in reversed(names):
-        vendor, _, soc = name.partition(",")
-        if vendor == "rockchip":
-            try:
-                return find_target(soc).name
-            except UnknownTarget:
-                continue
-    return None
+@lru_cache(maxsize=4)
+def _npu_problem(library: str) -> str | None:
+    return choose("npu").reason or None

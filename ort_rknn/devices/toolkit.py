@@ -15,7 +15,7 @@ from ort_rknn.devices.base import AUTO, Context, SegmentCode
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.prepare import Lowered
+    from ort_rknn_converters.lower import Lowered
 
     from ort_rknn.devices.base import Array
 
@@ -59,7 +59,7 @@ class _ToolkitContext:
 
     def __init__(self, code: SegmentCode) -> None:
         import onnx
-        from ort_rknn_converters.prepare import lower
+        from ort_rknn_converters.lower import lower
         from ort_rknn_converters.targets import find_target
 
         if code.onnx is None:
@@ -75,14 +75,15 @@ class _ToolkitContext:
 
         arrays = {spec.name: array for spec, array in zip(self._code.inputs, inputs, strict=True)}
         feed = {
-            item.name: arrays[item.name].astype(item.dtype, copy=False).reshape(item.shape)
+            item.name: arrays[self._named(item.name)].astype(item.dtype, copy=False).reshape(item.shape)
             for item in self._lowered.inputs
         }
         request = CompileRequest(self._model, self._code.target, self._code.precision, (feed,))
         try:
-            (answer,) = compile_segment(request).outputs
+            (answers,) = compile_segment(request).outputs
         except ConvertError as error:
             raise DeviceError(f"{self._code.name}: {error}", call="compile_segment") from error
+        answer = {self._named(name): array for name, array in answers.items()}
         missing = [spec.name for spec in self._code.outputs if spec.name not in answer]
         if missing:
             raise DeviceError(f"{self._code.name}: the toolkit left out the output {', '.join(missing)}")
@@ -94,6 +95,10 @@ class _ToolkitContext:
                 # np.array: the caller owns what it gets, and every floating output comes back as float32.
                 outputs.append(np.array(answer[spec.name]).astype(spec.dtype, copy=False).reshape(spec.shape))
         return outputs
+
+    def _named(self, name: str) -> str:
+        """The segment's name of a value of the lowered model."""
+        return self._lowered.names.get(name, name)
 
     def close(self) -> None:
         """Nothing is kept open."""

@@ -27,6 +27,7 @@ def _refusal(result: Result) -> str:
     return line
 
 
+@pytest.mark.toolkit
 def test_agreement_on_the_cpu(tmp_path: Path) -> None:
     result = _check(DIGITS, "--device", "cpu", "--samples", 3, "--json", tmp_path / "r.json")
     assert result.exit_code == 0, result.output
@@ -36,6 +37,7 @@ def test_agreement_on_the_cpu(tmp_path: Path) -> None:
     assert row["samples"] == 3
 
 
+@pytest.mark.toolkit
 def test_disagreement_is_exit_code_1_and_says_where(tmp_path: Path) -> None:
     model = onnx.load(DIGITS)
     for weight in model.graph.initializer:
@@ -77,6 +79,7 @@ def test_without_the_toolkit_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch)
     assert environment.MISSING in _refusal(result)
 
 
+@pytest.mark.toolkit
 def test_free_dimensions(tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy"]

@@ -8,6 +8,8 @@ import ort_rknn_conformance.flows as flows
 import pytest
 from ort_rknn_conformance.flows import FLOWS, Flow, find_flow
 
+from ort_rknn.devices.base import Device
+from ort_rknn.devices.choose import choose
 from ort_rknn.options import RknnOptions
 
 
@@ -23,7 +25,11 @@ def test_flow_is_complete(name: str) -> None:
     assert flow.about
     for reason in (*flow.skips.values(), *flow.xfails.values()):
         assert len(reason.split()) >= 3, "a reason is a sentence"
-    assert RknnOptions.parse(flow.provider_options("rk3588", "fp16", min_gain=0)).device == flow.device
+    options = RknnOptions.parse(flow.provider_options("rk3588", "fp16", min_gain=0))
+    assert (options.target, options.min_gain) == ("rk3588", 0)
+    device = flow.device() if callable(flow.device) else choose(flow.device).device
+    assert isinstance(device, Device)
+    assert device.name == name
 
 
 def test_unknown_flow_lists_the_known() -> None:

@@ -6,7 +6,7 @@ One small file per flow. An xfail is strict: a case that passes although the flo
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -22,7 +22,7 @@ class Flow:
 
     Attributes:
         name: The name on the command line.
-        device: The ``device`` provider option.
+        device: What the session is given as its ``device``: a name, or a function that makes a device.
         about: One sentence for the help text and the reports; says so where something is simulated.
         rounds: Whether it rounds as an NPU does, so that outputs get the precision's tolerance; else float32's.
         options: More provider options.
@@ -31,7 +31,7 @@ class Flow:
     """
 
     name: str
-    device: str
+    device: str | Callable[[], Any]
     about: str
     rounds: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Flow:
 
     def provider_options(self, target: str, precision: str, **more: Any) -> dict[str, Any]:
         """The options a session of this flow is opened with."""
-        return {"device": self.device, "target": target, "precision": precision, **self.options, **more}
+        return {"target": target, "precision": precision, **self.options, **more}
 
 
 FLOWS: tuple[str, ...] = ("simulator", "toolkit", "cpu")
