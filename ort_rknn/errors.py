@@ -4,6 +4,7 @@
     ├─ DeviceUnavailable                    no library, no device node, no permission, wrong SoC
     ├─ DeviceError                          a call to the device failed; has .call, .code and .code_name
     │  └─ InferenceTimeout(TimeoutError)    an inference took longer than its limit
+    ├─ InvalidOption(ValueError)            an engine option whose value makes no sense here
     ├─ SubmitTimeout(TimeoutError)          no room in the queue until the deadline
     └─ SessionClosed                        the session was closed before the job ran
 
@@ -13,7 +14,15 @@ Whatever onnxruntime would raise (bad files, bad feeds, unknown outputs) is rais
 
 from __future__ import annotations
 
-__all__ = ["DeviceError", "DeviceUnavailable", "InferenceTimeout", "RknnError", "SessionClosed", "SubmitTimeout"]
+__all__ = [
+    "DeviceError",
+    "DeviceUnavailable",
+    "InferenceTimeout",
+    "InvalidOption",
+    "RknnError",
+    "SessionClosed",
+    "SubmitTimeout",
+]
 
 
 class RknnError(RuntimeError):
@@ -42,6 +51,10 @@ class DeviceError(RknnError):
 
 class InferenceTimeout(DeviceError, TimeoutError):
     """Raised when an inference did not end within its time limit."""
+
+
+class InvalidOption(RknnError, ValueError):
+    """Raised when an engine option has a value that makes no sense, or one this device cannot serve."""
 
 
 class SubmitTimeout(RknnError, TimeoutError):

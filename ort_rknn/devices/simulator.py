@@ -1,0 +1,153 @@
+"""An NPU in software: float16 numbers as the NPU stores them, any number of pretend cores, a pretend latency.
+
+What was simulated was not measured on a board: see :mod:`ort_rknn.devices.rounding` for what the numbers leave out; the
+latency is whatever was asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.devices.base import AUTO, Context, SegmentCode
+from ort_rknn.devices.cpu import OrtContext
+from ort_rknn.errors import DeviceError
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.base import Array
+
+__all__ = ["SimulatorContext", "SimulatorDevice"]
+
+ALL_CORES = 0xFFFF
+"""``RKNN_NPU_CORE_ALL``."""
+
+
+class SimulatorDevice:
+    """Executes segments in this process, with the numbers the NPU would give.
+
+    Args:
+        cores: Pretend cores; default: as many as the target has.
+        latency_s: Seconds an inference keeps its core at least; computing counts.
+        target: SoC that is simulated.
+        threads: onnxruntime's threads inside one inference. Default 1, so that the pretend cores do not fight.
+
+    Raises:
+        UnknownTarget: No such SoC.
+    """
+
+    name = "simulator"
+
+    def __init__(
+        self, cores: int | None = None, latency_s: float = 0.0, target: str = "rk3588", *, threads: int = 1
+    ) -> None:
+        from ort_rknn_converters.targets import find_target
+
+        soc = find_target(target)
+        self.target = soc.name
+        self.cores = soc.cores if cores is None else cores
+        self.latency_s = latency_s
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._sessions: dict[int, tuple[SegmentCode, Any]] = {}
+        self._occupancy = _Cores(self.cores)
+
+    def open(self, code: SegmentCode, mask: int = AUTO, share: Context | None = None) -> SimulatorContext:
+        """Open a segment; its rounded model is made once and shared by all contexts.
+
+        Raises:
+            DeviceError: It was stored without its ONNX, its precision is not simulated here, or a core does not exist.
+        """
+        if code.onnx is None:
+            raise DeviceError(f"segment {code.name} was saved without its ONNX (stripped): only an NPU can run it")
+        if code.precision != "fp16":
+            raise DeviceError(
+                f"segment {code.name} is compiled for {code.precision}; the in-process simulator rounds to fp16 only"
+            )
+        if mask != ALL_CORES and mask >> self.cores:
+            raise DeviceError(f"core mask {mask:#x} names a core that the {self.cores}-core simulator does not have")
+        with self._lock:
+            entry = self._sessions.get(id(code))
+            if entry is None:
+                entry = self._sessions[id(code)] = (code, self._open_session(code))
+        return SimulatorContext(entry[1], code, mask, self._occupancy, self.latency_s)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Facts about the device."""
+        return {
+            "device": self.name,
+            "target": self.target,
+            "cores": self.cores,
+            "latency_s": self.latency_s,
+            "note": "simulated: fp16 rounding of every value, not measured on a board",
+        }
+
+    def close(self) -> None:
+        """Give the models back."""
+        self._sessions.clear()
+
+    def _open_session(self, code: SegmentCode) -> Any:
+        import onnx
+        import onnxruntime
+
+        from ort_rknn.devices.rounding import round_to_fp16
+
+        assert code.onnx is not None
+        path = code.onnx.path
+        model = onnx.load(path) if path is not None else onnx.load_model_from_string(code.onnx.read())
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        data = round_to_fp16(model).SerializeToString()
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+class SimulatorContext(OrtContext):
+    """A segment on pretend cores: while it runs, nothing else runs on these cores."""
+
+    def __init__(self, session: Any, code: SegmentCode, mask: int, cores: _Cores, latency_s: float) -> None:
+        super().__init__(session, code, {"device": "simulator", "mask": mask, "latency_s": latency_s})
+        self._mask = mask
+        self._cores = cores
+        self._latency_s = latency_s
+
+    def run(self, inputs: Sequence[Array], wanted: Sequence[bool] | None = None) -> list[Array | None]:
+        """Run one inference; see :meth:`ort_rknn.devices.base.Context.run`."""
+        taken = self._cores.take(self._mask)
+        try:
+            deadline = time.perf_counter() + self._latency_s
+            outputs = super().run(inputs, wanted)
+            left = deadline - time.perf_counter()
+            if left > 0:
+                time.sleep(left)
+        finally:
+            self._cores.give_back(taken)
+        return outputs
+
+
+class _Cores:
+    """Which pretend cores are busy."""
+
+    def __init__(self, cores: int) -> None:
+        self._all = (1 << cores) - 1
+        self._busy = 0
+        self._changed = threading.Condition(threading.Lock())
+
+    def take(self, mask: int) -> int:
+        """Wait for the cores of a mask (any one core for auto); gives those taken."""
+        with self._changed:
+            while True:
+                free = self._all & ~self._busy
+                wanted = (mask & self._all) or (free & -free)
+                if wanted and not wanted & self._busy:
+                    self._busy |= wanted
+                    return wanted
+                self._changed.wait()
+
+    def give_back(self, taken: int) -> None:
+        """Free what :meth:`take` gave."""
+        with self._changed:
+            self._busy &= ~taken
+            self._changed.notify_all()

@@ -1,0 +1,396 @@
+"""The engine proper: accepts jobs, walks them through their steps, ends each exactly once.
+
+:class:`ort_rknn.engine.engine.Engine` is the handle users hold; threads and jobs hold this, so that dropping the handle
+closes the engine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from ort_rknn.engine.delivery import Delivery
+from ort_rknn.engine.job import Callback, InferenceJob
+from ort_rknn.engine.lanes import Lanes
+from ort_rknn.engine.lifecycle import FORKED, forget, watch
+from ort_rknn.engine.options import EngineOptions
+from ort_rknn.engine.pacing import Pacer
+from ort_rknn.engine.schedule import LanePlan
+from ort_rknn.engine.signals import Room
+from ort_rknn.engine.stats import Counters
+from ort_rknn.engine.walk import Fallback, Walker
+from ort_rknn.engine.workers import CpuWorkers
+from ort_rknn.errors import RknnError, SessionClosed, SubmitTimeout
+from ort_rknn.ort_errors import status_text
+from ort_rknn.program import Program
+
+__all__ = ["Core"]
+
+EXIT_GRACE_S = 10.0
+"""How long the end of the interpreter waits for jobs. The seed's limit for a submission, for want of another."""
+
+
+class Core:
+    """See :class:`ort_rknn.engine.engine.Engine`."""
+
+    def __init__(
+        self,
+        program: Program,
+        options: EngineOptions,
+        plan: LanePlan,
+        lanes: Lanes | None,
+        *,
+        fallback: Fallback | None,
+        on_closed: Callable[[], object] | None,
+        print_perf: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self.program = program
+        self.options = options
+        self.plan = plan
+        self.lanes = lanes
+        self.counters = Counters()
+        self.pacer = Pacer(plan.cores, clock) if options.enable_pacing else None
+        self._fallback = fallback
+        self._on_closed = on_closed
+        self._clock = clock
+        self._room: Lanes | Room = lanes if lanes is not None else Room()
+        self.workers = CpuWorkers(self._room_made)
+        self.delivery = Delivery(
+            ordered=options.sequential_callbacks,
+            limit=options.max_callback_queue_size,
+            on_started=self._room_made,
+        )
+        self._walker = Walker(
+            program,
+            lanes,
+            self.workers,
+            pins=plan.pins,
+            fallback=fallback,
+            pacer=self.pacer,
+            print_perf=print_perf,
+            clock=clock,
+            end=self._end,
+        )
+        self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
+        self._jobs: dict[int, InferenceJob] = {}
+        self._parked: deque[InferenceJob] = deque()
+        self._next_id = 0
+        self._active = 0  # jobs not ended or not delivered, and calls of run
+        self._closing = False
+        self._stopping = False
+        self._stopped = False
+        self._forked = False
+        watch(self)
+
+    def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
+        """One inference in the calling thread."""
+        route = self.program.route(output_names)
+        job_id = self._enter()
+        try:
+            return self._walker.run(job_id, feed, route, run_options)
+        finally:
+            self._leave()
+
+    def _enter(self) -> int:
+        if self._forked:
+            raise RknnError(FORKED)
+        with self._lock:
+            if self._closing:
+                raise SessionClosed("the session is closed")
+            self._active += 1
+            self.counters.runs += 1
+            job_id = self._next_id
+            self._next_id += 1
+        return job_id
+
+    # -- submit
+
+    def submit(
+        self,
+        feed: Mapping[str, Any],
+        output_names: Sequence[str] | None,
+        *,
+        timeout: float | None,
+        run_options: Any,
+        callback: Callback | None,
+        user_data: Any,
+        copy: bool,
+        park: bool = False,
+    ) -> InferenceJob:
+        """Accept a job, when there is room for it."""
+        if self._forked:
+            raise RknnError(FORKED)
+        route = self.program.route(output_names)
+        values = {name: value.copy() for name, value in feed.items()} if copy else dict(feed)
+        job = InferenceJob(self)
+        job._load(route, values, run_options, callback, user_data)
+        if self._fallback is not None:
+            job._feed = dict(values)
+        if park:
+            self._park(job)
+            return job
+
+        if timeout is None:
+            timeout = self.options.submit_timeout_ms / 1000
+        if self.options.overflow == "raise":
+            timeout = 0.0
+        deadline = self._clock() + timeout
+        # Who waits for less is woken first: it can use any room, the others could not use room it has to leave.
+        first = callback is None or self.delivery.here
+        try:
+            while True:
+                mark = self._room.mark()
+                with self._lock:
+                    wait = self._hold_back(job)
+                    if wait == 0.0:
+                        self._accept(job)
+                        self._send(job)
+                        return job
+                    victim = self._oldest_waiting() if self._may_drop() else None
+                if victim is not None and self._cancel(victim, "it was dropped to make room for a newer one"):
+                    continue
+                left = deadline - self._clock()
+                if left <= 0:
+                    raise SubmitTimeout(self._why_full(timeout))
+                self._room.wait(mark, left if wait is None else min(left, wait), first=first)
+        except (SubmitTimeout, SessionClosed):
+            raise
+        except BaseException:  # an interrupt may have swallowed a wake-up that was meant for the next in line
+            self._room.touch()
+            raise
+
+    def _hold_back(self, job: InferenceJob, parked: bool = False) -> float | None:
+        """0 when the job may go; seconds until it may; ``None`` when something has to happen first. Needs the lock."""
+        if self._closing and not parked:
+            raise SessionClosed("the session is closed")
+        if self._parked and not parked:
+            return None
+        if self.waiting >= self.options.max_queue_size:
+            return None
+        # The delivery thread must not wait for itself, and who wants no callback need not wait for others' callbacks.
+        if job._callback is not None and self.delivery.saturated and not self.delivery.here:
+            return None
+        if self.pacer is not None and not parked:
+            return self.pacer.delay()
+        return 0.0
+
+    def _accept(self, job: InferenceJob) -> None:
+        """Number a job and answer for it from now on. Needs the lock."""
+        job.job_id = self._next_id
+        self._next_id += 1
+        job._accepted_at = self._clock()
+        self._jobs[job.job_id] = job
+        self._active += 1
+        self.counters.accepted += 1
+        if job._callback is not None:
+            self.delivery.expect(job.job_id)
+        if self.pacer is not None:
+            self.pacer.accepted()
+
+    def _park(self, job: InferenceJob) -> None:
+        """Accept a job whether there is room or not; it goes on its way when there is."""
+        with self._lock:
+            if self._closing:
+                raise SessionClosed("the session is closed")
+            self._accept(job)
+            self._parked.append(job)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send parked jobs on their way as far as there is room."""
+        if not self._parked:
+            return
+        with self._lock:
+            while self._parked and self._hold_back(self._parked[0], parked=True) == 0.0:
+                self._send(self._parked.popleft())
+            emptied = not self._parked
+        if emptied:
+            self._room.touch()
+
+    def _send(self, job: InferenceJob) -> None:
+        """Start a job on its way. Needs the lock: the look for room and the push are one."""
+        self._walker.proceed(job)
+        self.counters.most_waiting = max(self.counters.most_waiting, self.waiting)
+
+    def _room_made(self) -> None:
+        self._room.touch()
+        self._pump()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a lane or a CPU worker."""
+        return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
+
+    def _may_drop(self) -> bool:
+        return self.options.overflow == "drop_oldest" and self.waiting >= self.options.max_queue_size
+
+    def _oldest_waiting(self) -> InferenceJob | None:
+        return next((job for job in self._jobs.values() if not job.running() and not job.done()), None)
+
+    def _why_full(self, timeout: float) -> str:
+        return (
+            f"no room for another job within {timeout:g} s: {self.waiting} wait for a core "
+            f"(max_queue_size={self.options.max_queue_size}), {self.delivery.undelivered} for their callback "
+            f"(max_callback_queue_size={self.options.max_callback_queue_size})"
+        )
+
+    def _end(
+        self,
+        job: InferenceJob,
+        *,
+        result: list[Any] | None = None,
+        error: BaseException | None = None,
+        cancelled: str = "",
+    ) -> None:
+        """End a job, unless it has ended: who takes it out of the table ends it."""
+        with self._lock:
+            if self._jobs.pop(job.job_id, None) is None:
+                return
+            self.counters.completed += result is not None
+            self.counters.failed += error is not None
+            self.counters.cancelled += bool(cancelled)
+        job._ended_at = self._clock()
+        job._values = job._feed = {}
+        if cancelled:
+            Future.cancel(job)
+            job.set_running_or_notify_cancel()
+        elif error is not None:
+            job.set_exception(error)
+        else:
+            job.set_result(result or [])
+        callback, job._callback = job._callback, None
+        if callback is None:
+            self._leave()
+        else:
+            self.delivery.post(job.job_id, partial(_call_back, job, callback, cancelled), self._leave)
+        self._pump()
+
+    def cancel_waiting(self, job: InferenceJob) -> bool:
+        """Cancel a job that waits; ``False`` when it is too late."""
+        return self._cancel(job, "it was cancelled")
+
+    def _cancel(self, job: InferenceJob, why: str) -> bool:
+        with self._lock:
+            task, work = job._task, job._work
+            if job in self._parked:
+                self._parked.remove(job)
+            elif job._position or job._begun_at:
+                return False
+            elif task is not None and self.lanes is not None:
+                if not self.lanes.withdraw(task):
+                    return False
+            elif work is None or not self.workers.withdraw(work):
+                return False
+            self.counters.dropped += why.startswith("it was dropped")
+        self._end(job, cancelled=why)
+        return True
+
+    def later(self, function: Callable[[], object]) -> None:
+        """Run user code on the delivery thread."""
+        self.delivery.later(function)
+
+    # -- the end
+
+    def _leave(self) -> None:
+        """A job, or a call of run, is over."""
+        with self._lock:
+            self._active -= 1
+            if self._active:
+                stop = False
+            else:
+                stop = self._must_stop()
+                self._idle.notify_all()
+        self._pump()
+        if stop:
+            self._stop()
+
+    def _must_stop(self) -> bool:
+        """Whether the caller has to stop everything. Needs the lock."""
+        if not self._closing or self._active or self._stopping:
+            return False
+        self._stopping = True
+        return True
+
+    def _stop(self) -> None:
+        if self.lanes is not None:
+            self.lanes.stop()
+        self.workers.stop()
+        self.delivery.stop()
+        forget(self)
+        if self._on_closed is not None:
+            self._on_closed()
+        with self._lock:
+            self._stopped = True
+            self._idle.notify_all()
+
+    def wait_all(self, timeout: float | None) -> bool:
+        """Wait until all accepted jobs have ended and their callbacks have returned."""
+        if self.delivery.here:
+            raise RuntimeError("wait_all() in a callback would wait for that callback")
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._active, timeout)
+
+    def close(self, *, wait: bool, cancel_jobs: bool) -> None:
+        """Take no more jobs; stop when those accepted have ended."""
+        if self._forked:
+            return
+        with self._lock:
+            self._closing = True
+            stop = self._must_stop()
+        self._room.touch(everyone=True)
+        if stop:
+            self._stop()
+        if cancel_jobs:
+            self._cancel_all("the session was closed")
+        if wait and not self.delivery.here:
+            with self._idle:
+                self._idle.wait_for(lambda: self._stopped)
+            self._join(None)
+
+    def _cancel_all(self, why: str) -> None:
+        for job in list(self._jobs.values()):
+            self._cancel(job, why)
+
+    def _join(self, timeout: float | None) -> None:
+        if self.lanes is not None:
+            self.lanes.join(timeout)
+        self.workers.join(timeout)
+        self.delivery.join(timeout)
+
+    def close_at_exit(self) -> None:
+        """The interpreter ends: let what was accepted end, but not for ever."""
+        self.close(wait=False, cancel_jobs=False)
+        with self._idle:
+            done = self._idle.wait_for(lambda: self._stopped, EXIT_GRACE_S)
+        if done:
+            self._join(EXIT_GRACE_S)
+            return
+        self._cancel_all("the interpreter is exiting")
+        for job in list(self._jobs.values()):
+            self._end(job, error=SessionClosed("the interpreter is exiting and the inference has not ended"))
+
+    def after_fork(self) -> None:
+        """In the child: no thread came along, and no lock can be trusted."""
+        self._forked = True
+        for job in list(self._jobs.values()):
+            job._orphan(RknnError(FORKED))
+        self._jobs.clear()
+
+
+def _call_back(job: InferenceJob, callback: Callback, cancelled: str) -> None:
+    """Give a job's end to its callback: ``(results, user_data, "")``, or ``([], user_data, reason)``."""
+    user_data, job._user_data = job._user_data, None
+    if cancelled:
+        callback([], user_data, f"the job was not run: {cancelled}")
+        return
+    error = job.exception()
+    if error is None:
+        callback(job.result(), user_data, "")
+    else:
+        callback([], user_data, status_text(error) or str(error) or type(error).__name__)

@@ -1,0 +1,207 @@
+"""The engine: what a session runs its jobs on."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ort_rknn.engine.core import Core
+from ort_rknn.engine.job import Callback, InferenceJob
+from ort_rknn.engine.lanes import LanesFactory
+from ort_rknn.engine.options import EngineOptions
+from ort_rknn.engine.schedule import LanePlan, plan_lanes
+from ort_rknn.engine.stats import EngineStats, wants_perf_lines
+from ort_rknn.engine.thread_lanes import ThreadLanes
+from ort_rknn.engine.walk import Fallback
+from ort_rknn.program import Program
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Executes inferences of one program on all cores of its device.
+
+    Feeds are trusted: a dictionary from each input's name to a C-contiguous array of the declared dtype and shape.
+    Results are fresh arrays that belong to the caller. An engine that is dropped without :meth:`close` finishes what it
+    accepted, then closes itself.
+
+    Args:
+        program: What to execute.
+        options: How; the defaults when ``None``.
+        fallback: ``(feed, output_names, run_options) -> results``, used once every core is out of service.
+        lanes: Makes the lanes; default: thread lanes.
+        on_closed: Called when the contexts are closed (to close the device).
+        clock: Seconds, monotonic; for tests.
+
+    Raises:
+        InvalidOption: The options name cores that the device does not have.
+        DeviceUnavailable: The device cannot be opened.
+        DeviceError: The device refuses the program.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        options: EngineOptions | None = None,
+        *,
+        fallback: Fallback | None = None,
+        lanes: LanesFactory = ThreadLanes,
+        on_closed: Callable[[], object] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.options = options = options or EngineOptions()
+        self.program = program
+        perf = wants_perf_lines() if options.print_perf is None else options.print_perf
+        plan = LanePlan((), None)
+        made = None
+        if program.has_npu:
+            assert program.device is not None
+            plan = plan_lanes(options, program.device.cores)
+            made = lanes(
+                program,
+                plan.lanes,
+                share=not options.disable_dup_context,
+                time_limit=options.run_timeout_ms / 1000 or None,
+                phases=perf or options.enable_pacing,
+                clock=clock,
+            )
+        self._core = Core(
+            program, options, plan, made, fallback=fallback, on_closed=on_closed, print_perf=perf, clock=clock
+        )
+        finalizer = weakref.finalize(self, self._core.close, wait=False, cancel_jobs=False)
+        finalizer.atexit = False  # the interpreter's end has a way of its own, which waits
+
+    @property
+    def width(self) -> int:
+        """Jobs that are accepted without waiting: those being executed and those that may wait."""
+        return max(1, len(self._core.plan.lanes)) + self.options.max_queue_size
+
+    def run(
+        self, feed: Mapping[str, Any], output_names: Sequence[str] | None = None, run_options: Any = None
+    ) -> list[Any]:
+        """Run one inference and return its outputs.
+
+        On an idle lane it is executed in the calling thread. It waits for no room in the queue, so it may be called
+        anywhere, callbacks included.
+
+        Args:
+            feed: The inputs; not copied.
+            output_names: Which outputs, in which order; all when ``None`` or empty.
+            run_options: An ``onnxruntime.RunOptions``: for the CPU steps; ``terminate`` is heeded before each step.
+
+        Raises:
+            DeviceError: The inference failed (InferenceTimeout: it took longer than ``run_timeout_ms``).
+            SessionClosed: The engine is closed.
+        """
+        return self._core.run(feed, output_names, run_options)
+
+    def submit(
+        self,
+        feed: Mapping[str, Any],
+        output_names: Sequence[str] | None = None,
+        *,
+        timeout: float | None = None,
+        run_options: Any = None,
+        callback: Callback | None = None,
+        user_data: Any = None,
+        copy: bool = True,
+    ) -> InferenceJob:
+        """Queue one inference; waits for room in the queue.
+
+        Args:
+            feed: The inputs.
+            output_names: As for :meth:`run`.
+            timeout: Seconds to wait for room, 0 refuses at once; default: ``submit_timeout_ms``.
+            run_options: As for :meth:`run`.
+            callback: Called as ``callback(results, user_data, err)`` on the delivery thread when the job has ended; on
+                failure ``results`` is ``[]`` and ``err`` says why.
+            user_data: Given to the callback.
+            copy: Copy the inputs, so that the caller may overwrite them as soon as this returns.
+
+        Raises:
+            SubmitTimeout: There was no room in time; no job is left behind.
+            SessionClosed: The engine is closed.
+        """
+        return self._core.submit(
+            feed,
+            output_names,
+            timeout=timeout,
+            run_options=run_options,
+            callback=callback,
+            user_data=user_data,
+            copy=copy,
+        )
+
+    def submit_parked(
+        self,
+        feed: Mapping[str, Any],
+        output_names: Sequence[str] | None = None,
+        *,
+        run_options: Any = None,
+        copy: bool = True,
+    ) -> InferenceJob:
+        """Accept an inference without waiting, whether there is room or not: for event loops (``await`` the job).
+
+        A job that finds no room waits outside the queue, in order, until there is some.
+        """
+        return self._core.submit(
+            feed,
+            output_names,
+            timeout=0,
+            run_options=run_options,
+            callback=None,
+            user_data=None,
+            copy=copy,
+            park=True,
+        )
+
+    def later(self, function: Callable[[], object]) -> None:
+        """Run user code on the delivery thread, among the callbacks."""
+        self._core.later(function)
+
+    def wait_all(self, timeout: float | None = None) -> bool:
+        """Wait until all accepted jobs have ended and their callbacks have returned.
+
+        Args:
+            timeout: Seconds; ``None`` waits for ever.
+
+        Returns:
+            Whether they have.
+        """
+        return self._core.wait_all(timeout)
+
+    def close(self, *, wait: bool = True, cancel_jobs: bool = False) -> None:
+        """Take no more jobs, let those accepted end, then give everything back. May be called twice.
+
+        Args:
+            wait: Return only then. In a callback it returns at once: the callback is one of the things to wait for.
+            cancel_jobs: Cancel the jobs that have not begun.
+        """
+        self._core.close(wait=wait, cancel_jobs=cancel_jobs)
+
+    def stats(self) -> EngineStats:
+        """What was done so far."""
+        core = self._core
+        counters = core.counters
+        return EngineStats(
+            accepted=counters.accepted,
+            completed=counters.completed,
+            failed=counters.failed,
+            cancelled=counters.cancelled,
+            dropped=counters.dropped,
+            runs=counters.runs,
+            waiting=core.waiting,
+            undelivered=core.delivery.undelivered,
+            most_waiting=counters.most_waiting,
+            mean_inference_s=core.pacer.mean if core.pacer is not None else None,
+            lanes=core.lanes.stats() if core.lanes is not None else (),
+            notes=core.lanes.notes() if core.lanes is not None else (),
+        )
+
+    def plan(self) -> LanePlan:
+        """The lanes, and what happened to them since."""
+        core = self._core
+        return replace(core.plan, notes=core.lanes.notes() if core.lanes is not None else ())

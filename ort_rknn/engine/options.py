@@ -1,0 +1,80 @@
+"""How an engine works: the limits, the schedule and the habits, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ort_rknn.engine.schedule import parse_schedule, parse_tp_mode
+from ort_rknn.errors import InvalidOption
+
+__all__ = ["EngineOptions", "Hint", "Overflow"]
+
+Overflow = Literal["block", "raise", "drop_oldest"]
+Hint = Literal["none", "latency", "throughput"]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Options of :class:`ort_rknn.engine.engine.Engine`. Names and defaults are the seed's unless said otherwise.
+
+    Attributes:
+        schedule: Core of each job in turn, ``job_id % len(schedule)``: an int, ``"0,1,2"`` or a sequence; doubles raise
+            a core's share. Default: none, whatever core is free takes the next job.
+        tp_mode: All contexts share this core mask: ``auto``, ``all``, ``0``, ``1``, ``2``, ``0,1`` or ``0,1,2``.
+        threads_per_core: Contexts per distinct core; with ``tp_mode`` the number of contexts.
+        max_queue_size: Jobs that may wait for a core; those being executed do not count.
+        max_callback_queue_size: Finished jobs that may wait for their callback to start (fixed at 8 in the seed).
+        submit_timeout_ms: How long a submission waits for room; 0 refuses at once.
+        sequential_callbacks: Deliver callbacks in the order of submission.
+        enable_pacing: Space submissions by the mean inference time over the number of cores.
+        disable_dup_context: Load the weights once per context instead of sharing them.
+        overflow: What a submission does when the queue is full (ours; ``block`` is the seed's behaviour): ``block``,
+            ``raise`` at once, or ``drop_oldest``: cancel the oldest job that still waits.
+        run_timeout_ms: How long one inference may take; 0 is for ever. Default 0: inference times differ by a factor
+            of 1000, and a limit takes the short way of ``run`` away (the caller could not be freed).
+        performance_hint: ``latency``: one context, the driver chooses the core; ``throughput``: all cores with at
+            least two contexts each, so that one transfers while the other computes. Excludes ``schedule`` and
+            ``tp_mode``.
+        print_perf: One line on stderr for each inference; ``None`` asks ``ORT_RKNN_PRINT_PERF`` and
+            ``ZTU_EZRKNN_ASYNC_PRINT_PERF`` when the engine is made.
+        cores: Cores to use; ``None`` is all the device has.
+    """
+
+    schedule: tuple[int, ...] | None = None
+    tp_mode: str | None = None
+    threads_per_core: int = 1
+    max_queue_size: int = 3
+    max_callback_queue_size: int = 8
+    submit_timeout_ms: float = 10_000
+    sequential_callbacks: bool = True
+    enable_pacing: bool = False
+    disable_dup_context: bool = False
+    overflow: Overflow = "block"
+    run_timeout_ms: float = 0
+    performance_hint: Hint = "none"
+    print_perf: bool | None = None
+    cores: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.schedule is not None:
+            object.__setattr__(self, "schedule", parse_schedule(self.schedule))
+        if self.tp_mode is not None:
+            object.__setattr__(self, "tp_mode", parse_tp_mode(self.tp_mode))
+        if self.schedule is not None and self.tp_mode is not None:
+            raise InvalidOption("schedule and tp_mode exclude each other: give one of them")
+
+        for name, allowed in (("overflow", get_args(Overflow)), ("performance_hint", get_args(Hint))):
+            if getattr(self, name) not in allowed:
+                raise InvalidOption(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        if self.performance_hint != "none" and (self.schedule is not None or self.tp_mode is not None):
+            raise InvalidOption("performance_hint chooses the cores itself: give it without schedule and tp_mode")
+
+        for name in ("threads_per_core", "max_queue_size", "max_callback_queue_size"):
+            if getattr(self, name) < 1:
+                raise InvalidOption(f"{name} must be at least 1, not {getattr(self, name)!r}")
+        if self.cores is not None and self.cores < 1:
+            raise InvalidOption(f"cores must be at least 1, not {self.cores!r}")
+        for name in ("submit_timeout_ms", "run_timeout_ms"):
+            if getattr(self, name) < 0:
+                raise InvalidOption(f"{name} must not be negative, not {getattr(self, name)!r}")

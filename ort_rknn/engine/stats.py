@@ -1,0 +1,78 @@
+"""What an engine did so far, and the seed's line per inference."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.lanes import LaneStats, Task
+
+__all__ = ["Counters", "EngineStats", "print_perf_line", "wants_perf_lines"]
+
+PERF_VARIABLES = ("ORT_RKNN_PRINT_PERF", "ZTU_EZRKNN_ASYNC_PRINT_PERF")
+_TRUE = frozenset({"1", "true", "on", "yes"})
+
+
+@dataclass
+class Counters:
+    """Counted under the engine's lock."""
+
+    accepted: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    dropped: int = 0
+    runs: int = 0
+    most_waiting: int = 0
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """A snapshot of an engine.
+
+    Attributes:
+        accepted: Jobs accepted by ``submit``.
+        completed: Of these, how many gave a result.
+        failed: How many ended with an error.
+        cancelled: How many were cancelled, dropped ones included.
+        dropped: How many were cancelled to make room (``overflow="drop_oldest"``).
+        runs: Calls of ``run``, not counted above.
+        waiting: Jobs that wait for a core or a CPU worker now.
+        undelivered: Finished jobs that wait for their callback to start.
+        most_waiting: The most jobs that ever waited after a submission.
+        mean_inference_s: The pacer's mean of the inference time; ``None`` without pacing.
+        lanes: What each lane did.
+        notes: Sentences on cores that were taken out of service.
+    """
+
+    accepted: int
+    completed: int
+    failed: int
+    cancelled: int
+    dropped: int
+    runs: int
+    waiting: int
+    undelivered: int
+    most_waiting: int
+    mean_inference_s: float | None
+    lanes: tuple[LaneStats, ...]
+    notes: tuple[str, ...]
+
+
+def wants_perf_lines() -> bool:
+    """Whether the environment asks for a line per inference: 1, true, on or yes in any case."""
+    return any(os.environ.get(name, "").strip().lower() in _TRUE for name in PERF_VARIABLES)
+
+
+def print_perf_line(job_id: int, task: Task) -> None:
+    """Print the seed's line for one inference to stderr; a device that does not split its time counts as inference."""
+    phases = task.phases or (0.0, task.seconds, 0.0)
+    set_input, infer, copy_output = (round(seconds * 1e6) for seconds in phases)
+    line = (
+        f"[ort_rknn_perf] task_id={job_id} thread_id={task.lane} core_id={task.ran_on} set_input_us={set_input} "
+        f"infer_us={infer} copy_output_us={copy_output} total_us={set_input + infer + copy_output}"
+    )
+    print(line, file=sys.stderr, flush=True)
