@@ -55,7 +55,9 @@ def _imports(path: Path) -> Iterator[tuple[ast.stmt, str]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                yield node, full if full in MODULES else node.module
+                # a folder without Python in it (the native library's) is a name of its own too
+                folder = ROOMS.get(node.module, ROOT / "nowhere") / alias.name
+                yield node, full if full in MODULES or folder.is_dir() else node.module
 
 
 def _at_import_time(path: Path) -> set[str]:
