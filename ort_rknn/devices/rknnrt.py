@@ -1,0 +1,248 @@
+"""Device ``npu``: librknnrt on a board. Weights are shared between cores, results are written once, types are kept."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import re
+import struct
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
+from ort_rknn.devices.native_segment import native_library
+from ort_rknn.devices.rknnrt_abi import Flag, InitExtend
+from ort_rknn.devices.rknnrt_context import NpuContext
+from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure, load, named_library
+from ort_rknn.devices.soc import Soc, detect
+from ort_rknn.errors import DeviceError, DeviceUnavailable
+
+__all__ = ["ALL_CORES", "NpuDevice"]
+
+ALL_CORES = 0xFFFF
+"""The vendor's mask for all cores, however many there are."""
+
+PRIORITIES = {"high": Flag(0), "medium": Flag.PRIOR_MEDIUM, "low": Flag.PRIOR_LOW}
+UNMATCHED = -13
+GOOD_RUNTIME = (2, 3, 0)
+"""Runtimes before this one are warned of: they do not open what the toolkit 2.3 and newer writes (users' reports)."""
+
+GOOD_DRIVER = (0, 9, 6)
+"""Drivers before this one fail on cores 1 and 2 (users' reports on 0.9.2 and 0.9.3)."""
+
+_log = logging.getLogger("ort_rknn")
+
+
+class NpuDevice:
+    """The NPU of a Rockchip board, by the vendor's runtime.
+
+    Args:
+        library: The runtime's path; default: ``ORT_RKNN_RUNTIME_LIBRARY``, else the usual names and folders.
+        target: The SoC; default: the one the device tree names, else the one the code is for.
+        cores: NPU cores; default: the SoC's.
+        priority: ``high`` (the vendor's default), ``medium`` or ``low``: whose jobs the driver lets go first.
+        sram: Let the runtime use the SoC's SRAM for internal tensors.
+        perf: Collect times per layer (slower), see :meth:`NpuContext.perf_detail`.
+        nhwc: Turn 4-D inputs into NHWC here, in one pass, instead of handing NCHW to the runtime; users report
+            runtimes that refuse NCHW.
+        native: Make an inference one call of the native library instead of four from Python.
+        root: Where the machine's file system is; tests give a made-up one.
+
+    Raises:
+        DeviceUnavailable: No NPU can be used here; the message says why and what to do.
+    """
+
+    name = "npu"
+
+    def __init__(
+        self,
+        library: str | os.PathLike[str] | None = None,
+        *,
+        target: str | None = None,
+        cores: int | None = None,
+        priority: str = "high",
+        sram: bool = False,
+        perf: bool = False,
+        nhwc: bool = True,
+        native: bool = True,
+        root: str | Path = "/",
+    ) -> None:
+        from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
+
+        if priority not in PRIORITIES:
+            raise ValueError(f"priority must be one of {', '.join(PRIORITIES)}, not {priority!r}")
+        self.soc: Soc = detect(root)
+        # Whoever names a library knows what he does: emulators and unusual boards have no device tree.
+        if not named_library(library) and self.soc.problem:
+            raise DeviceUnavailable(f"no NPU can be used: {self.soc.problem}")
+        self.library: RuntimeLibrary = load(library)
+        self.target = target or self.soc.target
+        self._cores = cores or find_target(self.target or DEFAULT_TARGET).cores
+        self._flags = PRIORITIES[priority]
+        self._flags |= Flag.ENABLE_SRAM if sram else Flag(0)
+        self._flags |= Flag.COLLECT_PERF if perf else Flag(0)
+        self._nhwc = nhwc
+        self._native = native_library() if native else None
+        self._contexts: weakref.WeakSet[NpuContext] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._versions: tuple[str, str] | None = None
+
+    @property
+    def cores(self) -> int:
+        """Number of cores."""
+        return self._cores
+
+    def open(self, code: SegmentCode, mask: int = AUTO, share: Context | None = None) -> NpuContext:
+        """Open a segment, see :meth:`ort_rknn.devices.base.Device.open`.
+
+        ``share`` may be running in another thread; its weights are shared by ``rknn_dup_context``.
+        """
+        if code.rknn is None:
+            raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
+        mask = self._clamped(mask)
+        self._check_target(code)
+        shares = isinstance(share, NpuContext) and (share.code is code or share.code.rknn == code.rknn)
+        handle = share.duplicate() if shares and isinstance(share, NpuContext) else None
+        if handle is None:
+            handle = self._init(code, code.rknn)
+        try:
+            mask = self._set_mask(handle, mask)
+            context = NpuContext(self.library, handle, code, mask, native=self._native, nhwc=self._nhwc)
+        except BaseException:
+            self.library.function("rknn_destroy")(handle)
+            raise
+        self._look_at_versions(context)
+        self._contexts.add(context)
+        return context
+
+    def _init(self, code: SegmentCode, blob: Blob) -> int:
+        """``rknn_init``, by path where there is one: then nobody keeps a copy of the file."""
+        handle, extend = ctypes.c_uint64(), InitExtend()
+        init = self.library.function("rknn_init")
+        if blob.path is not None:
+            result = init(ctypes.byref(handle), os.fsencode(blob.path), 0, int(self._flags), ctypes.byref(extend))
+        else:
+            data = blob.read()
+            result = init(ctypes.byref(handle), data, len(data), int(self._flags), ctypes.byref(extend))
+        if result:
+            raise failure("rknn_init", result, self._why_not(code, blob))
+        return handle.value
+
+    def _clamped(self, mask: int) -> int:
+        """A mask this SoC takes: all its cores for the vendor's "all"; one core has no mask but AUTO."""
+        everything = (1 << self._cores) - 1
+        if mask == ALL_CORES:
+            mask = everything
+        if mask & ~everything:
+            missing = (mask & ~everything).bit_length() - 1
+            raise DeviceError(
+                f"core {missing} does not exist: this NPU ({self.target or 'unknown SoC'}) has {self._cores} core(s)",
+                call="rknn_set_core_mask",
+            )
+        return AUTO if self._cores == 1 else mask
+
+    def _set_mask(self, handle: int, mask: int) -> int:
+        if mask == AUTO:
+            return AUTO
+        code = self.library.function("rknn_set_core_mask")(handle, mask)
+        if code == UNMATCHED and mask == 1:  # a chip with one core: it has no masks, and core 0 is all there is
+            return AUTO
+        if code:
+            raise failure("rknn_set_core_mask", code, f"Core mask {mask:#x}")
+        return mask
+
+    def _check_target(self, code: SegmentCode) -> None:
+        """Refuse code for another NPU generation: the runtime's own message would not name it."""
+        from ort_rknn_converters.errors import UnknownTarget
+        from ort_rknn_converters.targets import find_target
+
+        if not code.target or not self.soc.target:
+            return
+        try:
+            made_for, here = find_target(code.target), find_target(self.soc.target)
+        except UnknownTarget:
+            return
+        if made_for.family != here.family:
+            raise DeviceError(
+                f"segment {code.name} is compiled for {made_for.name}, this board is {here.name}: compile it for "
+                f"target {here.name!r}",
+                call="rknn_init",
+                code=UNMATCHED,
+                code_name="RKNN_ERR_TARGET_PLATFORM_UNMATCH",
+            )
+
+    def _why_not(self, code: SegmentCode, blob: Blob) -> str:
+        """What the file and the runtime say about themselves, when they do not go together."""
+        made = _facts(blob)
+        runtime = self._versions[0].split(" ")[0] if self._versions else self.library.version_on_disk()
+        text = f"Segment {code.name}"
+        if made:
+            text += f" was made by toolkit {made['version']} for {made['target']} (file format {made['format']})"
+        text += f"; the runtime {self.library.path} is version {runtime or 'unknown'}"
+        if made and runtime and _numbers(runtime) < _numbers(made["version"])[:2]:
+            text += f": it is older than the toolkit. Install librknnrt {made['version']} or newer"
+        elif made and self.soc.target and made["target"] not in ("", self.soc.target):
+            text += f"; this board is {self.soc.target}. Compile for this target"
+        else:
+            text += ". 'Invalid RKNN model version' in the log above means that librknnrt is older than the toolkit"
+        return text
+
+    def _look_at_versions(self, context: NpuContext) -> None:
+        with self._lock:
+            if self._versions is not None:
+                return
+            try:
+                self._versions = context.versions()
+            except DeviceError:
+                self._versions = ("", "")
+        runtime, driver = map(_numbers, self._versions)
+        if runtime and runtime < GOOD_RUNTIME:
+            _log.warning("librknnrt %s is old; 2.3.0 or newer is known to work", self._versions[0])
+        if driver and driver < GOOD_DRIVER:
+            _log.warning(
+                "the rknpu driver %s is old: cores 1 and 2 are reported to fail before 0.9.6", self._versions[1]
+            )
+
+    def describe(self) -> Mapping[str, Any]:
+        """SoC, cores, library, versions (known once a segment was opened), driver."""
+        runtime, driver = self._versions or (self.library.version_on_disk() or "", self.soc.driver_version or "")
+        return {
+            "name": self.name,
+            "target": self.target,
+            "cores": self._cores,
+            "library": self.library.path,
+            "runtime": runtime,
+            "driver": driver,
+            "native": self._native is not None,
+        }
+
+    def close(self) -> None:
+        """Close what was left open; the library stays loaded (it does not survive being unloaded)."""
+        for context in list(self._contexts):
+            context.close()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, found.group().split("."))) if found else ()
+
+
+def _facts(blob: Blob) -> dict[str, str] | None:
+    """Format, toolkit version and target of a ``.rknn``, from its header and trailer."""
+    try:
+        data = Path(blob.path).read_bytes() if blob.path is not None else blob.read()
+        version, length = struct.unpack_from("<QQ", data, 8)
+        (trailer,) = struct.unpack_from("<Q", data, 64 + length)
+        said = json.loads(data[72 + length : 72 + length + trailer])
+        return {
+            "format": str(version),
+            "version": str(said["version"]),
+            "target": ", ".join(map(str, said["target_platform"])),
+        }
+    except (OSError, struct.error, ValueError, KeyError, TypeError):
+        return None

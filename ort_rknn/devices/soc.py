@@ -1,0 +1,150 @@
+"""What this machine is: the SoC by its device tree, the NPU driver in the kernel, and what stands in the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Soc", "detect"]
+
+_TREES = ("proc/device-tree/compatible", "sys/firmware/devicetree/base/compatible")
+_NODES = ("dev/dri/renderD129", "dev/dri/renderD128", "dev/rknpu", "dev/accel/accel0")
+_VERSIONS = ("sys/module/rknpu/version", "sys/kernel/debug/rknpu/version", "proc/debug/rknpu/version")
+_ROCKET = ("sys/module/rocket", "sys/bus/platform/drivers/rocket")
+_RKNPU = ("sys/module/rknpu", "sys/bus/platform/drivers/RKNPU", "sys/kernel/debug/rknpu", "dev/rknpu")
+
+
+@dataclass(frozen=True)
+class Soc:
+    """What was found.
+
+    Attributes:
+        target: The toolkit's name of the SoC, e.g. ``rk3588``; ``None`` off boards with an NPU.
+        compatible: The device tree's own names, most special first.
+        driver: ``rknpu`` (the vendor's, which librknnrt needs), ``rocket`` (mainline Linux), or ``None`` if not seen.
+        driver_version: E.g. ``0.9.8``, where the kernel tells.
+        container: Whether this looks like the inside of a container.
+        nodes: Device nodes of the NPU that exist here.
+        denied: Those of them this user may not open.
+    """
+
+    target: str | None
+    compatible: tuple[str, ...] = ()
+    driver: str | None = None
+    driver_version: str | None = None
+    container: bool = False
+    nodes: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+
+    @property
+    def problem(self) -> str | None:
+        """Why librknnrt cannot work here, with the cure; ``None`` when nothing speaks against it."""
+        if self.target is None:
+            if self.compatible:
+                return f"the device tree names no SoC with an NPU that is known here ({', '.join(self.compatible)})"
+            if self.container:
+                return (
+                    "this container hides the device tree, so the SoC is not known; start it with "
+                    "--security-opt systempaths=unconfined and --device /dev/dri, or set ORT_RKNN_TARGET"
+                )
+            return "this is no Rockchip board (there is no device tree)"
+        if self.driver == "rocket":
+            return (
+                f"the kernel drives the {self.target}'s NPU with mainline Linux's 'rocket', which librknnrt cannot "
+                "use; boot a kernel with the vendor's rknpu driver (0.9.6 or newer)"
+            )
+        if self.denied and len(self.denied) == len(self.nodes):
+            return (
+                f"no permission on {' and '.join(self.denied)}; add the user to the groups 'render' and 'video', "
+                "or run as root"
+            )
+        if self.container and not self.nodes:
+            return "this container has no NPU device node; start it with --device /dev/dri"
+        return None
+
+
+def detect(root: str | Path = "/") -> Soc:
+    """Look at a machine.
+
+    Args:
+        root: Where its file system is; tests give a made-up one.
+    """
+    base = Path(root)
+    compatible = _compatible(base)
+    nodes = tuple(f"/{node}" for node in _NODES if (base / node).exists())
+    return Soc(
+        target=_target(compatible),
+        compatible=compatible,
+        driver=_driver(base),
+        driver_version=_driver_version(base),
+        container=_in_container(base),
+        nodes=nodes,
+        denied=tuple(node for node in nodes if not _may_open(base / node[1:])),
+    )
+
+
+def _compatible(base: Path) -> tuple[str, ...]:
+    for name in _TREES:
+        try:
+            data = (base / name).read_bytes()
+        except OSError:
+            continue
+        return tuple(word for word in data.decode("ascii", "replace").split("\0") if word)
+    return ()
+
+
+def _target(compatible: Iterable[str]) -> str | None:
+    """The SoC among names such as ``rockchip,rk3588s-evb`` and ``rockchip,rk3588``; the last one is the plain SoC."""
+    from ort_rknn_converters.targets import TARGETS
+
+    names = {alias: target.name for target in TARGETS.values() for alias in (target.name, *target.aliases)}
+    for word in reversed(list(compatible)):
+        vendor, _, model = word.partition(",")
+        if vendor == "rockchip" and model.lower() in names:
+            return names[model.lower()]
+    return None
+
+
+def _driver(base: Path) -> str | None:
+    if any((base / name).exists() for name in _ROCKET) or _accel_driver(base) == "rocket":
+        return "rocket"
+    if any((base / name).exists() for name in _RKNPU):
+        return "rknpu"
+    return None
+
+
+def _accel_driver(base: Path) -> str | None:
+    try:
+        text = (base / "sys/class/accel/accel0/device/uevent").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^DRIVER=(\S+)", text, re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def _driver_version(base: Path) -> str | None:
+    for name in _VERSIONS:
+        try:
+            text = (base / name).read_text()
+        except OSError:
+            continue
+        found = re.search(r"\d+\.\d+\.\d+", text)
+        if found:
+            return found.group()
+    return None
+
+
+def _in_container(base: Path) -> bool:
+    return any((base / name).exists() for name in (".dockerenv", "run/.containerenv"))
+
+
+def _may_open(node: Path) -> bool:
+    try:
+        with node.open("rb"):
+            return True
+    except PermissionError:
+        return False
+    except OSError:  # busy, or not really a device: not a matter of permission
+        return True

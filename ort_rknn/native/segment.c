@@ -1,0 +1,217 @@
+#include "segment.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct ort_rknn_segment {
+    ort_rknn_calls calls;
+    rknn_context context;
+    uint32_t n_inputs, n_outputs;
+    ort_rknn_input_form *forms;
+    ort_rknn_output_form *results;
+    rknn_input *inputs;
+    rknn_output *outputs;
+    void **turned, **spare; /* room for interleaved inputs and unwanted outputs, made when first needed */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int running, held;
+};
+
+int64_t ort_rknn_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Three and four channels (pictures) get loops of their own, which compilers vectorise; the rest goes in tiles, so that
+ * neither the planes read nor the rows written fall out of the first-level cache. */
+#define INTERLEAVE(T)                                                                                          \
+    static void interleave_##T(const T *restrict from, T *restrict to, uint32_t channels, uint32_t points) {    \
+        if (channels == 3) {                                                                                    \
+            const T *a = from, *b = from + points, *c = b + points;                                             \
+            for (uint32_t p = 0; p < points; p++) to[3 * p] = a[p], to[3 * p + 1] = b[p], to[3 * p + 2] = c[p]; \
+            return;                                                                                             \
+        }                                                                                                       \
+        if (channels == 4) {                                                                                    \
+            const T *a = from, *b = a + points, *c = b + points, *d = c + points;                               \
+            for (uint32_t p = 0; p < points; p++)                                                               \
+                to[4 * p] = a[p], to[4 * p + 1] = b[p], to[4 * p + 2] = c[p], to[4 * p + 3] = d[p];             \
+            return;                                                                                             \
+        }                                                                                                       \
+        enum { TILE = 16 };                                                                                     \
+        for (uint32_t p0 = 0; p0 < points; p0 += TILE) {                                                        \
+            uint32_t p1 = points - p0 < TILE ? points : p0 + TILE;                                              \
+            for (uint32_t c0 = 0; c0 < channels; c0 += TILE) {                                                  \
+                uint32_t c1 = channels - c0 < TILE ? channels : c0 + TILE;                                      \
+                for (uint32_t p = p0; p < p1; p++)                                                              \
+                    for (uint32_t c = c0; c < c1; c++)                                                          \
+                        to[(size_t)p * channels + c] = from[(size_t)c * points + p];                            \
+            }                                                                                                   \
+        }                                                                                                       \
+    }
+INTERLEAVE(uint8_t)
+INTERLEAVE(uint16_t)
+INTERLEAVE(uint32_t)
+INTERLEAVE(uint64_t)
+
+void ort_rknn_interleave(const void *from, void *to, uint32_t channels, uint32_t points, uint32_t item) {
+    switch (item) {
+    case 1: interleave_uint8_t(from, to, channels, points); break;
+    case 2: interleave_uint16_t(from, to, channels, points); break;
+    case 4: interleave_uint32_t(from, to, channels, points); break;
+    default: interleave_uint64_t(from, to, channels, points); break;
+    }
+}
+
+static void *copy_of(const void *data, size_t size) {
+    void *copy = malloc(size ? size : 1);
+    if (copy && size) memcpy(copy, data, size);
+    return copy;
+}
+
+ort_rknn_segment *ort_rknn_segment_new(const ort_rknn_calls *calls, rknn_context context, uint32_t n_inputs,
+                                       const ort_rknn_input_form *inputs, uint32_t n_outputs,
+                                       const ort_rknn_output_form *outputs) {
+    ort_rknn_segment *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&s->lock, NULL);
+    s->calls = *calls;
+    s->context = context;
+    s->n_inputs = n_inputs;
+    s->n_outputs = n_outputs;
+    s->forms = copy_of(inputs, n_inputs * sizeof *inputs);
+    s->results = copy_of(outputs, n_outputs * sizeof *outputs);
+    s->inputs = calloc(n_inputs + 1, sizeof *s->inputs);
+    s->outputs = calloc(n_outputs + 1, sizeof *s->outputs);
+    s->turned = calloc(n_inputs + 1, sizeof *s->turned);
+    s->spare = calloc(n_outputs + 1, sizeof *s->spare);
+    if (!s->forms || !s->results || !s->inputs || !s->outputs || !s->turned || !s->spare) {
+        ort_rknn_segment_free(s);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < n_inputs; i++)
+        s->inputs[i] = (rknn_input){.index = inputs[i].index,
+                                    .size = inputs[i].size,
+                                    .type = (rknn_tensor_type)inputs[i].type,
+                                    .fmt = (rknn_tensor_format)inputs[i].fmt};
+    for (uint32_t i = 0; i < n_outputs; i++) s->outputs[i] = (rknn_output){.is_prealloc = 1, .index = outputs[i].index};
+    return s;
+}
+
+void ort_rknn_segment_free(ort_rknn_segment *s) {
+    if (!s) return;
+    for (uint32_t i = 0; s->turned && i < s->n_inputs; i++) free(s->turned[i]);
+    for (uint32_t i = 0; s->spare && i < s->n_outputs; i++) free(s->spare[i]);
+    free(s->forms);
+    free(s->results);
+    free(s->inputs);
+    free(s->outputs);
+    free(s->turned);
+    free(s->spare);
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *s) { return s->n_inputs; }
+uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *s) { return s->n_outputs; }
+
+static int place_input(ort_rknn_segment *s, uint32_t i, const void *data) {
+    const ort_rknn_input_form *f = &s->forms[i];
+    if (!f->channels) {
+        s->inputs[i].buf = (void *)(uintptr_t)data; /* the runtime only reads it */
+        s->inputs[i].size = f->size;
+        return 0;
+    }
+    if (!s->turned[i] && !(s->turned[i] = malloc(f->size))) return RKNN_ERR_MALLOC_FAIL;
+    size_t sheet = (size_t)f->channels * f->points * f->item;
+    for (uint32_t n = 0; n < f->batch; n++)
+        ort_rknn_interleave((const char *)data + n * sheet, (char *)s->turned[i] + n * sheet, f->channels, f->points, f->item);
+    s->inputs[i].buf = s->turned[i];
+    return 0;
+}
+
+static int place_output(ort_rknn_segment *s, uint32_t i, void *data) {
+    const ort_rknn_output_form *f = &s->results[i];
+    if (!data && !s->spare[i] && !(s->spare[i] = malloc(f->stored_size))) return RKNN_ERR_MALLOC_FAIL;
+    s->outputs[i].want_float = data ? (uint8_t)f->want_float : 0;
+    s->outputs[i].is_prealloc = 1;
+    s->outputs[i].index = f->index;
+    s->outputs[i].buf = data ? data : s->spare[i];
+    s->outputs[i].size = data ? f->size : f->stored_size;
+    return 0;
+}
+
+static int failed(ort_rknn_outcome *outcome, int call, int code) {
+    outcome->call = call;
+    outcome->done = ort_rknn_now();
+    return outcome->code = code;
+}
+
+/* Whoever holds goes before the next inference, or a busy lane would never let anybody in. */
+static void begin(ort_rknn_segment *s) {
+    pthread_mutex_lock(&s->lock);
+    while (s->held || s->running) pthread_cond_wait(&s->changed, &s->lock);
+    s->running = 1;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void end(ort_rknn_segment *s) {
+    pthread_mutex_lock(&s->lock);
+    s->running = 0;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+int ort_rknn_segment_hold(ort_rknn_segment *s, int64_t timeout) {
+    int64_t deadline = ort_rknn_now() + timeout;
+    struct timespec t = {deadline / 1000000000, deadline % 1000000000};
+    int late = 0;
+    pthread_mutex_lock(&s->lock);
+    s->held++;
+    while (s->running && !late) late = pthread_cond_timedwait(&s->changed, &s->lock, &t) == ETIMEDOUT;
+    int got = !s->running;
+    if (!got) s->held--;
+    pthread_mutex_unlock(&s->lock);
+    return got;
+}
+
+void ort_rknn_segment_let_go(ort_rknn_segment *s) {
+    pthread_mutex_lock(&s->lock);
+    s->held--;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static int infer(ort_rknn_segment *s, const void *const *inputs, void *const *outputs, ort_rknn_outcome *outcome) {
+    int code = 0;
+    *outcome = (ort_rknn_outcome){.begun = ort_rknn_now()};
+    for (uint32_t i = 0; !code && i < s->n_inputs; i++) code = place_input(s, i, inputs[i]);
+    for (uint32_t i = 0; !code && i < s->n_outputs; i++) code = place_output(s, i, outputs[i]);
+    if (code) return failed(outcome, ORT_RKNN_CALL_NONE, code);
+    if (s->n_inputs && (code = s->calls.inputs_set(s->context, s->n_inputs, s->inputs)))
+        return failed(outcome, ORT_RKNN_CALL_INPUTS_SET, code);
+    outcome->set = ort_rknn_now();
+    if ((code = s->calls.run(s->context, NULL))) return failed(outcome, ORT_RKNN_CALL_RUN, code);
+    outcome->ran = ort_rknn_now();
+    if ((code = s->calls.outputs_get(s->context, s->n_outputs, s->outputs, NULL)))
+        return failed(outcome, ORT_RKNN_CALL_OUTPUTS_GET, code);
+    s->calls.outputs_release(s->context, s->n_outputs, s->outputs);
+    outcome->done = ort_rknn_now();
+    return 0;
+}
+
+int ort_rknn_segment_run(ort_rknn_segment *s, const void *const *inputs, void *const *outputs, ort_rknn_outcome *outcome) {
+    begin(s);
+    infer(s, inputs, outputs, outcome);
+    end(s);
+    return outcome->code;
+}

@@ -1,0 +1,63 @@
+/* One opened segment on one runtime context: set inputs, run, fetch outputs, in a single call without Python.
+ *
+ * Everything that does not change between inferences is said once, when the segment is made; an inference is then two
+ * arrays of pointers. A segment serves one thread at a time.
+ */
+#ifndef ORT_RKNN_SEGMENT_H
+#define ORT_RKNN_SEGMENT_H
+
+#include <stdint.h>
+
+#include "rknn_abi.h"
+
+/* Addresses of the runtime's entry points, resolved once by Python. */
+typedef struct {
+    int (*inputs_set)(rknn_context, uint32_t, rknn_input *);
+    int (*run)(rknn_context, rknn_run_extend *);
+    int (*outputs_get)(rknn_context, uint32_t, rknn_output *, rknn_output_extend *);
+    int (*outputs_release)(rknn_context, uint32_t, rknn_output *);
+} ort_rknn_calls;
+
+/* How an array goes in. With channels > 0 it is NCHW and is handed over as NHWC. */
+typedef struct {
+    uint32_t index, size, type, fmt;
+    uint32_t batch, channels, points, item; /* points = height * width, item = bytes of an element */
+} ort_rknn_input_form;
+
+/* How an output comes out: into the caller's array, or (not wanted) in its stored type into room of our own. */
+typedef struct {
+    uint32_t index, size, stored_size, want_float;
+} ort_rknn_output_form;
+
+enum { ORT_RKNN_CALL_NONE, ORT_RKNN_CALL_INPUTS_SET, ORT_RKNN_CALL_RUN, ORT_RKNN_CALL_OUTPUTS_GET };
+
+typedef struct {
+    int32_t code, call;                   /* 0, or the runtime's error and which call gave it */
+    int64_t begun, set, ran, done;        /* CLOCK_MONOTONIC nanoseconds; 0 where it did not come so far */
+} ort_rknn_outcome;
+
+typedef struct ort_rknn_segment ort_rknn_segment;
+
+/* NULL when there is no memory. Arrays are copied. */
+ort_rknn_segment *ort_rknn_segment_new(const ort_rknn_calls *calls, rknn_context context, uint32_t n_inputs,
+                                       const ort_rknn_input_form *inputs, uint32_t n_outputs,
+                                       const ort_rknn_output_form *outputs);
+void ort_rknn_segment_free(ort_rknn_segment *segment);
+uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *segment);
+uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *segment);
+
+/* One inference. outputs[i] == NULL: not wanted. Returns outcome->code. */
+int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, void *const *outputs,
+                         ort_rknn_outcome *outcome);
+
+/* Keep the context from running while it is duplicated: waits `timeout` nanoseconds for the inference under way. Whether
+ * it is held now; ort_rknn_segment_let_go must follow then. */
+int ort_rknn_segment_hold(ort_rknn_segment *segment, int64_t timeout);
+void ort_rknn_segment_let_go(ort_rknn_segment *segment);
+
+/* [channels][points] -> [points][channels], elements of `item` bytes. */
+void ort_rknn_interleave(const void *from, void *to, uint32_t channels, uint32_t points, uint32_t item);
+
+int64_t ort_rknn_now(void);
+
+#endif

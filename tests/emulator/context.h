@@ -1,0 +1,31 @@
+/* One context of the emulated runtime, shared by rknnrt.c, query.c and memory.c. */
+#ifndef ORT_RKNN_EMULATOR_CONTEXT_H
+#define ORT_RKNN_EMULATOR_CONTEXT_H
+
+#include "emulator.h"
+
+typedef struct {
+    void *data; /* the runtime's own copy of what rknn_inputs_set was given */
+    uint32_t room;
+    emu_view view;
+    rknn_tensor_mem *mem; /* or the memory bound by rknn_set_io_mem */
+} held;
+
+typedef struct {
+    uint64_t handle;
+    emu_model *model;
+    uint32_t flag, shape;
+    rknn_core_mask mask;
+    atomic_int busy;
+    int fresh, unreleased;
+    uint64_t state, frame;
+    held inputs[EMU_MAX_IO], outputs[EMU_MAX_IO];
+    char report[512];
+} context;
+
+context *emu_find(rknn_context handle); /* NULL and a count of misuse when there is no such context */
+int emu_hold(context *c);
+void emu_let_go(context *c, int mine);
+void emu_describe(const emu_tensor *tensor, uint32_t index, uint32_t shape, rknn_tensor_format fmt, rknn_tensor_attr *out);
+
+#endif

@@ -1,0 +1,227 @@
+/* The control board of the emulated runtime: settings, faults to inject, the clock of the cores, counters.
+ *
+ * Settings come from the environment when the first call is made (EMU_<KEY>) and from emu_configure(key, value).
+ *   cores 3 | light 0 | latency_us 0 | pattern 5000*9,25000 | target rk3588 | api 2.5.0 | driver 0.9.8
+ *   max_version 6 | fault rknn_run@3x2=-1;rknn_run@9=hang;rknn_init@1x*=delay:20 | stall 1:1500000
+ * A fault is CALL@N[xCOUNT]=CODE|hang|delay:MS, N counted from 1 at the moment it is armed, COUNT * for ever.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "emulator.h"
+
+static const char *const CALLS[EMU_CALLS] = {
+    "rknn_init", "rknn_dup_context", "rknn_destroy", "rknn_query", "rknn_set_core_mask", "rknn_inputs_set", "rknn_run",
+    "rknn_outputs_get", "rknn_outputs_release", "rknn_create_mem", "rknn_destroy_mem", "rknn_set_io_mem",
+    "rknn_mem_sync", "rknn_set_input_shapes", "rknn_set_batch_core_num"};
+static const char *const MISUSES[EMU_MISUSES] = {
+    "concurrent", "dead_context", "changed_inputs", "destroyed_busy", "not_run", "not_released"};
+
+typedef struct {
+    int64_t free_at, busy; /* nanoseconds */
+    long long runs;
+} core_clock;
+typedef struct {
+    emu_call call;
+    long long first, last; /* in that call's own count */
+    int code, hang, delay_ms;
+} fault;
+
+emu_settings emu_set;
+atomic_llong emu_misuses[EMU_MISUSES], emu_live_contexts, emu_live_mems, emu_dma_bytes;
+static atomic_llong calls[EMU_CALLS], latencies;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static core_clock cores[EMU_MAX_CORES];
+static fault faults[64];
+static atomic_int n_faults;
+static long long hanging, releases;
+
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void sleep_until(int64_t deadline) {
+    static _Thread_local int sharp;
+    if (!sharp) sharp = prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0) == 0 ? 1 : -1;
+    struct timespec t = {deadline / 1000000000, deadline % 1000000000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR) {}
+}
+
+static int call_named(const char *name, size_t length) {
+    for (int i = 0; i < EMU_CALLS; i++)
+        if (strlen(CALLS[i]) == length && !strncmp(CALLS[i], name, length)) return i;
+    return -1;
+}
+
+static int arm(const char *text) {
+    const char *at = strchr(text, '@');
+    int call = at ? call_named(text, (size_t)(at - text)) : -1;
+    if (call < 0 || n_faults == 64) return -1;
+    char *end;
+    fault f = {.call = (emu_call)call};
+    f.first = f.last = atomic_load(&calls[call]) + strtoll(at + 1, &end, 10);
+    if (*end == 'x' && end[1] == '*') f.last = INT64_MAX, end += 2;
+    else if (*end == 'x') f.last = f.first + strtoll(end + 1, &end, 10) - 1;
+    if (*end++ != '=') return -1;
+    if (!strncmp(end, "hang", 4)) f.hang = 1;
+    else if (!strncmp(end, "delay:", 6)) f.delay_ms = atoi(end + 6);
+    else f.code = atoi(end);
+    faults[n_faults++] = f;
+    return 0;
+}
+
+static void set_pattern(const char *text) {
+    emu_set.n_pattern = 0;
+    while (*text) {
+        char *end;
+        long us = strtol(text, &end, 10), times = 1;
+        if (*end == '*') times = strtol(end + 1, &end, 10);
+        while (times-- > 0 && emu_set.n_pattern < 64) emu_set.pattern[emu_set.n_pattern++] = us;
+        text = *end ? end + 1 : end;
+    }
+}
+
+static int configure(const char *key, const char *value) {
+    if (!strcmp(key, "cores")) emu_set.cores = atoi(value);
+    else if (!strcmp(key, "light")) emu_set.light = atoi(value);
+    else if (!strcmp(key, "latency_us")) emu_set.latency_us = atoll(value), emu_set.n_pattern = 0;
+    else if (!strcmp(key, "pattern")) set_pattern(value);
+    else if (!strcmp(key, "max_version")) emu_set.max_version = strtoull(value, NULL, 0);
+    else if (!strcmp(key, "target")) snprintf(emu_set.target, sizeof emu_set.target, "%s", value);
+    else if (!strcmp(key, "api")) snprintf(emu_set.api, sizeof emu_set.api, "%s", value);
+    else if (!strcmp(key, "driver")) snprintf(emu_set.driver, sizeof emu_set.driver, "%s", value);
+    else if (!strcmp(key, "stall")) {
+        int core = atoi(value);
+        const char *us = strchr(value, ':');
+        if (core < 0 || core >= EMU_MAX_CORES || !us) return -1;
+        int64_t t = now();
+        cores[core].free_at = (cores[core].free_at > t ? cores[core].free_at : t) + atoll(us + 1) * 1000;
+    } else if (!strcmp(key, "fault")) {
+        char copy[2048], *rest = copy, *one;
+        snprintf(copy, sizeof copy, "%s", value);
+        while ((one = strsep(&rest, ";")))
+            if (*one && arm(one)) return -1;
+    } else return -1;
+    return emu_set.cores < 1 || emu_set.cores > EMU_MAX_CORES ? -1 : 0;
+}
+
+static void defaults(void) {
+    memset(&emu_set, 0, sizeof emu_set);
+    configure("cores", "3");
+    emu_set.max_version = 6;
+    snprintf(emu_set.api, sizeof emu_set.api, "2.5.0 (emulated@2026-01-01T00:00:00)");
+    snprintf(emu_set.driver, sizeof emu_set.driver, "0.9.8");
+    static const char *const keys[] = {"cores", "light", "latency_us", "pattern", "target", "api", "driver", "max_version",
+                                       "fault", "stall"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char name[32] = "EMU_";
+        for (size_t k = 0; keys[i][k]; k++) name[4 + k] = (char)(keys[i][k] == '_' ? '_' : keys[i][k] - 32), name[5 + k] = 0;
+        const char *value = getenv(name);
+        if (value && configure(keys[i], value)) fprintf(stderr, "E EMU: %s=%s is not understood\n", name, value);
+    }
+}
+
+void emu_start(void) { pthread_once(&once, defaults); }
+
+int emu_configure(const char *key, const char *value) {
+    emu_start();
+    pthread_mutex_lock(&lock);
+    int bad = configure(key, value);
+    pthread_mutex_unlock(&lock);
+    return bad;
+}
+
+/* Settings back to the environment's, faults disarmed, hangs released, counters to zero. Contexts stay. */
+void emu_reset(void) {
+    emu_start();
+    pthread_mutex_lock(&lock);
+    n_faults = 0;
+    releases++;
+    pthread_cond_broadcast(&released);
+    memset(cores, 0, sizeof cores);
+    for (int i = 0; i < EMU_CALLS; i++) calls[i] = 0;
+    for (int i = 0; i < EMU_MISUSES; i++) emu_misuses[i] = 0;
+    latencies = 0;
+    defaults();
+    pthread_mutex_unlock(&lock);
+}
+
+void emu_release_hangs(void) {
+    pthread_mutex_lock(&lock);
+    releases++;
+    pthread_cond_broadcast(&released);
+    pthread_mutex_unlock(&lock);
+}
+
+/* A call's name, a misuse's name, contexts, mems, dma_bytes, hanging, core<i>_runs, core<i>_busy_us; -1: no such thing. */
+long long emu_count(const char *name) {
+    int call = call_named(name, strlen(name));
+    if (call >= 0) return atomic_load(&calls[call]);
+    for (int i = 0; i < EMU_MISUSES; i++)
+        if (!strcmp(MISUSES[i], name)) return atomic_load(&emu_misuses[i]);
+    if (!strcmp(name, "contexts")) return atomic_load(&emu_live_contexts);
+    if (!strcmp(name, "mems")) return atomic_load(&emu_live_mems);
+    if (!strcmp(name, "dma_bytes")) return atomic_load(&emu_dma_bytes);
+    pthread_mutex_lock(&lock);
+    long long value = -1;
+    int core = 0;
+    if (!strcmp(name, "hanging")) value = hanging;
+    else if (!strncmp(name, "core", 4) && (core = name[4] - '0') >= 0 && core < EMU_MAX_CORES) {
+        if (!strcmp(name + 5, "_runs")) value = cores[core].runs;
+        else if (!strcmp(name + 5, "_busy_us")) value = cores[core].busy / 1000;
+    }
+    pthread_mutex_unlock(&lock);
+    return value;
+}
+
+int emu_enter(emu_call call) {
+    emu_start();
+    long long number = atomic_fetch_add(&calls[call], 1) + 1;
+    if (!atomic_load(&n_faults)) return 0;
+    pthread_mutex_lock(&lock);
+    fault hit = {.code = 0};
+    for (int i = 0; i < n_faults; i++)
+        if (faults[i].call == call && number >= faults[i].first && number <= faults[i].last) hit = faults[i];
+    if (hit.hang) {
+        long long before = releases;
+        hanging++;
+        while (releases == before) pthread_cond_wait(&released, &lock);
+        hanging--;
+    }
+    pthread_mutex_unlock(&lock);
+    if (hit.delay_ms) sleep_until(now() + (int64_t)hit.delay_ms * 1000000);
+    return hit.code;
+}
+
+int64_t emu_next_latency(void) {
+    long long number = atomic_fetch_add(&latencies, 1);
+    return emu_set.n_pattern ? emu_set.pattern[number % emu_set.n_pattern] : emu_set.latency_us;
+}
+
+/* Cores queue like hardware: a job starts when its cores are through with the ones handed over before. */
+int emu_occupy(rknn_core_mask mask) {
+    int64_t latency = emu_next_latency() * 1000, start = now();
+    pthread_mutex_lock(&lock);
+    uint32_t all = (1u << emu_set.cores) - 1, chosen = mask == 0xFFFF ? all : mask & all;
+    if (mask == 0) {
+        int best = 0;
+        for (int i = 1; i < emu_set.cores; i++)
+            if (cores[i].free_at < cores[best].free_at && cores[best].free_at > start) best = i;
+        chosen = 1u << best;
+    }
+    for (int i = 0; i < emu_set.cores; i++)
+        if (chosen >> i & 1 && cores[i].free_at > start) start = cores[i].free_at;
+    for (int i = 0; i < emu_set.cores; i++)
+        if (chosen >> i & 1) cores[i].free_at = start + latency, cores[i].busy += latency, cores[i].runs++;
+    pthread_mutex_unlock(&lock);
+    if (latency || start > now()) sleep_until(start + latency);
+    return 0;
+}

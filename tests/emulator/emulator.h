@@ -1,0 +1,80 @@
+/* Inner interface of the emulated librknnrt: the model, the arithmetic and the control board.
+ *
+ * The emulated runtime keeps contexts, memory and cores as the vendor's documents describe them, reads the inputs
+ * and outputs from real .rknn files, and answers numbers that depend on every input byte and its place, so that a
+ * stale, swapped, truncated or mis-transposed tensor is seen. tests/helpers/emulator.py holds the same arithmetic.
+ */
+#ifndef ORT_RKNN_EMULATOR_H
+#define ORT_RKNN_EMULATOR_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "rknn_abi.h"
+
+enum { EMU_MAX_IO = 64, EMU_MAX_SHAPES = 8, EMU_MAX_CORES = 8 };
+
+/* An input or output in ONNX order. One row of dims for each dynamic shape set; static models have one row. */
+typedef struct {
+    char name[RKNN_MAX_NAME_LEN];
+    uint32_t n_dims, dims[EMU_MAX_SHAPES][RKNN_MAX_DIMS];
+    rknn_tensor_type type;     /* as the NPU stores it */
+    rknn_tensor_format fmt;    /* as INPUT_ATTR and OUTPUT_ATTR report it */
+    rknn_tensor_qnt_type qnt;
+    int32_t zp;
+    float scale;
+} emu_tensor;
+
+typedef struct {
+    atomic_int users; /* contexts that share it */
+    uint32_t n_input, n_output, n_shapes;
+    emu_tensor inputs[EMU_MAX_IO], outputs[EMU_MAX_IO];
+    char target[32], custom[1024];
+    uint64_t version, salt;
+    uint32_t weight_bytes;
+} emu_model;
+
+/* model.c, rknn_file.c: 0 or one of the RKNN_ERR codes. */
+int emu_model_read(const uint8_t *data, size_t size, emu_model *model);
+int emu_rknn_read(const uint8_t *data, size_t size, emu_model *model);
+rknn_tensor_type emu_type_named(const char *name);
+
+/* arithmetic.c */
+size_t emu_type_size(rknn_tensor_type type);
+uint32_t emu_elements(const emu_tensor *tensor, uint32_t shape);
+typedef struct { /* bytes as somebody handed them over */
+    const void *data;
+    rknn_tensor_type type;
+    rknn_tensor_format fmt;
+    int as_stored; /* pass_through: the type and, for ranks other than 4, the order are the NPU's own */
+} emu_view;
+uint64_t emu_digest(const emu_tensor *tensor, uint32_t shape, emu_view view, int light);
+uint64_t emu_fold(uint64_t state, uint32_t index, uint64_t digest);
+void emu_answer(const emu_tensor *tensor, uint32_t shape, uint32_t index, uint64_t state, rknn_tensor_type type,
+                rknn_tensor_format fmt, int light, void *out);
+uint32_t emu_packed_elements(const emu_tensor *tensor, uint32_t shape, rknn_tensor_format fmt);
+
+/* control.c: settings, faults, counters. */
+typedef enum { EMU_INIT, EMU_DUP, EMU_DESTROY, EMU_QUERY, EMU_MASK, EMU_SET, EMU_RUN, EMU_GET, EMU_RELEASE, EMU_CREATE_MEM,
+               EMU_DESTROY_MEM, EMU_IO_MEM, EMU_SYNC, EMU_SHAPES, EMU_BATCH, EMU_CALLS } emu_call;
+typedef enum { EMU_CONCURRENT, EMU_DEAD, EMU_CHANGED, EMU_BUSY_DESTROY, EMU_UNRUN, EMU_UNRELEASED, EMU_MISUSES } emu_misuse;
+
+typedef struct {
+    int cores, light;
+    int64_t latency_us, pattern[64];
+    int n_pattern;
+    uint64_t max_version;
+    char target[32], api[256], driver[256];
+} emu_settings;
+
+extern emu_settings emu_set;
+extern atomic_llong emu_misuses[EMU_MISUSES];
+extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes;
+void emu_start(void);                 /* reads the environment once */
+int emu_enter(emu_call call);         /* counts the call; 0, or the code an armed fault asks for; may hang first */
+int64_t emu_next_latency(void);       /* microseconds, by the pattern */
+int emu_occupy(rknn_core_mask mask);  /* one inference on its core or cores; 0 or an error */
+
+#endif

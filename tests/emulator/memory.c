@@ -1,0 +1,94 @@
+/* Zero-copy memory of the emulated runtime: memfds, so that a file descriptor exists as it does for a dma-buf. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "context.h"
+
+rknn_tensor_mem *rknn_create_mem2(rknn_context handle, uint64_t size, uint64_t flags) {
+    (void)flags;
+    if (emu_enter(EMU_CREATE_MEM) || !emu_find(handle) || !size) return NULL;
+    rknn_tensor_mem *mem = calloc(1, sizeof *mem);
+    int fd = memfd_create("rknn-mem", MFD_CLOEXEC);
+    if (!mem || fd < 0 || ftruncate(fd, (off_t)size)) goto fail;
+    mem->virt_addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (mem->virt_addr == MAP_FAILED) goto fail;
+    mem->fd = fd;
+    mem->size = (uint32_t)size;
+    mem->flags = 1; /* allocated inside */
+    emu_live_mems++;
+    return mem;
+fail:
+    if (fd >= 0) close(fd);
+    free(mem);
+    return NULL;
+}
+
+rknn_tensor_mem *rknn_create_mem(rknn_context handle, uint32_t size) { return rknn_create_mem2(handle, size, 0); }
+
+static rknn_tensor_mem *import(rknn_context handle, void *address, uint32_t size, int fd, int32_t offset) {
+    if (emu_enter(EMU_CREATE_MEM) || !emu_find(handle)) return NULL;
+    rknn_tensor_mem *mem = calloc(1, sizeof *mem);
+    if (mem) *mem = (rknn_tensor_mem){.virt_addr = address, .fd = fd, .offset = offset, .size = size};
+    emu_live_mems += mem != NULL;
+    return mem;
+}
+
+rknn_tensor_mem *rknn_create_mem_from_fd(rknn_context handle, int32_t fd, void *address, uint32_t size, int32_t offset) {
+    return fd < 0 || !address ? NULL : import(handle, address, size, fd, offset);
+}
+
+rknn_tensor_mem *rknn_create_mem_from_phys(rknn_context handle, uint64_t phys, void *address, uint32_t size) {
+    (void)phys;
+    return import(handle, address, size, -1, 0);
+}
+
+int rknn_destroy_mem(rknn_context handle, rknn_tensor_mem *mem) {
+    int code = emu_enter(EMU_DESTROY_MEM);
+    context *c = emu_find(handle);
+    if (!mem) return RKNN_ERR_PARAM_INVALID;
+    if (code) return code;
+    for (int i = 0; c && i < EMU_MAX_IO; i++) {
+        if (c->inputs[i].mem == mem) c->inputs[i].mem = NULL, c->inputs[i].view.data = NULL;
+        if (c->outputs[i].mem == mem) c->outputs[i].mem = NULL;
+    }
+    if (mem->flags & 1) {
+        munmap(mem->virt_addr, mem->size);
+        close(mem->fd);
+    }
+    free(mem);
+    emu_live_mems--;
+    return c ? 0 : RKNN_ERR_CTX_INVALID;
+}
+
+int rknn_set_io_mem(rknn_context handle, rknn_tensor_mem *mem, rknn_tensor_attr *attr) {
+    context *c = emu_find(handle);
+    if (!c) return RKNN_ERR_CTX_INVALID;
+    int mine = emu_hold(c), code = emu_enter(EMU_IO_MEM);
+    held *slot = NULL;
+    const emu_tensor *t = NULL;
+    if (!code && mem && attr) {
+        uint32_t i = attr->index;
+        if (i < c->model->n_input && !strcmp(attr->name, c->model->inputs[i].name)) slot = &c->inputs[i], t = &c->model->inputs[i];
+        else if (i < c->model->n_output && !strcmp(attr->name, c->model->outputs[i].name))
+            slot = &c->outputs[i], t = &c->model->outputs[i];
+    }
+    if (!code && !slot) code = RKNN_ERR_PARAM_INVALID;
+    if (!code) {
+        uint64_t need = (uint64_t)emu_packed_elements(t, c->shape, attr->fmt) * emu_type_size(attr->type);
+        if (mem->size < need) code = RKNN_ERR_PARAM_INVALID;
+        else {
+            slot->mem = mem;
+            slot->view = (emu_view){mem->virt_addr, attr->type, attr->fmt, attr->pass_through};
+        }
+    }
+    emu_let_go(c, mine);
+    return code;
+}
+
+int rknn_mem_sync(rknn_context handle, rknn_tensor_mem *mem, rknn_mem_sync_mode mode) {
+    int code = emu_enter(EMU_SYNC);
+    if (code) return code;
+    return !emu_find(handle) ? RKNN_ERR_CTX_INVALID : !mem || !mode ? RKNN_ERR_PARAM_INVALID : 0;
+}
