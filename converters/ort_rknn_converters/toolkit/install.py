@@ -178,7 +178,7 @@ def _prove(directory: Path, progress: Progress) -> ToolkitPython:
         result = prove(python)
     except ConvertError as error:
         raise InstallFailed(f"the new environment does not work: {error}. Run this again with --force") from error
-    content = {"version": result.toolkit_version, "python": python, "size": size_on_disk(directory / "env")}
+    content = {"version": result.toolkit_version, "python": python, "requirements": REQUIREMENTS}
     part = directory / "toolkit.json.part"
     part.write_text(json.dumps(content), encoding="utf-8")
     part.replace(directory / "toolkit.json")
@@ -224,9 +224,10 @@ def install(
 def _install_locked(
     directory: Path, progress: Progress, python: str | None, force: bool, use_uv: bool
 ) -> ToolkitPython:
-    done = marker()
-    if done is not None and done.get("version") == TOOLKIT_VERSION and not force and python is None:
-        return ToolkitPython(str(private_python()), "private", str(done.get("version", "")))
+    done = marker() or {}
+    current = done.get("version") == TOOLKIT_VERSION and done.get("requirements") == list(REQUIREMENTS)
+    if current and not force and python is None:
+        return ToolkitPython(str(private_python()), "private", TOOLKIT_VERSION)
     (directory / "toolkit.json").unlink(missing_ok=True)
     if force:
         shutil.rmtree(directory / "env", ignore_errors=True)

@@ -1,0 +1,90 @@
+"""The stand-ins for modules that the toolkit imports but hardly uses."""
+
+from __future__ import annotations
+
+import ast
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from ort_rknn_converters.toolkit import standins
+
+FOLDER = Path(standins.__file__).parent
+
+
+def made(name: str) -> dict[str, ModuleType]:
+    return standins.BUILDERS[name]()
+
+
+def test_only_what_is_missing_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("torch", "torch.nn", "torch.nn.functional", "scipy", "scipy.special", "cv2", "pkg_resources")
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    real = {"scipy"}
+    monkeypatch.setattr(standins.importlib.util, "find_spec", lambda name: object() if name in real else None)
+    before = dict(sys.modules)
+    try:
+        assert standins.insert() == ["torch", "cv2", "pkg_resources"]
+        assert "scipy" not in sys.modules
+        assert sys.modules["torch"].__dict__["nn"] is sys.modules["torch.nn"]
+        assert standins.insert() == []
+    finally:
+        for name in set(sys.modules) - set(before):
+            del sys.modules[name]
+
+
+def test_no_grad_in_each_of_its_forms() -> None:
+    torch = made("torch")["torch"].__dict__
+
+    @torch["no_grad"]()
+    def called(x: int) -> int:
+        return x + 1
+
+    @torch["no_grad"]
+    def bare(x: int) -> int:
+        return x + 2
+
+    with torch["no_grad"]():
+        assert (called(1), bare(1)) == (2, 3)
+    assert issubclass(type("Net", (torch["nn"].Module,), {}), torch["nn"].Module)
+
+
+def test_split_and_cat() -> None:
+    torch = made("torch")["torch"].__dict__
+    x = np.arange(10).reshape(2, 5)
+    assert [part.shape for part in torch["split"](x, 2, dim=1)] == [(2, 2), (2, 2), (2, 1)]
+    parts = torch["split"](x, [1, 4], dim=1)
+    assert [part.shape for part in parts] == [(2, 1), (2, 4)]
+    np.testing.assert_array_equal(torch["cat"](parts, dim=1), x)
+
+
+def test_special_functions() -> None:
+    special = made("scipy")["scipy.special"].__dict__
+    x = np.linspace(-5, 5, 11, dtype=np.float32)
+    erf = special["erf"](x)
+    assert erf.dtype == np.float32
+    np.testing.assert_allclose(erf, [math.erf(v) for v in x], rtol=1e-6)
+    assert special["erf"](0.5) == math.erf(0.5)
+    far = special["expit"](np.array([-1000.0, 0.0, 1000.0]))
+    np.testing.assert_array_equal(far, [0, 0.5, 1])
+    assert special["expit"](np.arange(3)).dtype == np.float64
+
+
+def test_pkg_resources_knows_versions() -> None:
+    module = made("pkg_resources")["pkg_resources"].__dict__
+    assert module["get_distribution"]("numpy").version == np.__version__
+
+
+@pytest.mark.parametrize("name", ["worker.py", "standins.py"])
+def test_what_runs_in_the_child_is_python_3_8_and_needs_nothing_of_ours(name: str) -> None:
+    tree = ast.parse((FOLDER / name).read_text(), feature_version=(3, 8))
+    allowed = {"numpy", "rknn", *sys.stdlib_module_names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        else:
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert {module.split(".")[0] for module in modules} <= allowed
