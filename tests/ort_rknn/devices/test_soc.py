@@ -1,0 +1,94 @@
+"""SoC detection on made-up file systems."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ort_rknn.devices.soc import detect
+
+
+def board(root: Path, *compatible: str, files: dict[str, str] | None = None) -> Path:
+    tree = root / "proc" / "device-tree"
+    if compatible:
+        tree.mkdir(parents=True)
+        (tree / "compatible").write_bytes(b"".join(word.encode() + b"\0" for word in compatible))
+    for name, text in (files or {}).items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("compatible", "target"),
+    [
+        (("radxa,rock-5b", "rockchip,rk3588"), "rk3588"),
+        (("xunlong,orangepi-5", "rockchip,rk3588s"), "rk3588"),
+        (("rockchip,rk3588s-evb1-lp4x-v10", "rockchip,rk3588"), "rk3588"),
+        (("friendlyarm,nanopi-m6", "rockchip,rk3588s", "rockchip,rk3588"), "rk3588"),
+        (("rockchip,rk3566-orangepi-3b", "rockchip,rk3566"), "rk3566"),
+        (("radxa,rock-4d", "rockchip,rk3576"), "rk3576"),
+        (("pine64,rockpro64", "rockchip,rk3399"), None),
+        (("raspberrypi,5-model-b", "brcm,bcm2712"), None),
+    ],
+)
+def test_the_device_tree_names_the_soc(tmp_path: Path, compatible: tuple[str, ...], target: str | None) -> None:
+    soc = detect(board(tmp_path, *compatible))
+    assert soc.target == target
+    assert soc.compatible == compatible
+    assert (soc.problem is None) == (target is not None)
+    if target is None:
+        assert compatible[0] in str(soc.problem)
+
+
+def test_no_device_tree(tmp_path: Path) -> None:
+    assert "no Rockchip board" in str(detect(tmp_path).problem)
+
+
+def test_a_container_that_hides_the_device_tree(tmp_path: Path) -> None:
+    soc = detect(board(tmp_path, files={".dockerenv": ""}))
+    assert soc.container
+    assert "systempaths=unconfined" in str(soc.problem)
+
+
+def test_a_container_without_device_node(tmp_path: Path) -> None:
+    soc = detect(board(tmp_path, "rockchip,rk3588", files={"run/.containerenv": ""}))
+    assert "--device /dev/dri" in str(soc.problem)
+    (tmp_path / "dev" / "dri").mkdir(parents=True)
+    (tmp_path / "dev" / "dri" / "renderD129").write_text("")
+    assert detect(tmp_path).problem is None
+
+
+def test_the_second_place_of_the_device_tree(tmp_path: Path) -> None:
+    place = tmp_path / "sys" / "firmware" / "devicetree" / "base"
+    place.mkdir(parents=True)
+    (place / "compatible").write_bytes(b"x,y\0rockchip,rk3568\0")
+    assert detect(tmp_path).target == "rk3568"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"sys/module/rocket/refcnt": "0"},
+        {"sys/class/accel/accel0/device/uevent": "OF_NAME=npu\nDRIVER=rocket\n"},
+    ],
+)
+def test_mainline_s_rocket_is_named(tmp_path: Path, files: dict[str, str]) -> None:
+    soc = detect(board(tmp_path, "rockchip,rk3588", files=files))
+    assert soc.driver == "rocket"
+    assert "rocket" in str(soc.problem)
+
+
+def test_the_vendor_s_driver(tmp_path: Path) -> None:
+    soc = detect(board(tmp_path, "rockchip,rk3588", files={"sys/module/rknpu/version": "v0.9.8\n"}))
+    assert (soc.driver, soc.driver_version, soc.problem) == ("rknpu", "0.9.8", None)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may open everything")
+def test_no_permission(tmp_path: Path) -> None:
+    board(tmp_path, "rockchip,rk3588", files={"dev/dri/renderD129": ""})
+    (tmp_path / "dev" / "dri" / "renderD129").chmod(0)
+    assert "render" in str(detect(tmp_path).problem)
