@@ -87,6 +87,13 @@ def partition(
             kept.append(working)
         for index in cluster:
             reasons[index] = MOVES_DATA if index in moving else reason
+    if kept and (value := _untyped(flow, kept)):
+        # Without its type no part could declare it; only ops from outside the standard make such values.
+        reason = f"the type of {value.name!r} is unknown, so the graph cannot be cut there"
+        for cluster in kept:
+            for index in cluster:
+                reasons[index] = reason
+        kept = []
     return _plan(flow, kept, reasons, target, options)
 
 
@@ -189,6 +196,14 @@ def _too_small(flow: Flow, cluster: Sequence[int], target: Target, min_gain: flo
     entering, leaving = boundary(flow, cluster)
     cost = estimate((flow.nodes[index] for index in cluster), entering, leaving, target)
     return TOO_SMALL if cost.gain < min_gain else ""
+
+
+def _untyped(flow: Flow, clusters: Sequence[Sequence[int]]) -> ir.Value | None:
+    """A value of unknown type that would cross from one part to another."""
+    if all(value.type is not None for value in flow.maker):
+        return None
+    crossing = (value for _, members in steps(flow, clusters) for value in boundary(flow, members)[0])
+    return next((value for value in crossing if value.type is None), None)
 
 
 def _plan(

@@ -61,10 +61,10 @@ def _segments(plan: Plan) -> Table:
     table = _new_table()
     table.add_column("segment", no_wrap=True)
     table.add_column("nodes", justify="right", no_wrap=True)
-    table.add_column("in", ratio=1, overflow="fold")
-    table.add_column("out", ratio=1, overflow="fold")
+    table.add_column("in", overflow="fold")
+    table.add_column("out", overflow="fold")
     if compiled:
-        table.add_column("compiled", justify="right", no_wrap=True)
+        table.add_column("time", justify="right", no_wrap=True)
         table.add_column("size", justify="right", no_wrap=True)
     if measured:
         table.add_column("error", justify="right", no_wrap=True)
@@ -81,8 +81,8 @@ def _segments(plan: Plan) -> Table:
 def _reasons(plan: Plan) -> Table:
     table = _new_table()
     table.add_column("on the CPU", justify="right", no_wrap=True)
-    table.add_column("because", ratio=3, overflow="fold")
-    table.add_column("which", ratio=2, overflow="fold")
+    table.add_column("because", overflow="fold")
+    table.add_column("which", overflow="fold")
     for reason, placed in plan.cpu_reasons().items():
         table.add_row(_count(len(placed), "node"), reason or "no reason given", _ops(placed))
     return table
@@ -90,17 +90,17 @@ def _reasons(plan: Plan) -> Table:
 
 def _every_node(plan: Plan) -> Table:
     table = _new_table()
-    table.add_column("node", ratio=3, overflow="fold")
+    table.add_column("node", overflow="fold")
     table.add_column("op", no_wrap=True)
     table.add_column("place", no_wrap=True)
-    table.add_column("why not the NPU", ratio=2, overflow="fold")
+    table.add_column("why not the NPU", overflow="fold")
     for node in plan.nodes:
         table.add_row(node.name, node.op_type, node.segment or node.place, node.reason)
     return table
 
 
 def _new_table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
 
 
 def _table(table: Table, width: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.support.rule import Rule, check, dims, is_constant
+from ort_rknn_converters.support.rule import BOOL, FLOAT, Rule, check, dims, is_constant
 from ort_rknn_converters.targets import Target
 
 __all__ = ["RULES"]
@@ -52,7 +52,7 @@ def _mask(node: ir.Node, target: Target) -> bool:
 
 
 RULES = {
-    "Dropout": Rule(constants=(1, 2), checks=(_training, _mask)),
+    "Dropout": Rule(inputs=(FLOAT, FLOAT, BOOL), outputs=(FLOAT, BOOL), constants=(1, 2), checks=(_training, _mask)),
     "Elu": Rule(),
     "Erf": Rule(),
     "HardSigmoid": Rule(),

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+
+from tests.helpers.one_node import reason
+
+IMAGE = ("float", [1, 4, 8, 8])
+VOLUME = ("float", [1, 4, 8, 8, 8])
+
+
+def test_pooling_of_images_is_taken() -> None:
+    for op in ("MaxPool", "AveragePool"):
+        assert reason(op, [IMAGE], [("float", [1, 4, 4, 4])], kernel_shape=[2, 2], strides=[2, 2]) is None
+    assert reason("GlobalAveragePool", [IMAGE], [("float", [1, 4, 1, 1])]) is None
+
+
+def test_max_pooling_of_volumes_aborts_the_compiler() -> None:
+    assert reason("MaxPool", [VOLUME], [("float", [1, 4, 4, 4, 4])], kernel_shape=[2, 2, 2]) is not None
+
+
+def test_average_pooling_of_volumes_is_taken_unless_dilated() -> None:
+    result = [("float", [1, 4, 4, 4, 4])]
+    assert reason("AveragePool", [VOLUME], result, kernel_shape=[2, 2, 2]) is None
+    assert reason("AveragePool", [VOLUME], result, kernel_shape=[2, 2, 2], dilations=[2, 2, 2]) is not None
+
+
+def test_roi_align_is_average_and_one_image_at_a_time() -> None:
+    where = [("float", [3, 4]), np.zeros(3, np.int64)]
+    assert reason("RoiAlign", [IMAGE, *where], [("float", [3, 4, 5, 5])]) is None
+    assert reason("RoiAlign", [IMAGE, *where], [("float", [3, 4, 5, 5])], mode="max") is not None
+    assert reason("RoiAlign", [("float", [2, 4, 8, 8]), *where], [("float", [3, 4, 5, 5])]) is not None

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.helpers.one_node import floats, ints, reason
+
+
+def test_relabelling_keeps_every_type() -> None:
+    for kind in ("float", "int64", "bool"):
+        assert reason("Reshape", [(kind, [2, 3]), ints(6)], [(kind, [6])]) is None
+
+
+def test_a_shape_computed_at_run_time_is_refused() -> None:
+    said = reason("Reshape", [("float", [2, 3]), ("int64", [1])], [("float", [6])])
+    assert said == "Reshape: input 1 must be a constant"
+
+
+def test_split_with_an_empty_part_would_be_dropped() -> None:
+    said = reason("Split", [("float", [4]), ints(4, 0)], [("float", [4]), ("float", [0])], axis=0)
+    assert said is not None
+
+
+def test_uneven_split_by_number_is_refused() -> None:
+    parts = [("float", [2]), ("float", [2]), ("float", [1])]
+    assert reason("Split", [("float", [5])], parts, num_outputs=3) is not None
+    assert reason("Split", [("float", [5]), ints(2, 2, 1)], parts) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "result", "taken"),
+    [
+        ("int64", "float", True),
+        ("bool", "float", True),
+        ("float", "float16", True),
+        ("int64", "int32", True),
+        ("float", "int64", False),
+        ("float", "bool", False),
+        ("int32", "int64", False),
+        ("float", "double", False),
+        ("float", "string", False),
+    ],
+)
+def test_casts(source: str, result: str, taken: bool) -> None:
+    assert (reason("Cast", [(source, [2])], [(result, [2])], to=1) is None) is taken
+
+
+def test_pad_in_wrap_mode_or_with_axes_is_refused() -> None:
+    image, wide = ("float", [1, 1, 4, 4]), [("float", [1, 1, 4, 8])]
+    pads = ints(0, 0, 0, 2, 0, 0, 0, 2)
+    assert reason("Pad", [image, pads], wide) is None
+    assert reason("Pad", [image, pads], wide, mode="wrap") is not None
+    assert reason("Pad", [image, ints(2, 2), None, ints(3)], wide) is not None
+
+
+def test_tile_is_for_batch_one() -> None:
+    assert reason("Tile", [("float", [1, 2, 3, 4]), ints(1, 2, 1, 1)], [("float", [1, 4, 3, 4])]) is None
+    assert reason("Tile", [("float", [2, 2, 3, 4]), ints(1, 2, 1, 1)], [("float", [2, 4, 3, 4])]) is not None
+
+
+def test_rank_seven_stays_on_the_cpu() -> None:
+    deep = ("float", [1, 2, 1, 2, 1, 2, 1])
+    assert reason("Transpose", [deep], [deep], perm=[6, 5, 4, 3, 2, 1, 0]) == "Transpose of rank 7"
+
+
+def test_what_is_constant_is_nothing_to_compute() -> None:
+    said = reason("Transpose", [floats(2, 3)], [("float", [3, 2])])
+    assert said is not None
+    assert "constants" in said
+
+
+def test_a_graph_input_with_a_default_is_no_constant() -> None:
+    from ort_rknn_converters.support import decide
+    from ort_rknn_converters.targets import find_target
+
+    from tests.helpers.one_node import node
+
+    made = node("Reshape", [("float", [2, 3]), np.array([6])], [("float", [6])])
+    shape = made.inputs[1]
+    assert shape is not None
+    made.graph.inputs.append(shape)  # type: ignore[union-attr]
+    assert decide(made, find_target("rk3588")) == "Reshape: input 1 must be a constant"

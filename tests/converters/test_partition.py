@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from ort_rknn_converters import graph
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.partition import partition, parts
+from ort_rknn_converters.plan import CPU, NPU, Plan
+from ort_rknn_converters.targets import find_target
+
+from benchmarks.partition import residual, tangled
+from tests.helpers.graphs import chain, tangle
+
+RK3588 = find_target("rk3588")
+
+
+def plan_of(model: ir.Model, verdicts: dict[str, str] | None = None, **options: object) -> Plan:
+    return partition(model, RK3588, ConvertOptions.of(**{"min_gain": 0, **options}), verdicts)
+
+
+def parsed(text: str) -> ir.Model:
+    proto = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), data_prop=True)
+    model = graph.load(proto)
+    graph.unsaid_names(model)
+    return model
+
+
+def places(plan: Plan) -> str:
+    return "".join("n" if node.place == NPU else "c" for node in plan.nodes)
+
+
+def test_the_plan_says_place_segment_and_reason() -> None:
+    plan = plan_of(chain("a = Relu(x)", "b = Sign(a)", "y = Add(a, b)"))
+    assert places(plan) == "ncn"
+    assert [node.segment for node in plan.nodes] == ["npu_0", None, "npu_1"]
+    assert plan.nodes[1].reason == "Sign: the compiler has no lowering"
+    assert [segment.name for segment in plan.segments] == ["npu_0", "npu_1"]
+    assert [value.name for value in plan.segments[1].inputs] == ["a", "b"]
+    assert plan.segments[0].inputs[0].shape == (1, 8, 64, 64)
+    assert plan.segments[0].inputs[0].dtype == "tensor(float)"
+
+
+def test_options_and_verdicts_keep_nodes_on_the_cpu() -> None:
+    model = chain("a = Relu(x)", "b = Tanh(a)", "y = Neg(b)")
+    assert places(plan_of(model, cpu_ops={"Tanh"})) == "ncn"
+    assert places(plan_of(model, cpu_nodes={"a"})) == "cnn"
+    assert plan_of(model, cpu_nodes={"a"}).nodes[0].reason == "kept on the CPU by option"
+    assert plan_of(model, {"y": "crashed the compiler"}).nodes[2].reason == "crashed the compiler"
+
+
+def test_islands_too_small_stay_on_the_cpu_unless_the_rule_is_off() -> None:
+    model = chain("y = Add(x, x)", shape=(1, 8))
+    assert places(plan_of(model)) == "n"
+    small = plan_of(model, min_gain=1.0)
+    assert places(small) == "c"
+    assert small.nodes[0].reason == "too small to pay for the trip to the NPU"
+
+
+def test_plumbing_does_not_pay() -> None:
+    model = chain("a = Transpose(x)", "y = Transpose(a)", shape=(64, 64))
+    assert plan_of(model, min_gain=1.0).nodes[0].reason.startswith("only moves data")
+    assert places(plan_of(model)) == "nn"
+
+
+def test_plumbing_from_edge_to_edge_leaves_its_segment() -> None:
+    big = (1, 512, 512)
+    lines = [f"m{i} = MatMul({'x' if not i else f'm{i - 1}'}, w)" for i in range(6)]
+    model = chain(*lines, "s = Transpose(x)", "t = Sign(s)", inputs="x w", outputs="m5 t", shape=big)
+    assert places(plan_of(model, min_gain=1.0)) == "nnnnnncc"
+
+
+def test_pass_through_outputs_are_not_left_to_the_toolkit() -> None:
+    plan = plan_of(chain("a = Identity(x)", "b = Relu(x)", outputs="a b"))
+    assert places(plan) == "cn"
+    assert "passes a value through" in plan.nodes[0].reason
+
+
+def test_duplicate_outputs_are_not_left_to_the_toolkit() -> None:
+    plan = plan_of(chain("a = Relu(x)", "b = Identity(a)", outputs="a b"))
+    assert places(plan) == "nc"
+    assert [value.name for value in plan.segments[0].outputs] == ["a"]
+
+
+def test_an_identity_inside_stays_inside() -> None:
+    assert places(plan_of(chain("a = Relu(x)", "b = Identity(a)", "y = Tanh(b)"))) == "nnn"
+
+
+def test_positions_computed_from_floats_stay_on_the_cpu_with_their_arithmetic() -> None:
+    model = parsed("""
+        <ir_version: 8, opset_import: ["": 17]>
+        agraph (float[1,4] x, float[9000,8] table) => (float[1,4,8] y) <float scale = {9000.0}> {
+            r = Relu(x)
+            m = Mul(r, scale)
+            f = Floor(m)
+            i = Cast<to = 7>(f)
+            y = Gather(table, i)
+        }""")
+    plan = plan_of(model)
+    reasons = {node.op_type: node.reason for node in plan.nodes}
+    assert reasons["Mul"] == reasons["Floor"] == "index computed in fp16 would be wrong above 2048"
+    assert reasons["Cast"]
+    assert not reasons["Relu"]
+    assert not reasons["Gather"]
+
+
+def test_values_captured_by_bodies_are_outputs_of_their_segment() -> None:
+    model = parsed("""
+        <ir_version: 8, opset_import: ["": 17]>
+        agraph (float[2] x, bool c) => (float[2] y) {
+            a = Relu(x)
+            b = Tanh(a)
+            z = If(c) <then_branch = t () => (float[2] p) { p = Add(a, b) },
+                       else_branch = e () => (float[2] q) { q = Neg(b) }>
+            y = Neg(z)
+        }""")
+    plan = plan_of(model)
+    assert places(plan) == "nncn"
+    assert [value.name for value in plan.segments[0].outputs] == ["a", "b"]
+    assert plan.nodes[2].reason == "control flow"
+    steps = parts(model, plan)
+    assert [(step.name, step.inputs, step.outputs) for step in steps] == [
+        ("npu_0", ("x",), ("a", "b")),
+        ("cpu_0", ("c", "a", "b"), ("z",)),
+        ("npu_1", ("z",), ("y",)),
+    ]
+
+
+def test_unused_nodes_are_not_sent_to_the_npu() -> None:
+    plan = plan_of(chain("y = Relu(x)", "a = Sign(x)", "z = Tanh(a)"))
+    assert places(plan) == "ncc"
+    assert plan.nodes[2].reason == "its result is never used"
+
+
+def test_a_value_of_unknown_type_is_not_cut_at() -> None:
+    model = chain("a = Sign(x)", "b = Relu(a)", "c = Sign(b)", "y = Add(a, c)")
+    assert places(plan_of(model)) == "cncn"
+    model.graph[0].domain = "com.example"
+    model.graph[0].outputs[0].type = None
+    model.graph[1].replace_input_with(0, model.graph.inputs[0])
+    plan = plan_of(model)
+    assert places(plan) == "cccc"
+    assert plan.nodes[1].reason == "the type of 'a' is unknown, so the graph cannot be cut there"
+
+
+def test_a_model_without_nodes_has_an_empty_plan() -> None:
+    plan = plan_of(chain(outputs="x"))
+    assert (plan.nodes, plan.segments) == ((), ())
+    assert parts(chain(outputs="x"), plan) == ()
+
+
+def test_moving_dimensions_keep_a_model_on_the_cpu() -> None:
+    model = parsed("""
+        <ir_version: 8, opset_import: ["": 17]>
+        agraph (float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }""")
+    assert plan_of(model).nodes[0].reason == "dynamic shape"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_feed_each_other_and_give_all_outputs(seed: int) -> None:
+    model = tangle(seed)
+    plan = plan_of(model)
+    known = {"x", "w"}
+    names: list[str] = []
+    for part in parts(model, plan):
+        assert set(part.inputs) <= known
+        known |= set(part.outputs)
+        names += part.nodes
+        assert part.place == (NPU if part.name.startswith("npu") else CPU)
+    assert {value.name for value in model.graph.outputs} <= known
+    assert sorted(names) == sorted(node.name for node in plan.nodes)
+
+
+@pytest.mark.parametrize("build", [residual, tangled])
+def test_three_thousand_nodes_take_about_three_times_a_thousand(build: object) -> None:
+    assert callable(build)
+    times = []
+    for size in (1000, 3000):
+        model = build(size)
+        start = time.perf_counter()
+        plan_of(model)
+        times.append(time.perf_counter() - start)
+    assert times[1] < 3.0
+    assert times[1] < 15 * max(times[0], 0.02)  # quadratic would be 9, cubic 27; generous on a busy machine
+
+
+def test_initializers_are_no_inputs_of_a_segment() -> None:
+    model = chain("a = Relu(x)", "y = Tanh(a)")
+    weight = ir.Value(name="w", const_value=ir.tensor(np.ones((1, 8, 64, 64), np.float32), name="w"))
+    model.graph.initializers.add(weight)
+    added = ir.Node("", "Add", [model.graph[0].outputs[0], weight], num_outputs=1, name="added")
+    added.outputs[0].name, added.outputs[0].dtype = "added", ir.DataType.FLOAT
+    added.outputs[0].shape = ir.Shape((1, 8, 64, 64))
+    weight.dtype, weight.shape = ir.DataType.FLOAT, ir.Shape((1, 8, 64, 64))
+    model.graph.insert_after(model.graph[0], added)
+    model.graph[2].replace_input_with(0, added.outputs[0])
+    assert [value.name for value in plan_of(model).segments[0].inputs] == ["x"]
