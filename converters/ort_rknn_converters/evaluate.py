@@ -77,7 +77,7 @@ def _run(
         return "" if value is None else names.setdefault(value, f"v{len(names)}")
 
     for node in nodes:
-        proto = ir.to_proto(node)
+        proto = ir.serde.serialize_node(node)
         proto.input[:] = [name_of(value) for value in node.inputs]
         proto.output[:] = [name_of(value) for value in node.outputs]
         protos.append(proto)

@@ -86,7 +86,7 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
         assert tensor is not None
         value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
     try:
-        return graph_types.show_maps(ir.to_proto(model))
+        return graph_types.show_maps(ir.serde.serialize_model(model))
     finally:
         for value, tensor in kept:
             value.const_value = tensor

@@ -7,11 +7,15 @@ from contextlib import contextmanager
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import EncodeError
 
 from ort_rknn_converters import graph_types
 from ort_rknn_converters.graph import static_shape
 
-__all__ = ["infer", "skeleton"]
+__all__ = ["STANDARD_DOMAINS", "infer", "skeleton"]
+
+STANDARD_DOMAINS = frozenset({"", "ai.onnx.ml"})
+"""Domains whose ops ONNX's inference knows."""
 
 _BIG = 4096
 """Bytes above which a weight's values cannot matter to shapes (a guess: 512 int64 numbers)."""
@@ -37,7 +41,7 @@ def infer(model: ir.Model, *, strict: bool = False) -> None:
         _forget_shapes(proto.graph, {key[:2] for key in model.functions})
         try:
             inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
-        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        except (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, ValueError):
             if strict:
                 raise
             return
@@ -51,27 +55,26 @@ def infer(model: ir.Model, *, strict: bool = False) -> None:
 
 @contextmanager
 def skeleton(model: ir.Model) -> Iterator[onnx.ModelProto]:
-    """The model as protobuf with its big weights turned into graph inputs, so that its size does not matter."""
-    graph = model.graph
-    big = [
-        value
-        for value in graph.initializers.values()
-        if not value.is_graph_input() and value.const_value is not None and value.const_value.nbytes > _BIG
-    ]
-    for value in big:
-        assert value.name is not None
-        assert value.const_value is not None
-        graph.initializers.pop(value.name)
-        value.dtype = value.const_value.dtype
-        value.shape = ir.Shape(value.const_value.shape.numpy())
-        graph.inputs.append(value)
+    """The model as protobuf without the data of its big weights, so that its size does not matter.
+
+    The weights are written as if they lay in another file; inference reads their type and dimensions only.
+    """
+    kept: list[tuple[ir.Value, ir.TensorProtocol]] = []
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or tensor.nbytes <= _BIG:
+                continue
+            kept.append((value, tensor))
+            shape = ir.Shape(tensor.shape.numpy())
+            value.const_value = ir.ExternalTensor(
+                "absent", 0, 0, tensor.dtype, shape=shape, name=value.name or "", base_dir=""
+            )
     try:
-        yield ir.to_proto(model)
+        yield ir.serde.serialize_model(model)
     finally:
-        for _ in big:
-            graph.inputs.pop()  # not ``del``: onnx-ir would go on taking the value for a graph input
-        for value in big:
-            graph.register_initializer(value)
+        for value, tensor in kept:
+            value.const_value = tensor
 
 
 def _forget_shapes(graph: onnx.GraphProto, functions: set[tuple[str, str]]) -> None:
@@ -79,7 +82,7 @@ def _forget_shapes(graph: onnx.GraphProto, functions: set[tuple[str, str]]) -> N
     inferable = {
         name
         for node in graph.node
-        if node.domain in ("", "ai.onnx", "ai.onnx.ml") or (node.domain, node.op_type) in functions
+        if node.domain in STANDARD_DOMAINS or (node.domain, node.op_type) in functions
         for name in node.output
     }
     for info in (*graph.value_info, *graph.output):

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import unsaid_names
 from ort_rknn_converters.infer import infer
+from ort_rknn_converters.infer_contrib import infer_contrib
 from ort_rknn_converters.lower import Lowered, lower
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.activations import Activations
@@ -23,8 +25,9 @@ from ort_rknn_converters.passes.function_ops import FunctionOps
 from ort_rknn_converters.passes.functions import Functions
 from ort_rknn_converters.passes.identity import Identities
 from ort_rknn_converters.passes.if_known import IfKnown
+from ort_rknn_converters.passes.listed_constants import ListedConstants
 from ort_rknn_converters.passes.logic import Logic
-from ort_rknn_converters.passes.min_max import Min
+from ort_rknn_converters.passes.min_max import MinMax
 from ort_rknn_converters.passes.norms import Norms
 from ort_rknn_converters.passes.reductions import Reductions
 from ort_rknn_converters.passes.rotary import Rotary
@@ -49,7 +52,7 @@ _REWRITE: tuple[Pass, ...] = (
     Activations(),
     Ceil(),
     Logic(),
-    Min(),
+    MinMax(),
     Reductions(),
     Sign(),
     Sums(),
@@ -85,6 +88,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
     Raises:
         ModelError: ``options.shapes`` or ``options.dims`` contradict the model.
     """
+    original = model
     model = model.clone()
     ctx = Context.of(model, options or ConvertOptions())
     changes: list[str] = []
@@ -96,13 +100,19 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
 
     def settle() -> None:
         for _ in range(_ROUNDS):
-            infer(model)
             if not run(*_SIMPLIFY):
                 break
+            infer(model)
 
     changes.extend(unsaid_names(model))
-    run(StaticShapes(), Functions())
+    run(ListedConstants(), Functions())
+    pinned = run(StaticShapes())
+    infer(model)
+    if infer_contrib(model):
+        infer(model)
     settle()
+    if pinned:
+        _check_shapes(model, original)
     if run(*_EXPAND):
         settle()
     if run(*_REWRITE):
@@ -110,3 +120,15 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
     drop_unused(model)
     changes.extend(unsaid_names(model))
     return Prepared(model, tuple(changes))
+
+
+def _check_shapes(model: ir.Model, original: ir.Model) -> None:
+    """Refuse fixed shapes that some node cannot work with, unless the model has that fault without them as well."""
+    try:
+        infer(model, strict=True)
+    except Exception as error:  # the binding raises several kinds
+        try:
+            infer(original.clone(), strict=True)
+        except Exception:
+            return
+        raise ModelError(f"the shapes given contradict the model: {error}") from error

@@ -295,14 +295,14 @@ def _infer_outputs(node: ir.Node, opset: int) -> None:
             continue
         if value.type is None:
             return
-        info = ir.to_proto(value)
+        info = ir.serde.serialize_value(value)
         types[info.name] = info.type
         tensor = graphs.constant(value)
         if tensor is not None and tensor.nbytes <= 1024:
-            data[info.name] = ir.to_proto(tensor)
+            data[info.name] = ir.serde.serialize_tensor(tensor)
     try:
         found = onnx.shape_inference.infer_node_outputs(
-            schema, ir.to_proto(node), types, data, opset_imports=[onnx.helper.make_opsetid("", opset)]
+            schema, ir.serde.serialize_node(node), types, data, opset_imports=[onnx.helper.make_opsetid("", opset)]
         )
     except (onnx.shape_inference.InferenceError, RuntimeError):
         return

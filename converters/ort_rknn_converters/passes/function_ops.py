@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.infer import infer
 from ort_rknn_converters.passes.base import Context, Pass, kept_for_cpu
 from ort_rknn_converters.passes.functions import Functions
 
@@ -16,7 +17,6 @@ __all__ = ["FunctionOps"]
 _OPS: dict[str, tuple[int, ...]] = {
     "AffineGrid": (1,),
     "CenterCropPad": (1,),
-    "MeanVarianceNormalization": (),
     "NegativeLogLikelihoodLoss": (),
     "SoftmaxCrossEntropyLoss": (),
 }
@@ -33,8 +33,11 @@ class FunctionOps(Pass):
     def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
         """Each call becomes a function of its own first, since a body may depend on types and attributes."""
         said = self._once(model, ctx)
-        # The body of one loss calls the other.
-        return (*said, *self.apply(model, ctx)) if said else ()
+        if not said:
+            return ()
+        # The body of one loss calls the other, whose body depends on types.
+        infer(model)
+        return (*said, *self.apply(model, ctx))
 
     def _once(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
         changed: list[str] = []
@@ -68,13 +71,13 @@ def _body(node: ir.Node, opset: int) -> onnx.FunctionProto | None:
         for value in node.inputs:
             if value is None or value.type is None:
                 return None
-            types.append(ir.to_proto(value).type.SerializeToString())
+            types.append(ir.serde.serialize_value(value).type.SerializeToString())
         versions = schema.context_dependent_function_opset_versions
         version = max((each for each in versions if each <= opset), default=None)
         if version is None:
             return None
         data = schema.get_context_dependent_function_with_opset_version(
-            version, ir.to_proto(node).SerializeToString(), types
+            version, ir.serde.serialize_node(node).SerializeToString(), types
         )
         body = onnx.FunctionProto.FromString(data)
     elif schema.has_function:

@@ -1,30 +1,56 @@
-"""Min -> -Max(-a, -b): the compiler has no lowering of Min."""
+"""Min -> -Max(-a, -b), for the compiler has no lowering of Min; either with one number -> Clip, which the NPU does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
+from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 
-__all__ = ["Min"]
+__all__ = ["MinMax"]
 
 
-class Min(Rewrite):
+class MinMax(Rewrite):
     """Exact, NaN and infinities included (which of 0 and -0 comes out may differ).
 
     Floats only: the negative of the smallest integer does not exist.
     """
 
-    name = "min"
-    op_types = frozenset({"Min"})
-    says = "-Max(-a, -b)"
+    name = "min-max"
+    op_types = frozenset({"Min", "Max"})
+    says = "Clip, or Max of negatives"
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
-        """``Min`` of one value is that value."""
+        """``Min`` of one value is that value; a ``Max`` of several stays."""
         if node.outputs[0].dtype not in FLOATS:
             return None
         if len(node.inputs) == 1:
             return [node.inputs[0]]
+        clipped = _clipped(node, tape)
+        if clipped is not None or node.op_type == "Max":
+            return None if clipped is None else [clipped]
         return [tape.op("Neg", tape.op("Max", *(tape.op("Neg", value) for value in node.inputs)))]
+
+
+def _clipped(node: ir.Node, tape: Tape) -> Any:
+    """A ``Clip``, when one of two operands is a single known number that does not change the other's shape."""
+    if len(node.inputs) != 2:
+        return None
+    for x, bound in (node.inputs, node.inputs[::-1]):
+        tensor = graphs.constant(bound)
+        if x is None or x.shape is None or tensor is None or tensor.size != 1 or len(tensor.shape) > len(x.shape):
+            continue
+        limit = tensor.numpy().reshape(())
+        if np.isnan(limit):
+            continue
+        if tape.opset < 11:
+            if node.op_type == "Max":
+                return tape.op("Clip", x, min=float(limit))
+            return tape.op("Clip", x, max=float(limit))
+        value = tape.const(limit, x.dtype)
+        return tape.op("Clip", x, value) if node.op_type == "Max" else tape.op("Clip", x, None, value)
+    return None

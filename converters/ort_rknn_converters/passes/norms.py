@@ -1,4 +1,4 @@
-"""GroupNormalization and RMSNormalization in the forms exporters write and the compiler fuses."""
+"""Group, RMS and MeanVarianceNormalization in the forms exporters write and the compiler fuses."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ __all__ = ["Norms"]
 
 
 class Norms(Rewrite):
-    """Group: one InstanceNormalization over groups as channels, then scale and bias. RMS: x / sqrt(mean(x*x) + eps).
+    """Group: one InstanceNormalization over groups as channels, then scale and bias.
 
-    The same within a few roundings. Half precision is computed in the type ``stash_type`` names, as the ops demand.
+    RMS: x / sqrt(mean(x*x) + eps). Mean-variance: the deviation from the mean, over its root mean square. The same
+    within a few roundings. Half precision is computed in the type ``stash_type`` names, as the ops demand.
     """
 
     name = "norms"
-    op_types = frozenset({"GroupNormalization", "RMSNormalization"})
+    op_types = frozenset({"GroupNormalization", "MeanVarianceNormalization", "RMSNormalization"})
     says = "its parts"
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
@@ -30,6 +31,8 @@ class Norms(Rewrite):
         x = node.inputs[0]
         if x is None or x.dtype not in FLOATS:
             return None
+        if node.op_type == "MeanVarianceNormalization":
+            return [_mean_variance(node, x, tape)]
         stash = ir.DataType(attribute(node, "stash_type", 1))
         if stash != x.dtype and x.dtype != ir.DataType.FLOAT16:
             # A double computed in float would be less exact than this; leave it to the CPU.
@@ -75,6 +78,13 @@ def _rms(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
     root = tape.op("Sqrt", tape.op("Add", mean, tape.like(wide, attribute(node, "epsilon", 1e-5))))
     normal = _cast(tape.op("Div", wide, root), x.dtype, tape)
     return tape.op("Mul", normal, node.inputs[1])
+
+
+def _mean_variance(node: ir.Node, x: ir.Value, tape: Tape) -> Any:
+    axes = [int(axis) for axis in attribute(node, "axes", (0, 2, 3))]
+    off = tape.op("Sub", x, tape.reduce("ReduceMean", x, axes, keepdims=True))
+    variance = tape.reduce("ReduceMean", tape.op("Mul", off, off), axes, keepdims=True)
+    return tape.op("Div", off, tape.op("Add", tape.op("Sqrt", variance), tape.like(x, 1e-9)))
 
 
 def _cast(x: ir.Value, dtype: ir.DataType | None, tape: Tape) -> Any:

@@ -12,7 +12,7 @@ __all__ = ["Sign"]
 
 
 class Sign(Rewrite):
-    """1 where x > 0, minus 1 where x < 0; exact, and 0 for NaN and both zeros as onnxruntime has it."""
+    """1 where x > 0, -1 where x < 0, else x itself: 0, or NaN. Exact."""
 
     name = "sign"
     op_types = frozenset({"Sign"})
@@ -23,7 +23,6 @@ class Sign(Rewrite):
         x = node.inputs[0]
         if x is None or x.dtype not in FLOATS:
             return None
-        zero, to = tape.like(x, 0), int(x.dtype)
-        above = tape.op("Cast", tape.op("Greater", x, zero), to=to)
-        below = tape.op("Cast", tape.op("Less", x, zero), to=to)
-        return [tape.op("Sub", above, below)]
+        zero, one, minus_one = (tape.like(x, number) for number in (0, 1, -1))
+        below = tape.op("Where", tape.op("Less", x, zero), minus_one, x)
+        return [tape.op("Where", tape.op("Greater", x, zero), one, below)]

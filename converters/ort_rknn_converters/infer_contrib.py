@@ -1,0 +1,74 @@
+"""Types and shapes behind ops that ONNX does not know: ONNX Runtime is asked about its own."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.infer import STANDARD_DOMAINS
+
+__all__ = ["infer_contrib"]
+
+_BIG = 4096
+"""Bytes above which a weight is only described, not given."""
+
+_DTYPES = {graphs.type_string(dtype): dtype for dtype in ir.DataType}
+
+
+def infer_contrib(model: ir.Model) -> bool:
+    """Fill in, in place, types and shapes that are still unknown because an op is not the standard's.
+
+    The values in question are declared as graph outputs of a copy without weights, which is opened but never run.
+
+    Returns:
+        Whether anything was found out. Ops that onnxruntime does not know either leave things as they are.
+    """
+    foreign = any(node.domain not in STANDARD_DOMAINS for node in model.graph)
+    unknown = [
+        value
+        for node in model.graph
+        for value in node.outputs
+        if value.name and value.type is None and not value.is_graph_output()
+    ]
+    if not foreign or not unknown:
+        return False
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        data = _described(model, unknown).SerializeToString()
+        session = onnxruntime.InferenceSession(data, sess_options=options, providers=["CPUExecutionProvider"])
+    except Exception:  # onnxruntime's classes share no base below Exception
+        return False
+    found = {output.name: output for output in session.get_outputs()}
+    for value in unknown:
+        output = found[value.name or ""]
+        dtype = _DTYPES.get(output.type)
+        if dtype is not None:
+            value.type = ir.TensorType(dtype)
+            value.shape = ir.Shape(output.shape) if output.shape else None
+    return True
+
+
+def _described(model: ir.Model, outputs: list[ir.Value]) -> onnx.ModelProto:
+    """The model with its big weights as inputs and ``outputs`` among its outputs."""
+    graph = model.graph
+    big = [
+        value
+        for value in graph.initializers.values()
+        if not value.is_graph_input() and value.const_value is not None and value.const_value.nbytes > _BIG
+    ]
+    for value in big:
+        graph.initializers.pop(value.name or "")
+        graph.inputs.append(value)
+    try:
+        proto: onnx.ModelProto = ir.serde.serialize_model(model)
+    finally:
+        if big:
+            del graph.inputs[-len(big) :]
+        for value in big:
+            graph.register_initializer(value)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in outputs)
+    return proto
