@@ -14,21 +14,22 @@ from ort_rknn.aliases import install_finder as _install_finder
 if TYPE_CHECKING:
     from onnxruntime import *  # noqa: F403
 
-    from ort_rknn.errors import (
-        DeviceError,
-        DeviceUnavailable,
-        InferenceTimeout,
-        InvalidOption,
-        RknnError,
-        SessionClosed,
-        SubmitTimeout,
-    )
-    from ort_rknn.iobinding import IOBinding, SessionIOBinding
-    from ort_rknn.options import make_provider_options
-    from ort_rknn.providers import get_all_providers, get_available_providers
-    from ort_rknn.session import InferenceSession
-    from ort_rknn.session_options import SessionOptions
-    from ort_rknn.swap import install, uninstall
+    from ort_rknn.errors import DeviceError as DeviceError
+    from ort_rknn.errors import DeviceUnavailable as DeviceUnavailable
+    from ort_rknn.errors import InferenceTimeout as InferenceTimeout
+    from ort_rknn.errors import InvalidOption as InvalidOption
+    from ort_rknn.errors import RknnError as RknnError
+    from ort_rknn.errors import SessionClosed as SessionClosed
+    from ort_rknn.errors import SubmitTimeout as SubmitTimeout
+    from ort_rknn.iobinding import IOBinding as IOBinding
+    from ort_rknn.iobinding import SessionIOBinding as SessionIOBinding
+    from ort_rknn.options import make_provider_options as make_provider_options
+    from ort_rknn.providers import get_all_providers as get_all_providers
+    from ort_rknn.providers import get_available_providers as get_available_providers
+    from ort_rknn.session import InferenceSession as InferenceSession
+    from ort_rknn.session_options import SessionOptions as SessionOptions
+    from ort_rknn.swap import install as install
+    from ort_rknn.swap import uninstall as uninstall
 
     __version__: str
     __all__: list[str]

@@ -61,10 +61,11 @@ def run_bound(session: NpuSession, judge: Callable[[Any, Any], None], binding: A
             value.update_inplace(array)
         else:
             raise RuntimeError(
-                f"Error in execution: The output OrtValue provided for output '{name}' has shape {_braces(value.shape())} "
-                f"but the computed output shape for this run is {_braces(array.shape)}. When calling Run() with "
-                "pre-allocated output OrtValues on a model with dynamic output shapes, either supply unallocated output "
-                "OrtValues or ensure the pre-allocated shapes match the expected output shapes for each run.\n"
+                f"Error in execution: The output OrtValue provided for output '{name}' has shape "
+                f"{_braces(value.shape())} but the computed output shape for this run is {_braces(array.shape)}. "
+                "When calling Run() with pre-allocated output OrtValues on a model with dynamic output shapes, either "
+                "supply unallocated output OrtValues or ensure the pre-allocated shapes match the expected output "
+                "shapes for each run.\n"
             )
 
 

@@ -16,7 +16,7 @@ _SUFFIX = ".echo"
 class _Typed(Protocol):
     @property
     def type(self) -> str:
-        """onnxruntime's type string."""
+        """The type as onnxruntime writes it."""
 
 
 class Echo:

@@ -1,9 +1,9 @@
 """From what a caller feeds to what the engine takes: checked, C-contiguous arrays of exactly the declared types.
 
-The common feed (arrays of the right type and shape) is checked here in a few microseconds. Anything else is first given
-to onnxruntime itself: a native session of the model's *shell*, which has the real inputs and outputs and no computation,
-judges names, types, shapes, requested outputs and run options with onnxruntime's own words. What it accepts (lists,
-OrtValues, other memory layouts ...) is then converted, by onnxruntime too.
+The common feed (arrays of the right type and shape) is checked here in a few microseconds. Anything else is first
+given to onnxruntime itself: a native session of the model's *shell*, which has the real inputs and outputs and no
+computation, judges names, types, shapes, requested outputs and run options with onnxruntime's own words. What it
+accepts (lists, OrtValues, other memory layouts ...) is then converted, by onnxruntime too.
 """
 
 from __future__ import annotations

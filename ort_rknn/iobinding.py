@@ -105,5 +105,5 @@ def _read(args: tuple[Any, ...], dtype: np.dtype[Any] | None) -> Any:
     _, _, shape, address = args
     assert dtype is not None
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    memory = (ctypes.c_ubyte * size).from_address(address)
+    memory = memoryview((ctypes.c_ubyte * size).from_address(address))
     return np.frombuffer(memory, dtype=dtype).reshape(shape)

@@ -1,4 +1,4 @@
-"""Makes a session's native side: the NPU one where there is a compiled model and a device for it, else onnxruntime's."""
+"""Makes a session's native side: ours where there is a compiled model and a device for it, else onnxruntime's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxruntime.capi import _pybind_state as C
 
-from ort_rknn.errors import RknnError
+from ort_rknn.errors import InvalidOption, RknnError
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.placement import Placement, place
 from ort_rknn.provider_names import CPU_PROVIDER
@@ -81,6 +81,8 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     if placement.compiled is not None and placement.compiled.npu_steps:
         try:
             native = _open(session, request, placement, disabled, no_cpu)
+        except InvalidOption as error:
+            session._rknn_refused = error
         except RknnError as error:
             logger.warning("the model runs on the CPU: %s", error)
             placement = Placement(target=placement.target, reason=str(error), notes=placement.notes)
@@ -96,6 +98,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
 def _open(session: Any, request: Request, placement: Placement, disabled: Any, no_cpu: bool) -> NpuSession:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.npu_session import NpuParts, NpuSession
+    from ort_rknn.plain import WholeModel
     from ort_rknn.program import Program
 
     compiled = placement.compiled
@@ -140,14 +143,26 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
         outputs=[argument.name for argument in native.outputs_meta],
         target=placement.target if placement.target in compiled.targets else None,
     )
+    whole = WholeModel(
+        _plain_maker(session, user, names, given, optimizers) if placement.from_onnx else None,
+        "a compiled model runs at the shapes and with the weights it was compiled with; open its ONNX model for others",
+    )
+    device = placement.device
+    assert device is not None
+    engine = Engine(
+        program,
+        _engine_options(request.options),
+        fallback=whole.run if placement.from_onnx else None,
+        on_closed=None if device is session._rknn_device else device.close,
+    )
     native.attach(
         NpuParts(
-            engine=Engine(program, _engine_options(request.options)),
+            engine=engine,
             plan=compiled.plan.with_notes(*placement.notes) if placement.notes else compiled.plan,
             provider_options=request.options.as_strings(),
-            npu=placement.device is not None and placement.device.name != "cpu",
+            npu=device.name != "cpu",
             shapes=_open_shapes(native, placement),
-            make_plain=_plain_maker(session, user, names, given, optimizers, placement.from_onnx),
+            whole=whole,
             shown=shown,
         )
     )
@@ -155,11 +170,9 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
 
 
 def _plain_maker(
-    session: Any, user: Any, names: list[str], given: list[dict[str, str]], optimizers: set[str], from_onnx: bool
-) -> Callable[[], Any] | None:
-    """How to open the whole model with onnxruntime, if there is an ONNX model."""
-    if not from_onnx:
-        return None
+    session: Any, user: Any, names: list[str], given: list[dict[str, str]], optimizers: set[str]
+) -> Callable[[], Any]:
+    """How to open the whole model with onnxruntime."""
     path, content = session._model_path, session._model_bytes
 
     def make_plain() -> Any:
@@ -174,12 +187,16 @@ def _open_shapes(native: Any, placement: Placement) -> dict[str, tuple[int, ...]
     """The compiled shapes of those inputs whose declaration does not say all of it."""
     assert placement.compiled is not None
     compiled = {tensor.name: tensor.shape for step in placement.compiled.npu_steps for tensor in step.inputs}
-    compiled.update(placement.shapes)
-    return {
-        argument.name: tuple(int(dim) for dim in compiled[argument.name])
-        for argument in native.inputs_meta
-        if argument.name in compiled and not (argument.shape and all(isinstance(dim, int) for dim in argument.shape))
-    }
+    fixed = {}
+    for argument in native.inputs_meta:
+        declared = argument.shape
+        if declared and all(isinstance(dim, int) for dim in declared):
+            continue
+        pinned = tuple(placement.dims.get(dim, dim) if isinstance(dim, str) else dim for dim in declared)
+        shape = placement.shapes.get(argument.name) or compiled.get(argument.name) or pinned
+        if argument.name in compiled or all(isinstance(dim, int) for dim in shape):
+            fixed[argument.name] = tuple(shape)
+    return fixed
 
 
 def _engine_options(options: RknnOptions) -> EngineOptions:

@@ -7,10 +7,9 @@ instead. Nothing of this is in the path of a session without an NPU part.
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,9 @@ from onnxruntime.capi import _pybind_state as C
 from ort_rknn.assignment import assignment
 from ort_rknn.bound import run_bound, to_ort_value
 from ort_rknn.feed import Checked, FeedChecker, numpy_dtype
-from ort_rknn.ort_errors import ort_error, status_text
+from ort_rknn.jobs import JobHow
+from ort_rknn.ort_errors import status_text
+from ort_rknn.plain import WholeModel, complete_feed
 from ort_rknn.provider_names import RKNN_PROVIDER
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class NpuParts:
         provider_options: The provider's options as strings.
         npu: Whether a device other than onnxruntime runs the segments.
         shapes: Input name to the shape that was compiled, for inputs whose declared shape leaves it open.
-        make_plain: Makes a native onnxruntime session of the whole model for what the NPU code cannot take; ``None``
-            when there is only compiled code.
+        whole: The model on onnxruntime alone, for feeds the compiled code was not made for.
         shown: What the user's session options say where the shell's own differ, by field name.
     """
 
@@ -51,7 +51,7 @@ class NpuParts:
     provider_options: Mapping[str, str]
     npu: bool
     shapes: Mapping[str, tuple[int, ...]]
-    make_plain: Callable[[], Any] | None
+    whole: WholeModel
     shown: Mapping[str, Any]
 
 
@@ -63,13 +63,9 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
     def attach(self, parts: NpuParts) -> None:
         """Give the opened session its engine."""
         self._parts = parts
-        self._engine = parts.engine
-        self._plain: Any = None
-        self._plain_lock = threading.Lock()
         self._fixed_shapes = dict(parts.shapes)
         self._types = {argument.name: argument.type for argument in self.outputs_meta}
         self._checker = FeedChecker(self.inputs_meta, self.outputs_meta, self.overridable_initializers)
-        weakref.finalize(self, _close, parts.engine).atexit = False  # the engine sees to that itself
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -77,29 +73,17 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         """As onnxruntime's native ``run``."""
         checked = self._checker.check(output_names, input_feed, run_options, super().run)
         if not self._fits(checked):
-            result: list[Any] = self._whole().run(checked.outputs, checked.feed, run_options)
-            return result
-        return self._run_checked(checked, run_options)
+            return self._parts.whole.run(checked.feed, checked.outputs, run_options)
+        results = self._parts.engine.run(checked.feed, checked.outputs, run_options)
+        return results if len(set(checked.outputs)) == len(results) else [np.array(array) for array in results]
 
-    def submit(
-        self,
-        output_names: Any,
-        input_feed: Mapping[str, Any],
-        run_options: Any = None,
-        *,
-        timeout: float | None = None,
-        callback: Callable[..., object] | None = None,
-        user_data: Any = None,
-    ) -> InferenceJob:
+    def job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
         """Queue one inference; see :meth:`ort_rknn.session.InferenceSession.submit`."""
         checked = self._checker.check(output_names, input_feed, run_options, super().run)
-        # The caller may overwrite its arrays as soon as this returns.
-        feed = {name: _owned(value, input_feed.get(name)) for name, value in checked.feed.items()}
-        extra = {} if timeout is None else {"timeout": timeout}
-        engine = self._engine if self._fits(checked) else self._whole_engine()
-        return engine.submit(
-            feed, checked.outputs, run_options=run_options, callback=callback, user_data=user_data, **extra
-        )
+        fits = self._fits(checked)
+        engine = self._parts.engine if fits else self._parts.whole.engine()
+        feed = checked.feed if fits else complete_feed(self._parts.whole.native, checked.feed)
+        return how.submit(engine, feed, checked.outputs, run_options)
 
     def run_async(
         self,
@@ -117,17 +101,17 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         def deliver(results: Any, data: Any, error: str) -> None:
             nonlocal keep
             try:
-                callback(results if results is not None else [], data, error)
+                callback(results, data, error)
             finally:
                 keep = None  # type: ignore[assignment]
 
         try:
-            self.submit(output_names, input_feed, run_options, callback=deliver, user_data=user_data)
+            self.job(output_names, input_feed, run_options, JobHow(callback=deliver, user_data=user_data))
         except Exception as error:
             text = status_text(error)
             if text is None:
                 raise
-            threading.Thread(target=deliver, args=([], user_data, text), name="ort_rknn-refused", daemon=True).start()
+            self._parts.engine.later(partial(deliver, [], user_data, text))
 
     def run_with_ort_values(
         self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None
@@ -137,7 +121,7 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
             output_names = list(output_names)
         super().run_with_ort_values(input_dict, output_names, run_options)
         if not self._numeric(input_dict.values(), output_names):
-            return self._whole().run_with_ort_values(input_dict, output_names, run_options)
+            return self._parts.whole.native.run_with_ort_values(input_dict, output_names, run_options)
         vector = C.OrtValueVector()
         for array in self.run(output_names, _arrays(input_dict), None):
             vector.push_back(to_ort_value(array))
@@ -153,12 +137,12 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         fetch_devices: Any,
     ) -> None:
         """As onnxruntime's native call: the results are put into ``fetches``."""
-        super().run_with_ortvaluevector(
-            run_options, feed_names, feeds, fetch_names, C.OrtValueVector(), fetch_devices
-        )
+        super().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, C.OrtValueVector(), fetch_devices)
         given = dict(zip(feed_names, feeds, strict=True))
         if not self._numeric(given.values(), fetch_names):
-            self._whole().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, fetches, fetch_devices)
+            self._parts.whole.native.run_with_ortvaluevector(
+                run_options, feed_names, feeds, fetch_names, fetches, fetch_devices
+            )
             return
         results = self.run(list(fetch_names), _arrays(given), None)
         room = len(fetches)
@@ -172,7 +156,7 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         """As onnxruntime's native call."""
         record = getattr(binding, "rknn_record", None)
         if record is not None and not self._numeric((), [name for name in record.outputs if name in self._types]):
-            self._whole().run_with_iobinding(binding, run_options)
+            self._parts.whole.native.run_with_iobinding(binding, run_options)
         else:
             run_bound(self, super().run_with_iobinding, binding, run_options)
 
@@ -210,7 +194,7 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
     @property
     def engine(self) -> Engine:
         """The engine that runs the jobs."""
-        return self._engine
+        return self._parts.engine
 
     @property
     def plan(self) -> Plan:
@@ -222,33 +206,11 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _run_checked(self, checked: Checked, run_options: Any) -> list[Any]:
-        return self._engine.run(checked.feed, checked.outputs, run_options)
-
     def _fits(self, checked: Checked) -> bool:
         if checked.overrides:
             return False
         fixed = self._fixed_shapes
         return not fixed or all(np.shape(checked.feed[name]) == fixed[name] for name in fixed if name in checked.feed)
-
-    def _whole(self) -> Any:
-        """A native session of the whole model on onnxruntime, for shapes and weights the NPU code was not made for."""
-        with self._plain_lock:
-            if self._plain is None:
-                if self._parts.make_plain is None:
-                    shapes = "; ".join(f"{name} {list(shape)}" for name, shape in self._fixed_shapes.items())
-                    raise ort_error(
-                        "InvalidArgument",
-                        f"this compiled model runs at the shapes it was compiled for only: {shapes}. "
-                        "Open the original ONNX model for others.",
-                    )
-                self._plain = self._parts.make_plain()
-            return self._plain
-
-    def _whole_engine(self) -> Engine:
-        from ort_rknn.plain import plain_engine
-
-        return plain_engine(self._whole())
 
     def _numeric(self, values: Any, output_names: Sequence[str]) -> bool:
         """Whether all values that go in and out are tensors numpy can hold."""
@@ -258,14 +220,3 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: np.asarray(value.numpy()) for name, value in values.items()}
-
-
-def _owned(value: Any, given: Any) -> Any:
-    """A copy where the array may still be the caller's."""
-    if isinstance(value, np.ndarray) and (value is given or value.base is not None or not isinstance(given, list)):
-        return value.copy()
-    return value
-
-
-def _close(engine: Engine) -> None:
-    engine.close(wait=False, cancel_jobs=False)

@@ -14,8 +14,8 @@ __all__ = [
     "flag",
     "name_set",
     "number",
-    "optional_text",
     "shape_map",
+    "text",
     "to_text",
     "whole",
 ]
@@ -79,9 +79,9 @@ def number(minimum: float) -> Parser:
     return parse
 
 
-def optional_text(value: Any) -> str | None:
+def text(value: Any) -> str:
     """Any text; a path object is taken as its text."""
-    return str(value).strip() or None
+    return str(value).strip()
 
 
 def name_set(value: Any) -> frozenset[str]:

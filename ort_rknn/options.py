@@ -20,8 +20,8 @@ from ort_rknn.option_values import (
     flag,
     name_set,
     number,
-    optional_text,
     shape_map,
+    text,
     to_text,
     whole,
 )
@@ -106,6 +106,9 @@ class RknnOptions:
         "estimated gain over the CPU a segment must have; 0 turns the cost rule off",
         "ORT_RKNN_MIN_GAIN",
     )
+    cache_dir: str | None = _option(
+        None, text, "ORT_RKNN_CACHE_DIR, else the user's cache directory", "folder of the compiled models"
+    )
     cpu_ops: frozenset[str] = _option(frozenset(), name_set, "none", "op types that stay on the CPU")
     cpu_nodes: frozenset[str] = _option(frozenset(), name_set, "none", "names of nodes that stay on the CPU")
     optimization_level: int = _option(3, whole(0), "the vendor's", "the toolkit's graph passes, 0 to 3")
@@ -116,7 +119,10 @@ class RknnOptions:
         600.0, number(1), "a guess: 5 s for 25 M weights on a PC", "seconds one segment's compilation may take"
     )
     schedule: tuple[int, ...] | None = _option(
-        None, parse_schedule, "none: whatever core is free next", "core of each job in turn; doubles raise a core's share"
+        None,
+        parse_schedule,
+        "none: whatever core is free next",
+        "core of each job in turn; doubles raise a core's share",
     )
     tp_mode: str | None = _option(None, parse_tp_mode, "none", "core mask all jobs run on together")
     threads_per_core: int = _option(1, whole(1), "the seed", "contexts per core")
@@ -146,9 +152,13 @@ class RknnOptions:
     print_perf: bool | None = _option(
         None, flag, "the seed: the environment variable ORT_RKNN_PRINT_PERF", "one line on stderr for each inference"
     )
-    simulator_cores: int | None = _option(
-        None, whole(1), "the SoC's own number", "pretend cores of the simulator"
+    runtime_library: str | None = _option(
+        None, text, "the usual names and folders", "path of librknnrt", "ORT_RKNN_RUNTIME_LIBRARY"
     )
+    priority: str = _option(
+        "high", choice("high", "medium", "low"), "the vendor's", "whose jobs the NPU's driver lets go first"
+    )
+    simulator_cores: int | None = _option(None, whole(1), "the SoC's own number", "pretend cores of the simulator")
     simulator_latency_ms: float = _option(
         0.0, number(0), "none: as fast as it computes", "time one inference takes on a pretend core"
     )

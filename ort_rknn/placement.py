@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.devices.choose import Choice, choose
+from ort_rknn.devices.choose import Choice, DeviceOptions, choose
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.session_options import config_entry
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled import CompiledModel
+    from ort_rknn_converters.options import ConvertOptions
 
     from ort_rknn.devices.base import Device
     from ort_rknn.options import RknnOptions
@@ -41,7 +42,8 @@ class Placement:
         compiled: The compiled model, or ``None`` when onnxruntime is to run the ONNX model as it is.
         device: What runs the compiled segments; ``None`` with ``compiled`` only.
         reason: Why there is no NPU part, in words; empty when there is one.
-        shapes: Input name to compiled shape, where the model's own declaration leaves it open.
+        shapes: Input name to compiled shape, where that was given.
+        dims: Symbolic dimension to compiled size, where that was given.
         notes: More sentences for the plan.
         from_onnx: The session's model is plain ONNX, which onnxruntime alone could run too.
     """
@@ -51,6 +53,7 @@ class Placement:
     target: str = ""
     reason: str = ""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     from_onnx: bool = False
 
@@ -87,9 +90,7 @@ def place(
         )
     choice = choose(
         options.device if device is None else device,
-        target=options.target,
-        simulator_cores=options.simulator_cores,
-        simulator_latency_ms=options.simulator_latency_ms,
+        DeviceOptions(**{row.name: getattr(options, row.name) for row in fields(DeviceOptions)}),
     )
     from ort_rknn_converters.compiled import is_compiled
 
@@ -165,4 +166,78 @@ def _compile(
     model: str | bytes, options: RknnOptions, sess_options: Any, choice: Choice, judge: Callable[[], Any]
 ) -> Placement:
     """From the cache, or by the toolkit; whatever goes wrong leaves the model on the CPU."""
-    raise NotImplementedError
+    from ort_rknn_converters import cache
+    from ort_rknn_converters.errors import ToolkitMissing
+
+    wanted = _convert_options(options, sess_options, choice.target, judge)
+    watch = _FirstReport(judge, may_compile=options.compile == "load")
+    try:
+        compiled = cache.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
+    except _NotInTheCache:
+        reason = "it is not in the cache, and the option compile says never"
+    except ToolkitMissing as error:
+        reason = str(error)
+        say_once("toolkit", f"models run on the CPU: {reason}")
+        return Placement(target=choice.target, reason=reason)
+    except Exception as error:  # a model that runs is worth more than a reason that stops it
+        if watch.refusal is not None:
+            raise watch.refusal from None
+        reason = f"it could not be converted: {error}"
+    else:
+        reason = "" if compiled.npu_steps else _why_all_on_cpu(compiled)
+        if not reason:
+            return Placement(
+                compiled, choice.device, choice.target, shapes=wanted.shapes, dims=wanted.dims, from_onnx=True
+            )
+        logger.warning("the model runs on the CPU: %s", reason)
+        return Placement(compiled, None, choice.target, reason, from_onnx=True)
+    logger.warning("the model runs on the CPU: %s", reason)
+    return Placement(target=choice.target, reason=reason)
+
+
+def _convert_options(options: RknnOptions, sess_options: Any, target: str, judge: Callable[[], Any]) -> ConvertOptions:
+    """What the user's options mean for the conversion; pinned dimensions come from the session options too."""
+    from ort_rknn_converters.options import ConvertOptions
+
+    names = {row.name for row in fields(ConvertOptions)} & {row.name for row in fields(options)}
+    values = {name: getattr(options, name) for name in names - {"target", "shapes", "dims"}}
+    dims = {**getattr(sess_options, "_rknn_dims", {}), **options.dims}
+    shapes = dict(options.shapes)
+    if sess_options is not None and not getattr(sess_options, "_rknn_dims_known", False):
+        # onnxruntime's own object does not say which dimensions it pins, but a session made with it shows.
+        for argument in judge().inputs_meta:
+            if argument.shape and all(isinstance(dim, int) for dim in argument.shape):
+                shapes.setdefault(argument.name, tuple(argument.shape))
+    return ConvertOptions(target=target, shapes=shapes, dims=dims, timeout_s=options.compile_timeout_s, **values)
+
+
+def _why_all_on_cpu(compiled: CompiledModel) -> str:
+    reasons = compiled.plan.cpu_reasons()
+    main = next(iter(reasons), "it has no node to run")
+    return f"no part of it is for the NPU (mostly: {main}); print(session.plan) shows all"
+
+
+class _NotInTheCache(Exception):
+    """The model would have to be compiled, and that is not wanted."""
+
+
+class _FirstReport:
+    """Learns by the conversion's first report that the model was not in the cache; then onnxruntime judges it first."""
+
+    def __init__(self, judge: Callable[[], Any], *, may_compile: bool) -> None:
+        self._judge = judge
+        self._may_compile = may_compile
+        self.refusal: Exception | None = None
+
+    def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
+        """See :class:`ort_rknn_converters.progress.Progress`."""
+        if stage != "load":
+            return
+        try:
+            self._judge()
+        except Exception as error:
+            self.refusal = error
+            raise
+        if not self._may_compile:
+            raise _NotInTheCache
+        logger.info("the model is not in the cache and is compiled now")

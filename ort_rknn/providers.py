@@ -48,7 +48,7 @@ class Request:
 
 
 def get_available_providers() -> list[str]:
-    """onnxruntime's own list, with ``RKNNExecutionProvider`` in front where it can work.
+    """The list onnxruntime gives, with ``RKNNExecutionProvider`` in front where it can work.
 
     It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself.
     """

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime.capi.onnxruntime_inference_collection as collection
 
 from ort_rknn import providers as wishes
+from ort_rknn.errors import InvalidOption
 from ort_rknn.iobinding import IOBinding
+from ort_rknn.jobs import JobHow
 from ort_rknn.options import RknnOptions
-from ort_rknn.verbs import Verbs
+from ort_rknn.verbs import ClosedSession, Verbs
 
 if TYPE_CHECKING:
     from ort_rknn_converters.plan import Plan
 
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.npu_session import NpuSession
 
 __all__ = ["InferenceSession"]
 
@@ -66,12 +68,23 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
             if isinstance(device, str):
                 self._rknn_device = RknnOptions.parse({"device": device}).device
         super().__init__(path_or_bytes, sess_options, providers, provider_options, **kwargs)
+        self._raise_refused()
 
-    def _create_inference_session(
-        self, providers: Any, provider_options: Any, disabled_optimizers: Any = None
-    ) -> None:
-        """onnxruntime calls this to make ``_sess``, at construction and again in ``set_providers``."""
+    def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
+        """As onnxruntime's: make the session anew with other providers."""
+        wishes.check_options(providers, provider_options, None)
+        super().set_providers(providers, provider_options)
+        self._raise_refused()
+
+    def _raise_refused(self) -> None:
+        """Raise what only showed when the device was known; inside the making onnxruntime would fall back from it."""
+        if self._rknn_refused is not None:
+            raise self._rknn_refused
+
+    def _create_inference_session(self, providers: Any, provider_options: Any, disabled_optimizers: Any = None) -> None:
+        """Make ``_sess``: onnxruntime calls this at construction and again in ``set_providers``."""
         self._rknn_reason = ""
+        self._rknn_refused: InvalidOption | None = None
         self._rknn_notes: tuple[str, ...] = ()
         self._rknn_plan: Plan | None = None
         self._rknn_async_engine: Engine | None = None
@@ -81,7 +94,9 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
                 providers, provider_options, self._sess_options, device_given=self._rknn_device is not None
             )
         if request is None:
-            self._rknn_reason = "the NPU was not asked for: RKNNExecutionProvider comes first in no provider list"
+            self._rknn_reason = (
+                "the providers do not ask for the NPU: RKNNExecutionProvider does not stand before the CPU's"
+            )
             rest, rest_options = wishes.without_rknn(providers, provider_options)
             super()._create_inference_session(rest, rest_options, disabled_optimizers)
             return
@@ -103,8 +118,6 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
     def io_binding(self) -> Any:
         """Return an :class:`~ort_rknn.iobinding.IOBinding`, which is an ``onnxruntime.IOBinding``."""
         return IOBinding(self)
-
-    # --- what the asynchronous verbs stand on --------------------------------------------------------------------------
 
     def submit(
         self,
@@ -135,25 +148,19 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
             SessionClosed: The session was closed.
             Exception: What :meth:`run` raises for a bad feed.
         """
+        return self._job(output_names, input_feed, run_options, JobHow(timeout, callback, user_data))
+
+    def _job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
+        if isinstance(self._sess, ClosedSession):
+            self._sess.refuse()
         self._validate_input(list(input_feed.keys()))
         names = output_names or [output.name for output in self._outputs_meta]
         if _has_npu_part(self._sess):
-            job: InferenceJob = self._sess.submit(
-                names, input_feed, run_options, timeout=timeout, callback=callback, user_data=user_data
-            )
-            return job
-        from ort_rknn.plain import owned_feed
+            native: NpuSession = self._sess
+            return native.job(names, input_feed, run_options, how)
+        from ort_rknn.plain import complete_feed
 
-        extra = {} if timeout is None else {"timeout": timeout}
-        engine = self._engine()
-        return engine.submit(
-            owned_feed(self._sess, input_feed),
-            list(names),
-            run_options=run_options,
-            callback=callback,
-            user_data=user_data,
-            **extra,
-        )
+        return how.submit(self._engine(), complete_feed(self._sess, input_feed), list(names), run_options)
 
     def _engine(self) -> Engine:
         """The engine behind the asynchronous verbs; made on first use where onnxruntime alone runs the model."""
@@ -165,7 +172,6 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
                 engine = self._rknn_async_engine
                 if engine is None:
                     engine = self._rknn_async_engine = plain_engine(self._sess)
-                    weakref.finalize(self, engine.close, wait=False).atexit = False  # the engine sees to that itself
         return engine
 
     def _existing_engine(self) -> Engine | None:

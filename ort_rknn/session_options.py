@@ -41,6 +41,7 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
     def __init__(self) -> None:
         super().__init__()
         self._rknn_dims: dict[str, int] = {}
+        self._rknn_dims_known = True
         self._rknn_provider: dict[str, str] | None = None
         self._rknn_libraries: list[str] = []
         self._rknn_replaced_weights = False
@@ -49,6 +50,11 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
         """Pin a symbolic dimension to a size; the NPU code is compiled for it."""
         super().add_free_dimension_override_by_name(dim_name, dim_value)
         self._rknn_dims[dim_name] = dim_value
+
+    def add_free_dimension_override_by_denotation(self, dim_denotation: str, dim_value: int) -> None:
+        """Pin the dimensions of a denotation to a size."""
+        super().add_free_dimension_override_by_denotation(dim_denotation, dim_value)
+        self._rknn_dims_known = False  # which dimensions these are, only a session of the model shows
 
     def add_provider(self, provider_name: str, provider_options: Mapping[str, str]) -> None:
         """Add an execution provider, ours included.

@@ -1,13 +1,14 @@
-"""The asynchronous verbs of a session, all over ``submit``: ``arun``, ``map``, ``run_pipeline``, ``close`` and the rest."""
+"""The asynchronous verbs of a session, all over ``submit``: ``arun``, ``map``, ``run_pipeline``, ``close`` ..."""
 
 from __future__ import annotations
 
 import queue
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ort_rknn.errors import SessionClosed, SubmitTimeout
+from ort_rknn.errors import SessionClosed
+from ort_rknn.jobs import JobHow
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClosedSession", "Verbs"]
 
-_FIRST_NAP_S, _LONGEST_NAP_S = 0.0005, 0.01  # while a coroutine waits for room; a guess between latency and idling
-
 
 class ClosedSession:
     """Stands in the place of a closed session's native one: every use of it says so."""
@@ -28,6 +27,10 @@ class ClosedSession:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise what every use raises."""
         raise SessionClosed("the session was closed; make a new one")
 
 
@@ -38,34 +41,34 @@ class Verbs:
     _pipeline: deque[InferenceJob] | None = None
     _pipeline_depth = 0
 
-    if TYPE_CHECKING:
+    def submit(
+        self,
+        output_names: Any,
+        input_feed: Mapping[str, Any],
+        run_options: Any = None,
+        *,
+        timeout: float | None = None,
+        callback: Callable[[list[Any], Any, str], object] | None = None,
+        user_data: Any = None,
+    ) -> InferenceJob:
+        """The verb all others stand on."""
+        raise NotImplementedError
 
-        def submit(
-            self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None, **how: Any
-        ) -> InferenceJob: ...
+    def _job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
+        raise NotImplementedError
 
-        def _engine(self) -> Engine: ...
+    def _engine(self) -> Engine:
+        raise NotImplementedError
 
-        def _existing_engine(self) -> Engine | None: ...
+    def _existing_engine(self) -> Engine | None:
+        raise NotImplementedError
 
-    async def arun(
-        self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None
-    ) -> list[Any]:
+    async def arun(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Any]:
         """:meth:`run` for coroutines. Never blocks the event loop, not even for room in the queue.
 
         Cancelling the task cancels a job that still waits; one that runs goes on and its result is dropped.
         """
-        import asyncio
-
-        nap = _FIRST_NAP_S
-        while True:
-            try:
-                job = self.submit(output_names, input_feed, run_options, timeout=0)
-            except SubmitTimeout:
-                await asyncio.sleep(nap)
-                nap = min(2 * nap, _LONGEST_NAP_S)
-            else:
-                return await job
+        return await self._job(output_names, input_feed, run_options, JobHow(parked=True))
 
     def map(
         self,
@@ -91,7 +94,7 @@ class Verbs:
             Exception: The first error of a job, when its turn comes.
         """
         if depth is None:
-            depth = self._engine().capacity
+            depth = self._engine().width
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
         jobs = (self.submit(output_names, feed, run_options) for feed in feeds)

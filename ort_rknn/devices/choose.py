@@ -70,7 +70,7 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
         from ort_rknn.devices.simulator import SimulatorDevice
 
         cores = options.simulator_cores or find_target(target).cores
-        return Choice(SimulatorDevice(cores=cores, latency_s=options.simulator_latency_ms / 1000), target)
+        return Choice(SimulatorDevice(cores, options.simulator_latency_ms / 1000, target), target)
     if wish == "toolkit":
         from ort_rknn.devices.toolkit import ToolkitDevice
 

@@ -1,0 +1,50 @@
+"""``python -m ort_rknn program.py args`` and ``python -m ort_rknn -m module args``: run a program with the shim.
+
+The program sees what it would see without us: its own ``sys.argv``, ``sys.path[0]`` and ``__main__``.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+from ort_rknn.swap import install
+
+__all__ = ["main"]
+
+USAGE = """\
+usage: python -m ort_rknn program.py [args ...]
+       python -m ort_rknn -m module [args ...]
+
+Runs a program that imports onnxruntime with ort_rknn in its place. What runs where is said by environment variables:
+  ORT_RKNN_PROMOTE_CPU=1   programs that ask for the CPU only get the NPU first
+  ORT_RKNN_DEVICE          auto, npu, simulator or cpu
+  ORT_RKNN_TARGET          the SoC to compile for, e.g. rk3588
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Run the program that ``arguments`` name."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="", file=sys.stdout if arguments else sys.stderr)
+        raise SystemExit(0 if arguments else 2)
+    if arguments[0] == "-m":
+        if len(arguments) < 2:
+            raise SystemExit("Argument expected for the -m option")
+        install()
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return
+    program = Path(arguments[0])
+    if not program.exists():
+        raise SystemExit(f"{sys.executable}: can't open file {str(program.absolute())!r}: no such file")
+    install()
+    sys.argv = arguments
+    if program.is_file() and not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = str(program.resolve().parent)  # "python -m" has put the working directory there
+    runpy.run_path(str(program), run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
