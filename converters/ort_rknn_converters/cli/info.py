@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_converters import rknn_file
-from ort_rknn_converters.errors import ConvertError
+from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.rknn_file import Quantization, RknnFile, RknnIO
 
 __all__ = ["command"]
@@ -139,6 +139,13 @@ def _onnx(path: Path, console: Console, as_json: bool) -> dict[str, Any]:
     )
 
 
+def _code(data: bytes) -> dict[str, Any]:
+    try:
+        return asdict(rknn_file.read(data))
+    except CompiledModelError as error:
+        return {"problem": str(error)}
+
+
 def _compiled(model: Any, path: Path, console: Console, as_json: bool) -> dict[str, Any]:
     codes = [
         {
@@ -149,7 +156,7 @@ def _compiled(model: Any, path: Path, console: Console, as_json: bool) -> dict[s
             "onnx": step.onnx is not None,
             "inputs": [asdict(value) for value in step.inputs],
             "outputs": [asdict(value) for value in step.outputs],
-            "rknn": asdict(rknn_file.read(code.read())),
+            "rknn": _code(code.read()),
         }
         for step in model.npu_steps
         for target, code in step.code.items()
@@ -181,10 +188,16 @@ def _compiled(model: Any, path: Path, console: Console, as_json: bool) -> dict[s
             " ".join(f"{v['name']}:{_shape(v['shape'])}" for v in code["inputs"]),
             " ".join(f"{v['name']}:{_shape(v['shape'])}" for v in code["outputs"]),
             "yes" if code["onnx"] else "no (stripped)",
+            code["rknn"]["problem"] or "read",
         )
         for code in codes
     )
-    _table(console, "NPU segments", ("segment", "target", "precision", "bytes", "reads", "gives", "ONNX inside"), rows)
+    _table(
+        console,
+        "NPU segments",
+        ("segment", "target", "precision", "bytes", "reads", "gives", "ONNX inside", "code"),
+        rows,
+    )
     console.print(escape(str(model.plan)), soft_wrap=True)
     return {}
 

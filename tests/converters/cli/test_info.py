@@ -1,0 +1,93 @@
+"""``ort-rknn info``, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from ort_rknn_converters.cli.info import command
+
+from tests.helpers import compiled_models
+from tests.helpers import toolkit as models
+
+FOLDER = Path(__file__).resolve().parents[2] / "data" / "rknn"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def test_a_bare_rknn_file() -> None:
+    result = run(FOLDER / "image_int8_rk3588.rknn")
+    assert result.exit_code == 0, result.output
+    for words in ("rk3588 (RKNPU v2)", "2.5.0", "int8", "NHWC", "ConvRelu", "NPU", "zero", "on the NPU"):
+        assert words in result.output
+    assert "Tensors" not in result.output
+    assert "Tensors" in run(FOLDER / "image_int8_rk3588.rknn", "--tensors").output
+
+
+def test_several_shapes_and_a_custom_string() -> None:
+    result = run(FOLDER / "formats_dynamic_rk3588.rknn")
+    assert "2x3x4x4 | 1x3x4x4" in result.output
+    assert "Nodes for shapes 2 of 2" in result.output
+    assert "größer" in result.output
+
+
+def test_the_mini_format_says_what_is_missing() -> None:
+    result = run(FOLDER / "formats_int8_rv1106.rknn")
+    assert result.exit_code == 0
+    assert "not read" in result.output
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.rknn")), ids=lambda path: path.stem)
+def test_json_of_a_bare_rknn_file(path: Path) -> None:
+    data = json.loads(run(path, "--json").output)
+    assert data["kind"] == "rknn"
+    assert data["target"] in path.stem
+    assert data["inputs"][0]["name"]
+
+
+def test_a_plain_onnx_model(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models.conv()[0])
+    result = run(path)
+    assert result.exit_code == 0
+    assert "ONNX model, not compiled" in result.output
+    assert "1x3x8x8" in result.output
+    data = json.loads(run(path, "--json").output)
+    assert data["kind"] == "onnx"
+    assert data["ops"] == {"Conv": 1, "Relu": 1}
+    assert data["inputs"] == [{"name": "x", "dtype": "float", "shape": [1, 3, 8, 8]}]
+    assert data["opsets"] == {"ai.onnx": 17}
+
+
+def test_a_compiled_model(tmp_path: Path) -> None:
+    path = tmp_path / "model.rknn.onnx"
+    compiled = compiled_models.sample(("rk3588", "rk3576"))
+    compiled.save(path)
+    result = run(path)
+    assert result.exit_code == 0, result.output
+    for words in ("rk3588, rk3576", "npu_0", "ONNX inside", "not a .rknn file"):  # the sample's code is random bytes
+        assert words in result.output
+    data = json.loads(run(path, "--json").output)
+    assert data["kind"] == "compiled"
+    assert data["plan"] == json.loads(compiled.plan.to_json())
+    assert {code["target"] for code in data["code"]} == {"rk3588", "rk3576"}
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"RKNN\0\0\0\0" + b"\xff" * 100, bytes(100)])
+def test_other_files(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(content)
+    result = run(path)
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: ")
+    assert "model.bin" in result.output
+
+
+def test_missing_file() -> None:
+    result = run("/nowhere/model.onnx")
+    assert result.exit_code == 2
+    assert "Error: /nowhere/model.onnx: No such file" in result.output
