@@ -89,12 +89,16 @@ def draw(
     canvas.text(
         MARGIN,
         70,
-        f"One program, one ONNX file: onnxruntime on the CPU, and ort_rknn with the model compiled for {target}.",
+        f"One program, one ONNX file: onnxruntime on the CPU, and ort_rknn as on the NPU of an {target}.",
         14,
         SOFT,
     )
     canvas.text(
-        MARGIN, 90, "The NPU is simulated (its 16-bit numbers are, its speed is not). No board was used.", 14, SOFT
+        MARGIN,
+        90,
+        "The NPU is simulated: its 16-bit numbers are computed here, by our own simulator. No board was used.",
+        14,
+        SOFT,
     )
     right = WIDTH - MARGIN
     canvas.text(right, 30, f"{agree} of {len(labels)} agree", 28, GOOD if agree == len(labels) else BAD, "ra")
