@@ -10,7 +10,7 @@ TARGET ?= rk3588
 .PHONY: demo test lint setup conformance-nodes bench readme clean
 
 demo: $(READY)
-	$(BIN)/python examples/digits/demo.py
+	@$(BIN)/python examples/digits/demo.py
 
 test: lint
 	$(BIN)/ort-rknn toolkit install

@@ -101,7 +101,7 @@ def main() -> int:
     here = Path.cwd()
     console.print(
         f"{right:.1%} of the digits were recognized. What is real and what is not:\n"
-        '- The compiler is the vendor\'s, and so is the simulator on which it was verified ("error" in the plan above).\n'
+        "- The compiler is the vendor's; what it made was verified on the vendor's simulator (error: see the plan).\n"
         "- The answers come from our own [bold]simulator[/], which rounds to the NPU's 16-bit numbers.\n"
         f"- The cores and their {LATENCY_MS:g} ms are [bold]pretended[/]. No board was used.\n"
         f"Picture: {picture.relative_to(here) if picture.is_relative_to(here) else picture}. "
