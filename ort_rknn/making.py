@@ -144,7 +144,7 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
         target=placement.target if placement.target in compiled.targets else None,
     )
     whole = WholeModel(
-        _plain_maker(session, user, names, given, optimizers) if placement.from_onnx else None,
+        _plain_maker(session, options, names, given, optimizers) if placement.from_onnx else None,
         "a compiled model runs at the shapes and with the weights it was compiled with; open its ONNX model for others",
     )
     device = placement.device
@@ -170,13 +170,13 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
 
 
 def _plain_maker(
-    session: Any, user: Any, names: list[str], given: list[dict[str, str]], optimizers: set[str]
+    session: Any, options: Any, names: list[str], given: list[dict[str, str]], optimizers: set[str]
 ) -> Callable[[], Any]:
     """How to open the whole model with onnxruntime."""
     path, content = session._model_path, session._model_bytes
 
     def make_plain() -> Any:
-        native = C.InferenceSession(user or C.SessionOptions(), path or content, bool(path), False)
+        native = C.InferenceSession(options, path or content, bool(path), False)
         native.initialize_session(names, given, optimizers)
         return native
 
@@ -187,15 +187,17 @@ def _open_shapes(native: Any, placement: Placement) -> dict[str, tuple[int, ...]
     """The compiled shapes of those inputs whose declaration does not say all of it."""
     assert placement.compiled is not None
     compiled = {tensor.name: tensor.shape for step in placement.compiled.npu_steps for tensor in step.inputs}
-    fixed = {}
+    fixed: dict[str, tuple[int, ...]] = {}
     for argument in native.inputs_meta:
-        declared = argument.shape
+        name, declared = argument.name, argument.shape
         if declared and all(isinstance(dim, int) for dim in declared):
             continue
-        pinned = tuple(placement.dims.get(dim, dim) if isinstance(dim, str) else dim for dim in declared)
-        shape = placement.shapes.get(argument.name) or compiled.get(argument.name) or pinned
-        if argument.name in compiled or all(isinstance(dim, int) for dim in shape):
-            fixed[argument.name] = tuple(shape)
+        if name in compiled or name in placement.shapes:
+            fixed[name] = tuple(int(dim or 0) for dim in compiled.get(name, placement.shapes.get(name, ())))
+        elif declared:
+            pinned = [placement.dims.get(dim, dim) if isinstance(dim, str) else dim for dim in declared]
+            if all(isinstance(dim, int) for dim in pinned):
+                fixed[name] = tuple(map(int, pinned))
     return fixed
 
 

@@ -28,6 +28,10 @@ __all__ = ["Placement", "place", "say_once"]
 logger = logging.getLogger("ort_rknn")
 
 _BARE_MAGIC = b"RKNN"
+_HOW_TO_PIN = (
+    "give its open dimensions a size by SessionOptions.add_free_dimension_override_by_name, "
+    "or by the provider options shapes or dims"
+)
 _NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
 
 _said: set[str] = set()
@@ -214,7 +218,8 @@ def _convert_options(options: RknnOptions, sess_options: Any, target: str, judge
 def _why_all_on_cpu(compiled: CompiledModel) -> str:
     reasons = compiled.plan.cpu_reasons()
     main = next(iter(reasons), "it has no node to run")
-    return f"no part of it is for the NPU (mostly: {main}); print(session.plan) shows all"
+    advice = _HOW_TO_PIN if main == "dynamic shape" else "print(session.plan) shows all"
+    return f"no part of it is for the NPU (mostly: {main}); {advice}"
 
 
 class _NotInTheCache(Exception):

@@ -94,9 +94,7 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
                 providers, provider_options, self._sess_options, device_given=self._rknn_device is not None
             )
         if request is None:
-            self._rknn_reason = (
-                "the providers do not ask for the NPU: RKNNExecutionProvider does not stand before the CPU's"
-            )
+            self._rknn_reason = "RKNNExecutionProvider does not stand before the CPU's in the list of providers"
             rest, rest_options = wishes.without_rknn(providers, provider_options)
             super()._create_inference_session(rest, rest_options, disabled_optimizers)
             return

@@ -1,0 +1,49 @@
+"""Stands in for rknn-toolkit2: compiled code is a stub, its simulator is onnxruntime. Everything else is real."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import onnxruntime
+from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
+
+__all__ = ["fake_compile", "fake_toolkit"]
+
+
+def fake_compile(request: CompileRequest, **_: Any) -> CompileResult:
+    """The answer of a toolkit that computes exactly what onnxruntime computes."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(request.model, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def answer(feed: Mapping[str, Any]) -> dict[str, Any]:
+        values = zip(names, session.run(names, dict(feed)), strict=True)
+        return {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in values}
+
+    return CompileResult(
+        rknn=b"RKNN\0\0\0\0 a stub",
+        outputs=tuple(answer(feed) for feed in request.feeds),
+        seconds={"total": 0.0},
+        peak_rss=0,
+        log="",
+        layers=(),
+        no_lowering=(),
+        toolkit_version="2.5.0",
+    )
+
+
+@contextmanager
+def fake_toolkit(cache: Path) -> Iterator[None]:
+    """Conversions inside use :func:`fake_compile` and keep their results in ``cache``."""
+    with (
+        mock.patch("ort_rknn_converters.convert.compile_segment", fake_compile),
+        mock.patch.dict(os.environ, {"ORT_RKNN_CACHE_DIR": str(cache)}),
+    ):
+        yield
