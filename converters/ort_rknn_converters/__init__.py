@@ -1,1 +1,86 @@
 """ONNX in, compiled model out: everything between a model file and code for the NPU."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.cache import load_or_convert
+    from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep, is_compiled
+    from ort_rknn_converters.convert import convert, plan_only
+    from ort_rknn_converters.errors import (
+        CompiledModelError,
+        ConvertError,
+        ModelError,
+        NotAllOnNpu,
+        ToolkitFailed,
+        ToolkitMissing,
+        UnknownOption,
+        UnknownTarget,
+        VerificationFailed,
+    )
+    from ort_rknn_converters.options import ConvertOptions
+    from ort_rknn_converters.plan import NodePlacement, Plan, Segment, TensorInfo
+    from ort_rknn_converters.progress import Progress
+    from ort_rknn_converters.targets import TARGETS, Target, find_target
+
+__all__ = [
+    "TARGETS",
+    "CompiledModel",
+    "CompiledModelError",
+    "ConvertError",
+    "ConvertOptions",
+    "CpuStep",
+    "ModelError",
+    "NodePlacement",
+    "NotAllOnNpu",
+    "NpuStep",
+    "Plan",
+    "Progress",
+    "Segment",
+    "Target",
+    "TensorInfo",
+    "ToolkitFailed",
+    "ToolkitMissing",
+    "UnknownOption",
+    "UnknownTarget",
+    "VerificationFailed",
+    "convert",
+    "find_target",
+    "is_compiled",
+    "load_or_convert",
+    "plan_only",
+]
+
+_HOMES = {
+    "cache": ("load_or_convert",),
+    "compiled": ("CompiledModel", "CpuStep", "NpuStep", "is_compiled"),
+    "convert": ("convert", "plan_only"),
+    "errors": (
+        "CompiledModelError",
+        "ConvertError",
+        "ModelError",
+        "NotAllOnNpu",
+        "ToolkitFailed",
+        "ToolkitMissing",
+        "UnknownOption",
+        "UnknownTarget",
+        "VerificationFailed",
+    ),
+    "options": ("ConvertOptions",),
+    "plan": ("NodePlacement", "Plan", "Segment", "TensorInfo"),
+    "progress": ("Progress",),
+    "targets": ("TARGETS", "Target", "find_target"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

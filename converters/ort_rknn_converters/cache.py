@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters import errors
+from ort_rknn_converters.cache_folder import directory
 from ort_rknn_converters.cache_key import key_of
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError, NotAllOnNpu, ToolkitFailed, VerificationFailed
@@ -38,13 +39,6 @@ _REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, Verif
 
 _log = logging.getLogger("ort_rknn")
 _warned: set[str] = set()
-
-
-def directory(chosen: str | os.PathLike[str] | None = None) -> Path:
-    """The cache's folder: ``chosen``, or ``ORT_RKNN_CACHE_DIR``, or ``ort_rknn`` in the user's cache directory."""
-    from ort_rknn_converters.toolkit.environment import private_directory
-
-    return Path(chosen).expanduser() if chosen else private_directory().parent
 
 
 @dataclass(frozen=True)
@@ -178,8 +172,12 @@ class Cache:
             self._remove(folder.name.removeprefix(f"{_NEW}-").removeprefix(f"{_OLD}-")) for folder in self._folders()
         )
 
-    def prune(self, limit: int) -> int:
+    def prune(self, limit: int, *, keep: str = "") -> int:
         """Remove the least recently used entries until the rest takes at most ``limit`` bytes.
+
+        Args:
+            limit: Bytes.
+            keep: Key of an entry that stays whatever its size, because it is in use.
 
         Returns:
             The bytes freed.
@@ -188,7 +186,7 @@ class Cache:
         room = limit
         for entry in self.entries():
             room -= entry.size
-            if room < 0:
+            if room < 0 and entry.key != keep:
                 freed += self._remove(entry.key)
         return freed
 
@@ -280,7 +278,7 @@ def load_or_convert(
             _warn_once(cache.folder, error)
     if isinstance(made, ConvertError):
         raise made
-    cache.prune(_limit())
+    cache.prune(_limit(), keep=key)
     return made
 
 

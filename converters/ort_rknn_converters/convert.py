@@ -7,6 +7,8 @@ in the worst case everything is on the CPU, which still is a model that runs.
 from __future__ import annotations
 
 import os
+import sys
+import types
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,9 +18,10 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from ort_rknn_converters import cache, graph
+from ort_rknn_converters import graph
 from ort_rknn_converters.assemble import assemble, outside
 from ort_rknn_converters.attempt import Attempt, Compile, Workshop
+from ort_rknn_converters.cache_folder import directory
 from ort_rknn_converters.compiled import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu, UnknownOption
 from ort_rknn_converters.learning import blame
@@ -33,7 +36,7 @@ from ort_rknn_converters.toolkit.environment import toolkit_version
 from ort_rknn_converters.verdicts import Verdicts
 from ort_rknn_converters.verify import FP16_MAX
 
-__all__ = ["convert", "plan"]
+__all__ = ["convert", "plan_only"]
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -77,24 +80,33 @@ def convert(
     source = _load(model, progress)
     prepared = _prepare(source, options, progress)
     workshop = Workshop(prepared.model, options, compile or compile_segment)
-    memory = Verdicts(cache.directory() if verdicts is None else Path(verdicts), options, toolkit_version())
+    memory = _memory(verdicts, options)
     final, attempts = _settle(workshop, memory, progress)
     final = final.with_notes(*_notes(source, workshop, attempts))
-    if options.npu_only:
-        _demand_npu(final)
     progress.report("assemble")
     return assemble(outside(source, _original(model)), prepared, final, attempts)
 
 
-def plan(model: Model, target: str | None = None, *, options: ConvertOptions | None = None, **fields: Any) -> Plan:
+def plan_only(
+    model: Model,
+    target: str | None = None,
+    *,
+    options: ConvertOptions | None = None,
+    verdicts: str | os.PathLike[str] | None = None,
+    **fields: Any,
+) -> Plan:
     """Say what would run where, without the toolkit: nothing is compiled or verified.
 
     Takes and raises what :func:`convert` does, as far as it applies.
     """
     options = _options(options, target, fields)
     prepared = _prepare(_load(model, SILENT), options, SILENT)
-    memory = Verdicts(cache.directory(), options, toolkit_version())
+    memory = _memory(verdicts, options)
     return partition(prepared.model, find_target(options.target), options, memory.recall(prepared.model))
+
+
+def _memory(verdicts: str | os.PathLike[str] | None, options: ConvertOptions) -> Verdicts:
+    return Verdicts(directory() if verdicts is None else Path(verdicts), options, toolkit_version())
 
 
 def _options(options: ConvertOptions | None, target: str | None, fields: dict[str, Any]) -> ConvertOptions:
@@ -124,7 +136,10 @@ def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> P
     fed = [value for value in model.graph.inputs if not value.is_initializer()]
     model.graph.inputs.clear()
     model.graph.inputs.extend(fed)
-    return prepare(model, options)
+    prepared = prepare(model, options)
+    # Every part must stand alone: the compiled model is one file, and the compiler gets bytes.
+    ir.external_data.load_to_model(prepared.model)
+    return prepared
 
 
 def _settle(workshop: Workshop, memory: Verdicts, progress: Progress) -> tuple[Plan, dict[str, Attempt]]:
@@ -133,6 +148,8 @@ def _settle(workshop: Workshop, memory: Verdicts, progress: Progress) -> tuple[P
     while True:
         progress.report("plan")
         current = partition(workshop.model, workshop.target, workshop.options, learned)
+        if workshop.options.npu_only:
+            _demand_npu(current)
         workshop.expect(current.segments)
         attempts = _attempts(workshop, current, progress)
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
@@ -205,3 +222,13 @@ def _original(model: Model) -> str | bytes:
     if isinstance(model, onnx.ModelProto):
         return bytes(model.SerializeToString())
     return bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else os.fspath(model)
+
+
+class _Callable(types.ModuleType):
+    """This module's class: ``ort_rknn_converters.convert(...)`` works though the module has the function's name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> CompiledModel:
+        return convert(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

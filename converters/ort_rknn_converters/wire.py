@@ -15,9 +15,12 @@ __all__ = ["PROVIDERS", "is_compiled"]
 PROVIDERS = (b"RKNNExecutionProvider", b"RKNPU2ExecutionProvider")
 """``source`` of the EPContext nodes that are ours (the provider's name and its alias)."""
 
-_MODEL_GRAPH, _GRAPH_NODE = 7, 1
+_MODEL_GRAPH, _MODEL_METADATA, _GRAPH_NODE = 7, 14, 1
 _NODE_OP_TYPE, _NODE_ATTRIBUTE = 4, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_S = 1, 4
+
+_VERSION_ENTRY = b"\x0a\x10ort_rknn.version\x12"
+"""How protobuf writes the metadata key that every compiled model has, and the tag of its value."""
 
 _Bytes = bytes | mmap.mmap
 
@@ -41,6 +44,9 @@ def _scan(data: _Bytes) -> bool:
     try:
         for field, start, end in _fields(data, 0, len(data)):
             if field == _MODEL_GRAPH and any(_is_ours(data, *node) for node in _nodes(data, start, end)):
+                return True
+            # A model of which nothing runs on the NPU has no such node, but it was converted all the same.
+            if field == _MODEL_METADATA and data[start : start + len(_VERSION_ENTRY)] == _VERSION_ENTRY:
                 return True
     except _NotProtobuf:
         return False

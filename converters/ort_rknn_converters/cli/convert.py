@@ -1,0 +1,157 @@
+"""``ort-rknn convert``: from a model file to a compiled model file, with the reasons in a table."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ort_rknn_converters.cli.progress import Drawn
+from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
+from ort_rknn_converters.options import PRECISIONS, ConvertOptions
+from ort_rknn_converters.plan import Plan
+from ort_rknn_converters.plan_table import render
+from ort_rknn_converters.targets import DEFAULT_TARGET
+
+__all__ = ["command"]
+
+NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
+
+Value = TypeVar("Value")
+
+
+def _pairs(
+    parse: Callable[[str], Value],
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, Value]]:
+    """A click callback for a repeatable ``NAME=VALUE`` option."""
+
+    def callback(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, Value]:
+        found = {}
+        for text in texts:
+            name, equals, value = text.rpartition("=")
+            try:
+                if not (name and equals):
+                    raise ValueError
+                found[name] = parse(value)
+            except ValueError:
+                raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE") from None
+        return found
+
+    return callback
+
+
+def _dims(text: str) -> tuple[int, ...]:
+    """``1x3x224x224`` (or with commas); nothing for a scalar."""
+    return tuple(int(size) for size in text.replace(",", "x").split("x")) if text else ()
+
+
+@click.command("convert")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: <stem>.rknn.onnx beside the model.")
+@click.option("--target", default=DEFAULT_TARGET, show_default=True, metavar="SOC", help="The SoC to compile for.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
+@click.option(
+    "--shape", "shapes", multiple=True, callback=_pairs(_dims), metavar="NAME=1x3x224x224", help="Fix an input's shape."
+)
+@click.option("--dim", "dims", multiple=True, callback=_pairs(int), metavar="N=1", help="Fix a symbolic dimension.")
+@click.option("--cpu-op", "cpu_ops", multiple=True, metavar="OP", help="Keep all nodes of an op on the CPU.")
+@click.option("--cpu-node", "cpu_nodes", multiple=True, metavar="NAME", help="Keep one node on the CPU.")
+@click.option("--npu-only", is_flag=True, help="Fail (exit code 1) if any node must stay on the CPU.")
+@click.option(
+    "--min-gain", type=float, default=1.0, show_default=True, help="Least estimated gain of a segment; 0: any."
+)
+@click.option("--external", is_flag=True, help="Put the compiled code beside the file instead of into it.")
+@click.option("--strip", is_flag=True, help="Leave out the segments' own ONNX: then only an NPU can run them.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Segments to compile at once.")
+@click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds one compilation may take.")
+@click.option("--explain", is_flag=True, help="List every node with its place and the reason.")
+@click.option("--plan-only", is_flag=True, help="Only say what would run where; needs no toolkit and writes nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    model: Path,
+    output: Path | None,
+    external: bool,
+    strip: bool,
+    timeout: float,
+    explain: bool,
+    plan_only: bool,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Convert the ONNX file MODEL for a Rockchip NPU.
+
+    What the NPU cannot do right stays plain ONNX and runs on the CPU. Exit codes: 0 done, 1 nodes are left on the CPU
+    and --npu-only was given, 2 something is wrong with what was given, 130 interrupted.
+    """
+    try:
+        options = ConvertOptions.of(timeout_s=timeout, **_sets(fields))
+        if plan_only:
+            from ort_rknn_converters.convert import plan_only as only
+
+            _show(only(model, options=options), explain, as_json, {})
+            return
+        _convert(model, output or _beside(model), options, external, strip, explain, as_json)
+    except NotAllOnNpu as error:
+        _fail(str(error), NOT_POSSIBLE)
+    except (ConvertError, OSError) as error:
+        reason = f"{model}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+        _fail(reason, BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was written", INTERRUPTED)
+
+
+def _convert(
+    model: Path, output: Path, options: ConvertOptions, external: bool, strip: bool, explain: bool, as_json: bool
+) -> None:
+    from ort_rknn_converters.convert import convert
+
+    if not output.parent.is_dir():
+        raise ConvertError(f"{output} cannot be written: there is no folder {output.parent}")
+    if model.exists() and output.exists() and output.samefile(model):
+        raise ConvertError(f"{output} is the model itself: choose another output")
+    began = time.perf_counter()
+    with Drawn(quiet=as_json) as progress:
+        compiled = convert(model, options=options, progress=progress)
+        progress.report("save", str(output))
+        files = compiled.save(output, embed=not external, strip=strip)
+    seconds = time.perf_counter() - began
+    _show(compiled.plan, explain, as_json, _facts(compiled, files, seconds))
+    if not as_json:
+        size = sum(file.stat().st_size for file in files)
+        more = f" and {len(files) - 1} files beside it" if len(files) > 1 else ""
+        click.echo(f"\n{files[0]}{more}: {size / 1e6:.1f} MB, converted in {seconds:.1f} s")
+
+
+def _sets(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields | {name: frozenset(fields[name]) for name in ("cpu_ops", "cpu_nodes")}
+
+
+def _beside(model: Path) -> Path:
+    return model.with_name(f"{model.stem}.rknn.onnx")
+
+
+def _facts(compiled: CompiledModel, files: tuple[Path, ...], seconds: float) -> dict[str, Any]:
+    return {
+        "files": [str(file) for file in files],
+        "seconds": round(seconds, 3),
+        "toolkit_version": compiled.toolkit_version,
+        "passes": list(compiled.passes),
+    }
+
+
+def _show(plan: Plan, explain: bool, as_json: bool, facts: dict[str, Any]) -> None:
+    if as_json:
+        click.echo(json.dumps(facts | {"plan": plan.to_dict()}, indent=2))
+    else:
+        click.echo(render(plan, nodes=explain))
+
+
+def _fail(reason: str, code: int) -> None:
+    click.echo(f"Error: {reason}", err=True)
+    sys.exit(code)

@@ -1,0 +1,464 @@
+"""The conversion from model to compiled model, with a stand-in for the toolkit; the real one is at the end."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import ort_rknn_converters
+import pytest
+from onnx import helper, numpy_helper
+from onnx.parser import parse_graph
+from ort_rknn_converters.compiled import CompiledModel, CpuStep
+from ort_rknn_converters.convert import convert, plan_only
+from ort_rknn_converters.errors import (
+    ModelError,
+    NotAllOnNpu,
+    ToolkitFailed,
+    ToolkitMissing,
+    UnknownOption,
+    UnknownTarget,
+)
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
+
+from tests.helpers.compiled_models import original
+from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
+
+_RANDOM = np.random.default_rng(0)
+_WEIGHTS = {
+    "w": _RANDOM.normal(size=(4, 4, 3, 3)).astype(np.float32) / 6,
+    "v": _RANDOM.normal(size=(4, 4, 1, 1)).astype(np.float32) / 2,
+    "s": np.float32([0.5]),
+}
+_IMAGE = "float[1,4,8,8]"
+_BODY = """
+    a = Conv <pads = [1, 1, 1, 1]> (x, w)
+    b = Sigmoid (a)
+    c = Mul (a, b)
+    d = Conv (c, v)
+    e = Tanh (d)
+    f = Add (c, e)
+    g = Conv <pads = [1, 1, 1, 1]> (f, w)
+    y = Relu (g)
+"""
+
+
+def model(
+    body: str = _BODY, inputs: str = f"{_IMAGE} x", outputs: str = f"{_IMAGE} y", opset: int = 17
+) -> onnx.ModelProto:
+    graph = parse_graph(f"g ({inputs}) => ({outputs}) {{ {body} }}")
+    graph.initializer.extend(numpy_helper.from_array(_WEIGHTS[name], name) for name in _WEIGHTS if f"{name})" in body)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Any:
+    """Convert with a fake toolkit, the cost rule off."""
+
+    def run(proto: onnx.ModelProto, fake: ScriptedToolkit | None = None, **fields: Any) -> CompiledModel:
+        fields = {"min_gain": 0, "compile": fake or ScriptedToolkit(), "verdicts": tmp_path} | fields
+        return convert(proto, **fields)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _toolkit_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "toolkit_version", lambda: VERSION)
+
+
+def run_steps(compiled: CompiledModel, feed: dict[str, np.ndarray]) -> dict[str, Any]:
+    """All values after all steps, the segments' own ONNX in place of the NPU."""
+    values: dict[str, Any] = dict(feed)
+    for step in compiled.steps:
+        if isinstance(step, CpuStep):
+            blob, inputs, outputs = step.model, step.inputs, step.outputs
+        else:
+            assert step.onnx is not None
+            blob, inputs, outputs = step.onnx, [t.name for t in step.inputs], [t.name for t in step.outputs]
+        session = ort.InferenceSession(blob.read())
+        values |= dict(zip(outputs, session.run(list(outputs), {n: values[n] for n in inputs}), strict=True))
+    return values
+
+
+def assert_same(compiled: CompiledModel, proto: onnx.ModelProto, feed: dict[str, np.ndarray]) -> None:
+    session = ort.InferenceSession(proto.SerializeToString())
+    names = [output.name for output in session.get_outputs()]
+    values = run_steps(compiled, feed)
+    for name, expected in zip(names, session.run(names, feed), strict=True):
+        np.testing.assert_allclose(values[name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def image() -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(3).normal(size=(1, 4, 8, 8)).astype(np.float32)}
+
+
+class TestGoodModels:
+    def test_all_on_the_npu(self, made: Any) -> None:
+        fake = ScriptedToolkit()
+        compiled = made(model(), fake)
+        assert [step.name for step in compiled.steps] == ["npu_0"]
+        assert compiled.plan.npu_share == 1
+        assert compiled.targets == ("rk3588",)
+        assert compiled.toolkit_version == VERSION
+        segment = compiled.plan.segments[0]
+        assert segment.rel_rms is not None
+        assert segment.rel_rms < 1e-6
+        assert segment.seconds == 0.01
+        assert segment.size == compiled.npu_steps[0].code["rk3588"].size
+        assert len(fake.requests) == 1
+        assert len(fake.requests[0].feeds) == 2
+        assert_same(compiled, model(), image())
+
+    def test_saved_and_loaded_it_is_the_same(self, made: Any, tmp_path: Path) -> None:
+        proto = model(_BODY.replace("Tanh", "Asinh"))
+        compiled = made(proto)
+        assert {step.kind for step in compiled.steps} == {"cpu", "npu"}
+        compiled.save(tmp_path / "m.onnx")
+        assert CompiledModel.load(tmp_path / "m.onnx") == compiled
+        onnx.checker.check_model(str(tmp_path / "m.onnx"))
+        assert_same(CompiledModel.load(tmp_path / "m.onnx"), proto, image())
+
+    def test_path_bytes_and_proto(self, made: Any, tmp_path: Path) -> None:
+        onnx.save(model(), tmp_path / "m.onnx")
+        one = made(model())
+        assert made(tmp_path / "m.onnx") == one
+        assert made(str(tmp_path / "m.onnx")) == one
+        assert made(model().SerializeToString()) == one
+
+    def test_external_data(self, made: Any, tmp_path: Path) -> None:
+        onnx.save(model(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+        compiled = made(tmp_path / "m.onnx")
+        (tmp_path / "w.bin").unlink()
+        assert_same(compiled, model(), image())
+
+    def test_everything_on_the_cpu_is_a_model_too(self, made: Any) -> None:
+        fake = ScriptedToolkit()
+        proto = model("y = Asinh (x)")
+        compiled = made(proto, fake)
+        assert [step.name for step in compiled.steps] == ["cpu_0"]
+        assert not fake.requests
+        assert compiled.toolkit_version == ""
+        assert any("nothing runs on the NPU" in note for note in compiled.plan.notes)
+        assert_same(compiled, proto, image())
+        assert ort_rknn_converters.is_compiled(compiled.to_bytes())
+        assert CompiledModel.load(compiled.to_bytes()) == compiled
+
+    def test_outputs_that_nothing_computes(self, made: Any) -> None:
+        proto = model(
+            "y = Asinh (x) c = Constant <value_floats = [1.0, 2.0]> () i = Identity (y) k = Identity (c)",
+            outputs=f"{_IMAGE} y, float[2] k, {_IMAGE} x, {_IMAGE} i",
+        )
+        assert_same(made(proto), proto, image())
+
+    @pytest.mark.parametrize("body", ["y = Relu (x)", "y = Identity (x)"])
+    def test_constant_outputs_without_cpu_nodes(self, made: Any, body: str) -> None:
+        proto = model(body + " k = Constant <value_floats = [1.0, 2.0]> ()", outputs=f"{_IMAGE} y, float[2] k")
+        compiled = made(proto)
+        assert [step.kind for step in compiled.steps].count("cpu") == 1
+        assert_same(compiled, proto, image())
+
+    def test_control_flow_sequences_and_captures(self, made: Any) -> None:
+        proto = original()
+        feed = {"x": np.ones((1, 3, 8, 8), np.float32), "flag": np.array([False])}
+        assert_same(made(proto), proto, feed)
+
+    def test_overridable_initializers_are_constants(self, made: Any) -> None:
+        proto = model()
+        proto.graph.input.extend(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            for tensor in proto.graph.initializer
+        )
+        compiled = made(proto)
+        assert compiled.plan.npu_share == 1
+        assert any("may override" in note for note in compiled.plan.notes)
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        shell = ort.InferenceSession(compiled.shell.read(), options)
+        assert [value.name for value in shell.get_overridable_initializers()] == ["w", "v"]
+        assert [value.name for value in shell.get_inputs()] == ["x"]
+
+    def test_the_shell_is_the_originals(self, made: Any) -> None:
+        before = original()
+        shell = onnx.ModelProto.FromString(made(before).shell.read())
+        assert list(shell.graph.input) == list(before.graph.input)
+        assert list(shell.graph.output) == list(before.graph.output)
+        assert {e.key: e.value for e in shell.metadata_props} == {e.key: e.value for e in before.metadata_props}
+        for name in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+            assert getattr(shell, name) == getattr(before, name)
+
+    def test_pinned_dimensions_are_not_shown(self, made: Any) -> None:
+        proto = model("y = Sigmoid (x)", "float[N,4] x", "float[N,4] y")
+        assert made(proto).plan.npu_nodes == 0
+        compiled = made(proto, dims={"N": 2})
+        assert compiled.plan.segments[0].inputs[0].shape == (2, 4)
+        shell = onnx.ModelProto.FromString(compiled.shell.read())
+        assert shell.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+        assert shell.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "N"
+
+    @pytest.mark.parametrize("jobs", [1, 3])
+    def test_segments_compile_side_by_side(self, made: Any, tmp_path: Path, jobs: int) -> None:
+        barrier = threading.Barrier(jobs)
+        fake = ScriptedToolkit()
+
+        def compile(request: CompileRequest, **options: Any) -> CompileResult:
+            barrier.wait(10)
+            return fake(request, **options)
+
+        proto = model("a = Sigmoid (x) b = Asinh (a) c = Sigmoid (b) d = Asinh (c) y = Sigmoid (d)")
+        compiled = convert(proto, min_gain=0, jobs=jobs, compile=compile, verdicts=tmp_path)
+        assert [step.name for step in compiled.steps] == ["npu_0", "cpu_0", "npu_1", "cpu_1", "npu_2"]
+        assert_same(compiled, proto, image())
+
+    def test_feeds_of_later_segments_are_real_values(self, made: Any) -> None:
+        fake = ScriptedToolkit()
+        made(model("a = Abs (x) b = Asinh (a) y = Sigmoid (b)"), fake)
+        later = [feed["b"] for request in fake.requests for feed in request.feeds if "b" in feed]
+        assert later
+        assert all(value.min() >= 0 for value in later)
+
+    def test_progress(self, made: Any) -> None:
+        seen: list[tuple[str, int, int]] = []
+
+        class Progress:
+            def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
+                seen.append((stage, done, total))
+
+        made(model(), progress=Progress())
+        assert seen == [
+            ("load", 0, 0),
+            ("prepare", 0, 0),
+            ("plan", 0, 0),
+            ("compile", 0, 1),
+            ("compile", 1, 1),
+            ("assemble", 0, 0),
+        ]
+
+    def test_the_package_has_the_function(self, made: Any) -> None:
+        assert ort_rknn_converters.convert(model("y = Asinh (x)"), "rk3576").plan.target == "rk3576"
+
+
+class TestFailingSegments:
+    """The loop always ends with a model that runs, and blames as little as possible."""
+
+    def reasons(self, compiled: CompiledModel) -> dict[str, str]:
+        return {node.op_type: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
+
+    @pytest.mark.parametrize("culprit", ["Tanh", "Sigmoid", "Relu", "Add"])
+    def test_a_crash_is_pinned_on_its_node(self, made: Any, culprit: str) -> None:
+        fake = ScriptedToolkit(crashes=frozenset({culprit}))
+        compiled = made(model(), fake)
+        assert self.reasons(compiled) == {culprit: "the toolkit crashed during build (SIGSEGV)"}
+        assert_same(compiled, model(), image())
+        assert len(fake.requests) < 12
+
+    def test_a_wrong_result_too(self, made: Any) -> None:
+        compiled = made(model(), ScriptedToolkit(wrong=frozenset({"Tanh"})))
+        assert list(self.reasons(compiled)) == ["Tanh"]
+        assert "computes something else" in self.reasons(compiled)["Tanh"]
+        assert_same(compiled, model(), image())
+
+    def test_several_culprits(self, made: Any) -> None:
+        fake = ScriptedToolkit(crashes=frozenset({"Tanh"}), wrong=frozenset({"Sigmoid"}), unlowered=frozenset({"Add"}))
+        compiled = made(model(), fake)
+        assert set(self.reasons(compiled)) == {"Tanh", "Sigmoid", "Add"}
+        assert_same(compiled, model(), image())
+
+    def test_no_lowering_needs_no_search(self, made: Any) -> None:
+        fake = ScriptedToolkit(unlowered=frozenset({"Tanh"}))
+        compiled = made(model(), fake)
+        assert self.reasons(compiled) == {"Tanh": "Tanh: the compiler has no lowering"}
+        assert len(fake.requests) == 2 + 1
+
+    def test_a_layer_the_board_does_not_know(self, made: Any) -> None:
+        compiled = made(model(), ScriptedToolkit(on_cpu={"Tanh": "exStrange", "Relu": "Relu6"}))
+        assert set(self.reasons(compiled)) == {"Tanh", "Relu"}
+        assert "exStrange" in self.reasons(compiled)["Tanh"]
+
+    def test_documented_cpu_layers_are_welcome(self, made: Any) -> None:
+        assert made(model(), ScriptedToolkit(on_cpu={"Tanh": "Tanh", "Relu": "Reshape"})).plan.npu_share == 1
+
+    def test_a_refusal_that_names_its_node(self, made: Any) -> None:
+        fake = ScriptedToolkit(refuses={"Tanh": "the toolkit refused the model: op 'e' is not supported"})
+        compiled = made(model(), fake)
+        assert list(self.reasons(compiled)) == ["Tanh"]
+        assert len(fake.requests) == 3
+
+    def test_nodes_that_do_not_bear_each_other(self, made: Any) -> None:
+        compiled = made(model(), ScriptedToolkit(pairs=(("Sigmoid", "Tanh"),)))
+        assert list(self.reasons(compiled)) == ["Tanh"]
+        assert "together with what comes before" in self.reasons(compiled)["Tanh"]
+        assert_same(compiled, model(), image())
+
+    @pytest.mark.parametrize("kind", ["timeout", "memory"])
+    def test_no_search_where_every_try_is_dear(self, made: Any, kind: Any) -> None:
+        fake = ScriptedToolkit(fails_with=ToolkitFailed("too much", kind=kind))
+        compiled = made(model(), fake)
+        assert compiled.plan.npu_nodes == 0
+        assert len(fake.requests) == 1
+        assert_same(compiled, model(), image())
+
+    def test_when_everything_fails_it_ends_on_the_cpu(self, made: Any) -> None:
+        fake = ScriptedToolkit(fails_with=ToolkitFailed("never", kind="refused"))
+        compiled = made(model(), fake)
+        assert compiled.plan.npu_nodes == 0
+        assert_same(compiled, model(), image())
+
+    def test_overflow_is_said_and_found(self, made: Any) -> None:
+        proto = model("a = Mul (x, x) b = Exp (a) c = Neg (b) y = Sigmoid (c)")
+
+        class Fp16(ScriptedToolkit):
+            def _answers(self, request: CompileRequest, *, spoil: bool) -> tuple[dict[str, np.ndarray], ...]:
+                with np.errstate(over="ignore"):
+                    return tuple(
+                        {name: value.astype(np.float16).astype(np.float32) for name, value in answer.items()}
+                        for answer in super()._answers(request, spoil=spoil)
+                    )
+
+        compiled = made(proto, Fp16())
+        assert_same(compiled, proto, image())
+        left = {node.op_type: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
+        notes = " ".join(compiled.plan.notes)
+        assert left or "above fp16's limit" in notes
+
+    def test_near_fp16s_limit_is_noted(self, made: Any) -> None:
+        compiled = made(model("a = Exp (x) b = Mul (a, k) y = Sigmoid (b)".replace("(a, k)", "(a, a)")))
+        assert not any("limit" in note for note in compiled.plan.notes)
+        big = model("a = Abs (x) b = Mul (a, h) y = Sqrt (b)")
+        big.graph.initializer.append(numpy_helper.from_array(np.float32([10000.0]), "h"))
+        (note,) = [note for note in made(big).plan.notes if "limit" in note]
+        assert "Mul" in note
+        assert "b reaches" in note
+
+    def test_verdicts_are_remembered(self, made: Any) -> None:
+        made(model(), ScriptedToolkit(crashes=frozenset({"Tanh"})))
+        second = ScriptedToolkit(crashes=frozenset({"Tanh"}))
+        compiled = made(model(_BODY.replace("Relu (g)", "Sigmoid (g)")), second)
+        assert list(self.reasons(compiled)) == ["Tanh"]
+        assert len(second.requests) == 2
+
+    def test_verdicts_of_another_soc_do_not_count(self, made: Any) -> None:
+        made(model(), ScriptedToolkit(crashes=frozenset({"Tanh"})))
+        assert made(model(), target="rk3576").plan.npu_share == 1
+
+
+class TestRefusals:
+    def test_npu_only(self, made: Any) -> None:
+        fake = ScriptedToolkit()
+        with pytest.raises(NotAllOnNpu, match=r"1 of 8 nodes must stay on the CPU:\n  Asinh"):
+            made(model(_BODY.replace("Tanh", "Asinh")), fake, npu_only=True)
+        assert not fake.requests
+        assert made(model(), npu_only=True).plan.npu_share == 1
+        with pytest.raises(NotAllOnNpu, match="Tanh"):
+            made(model(), ScriptedToolkit(crashes=frozenset({"Tanh"})), npu_only=True)
+
+    def test_no_toolkit(self, made: Any) -> None:
+        missing = ToolkitMissing("get it")
+        with pytest.raises(ToolkitMissing, match="get it"):
+            made(model(), ScriptedToolkit(fails_with=missing))
+        assert made(model("y = Asinh (x)"), ScriptedToolkit(fails_with=missing)).plan.npu_nodes == 0
+
+    def test_ctrl_c(self, made: Any) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            made(model(), ScriptedToolkit(fails_with=KeyboardInterrupt()))
+
+    def test_ctrl_c_with_several_jobs_ends_the_others(self, tmp_path: Path) -> None:
+        proto = model("a = Sigmoid (x) b = Asinh (a) y = Sigmoid (b)")
+        other_began, ended = threading.Event(), threading.Event()
+
+        def compile(request: CompileRequest, *, cancelled: threading.Event, **_: Any) -> CompileResult:
+            if b"\x01a" in request.model and b"\x01b" not in request.model:
+                assert other_began.wait(10)
+                raise KeyboardInterrupt
+            other_began.set()
+            assert cancelled.wait(10)
+            ended.set()
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            convert(proto, min_gain=0, jobs=2, compile=compile, verdicts=tmp_path)
+        assert ended.is_set()
+
+    def test_bad_options(self, made: Any) -> None:
+        with pytest.raises(UnknownTarget, match="rk3588"):
+            made(model(), target="rk9999")
+        with pytest.raises(UnknownOption, match="Known options"):
+            made(model(), colour="red")
+        with pytest.raises(UnknownOption, match="Known options"):
+            made(model(), options=ConvertOptions(), colour="red")
+
+    def test_single_options_win(self, made: Any) -> None:
+        assert made(model("y = Asinh (x)"), options=ConvertOptions(target="rk3566"), target="rk3576").targets == (
+            "rk3576",
+        )
+
+    def test_a_compiled_model(self, made: Any) -> None:
+        with pytest.raises(ModelError, match="compiled already"):
+            made(made(model()).to_bytes())
+
+    @pytest.mark.parametrize("data", [b"", b"\xff\xfe" * 40])
+    def test_no_model(self, made: Any, data: bytes, tmp_path: Path) -> None:
+        (tmp_path / "m.onnx").write_bytes(data)
+        with pytest.raises(ModelError):
+            made(tmp_path / "m.onnx")
+
+    def test_no_file(self, made: Any, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            made(tmp_path / "none.onnx")
+
+    def test_an_op_nobody_has(self, made: Any) -> None:
+        with pytest.raises(ModelError, match="NoSuchOp"):
+            made(model("y = NoSuchOp (x)"))
+
+    def test_shapes_that_contradict(self, made: Any) -> None:
+        with pytest.raises(ModelError, match="x"):
+            made(model(), shapes={"x": (1, 4, 9)})
+
+
+def test_plan_only_compiles_nothing(tmp_path: Path) -> None:
+    plan = plan_only(model(_BODY.replace("Tanh", "Asinh")), "rk3576", min_gain=0, verdicts=tmp_path)
+    assert plan.target == "rk3576"
+    assert plan.npu_nodes == 7
+    assert plan.segments[0].rel_rms is None
+
+
+@pytest.mark.toolkit
+class TestRealToolkit:
+    @pytest.mark.parametrize("target", ["rk3588", "rk3576", "rk3566"])
+    def test_a_small_cnn(self, target: str, tmp_path: Path) -> None:
+        compiled = convert(model(), target, min_gain=0, verdicts=tmp_path)
+        assert compiled.plan.npu_share == 1
+        assert compiled.plan.segments[0].rel_rms is not None
+        assert compiled.plan.segments[0].rel_rms < 5e-3
+        assert compiled.npu_steps[0].code[target].read().startswith(b"RKNN")
+        compiled.save(tmp_path / "m.onnx")
+        assert CompiledModel.load(tmp_path / "m.onnx") == compiled
+
+    def test_a_node_that_really_crashes_the_compiler(self, tmp_path: Path) -> None:
+        """The tables know this one (cubic Resize segfaults librknnc); the loop must find it without them."""
+        import onnx_ir as ir
+        from ort_rknn_converters import partition as room
+
+        body = 'a = Sigmoid (x) b = Resize <mode = "cubic"> (a, , z) c = Tanh (b) y = Relu (c)'
+        proto = model(body, outputs="float[1,4,16,16] y")
+        proto.graph.initializer.append(numpy_helper.from_array(np.float32([1, 1, 2, 2]), "z"))
+        decide = room.decide
+
+        def blind(node: ir.Node, target: Any) -> str | None:
+            return None if node.op_type == "Resize" else decide(node, target)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(room, "decide", blind)
+            compiled = convert(proto, min_gain=0, verdicts=tmp_path)
+        left = {node.op_type: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
+        assert set(left) == {"Resize"}
+        assert "crashed" in left["Resize"]
+        assert_same(compiled, proto, image())
