@@ -18,6 +18,7 @@ import onnx
 from onnx import numpy_helper
 
 from ort_rknn_conformance.case import Case
+from ort_rknn_conformance.sources.stamps import restamp
 
 __all__ = ["cases"]
 
@@ -107,9 +108,10 @@ def _value(item: Any) -> Any:
 
 
 def _with_constants(name: str, model: onnx.ModelProto, samples: list[dict[str, Any]]) -> Case:
-    """The case with its constants as initializers, where every sample gives the same ones."""
+    """The case with stamps onnxruntime takes, and its constants as initializers where all samples agree on them."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
+    restamp(made)
     graph = made.graph
     constant = {
         node.input[position]
