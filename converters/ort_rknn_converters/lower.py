@@ -76,8 +76,8 @@ def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
     _drop_listed_constants(model)
     ctx = Context.of(model, ConvertOptions(target=target.name))
     Constants().apply(model, ctx)
-    _check(model, target)
     infer(model)
+    _check(model, target)
     CastLike().apply(model, ctx)
 
     to_float32(model)

@@ -11,6 +11,7 @@ from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.infer import infer
 from ort_rknn_converters.passes.base import Context, Pass, kept_for_cpu
 from ort_rknn_converters.passes.functions import Functions
+from ort_rknn_converters.schemas import carries_over
 
 __all__ = ["FunctionOps"]
 
@@ -94,8 +95,8 @@ def _unchanged(body: onnx.FunctionProto, opset: int) -> bool:
         if imported.domain:
             return False
         for node in body.node:
-            written = onnx.defs.get_schema(node.op_type, imported.version, "").since_version
-            if onnx.defs.get_schema(node.op_type, opset, "").since_version != written:
+            attributes = {attr.name: ir.serde.deserialize_attribute(attr).value for attr in node.attribute}
+            if carries_over(node.op_type, attributes, imported.version, opset) != frozenset():
                 return False
         imported.version = opset
     return True

@@ -47,10 +47,9 @@ def _clipped(node: ir.Node, tape: Tape) -> Any:
         limit = tensor.numpy().reshape(())
         if np.isnan(limit):
             continue
+        # Both bounds are said: onnxruntime takes the largest finite number for a missing one, and infinities would go.
+        low, high = (limit, np.inf) if node.op_type == "Max" else (-np.inf, limit)
         if tape.opset < 11:
-            if node.op_type == "Max":
-                return tape.op("Clip", x, min=float(limit))
-            return tape.op("Clip", x, max=float(limit))
-        value = tape.const(limit, x.dtype)
-        return tape.op("Clip", x, value) if node.op_type == "Max" else tape.op("Clip", x, None, value)
+            return tape.op("Clip", x, min=float(low), max=float(high))
+        return tape.op("Clip", x, tape.const(low, x.dtype), tape.const(high, x.dtype))
     return None

@@ -9,16 +9,19 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import Rewrite, Tape, attribute
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
 
 __all__ = ["Trilu"]
+
+_TYPES = FLOATS | {ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL}
+"""What onnxruntime's own ``Where`` takes (``And`` for booleans)."""
 
 _LARGEST = 1 << 22
 """Elements of a mask worth storing (a guess: 2048 x 2048)."""
 
 
 class Trilu(Rewrite):
-    """Exact for every type; NaN and infinities in the part cut off vanish, as they should."""
+    """Exact; NaN and infinities in the part cut off vanish, as they should."""
 
     name = "trilu"
     op_types = frozenset({"Trilu"})
@@ -34,7 +37,7 @@ class Trilu(Rewrite):
             if diagonal is None:
                 return None
             k = int(diagonal.numpy().item())
-        if x is None or x.dtype in (None, ir.DataType.STRING) or shape is None or len(shape) < 2:
+        if x is None or x.dtype not in _TYPES or shape is None or len(shape) < 2:
             return None
         rows, columns = shape[-2:]
         if not isinstance(rows, int) or not isinstance(columns, int) or math.prod((rows, columns)) > _LARGEST:
@@ -43,4 +46,6 @@ class Trilu(Rewrite):
         # A diagonal beyond the matrix keeps all or nothing; numpy wants it within an int32.
         k = max(-rows - 1, min(columns + 1, k))
         mask = np.triu(whole, k) if attribute(node, "upper", 1) else np.tril(whole, k)
+        if x.dtype == ir.DataType.BOOL:
+            return [tape.op("And", x, tape.const(mask))]
         return [tape.op("Where", tape.const(mask), x, tape.like(x, 0))]

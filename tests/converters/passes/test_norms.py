@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.helpers.onnx_models import check_prepared, one_op, random
+
+
+@pytest.mark.parametrize(("opset", "scale_size"), [(18, 2), (21, 6)])
+@pytest.mark.parametrize("shape", [(2, 6, 4, 5), (1, 6, 7), (1, 6, 2, 3, 4)])
+@pytest.mark.parametrize("constant", [True, False])
+def test_group_normalization(opset: int, scale_size: int, shape: tuple[int, ...], constant: bool) -> None:
+    x, scale, bias = random(*shape) * 3 + 1, random(scale_size, seed=1), random(scale_size, seed=2)
+    feed, constants = {"x": x}, {"scale": scale, "bias": bias}
+    if not constant:
+        feed, constants = {**feed, **constants}, {}
+    model = one_op("GroupNormalization", feed, constants, opset=opset, num_groups=2, epsilon=1e-3)
+    prepared = check_prepared(model, feed, gone=["GroupNormalization"], rtol=1e-4)
+    assert "InstanceNormalization" in [node.op_type for node in prepared.graph]
+
+
+@pytest.mark.parametrize("axis", [-1, 1, 0])
+def test_rms_normalization(axis: int) -> None:
+    x = random(2, 3, 8)
+    feed, constants = {"x": x}, {"scale": random(*x.shape[axis:], seed=1)}
+    model = one_op("RMSNormalization", feed, constants, opset=23, axis=axis, epsilon=1e-4)
+    check_prepared(model, feed, ops=["Mul", "ReduceMean", "Add", "Sqrt", "Div", "Mul"])
+
+
+def test_half_precision_is_computed_wide() -> None:
+    feed, constants = {"x": random(2, 8, dtype=np.float16) * 30}, {"scale": np.ones(8, np.float16)}
+    prepared = check_prepared(one_op("RMSNormalization", feed, constants, opset=23), feed, gone=["RMSNormalization"])
+    assert [node.op_type for node in prepared.graph].count("Cast") == 2
+
+
+@pytest.mark.parametrize("attributes", [{}, {"axes": [0, 1, 2, 3]}])
+@pytest.mark.parametrize("opset", [9, 13, 18])
+def test_mean_variance_normalization(opset: int, attributes: dict[str, Any]) -> None:
+    feed = {"x": random(2, 3, 4, 5) + 2}
+    model = one_op("MeanVarianceNormalization", feed, opset=opset, **attributes)
+    check_prepared(model, feed, gone=["MeanVarianceNormalization"], rtol=1e-4)
+
+
+def test_layer_normalization_stays() -> None:
+    feed, constants = {"x": random(2, 8)}, {"scale": random(8, seed=1)}
+    check_prepared(one_op("LayerNormalization", feed, constants), feed, ops=["LayerNormalization"])
