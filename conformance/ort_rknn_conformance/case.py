@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Case", "CaseError", "Feed", "Settings"]
@@ -25,12 +25,14 @@ class Case:
         model: A path, or the model's bytes.
         feeds: The samples, at least one.
         reference: The model that CPU onnxruntime runs instead, where ``model`` is not one it can run.
+        shapes: Input name -> the shape to compile for, where the model leaves it open.
     """
 
     name: str
     model: str | bytes
     feeds: tuple[Feed, ...]
     reference: str | bytes | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

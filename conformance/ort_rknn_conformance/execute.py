@@ -34,6 +34,8 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
     placement: dict[str, Any] = {}
     try:
         options = flow.provider_options(settings.target, settings.precision, min_gain=settings.min_gain)
+        if case.shapes:
+            options["shapes"] = dict(case.shapes)
         if settings.cache_dir is not None:
             options["cache_dir"] = settings.cache_dir
         session = InferenceSession(

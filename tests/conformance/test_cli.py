@@ -86,9 +86,12 @@ def test_free_dimensions(tmp_path: Path) -> None:
     opset = [helper.make_opsetid("", 17)]
     model = helper.make_model(helper.make_graph([node], "g", infos[:1], infos[1:]), opset_imports=opset, ir_version=8)
     onnx.save(model, tmp_path / "m.onnx")
-    result = _check(tmp_path / "m.onnx", "--device", "cpu", "--dim", "n=5")
+    result = _check(tmp_path / "m.onnx", "--dim", "n=5", "--min-gain", 0)
     assert result.exit_code == 0, result.output
     assert "[5, 3]" in result.stdout
+    assert "1 of 1 nodes on the NPU path" in result.stdout
+    result = _check(tmp_path / "m.onnx", "--dim", "n=5")  # the cost rule leaves so little on the CPU
+    assert "nothing ran on the NPU path" in result.stdout
     assert _check(tmp_path / "m.onnx", "--device", "cpu", "--dim", "n").exit_code == 2
 
 

@@ -44,7 +44,9 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
         worst = [(output, element) for output in result.outputs for element in output.worst]
         if worst:
             console.print(_worst_table(worst))
-    if result.verdict == "right":
+    if result.verdict == "right" and not result.npu_nodes:
+        console.print("[bold yellow]PASS[/] but nothing ran on the NPU path: this compared CPU onnxruntime with itself")
+    elif result.verdict == "right":
         console.print("[bold green]PASS[/] agrees with CPU onnxruntime within the tolerance")
     else:
         console.print(f"[bold red]FAIL[/] {escape(result.message)}", highlight=False)

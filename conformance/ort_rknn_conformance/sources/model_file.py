@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 from ort_rknn_converters import verify
 from ort_rknn_converters.compiled import is_compiled
 from ort_rknn_converters.errors import ConvertError
 
-from ort_rknn_conformance.case import Case, CaseError
+from ort_rknn_conformance.case import Case, CaseError, Feed
 from ort_rknn_conformance.data import Input, load_feeds
 from ort_rknn_conformance.execute import one_line
 
@@ -54,7 +55,13 @@ def case(
         feeds = load_feeds(data, inputs, limit=samples)
     else:
         feeds = _random_feeds(original, samples if samples is not None else 4, seed, dims or {})
-    return Case(model.name, str(model), tuple(feeds), str(original) if reference is not None else None)
+    return Case(
+        model.name,
+        str(model),
+        tuple(feeds),
+        str(original) if reference is not None else None,
+        {} if compiled else _open_shapes(inputs, feeds),
+    )
 
 
 def _inputs(model: Path) -> list[Input]:
@@ -69,7 +76,17 @@ def _inputs(model: Path) -> list[Input]:
     return [Input(item.name, item.type, tuple(item.shape)) for item in session.get_inputs()]
 
 
-def _random_feeds(model: Path, samples: int, seed: int, dims: Mapping[str, int]) -> tuple[Mapping[str, object], ...]:
+def _open_shapes(inputs: Sequence[Input], feeds: Sequence[Feed]) -> dict[str, tuple[int, ...]]:
+    """The feeds' own shapes of inputs with free dimensions, where all samples agree: compiled code has fixed shapes."""
+    found = {}
+    for item in inputs:
+        shapes = {np.shape(feed[item.name]) for feed in feeds}
+        if len(shapes) == 1 and not all(isinstance(dim, int) for dim in item.shape):
+            found[item.name] = shapes.pop()
+    return found
+
+
+def _random_feeds(model: Path, samples: int, seed: int, dims: Mapping[str, int]) -> tuple[Feed, ...]:
     try:
         proto = onnx.load(model, load_external_data=False)
         for item in proto.graph.input:
