@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from ort_rknn.engine.delivery import Delivery
+from ort_rknn.engine.delivery import Delivery, call_back
 from ort_rknn.engine.job import Callback, InferenceJob
 from ort_rknn.engine.lanes import Lanes
 from ort_rknn.engine.lifecycle import FORKED, forget, watch
@@ -25,7 +25,6 @@ from ort_rknn.engine.stats import Counters
 from ort_rknn.engine.walk import Fallback, Walker
 from ort_rknn.engine.workers import CpuWorkers
 from ort_rknn.errors import RknnError, SessionClosed, SubmitTimeout
-from ort_rknn.ort_errors import status_text
 from ort_rknn.program import Program
 
 __all__ = ["Core"]
@@ -143,6 +142,7 @@ class Core:
         deadline = self._clock() + timeout
         # Who waits for less is woken first: it can use any room, the others could not use room it has to leave.
         first = callback is None or self.delivery.here
+        slept = False
         try:
             while True:
                 mark = self._room.mark()
@@ -151,7 +151,7 @@ class Core:
                     if wait == 0.0:
                         self._accept(job)
                         self._send(job)
-                        return job
+                        break
                     victim = self._oldest_waiting() if self._may_drop() else None
                 if victim is not None and self._cancel(victim, "it was dropped to make room for a newer one"):
                     continue
@@ -159,11 +159,15 @@ class Core:
                 if left <= 0:
                     raise SubmitTimeout(self._why_full(timeout))
                 self._room.wait(mark, left if wait is None else min(left, wait), first=first)
+                slept = True
         except (SubmitTimeout, SessionClosed):
             raise
         except BaseException:  # an interrupt may have swallowed a wake-up that was meant for the next in line
             self._room.touch()
             raise
+        if slept:  # there may be room for the next in line as well: one event can make room for several
+            self._room.touch()
+        return job
 
     def _hold_back(self, job: InferenceJob, parked: bool = False) -> float | None:
         """0 when the job may go; seconds until it may; ``None`` when something has to happen first. Needs the lock."""
@@ -211,7 +215,7 @@ class Core:
                 self._send(self._parked.popleft())
             emptied = not self._parked
         if emptied:
-            self._room.touch()
+            self._room.touch(everyone=True)
 
     def _send(self, job: InferenceJob) -> None:
         """Start a job on its way. Needs the lock: the look for room and the push are one."""
@@ -257,6 +261,7 @@ class Core:
             self.counters.cancelled += bool(cancelled)
         job._ended_at = self._clock()
         job._values = job._feed = {}
+        job._task = job._work = None
         if cancelled:
             Future.cancel(job)
             job.set_running_or_notify_cancel()
@@ -268,7 +273,7 @@ class Core:
         if callback is None:
             self._leave()
         else:
-            self.delivery.post(job.job_id, partial(_call_back, job, callback, cancelled), self._leave)
+            self.delivery.post(job.job_id, partial(call_back, job, callback, cancelled), self._leave)
         self._pump()
 
     def cancel_waiting(self, job: InferenceJob) -> bool:
@@ -323,11 +328,13 @@ class Core:
         self.workers.stop()
         self.delivery.stop()
         forget(self)
-        if self._on_closed is not None:
-            self._on_closed()
-        with self._lock:
-            self._stopped = True
-            self._idle.notify_all()
+        try:
+            if self._on_closed is not None:
+                self._on_closed()
+        finally:
+            with self._lock:
+                self._stopped = True
+                self._idle.notify_all()
 
     def wait_all(self, timeout: float | None) -> bool:
         """Wait until all accepted jobs have ended and their callbacks have returned."""
@@ -365,6 +372,8 @@ class Core:
 
     def close_at_exit(self) -> None:
         """The interpreter ends: let what was accepted end, but not for ever."""
+        if self._forked:
+            return
         self.close(wait=False, cancel_jobs=False)
         with self._idle:
             done = self._idle.wait_for(lambda: self._stopped, EXIT_GRACE_S)
@@ -374,6 +383,8 @@ class Core:
         self._cancel_all("the interpreter is exiting")
         for job in list(self._jobs.values()):
             self._end(job, error=SessionClosed("the interpreter is exiting and the inference has not ended"))
+        with self._idle:  # their callbacks
+            self._idle.wait_for(lambda: not self._active, EXIT_GRACE_S)
 
     def after_fork(self) -> None:
         """In the child: no thread came along, and no lock can be trusted."""
@@ -381,16 +392,3 @@ class Core:
         for job in list(self._jobs.values()):
             job._orphan(RknnError(FORKED))
         self._jobs.clear()
-
-
-def _call_back(job: InferenceJob, callback: Callback, cancelled: str) -> None:
-    """Give a job's end to its callback: ``(results, user_data, "")``, or ``([], user_data, reason)``."""
-    user_data, job._user_data = job._user_data, None
-    if cancelled:
-        callback([], user_data, f"the job was not run: {cancelled}")
-        return
-    error = job.exception()
-    if error is None:
-        callback(job.result(), user_data, "")
-    else:
-        callback([], user_data, status_text(error) or str(error) or type(error).__name__)

@@ -12,9 +12,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from ort_rknn.engine.job import Callback, InferenceJob
 from ort_rknn.engine.signals import Sleeper
+from ort_rknn.ort_errors import status_text
 
-__all__ = ["Delivery", "report_unraisable"]
+__all__ = ["Delivery", "call_back", "report_unraisable"]
 
 _log = logging.getLogger("ort_rknn")
 
@@ -155,6 +157,19 @@ class Delivery:
             report_unraisable(error)
         finally:
             done()
+
+
+def call_back(job: InferenceJob, callback: Callback, cancelled: str) -> None:
+    """Give a job's end to its callback: ``(results, user_data, "")``, or ``([], user_data, reason)``."""
+    user_data, job._user_data = job._user_data, None
+    if cancelled:
+        callback([], user_data, f"the job was not run: {cancelled}")
+        return
+    error = job.exception()
+    if error is None:
+        callback(job.result(), user_data, "")
+    else:
+        callback([], user_data, status_text(error) or str(error) or type(error).__name__)
 
 
 class _Raised:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ort_rknn.engine.lanes import Task
     from ort_rknn.program import Route
 
-__all__ = ["InferenceJob", "JobTiming"]
+__all__ = ["Callback", "InferenceJob", "JobTiming"]
 
 Callback = Callable[[list[Any], Any, str], object]
 
@@ -99,7 +99,8 @@ class InferenceJob(Future[list[Any]]):
 
     def running(self) -> bool:
         """Whether a step of the job has begun and the job has not ended."""
-        return bool(self._begun()) and not self.done()
+        task = self._task
+        return bool(self._begun() or (task is not None and task.begun)) and not self.done()
 
     def _begun(self) -> float:
         task = self._task

@@ -76,6 +76,8 @@ class Task:
         taken_at: When a lane took it, on the engine's clock; 0 before.
         seconds: Time inside the device.
         phases: Seconds to set inputs, infer and fetch outputs, if the device says so and the lanes were asked for it.
+        ticket: The lanes' own mark on it.
+        probe: Tells whether a lane has taken it, where ``taken_at`` is only known at the end (native lanes).
     """
 
     __slots__ = (
@@ -87,10 +89,12 @@ class Task:
         "outputs",
         "owner",
         "phases",
+        "probe",
         "ran_on",
         "seconds",
         "step",
         "taken_at",
+        "ticket",
         "wanted",
     )
 
@@ -115,6 +119,13 @@ class Task:
         self.taken_at = 0.0
         self.seconds = 0.0
         self.phases: tuple[float, float, float] | None = None
+        self.ticket = 0
+        self.probe: Callable[[Task], bool] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a lane has taken it."""
+        return bool(self.taken_at) or (self.probe is not None and self.probe(self))
 
 
 @dataclass(frozen=True)

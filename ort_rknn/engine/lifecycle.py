@@ -44,3 +44,4 @@ def _at_exit() -> None:
 def _after_fork() -> None:
     for core in list(_cores):
         core.after_fork()
+    _cores.clear()

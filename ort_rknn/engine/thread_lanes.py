@@ -80,19 +80,21 @@ class ThreadLanes:
         """Execute a task in the calling thread if a lane is idle."""
         if self._time_limit:
             return False
-        with self._lock:
-            lane = self._choose(task.core)
-            if lane is None:
-                return False
-            self._take(lane, task)
         outcome = Outcome()
+        lane: Lane | None = None
         try:
+            with self._lock:
+                lane = self._choose(task.core)
+                if lane is None:
+                    return False
+                self._take(lane, task)
             self._execute(lane, task, outcome)
         finally:  # an interrupt in the caller's thread must not take the lane with it
-            following = self._settle(lane, task, outcome, here=True)
-            if following is not None:
-                lane.inbox = following
-                self._rouse(lane)
+            if lane is not None and lane.task is task:
+                following = self._settle(lane, task, outcome, here=True)
+                if following is not None:
+                    lane.inbox = following
+                    self._rouse(lane)
         return not outcome.unopened
 
     def stop(self) -> None:
@@ -245,18 +247,18 @@ class ThreadLanes:
             return
         name = f"ort_rknn lane {lane.spec.index} core {lane.core}"
         thread = threading.Thread(target=self._work, args=(lane,), name=name, daemon=True)
+        lane.thread = thread  # before it starts: once it has, the lane may be free, and someone else look here
         try:
             if self._watchdog is not None:
                 self._watchdog.start()
             thread.start()
         except RuntimeError as error:  # the interpreter is ending, or the system has no thread left
+            lane.thread = None
             task, lane.inbox = lane.inbox, None
             if task is not None:
                 outcome = Outcome()
                 outcome.error, outcome.unopened = error, True
                 self._settle(lane, task, outcome)
-            return
-        lane.thread = thread
 
     def _work(self, lane: Lane) -> None:
         """The lane's thread."""

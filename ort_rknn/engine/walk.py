@@ -152,6 +152,7 @@ class Walker:
     def _npu_done(self, task: Task) -> None:
         """A job's NPU step has ended. On the lane's thread, or on whoever found that no core is left."""
         job: InferenceJob = task.owner
+        task.owner = None
         job._begun_at = job._begun_at or task.taken_at
         job._device_s += task.seconds
         job.core = task.ran_on
