@@ -23,6 +23,8 @@ from ort_rknn_converters.support import (
     resize,
     shape,
 )
+from ort_rknn_converters.support.fp16_range import REASON as OUT_OF_RANGE
+from ort_rknn_converters.support.fp16_range import out_of_range
 from ort_rknn_converters.support.refused import REFUSED
 from ort_rknn_converters.support.rule import BOUNDARY, Rule, is_constant, type_name
 from ort_rknn_converters.targets import Target
@@ -63,7 +65,7 @@ def decide(node: ir.Node, target: Target) -> str | None:
         return f"{node.op_type}: the compiler has no lowering"
     if target.name in _SMALL_NPU and node.op_type not in _SMALL_OPS:
         return f"{node.op_type}: not known to run on {target.name}"
-    return _values(node) or rule.decide(node, target)
+    return _values(node) or rule.decide(node, target) or (OUT_OF_RANGE if out_of_range(node) else None)
 
 
 def _values(node: ir.Node) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.support.rule import Rule, attribute, check, dims
+from ort_rknn_converters.support.rule import Rule, attribute, check, dims, is_constant
 from ort_rknn_converters.targets import Target
 
 __all__ = ["RULES"]
@@ -20,6 +20,12 @@ def _dilated_3d(node: ir.Node, target: Target) -> bool:
     return len(dims(node.inputs[0])) == 5 and any(step != 1 for step in attribute(node, "dilations", ()))
 
 
+@check("Conv1d with weights computed at run time crashes the compiler")
+def _moving_weights_1d(node: ir.Node, target: Target) -> bool:
+    # Seen with a bias; images and weights of rank 4 are fine.
+    return len(dims(node.inputs[0])) == 3 and any(value and not is_constant(value) for value in node.inputs[1:])
+
+
 @check("ConvTranspose3d aborts the compiler")
 def _transposed_3d(node: ir.Node, target: Target) -> bool:
     return len(dims(node.inputs[0])) == 5
@@ -31,6 +37,6 @@ def _transposed_auto_pad(node: ir.Node, target: Target) -> bool:
 
 
 RULES = {
-    "Conv": Rule(ranks=(3, 5), checks=(_grouped_3d, _dilated_3d)),
+    "Conv": Rule(ranks=(3, 5), checks=(_grouped_3d, _dilated_3d, _moving_weights_1d)),
     "ConvTranspose": Rule(ranks=(3, 5), checks=(_transposed_3d, _transposed_auto_pad)),
 }

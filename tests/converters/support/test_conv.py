@@ -36,3 +36,10 @@ def test_transposed_convolution_with_auto_pad_is_refused() -> None:
     said = reason("ConvTranspose", [IMAGE, floats(4, 2, 2, 2)], [("float", [1, 2, 8, 8])], auto_pad="SAME_UPPER")
     assert said is not None
     assert "auto_pad" in said
+
+
+def test_weights_computed_at_run_time_crash_in_one_dimension() -> None:
+    line, weights = ("float", [1, 4, 9]), ("float", [6, 4, 3])
+    said = reason("Conv", [line, weights, ("float", [6])], [("float", [1, 6, 7])])
+    assert said == "Conv1d with weights computed at run time crashes the compiler"
+    assert reason("Conv", [IMAGE, ("float", [6, 4, 3, 3])], [("float", [1, 6, 6, 6])]) is None

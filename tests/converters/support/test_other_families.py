@@ -60,9 +60,16 @@ def test_normalizations_in_inference() -> None:
 
 def test_products_up_to_rank_four() -> None:
     assert reason("MatMul", [("float", [1, 2, 3, 4]), ("float", [1, 2, 4, 5])], [("float", [1, 2, 3, 5])]) is None
+    said = reason("MatMul", [("float", [3, 1, 3, 4]), ("float", [1, 2, 4, 5])], [("float", [3, 2, 3, 5])])
+    assert said == "MatMul that broadcasts both sides: the compiler has no lowering"
+    for first, second in (([3, 1, 3, 4], [3, 2, 4, 5]), ([3, 2, 3, 4], [4, 5]), ([3, 4], [3, 2, 4, 5]), ([4], [4, 5])):
+        result = [*(first[:-2] if len(first) > len(second) else second[:-2]), 3, 5]
+        assert reason("MatMul", [("float", first), ("float", second)], [("float", result[-4:])]) is None
     deep = ("float", [1, 1, 2, 4, 4])
     assert reason("MatMul", [deep, deep], [deep]) == "MatMul of rank 5"
     assert reason("Gemm", [("float", [2, 3]), floats(3, 4), floats(4)], [("float", [2, 4])]) is None
+    moving = reason("Gemm", [("float", [2, 3]), floats(3, 4), ("float", [1])], [("float", [2, 4])])
+    assert moving is not None
 
 
 def test_resizing() -> None:

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from ort_rknn_converters.support import decide
+from ort_rknn_converters.support.fp16_range import REASON
+from ort_rknn_converters.targets import find_target
+
+from tests.helpers.graphs import chain
+
+RK3588 = find_target("rk3588")
+
+
+def masked(*lines: str, constant: float, outputs: str = "y") -> ir.Model:
+    model = chain("m = Add(x, w)", *lines, inputs="x w", outputs=outputs, shape=(1, 1, 4, 4))
+    mask = model.graph.inputs[1]
+    model.graph.inputs.pop()
+    mask.const_value = ir.tensor(np.full((1, 1, 4, 4), constant, np.float32), name="w")
+    model.graph.register_initializer(mask)
+    return model
+
+
+@pytest.mark.parametrize("constant", [-np.inf, -3.4e38, np.nan, 70000.0])
+def test_a_constant_that_fp16_cannot_hold_is_replaced_by_the_compiler(constant: float) -> None:
+    assert decide(masked("y = Relu(m)", constant=constant).graph[0], RK3588) == REASON
+    assert decide(masked(constant=constant, outputs="m").graph[0], RK3588) == REASON
+
+
+def test_before_a_softmax_it_does_no_harm() -> None:
+    model = masked("n = Reshape(m)", "y = Softmax(n)", constant=-np.inf)
+    assert decide(model.graph[0], RK3588) is None
+
+
+def test_seen_elsewhere_too_it_does() -> None:
+    model = masked("y = Softmax(m)", "z = Relu(m)", constant=-np.inf, outputs="y z")
+    assert decide(model.graph[0], RK3588) == REASON
+
+
+def test_what_fits_is_fine() -> None:
+    assert decide(masked("y = Relu(m)", constant=-65504.0).graph[0], RK3588) is None
