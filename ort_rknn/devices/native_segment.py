@@ -76,10 +76,12 @@ class NativeLibrary:
     Attributes:
         long: Its functions, called without the interpreter's lock.
         short: The same, called with it: for what never waits.
+        pool_declared: Whether the lanes' functions have their argument types.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.pool_declared = False
         self.long: Any = ctypes.CDLL(str(path))
         self.short: Any = ctypes.PyDLL(str(path))
         if self.long.ort_rknn_lanes_abi() != ABI:

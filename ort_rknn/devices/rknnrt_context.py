@@ -68,6 +68,7 @@ class NpuContext:
 
     Attributes:
         io: How arrays go in and come out.
+        native: The native library it uses, if any.
         segment: Address of the native segment (``ort_rknn_segment``), for native lanes; 0 without a native library.
         phases: Seconds the last :meth:`run` took to set inputs, to infer and to fetch outputs; ``None`` before.
     """
@@ -89,7 +90,7 @@ class NpuContext:
         self._library = library
         self._handle = handle
         self._mask = mask
-        self._native = native
+        self.native = native
         self._use = threading.Lock()
         counts = query(library, handle, Query.IN_OUT_NUM, InOutNum())
         inputs = query_attrs(library, handle, Query.INPUT_ATTR, counts.n_input)
@@ -131,14 +132,18 @@ class NpuContext:
         return io.finish(outputs)
 
     def _run_native(self, inputs: Sequence[Array], outputs: Sequence[Array | None]) -> None:
-        assert self._native is not None
         outcome = Outcome()
-        ins = (ctypes.c_void_p * len(inputs))(*map(address_of, inputs))
-        outs = (ctypes.c_void_p * len(outputs))(*[None if array is None else address_of(array) for array in outputs])
-        self._native.long.ort_rknn_segment_run(self.segment, ins, outs, ctypes.byref(outcome))
+        self.run_raw(inputs, outputs, outcome)
         if outcome.code:
             raise self.failed(outcome)
         self.phases = phases_of(outcome)
+
+    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: Outcome) -> None:
+        """Run on prepared inputs into raw outputs; what came of it is in ``outcome``. Native contexts only."""
+        assert self.native is not None
+        ins = (ctypes.c_void_p * len(inputs))(*map(address_of, inputs))
+        outs = (ctypes.c_void_p * len(outputs))(*[None if array is None else address_of(array) for array in outputs])
+        self.native.long.ort_rknn_segment_run(self.segment, ins, outs, ctypes.byref(outcome))
 
     def failed(self, outcome: Outcome) -> DeviceError:
         """The error that a native run ended with."""
@@ -164,13 +169,13 @@ class NpuContext:
             self._let_go()
 
     def _hold(self) -> bool:
-        if self.segment and self._native is not None:
-            return bool(self._native.long.ort_rknn_segment_hold(self.segment, HOLD_NS))
+        if self.segment and self.native is not None:
+            return bool(self.native.long.ort_rknn_segment_hold(self.segment, HOLD_NS))
         return self._use.acquire(timeout=HOLD_NS / 1e9)
 
     def _let_go(self) -> None:
-        if self.segment and self._native is not None:
-            self._native.short.ort_rknn_segment_let_go(self.segment)
+        if self.segment and self.native is not None:
+            self.native.short.ort_rknn_segment_let_go(self.segment)
         else:
             self._use.release()
 
@@ -227,8 +232,8 @@ class NpuContext:
         if not handle:
             return
         self._library.function("rknn_destroy")(handle)
-        if self.segment and self._native is not None:
-            self._native.short.ort_rknn_segment_free(self.segment)
+        if self.segment and self.native is not None:
+            self.native.short.ort_rknn_segment_free(self.segment)
             self.segment = 0
         if self.on_close is not None:
             self.on_close()

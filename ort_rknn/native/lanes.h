@@ -68,6 +68,9 @@ int ort_rknn_pool_run(ort_rknn_pool *pool, int group, uint32_t segment, void *co
 /* SHORT. Take a waiting request back; it has no event then. 1, or 0 when it does not wait. */
 int ort_rknn_pool_cancel(ort_rknn_pool *pool, uint64_t token);
 
+/* SHORT. Whether a request waits. */
+int ort_rknn_pool_waits(ort_rknn_pool *pool, uint64_t token);
+
 /* Up to `most` events; waits `timeout` nanoseconds (negative: for ever; 0: SHORT) for the first, or for a wake. */
 int ort_rknn_pool_take(ort_rknn_pool *pool, ort_rknn_event *events, int most, int64_t timeout);
 void ort_rknn_pool_wake(ort_rknn_pool *pool); /* SHORT: ends one take, even one that only begins */
@@ -81,8 +84,10 @@ void ort_rknn_pool_wait(ort_rknn_pool *pool, uint64_t mark, int64_t timeout, int
 void ort_rknn_pool_close_group(ort_rknn_pool *pool, uint32_t group);
 /* SHORT. The lane takes nothing more and ends when it is through. */
 int ort_rknn_pool_retire(ort_rknn_pool *pool, int lane);
-/* SHORT. Whether nobody runs on the lane any more, so that its segments may be freed. */
-int ort_rknn_pool_ended(ort_rknn_pool *pool, int lane);
+/* Wait until nobody runs on a retired lane any more, so that its segments may be freed: 0 when it took too long. */
+int ort_rknn_pool_wait_ended(ort_rknn_pool *pool, int lane, int64_t timeout);
+/* SHORT. Whether the lane has work. */
+int ort_rknn_pool_works(ort_rknn_pool *pool, int lane);
 /* SHORT. All lanes end, those at work when they are through. Nothing waits any more, or it never runs. */
 void ort_rknn_pool_stop(ort_rknn_pool *pool);
 /* After a stop: the number of lanes still at work after `timeout`. */
