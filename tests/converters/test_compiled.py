@@ -289,6 +289,7 @@ class TestIsCompiled:
         foreign = sample().to_onnx()
         for node in contexts(foreign):
             set_attribute(node, "source", "QNN")
+        del foreign.metadata_props[:]
         assert not is_compiled(foreign.SerializeToString())
 
     @pytest.mark.parametrize(
@@ -304,8 +305,16 @@ class TestIsCompiled:
         for length in range(0, len(data), 997):
             is_compiled(data[:length])
 
+    def test_a_node_or_the_metadata_is_enough(self) -> None:
+        no_metadata, no_node = sample().to_onnx(), sample().to_onnx()
+        del no_metadata.metadata_props[:]
+        del no_node.graph.node[:]
+        assert is_compiled(no_metadata.SerializeToString())
+        assert is_compiled(no_node.SerializeToString())
+
     def test_the_alias_counts(self) -> None:
         model = sample().to_onnx()
+        del model.metadata_props[:]
         set_attribute(contexts(model)[0], "source", "RKNPU2ExecutionProvider")
         assert is_compiled(model.SerializeToString())
 
