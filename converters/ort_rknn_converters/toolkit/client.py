@@ -43,6 +43,7 @@ class CompileResult:
         layers: The compiler's layer table.
         no_lowering: (tensor, op type) pairs no board can run.
         toolkit_version: Such as ``2.5.0``.
+        errors: What the compiler marked as an error though it delivered (see :func:`report.errors`).
         dropped_inputs: ONNX inputs that the toolkit left out of the file (unused ones).
         dropped_outputs: ONNX outputs that it left out (constant, duplicate or passed-through ones).
     """
@@ -55,6 +56,7 @@ class CompileResult:
     layers: tuple[LayerRow, ...]
     no_lowering: tuple[tuple[str, str], ...]
     toolkit_version: str
+    errors: tuple[str, ...] = ()
     dropped_inputs: tuple[str, ...] = ()
     dropped_outputs: tuple[str, ...] = ()
 
@@ -130,6 +132,7 @@ def compile_segment(
             layers=report.layers(log),
             no_lowering=report.no_lowering(log),
             toolkit_version=result["version"],
+            errors=report.errors(log),
             dropped_inputs=tuple(value.name for value in io.inputs if value.name not in kept_inputs),
             dropped_outputs=tuple(value.name for value in io.outputs if value.name not in kept_outputs),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["LayerRow", "clean", "last_error", "last_words", "layers", "no_lowering", "tail"]
+__all__ = ["LayerRow", "clean", "errors", "last_error", "last_words", "layers", "no_lowering", "tail"]
 
 WIDTH = 500  # of a log line in an exception
 TABLE_TITLE = "Network Layer Information Table"
@@ -100,13 +100,19 @@ def no_lowering(log: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def errors(log: str) -> tuple[str, ...]:
+    """What the toolkit marked as an error, each once, in order; it often delivers a file all the same.
+
+    Such a file simulates right and may still be wrong on a board: ``REGTASK: The bit width of field value exceeds the
+    limit`` means that a size did not fit into a register of the NPU (seen with a dimension of 8,400).
+    """
+    found = (match["text"] for match in map(_ERROR_LINE.match, log.splitlines()) if match)
+    return tuple(dict.fromkeys(text for text in found if not any(noise in text for noise in _NOISE)))
+
+
 def last_error(log: str) -> str:
     """The last line the toolkit itself marked as an error, or nothing."""
-    for line in reversed(log.splitlines()):
-        match = _ERROR_LINE.match(line)
-        if match and not any(noise in match["text"] for noise in _NOISE):
-            return match["text"]
-    return ""
+    return (errors(log) or ("",))[-1]
 
 
 def last_words(log: str) -> str:

@@ -50,7 +50,7 @@ def test_compiles_and_simulates() -> None:
     assert {"import", "config", "load", "build", "export", "simulate", "total"} <= set(result.seconds)
     assert sum(result.seconds.values()) < 2.1 * result.seconds["total"]
     assert 50e6 < result.peak_rss < 1e9
-    assert result.no_lowering == ()
+    assert (result.no_lowering, result.errors) == ((), ())
     assert (result.dropped_inputs, result.dropped_outputs) == ((), ())
     assert "\n".join(lines) == result.log.rstrip("\n")
     places = {row.op_type: row.target for row in result.layers}
@@ -70,6 +70,20 @@ def test_int8_with_calibration_data() -> None:
     quanta = result.outputs[0]["y"] / output.quantization.scale[0]
     np.testing.assert_allclose(quanta, np.round(quanta), atol=1e-3)
     assert np.abs(result.outputs[0]["y"] - expected).max() < 4 * output.quantization.scale[0]
+
+
+def test_a_size_that_does_not_fit_the_npus_registers_is_told() -> None:
+    """The box decoder of YOLOv8 at 640x640: it builds and simulates, and a board would compute something else."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "parts"], ["r"]),
+        helper.make_node("Transpose", ["r"], ["t"], perm=[0, 2, 1, 3]),
+        helper.make_node("Softmax", ["t"], ["m"], axis=1),
+        helper.make_node("Conv", ["m", "w"], ["y"]),
+    ]
+    constants = {"parts": np.array([1, 4, 16, 8400]), "w": np.ones((1, 16, 1, 1), np.float32)}
+    model = models.model(nodes, [("x", 1, [1, 64, 8400])], [("y", 1, [1, 1, 4, 8400])], constants)
+    errors = compile_segment(CompileRequest(model, "rk3588")).errors
+    assert any("bit width of field value exceeds the limit" in error for error in errors)
 
 
 def test_several_shapes_in_one_file() -> None:

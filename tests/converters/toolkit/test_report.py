@@ -70,6 +70,14 @@ def test_ops_without_code_once_each() -> None:
     assert report.no_lowering(LOG) == (("/a b/Selu_output_0", "Selu"), ("y", "Det"))
 
 
+def test_errors_of_a_file_that_was_delivered() -> None:
+    line = "E RKNN: [08:43:36.984] REGTASK: The bit width of field value exceeds the limit, value: 0x20cf\n"
+    assert report.errors(line + "D RKNN: [1] fine\n" + line) == (
+        "REGTASK: The bit width of field value exceeds the limit, value: 0x20cf",
+    )
+    assert report.errors("") == ()
+
+
 def test_last_error_is_not_the_noise() -> None:
     assert report.last_error(report.clean(LOG)) == "build: Catch exception when building RKNN model!"
     assert report.last_error("E RKNN: [1:2] Unkown op target: 0") == ""
