@@ -128,6 +128,7 @@ class FakeDevice:
         self._key = key
         self._compute = compute or echo
         self._lock = threading.Lock()
+        self._closings = threading.Condition()
         self._numbers = itertools.count()
         self._gates: dict[Hashable, Gate] = {}
         self._refused: dict[int, BaseException] = {}
@@ -172,6 +173,11 @@ class FakeDevice:
     def alive(self) -> list[FakeContext]:
         """The contexts that are open."""
         return [context for context in self.opened if not context.closed]
+
+    def wait_closed(self, timeout: float = 10.0) -> bool:
+        """Wait until no context is open; ``False`` when one still is after ``timeout`` seconds."""
+        with self._closings:
+            return self._closings.wait_for(lambda: not self.alive, timeout)
 
     def describe(self) -> Mapping[str, Any]:
         """Facts about the device."""
@@ -231,7 +237,9 @@ class FakeContext:
         """Give everything back. May be called twice."""
         if self._busy.locked():
             self._device.misuse.append(f"context {self.number} closed while it runs")
-        self.closed = True
+        with self._device._closings:
+            self.closed = True
+            self._device._closings.notify_all()
 
     def describe(self) -> Mapping[str, Any]:
         """Facts about this context."""

@@ -55,7 +55,9 @@ def new_engine(lanes: LanesFactory) -> Iterator[NewEngine]:
     for engine in made:
         engine.close()
     made.clear()
-    for thread in threading.enumerate():  # those that hung in a device were not waited for
+    for device in devices:
+        device.wait_closed(LONG)  # those that hung in a device were not waited for
+    for thread in threading.enumerate():
         if thread.name.startswith("ort_rknn lane"):
             thread.join(LONG)
     for device in devices:
