@@ -378,7 +378,7 @@ class TestManyProcesses:
                 assert process.stdout is not None
                 process.stdout.readline()  # it began to write, and writes the same entry again and again
                 with pytest.raises(subprocess.TimeoutExpired):
-                    process.wait(moments.uniform(0, 0.03))
+                    process.wait(moments.uniform(0, 0.3))
                 process.kill()
             entry = Cache(there).lookup("k", "2.5.0")
             assert entry is None or entry == whole
