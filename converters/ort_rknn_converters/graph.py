@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError, EncodeError
-from onnx import external_data_helper, numpy_helper
 
 from ort_rknn_converters import graph_types
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.graph_sparse import dense
 from ort_rknn_converters.plan import TensorInfo
 
 __all__ = [
@@ -70,10 +69,9 @@ def load(model: ModelLike) -> ir.Model:
     if not proto.HasField("graph"):
         raise ModelError(f"{name} has no graph: it is not an ONNX model")
     try:
-        loaded = ir.from_proto(graph_types.hide_maps(_dense(proto)))
+        loaded = ir.from_proto(graph_types.hide_maps(dense(proto, str(folder))))
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
-        cause = error.__cause__ or error
-        raise ModelError(f"{name} is not a valid ONNX graph: {cause}") from error
+        raise ModelError(f"{name} is not a valid ONNX graph: {_innermost(error)}") from error
     ir.external_data.set_base_dir(loaded.graph, folder)
     return loaded
 
@@ -195,6 +193,13 @@ def walk(graph: ir.Graph) -> list[ir.Node]:
     return list(ir.traversal.RecursiveGraphIterator(graph))
 
 
+def _innermost(error: BaseException) -> str:
+    """What went wrong first, in one line; onnx-ir wraps it once for every level of the graph."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).partition("\n")[0]
+
+
 def _all_graphs(model: ir.Model) -> list[ir.Graph]:
     graphs = list(model.graphs())
     return graphs + [function.graph for function in model.functions.values()]
@@ -218,21 +223,3 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     except DecodeError:
         raise ModelError(f"{name} is not an ONNX file: protobuf cannot parse it") from None
     return proto
-
-
-def _dense(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """``proto`` with sparse initializers written out in full, for onnx-ir knows only dense ones."""
-    if not proto.graph.sparse_initializer:
-        return proto
-    whole = onnx.ModelProto()
-    whole.CopyFrom(proto)
-    for sparse in whole.graph.sparse_initializer:
-        if sparse.values.data_location == onnx.TensorProto.EXTERNAL:
-            external_data_helper.load_external_data_for_tensor(sparse.values, "")
-        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-        full = np.zeros(tuple(sparse.dims), dtype=values.dtype)
-        where = (np.unravel_index(indices, full.shape)) if indices.ndim == 1 else tuple(indices.T)
-        full[where] = values
-        whole.graph.initializer.append(numpy_helper.from_array(full, name=sparse.values.name))
-    del whole.graph.sparse_initializer[:]
-    return whole

@@ -123,14 +123,28 @@ def _check(model: ir.Model, target: Target) -> None:
     for value in graph.inputs:
         if not value.uses():
             raise ModelError(f"input {value.name} is not used; the toolkit would drop it")
+    for node in graph:
+        if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
+            raise ModelError(f"{node.op_type} {node.name}: the toolkit has no control flow")
+        if any(not isinstance(value.type, ir.TensorType) for value in node.outputs if value.name and value.type):
+            raise ModelError(f"{node.op_type} {node.name} makes something that is no tensor")
     seen: set[ir.Value] = set()
     moving = _depends_on_inputs(graph)
     for value in graph.outputs:
-        if value in seen:
+        source = _behind_identities(value)
+        if source in seen:
             raise ModelError(f"output {value.name} occurs twice; the toolkit would drop one")
-        if value.producer() is None or value not in moving:
+        if source.producer() is None or value not in moving:
             raise ModelError(f"output {value.name} is constant or an input passed through; the toolkit would drop it")
-        seen.add(value)
+        seen.add(source)
+
+
+def _behind_identities(value: ir.Value) -> ir.Value:
+    node = value.producer()
+    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    return value
 
 
 def _depends_on_inputs(graph: ir.Graph) -> set[ir.Value]:

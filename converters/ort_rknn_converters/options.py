@@ -74,6 +74,7 @@ class ConvertOptions:
 
         if not _is_number(self.min_gain) or not 0 <= self.min_gain < float("inf"):
             raise UnknownOption(f"min_gain is a number from 0 (cost rule off) up, not {self.min_gain!r}")
+        self._set("min_gain", float(self.min_gain))
         if self.optimization_level not in _OPTIMIZATION_LEVELS:
             raise UnknownOption(f"optimization_level is 0, 1, 2 or 3, not {self.optimization_level!r}")
         if not _is_whole(self.verify_feeds) or self.verify_feeds < 0:
@@ -84,6 +85,7 @@ class ConvertOptions:
             raise UnknownOption(f"jobs is a whole number from 1 up, not {self.jobs!r}")
         if not _is_number(self.timeout_s) or not self.timeout_s > 0:
             raise UnknownOption(f"timeout_s is a number of seconds above 0, not {self.timeout_s!r}")
+        self._set("timeout_s", float(self.timeout_s))
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -131,7 +133,7 @@ def _plain(value: Any) -> Any:
         return sorted(value)
     if isinstance(value, tuple):
         return list(value)
-    return float(value) if isinstance(value, float) else value
+    return value
 
 
 def _names(option: str, value: Iterable[str]) -> frozenset[str]:

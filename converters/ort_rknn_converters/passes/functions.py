@@ -35,7 +35,7 @@ class Functions(Pass):
         inline = InlinePass(criteria=lambda function: function.identifier() not in stay)
         try:
             result = inline(model)
-        except ir.passes.PassError as error:
+        except (ir.passes.PassError, ir.passes.PreconditionError) as error:
             raise ModelError(f"the model's functions cannot be inlined: {error.__cause__ or error}") from error
         for graph in (model.graph, *model.graph.subgraphs()):
             for node in graph:

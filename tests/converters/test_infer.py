@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from ort_rknn_converters import graph
+from ort_rknn_converters.infer import infer, skeleton
+from ort_rknn_converters.infer_contrib import infer_contrib
+from ort_rknn_converters.prepare import prepare
+
+from tests.helpers.onnx_models import build, check_prepared, one_op, random
+
+
+def test_every_value_gets_type_and_shape() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    model = graph.load(build(nodes, {"x": (TensorProto.FLOAT, ["N", 4])}, ["y"], {"w": random(4, 5)}))
+    infer(model)
+    for node in model.graph:
+        assert graph.value_info(node.outputs[0]).dtype == "tensor(float)"
+        assert graph.dims(node.outputs[0]) == ("N", 5)
+
+
+def test_shapes_flow_through_shape_arithmetic() -> None:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Slice", ["s", "zero", "one"], ["n"]),
+        helper.make_node("Concat", ["n", "rest"], ["to"], axis=0),
+        helper.make_node("Reshape", ["x", "to"], ["y"]),
+    ]
+    constants = {"zero": np.array([0]), "one": np.array([1]), "rest": np.array([2, 2])}
+    model = graph.load(build(nodes, {"x": (TensorProto.FLOAT, ["N", 4])}, ["y"], constants))
+    infer(model)
+    assert graph.dims(model.graph.outputs[0]) == ("N", 2, 2)
+
+
+def test_skeleton_leaves_big_weights_out_and_the_model_as_it_was() -> None:
+    model = graph.load(one_op("MatMul", {"x": random(2, 600)}, {"w": random(600, 600)}))
+    before = graph.to_bytes(model)
+    with skeleton(model) as proto:
+        assert proto.ByteSize() < 1000
+        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+    assert [dim.dim_value for dim in inferred.graph.output[0].type.tensor_type.shape.dim] == [2, 600]
+    assert graph.to_bytes(model) == before
+
+
+def test_contradictions_only_raise_when_asked() -> None:
+    model = graph.load(one_op("MatMul", {"x": random(2, 3)}, {"w": random(4, 5)}))
+    infer(model)
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        infer(model, strict=True)
+
+
+def contrib() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("FusedMatMul", ["x", "w"], ["a"], domain="com.microsoft", transB=1),
+        helper.make_node("QuickGelu", ["a"], ["b"], domain="com.microsoft"),
+        helper.make_node("Relu", ["b"], ["y"]),
+    ]
+    return build(nodes, {"x": random(2, 64)}, ["y"], {"w": random(128, 64)}, domains=["com.microsoft"])
+
+
+def test_onnxruntime_knows_its_own_ops() -> None:
+    model = graph.load(contrib())
+    infer(model)
+    assert model.graph[0].outputs[0].type is None
+    before = list(model.graph.initializers)
+    assert infer_contrib(model)
+    assert [graph.static_shape(node.outputs[0]) for node in model.graph][:2] == [(2, 128), (2, 128)]
+    assert list(model.graph.initializers) == before
+    assert len(model.graph.inputs) == 1
+    feed = {"x": random(2, 64)}
+    prepared = check_prepared(contrib(), feed)
+    assert graph.static_shape(prepared.graph.outputs[0]) == (2, 128)
+
+
+def test_ops_nobody_knows_are_left() -> None:
+    nodes = [helper.make_node("Secret", ["x"], ["a"], domain="mine"), helper.make_node("Relu", ["a"], ["y"])]
+    model = graph.load(build(nodes, {"x": random(2)}, ["y"], domains=["mine"]))
+    assert not infer_contrib(model)
+    assert [node.op_type for node in prepare(model).model.graph] == ["Secret", "Relu"]
