@@ -1,0 +1,240 @@
+"""``ort-rknn convert``: files, tables, exit codes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import helper, numpy_helper
+from onnx.parser import parse_graph
+from ort_rknn_converters.cli.convert import command
+from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.toolkit.environment import MISSING
+
+from tests.helpers.scripted_toolkit import ScriptedToolkit
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def net(body: str = "a = Sigmoid (x) b = Asinh (a) y = Tanh (b)", size: str = "2,8") -> onnx.ModelProto:
+    graph = parse_graph(f"g (float[{size}] x) => (float[{size}] y) {{ {body} }}")
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture(autouse=True)
+def toolkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedToolkit:
+    import ort_rknn_converters.convert  # noqa: F401  the package's attribute of that name is the function
+
+    fake = ScriptedToolkit()
+    monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "compile_segment", fake)
+    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path / "cache"))
+    return fake
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    onnx.save(net(), tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+class TestDone:
+    def test_it_writes_a_compiled_model_beside_the_model(self, model: Path) -> None:
+        result = run(model, "--min-gain", 0)
+        assert result.exit_code == 0, result.output
+        compiled = CompiledModel.load(model.with_name("m.rknn.onnx"))
+        assert [step.name for step in compiled.steps] == ["npu_0", "cpu_0", "npu_1"]
+        assert "2 of 3 nodes" in result.output
+        assert "Asinh: the compiler has no lowering" in result.output
+        assert "m.rknn.onnx" in result.output
+
+    def test_options_arrive(self, model: Path, tmp_path: Path, toolkit: ScriptedToolkit) -> None:
+        arguments = ["--target", "RK3576", "--external", "--strip", "--min-gain", 0, "--cpu-op", "Tanh", "--jobs", 2]
+        result = run(model, "-o", tmp_path / "out.onnx", *arguments)
+        assert result.exit_code == 0, result.output
+        compiled = CompiledModel.load(tmp_path / "out.onnx")
+        assert compiled.targets == ("rk3576",)
+        assert compiled.npu_steps[0].onnx is None
+        assert (tmp_path / "out_RKNNExecutionProvider_npu_0.rknn").exists()
+        assert {node.op_type for node in compiled.plan.nodes if node.place == "CPU"} == {"Asinh", "Tanh"}
+        assert toolkit.requests[0].target == "rk3576"
+
+    def test_cpu_node(self, model: Path) -> None:
+        name = "first"
+        proto = onnx.load(model)
+        proto.graph.node[0].name = name
+        onnx.save(proto, model)
+        result = run(model, "--min-gain", 0, "--cpu-node", name, "--plan-only", "--json")
+        nodes = {node["name"]: node for node in json.loads(result.stdout)["plan"]["nodes"]}
+        assert nodes[name]["reason"] == "kept on the CPU by option"
+
+    @pytest.mark.parametrize(
+        "arguments", [["--shape", "x=2x8"], ["--shape", "x=2,8"], ["--dim", "N=2", "--dim", "M=8"]]
+    )
+    def test_shapes(self, tmp_path: Path, arguments: list[str]) -> None:
+        onnx.save(net(size="N,M"), tmp_path / "m.onnx")
+        result = run(tmp_path / "m.onnx", "--min-gain", 0, "--json", *arguments)
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["plan"]["segments"][0]["inputs"][0]["shape"] == [2, 8]
+
+    def test_json(self, model: Path) -> None:
+        result = run(model, "--min-gain", 0, "--json")
+        found = json.loads(result.stdout)
+        assert found["files"] == [str(model.with_name("m.rknn.onnx"))]
+        assert found["toolkit_version"] == "2.5.0"
+        assert found["plan"]["segments"][0]["rel_rms"] < 1e-6
+        assert found["seconds"] > 0
+
+    def test_explain_lists_every_node(self, model: Path) -> None:
+        result = run(model, "--min-gain", 0, "--explain")
+        for name in ("Sigmoid", "Asinh", "Tanh"):
+            assert name in result.output
+
+    def test_plan_only_compiles_and_writes_nothing(self, model: Path, toolkit: ScriptedToolkit) -> None:
+        toolkit.fails_with = ToolkitMissing(MISSING)
+        result = run(model, "--plan-only", "--min-gain", 0)
+        assert result.exit_code == 0, result.output
+        assert "2 of 3 nodes" in result.output
+        assert [file.name for file in model.parent.glob("*.onnx")] == ["m.onnx"]
+
+    def test_a_model_for_the_cpu_alone(self, tmp_path: Path) -> None:
+        onnx.save(net("y = Asinh (x)"), tmp_path / "m.onnx")
+        result = run(tmp_path / "m.onnx")
+        assert result.exit_code == 0, result.output
+        assert "nothing runs on the NPU" in result.output
+        assert (tmp_path / "m.rknn.onnx").exists()
+
+
+class TestNotDone:
+    def refused(self, result: Result, code: int, *words: str) -> None:
+        assert result.exit_code == code, result.output
+        for word in words:
+            assert word in result.stderr
+        assert "Traceback" not in result.output
+
+    def test_npu_only(self, model: Path) -> None:
+        self.refused(run(model, "--npu-only", "--min-gain", 0), 1, "1 of 3 nodes must stay on the CPU", "Asinh")
+        assert not model.with_name("m.rknn.onnx").exists()
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        self.refused(run(tmp_path / "none.onnx"), 2, "none.onnx")
+
+    @pytest.mark.parametrize("data", [b"", b"\xff\xfe\x00" * 50])
+    def test_not_a_model(self, tmp_path: Path, data: bytes) -> None:
+        (tmp_path / "m.onnx").write_bytes(data)
+        self.refused(run(tmp_path / "m.onnx"), 2, "m.onnx")
+
+    def test_unknown_op(self, tmp_path: Path) -> None:
+        onnx.save(net("y = NoSuchOp (x)"), tmp_path / "m.onnx")
+        self.refused(run(tmp_path / "m.onnx"), 2, "NoSuchOp")
+
+    def test_unknown_target(self, model: Path) -> None:
+        self.refused(run(model, "--target", "rk9999"), 2, "rk9999", "rk3588", "rk3566")
+
+    def test_toolkit_missing(self, model: Path, toolkit: ScriptedToolkit) -> None:
+        toolkit.fails_with = ToolkitMissing(MISSING)
+        self.refused(run(model, "--min-gain", 0), 2, MISSING)
+
+    def test_no_output_folder(self, model: Path, tmp_path: Path, toolkit: ScriptedToolkit) -> None:
+        self.refused(run(model, "-o", tmp_path / "no" / "out.onnx"), 2, "there is no folder")
+        assert not toolkit.requests
+
+    def test_onto_itself(self, model: Path) -> None:
+        before = model.read_bytes()
+        self.refused(run(model, "-o", model), 2, "the model itself")
+        assert model.read_bytes() == before
+
+    @pytest.mark.parametrize("option", [["--shape", "x"], ["--shape", "x=ax3"], ["--dim", "N=two"], ["--dim", "=3"]])
+    def test_bad_shapes(self, model: Path, option: list[str]) -> None:
+        self.refused(run(model, *option), 2, "NAME=VALUE")
+
+    def test_contradicting_shapes(self, model: Path) -> None:
+        self.refused(run(model, "--shape", "x=2x9"), 2, "x")
+        self.refused(run(model, "--shape", "unknown=2x9"), 2, "unknown")
+
+    def test_compiled_already(self, model: Path) -> None:
+        run(model, "--min-gain", 0)
+        self.refused(run(model.with_name("m.rknn.onnx")), 2, "compiled already")
+
+    def test_full_disk(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        self.refused(run(model, "--min-gain", 0), 2, "No space left on device")
+        assert [file.name for file in model.parent.iterdir() if file.is_file()] == ["m.onnx"]
+
+    def test_ctrl_c(self, model: Path, toolkit: ScriptedToolkit) -> None:
+        toolkit.fails_with = KeyboardInterrupt()
+        self.refused(run(model, "--min-gain", 0), 130, "interrupted")
+        assert not model.with_name("m.rknn.onnx").exists()
+
+
+@pytest.mark.toolkit
+class TestRealToolkit:
+    def big(self, path: Path) -> None:
+        """A model whose compilation takes some seconds."""
+        graph = parse_graph("g (float[1,64,32,32] x) => (float[1,64,32,32] y) { " + self.body(20) + " }")
+        weight = np.random.default_rng(0).normal(size=(64, 64, 3, 3)).astype(np.float32) / 24
+        graph.initializer.append(numpy_helper.from_array(weight, "w"))
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+    def body(self, count: int) -> str:
+        names = ["x", *(f"v{number}" for number in range(count - 1)), "y"]
+        rows = (f"{new} = Conv <pads = [1,1,1,1]> ({old}, w)" for old, new in itertools.pairwise(names))
+        return " ".join(rows)
+
+    @pytest.mark.parametrize("moment", ["compiling", "starting"])
+    def test_ctrl_c_leaves_no_file_and_no_child(self, tmp_path: Path, moment: str) -> None:
+        self.big(tmp_path / "m.onnx")
+        (tmp_path / "tmp").mkdir()
+        environ = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+        # The toolkit's environment is the user's: only the cache of the test is redirected elsewhere.
+        environ.pop("ORT_RKNN_CACHE_DIR", None)
+        arguments = [
+            sys.executable,
+            "-m",
+            "ort_rknn_converters.cli.convert",
+            str(tmp_path / "m.onnx"),
+            "--min-gain",
+            "0",
+        ]
+        with subprocess.Popen(arguments, env=environ, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            deadline = time.monotonic() + 60
+            while moment == "compiling" and not list((tmp_path / "tmp").glob("*/stage")):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)  # another process's file: there is no event to wait for
+            if moment == "starting":
+                time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode in (130, -signal.SIGINT if moment == "starting" else 130), errors
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "tmp"]
+        assert not list((tmp_path / "tmp").glob("ort_rknn-*"))
+        assert str(tmp_path) not in _command_lines()
+
+
+def _command_lines() -> str:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(file.read_bytes().decode(errors="replace"))
+        except OSError:
+            continue  # it ended meanwhile
+    return "\n".join(line for line in found if "pytest" not in line)
