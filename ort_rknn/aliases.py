@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 __all__ = ["ALIASED", "install_finder"]
 
@@ -22,8 +22,11 @@ _PREFIX = "ort_rknn."
 _ROOTS = frozenset(ALIASED)
 
 
-class _AliasLoader(Loader):
-    """Gives an existing module under a second name, without executing it again."""
+class _AliasLoader:
+    """Gives an existing module under a second name, without executing it again.
+
+    Neither this nor the finder derives from :mod:`importlib.abc`, whose import costs more than this package's.
+    """
 
     def __init__(self, real_name: str) -> None:
         self._real_name = real_name
@@ -39,7 +42,7 @@ class _AliasLoader(Loader):
         module.__spec__ = self._real_spec
 
 
-class _AliasFinder(MetaPathFinder):
+class _AliasFinder:
     """Finds the aliased names; stands before the path finder, which would execute the files a second time."""
 
     def find_spec(
@@ -58,10 +61,12 @@ class _AliasFinder(MetaPathFinder):
             if error.name == real_name:
                 return None
             raise
-        return ModuleSpec(fullname, _AliasLoader(real_name), origin=getattr(real, "__file__", None))
+        loader: Any = _AliasLoader(real_name)
+        return ModuleSpec(fullname, loader, origin=getattr(real, "__file__", None))
 
 
 def install_finder() -> None:
     """Enter the finder once per process."""
     if not any(isinstance(finder, _AliasFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AliasFinder())
+        finder: Any = _AliasFinder()
+        sys.meta_path.insert(0, finder)

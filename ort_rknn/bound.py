@@ -70,9 +70,12 @@ def run_bound(session: NpuSession, judge: Callable[[Any, Any], None], binding: A
 
 
 def to_ort_value(array: np.ndarray[Any, Any]) -> Any:
-    """A native ``OrtValue`` over the array's memory."""
+    """A native ``OrtValue`` with the array's content in memory of its own (one over the array would not keep it)."""
     cpu = C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
-    return C.OrtValue.ortvalue_from_numpy(array, cpu)
+    value = C.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type, cpu)
+    if array.size:
+        value.update_inplace(array)
+    return value
 
 
 def _braces(shape: Iterable[int]) -> str:

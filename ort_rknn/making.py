@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +64,12 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     providers, provider_options, disabled = arguments
     rest, rest_options = without_rknn(providers, provider_options)
     user = session._sess_options
+    if user is not None:
+        user.has_providers()  # what is no SessionOptions fails here, as in onnxruntime
     no_cpu = config_entry(user, _NO_CPU) == "1"
     if no_cpu and not request.cpu_named:
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
+    session._fallback_providers = [CPU_PROVIDER]  # onnxruntime looks at it when the making fails
     opened: list[Any] = []
 
     def judge() -> Any:
@@ -81,6 +84,8 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     if placement.compiled is not None and placement.compiled.npu_steps:
         try:
             native = _open(session, request, placement, disabled, no_cpu)
+            if not opened:
+                request.warn_of_doubles(user)
         except InvalidOption as error:
             session._rknn_refused = error
         except RknnError as error:
@@ -132,9 +137,16 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
     shell_options.graph_optimization_level = C.GraphOptimizationLevel.ORT_DISABLE_ALL
     shell_options.intra_op_num_threads = 1
     shell_options.log_severity_level = 4  # the shell only judges feeds: what it says of its outputs is of no interest
-    shell = compiled.shell
-    native = NpuSession(shell_options, shell.path or shell.read(), shell.path is not None, False)
-    native.initialize_session(names, given, set())
+
+    def open_shell(model: str | bytes) -> NpuSession:
+        native = NpuSession(shell_options, model, isinstance(model, str), False)
+        native.initialize_session(names, given, set())
+        return native
+
+    native = open_shell(compiled.shell.path or compiled.shell.read())
+    pins = getattr(user, "_rknn_dims", {})
+    if any(dim in pins for argument in native.outputs_meta for dim in argument.shape):
+        native = open_shell(_pinned(compiled.shell.read(), pins))
 
     program = Program(
         compiled,
@@ -167,6 +179,19 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
         )
     )
     return native
+
+
+def _pinned(shell: bytes, pins: Mapping[str, int]) -> bytes:
+    """The shell with its outputs' pinned dimensions written as numbers, as onnxruntime would infer them."""
+    import onnx
+
+    model = onnx.ModelProto.FromString(shell)
+    for value in model.graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in pins:
+                dim.dim_value = pins[dim.dim_param]
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _plain_maker(
@@ -215,4 +240,3 @@ def _fill(session: Any, native: NpuSession) -> None:
             setattr(session, attribute, getattr(native, source))
     session._providers = native.get_providers()
     session._provider_options = native.get_provider_options()
-    session._fallback_providers = [CPU_PROVIDER]

@@ -95,7 +95,7 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
     ) -> None:
         """As onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
         if not callable(callback):
-            super().run_async(output_names, input_feed, callback, user_data, run_options)  # raises TypeError
+            raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
         keep = self  # a call keeps its session alive
 
         def deliver(results: Any, data: Any, error: str) -> None:

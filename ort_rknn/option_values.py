@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterable, Mapping
 from operator import index
 from typing import Any
@@ -143,6 +142,8 @@ def _pairs(value: Any) -> list[tuple[str, Any]]:
         raise TypeError
     text = value.strip()
     if text.startswith("{"):
+        import ast
+
         return list(ast.literal_eval(text).items())
     pairs = []
     for part in filter(None, (part.strip() for part in text.split(";"))):

@@ -38,6 +38,7 @@ class Request:
         providers: The other providers, for what the NPU does not take; never empty.
         provider_options: Their options.
         cpu_named: The caller listed the CPU provider.
+        listed: The caller gave a list at all.
     """
 
     named: bool
@@ -45,6 +46,12 @@ class Request:
     providers: tuple[str, ...] = (CPU_PROVIDER,)
     provider_options: tuple[dict[str, str], ...] = ({},)
     cpu_named: bool = False
+    listed: bool = False
+
+    def warn_of_doubles(self, sess_options: Any) -> None:
+        """Warn as onnxruntime does when both the session options and the call name providers."""
+        if self.listed and sess_options is not None and sess_options.has_providers():
+            warnings.warn(_ALREADY_CONFIGURED, stacklevel=6)
 
 
 def get_available_providers() -> list[str]:
@@ -103,8 +110,6 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
     names, options = check_and_normalize_provider_args(
         providers, provider_options, [*RKNN_PROVIDERS, *C.get_available_providers()]
     )
-    if sess_options is not None and sess_options.has_providers():
-        warnings.warn(_ALREADY_CONFIGURED, stacklevel=5)
     if ours is not None and not device_given and CPU_PROVIDER in names[: _first_rknn(names)]:
         return None  # the CPU comes first and takes every node, as onnxruntime would have it
     rest = [(name, given) for name, given in zip(names, options, strict=True) if not is_rknn(name)]
@@ -117,6 +122,7 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
         providers=tuple(name for name, _ in rest),
         provider_options=tuple(given for _, given in rest),
         cpu_named=cpu_named,
+        listed=True,
     )
 
 

@@ -37,6 +37,14 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
     """onnxruntime's ``SessionOptions`` that also accepts the RKNN provider and can be asked what was put in."""
 
     _is_the_public_class = True
+    # No dictionary: a misspelt field is an AttributeError, as with onnxruntime's own class.
+    __slots__ = (
+        "_rknn_dims",
+        "_rknn_dims_known",
+        "_rknn_libraries",
+        "_rknn_provider",
+        "_rknn_replaced_weights",
+    )
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import queue
-from collections import deque
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.streams import Pipeline
 
 __all__ = ["ClosedSession", "Verbs"]
 
@@ -38,8 +38,7 @@ class Verbs:
     """Mixed into :class:`ort_rknn.session.InferenceSession`."""
 
     _sess: Any
-    _pipeline: deque[InferenceJob] | None = None
-    _pipeline_depth = 0
+    _pipeline: Pipeline | None = None
 
     def submit(
         self,
@@ -93,12 +92,12 @@ class Verbs:
         Raises:
             Exception: The first error of a job, when its turn comes.
         """
-        if depth is None:
-            depth = self._engine().width
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, not {depth}")
-        jobs = (self.submit(output_names, feed, run_options) for feed in feeds)
-        return _in_order(jobs, depth) if ordered else _as_finished(jobs, depth)
+        from ort_rknn.streams import map_feeds
+
+        def submit(feed: Mapping[str, Any]) -> InferenceJob:
+            return self.submit(output_names, feed, run_options)
+
+        return map_feeds(submit, feeds, depth=self._engine().width if depth is None else depth, ordered=ordered)
 
     def run_pipeline(self, input_feed: Mapping[str, Any], depth: int = 3, reset: bool = False) -> list[Any] | None:
         """Submit a feed and return the result of the call ``depth`` calls ago.
@@ -106,21 +105,18 @@ class Verbs:
         Args:
             input_feed: As :meth:`run`; all outputs are computed.
             depth: Jobs under way. The first ``depth`` calls return ``None``.
-            reset: Throw away what is pending and start afresh, as a changed ``depth`` does.
+            reset: Throw away what is pending first.
         """
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, not {depth}")
-        if self._pipeline is None or reset or depth != self._pipeline_depth:
-            for job in self._pipeline or ():
-                job.cancel()
-            self._pipeline, self._pipeline_depth = deque(), depth
-        self._pipeline.append(self.submit(None, input_feed))
-        return self._pipeline.popleft().result() if len(self._pipeline) > depth else None
+        if self._pipeline is None:
+            from ort_rknn.streams import Pipeline
+
+            this = weakref.proxy(self)  # or the session would keep itself alive
+            self._pipeline = Pipeline(lambda feed: this.submit(None, feed))
+        return self._pipeline.push(input_feed, depth, reset)
 
     def drain(self) -> list[list[Any]]:
         """The results that :meth:`run_pipeline` still owes, in order."""
-        pending, self._pipeline = self._pipeline or (), None
-        return [job.result() for job in pending]
+        return [] if self._pipeline is None else self._pipeline.drain()
 
     def wait_all(self, timeout: float | None = None) -> bool:
         """Wait until every accepted job has ended and its callback has returned.
@@ -171,40 +167,3 @@ class Verbs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _in_order(jobs: Iterator[InferenceJob], depth: int) -> Iterator[list[Any]]:
-    under_way: deque[InferenceJob] = deque()
-    try:
-        for job in jobs:
-            under_way.append(job)
-            if len(under_way) >= depth:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        for job in under_way:
-            job.cancel()
-
-
-def _as_finished(jobs: Iterator[InferenceJob], depth: int) -> Iterator[list[Any]]:
-    finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    under_way: set[Any] = set()
-    try:
-        for job in jobs:
-            under_way.add(job)
-            job.add_done_callback(finished.put)
-            if len(under_way) >= depth:
-                yield _next_finished(finished, under_way)
-        while under_way:
-            yield _next_finished(finished, under_way)
-    finally:
-        for job in under_way:
-            job.cancel()
-
-
-def _next_finished(finished: queue.SimpleQueue[Any], under_way: set[Any]) -> list[Any]:
-    job = finished.get()
-    under_way.discard(job)
-    result: list[Any] = job.result()
-    return result

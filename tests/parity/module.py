@@ -47,7 +47,13 @@ _CALLS: dict[str, Any] = {
     "file": lambda ort: ort.__file__.endswith("__init__.py"),
     "star": lambda ort: "InferenceSession" in dir(ort),
 }
-cases("module", {name: (lambda call: lambda t: call(t.ort))(call) for name, call in _CALLS.items()})
+
+
+def _call(function: Any) -> Any:
+    return lambda t: function(t.ort)
+
+
+cases("module", {name: _call(function) for name, function in _CALLS.items()})
 
 
 @case

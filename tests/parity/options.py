@@ -539,7 +539,7 @@ def async_terminated(t: Bench) -> Any:
 @case
 def async_without_callback(t: Bench) -> Any:
     try:
-        t.open(model("two")).run_async(None, FEED, None, None)
+        t.open(model("two")).run_async(None, FEED, 3, None)
     except TypeError:
         return "TypeError"
 

@@ -60,7 +60,13 @@ SOURCES: dict[str, Any] = {
     "directory": lambda t: ".",
     "garbage_ort_file": lambda t: "garbage.ort" if _file(t, b"garbage", "garbage.ort") else "",
 }
-cases("source", {name: (lambda make: lambda t: _run(t.open(make(t))))(make) for name, make in SOURCES.items()})
+
+
+def _source(make: Any) -> Any:
+    return lambda t: _run(t.open(make(t)))
+
+
+cases("source", {name: _source(make) for name, make in SOURCES.items()})
 
 
 def _broken(change: Any) -> Any:
@@ -199,11 +205,17 @@ _QUESTIONS: dict[str, Any] = {
     "dynamic_options_unknown": lambda s: s.set_ep_dynamic_options({"ep.dynamic.workload_type": "Default"}),
     "unknown_attribute": lambda s: hasattr(s, "nope"),
 }
+
+
+def _ask(name: str, question: Any) -> Any:
+    return lambda t: question(t.open(model(name)))
+
+
 for _name in ("two", "mixed", "override", "scalar", "shapes", "zipmap", "sequence", "optional", "dynamic"):
     cases(
         f"ask-{_name}",
         {
-            key: (lambda name, ask: lambda t: ask(t.open(model(name))))(_name, ask)
+            key: _ask(_name, ask)
             for key, ask in _QUESTIONS.items()
             if _name in ("two", "mixed") or key in ("inputs", "outputs", "overridable", "meta")
         },
