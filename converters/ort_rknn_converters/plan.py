@@ -1,4 +1,4 @@
-"""The plan: which node runs where, in which segment, and why. Values only; :mod:`ort_rknn_converters.partition` makes it.
+"""The plan: which node runs where, in which segment, and why. Values only; `partition` makes it.
 
 ``print(plan)`` is the table a user reads, ``plan.to_json()`` the same for machines.
 """
