@@ -12,9 +12,9 @@ from google.protobuf.message import EncodeError
 from ort_rknn_converters import graph_types
 from ort_rknn_converters.graph import static_shape
 
-__all__ = ["STANDARD_DOMAINS", "infer", "skeleton"]
+__all__ = ["infer", "skeleton"]
 
-STANDARD_DOMAINS = frozenset({"", "ai.onnx.ml"})
+_STANDARD_DOMAINS = frozenset({"", "ai.onnx.ml"})
 """Domains whose ops ONNX's inference knows."""
 
 _BIG = 4096
@@ -82,7 +82,7 @@ def _forget_shapes(graph: onnx.GraphProto, functions: set[tuple[str, str]]) -> N
     inferable = {
         name
         for node in graph.node
-        if node.domain in STANDARD_DOMAINS or (node.domain, node.op_type) in functions
+        if node.domain in _STANDARD_DOMAINS or (node.domain, node.op_type) in functions
         for name in node.output
     }
     for info in (*graph.value_info, *graph.output):

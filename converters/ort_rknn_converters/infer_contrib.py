@@ -1,4 +1,4 @@
-"""Types and shapes behind ops that ONNX does not know: ONNX Runtime is asked about its own."""
+"""Types and shapes that ONNX's own inference does not know: ONNX Runtime is asked, above all about its own ops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import onnx_ir as ir
 import onnxruntime
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.infer import STANDARD_DOMAINS
 
 __all__ = ["infer_contrib"]
 
@@ -18,21 +17,15 @@ _DTYPES = {graphs.type_string(dtype): dtype for dtype in ir.DataType}
 
 
 def infer_contrib(model: ir.Model) -> bool:
-    """Fill in, in place, types and shapes that are still unknown because an op is not the standard's.
+    """Fill in, in place, types and shapes that are still unknown: an op is not the standard's, or has no inference.
 
     The values in question are declared as graph outputs of a copy without weights, which is opened but never run.
 
     Returns:
         Whether anything was found out. Ops that onnxruntime does not know either leave things as they are.
     """
-    foreign = any(node.domain not in STANDARD_DOMAINS for node in model.graph)
-    unknown = [
-        value
-        for node in model.graph
-        for value in node.outputs
-        if value.name and value.type is None and not value.is_graph_output()
-    ]
-    if not foreign or not unknown:
+    unknown = [value for node in model.graph for value in node.outputs if value.name and value.type is None]
+    if not unknown:
         return False
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -70,5 +63,5 @@ def _described(model: ir.Model, outputs: list[ir.Value]) -> onnx.ModelProto:
             del graph.inputs[-len(big) :]
         for value in big:
             graph.register_initializer(value)
-    proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in outputs)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in outputs if not value.is_graph_output())
     return proto

@@ -74,6 +74,14 @@ def test_onnxruntime_knows_its_own_ops() -> None:
     assert graph.static_shape(prepared.graph.outputs[0]) == (2, 128)
 
 
+def test_ops_without_inference_in_the_standard() -> None:
+    feed = {"x": random(1, 4, 3).astype(np.float64), "s": np.ones(4), "b": np.zeros(4)}
+    model = graph.load(one_op("GroupNormalization", feed, opset=21, num_groups=2))
+    infer(model)
+    assert model.graph.outputs[0].type is None
+    assert graph.static_shape(prepare(model).model.graph.outputs[0]) == (1, 4, 3)
+
+
 def test_ops_nobody_knows_are_left() -> None:
     nodes = [helper.make_node("Secret", ["x"], ["a"], domain="mine"), helper.make_node("Relu", ["a"], ["y"])]
     model = graph.load(build(nodes, {"x": random(2)}, ["y"], domains=["mine"]))

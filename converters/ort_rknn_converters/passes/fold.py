@@ -14,15 +14,17 @@ from ort_rknn_converters.passes.base import Context, Pass, attribute, drop_unuse
 __all__ = ["Fold"]
 
 _GROWTH = 1 << 20
-"""Bytes a folded node's outputs may be larger than its inputs (a guess: below it a file's size hardly changes)."""
+"""Bytes a folded node may give, however small its inputs (a guess: below it a file's size hardly changes)."""
 
-_DOMAINS = frozenset({""})
+_FACTOR = 4
+"""How many times larger than its inputs a folded node's outputs may be: int8 weights that become float32."""
 
 _NEVER = frozenset(
-    # Random, or quantized on purpose: a QDQ pair tells the compiler what a folded weight no longer would.
+    # Random, or quantized on purpose.
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
     | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant"}
 )
+"""A weight's DequantizeLinear is folded all the same where nothing else is quantized: then it only saved space."""
 
 _SHAPE_READERS = frozenset({"Shape", "Size", "EyeLike"})
 """Ops whose answer depends on the shape (and type) of their input, not on its values."""
@@ -45,8 +47,9 @@ class Fold(Pass):
         shapes = self._shapes(graph, ctx)
         nodes: list[ir.Node] = []
         made: set[ir.Value] = set()
+        quantized = any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in graph)
         for node in graph:
-            if self._foldable(node, made):
+            if self._foldable(node, made, quantized):
                 nodes.append(node)
                 made.update(node.outputs)
         members = set(nodes)
@@ -63,8 +66,10 @@ class Fold(Pass):
             (f"{graphs.many(count, 'value')} that depend on constants and fixed shapes only computed",) if count else ()
         )
 
-    def _foldable(self, node: ir.Node, made: set[ir.Value]) -> bool:
-        if node.domain not in _DOMAINS or node.op_type in _NEVER or not node.outputs:
+    def _foldable(self, node: ir.Node, made: set[ir.Value], quantized: bool) -> bool:
+        if node.domain or not node.outputs:
+            return False
+        if node.op_type in _NEVER and (quantized or node.op_type != "DequantizeLinear"):
             return False
         if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
             return False
@@ -90,7 +95,7 @@ class Fold(Pass):
                     return False
                 continue
             grown += known
-        return grown - size <= _GROWTH
+        return grown <= max(_GROWTH, _FACTOR * size)
 
     def _shapes(self, graph: ir.Graph, ctx: Context) -> int:
         """Answer ``Shape``, ``Size`` and ``EyeLike`` of static shapes without running anything."""

@@ -79,18 +79,42 @@ def test_growth_is_not_folded() -> None:
     check_prepared(build(nodes, feed, ["y"], constants), feed, ops=["Expand", "Add"])
 
 
+def test_weights_kept_small_become_float() -> None:
+    nodes = [
+        helper.make_node("Cast", ["h"], ["w"], to=TensorProto.FLOAT),
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["v"]),
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("MatMul", ["m", "v"], ["y"]),
+    ]
+    constants = {
+        "h": random(1024, 1024, dtype=np.float16),
+        "q": (random(1024, 1024) * 50).astype(np.int8),
+        "scale": np.array(0.5, np.float32),
+    }
+    feed = {"x": random(2, 1024)}
+    check_prepared(build(nodes, feed, ["y"], constants), feed, ops=["MatMul", "MatMul"])
+
+
 def test_random_ops_and_quantization_are_not_folded() -> None:
     nodes = [
         helper.make_node("RandomUniform", [], ["r"], shape=[2]),
         helper.make_node("Mul", ["r", "zero"], ["z"]),
         helper.make_node("DequantizeLinear", ["q", "scale"], ["w"]),
-        helper.make_node("Add", ["x", "w"], ["a"]),
+        helper.make_node("QuantizeLinear", ["x", "scale", "zp"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "scale", "zp"], ["xd"]),
+        helper.make_node("Add", ["xd", "w"], ["a"]),
         helper.make_node("Add", ["a", "z"], ["y"]),
     ]
-    constants = {"q": np.array([1, 2], np.int8), "scale": np.array(0.5, np.float32), "zero": np.zeros(1, np.float32)}
+    constants = {
+        "q": np.array([1, 2], np.int8),
+        "scale": np.array(0.5, np.float32),
+        "zero": np.zeros(1, np.float32),
+        "zp": np.zeros((), np.int8),
+    }
     feed = {"x": random(2)}
     prepared = check_prepared(build(nodes, feed, ["y"], constants), feed)
-    assert {"RandomUniform", "DequantizeLinear"} <= {node.op_type for node in prepared.graph}
+    assert [node.op_type for node in prepared.graph].count("DequantizeLinear") == 2
+    assert "RandomUniform" in [node.op_type for node in prepared.graph]
 
 
 def test_what_onnxruntime_cannot_compute_stays() -> None:
