@@ -66,14 +66,15 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     user = session._sess_options
     if user is not None:
         user.has_providers()  # what is no SessionOptions fails here, as in onnxruntime
-    no_cpu = config_entry(user, _NO_CPU) == "1"
-    if no_cpu and not request.cpu_named:
+    npu_only = config_entry(user, _NO_CPU) == "1" and not request.cpu_named
+    if npu_only:
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
     session._fallback_providers = [CPU_PROVIDER]  # onnxruntime looks at it when the making fails
     opened: list[Any] = []
 
     def judge() -> Any:
         if not opened:
+            session._sess_options = _cpu_allowed(user) if npu_only else user
             create(rest, rest_options, disabled)
             opened.append(session._sess)
         return opened[0]
@@ -83,7 +84,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     session._sess_options = user  # a judgement has put its own copy there
     if placement.compiled is not None and placement.compiled.npu_steps:
         try:
-            native = _open(session, request, placement, disabled, no_cpu)
+            native = _open(session, request, placement, disabled, npu_only)
             if not opened:
                 request.warn_of_doubles(user)
         except InvalidOption as error:
@@ -94,13 +95,15 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
         else:
             _fill(session, native)
             return
+    if npu_only:
+        create(rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
     judge()
     session._rknn_reason = placement.reason
     session._rknn_plan = None if placement.compiled is None else placement.compiled.plan
     session._rknn_notes = placement.notes
 
 
-def _open(session: Any, request: Request, placement: Placement, disabled: Any, no_cpu: bool) -> NpuSession:
+def _open(session: Any, request: Request, placement: Placement, disabled: Any, npu_only: bool) -> NpuSession:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.npu_session import NpuParts, NpuSession
     from ort_rknn.plain import WholeModel
@@ -111,7 +114,7 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
     user = session._sess_options
     if user is not None and user.optimized_model_filepath:
         raise ort_error("Fail", _COMPILED_NODES)
-    if no_cpu and not request.cpu_named and compiled.cpu_steps:
+    if npu_only and compiled.cpu_steps:
         raise ort_error("Fail", _NODES_ON_CPU)
     names, given = list(request.providers), list(request.provider_options)
     optimizers = set(disabled or ())
@@ -121,7 +124,7 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
         name: getattr(options, name)
         for name in ("graph_optimization_level", "intra_op_num_threads", "log_severity_level", "log_verbosity_level")
     }
-    if no_cpu and not request.cpu_named:
+    if npu_only:
         options.add_session_config_entry(_NO_CPU, "0")  # the shell itself is all on the CPU
 
     profiled, options.enable_profiling = options.enable_profiling, False
@@ -179,6 +182,13 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
         )
     )
     return native
+
+
+def _cpu_allowed(user: Any) -> Any:
+    options = clone(user)
+    options.add_session_config_entry(_NO_CPU, "0")
+    replay_libraries(user, options)
+    return options
 
 
 def _pinned(shell: bytes, pins: Mapping[str, int]) -> bytes:

@@ -92,8 +92,9 @@ def place(
             "a bare .rknn file cannot be opened as a session; "
             "convert its ONNX model (ort-rknn convert) and open the result",
         )
+    wish = options.device if device is None else device
     choice = choose(
-        options.device if device is None else device,
+        wish,
         DeviceOptions(**{row.name: getattr(options, row.name) for row in fields(DeviceOptions)}),
     )
     from ort_rknn_converters.compiled import is_compiled
@@ -101,7 +102,7 @@ def place(
     if is_compiled(model):
         return _open_compiled(model, choice)
     if choice.device is None:
-        if options.device != "cpu":
+        if wish != "cpu":
             say_once("device", f"the model runs on the CPU: {choice.reason}")
         return Placement(target=choice.target, reason=choice.reason)
     obstacle = _obstacle(model, sess_options)
@@ -135,7 +136,7 @@ def _head(model: str | bytes) -> bytes | None:
 
 def _obstacle(model: str | bytes, sess_options: Any) -> str:
     """What in the session options keeps the whole model on the CPU; empty when nothing does."""
-    if getattr(sess_options, "_rknn_replaced_weights", False):
+    if getattr(sess_options, "_rknn_replaced_weights", None):
         return "weights were replaced through SessionOptions, and compiled code has its weights inside"
     return ""
 

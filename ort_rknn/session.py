@@ -62,6 +62,7 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
     ) -> None:
         device = kwargs.pop("device", None)
         self._rknn_device = device
+        self._rknn_device_asks = device is not None
         self._rknn_untouched = sys._getframe(1).f_globals.get("__name__", "").startswith(_OUR_OWN_ROOMS)
         if not self._rknn_untouched:
             wishes.check_options(providers, provider_options, sess_options)
@@ -90,9 +91,9 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         self._rknn_async_engine: Engine | None = None
         request = None
         if not self._rknn_untouched:
-            request = wishes.read(
-                providers, provider_options, self._sess_options, device_given=self._rknn_device is not None
-            )
+            # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
+            asks, self._rknn_device_asks = self._rknn_device_asks, False
+            request = wishes.read(providers, provider_options, self._sess_options, device_given=asks)
         if request is None:
             self._rknn_reason = "RKNNExecutionProvider does not stand before the CPU's in the list of providers"
             rest, rest_options = wishes.without_rknn(providers, provider_options)

@@ -52,7 +52,7 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
         self._rknn_dims_known = True
         self._rknn_provider: dict[str, str] | None = None
         self._rknn_libraries: list[str] = []
-        self._rknn_replaced_weights = False
+        self._rknn_replaced_weights: list[Any] = []  # onnxruntime itself does not keep them alive
 
     def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
         """Pin a symbolic dimension to a size; the NPU code is compiled for it."""
@@ -90,12 +90,12 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
     def add_initializer(self, name: str, ort_value: Any) -> None:
         """Replace a weight from outside; the model then stays on the CPU."""
         super().add_initializer(name, ort_value)
-        self._rknn_replaced_weights = True
+        self._rknn_replaced_weights.append(ort_value)
 
     def add_external_initializers(self, names: Sequence[str], ort_values: Sequence[Any]) -> None:
         """Replace external weights from outside; the model then stays on the CPU."""
         super().add_external_initializers(names, ort_values)
-        self._rknn_replaced_weights = True
+        self._rknn_replaced_weights.extend(ort_values)
 
 
 def config_entry(options: Any, key: str) -> str:

@@ -63,7 +63,10 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
     options = options or DeviceOptions()
     if not isinstance(wish, str):
         given: Any = wish
-        device = given if isinstance(given, Device) and not isinstance(given, type) else given()
+        try:
+            device = given if isinstance(given, Device) and not isinstance(given, type) else given()
+        except DeviceUnavailable as error:
+            return Choice(None, options.target or DEFAULT_TARGET, str(error))
         return Choice(device, options.target or getattr(device, "target", None) or DEFAULT_TARGET)
     target = options.target or detect().target or DEFAULT_TARGET
     if wish == "simulator":
