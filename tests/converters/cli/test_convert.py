@@ -206,14 +206,7 @@ class TestRealToolkit:
         environ = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
         # The toolkit's environment is the user's: only the cache of the test is redirected elsewhere.
         environ.pop("ORT_RKNN_CACHE_DIR", None)
-        arguments = [
-            sys.executable,
-            "-m",
-            "ort_rknn_converters.cli.convert",
-            str(tmp_path / "m.onnx"),
-            "--min-gain",
-            "0",
-        ]
+        arguments = [sys.executable, "-m", "ort_rknn.cli", "convert", str(tmp_path / "m.onnx"), "--min-gain", "0"]
         with subprocess.Popen(arguments, env=environ, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
             deadline = time.monotonic() + 60
             while moment == "compiling" and not list((tmp_path / "tmp").glob("*/stage")):
