@@ -217,7 +217,8 @@ class TestRealToolkit:
                 time.sleep(1)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
-        assert process.returncode in (130, -signal.SIGINT if moment == "starting" else 130), errors
+        # Before the command is loaded, Python itself or click answers.
+        assert process.returncode in ((130,) if moment == "compiling" else (130, 1, -signal.SIGINT)), errors
         assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "tmp"]
         assert not list((tmp_path / "tmp").glob("ort_rknn-*"))
         assert str(tmp_path) not in _command_lines()
