@@ -81,7 +81,8 @@ def _values(node: ir.Node) -> str | None:
             return "unknown shape"
         if not value.shape.is_static():
             return "dynamic shape"
-    for value in (*inputs[:1], *outputs):
+    # An empty constant may stand for an absent parameter (the scales of Resize).
+    for value in (*(one for one in inputs if not is_constant(one)), *outputs):
         if 0 in (value.shape or ()):
             return "a dimension of size zero"
     if all(is_constant(value) for value in inputs):

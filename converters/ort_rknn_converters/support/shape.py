@@ -68,6 +68,11 @@ def _four(node: ir.Node, target: Target) -> bool:
     return len(dims(node.inputs[0])) != 4
 
 
+@check("SpaceToDepth with a mode: newer than the toolkit's opset 19")
+def _mode(node: ir.Node, target: Target) -> bool:
+    return "mode" in node.attributes
+
+
 _RELABEL = Rule(inputs=(_ANY, INDEX), outputs=(_ANY,), constants=(1,))
 
 RULES = {
@@ -80,7 +85,7 @@ RULES = {
     "Pad": Rule(inputs=(FLOAT, INDEX, FLOAT, INDEX), constants=(1, 2), ranks=(1, 5), checks=(_wrap, _pad_axes)),
     "Reshape": _RELABEL,
     "Slice": Rule(inputs=_WITH_POSITIONS, constants=(1, 2, 3, 4), checks=(_slice_batch,)),
-    "SpaceToDepth": Rule(checks=(_four,)),
+    "SpaceToDepth": Rule(checks=(_four, _mode)),
     "Split": Rule(inputs=_WITH_POSITIONS, constants=(1,), checks=(_empty_part, _uneven)),
     "Squeeze": _RELABEL,
     "Tile": Rule(inputs=_WITH_POSITIONS, constants=(1,), ranks=(1, 4), checks=(_tile_batch,)),

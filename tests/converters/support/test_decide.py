@@ -33,6 +33,9 @@ def test_other_domains_stay_on_the_cpu() -> None:
 def test_shapes_must_be_known_and_hold_something() -> None:
     assert reason("Relu", [("float", ["batch", 3])], [("float", ["batch", 3])]) == "dynamic shape"
     assert reason("Relu", [("float", [0, 3])], [("float", [0, 3])]) == "a dimension of size zero"
+    assert reason("Concat", [("float", [2]), ("float", [0])], [("float", [2])], axis=0) == "a dimension of size zero"
+    image, large = ("float", [1, 4, 8, 8]), ("float", [1, 4, 16, 16])
+    assert reason("Resize", [image, floats(0), floats(4)], [large], mode="linear") is None
 
 
 def test_no_op_is_both_taken_and_refused() -> None:

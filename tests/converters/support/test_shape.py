@@ -53,6 +53,13 @@ def test_pad_in_wrap_mode_or_with_axes_is_refused() -> None:
     assert reason("Pad", [image, ints(2, 2), None, ints(3)], wide) is not None
 
 
+def test_depth_to_space_and_back() -> None:
+    deep, wide = ("float", [1, 8, 2, 3]), ("float", [1, 2, 4, 6])
+    assert reason("DepthToSpace", [deep], [wide], blocksize=2, mode="CRD") is None
+    assert reason("SpaceToDepth", [wide], [deep], blocksize=2) is None
+    assert reason("SpaceToDepth", [wide], [deep], blocksize=2, mode="CRD") is not None
+
+
 def test_tile_is_for_batch_one() -> None:
     assert reason("Tile", [("float", [1, 2, 3, 4]), ints(1, 2, 1, 1)], [("float", [1, 4, 3, 4])]) is None
     assert reason("Tile", [("float", [2, 2, 3, 4]), ints(1, 2, 1, 1)], [("float", [2, 4, 3, 4])]) is not None
