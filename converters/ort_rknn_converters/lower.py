@@ -13,7 +13,8 @@ import onnx_ir as ir
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.infer import infer
-from ort_rknn_converters.lower_fixes import fill_in, long_name, name_outputs, scalar_inputs
+from ort_rknn_converters.lower_fixes import FIXES
+from ort_rknn_converters.lower_names import name_outputs, scalar_inputs, shorten
 from ort_rknn_converters.lower_opset import lower_opset
 from ort_rknn_converters.lower_types import strip_border_casts, to_float32
 from ort_rknn_converters.options import ConvertOptions
@@ -85,11 +86,13 @@ def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
     Identities().apply(model, ctx)
     _check(model, target)
     model = lower_opset(model)
-    fill_in(model)
-    scalar_inputs(model)
+    ctx = Context.of(model, ctx.options)
+    for fix in FIXES:
+        fix.apply(model, ctx)
+    scalar_inputs(model, ctx)
     drop_unused(model)
 
-    names = _shorten(model)
+    names = shorten(model)
     model.ir_version = _IR_VERSION
     inputs = tuple(_tensor(value) for value in model.graph.inputs)
     outputs = tuple(_tensor(value) for value in model.graph.outputs)
@@ -153,23 +156,6 @@ def _depends_on_inputs(graph: ir.Graph) -> set[ir.Value]:
         if any(value in moving for value in node.inputs if value is not None):
             moving.update(node.outputs)
     return moving
-
-
-def _shorten(model: ir.Model) -> dict[str, str]:
-    graph = model.graph
-    border = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
-    values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
-    names: dict[str, str] = {}
-    for value in values:
-        name = value.name or ""
-        short = long_name(name)
-        if short != name:
-            value.name = short
-            if name in border:
-                names[short] = name
-    for node in graph:
-        node.name = long_name(node.name or "")
-    return names
 
 
 def _tensor(value: ir.Value) -> LoweredTensor:

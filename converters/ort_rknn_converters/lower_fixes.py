@@ -1,109 +1,106 @@
-"""Small things the toolkit stumbles over, put right in a segment; each was seen to matter."""
+"""Rewrites of what the toolkit stumbles over in a segment; each was seen to matter with rknn-toolkit2 2.5.0."""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import attribute
+from ort_rknn_converters.passes.base import Pass, Rewrite, Tape, attribute
 
-__all__ = ["fill_in", "long_name", "name_outputs", "scalar_inputs"]
-
-_LONGEST = 200
-"""Characters of a name the simulator surely takes (300 fail, measured)."""
-
-_ALL_OUTPUTS = {"LSTM": 3, "GRU": 2, "RNN": 2}
+__all__ = ["FIXES"]
 
 
-def fill_in(model: ir.Model) -> None:
-    """Say what ops leave unsaid, in place: ConstantOfShape's value, Split's parts, Pad's axes."""
-    for node in list(model.graph):
-        if node.domain:
-            continue
-        if node.op_type == "ConstantOfShape" and "value" not in node.attributes:
-            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(np.zeros(1, np.float32)))
-        elif node.op_type == "Split" and "num_outputs" in node.attributes:
-            _say_parts(model, node)
-        elif node.op_type == "Pad" and len(node.inputs) > 3 and node.inputs[3] is not None:
-            _pad_all_axes(model, node)
+class FillValue(Rewrite):
+    """ConstantOfShape with its value said: without it, loading dies."""
+
+    name = "fill-value"
+    op_types = frozenset({"ConstantOfShape"})
+    says = "ConstantOfShape with a value"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """The standard's default is float32 zero."""
+        if "value" in node.attributes:
+            return None
+        return [tape.op("ConstantOfShape", node.inputs[0], value=ir.tensor(np.zeros(1, np.float32)))]
 
 
-def scalar_inputs(model: ir.Model) -> None:
-    """Let inputs of rank 0 come as [1], in place: the simulator fails on rank 0, and the file says [1] anyway."""
-    graph = model.graph
-    taken = {value.name or "" for node in graph for value in node.outputs} | set(graph.initializers)
-    for value in graph.inputs:
-        if value.shape is None or len(value.shape):
-            continue
-        users = value.uses()
-        shape = _constant(model, "scalar", np.zeros(0, np.int64), taken)
-        node = ir.node("Reshape", [value, shape], name=graphs.unique(f"{value.name}_scalar", taken))
-        inner = node.outputs[0]
-        inner.name = node.name
-        taken.add(node.name or "")
-        inner.type, inner.shape = value.type, ir.Shape(())
-        for user, index in users:
-            user.replace_input_with(index, inner)
-        value.shape = ir.Shape((1,))
-        graph.insert_before(graph[0], node)
+class SplitParts(Rewrite):
+    """Split with the sizes of its parts: their number alone gives wrong parts when they are uneven."""
+
+    name = "split-parts"
+    op_types = frozenset({"Split"})
+    says = "Split into parts of said sizes"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """All parts but the last have the same size."""
+        x, count = node.inputs[0], int(attribute(node, "num_outputs", 0))
+        shape = graphs.static_shape(x)
+        if x is None or shape is None or not count:
+            return None
+        axis = int(attribute(node, "axis", 0))
+        part = -(-shape[axis] // count)
+        sizes = [min(part, max(0, shape[axis] - part * index)) for index in range(count)]
+        parts = tape.op("Split", x, tape.const(np.array(sizes, np.int64)), axis=axis, outputs=count)
+        return [parts] if count == 1 else list(parts)
 
 
-def name_outputs(proto: onnx.ModelProto) -> None:
-    """Name every output of recurrent ops, in place: a missing first one makes the compiler give up."""
-    taken = {name for node in proto.graph.node for name in node.output}
-    for node in proto.graph.node:
-        wanted = _ALL_OUTPUTS.get(node.op_type, 0) if node.domain in ("", "ai.onnx") else 0
-        if not wanted:
-            continue
-        node.output.extend([""] * (wanted - len(node.output)))
-        for index, name in enumerate(node.output):
-            if not name:
-                node.output[index] = graphs.unique(f"{node.name or node.op_type}_unused_{index}", taken)
-                taken.add(node.output[index])
+class PadAxes(Rewrite):
+    """Pad of every axis: its axes are not read."""
+
+    name = "pad-axes"
+    op_types = frozenset({"Pad"})
+    says = "Pad of every axis"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """Axes that are not named get no padding."""
+        if len(node.inputs) < 4 or node.inputs[3] is None:
+            return None
+        x, pads, axes = node.inputs[0], graphs.constant(node.inputs[1]), graphs.constant(node.inputs[3])
+        if x is None or x.shape is None or pads is None or axes is None:
+            return None
+        rank = len(x.shape)
+        whole = np.zeros((2, rank), np.int64)
+        whole[:, axes.numpy() % rank] = pads.numpy().reshape(2, -1)
+        mode = attribute(node, "mode", "constant")
+        return [tape.op("Pad", x, tape.const(whole.reshape(-1)), node.inputs[2], mode=mode)]
 
 
-def long_name(name: str) -> str:
-    """``name``, shortened to what the toolkit takes; different names stay different."""
-    if len(name) <= _LONGEST:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return f"{name[: _LONGEST - 17]}_{digest}"
+class LastState(Rewrite):
+    """GRU whose last state alone is used -> the last step of all its states: the build dies of the other form."""
+
+    name = "last-state"
+    op_types = frozenset({"GRU"})
+    says = "GRU with all its states"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """Left alone where sequences have their own lengths or the batch comes first."""
+        inputs = [*node.inputs, *[None] * (6 - len(node.inputs))]
+        used = [bool(value.uses()) or value.is_graph_output() for value in node.outputs]
+        if used != [False, True] or inputs[4] is not None or attribute(node, "layout", 0):
+            return None
+        kept = {name: attr.value for name, attr in node.attributes.items()}
+        states, _ = tape.op("GRU", *node.inputs, outputs=2, **kept)
+        shape = graphs.static_shape(states)
+        if shape is None:
+            return None
+        steps, directions = shape[:2]
+        direction = attribute(node, "direction", "forward")
+        if direction == "bidirectional":
+            ends = [(steps - 1, 0), (0, 1)]
+        else:
+            ends = [(0 if direction == "reverse" else steps - 1, 0)]
+        last = [self._step(states, step, which, directions, tape) for step, which in ends]
+        joined = last[0] if len(last) == 1 else tape.op("Concat", *last, axis=1)
+        return [None, tape.reshape(joined, shape[1:])]
+
+    @staticmethod
+    def _step(states: ir.Value, step: int, which: int, directions: int, tape: Tape) -> Any:
+        one = tape.slice(states, step, step + 1, axis=0)
+        return one if directions == 1 else tape.slice(one, which, which + 1, axis=1)
 
 
-def _say_parts(model: ir.Model, node: ir.Node) -> None:
-    """``num_outputs`` -> sizes: the toolkit gets uneven parts wrong."""
-    shape = graphs.static_shape(node.inputs[0])
-    if shape is None:
-        return
-    count, size = int(attribute(node, "num_outputs")), shape[int(attribute(node, "axis", 0))]
-    part = -(-size // count)
-    sizes = [min(part, max(0, size - part * index)) for index in range(count)]
-    node.attributes.pop("num_outputs")
-    node.resize_inputs(2)
-    taken = {value.name or "" for each in model.graph for value in each.outputs} | set(model.graph.initializers)
-    node.replace_input_with(1, _constant(model, f"{node.name}_split", np.array(sizes, np.int64), taken))
-
-
-def _pad_all_axes(model: ir.Model, node: ir.Node) -> None:
-    """``axes`` -> pads of every axis: the toolkit reads the pads as if there were no axes."""
-    pads, axes = (graphs.constant(value) for value in node.inputs[1:4:2])
-    rank = None if node.inputs[0] is None or node.inputs[0].shape is None else len(node.inputs[0].shape)
-    if pads is None or axes is None or rank is None:
-        return
-    whole = np.zeros((2, rank), np.int64)
-    whole[:, axes.numpy() % rank] = pads.numpy().reshape(2, -1)
-    taken = {value.name or "" for each in model.graph for value in each.outputs} | set(model.graph.initializers)
-    node.replace_input_with(1, _constant(model, f"{node.name}_pads", whole.reshape(-1), taken))
-    node.resize_inputs(3)
-
-
-def _constant(model: ir.Model, base: str, array: np.ndarray, taken: set[str]) -> ir.Value:
-    taken.update(value.name or "" for value in model.graph.inputs)
-    value = graphs.initializer(graphs.unique(base, taken), ir.tensor(array))
-    taken.add(value.name or "")
-    model.graph.register_initializer(value)
-    return value
+FIXES: tuple[Pass, ...] = (FillValue(), SplitParts(), PadAxes(), LastState())
