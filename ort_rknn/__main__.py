@@ -5,9 +5,11 @@ The program sees what it would see without us: its own ``sys.argv``, ``sys.path[
 
 from __future__ import annotations
 
+import builtins
 import runpy
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from ort_rknn.swap import install
 
@@ -41,9 +43,21 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(f"{sys.executable}: can't open file {str(program.absolute())!r}: no such file")
     install()
     sys.argv = arguments
-    if program.is_file() and not getattr(sys.flags, "safe_path", False):
+    if not program.is_file():
+        runpy.run_path(str(program), run_name="__main__")  # a folder with a __main__.py
+        return
+    if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = str(program.resolve().parent)  # "python -m" has put the working directory there
-    runpy.run_path(str(program), run_name="__main__")
+    _run_file(str(program.absolute()))
+
+
+def _run_file(path: str) -> None:
+    """Run a script as the interpreter does: its ``__main__`` stays after its last line, for threads and exit hooks."""
+    code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+    main = ModuleType("__main__")
+    vars(main).update(__file__=path, __builtins__=builtins, __cached__=None)
+    sys.modules["__main__"] = main
+    exec(code, vars(main))
 
 
 if __name__ == "__main__":

@@ -164,7 +164,8 @@ def _open_compiled(model: str | bytes, choice: Choice) -> Placement:
     say_once("device", f"the compiled model's segments run on the CPU: {reason}")
     from ort_rknn.devices.cpu import CpuDevice
 
-    return Placement(compiled, CpuDevice(), choice.target, reason)
+    note = f"the segments run on onnxruntime's CPU provider: {reason}"
+    return Placement(compiled, CpuDevice(), choice.target, reason, notes=(note,))
 
 
 def _compile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ from ort_rknn.errors import DeviceUnavailable
 
 __all__ = ["Choice", "DeviceOptions", "choose", "npu_problem"]
 
+_NO_BOARDS = frozenset({"x86_64", "AMD64", "i686"})
 _ADVICE = "set ORT_RKNN_DEVICE=simulator to run as the NPU would"
 
 
@@ -82,7 +84,10 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
         return Choice(None, target, "the CPU was asked for (device='cpu')")
     try:
         from ort_rknn.devices.rknnrt import NpuDevice
+        from ort_rknn.devices.rknnrt_library import named_library
 
+        if platform.machine() in _NO_BOARDS and not named_library(options.runtime_library):
+            raise DeviceUnavailable(f"no NPU can be used: this is a {platform.machine()} machine, no Rockchip board")
         npu = NpuDevice(options.runtime_library, target=options.target, priority=options.priority)
     except DeviceUnavailable as error:
         return Choice(None, target, f"{error}; {_ADVICE}")

@@ -88,10 +88,10 @@ def _class(error: Exception) -> str:
 
 def _text(text: str) -> str:
     """The text without addresses, places in onnxruntime's source and our provider's name."""
-    text = text.replace("onnxruntime.capi.onnxruntime_pybind11_state.SessionOptions", "SessionOptions")
     text = re.sub(r"0x[0-9a-f]+", "0x", text)
     text = re.sub(r"/\S+?/onnxruntime/core/\S+? ", "<src> ", text)
     text = re.sub(r"<ort_rknn\S+ object", "<object", re.sub(r"<onnxruntime\S+ object", "<object", text))
+    text = text.replace("onnxruntime.capi.onnxruntime_pybind11_state.SessionOptions", "SessionOptions")
     return re.sub(rf"{RKNN}, (RKNPU2ExecutionProvider, )?", "", text)
 
 

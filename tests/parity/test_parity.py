@@ -18,7 +18,15 @@ import pytest
 import ort_rknn
 from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.parity import CASES, Bench, Outcome, outcome
-from tests.parity import feeds, module, options, sessions  # noqa: F401 - they enter their cases
+from tests.parity import (  # noqa: F401 - they enter their cases
+    asynchronous,
+    bindings,
+    feeds,
+    module,
+    options,
+    sessions,
+    sources,
+)
 
 SIMULATOR = {"device": "simulator", "min_gain": "0"}
 FLOWS: dict[str, list[Any]] = {
