@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,7 +14,10 @@ import numpy as np
 import onnxruntime
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
 
-__all__ = ["fake_compile", "fake_toolkit"]
+__all__ = ["CONVERT", "fake_compile", "fake_toolkit"]
+
+CONVERT = import_module("ort_rknn_converters.convert")
+"""The module; the package has a function of the same name."""
 
 
 def fake_compile(request: CompileRequest, **_: Any) -> CompileResult:
@@ -43,7 +47,7 @@ def fake_compile(request: CompileRequest, **_: Any) -> CompileResult:
 def fake_toolkit(cache: Path) -> Iterator[None]:
     """Conversions inside use :func:`fake_compile` and keep their results in ``cache``."""
     with (
-        mock.patch("ort_rknn_converters.convert.compile_segment", fake_compile),
+        mock.patch.object(CONVERT, "compile_segment", fake_compile),
         mock.patch.dict(os.environ, {"ORT_RKNN_CACHE_DIR": str(cache)}),
     ):
         yield

@@ -14,7 +14,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, Inva
 from ort_rknn_converters.errors import ToolkitMissing
 
 import ort_rknn
-from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.fake_toolkit import CONVERT, fake_toolkit
 from tests.helpers.ort_models import model
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
@@ -39,7 +39,7 @@ def no_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: Any, **__: Any) -> Any:
         raise ToolkitMissing("there is no rknn-toolkit2; install it with `ort-rknn toolkit install`")
 
-    monkeypatch.setattr("ort_rknn_converters.convert.compile_segment", missing)
+    monkeypatch.setattr(CONVERT, "compile_segment", missing)
     monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path / "cache"))
 
 
@@ -60,7 +60,7 @@ def test_without_the_toolkit_it_runs_on_the_cpu_and_says_how_to_get_it(caplog: p
 
 def test_the_second_session_compiles_nothing(toolkit: Path) -> None:
     _open()
-    with mock.patch("ort_rknn_converters.convert.convert", side_effect=AssertionError("converted again")):
+    with mock.patch.object(CONVERT, "convert", side_effect=AssertionError("converted again")):
         assert _open().get_providers() == [RKNN, CPU]
         path = toolkit.parent / "model.onnx"
         path.write_bytes(model("two"))
@@ -69,7 +69,7 @@ def test_the_second_session_compiles_nothing(toolkit: Path) -> None:
 
 
 def test_onnxruntime_judges_before_anything_is_compiled(toolkit: Path) -> None:
-    with mock.patch("ort_rknn_converters.convert.convert", side_effect=AssertionError("converted")):
+    with mock.patch.object(CONVERT, "convert", side_effect=AssertionError("converted")):
         with pytest.raises(InvalidProtobuf, match="protobuf parsing failed"):
             _open(b"garbage")
         with pytest.raises(InvalidProtobuf):
@@ -85,7 +85,7 @@ def test_compile_never_uses_only_the_cache(toolkit: Path) -> None:
 
 
 def test_a_failing_conversion_leaves_the_model_on_the_cpu(toolkit: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with mock.patch("ort_rknn_converters.convert.partition", side_effect=KeyError("a defect of ours")):
+    with mock.patch.object(CONVERT, "partition", side_effect=KeyError("a defect of ours")):
         session = _open()
     assert session.get_providers() == [CPU]
     assert session.run(None, FEED)[0].shape == (3, 2)
@@ -95,7 +95,7 @@ def test_a_failing_conversion_leaves_the_model_on_the_cpu(toolkit: Path, caplog:
 
 def test_ctrl_c_in_a_conversion_is_not_swallowed(toolkit: Path) -> None:
     with (
-        mock.patch("ort_rknn_converters.convert.partition", side_effect=KeyboardInterrupt),
+        mock.patch.object(CONVERT, "partition", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         _open()
