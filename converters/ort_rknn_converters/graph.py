@@ -7,6 +7,7 @@ onnxruntime can open can be opened.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -20,6 +21,7 @@ from ort_rknn_converters.plan import TensorInfo
 
 __all__ = [
     "PROTO_LIMIT",
+    "Names",
     "constant",
     "dims",
     "initializer",
@@ -73,6 +75,10 @@ def load(model: ModelLike) -> ir.Model:
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
         raise ModelError(f"{name} is not a valid ONNX graph: {_innermost(error)}") from error
     ir.external_data.set_base_dir(loaded.graph, folder)
+    for imports in (loaded.opset_imports, *(function.opset_imports for function in loaded.functions.values())):
+        if "ai.onnx" in imports:
+            # The standard's domain has two names; onnx-ir has already given the nodes the shorter one.
+            imports.setdefault("", imports.pop("ai.onnx"))
     return loaded
 
 
@@ -111,7 +117,7 @@ def unsaid_names(model: ir.Model) -> tuple[str, ...]:
     Returns:
         A sentence saying how many names were made, if any.
     """
-    taken = {node.name for node in model.graph if node.name}
+    names = Names(node.name for node in model.graph if node.name)
     seen: set[str] = set()
     made = 0
     for node in model.graph:
@@ -120,8 +126,7 @@ def unsaid_names(model: ir.Model) -> tuple[str, ...]:
             continue
         output = next((value.name for value in node.outputs if value.name), None)
         base = node.name or f"{node.op_type}_{output or 'node'}"
-        node.name = unique(base, taken)
-        taken.add(node.name)
+        node.name = names.new(base)
         seen.add(node.name)
         made += 1
     return (f"{many(made, 'node')} without a name of their own given one",) if made else ()
@@ -132,13 +137,25 @@ def many(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def unique(base: str, taken: set[str]) -> str:
-    """``base``, or ``base_1``, ``base_2`` ...: the first that is not in ``taken``."""
-    name, count = base, 0
-    while name in taken:
-        count += 1
-        name = f"{base}_{count}"
-    return name
+class Names:
+    """Gives out names that nothing else has; asking for the same one often stays cheap."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._count: dict[str, int] = {}
+
+    def add(self, *names: str) -> None:
+        """Take ``names``, whoever has them."""
+        self._taken.update(names)
+
+    def new(self, base: str) -> str:
+        """``base``, or ``base_1``, ``base_2`` ...: one that was not taken, and is now."""
+        name = base
+        while name in self._taken:
+            self._count[base] = self._count.get(base, 0) + 1
+            name = f"{base}_{self._count[base]}"
+        self._taken.add(name)
+        return name
 
 
 def value_info(value: ir.Value) -> TensorInfo:

@@ -61,7 +61,7 @@ def shorten(model: ir.Model) -> dict[str, str]:
 
 def name_outputs(proto: onnx.ModelProto) -> None:
     """Name every output of recurrent ops, in place: a missing first one makes the compiler give up."""
-    taken = {name for node in proto.graph.node for name in node.output}
+    names = graphs.Names(name for node in proto.graph.node for name in node.output)
     for node in proto.graph.node:
         wanted = _ALL_OUTPUTS.get(node.op_type, 0) if not node.domain else 0
         if not wanted:
@@ -69,8 +69,7 @@ def name_outputs(proto: onnx.ModelProto) -> None:
         node.output.extend([""] * (wanted - len(node.output)))
         for index, name in enumerate(node.output):
             if not name:
-                node.output[index] = graphs.unique(_short(f"{node.name}_unused_{index}"), taken)
-                taken.add(node.output[index])
+                node.output[index] = names.new(_short(f"{node.name}_unused_{index}"))
 
 
 def _short(name: str) -> str:

@@ -18,6 +18,8 @@ from ort_rknn_converters.passes.base import Context, Pass, drop_unused
 from ort_rknn_converters.passes.cast_like import CastLike
 from ort_rknn_converters.passes.ceil import Ceil
 from ort_rknn_converters.passes.constants import Constants
+from ort_rknn_converters.passes.contrib import Contrib
+from ort_rknn_converters.passes.contrib_attention import ContribAttention
 from ort_rknn_converters.passes.dropout import Dropouts
 from ort_rknn_converters.passes.einsum import Einsum
 from ort_rknn_converters.passes.fold import Fold
@@ -45,7 +47,16 @@ _ROUNDS = 50
 
 _SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(), Fold())
 
-_EXPAND: tuple[Pass, ...] = (FunctionOps(), CastLike(), Attention(), Rotary(), Norms(), Einsum())
+_EXPAND: tuple[Pass, ...] = (
+    FunctionOps(),
+    CastLike(),
+    Attention(),
+    Contrib(),
+    ContribAttention(),
+    Rotary(),
+    Norms(),
+    Einsum(),
+)
 """What is written in terms of ops that may need a rewrite themselves."""
 
 _REWRITE: tuple[Pass, ...] = (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnx_ir as ir
 
 from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.passes.parts import gelu, swish
 
 __all__ = ["Activations"]
 
@@ -37,19 +37,11 @@ def _mish(node: ir.Node, x: ir.Value, tape: Tape) -> Any:
 
 
 def _swish(node: ir.Node, x: ir.Value, tape: Tape) -> Any:
-    alpha = attribute(node, "alpha", 1.0)
-    scaled = x if alpha == 1 else tape.op("Mul", x, tape.like(x, alpha))
-    return tape.op("Mul", x, tape.op("Sigmoid", scaled))
+    return swish(x, attribute(node, "alpha", 1.0), tape)
 
 
 def _gelu(node: ir.Node, x: ir.Value, tape: Tape) -> Any:
-    if attribute(node, "approximate", "none") == "tanh":
-        cube = tape.op("Pow", x, tape.like(x, 3))
-        inner = tape.op("Add", x, tape.op("Mul", cube, tape.like(x, 0.044715)))
-        bent = tape.op("Tanh", tape.op("Mul", inner, tape.like(x, math.sqrt(2 / math.pi))))
-    else:
-        bent = tape.op("Erf", tape.op("Div", x, tape.like(x, math.sqrt(2))))
-    return tape.op("Mul", tape.op("Mul", x, tape.op("Add", bent, tape.like(x, 1))), tape.like(x, 0.5))
+    return gelu(x, tape, tanh=attribute(node, "approximate", "none") == "tanh")
 
 
 def _shrink(node: ir.Node, x: ir.Value, tape: Tape) -> Any:

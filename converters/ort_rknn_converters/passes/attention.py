@@ -15,7 +15,7 @@ from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.passes.attention_mask import Bias, bias_of
 from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "attend", "heads", "joined"]
 
 
 class Attention(Rewrite):
@@ -43,8 +43,8 @@ class Attention(Rewrite):
             return None
         q_heads, kv_heads = (int(attribute(node, name, 0)) for name in ("q_num_heads", "kv_num_heads"))
         flat = len(shapes[0] or ()) == 3
-        query = _heads(inputs[0], q_heads, tape)
-        key, value = (_heads(each, kv_heads, tape) for each in inputs[1:3])
+        query = heads(inputs[0], q_heads, tape)
+        key, value = (heads(each, kv_heads, tape) for each in inputs[1:3])
         if query is None or key is None or value is None:
             return None
         key, value = (_after(past, new, tape) for past, new in zip(inputs[4:6], (key, value), strict=True))
@@ -53,22 +53,27 @@ class Attention(Rewrite):
         bias = bias_of(node, query, key, tape)
         if bias is None:
             return None
-        y, scores = _attend(node, query, key, value, bias, tape)
+        y, scores = attend(node, query, key, value, bias, tape)
         if flat:
-            batch, heads, length, size = graphs.static_shape(y) or ()
-            y = tape.reshape(tape.op("Transpose", y, perm=[0, 2, 1, 3]), (batch, length, heads * size))
+            y = joined(y, tape)
         return [y, key, value, scores][: len(node.outputs)]
 
 
-def _heads(x: ir.Value | None, heads: int, tape: Tape) -> Any:
+def heads(x: ir.Value | None, count: int, tape: Tape) -> Any:
     """``x`` as [batch, heads, length, size], or ``None`` when it cannot be cut like this."""
     shape = graphs.static_shape(x)
     if x is None or shape is None or len(shape) == 4:
         return x
     batch, length, hidden = shape
-    if heads < 1 or hidden % heads:
+    if count < 1 or hidden % count:
         return None
-    return tape.op("Transpose", tape.reshape(x, (batch, length, heads, hidden // heads)), perm=[0, 2, 1, 3])
+    return tape.op("Transpose", tape.reshape(x, (batch, length, count, hidden // count)), perm=[0, 2, 1, 3])
+
+
+def joined(y: ir.Value, tape: Tape) -> Any:
+    """The inverse of :func:`heads`: [batch, heads, length, size] as [batch, length, heads * size]."""
+    batch, count, length, size = graphs.static_shape(y) or ()
+    return tape.reshape(tape.op("Transpose", y, perm=[0, 2, 1, 3]), (batch, length, count * size))
 
 
 def _after(past: ir.Value | None, new: ir.Value, tape: Tape) -> Any:
@@ -77,7 +82,7 @@ def _after(past: ir.Value | None, new: ir.Value, tape: Tape) -> Any:
     return tape.op("Concat", past, new, axis=2)
 
 
-def _attend(node: ir.Node, query: Any, key: Any, value: Any, bias: Bias, tape: Tape) -> tuple[Any, Any]:
+def attend(node: ir.Node, query: Any, key: Any, value: Any, bias: Bias, tape: Tape) -> tuple[Any, Any]:
     """The output as [batch, heads, length, size], and the scores the op's fourth output asks for."""
     size = (graphs.static_shape(query) or ())[3]
     scale = attribute(node, "scale")

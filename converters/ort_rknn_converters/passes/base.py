@@ -40,23 +40,21 @@ class Context:
     Attributes:
         options: The user's.
         opset: Version of the standard's ops in this model.
-        names: Every value and node name taken, in the graph and in its bodies.
+        names: The names of values and nodes in the graph and in its bodies.
     """
 
     options: ConvertOptions
     opset: int
-    names: set[str] = field(default_factory=set)
+    names: graphs.Names = field(default_factory=graphs.Names)
 
     @classmethod
     def of(cls, model: ir.Model, options: ConvertOptions) -> Context:
         """The context of ``model``."""
-        return cls(options, model.opset_imports.get("", 1), _taken(model.graph))
+        return cls(options, model.opset_imports.get("", 1), graphs.Names(_taken(model.graph)))
 
     def name(self, base: str) -> str:
         """A new name like ``base``."""
-        name = graphs.unique(base, self.names)
-        self.names.add(name)
-        return name
+        return self.names.new(base)
 
 
 class Pass(ABC):
@@ -79,6 +77,7 @@ class Rewrite(Pass):
     """
 
     op_types: ClassVar[frozenset[str]]
+    domain: ClassVar[str] = ""
     says: ClassVar[str]
 
     @abstractmethod
@@ -94,7 +93,7 @@ class Rewrite(Pass):
             return ()
         done: Counter[str] = Counter()
         for node in list(model.graph):
-            if node.domain or node.op_type not in self.op_types or kept_for_cpu(node, ctx):
+            if node.domain != self.domain or node.op_type not in self.op_types or kept_for_cpu(node, ctx):
                 continue
             tape = Tape(model, ctx, ctx.opset, node)
             outputs = self.rewrite(node, tape)

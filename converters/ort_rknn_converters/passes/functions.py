@@ -39,9 +39,7 @@ class Functions(Pass):
             raise ModelError(f"the model's functions cannot be inlined: {error.__cause__ or error}") from error
         for graph in (model.graph, *model.graph.subgraphs()):
             for node in graph:
-                ctx.names.update(value.name for value in node.outputs if value.name)
-                if node.name:
-                    ctx.names.add(node.name)
+                ctx.names.add(*(value.name for value in node.outputs if value.name), node.name or "")
         used = {node.op_identifier() for node in graphs.walk(model.graph)}
         for key in [key for key in model.functions if key not in used and key not in stay]:
             del model.functions[key]

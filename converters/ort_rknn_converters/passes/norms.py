@@ -11,25 +11,41 @@ import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.passes.parts import cast, layer_norm, rms_norm
 
 __all__ = ["Norms"]
 
+_LAYER_NORM = 17
+"""First opset of the standard with a LayerNormalization."""
+
 
 class Norms(Rewrite):
-    """Group: one InstanceNormalization over groups as channels, then scale and bias.
+    """Group: one InstanceNormalization over groups as channels, then scale and bias. RMS: x / sqrt(mean(x*x) + eps).
 
-    RMS: x / sqrt(mean(x*x) + eps). Mean-variance: the deviation from the mean, over its root mean square. The same
-    within a few roundings. Half precision is computed in the type ``stash_type`` names, as the ops demand.
+    Layer: the op stays, but for a scale or bias that is computed at run time (applied after it), and in models of
+    opsets that have none (onnxruntime's optimizer writes it there all the same): the parts. Mean-variance: the
+    deviation from the mean, over its root mean square. The same within a few roundings. Half precision is computed in
+    the type ``stash_type`` names, as the ops demand.
     """
 
     name = "norms"
-    op_types = frozenset({"GroupNormalization", "MeanVarianceNormalization", "RMSNormalization"})
+    op_types = frozenset(
+        {
+            "GroupNormalization",
+            "LayerNormalization",
+            "MeanVarianceNormalization",
+            "RMSNormalization",
+            "SimplifiedLayerNormalization",
+        }
+    )
     says = "its parts"
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
-        """Needs a known shape (RMS: a known rank)."""
+        """Needs a known shape (but for Group: a known rank)."""
         x = node.inputs[0]
-        if x is None or x.dtype not in FLOATS:
+        if x is None or x.dtype not in FLOATS or x.shape is None or not len(x.shape):
+            return None
+        if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
             return None
         if node.op_type == "MeanVarianceNormalization":
             return [_mean_variance(node, x, tape)]
@@ -37,8 +53,13 @@ class Norms(Rewrite):
         if stash != x.dtype and x.dtype != ir.DataType.FLOAT16:
             # A double computed in float would be less exact than this; leave it to the CPU.
             return None
-        result = _group(node, x, stash, tape) if node.op_type == "GroupNormalization" else _rms(node, x, stash, tape)
-        return None if result is None else [result]
+        if node.op_type == "GroupNormalization":
+            result = _group(node, x, stash, tape)
+        elif node.op_type == "LayerNormalization":
+            result = _layer(node, x, stash, tape)
+        else:
+            result = _rms(node, x, stash, tape)
+        return None if result is None else [result, *[None] * (len(node.outputs) - 1)]
 
 
 def _group(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
@@ -49,11 +70,11 @@ def _group(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
     assert scale is not None
     assert bias is not None
     channels = shape[1]
-    wide = _cast(x, stash, tape)
+    wide = cast(x, stash, tape)
     flat = tape.reshape(wide, (shape[0], groups, math.prod(shape[2:]) * channels // groups))
     ones, zeros = (tape.const(np.full(groups, number), stash) for number in (1, 0))
     normal = tape.op("InstanceNormalization", flat, ones, zeros, epsilon=attribute(node, "epsilon", 1e-5))
-    normal = _cast(tape.reshape(normal, shape), x.dtype, tape)
+    normal = cast(tape.reshape(normal, shape), x.dtype, tape)
     along = (channels,) + (1,) * (len(shape) - 2)
     if tape.opset < 21 and groups != channels:
         # Version 18 has one scale and bias a group.
@@ -68,16 +89,27 @@ def _repeat(value: ir.Value, groups: int, channels: int, tape: Tape) -> Any:
 
 
 def _rms(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
-    if x.shape is None or not len(x.shape):
+    axis, epsilon = int(attribute(node, "axis", -1)), attribute(node, "epsilon", 1e-5)
+    normal = rms_norm(cast(x, stash, tape), axis, epsilon, tape)
+    return tape.op("Mul", cast(normal, x.dtype, tape), node.inputs[1])
+
+
+def _layer(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
+    scale, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    axis, epsilon = int(attribute(node, "axis", -1)), attribute(node, "epsilon", 1e-5)
+    if tape.opset < _LAYER_NORM:
+        # Only onnxruntime knows the op in such models.
+        return cast(layer_norm(cast(x, stash, tape), scale, bias, axis, epsilon, tape), x.dtype, tape)
+    moving = [value is not None and graphs.constant(value) is None for value in (scale, bias)]
+    shape = graphs.static_shape(x)
+    if not any(moving) or shape is None:
         return None
-    rank = len(x.shape)
-    axis = int(attribute(node, "axis", -1))
-    wide = _cast(x, stash, tape)
-    axes = list(range(axis % rank, rank))
-    mean = tape.reduce("ReduceMean", tape.op("Mul", wide, wide), axes, keepdims=True)
-    root = tape.op("Sqrt", tape.op("Add", mean, tape.like(wide, attribute(node, "epsilon", 1e-5))))
-    normal = _cast(tape.op("Div", wide, root), x.dtype, tape)
-    return tape.op("Mul", normal, node.inputs[1])
+    # The compiler wants constants there.
+    along = shape[axis % len(shape) :]
+    fixed = tape.const(np.ones(along), x.dtype) if moving[0] else scale
+    y = tape.op("LayerNormalization", x, fixed, axis=axis, epsilon=epsilon, stash_type=int(stash))
+    y = tape.op("Mul", y, scale) if moving[0] else y
+    return y if bias is None else tape.op("Add", y, bias)
 
 
 def _mean_variance(node: ir.Node, x: ir.Value, tape: Tape) -> Any:
@@ -85,7 +117,3 @@ def _mean_variance(node: ir.Node, x: ir.Value, tape: Tape) -> Any:
     off = tape.op("Sub", x, tape.reduce("ReduceMean", x, axes, keepdims=True))
     variance = tape.reduce("ReduceMean", tape.op("Mul", off, off), axes, keepdims=True)
     return tape.op("Div", off, tape.op("Add", tape.op("Sqrt", variance), tape.like(x, 1e-9)))
-
-
-def _cast(x: ir.Value, dtype: ir.DataType | None, tape: Tape) -> Any:
-    return x if x.dtype == dtype or dtype is None else tape.op("Cast", x, to=int(dtype))

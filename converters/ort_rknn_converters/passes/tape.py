@@ -95,7 +95,9 @@ class Tape:
         return self.op("Reshape", x, self.const(np.asarray(dims, np.int64)))
 
     def slice(self, x: ir.Value, start: int, end: int, *, axis: int, step: int = 1) -> Any:
-        """Write a ``Slice`` along one axis."""
+        """Write a ``Slice`` along one axis (``step`` needs opset 10)."""
+        if self.opset < 10:
+            return self.op("Slice", x, starts=[start], ends=[end], axes=[axis])
         return self.op("Slice", x, *(self.const([number]) for number in (start, end, axis, step)))
 
     def commit(self, outputs: Sequence[ir.Value | None]) -> None:

@@ -43,6 +43,29 @@ def test_mean_variance_normalization(opset: int, attributes: dict[str, Any]) -> 
     check_prepared(model, feed, gone=["MeanVarianceNormalization"], rtol=1e-4)
 
 
+@pytest.mark.parametrize("given", [["scale"], ["bias"], ["scale", "bias"]])
+def test_layer_normalization_with_a_runtime_scale_or_bias(given: list[str]) -> None:
+    weights = {"scale": random(3, 8, seed=1), "bias": random(3, 8, seed=2)}
+    feed = {"x": random(2, 3, 8), **{name: weights[name] for name in given}}
+    constants = {name: array for name, array in weights.items() if name not in given}
+    model = one_op("LayerNormalization", feed, constants, order=["x", "scale", "bias"], axis=-2, epsilon=1e-3)
+    prepared = check_prepared(model, feed, rtol=1e-4)
+    ops = [node.op_type for node in prepared.graph]
+    assert ops == ["LayerNormalization", "Mul", "Add"][: 3 if "scale" in given else 1] + ["Add"] * (
+        "scale" not in given
+    )
+    assert all(value.const_value is not None for value in prepared.graph[0].inputs[1:] if value is not None)
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization", "SimplifiedLayerNormalization"])
+def test_norms_that_onnxruntime_writes_into_old_models(op: str) -> None:
+    feed, constants = {"x": random(2, 3, 8)}, {"scale": random(8, seed=1)}
+    if op == "LayerNormalization":
+        constants["bias"] = random(8, seed=2)
+    prepared = check_prepared(one_op(op, feed, constants, opset=14, epsilon=1e-3, axis=-1), feed, gone=[op], rtol=1e-4)
+    assert prepared.graph.outputs[0].shape == [2, 3, 8]
+
+
 def test_layer_normalization_stays() -> None:
     feed, constants = {"x": random(2, 8)}, {"scale": random(8, seed=1)}
     check_prepared(one_op("LayerNormalization", feed, constants), feed, ops=["LayerNormalization"])
