@@ -67,6 +67,22 @@ def nonzero() -> bytes:
     )
 
 
+def rotary() -> bytes:
+    """A rotary embedding of rank 3: the toolkit's graph rules never come to an end."""
+    rng = np.random.default_rng(4)
+    constants = {name: rng.standard_normal((1, 16, 32)).astype(np.float32) for name in ("cos", "sin")}
+    constants["parts"] = np.array([16, 16])
+    nodes = [
+        helper.make_node("Split", ["x", "parts"], ["x1", "x2"], axis=-1),
+        helper.make_node("Neg", ["x2"], ["n"]),
+        helper.make_node("Concat", ["n", "x1"], ["turned"], axis=-1),
+        helper.make_node("Mul", ["x", "cos"], ["a"]),
+        helper.make_node("Mul", ["turned", "sin"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    return model(nodes, [("x", FLOAT, [1, 16, 32])], [("y", FLOAT, [1, 16, 32])], constants)
+
+
 def slow() -> bytes:
     """A model whose conversion takes long enough to be interrupted: weights of 64 MB."""
     nodes, constants = [], {}

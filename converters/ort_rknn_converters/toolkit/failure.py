@@ -15,7 +15,7 @@ __all__ = ["explain", "no_room"]
 
 _NO_MEMORY = re.compile(r"MemoryError|bad_alloc|Cannot allocate memory|out of memory", re.IGNORECASE)
 _NO_ROOM = re.compile(r"No space left on device")
-_EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception|Fail|Invalid\w*|NotImplemented|RuntimeException)(?::|$)")
+_EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception|Fail|Invalid\w*|NotImplemented|RuntimeException|Refused)(?::|$)")
 
 
 def sentence(text: str) -> str:
@@ -23,7 +23,7 @@ def sentence(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for number in range(len(lines) - 1, -1, -1):
         if _EXCEPTION.match(lines[number]):
-            return " ".join(lines[number:])
+            return " ".join(lines[number:]).removeprefix("Refused: ")  # our own words, raised within the toolkit
     return lines[-1] if lines else ""
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +159,14 @@ def test_a_refusal_says_why() -> None:
     with pytest.raises(ToolkitFailed, match=r"refused the model during build: .*The input 0 of NonZero") as caught:
         compile_segment(CompileRequest(models.nonzero(), "rk3588"))
     assert caught.value.kind == "refused"
+
+
+def test_graph_rules_without_end_are_a_refusal_and_no_time_out() -> None:
+    began = time.perf_counter()
+    with pytest.raises(ToolkitFailed, match=r"during build: its graph rules undo each other without end") as caught:
+        compile_segment(CompileRequest(models.rotary(), "rk3588"))
+    assert caught.value.kind == "refused"
+    assert time.perf_counter() - began < 60
 
 
 def test_a_return_code_is_a_refusal_too() -> None:
