@@ -97,6 +97,11 @@ class NpuDevice:
         """Number of cores."""
         return self._cores
 
+    @property
+    def native_lanes(self) -> bool:
+        """Whether native lanes can run the contexts."""
+        return self._native is not None
+
     def open(self, code: SegmentCode, mask: int = AUTO, share: Context | None = None) -> NpuContext:
         """Open a segment, see :meth:`ort_rknn.devices.base.Device.open`.
 

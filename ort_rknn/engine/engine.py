@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ort_rknn.engine.choose_lanes import best_lanes
 from ort_rknn.engine.core import Core
 from ort_rknn.engine.job import Callback, InferenceJob
 from ort_rknn.engine.lanes import LanesFactory
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.schedule import LanePlan, plan_lanes
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
-from ort_rknn.engine.thread_lanes import ThreadLanes
 from ort_rknn.engine.walk import Fallback
 from ort_rknn.program import Program
 
@@ -32,7 +32,7 @@ class Engine:
         program: What to execute.
         options: How; the defaults when ``None``.
         fallback: ``(feed, output_names, run_options) -> results``, used once every core is out of service.
-        lanes: Makes the lanes; default: thread lanes.
+        lanes: Makes the lanes; default: native ones where the device allows them, else Python threads.
         on_closed: Called when the contexts are closed (to close the device).
         clock: Seconds, monotonic; for tests.
 
@@ -48,7 +48,7 @@ class Engine:
         options: EngineOptions | None = None,
         *,
         fallback: Fallback | None = None,
-        lanes: LanesFactory = ThreadLanes,
+        lanes: LanesFactory = best_lanes,
         on_closed: Callable[[], object] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -59,7 +59,8 @@ class Engine:
         made = None
         if program.has_npu:
             assert program.device is not None
-            plan = plan_lanes(options, program.device.cores)
+            native = lanes is best_lanes and getattr(program.device, "native_lanes", False)
+            plan = plan_lanes(options, program.device.cores, native=native)
             made = lanes(
                 program,
                 plan.lanes,

@@ -23,6 +23,7 @@ from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneState, Lane
 from ort_rknn.engine.native_lane import Flight, NativeContext, NativeLane, Rest
 from ort_rknn.engine.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, LATE, TIMEOUT, NativePool, pointers
 from ort_rknn.engine.schedule import LaneSpec
+from ort_rknn.engine.switching import Haste
 from ort_rknn.errors import DeviceError, InferenceTimeout
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ _log = logging.getLogger("ort_rknn")
 
 PATIENCE_S = 1.0
 """How long an idle lane's thread may take to end: it only has to wake up. A guess."""
+
+HASTE_S = 0.1
+"""How long nothing must have been in flight before quick switches end: starved lanes are empty for moments. A guess."""
 
 SLICE_S = 0.1
 """The main thread waits this long at a time, so that Ctrl-C is heeded; native waits do not know of signals."""
@@ -67,10 +71,11 @@ class NativeLanes:
         cores = list(dict.fromkeys(spec.core for spec in specs))
         self._groups = {core: number for number, core in enumerate(cores)}
         self._failures = dict.fromkeys(cores, 0)
-        self._cold = len(specs)
+        self._cold = len(specs) - 1  # the first is opened here
         self._flights: dict[int, Flight] = {}
         self._tickets = 0
         self._by_number: dict[int, NativeLane] = {}
+        self._haste = Haste()
         self._stopping = False
         self._collector: threading.Thread | None = None
         self._openers: set[threading.Thread] = set()
@@ -108,6 +113,8 @@ class NativeLanes:
 
     def wait(self, mark: int, timeout: float | None = None, *, first: bool = False) -> None:
         """Sleep until something has changed since ``mark``."""
+        if self._flights:
+            self._haste.begin()
         if threading.current_thread() is not threading.main_thread():
             self._pool.wait(mark, timeout, first)
             return
@@ -162,6 +169,7 @@ class NativeLanes:
         self._pool.stop()
         for lane in self._lanes:
             self._dismiss(lane)
+        self._haste.end()
         self._pool.wake()
 
     def join(self, timeout: float | None = None) -> None:
@@ -348,12 +356,17 @@ class NativeLanes:
     def _collect(self) -> None:
         """The collector's thread."""
         while True:
-            events = self._pool.take()
+            calm = bool(self._flights) or not self._haste.held
+            events = self._pool.take(-1 if calm else HASTE_S)
             for token, kind, number, outcome in events:
                 try:
                     self._arrive(token, kind, self._by_number[number], outcome)
                 except BaseException:  # a completion that raises must not stop the others
                     _log.exception("an inference's completion failed")
+            if self._flights:
+                continue
+            if not events:
+                self._haste.end()
             del events
             with self._lock:
                 if self._stopping and not self._flights:

@@ -86,6 +86,7 @@ class NativePool:
         self._submit = short.ort_rknn_pool_submit
         self._run = long.ort_rknn_pool_run
         self._take = long.ort_rknn_pool_take
+        self._poll = short.ort_rknn_pool_take
         self._wait = long.ort_rknn_pool_wait
         self._long = long
         self._short = short
@@ -139,11 +140,20 @@ class NativePool:
         return bool(self._short.ort_rknn_pool_works(self._pool, lane))
 
     def take(self, timeout: float = -1) -> list[tuple[int, int, int, Outcome]]:
-        """What has ended: ``(token, kind, lane, outcome)``. For one thread at a time."""
+        """What has ended: ``(token, kind, lane, outcome)``; waits ``timeout`` seconds for the first.
+
+        One thread at a time. While it waited for the interpreter's lock more may have ended: that is taken as well,
+        without giving the lock away again.
+        """
         n: int = self._take(self._pool, self._events, MOST_EVENTS, int(timeout * 1e9) if timeout >= 0 else -1)
-        return [
-            (event.token, event.kind, event.lane, Outcome.from_buffer_copy(event.outcome)) for event in self._events[:n]
-        ]
+        taken = []
+        while n > 0:
+            taken += [
+                (event.token, event.kind, event.lane, Outcome.from_buffer_copy(event.outcome))
+                for event in self._events[:n]
+            ]
+            n = self._poll(self._pool, self._events, MOST_EVENTS, 0)
+        return taken
 
     def wake(self) -> None:
         """End one :meth:`take`."""

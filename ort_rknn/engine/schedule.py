@@ -118,8 +118,12 @@ def parse_tp_mode(value: Any) -> str:
     return word
 
 
-def plan_lanes(options: EngineOptions, device_cores: int) -> LanePlan:
+def plan_lanes(options: EngineOptions, device_cores: int, *, native: bool = False) -> LanePlan:
     """The lanes that these options ask for on a device with this many cores.
+
+    Native lanes get two contexts per core unless the options say anything about cores: one transfers, and waits in the
+    driver, while the other computes, so that a core has work even while Python is busy elsewhere. Contexts open on
+    first concurrent use, and share the weights.
 
     Raises:
         InvalidOption: A core is named that the device does not have.
@@ -139,7 +143,7 @@ def plan_lanes(options: EngineOptions, device_cores: int) -> LanePlan:
         core = int(mode) if mode.isdigit() else ANY_CORE
         return LanePlan(tuple(LaneSpec(index, core, mask) for index in range(contexts)), None)
 
-    if options.performance_hint == "throughput":
+    if native or options.performance_hint == "throughput":
         contexts = max(contexts, 2)
     return _lanes(list(range(cores)), contexts, None, device_cores)
 

@@ -134,8 +134,7 @@ def test_ez11_the_stages_can_be_watched(new_engine) -> None:
         entered.set()
         assert leave.wait(LONG)
 
-    for tag in range(5):
-        engine.submit(frame(tag), callback=slow)
+    jobs = [engine.submit(frame(tag), callback=slow) for tag in range(5)]
     stats = engine.stats()
     assert (stats.accepted, stats.waiting, stats.completed) == (5, 3, 0)
     assert [lane.state for lane in stats.lanes] == ["busy", "busy"]
@@ -144,6 +143,7 @@ def test_ez11_the_stages_can_be_watched(new_engine) -> None:
     device.gate(1).open()
     device.gate(2).open()
     device.gate(4).wait_started()
+    assert all(job.wait(LONG) for job in jobs[:3])
     stats = engine.stats()
     assert (stats.waiting, stats.completed, stats.undelivered) == (0, 3, 2)
     leave.set()
