@@ -17,7 +17,7 @@ import onnxruntime as ort
 from onnx import TensorProto, TypeProto, ValueInfoProto, helper
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.tensor_types import element_type
+from ort_rknn_converters.tensor_types import element_type, raw_constant
 
 __all__ = ["declare_outputs", "make_shell"]
 
@@ -67,7 +67,7 @@ def _inputs(model: onnx.ModelProto, shell: onnx.ModelProto) -> None:
         if value.name in initializers:
             if model.ir_version < 4:
                 continue
-            shell.graph.initializer.append(initializers[value.name])
+            shell.graph.initializer.append(raw_constant(initializers[value.name]))
         shell.graph.input.append(value)
 
 

@@ -14,7 +14,7 @@ from onnx import ValueInfoProto
 from ort_rknn_converters.blobs import Blob, BytesBlob
 from ort_rknn_converters.compiled import CpuStep, NpuStep
 from ort_rknn_converters.plan import Segment, TensorInfo
-from ort_rknn_converters.tensor_types import value_info
+from ort_rknn_converters.tensor_types import raw_constant, value_info
 
 __all__ = ["IR_VERSION", "canonical", "cpu_step", "made_values", "npu_step", "used_values"]
 
@@ -88,11 +88,8 @@ def canonical(
         part.opset_import.add(domain=domain, version=domains.get(domain, _NO_OPSET))
     part.graph.name = name
     part.graph.node.extend(graph.node)
-    part.graph.initializer.extend(sorted(graph.initializer, key=lambda tensor: tensor.name))
-    for tensor in part.graph.initializer:
-        tensor.ClearField(
-            "data_location"
-        )  # said or not, the data are inside; onnx says it after reading them from a file
+    constants = sorted(graph.initializer, key=lambda tensor: tensor.name)
+    part.graph.initializer.extend(raw_constant(tensor) for tensor in constants)
     own = {value.name: value for value in (*graph.input, *graph.output)}
     order = [value.name for value in graph.input] if inputs is None else inputs
     part.graph.input.extend(_plain(declared.get(value, own[value])) for value in order)
