@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import threading
 from collections import namedtuple
@@ -29,6 +30,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def pip_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with pip in it, made once because that takes seconds."""
+    folder = tmp_path_factory.mktemp("pip") / "env"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    return folder
+
+
+def begun(cache: Path, use_uv: bool, pip_environment: Path) -> None:
+    """Let the installation with pip continue from there."""
+    if use_uv and find_uv() is None:
+        pytest.skip("uv is not installed here")
+    if not use_uv:
+        (cache / "toolkit").mkdir(parents=True)
+        (cache / "toolkit" / "env").symlink_to(pip_environment)
+
+
 @pytest.mark.toolkit
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("use_uv", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["uv", "pip"])
@@ -50,9 +68,8 @@ def test_makes_an_environment_that_works(cache: Path, use_uv: bool, monkeypatch:
 
 
 @pytest.mark.parametrize("use_uv", [True, False], ids=["uv", "pip"])
-def test_no_network(cache: Path, use_uv: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if use_uv and find_uv() is None:
-        pytest.skip("uv is not installed here")
+def test_no_network(cache: Path, use_uv: bool, pip_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun(cache, use_uv, pip_environment)
     for name, value in {
         "PIP_INDEX_URL": DEAD_INDEX,
         "PIP_EXTRA_INDEX_URL": DEAD_INDEX,
@@ -72,9 +89,10 @@ def test_no_network(cache: Path, use_uv: bool, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("use_uv", [True, False], ids=["uv", "pip"])
-def test_no_wheel(cache: Path, use_uv: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if use_uv and find_uv() is None:
-        pytest.skip("uv is not installed here")
+def test_no_wheel(
+    cache: Path, use_uv: bool, pip_environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(cache, use_uv, pip_environment)
     empty = tmp_path / "index"
     empty.mkdir()
     for name, value in {
