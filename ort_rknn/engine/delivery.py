@@ -47,6 +47,7 @@ class Delivery:
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
         self._finished = False
+        self._standing_in = False
 
     @property
     def saturated(self) -> bool:
@@ -65,9 +66,11 @@ class Delivery:
 
     def expect(self, job_id: int) -> None:
         """Reserve the next place in the order for a job's callback."""
-        if self._ordered:
-            with self._lock:
+        with self._lock:
+            if self._ordered:
                 self._expected.append(job_id)
+            if self._thread is None:
+                self._start()  # now: when the callback is due, the interpreter may be ending and refuse
 
     def post(self, job_id: int, callback: Call, done: Call) -> None:
         """A job has ended: call ``callback``, then ``done``, when it is its turn."""
@@ -79,17 +82,17 @@ class Delivery:
                     self._ready.append(self._held.pop(self._expected.popleft()))
             else:
                 self._ready.append((callback, done))
-            work_here = self._wake() if self._ready else False
-        if work_here:
-            self._deliver()
+            stand_in = bool(self._ready) and self._wake()
+        if stand_in:
+            self._stand_in()
 
     def later(self, function: Call) -> None:
         """Call ``function`` as soon as possible; it waits for no order and takes no room."""
         with self._lock:
             self._ready.append((function, None))
-            work_here = self._wake()
-        if work_here:
-            self._deliver()
+            stand_in = self._wake()
+        if stand_in:
+            self._stand_in()
 
     def stop(self) -> None:
         """End the thread once nothing is left to deliver, without waiting."""
@@ -105,19 +108,38 @@ class Delivery:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
+    def _start(self) -> bool:
+        thread = threading.Thread(target=self._work, name="ort_rknn delivery", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is ending
+            return False
+        self._thread = thread
+        return True
+
     def _wake(self) -> bool:
-        """Wake or start the thread; ``True`` when there is none to be had and the caller must do the work itself."""
+        """Wake or start the thread; ``True`` when none can be had any more and the caller must stand in for it."""
         if self._asleep:
             self._asleep = False
             self._sleeper.poke()
-        elif self._thread is None:
-            thread = threading.Thread(target=self._work, name="ort_rknn delivery", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # the interpreter is ending
-                return True
-            self._thread = thread
-        return self._finished
+            return False
+        if self._thread is not None and not self._finished:
+            return False
+        if self._standing_in or (self._thread is None and self._start()):
+            return False
+        self._standing_in = True
+        return True
+
+    def _stand_in(self) -> None:
+        """Deliver in the calling thread; only one does so at a time."""
+        self._ident = threading.get_ident()
+        while True:
+            self._deliver()
+            with self._lock:
+                if not self._ready:
+                    self._standing_in = False
+                    self._ident = None
+                    return
 
     def _work(self) -> None:
         self._ident = threading.get_ident()
