@@ -17,6 +17,8 @@ from ort_rknn_converters.graph import constant, value_info
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.plan import CPU, NPU, NodePlacement, Place, Plan, Segment
 from ort_rknn_converters.support import boundary_reason, decide
+from ort_rknn_converters.support.fp16_range import REASON as OUT_OF_RANGE
+from ort_rknn_converters.support.fp16_range import out_of_range, way_to_softmax
 from ort_rknn_converters.support.index_path import REASON as INDEX_REASON
 from ort_rknn_converters.support.index_path import index_paths
 from ort_rknn_converters.support.no_op import passes_through
@@ -146,6 +148,11 @@ def _edge_trouble(flow: Flow, cluster: Sequence[int]) -> dict[int, str]:
         if reason := boundary_reason(value):
             trouble.update({index: reason for index in cluster if value in flow.reads[index]})
     inside = set(cluster)
+    members = {flow.nodes[index] for index in cluster}
+    for index in cluster:
+        # A mask the compiler changes may do so only where the Softmax that makes up for it comes along.
+        if out_of_range(flow.nodes[index]) and not members.issuperset(way_to_softmax(flow.nodes[index]) or ()):
+            trouble[index] = OUT_OF_RANGE
     sources: set[ir.Value] = set()
     for value in leaving:
         maker = flow.maker[value]

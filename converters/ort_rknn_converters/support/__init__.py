@@ -24,7 +24,7 @@ from ort_rknn_converters.support import (
     shape,
 )
 from ort_rknn_converters.support.fp16_range import REASON as OUT_OF_RANGE
-from ort_rknn_converters.support.fp16_range import out_of_range
+from ort_rknn_converters.support.fp16_range import out_of_range, way_to_softmax
 from ort_rknn_converters.support.refused import REFUSED
 from ort_rknn_converters.support.rule import BOUNDARY, Rule, is_constant, type_name
 from ort_rknn_converters.targets import Target
@@ -65,7 +65,7 @@ def decide(node: ir.Node, target: Target) -> str | None:
         return f"{node.op_type}: the compiler has no lowering"
     if target.name in _SMALL_NPU and node.op_type not in _SMALL_OPS:
         return f"{node.op_type}: not known to run on {target.name}"
-    return _values(node) or rule.decide(node, target) or (OUT_OF_RANGE if out_of_range(node) else None)
+    return _values(node) or rule.decide(node, target) or _range(node)
 
 
 def _values(node: ir.Node) -> str | None:
@@ -88,6 +88,10 @@ def _values(node: ir.Node) -> str | None:
     if all(is_constant(value) for value in inputs):
         return f"{node.op_type}: nothing to compute, its inputs are constants"
     return None
+
+
+def _range(node: ir.Node) -> str | None:
+    return OUT_OF_RANGE if out_of_range(node) and way_to_softmax(node) is None else None
 
 
 def boundary_reason(value: ir.Value) -> str | None:

@@ -6,12 +6,14 @@ anywhere else the answer is wrong.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.support.rule import FLOAT, constant
 
-__all__ = ["REASON", "out_of_range"]
+__all__ = ["REASON", "out_of_range", "way_to_softmax"]
 
 REASON = "a constant beyond fp16's range, which the compiler replaces by 10000"
 
@@ -27,29 +29,45 @@ _FAR = 64
 
 
 def out_of_range(node: ir.Node) -> bool:
-    """Whether a constant of the node is beyond fp16 and its effect may be seen outside of a Softmax."""
-    if node.op_type not in _USES:
-        return False
-    for position, value in enumerate(node.inputs):
-        if value is None or value.dtype not in FLOAT:
-            continue
-        array = constant(node, position)
-        if array is not None and array.size and not np.abs(array.astype(np.float64)).max() <= _FP16_MAX:
-            return not _ends_in_softmax(node)
-    return False
+    """Whether a float constant of the node is beyond fp16, in an op where the compiler was seen to replace it."""
+    return any(np.abs(array).max() > _FP16_MAX or np.isnan(array).any() for array in _constants(node))
 
 
-def _ends_in_softmax(node: ir.Node) -> bool:
-    waiting, seen = list(node.outputs[:1]), 0
+def way_to_softmax(node: ir.Node) -> list[ir.Node] | None:
+    """The nodes from one with such a constant to the Softmax it is a mask for, that Softmax included.
+
+    ``None`` when its effect may be seen elsewhere: in another op, in an output of the graph, or in a row masked as a
+    whole, which Softmax turns into NaN and the compiler's numbers do not.
+    """
+    if any(_whole_rows(array) for array in _constants(node)):
+        return None
+    waiting, way = list(node.outputs[:1]), [node]
     while waiting:
         value = waiting.pop()
-        seen += 1
-        if value.is_graph_output() or seen > _FAR:
-            return False
+        if value.is_graph_output() or len(way) > _FAR:
+            return None
         for user, _ in value.uses():
-            if user.op_type in ("Softmax", "LogSoftmax"):
-                continue
-            if user.op_type not in _MASK_WAY or user.graph is not node.graph:
-                return False
-            waiting.append(user.outputs[0])
-    return True
+            softmax = user.op_type in ("Softmax", "LogSoftmax")
+            if user.graph is not node.graph or not (softmax or user.op_type in _MASK_WAY):
+                return None
+            way.append(user)
+            if not softmax:
+                waiting.append(user.outputs[0])
+    return way
+
+
+def _constants(node: ir.Node) -> list[np.ndarray[Any, Any]]:
+    if node.op_type not in _USES:
+        return []
+    found = []
+    for position, value in enumerate(node.inputs):
+        if value is not None and value.dtype in FLOAT:
+            array = constant(node, position)
+            if array is not None and array.size:
+                found.append(array.astype(np.float64))
+    return found
+
+
+def _whole_rows(array: np.ndarray[Any, Any]) -> bool:
+    masked = ~(array >= -_FP16_MAX)
+    return array.ndim > 0 and array.shape[-1] > 1 and bool(masked.all(axis=-1).any())

@@ -11,6 +11,9 @@ __all__ = ["passes_through"]
 _RELABEL = frozenset({"Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Tile", "Resize", "Upsample", "Pad"})
 _ONE_INPUT = frozenset({"Concat", "Max", "Min", "Mean", "Sum"})
 
+# Constants that change nothing, and at which inputs they may stand.
+_NEUTRAL = {"Add": (0.0, (0, 1)), "Sub": (0.0, (1,)), "Mul": (1.0, (0, 1)), "Div": (1.0, (1,)), "Pow": (1.0, (1,))}
+
 
 def passes_through(node: ir.Node) -> ir.Value | None:
     """The input that the first output only repeats, or ``None`` when the node does something.
@@ -22,6 +25,8 @@ def passes_through(node: ir.Node) -> ir.Value | None:
         return None
     kind, result = node.op_type, node.outputs[0]
     same_shape = dims(source) == dims(result)
+    if kind in _NEUTRAL:
+        return _unchanged(node)
     if kind in ("Identity", "Dropout"):
         return source
     if kind == "Cast":
@@ -39,4 +44,14 @@ def passes_through(node: ir.Node) -> ir.Value | None:
         return source if same_shape and (steps is None or bool((steps > 0).all())) else None
     if kind == "Split":
         return source if len(node.outputs) == 1 else None
+    return None
+
+
+def _unchanged(node: ir.Node) -> ir.Value | None:
+    neutral, positions = _NEUTRAL[node.op_type]
+    for position in positions:
+        array = constant(node, position)
+        other = node.inputs[1 - position]
+        if array is not None and bool((array == neutral).all()) and dims(other) == dims(node.outputs[0]):
+            return other
     return None
