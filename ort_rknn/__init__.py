@@ -65,7 +65,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_OWN[name]), name)
     elif name == "__all__":
         value = sorted({*_OWN, *(key for key in vars(import_module("onnxruntime")) if not key.startswith("_"))})
-    elif name.startswith("__") and name not in _DUNDERS:
+    elif name == "backend" and hasattr(import_module("onnxruntime"), name):
+        value = import_module("ort_rknn.backend")  # a submodule of either is an attribute once it was imported
+    elif name == "backend" or (name.startswith("__") and name not in _DUNDERS):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:
         try:

@@ -14,7 +14,7 @@ from ort_rknn.ort_errors import ort_error
 from ort_rknn.placement import Placement, place
 from ort_rknn.provider_names import CPU_PROVIDER
 from ort_rknn.providers import Request, without_rknn
-from ort_rknn.session_options import clone, config_entry, replay_libraries
+from ort_rknn.session_options import clone, config_entry, has_providers, replay_libraries
 
 if TYPE_CHECKING:
     from ort_rknn.engine.options import EngineOptions
@@ -64,8 +64,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     providers, provider_options, disabled = arguments
     rest, rest_options = without_rknn(providers, provider_options)
     user = session._sess_options
-    if user is not None:
-        user.has_providers()  # what is no SessionOptions fails here, as in onnxruntime
+    has_providers(user)  # what is no SessionOptions fails here, as in onnxruntime
     npu_only = config_entry(user, _NO_CPU) == "1" and not request.cpu_named
     if npu_only:
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
@@ -148,7 +147,7 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
 
     native = open_shell(compiled.shell.path or compiled.shell.read())
     pins = getattr(user, "_rknn_dims", {})
-    if any(dim in pins for argument in native.outputs_meta for dim in argument.shape):
+    if any(dim in pins for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape):
         native = open_shell(_pinned(compiled.shell.read(), pins))
 
     program = Program(
@@ -192,11 +191,15 @@ def _cpu_allowed(user: Any) -> Any:
 
 
 def _pinned(shell: bytes, pins: Mapping[str, int]) -> bytes:
-    """The shell with its outputs' pinned dimensions written as numbers, as onnxruntime would infer them."""
+    """The shell with pinned dimensions written as numbers.
+
+    onnxruntime does that to the inputs itself (but not in every release where nothing is optimized) and infers the
+    outputs, which a shell keeps it from.
+    """
     import onnx
 
     model = onnx.ModelProto.FromString(shell)
-    for value in model.graph.output:
+    for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in pins:
                 dim.dim_value = pins[dim.dim_param]

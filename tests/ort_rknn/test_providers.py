@@ -91,6 +91,7 @@ def test_without_a_list_the_session_options_decide() -> None:
     assert request.options.target == "rk3566"
 
 
+@pytest.mark.skipif(not hasattr(onnxruntime, "ModelCompiler"), reason="onnxruntime has policies since 1.23")
 def test_session_options_with_other_providers_are_onnxruntimes() -> None:
     options = ort_rknn.SessionOptions()
     options.set_provider_selection_policy(onnxruntime.OrtExecutionProviderDevicePolicy.PREFER_CPU)

@@ -86,6 +86,7 @@ def test_private_metadata_is_not_shown(npu_session: Open) -> None:
     assert meta.producer_name == "tests"
 
 
+@pytest.mark.skipif(not hasattr(onnxruntime, "OrtEpAssignedNode"), reason="this onnxruntime does not record it")
 def test_assignment_is_told_when_recorded(npu_session: Open) -> None:
     options = ort_rknn.SessionOptions()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -214,6 +215,7 @@ def test_set_providers_goes_to_the_cpu_and_back(npu_session: Open) -> None:
     assert same(plain.run(None, FEED), cpu_results())
 
 
+@pytest.mark.skipif(not hasattr(onnxruntime, "ModelCompiler"), reason="onnxruntime warns since 1.23")
 def test_session_options_may_carry_the_provider(npu_session: Open) -> None:
     options = ort_rknn.SessionOptions()
     options.add_provider(RKNN, {"device": "simulator", "min_gain": "0"})
@@ -269,10 +271,11 @@ def test_free_dimension_overrides_pin(npu_session: Open, kind: str) -> None:
     options = (ort_rknn if kind == "ours" else onnxruntime.capi._pybind_state).SessionOptions()
     options.add_free_dimension_override_by_name("N", 3)
     session = npu_session("dynamic", options)
-    assert session.get_inputs()[0].shape == [3, 2]
     assert same(session.run(None, {"X": A}), cpu_results("dynamic", {"X": A}))
-    with pytest.raises(InvalidArgument, match="Got invalid dimensions for input: X"):
-        session.run(None, {"X": A[:2]})
+    if kind == "ours" or hasattr(onnxruntime, "ModelCompiler"):  # older ones do not pin where nothing is optimized
+        assert session.get_inputs()[0].shape == [3, 2]
+        with pytest.raises(InvalidArgument, match="Got invalid dimensions for input: X"):
+            session.run(None, {"X": A[:2]})
 
 
 @pytest.mark.parametrize("options", [{"dims": {"N": 3}}, {"shapes": "X=3x2"}])

@@ -16,6 +16,7 @@ import ort_rknn
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = sorted(name for name in vars(onnxruntime) if not name.startswith("_"))
 OURS = {
+    "backend",
     "IOBinding",
     "InferenceSession",
     "SessionIOBinding",
@@ -105,6 +106,14 @@ def test_submodules_import_first_under_our_name() -> None:
         "print(ours is theirs)"
     )
     assert _run(program) == "True"
+
+
+@pytest.mark.parametrize("first", ["", "import onnxruntime.backend", "import ort_rknn.backend.backend_rep"])
+def test_backend_is_ours_however_it_is_imported(first: str) -> None:
+    program = (
+        f"{first}\nfrom ort_rknn import backend\nimport ort_rknn\nprint(ort_rknn.backend is backend, backend.__name__)"
+    )
+    assert _run(program) == "True ort_rknn.backend"
 
 
 def test_unknown_submodules_are_not_found() -> None:
