@@ -12,29 +12,22 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ort_rknn.devices.native_segment import Outcome
 from ort_rknn.devices.rknnrt_context import phases_of
-from ort_rknn.devices.rknnrt_io import address_of
-from ort_rknn.engine.lane import SharedContexts
-from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneState, LaneStats, NoCoreLeft, Task
-from ort_rknn.engine.native_lane import Flight, NativeContext, NativeLane, Rest
-from ort_rknn.engine.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, LATE, TIMEOUT, NativePool, pointers
+from ort_rknn.engine.lanes import LaneOpener, LaneState, LaneStats, Task
+from ort_rknn.engine.native_keeper import LaneKeeper, native_contexts
+from ort_rknn.engine.native_lane import Flight, NativeLane, Rest
+from ort_rknn.engine.native_pool import BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.schedule import LaneSpec
 from ort_rknn.engine.switching import Haste
 from ort_rknn.errors import DeviceError, InferenceTimeout
 
-if TYPE_CHECKING:
-    from ort_rknn.program import LaneContexts
-
 __all__ = ["NativeLanes"]
 
 _log = logging.getLogger("ort_rknn")
-
-PATIENCE_S = 1.0
-"""How long an idle lane's thread may take to end: it only has to wake up. A guess."""
 
 HASTE_S = 0.1
 """How long nothing must have been in flight before quick switches end: starved lanes are empty for moments. A guess."""
@@ -43,7 +36,7 @@ SLICE_S = 0.1
 """The main thread waits this long at a time, so that Ctrl-C is heeded; native waits do not know of signals."""
 
 
-class NativeLanes:
+class NativeLanes(LaneKeeper):
     """Lanes whose threads are native; see :class:`ort_rknn.engine.lanes.LanesFactory` for the arguments.
 
     The program's device must give contexts with a native segment: :class:`~ort_rknn.engine.native_lane.NativeContext`.
@@ -61,40 +54,13 @@ class NativeLanes:
         phases: bool,
         clock: Callable[[], float],
     ) -> None:
-        self._program = program
-        self._share = share
+        super().__init__(program, specs, share=share, time_limit=time_limit, clock=clock)
         self._phases = phases
-        self._clock = clock
         self._time_limit = time_limit
-        self._lock = threading.RLock()
-        self._lanes = [NativeLane(spec) for spec in specs]
-        cores = list(dict.fromkeys(spec.core for spec in specs))
-        self._groups = {core: number for number, core in enumerate(cores)}
-        self._failures = dict.fromkeys(cores, 0)
-        self._cold = len(specs) - 1  # the first is opened here
-        self._flights: dict[int, Flight] = {}
-        self._tickets = 0
-        self._by_number: dict[int, NativeLane] = {}
         self._haste = Haste()
-        self._stopping = False
         self._collector: threading.Thread | None = None
-        self._openers: set[threading.Thread] = set()
-        self._notes: list[str] = []
-        self._last_failure: BaseException | None = None
-
-        first = self._lanes[0]
-        contexts = program.open_lane(first.spec.mask)
-        opened = _native(contexts)
-        if opened[0].native is None or not all(getattr(context, "segment", 0) for context in opened):
-            contexts.close()
-            raise TypeError("native lanes need contexts of the npu device with the native library")
-        self._ios = [context.io for context in opened]
-        most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
-        self._pool = NativePool(opened[0].native, most_io, len(cores), time_limit)
         self._finalizer = weakref.finalize(self, _free, self._pool, os.getpid())
         self._finalizer.atexit = False
-        first.contexts = SharedContexts(contexts, None)
-        self._start(first, None)
 
     # -- the interface
 
@@ -195,84 +161,6 @@ class NativeLanes:
         opened = [lane.contexts for lane in self._lanes]
         return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
 
-    # -- tasks in
-
-    def _flight(self, task: Task) -> Flight:
-        """All that native code needs of a task."""
-        io = self._ios[task.step]
-        inputs = io.prepare(task.inputs)
-        outputs = io.room(task.wanted)
-        table = pointers([*map(address_of, inputs), *(None if out is None else address_of(out) for out in outputs)])
-        return Flight(task, inputs, outputs, table)
-
-    def _group(self, core: int | None) -> int:
-        return ANY if core is None else self._groups.get(core, ANY)
-
-    def _place(self, flight: Flight, front: bool, rest: Rest) -> None:
-        """Give a task to a free lane, else queue it, else end it. Needs the lock."""
-        task = flight.task
-        if not any(lane.in_service for lane in self._lanes):
-            self._end_without_core(task, rest)
-            return
-        if not task.ticket:
-            self._tickets += 1
-            task.ticket = self._tickets
-        self._flights[task.ticket] = flight
-        group = self._group(task.core)
-        code = BUSY
-        if self._cold:
-            code = self._pool.submit(group, task.step, flight.table, task.ticket, IF_IDLE)
-            lane = self._cold_lane(task.core) if code == BUSY else None
-            if lane is not None:
-                self._begin_opening(lane, flight, rest)
-                return
-        if code == BUSY:
-            code = self._pool.submit(group, task.step, flight.table, task.ticket, FRONT if front else 0)
-        if code >= 0:
-            task.taken_at = self._clock()
-        elif code <= BUSY:
-            del self._flights[task.ticket]
-            task.error = DeviceError("the native lanes are closed" if code == CLOSED else "no memory for a request")
-            rest.ended.append(task)
-        else:
-            task.probe = self._has_taken
-
-    def _has_taken(self, task: Task) -> bool:
-        return task.ticket in self._flights and not self._pool.waits(task.ticket)
-
-    def _end_without_core(self, task: Task, rest: Rest) -> None:
-        task.error = NoCoreLeft(f"every NPU core is out of service; the last failure was: {self._last_failure}")
-        task.error.__cause__ = self._last_failure
-        rest.ended.append(task)
-
-    # -- opening lanes
-
-    def _cold_lane(self, core: int | None) -> NativeLane | None:
-        """A lane without contexts that may take a task for this core. Needs the lock."""
-        if core is not None and not any(lane.spec.core == core and lane.in_service for lane in self._lanes):
-            core = None
-        cold = (lane for lane in self._lanes if lane.state is LaneState.COLD and lane.in_service)
-        return next((lane for lane in cold if core is None or lane.spec.core == core), None)
-
-    def _begin_opening(self, lane: NativeLane, flight: Flight | None, rest: Rest) -> None:
-        """A cold lane gets contexts, and a first task or what waits. Needs the lock."""
-        lane.state = LaneState.BUSY
-        self._cold -= 1
-        if flight is not None:
-            flight.task.taken_at = self._clock()
-        rest.opening.append((lane, flight))
-
-    def _open_there(self, lane: NativeLane, flight: Flight | None) -> None:
-        """On a thread of its own: open the contexts, then leave the lane to its native thread."""
-        try:
-            lane.contexts = self._open(lane)
-        except Exception as error:
-            self._cannot_open(lane, flight, error)
-        else:
-            self._start(lane, flight)
-        finally:
-            self._openers.discard(threading.current_thread())
-
     def _open_here(self, task: Task) -> bool:
         """Open a cold lane in the calling thread, and run there."""
         with self._lock:
@@ -289,7 +177,7 @@ class NativeLanes:
         flight = self._flight(task)
         self._tickets += 1
         outcome = Outcome()
-        context = _native(lane.contexts.contexts)[task.step]
+        context = native_contexts(lane.contexts.contexts)[task.step]
         task.taken_at = self._clock()
         context.run_raw(flight.inputs, flight.outputs, outcome)
         rest = Rest()
@@ -299,57 +187,6 @@ class NativeLanes:
             self._start(lane, None)
         self._finish(rest)
         return True
-
-    def _open(self, lane: NativeLane) -> SharedContexts:
-        source = None
-        if self._share:
-            with self._lock:
-                opened = [other.contexts for other in self._lanes if other.contexts is not None]
-                source = next((contexts for contexts in opened if contexts.hold()), None)
-        try:
-            contexts = self._program.open_lane(lane.spec.mask, source.contexts if source else None)
-        except BaseException:
-            if source is not None:
-                source.release()
-            raise
-        return SharedContexts(contexts, source)
-
-    def _start(self, lane: NativeLane, flight: Flight | None) -> None:
-        """Hand a lane's contexts to its native thread, with a first task."""
-        assert lane.contexts is not None
-        segments = [context.segment for context in _native(lane.contexts.contexts)]
-        rest = Rest()
-        with self._lock:
-            if lane.number < 0:
-                lane.number = self._pool.add(self._groups[lane.spec.core])
-                if lane.number >= 0:
-                    self._by_number[lane.number] = lane
-            lane.state = LaneState.IDLE
-            code = lane.number
-            if code >= 0 and flight is not None:
-                task = flight.task
-                code = self._pool.equip(lane.number, segments, task.step, flight.table, task.ticket)
-            elif code >= 0:
-                code = self._pool.equip(lane.number, segments)
-        if code < 0:  # stopped meanwhile, or no thread to be had
-            self._cannot_open(lane, flight, DeviceError("its thread cannot be started"))
-        self._finish(rest)
-
-    def _cannot_open(self, lane: NativeLane, flight: Flight | None, error: Exception) -> None:
-        rest = Rest()
-        with self._lock:
-            if lane.contexts is not None:
-                rest.spoilt.append(lane.contexts)
-                lane.contexts = None
-            lane.state = LaneState.GONE
-            if not self._stopping:
-                self._last_failure = error
-                place = f"lane {lane.spec.index} on core {lane.spec.core}"
-                self._retire([lane], f"{place} is out of service, it cannot be opened: {error}", rest)
-            if flight is not None:
-                flight.task.taken_at = 0.0
-                self._place(flight, True, rest)
-        self._finish(rest)
 
     # -- tasks out
 
@@ -386,38 +223,6 @@ class NativeLanes:
             self._dismiss(lane)
         self._finish(rest)
 
-    def _account(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
-        """Write a task's end into it, and judge the lane by it. Needs the lock."""
-        task = flight.task
-        task.seconds = (outcome.done - outcome.begun) / 1e9
-        task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
-        task.ran_on = lane.spec.core
-        task.lane = lane.spec.index
-        lane.busy_s += task.seconds
-        if not outcome.code:
-            lane.tasks += 1
-            self._failures[lane.spec.core] = 0
-            if self._phases:
-                task.phases = phases_of(outcome)
-            task.outputs = self._ios[task.step].finish(flight.outputs)
-            return
-        assert lane.contexts is not None
-        context = _native(lane.contexts.contexts)[task.step]
-        task.error = error = context.failed(outcome)
-        lane.failures += 1
-        rest.spoilt.append(lane.contexts)
-        lane.contexts = None
-        lane.state = LaneState.COLD
-        self._cold += 1
-        if isinstance(error, DeviceError):
-            self._failed(lane, error, rest)
-        self._serve_what_waits(lane, rest)
-
-    def _serve_what_waits(self, lane: NativeLane, rest: Rest) -> None:
-        """Open a cold lane again at once if there is work for it. Needs the lock."""
-        if lane.state is LaneState.COLD and lane.in_service and not self._stopping and self._pool.waiting:
-            self._begin_opening(lane, None, rest)
-
     def _abandon(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
         """End a task whose thread hangs in the device, and leave the lane to that thread. Needs the lock."""
         task = flight.task
@@ -437,81 +242,32 @@ class NativeLanes:
         self._failed(successor, error, rest)
         self._serve_what_waits(successor, rest)
 
-    # -- failures
-
-    def _failed(self, lane: NativeLane, error: DeviceError, rest: Rest) -> None:
-        """Count a failure of the lane's core. Needs the lock."""
-        core = lane.spec.core
-        self._last_failure = error
-        self._failures[core] += 1
-        if self._failures[core] >= FAILURES_IN_A_ROW and lane.in_service:
-            lanes = [other for other in self._lanes if other.spec.core == core and other.in_service]
-            why = f"core {core} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
-            self._retire(lanes, why, rest)
-
-    def _retire(self, lanes: Iterable[NativeLane], why: str, rest: Rest) -> None:
-        """Take lanes out of service; what waits for their core goes to the others. Needs the lock."""
-        for lane in lanes:
-            lane.leaving = True
-            if lane.state is LaneState.COLD:
-                lane.state = LaneState.GONE
-                self._cold -= 1
-            if lane.number >= 0:
-                self._pool.retire(lane.number)
-                rest.dismissed.append(lane)
-        served = {lane.spec.core for lane in self._lanes if lane.in_service}
-        note = f"{why}; {len(served)} core(s) left" if served else f"{why}; no core is left"
-        self._notes.append(note)
-        _log.warning(note)
-        for core, group in self._groups.items():
-            if core not in served:
-                self._pool.close_group(group)
-        if not served:
-            for ticket, flight in list(self._flights.items()):
-                if self._pool.cancel(ticket):
-                    del self._flights[ticket]
-                    self._end_without_core(flight.task, rest)
-        elif self._pool.waiting:
-            cold = self._cold_lane(None)
-            if cold is not None:
-                self._serve_what_waits(cold, rest)
-
-    # -- without the lock
-
-    def _finish(self, rest: Rest) -> None:
-        """Do what a critical section has left."""
-        for lane, flight in rest.opening:
-            name = f"ort_rknn opens lane {lane.spec.index}"
-            thread = threading.Thread(target=self._open_there, args=(lane, flight), name=name, daemon=True)
-            self._openers.add(thread)
-            try:
-                thread.start()
-            except RuntimeError:  # the interpreter is ending, or the system has no thread left
-                self._openers.discard(thread)
-                self._open_there(lane, flight)
-        for contexts in rest.spoilt:
-            contexts.close()
-        for lane in rest.dismissed:
-            if not self._pool.works(lane.number):
-                self._dismiss(lane)
-        for task in rest.ended:
-            task.done(task)
-
-    def _dismiss(self, lane: NativeLane) -> None:
-        """Close a lane's contexts once its thread has ended; one that is still at work comes back here."""
-        if lane.number >= 0 and not self._pool.wait_ended(lane.number, PATIENCE_S):
+    def _account(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
+        """Write a task's end into it, and judge the lane by it. Needs the lock."""
+        task = flight.task
+        task.seconds = (outcome.done - outcome.begun) / 1e9
+        task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
+        task.ran_on = lane.spec.core
+        task.lane = lane.spec.index
+        lane.busy_s += task.seconds
+        if not outcome.code:
+            lane.tasks += 1
+            self._failures[lane.spec.core] = 0
+            if self._phases:
+                task.phases = phases_of(outcome)
+            task.outputs = self._ios[task.step].finish(flight.outputs)
             return
-        with self._lock:
-            contexts, lane.contexts = lane.contexts, None
-            if lane.state is LaneState.COLD:
-                self._cold -= 1
-            lane.state = LaneState.GONE
-        if contexts is not None:
-            contexts.close()
-
-
-def _native(contexts: LaneContexts) -> Sequence[NativeContext]:
-    return contexts.contexts  # type: ignore[return-value]
+        assert lane.contexts is not None
+        context = native_contexts(lane.contexts.contexts)[task.step]
+        task.error = error = context.failed(outcome)
+        lane.failures += 1
+        rest.spoilt.append(lane.contexts)
+        lane.contexts = None
+        lane.state = LaneState.COLD
+        self._cold += 1
+        if isinstance(error, DeviceError):
+            self._failed(lane, error, rest)
+        self._serve_what_waits(lane, rest)
 
 
 def _free(pool: NativePool, pid: int) -> None:

@@ -69,7 +69,7 @@ static float float_of(uint16_t half) {
 
 /* Element i of the array as a number; integers wider than a double's mantissa go through *whole. */
 static double element(const void *data, rknn_tensor_type type, size_t i, int64_t *whole) {
-    double value;
+    double value = 0;
     switch (type) {
     case RKNN_TENSOR_FLOAT32: { float f; memcpy(&f, (const char *)data + 4 * i, 4); *whole = 0; return f; }
     case RKNN_TENSOR_FLOAT16: { uint16_t h; memcpy(&h, (const char *)data + 2 * i, 2); *whole = 0; return float_of(h); }
@@ -148,7 +148,7 @@ static uint64_t hash(uint64_t state, uint32_t index, uint64_t j) {
 
 /* Element j of an output, written as `type` at place p of `out`. */
 static void put(const emu_tensor *tensor, uint64_t h, rknn_tensor_type type, size_t p, void *out) {
-    double value;
+    double value = 0;
     int64_t whole = 0;
     switch (tensor->type) {
     case RKNN_TENSOR_FLOAT32: case RKNN_TENSOR_FLOAT16: value = ((double)(h % 4001) - 2000) / 8; break;
