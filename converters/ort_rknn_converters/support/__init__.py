@@ -44,6 +44,11 @@ _SMALL_OPS: frozenset[str] = frozenset(
     | {"Relu", "Reshape", "Resize", "Sigmoid", "Softmax", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze"}
 )
 
+# On these the compiler corrupts its memory with six dimensions (seen on rk3566 with Mul and Gather; its siblings share
+# the compiler family or are too rare to risk), but reshapes and transposes windows of images without trouble.
+_FLAT_TARGETS = frozenset({"rk3562", "rk3566", "rk3568"})
+_DEEP_OPS = frozenset({"Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
 
 def decide(node: ir.Node, target: Target) -> str | None:
     """Say whether the NPU may have this node.
@@ -65,7 +70,7 @@ def decide(node: ir.Node, target: Target) -> str | None:
         return f"{node.op_type}: the compiler has no lowering"
     if target.name in _SMALL_NPU and node.op_type not in _SMALL_OPS:
         return f"{node.op_type}: not known to run on {target.name}"
-    return _values(node) or rule.decide(node, target) or _range(node)
+    return _values(node) or rule.decide(node, target) or _deep(node, target) or _range(node)
 
 
 def _values(node: ir.Node) -> str | None:
@@ -88,6 +93,13 @@ def _values(node: ir.Node) -> str | None:
     if all(is_constant(value) for value in inputs):
         return f"{node.op_type}: nothing to compute, its inputs are constants"
     return None
+
+
+def _deep(node: ir.Node, target: Target) -> str | None:
+    if target.name not in _FLAT_TARGETS or node.op_type in _DEEP_OPS:
+        return None
+    rank = max(len(value.shape or ()) for value in (*node.inputs, *node.outputs) if value is not None)
+    return f"{node.op_type} of rank {rank} crashes the compiler for {target.name}" if rank > 5 else None
 
 
 def _range(node: ir.Node) -> str | None:

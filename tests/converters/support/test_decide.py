@@ -47,6 +47,13 @@ def test_small_socs_take_the_heart_of_a_cnn_only() -> None:
     assert reason("Erf", [FLOAT], [FLOAT], "rv1106") == "Erf: not known to run on rv1106"
 
 
+def test_six_dimensions_depend_on_the_soc() -> None:
+    deep = ("float", [1, 2, 4, 2, 4, 8])
+    assert reason("Mul", [deep, deep], [deep], "rk3588") is None
+    assert reason("Mul", [deep, deep], [deep], "rk3566") == "Mul of rank 6 crashes the compiler for rk3566"
+    assert reason("Transpose", [deep], [deep], "rk3566", perm=[0, 1, 2, 3, 4, 5]) is None
+
+
 def test_what_may_cross_an_edge() -> None:
     assert boundary_reason(value("x", ("float16", [2]))) is None  # type: ignore[arg-type]
     assert boundary_reason(value("x", ("uint8", [2]))) == "boundary dtype uint8"  # type: ignore[arg-type]
