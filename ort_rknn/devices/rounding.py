@@ -35,12 +35,9 @@ def round_to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.data_type in floats and len(tensor.dims) > 1:
             tensor.CopyFrom(numpy_helper.from_array(_half(numpy_helper.to_array(tensor)), tensor.name))
 
-    inferred = shape_inference.infer_shapes(rounded).graph
-    kinds = {
-        value.name: value.type.tensor_type.elem_type
-        for value in (*inferred.value_info, *inferred.output)
-        if value.type.HasField("tensor_type")
-    }
+    kinds = _element_types(graph)
+    if any(name and not kinds.get(name) for node in graph.node for name in node.output):
+        kinds = _element_types(shape_inference.infer_shapes(rounded).graph)  # reads and writes all the weights: slow
     nodes = list(graph.node)
     del graph.node[:]
     for node in nodes:
@@ -56,6 +53,15 @@ def round_to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         graph.node.append(node)
         graph.node.extend(casts)
     return rounded
+
+
+def _element_types(graph: onnx.GraphProto) -> dict[str, int]:
+    """Element types of the values that are declared as tensors."""
+    return {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*graph.value_info, *graph.output)
+        if value.type.HasField("tensor_type")
+    }
 
 
 def _half(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
