@@ -260,6 +260,7 @@ int ort_rknn_pool_take(ort_rknn_pool *p, ort_rknn_event *events, int most, int64
         p->takers++;
         int over = pool_wait_until(&p->event, &p->lock, nearest < deadline ? nearest : deadline);
         p->takers--;
+        if (p->done.first) pool_linger(p);
         late = over && ort_rknn_now() >= deadline;
     }
     if (p->wakes && !n) p->wakes--;

@@ -57,6 +57,7 @@ int pool_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadlin
 int pool_cond_begin(pthread_cond_t *cond);
 /* Something changed; called with the lock. */
 void pool_touch(ort_rknn_pool *pool, int everyone);
+void pool_linger(ort_rknn_pool *pool);
 void *pool_lane_main(void *lane);
 lane *pool_lane_of(const ort_rknn_pool *pool, int number);
 
