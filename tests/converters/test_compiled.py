@@ -5,34 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 from ort_rknn_converters import epcontext
-from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep, is_compiled
+from ort_rknn_converters.compiled import CompiledModel, CpuStep
 from ort_rknn_converters.errors import CompiledModelError
 
-from tests.helpers.compiled_models import LONG_VALUE, original, sample
-
-
-def contexts(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    return [node for node in model.graph.node if node.op_type == "EPContext"]
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, object]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def set_attribute(node: onnx.NodeProto, name: str, value: object) -> None:
-    kept = [attribute for attribute in node.attribute if attribute.name != name]
-    del node.attribute[:]
-    node.attribute.extend([*kept, helper.make_attribute(name, value)])
+from tests.helpers.compiled_models import LONG_VALUE, attributes, contexts, original, sample, set_attribute
 
 
 @pytest.mark.parametrize("embed", [True, False])
@@ -275,127 +259,3 @@ class TestLoadingFails:
         model.graph.node.append(helper.make_node("Relu", ["y"], ["more"]))
         with pytest.raises(CompiledModelError, match="changed after"):
             CompiledModel.load(model.SerializeToString())
-
-
-class TestIsCompiled:
-    def test_ours(self, tmp_path: Path) -> None:
-        sample().save(tmp_path / "m.onnx")
-        assert is_compiled(tmp_path / "m.onnx")
-        assert is_compiled(str(tmp_path / "m.onnx"))
-        assert is_compiled(sample().to_bytes())
-
-    def test_others(self, tmp_path: Path) -> None:
-        assert not is_compiled(original().SerializeToString())
-        foreign = sample().to_onnx()
-        for node in contexts(foreign):
-            set_attribute(node, "source", "QNN")
-        del foreign.metadata_props[:]
-        assert not is_compiled(foreign.SerializeToString())
-
-    @pytest.mark.parametrize(
-        "data", [b"", b"\x00" * 50, b"\xff" * 50, b"RKNN\0\0\0\0", b"EPContext RKNNExecutionProvider"]
-    )
-    def test_no_onnx_at_all(self, tmp_path: Path, data: bytes) -> None:
-        (tmp_path / "m.onnx").write_bytes(data)
-        assert not is_compiled(tmp_path / "m.onnx")
-        assert not is_compiled(data)
-
-    def test_cut_anywhere(self) -> None:
-        data = sample().to_bytes()
-        for length in range(0, len(data), 997):
-            is_compiled(data[:length])
-
-    def test_a_node_or_the_metadata_is_enough(self) -> None:
-        no_metadata, no_node = sample().to_onnx(), sample().to_onnx()
-        del no_metadata.metadata_props[:]
-        del no_node.graph.node[:]
-        assert is_compiled(no_metadata.SerializeToString())
-        assert is_compiled(no_node.SerializeToString())
-
-    def test_the_alias_counts(self) -> None:
-        model = sample().to_onnx()
-        del model.metadata_props[:]
-        set_attribute(contexts(model)[0], "source", "RKNPU2ExecutionProvider")
-        assert is_compiled(model.SerializeToString())
-
-    def test_weights_are_not_read(self) -> None:
-        """A hundred megabytes of weights cost nothing: the walk steps over them."""
-        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
-        graph.initializer.append(TensorProto(name="w", data_type=1, dims=[1], raw_data=bytes(4)))
-        head = helper.make_model(graph).SerializeToString()
-        steps: list[int] = []
-
-        class Counted(bytes):
-            def __getitem__(self, key: object) -> object:
-                steps.append(1)
-                return super().__getitem__(key)  # type: ignore[call-overload]
-
-        from ort_rknn_converters import wire
-
-        wire._scan(Counted(head))
-        small = len(steps)
-        graph.initializer[0].raw_data = bytes(10_000_000)
-        steps.clear()
-        wire._scan(Counted(helper.make_model(graph).SerializeToString()))
-        assert len(steps) < small + 20
-
-    def test_no_such_file(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError):
-            is_compiled(tmp_path / "none.onnx")
-
-
-class TestPieces:
-    def test_what_is_saved_is_what_is_loaded(self, tmp_path: Path) -> None:
-        compiled = sample(("rk3588", "rk3576"))
-        compiled.save_pieces(tmp_path / "p")
-        assert CompiledModel.load_pieces(tmp_path / "p") == compiled
-
-    def test_code_stays_on_disk(self, tmp_path: Path) -> None:
-        sample().save_pieces(tmp_path)
-        step = CompiledModel.load_pieces(tmp_path).npu_steps[0]
-        assert isinstance(step, NpuStep)
-        assert step.code["rk3588"].path == str(tmp_path / "npu_0.rk3588.rknn")
-
-    @pytest.mark.parametrize(
-        "how", ["missing folder", "missing file", "short file", "changed file", "manifest", "form"]
-    )
-    def test_damage_is_noticed(self, tmp_path: Path, how: str) -> None:
-        folder = tmp_path / "p"
-        if how != "missing folder":
-            sample().save_pieces(folder)
-        code, manifest = folder / "npu_0.rk3588.rknn", folder / "manifest.json"
-        if how == "missing file":
-            code.unlink()
-        elif how == "short file":
-            code.write_bytes(code.read_bytes()[:-1])
-        elif how == "changed file":
-            data = bytearray(code.read_bytes())
-            data[500] ^= 1
-            code.write_bytes(data)
-        elif how == "manifest":
-            manifest.write_text(manifest.read_text()[:-100])
-        elif how == "form":
-            manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 0'))
-        with pytest.raises(CompiledModelError):
-            CompiledModel.load_pieces(folder)
-
-    def test_a_copied_folder_is_good(self, tmp_path: Path) -> None:
-        sample().save_pieces(tmp_path / "p")
-        for file in (tmp_path / "p").iterdir():
-            os.utime(file, (1, 1))
-        assert CompiledModel.load_pieces(tmp_path / "p") == sample_again(tmp_path / "p")
-
-    def test_loading_imports_nothing_heavy(self, tmp_path: Path) -> None:
-        sample().save_pieces(tmp_path)
-        code = (
-            "import sys; from ort_rknn_converters.compiled import CompiledModel;"
-            f"c = CompiledModel.load_pieces({str(tmp_path)!r}); c.npu_steps[0].code['rk3588'].read();"
-            "print([m for m in ('onnx', 'onnx_ir', 'onnxruntime', 'numpy', 'google') if m in sys.modules])"
-        )
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(["converters"])}
-        found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-        assert found.stdout.strip() == "[]"
-
-
-def sample_again(folder: Path) -> CompiledModel:
-    return CompiledModel.load_pieces(folder)

@@ -12,13 +12,11 @@ import onnxruntime as ort
 import ort_rknn_converters
 import pytest
 from onnx import helper, numpy_helper
-from onnx.parser import parse_graph
-from ort_rknn_converters.compiled import CompiledModel, CpuStep
+from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.convert import convert, plan_only
 from ort_rknn_converters.errors import (
     ModelError,
     NotAllOnNpu,
-    ToolkitFailed,
     ToolkitMissing,
     UnknownOption,
     UnknownTarget,
@@ -27,33 +25,8 @@ from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
 
 from tests.helpers.compiled_models import original
+from tests.helpers.conversions import BODY, IMAGE, assert_same, image, model
 from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
-
-_RANDOM = np.random.default_rng(0)
-_WEIGHTS = {
-    "w": _RANDOM.normal(size=(4, 4, 3, 3)).astype(np.float32) / 6,
-    "v": _RANDOM.normal(size=(4, 4, 1, 1)).astype(np.float32) / 2,
-    "s": np.float32([0.5]),
-}
-_IMAGE = "float[1,4,8,8]"
-_BODY = """
-    a = Conv <pads = [1, 1, 1, 1]> (x, w)
-    b = Sigmoid (a)
-    c = Mul (a, b)
-    d = Conv (c, v)
-    e = Tanh (d)
-    f = Add (c, e)
-    g = Conv <pads = [1, 1, 1, 1]> (f, w)
-    y = Relu (g)
-"""
-
-
-def model(
-    body: str = _BODY, inputs: str = f"{_IMAGE} x", outputs: str = f"{_IMAGE} y", opset: int = 17
-) -> onnx.ModelProto:
-    graph = parse_graph(f"g ({inputs}) => ({outputs}) {{ {body} }}")
-    graph.initializer.extend(numpy_helper.from_array(_WEIGHTS[name], name) for name in _WEIGHTS if f"{name})" in body)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 @pytest.fixture
@@ -74,32 +47,6 @@ def _toolkit_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "toolkit_version", lambda: VERSION)
 
 
-def run_steps(compiled: CompiledModel, feed: dict[str, np.ndarray]) -> dict[str, Any]:
-    """All values after all steps, the segments' own ONNX in place of the NPU."""
-    values: dict[str, Any] = dict(feed)
-    for step in compiled.steps:
-        if isinstance(step, CpuStep):
-            blob, inputs, outputs = step.model, step.inputs, step.outputs
-        else:
-            assert step.onnx is not None
-            blob, inputs, outputs = step.onnx, [t.name for t in step.inputs], [t.name for t in step.outputs]
-        session = ort.InferenceSession(blob.read())
-        values |= dict(zip(outputs, session.run(list(outputs), {n: values[n] for n in inputs}), strict=True))
-    return values
-
-
-def assert_same(compiled: CompiledModel, proto: onnx.ModelProto, feed: dict[str, np.ndarray]) -> None:
-    session = ort.InferenceSession(proto.SerializeToString())
-    names = [output.name for output in session.get_outputs()]
-    values = run_steps(compiled, feed)
-    for name, expected in zip(names, session.run(names, feed), strict=True):
-        np.testing.assert_allclose(values[name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
-
-
-def image() -> dict[str, np.ndarray]:
-    return {"x": np.random.default_rng(3).normal(size=(1, 4, 8, 8)).astype(np.float32)}
-
-
 class TestGoodModels:
     def test_all_on_the_npu(self, made: Any) -> None:
         fake = ScriptedToolkit()
@@ -118,7 +65,7 @@ class TestGoodModels:
         assert_same(compiled, model(), image())
 
     def test_saved_and_loaded_it_is_the_same(self, made: Any, tmp_path: Path) -> None:
-        proto = model(_BODY.replace("Tanh", "Asinh"))
+        proto = model(BODY.replace("Tanh", "Asinh"))
         compiled = made(proto)
         assert {step.kind for step in compiled.steps} == {"cpu", "npu"}
         compiled.save(tmp_path / "m.onnx")
@@ -154,13 +101,13 @@ class TestGoodModels:
     def test_outputs_that_nothing_computes(self, made: Any) -> None:
         proto = model(
             "y = Asinh (x) c = Constant <value_floats = [1.0, 2.0]> () i = Identity (y) k = Identity (c)",
-            outputs=f"{_IMAGE} y, float[2] k, {_IMAGE} x, {_IMAGE} i",
+            outputs=f"{IMAGE} y, float[2] k, {IMAGE} x, {IMAGE} i",
         )
         assert_same(made(proto), proto, image())
 
     @pytest.mark.parametrize("body", ["y = Relu (x)", "y = Identity (x)"])
     def test_constant_outputs_without_cpu_nodes(self, made: Any, body: str) -> None:
-        proto = model(body + " k = Constant <value_floats = [1.0, 2.0]> ()", outputs=f"{_IMAGE} y, float[2] k")
+        proto = model(body + " k = Constant <value_floats = [1.0, 2.0]> ()", outputs=f"{IMAGE} y, float[2] k")
         compiled = made(proto)
         assert [step.kind for step in compiled.steps].count("cpu") == 1
         assert_same(compiled, proto, image())
@@ -246,115 +193,11 @@ class TestGoodModels:
         assert ort_rknn_converters.convert(model("y = Asinh (x)"), "rk3576").plan.target == "rk3576"
 
 
-class TestFailingSegments:
-    """The loop always ends with a model that runs, and blames as little as possible."""
-
-    def reasons(self, compiled: CompiledModel) -> dict[str, str]:
-        return {node.op_type: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
-
-    @pytest.mark.parametrize("culprit", ["Tanh", "Sigmoid", "Relu", "Add"])
-    def test_a_crash_is_pinned_on_its_node(self, made: Any, culprit: str) -> None:
-        fake = ScriptedToolkit(crashes=frozenset({culprit}))
-        compiled = made(model(), fake)
-        assert self.reasons(compiled) == {culprit: "the toolkit crashed during build (SIGSEGV)"}
-        assert_same(compiled, model(), image())
-        assert len(fake.requests) < 12
-
-    def test_a_wrong_result_too(self, made: Any) -> None:
-        compiled = made(model(), ScriptedToolkit(wrong=frozenset({"Tanh"})))
-        assert list(self.reasons(compiled)) == ["Tanh"]
-        assert "computes something else" in self.reasons(compiled)["Tanh"]
-        assert_same(compiled, model(), image())
-
-    def test_several_culprits(self, made: Any) -> None:
-        fake = ScriptedToolkit(crashes=frozenset({"Tanh"}), wrong=frozenset({"Sigmoid"}), unlowered=frozenset({"Add"}))
-        compiled = made(model(), fake)
-        assert set(self.reasons(compiled)) == {"Tanh", "Sigmoid", "Add"}
-        assert_same(compiled, model(), image())
-
-    def test_no_lowering_needs_no_search(self, made: Any) -> None:
-        fake = ScriptedToolkit(unlowered=frozenset({"Tanh"}))
-        compiled = made(model(), fake)
-        assert self.reasons(compiled) == {"Tanh": "Tanh: the compiler has no lowering"}
-        assert len(fake.requests) == 2 + 1
-
-    def test_a_layer_the_board_does_not_know(self, made: Any) -> None:
-        compiled = made(model(), ScriptedToolkit(on_cpu={"Tanh": "exStrange", "Relu": "Relu6"}))
-        assert set(self.reasons(compiled)) == {"Tanh", "Relu"}
-        assert "exStrange" in self.reasons(compiled)["Tanh"]
-
-    def test_documented_cpu_layers_are_welcome(self, made: Any) -> None:
-        assert made(model(), ScriptedToolkit(on_cpu={"Tanh": "Tanh", "Relu": "Reshape"})).plan.npu_share == 1
-
-    def test_a_refusal_that_names_its_node(self, made: Any) -> None:
-        fake = ScriptedToolkit(refuses={"Tanh": "the toolkit refused the model: op 'e' is not supported"})
-        compiled = made(model(), fake)
-        assert list(self.reasons(compiled)) == ["Tanh"]
-        assert len(fake.requests) == 3
-
-    def test_nodes_that_do_not_bear_each_other(self, made: Any) -> None:
-        compiled = made(model(), ScriptedToolkit(pairs=(("Sigmoid", "Tanh"),)))
-        assert list(self.reasons(compiled)) == ["Tanh"]
-        assert "together with what comes before" in self.reasons(compiled)["Tanh"]
-        assert_same(compiled, model(), image())
-
-    @pytest.mark.parametrize("kind", ["timeout", "memory"])
-    def test_no_search_where_every_try_is_dear(self, made: Any, kind: Any) -> None:
-        fake = ScriptedToolkit(fails_with=ToolkitFailed("too much", kind=kind))
-        compiled = made(model(), fake)
-        assert compiled.plan.npu_nodes == 0
-        assert len(fake.requests) == 1
-        assert_same(compiled, model(), image())
-
-    def test_when_everything_fails_it_ends_on_the_cpu(self, made: Any) -> None:
-        fake = ScriptedToolkit(fails_with=ToolkitFailed("never", kind="refused"))
-        compiled = made(model(), fake)
-        assert compiled.plan.npu_nodes == 0
-        assert_same(compiled, model(), image())
-
-    def test_overflow_is_said_and_found(self, made: Any) -> None:
-        proto = model("a = Mul (x, x) b = Exp (a) c = Neg (b) y = Sigmoid (c)")
-
-        class Fp16(ScriptedToolkit):
-            def _answers(self, request: CompileRequest, *, spoil: bool) -> tuple[dict[str, np.ndarray], ...]:
-                with np.errstate(over="ignore"):
-                    return tuple(
-                        {name: value.astype(np.float16).astype(np.float32) for name, value in answer.items()}
-                        for answer in super()._answers(request, spoil=spoil)
-                    )
-
-        compiled = made(proto, Fp16())
-        assert_same(compiled, proto, image())
-        left = {node.op_type: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
-        notes = " ".join(compiled.plan.notes)
-        assert left or "above fp16's limit" in notes
-
-    def test_near_fp16s_limit_is_noted(self, made: Any) -> None:
-        compiled = made(model("a = Exp (x) b = Mul (a, k) y = Sigmoid (b)".replace("(a, k)", "(a, a)")))
-        assert not any("limit" in note for note in compiled.plan.notes)
-        big = model("a = Abs (x) b = Mul (a, h) y = Sqrt (b)")
-        big.graph.initializer.append(numpy_helper.from_array(np.float32([10000.0]), "h"))
-        (note,) = [note for note in made(big).plan.notes if "limit" in note]
-        assert "Mul" in note
-        assert "b reaches" in note
-
-    def test_verdicts_are_remembered(self, made: Any) -> None:
-        made(model(), ScriptedToolkit(crashes=frozenset({"Tanh"})))
-        second = ScriptedToolkit(crashes=frozenset({"Tanh"}))
-        compiled = made(model(_BODY.replace("Relu (g)", "Sigmoid (g)")), second)
-        assert list(self.reasons(compiled)) == ["Tanh"]
-        assert len(second.requests) == 2
-
-    def test_verdicts_of_another_soc_do_not_count(self, made: Any) -> None:
-        made(model(), ScriptedToolkit(crashes=frozenset({"Tanh"})))
-        assert made(model(), target="rk3576").plan.npu_share == 1
-
-
 class TestRefusals:
     def test_npu_only(self, made: Any) -> None:
         fake = ScriptedToolkit()
         with pytest.raises(NotAllOnNpu, match=r"1 of 8 nodes must stay on the CPU:\n  Asinh"):
-            made(model(_BODY.replace("Tanh", "Asinh")), fake, npu_only=True)
+            made(model(BODY.replace("Tanh", "Asinh")), fake, npu_only=True)
         assert not fake.requests
         assert made(model(), npu_only=True).plan.npu_share == 1
         with pytest.raises(NotAllOnNpu, match="Tanh"):
@@ -424,7 +267,7 @@ class TestRefusals:
 
 
 def test_plan_only_compiles_nothing(tmp_path: Path) -> None:
-    plan = plan_only(model(_BODY.replace("Tanh", "Asinh")), "rk3576", min_gain=0, verdicts=tmp_path)
+    plan = plan_only(model(BODY.replace("Tanh", "Asinh")), "rk3576", min_gain=0, verdicts=tmp_path)
     assert plan.target == "rk3576"
     assert plan.npu_nodes == 7
     assert plan.segments[0].rel_rms is None

@@ -114,3 +114,20 @@ def _tensors(values: list[onnx.ValueInfoProto]) -> tuple[TensorInfo, ...]:
         )
         for value in values
     )
+
+
+def contexts(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The EPContext nodes."""
+    return [node for node in model.graph.node if node.op_type == "EPContext"]
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, object]:
+    """A node's attributes as Python values."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def set_attribute(node: onnx.NodeProto, name: str, value: object) -> None:
+    """Set or replace one attribute."""
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute(name, value)])
