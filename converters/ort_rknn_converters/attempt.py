@@ -22,6 +22,7 @@ from ort_rknn_converters.graph import to_proto, value_info
 from ort_rknn_converters.lower import Lowered, lower
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.plan import Segment, TensorInfo
+from ort_rknn_converters.samples import Samples
 from ort_rknn_converters.support.board import placement_trouble
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
@@ -104,6 +105,7 @@ class Workshop:
         self._done: dict[tuple[str, ...], Attempt] = {}
         self._feeds: tuple[dict[str, Array], ...] | None = None
         self._wanted: set[str] = set()
+        self._samples = Samples(model, options) if options.quantized else None
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self.compilations = 0
@@ -133,7 +135,8 @@ class Workshop:
         part = extract(self.model, nodes, [value.name for value in inputs], [value.name for value in outputs])
         attempt = Attempt(nodes, None, part, None, inputs, outputs)
         try:
-            feeds = self._feeds_of(part, [value.name for value in inputs])
+            dataset = self._samples.of([value.name for value in inputs]) if self._samples else ()
+            feeds = dataset[: self.options.verify_feeds] or self._feeds_of(part, [value.name for value in inputs])
             expected = reference(part, feeds)
         except ModelError as error:
             return replace(attempt, failure=Failure("unverifiable", f"could not be verified: {error}"))
@@ -145,7 +148,7 @@ class Workshop:
         try:
             # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
             more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
-            result = self._compile(self._request(lowered, feeds), timeout=self.options.timeout_s, **more)
+            result = self._compile(self._request(lowered, feeds, dataset), timeout=self.options.timeout_s, **more)
         except ToolkitFailed as error:
             return replace(attempt, failure=Failure(error.kind, str(error), self._named(nodes, str(error))))
         return self._judge(replace(attempt, result=result, peaks=expected.peaks), lowered, expected)
@@ -176,18 +179,27 @@ class Workshop:
         with self._lock:
             self._wanted = wanted
             self._feeds = None
+        if self._samples:
+            self._samples.expect(wanted)
 
-    def _request(self, lowered: Lowered, feeds: Sequence[Mapping[str, Array]]) -> CompileRequest:
-        forms = lowered.inputs
+    def _request(
+        self, lowered: Lowered, feeds: Sequence[Mapping[str, Array]], dataset: Sequence[Mapping[str, Array]]
+    ) -> CompileRequest:
+        more: dict[str, Any] = {}
+        if dataset:
+            method = self.options.quantized_method
+            more = {
+                "dataset": _as_lowered(dataset, lowered),
+                "quantized_algorithm": self.options.quantized_algorithm,
+                "quantized_method": "group32" if method == "group" else method,
+            }
         return CompileRequest(
             model=lowered.model.SerializeToString(),
             target=self.target.name,
             precision=self.options.precision,
-            feeds=tuple(
-                {name: feed[lowered.names.get(name, name)].astype(dtype).reshape(shape) for name, dtype, shape in forms}
-                for feed in feeds
-            ),
+            feeds=_as_lowered(feeds, lowered),
             optimization_level=self.options.optimization_level,
+            options=more,
         )
 
     def _judge(self, attempt: Attempt, lowered: Lowered, expected: Reference) -> Attempt:
@@ -205,7 +217,9 @@ class Workshop:
         attempt = replace(attempt, inputs=tuple(sorted(kept, key=lambda value: order.get(value.name, len(order)))))
         if not expected.outputs:
             return attempt
-        verdict = check(expected, _as_declared(result.outputs, lowered, expected), precision=self.options.precision)
+        own = any(node.op_type == "QuantizeLinear" for node in attempt.model.graph.node) if attempt.model else False
+        precision = "int8" if own else self.options.precision
+        verdict = check(expected, _as_declared(result.outputs, lowered, expected), precision=precision)
         attempt = replace(attempt, rel_rms=verdict.rel_rms, max_abs=verdict.max_abs)
         if not verdict.problem:
             return attempt
@@ -240,6 +254,17 @@ class Workshop:
         members = [self.flow.nodes[self._number[name]] for name in nodes]
         named = [node for node in members if {node.name, *(value.name for value in node.outputs)} & words]
         return (named[0].name or "",) if len(named) == 1 else ()
+
+
+def _as_lowered(feeds: Sequence[Mapping[str, Array]], lowered: Lowered) -> tuple[dict[str, Array], ...]:
+    """Feeds of the segment as the compiled code takes them."""
+    return tuple(
+        {
+            name: feed[lowered.names.get(name, name)].astype(dtype).reshape(shape)
+            for name, dtype, shape in lowered.inputs
+        }
+        for feed in feeds
+    )
 
 
 def _as_declared(

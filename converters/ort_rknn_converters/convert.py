@@ -30,6 +30,7 @@ from ort_rknn_converters.partition import partition
 from ort_rknn_converters.plan import CPU, Plan
 from ort_rknn_converters.prepare import Prepared, prepare
 from ort_rknn_converters.progress import SILENT, Progress
+from ort_rknn_converters.samples import is_quantized
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.client import compile_segment
 from ort_rknn_converters.toolkit.environment import toolkit_version
@@ -39,6 +40,8 @@ from ort_rknn_converters.verify import FP16_MAX
 __all__ = ["convert", "plan_only"]
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+_OWN_QUANTIZATION = "the model brings its own quantization (QDQ), which is taken as it is: no calibration data are used"
 
 _NEAR = 4.0
 """Tensors within this factor of fp16's limit are reported: real inputs may be larger than random ones."""
@@ -72,6 +75,7 @@ def convert(
         FileNotFoundError: No such file.
         ModelError: The model cannot be read, ONNX Runtime cannot run it, or the shapes given contradict it.
         UnknownOption, UnknownTarget: An option makes no sense.
+        CalibrationError: Calibration data are needed and missing, empty, or do not fit the model.
         ToolkitMissing: Something is to be compiled and there is no rknn-toolkit2.
         NotAllOnNpu: ``npu_only`` was asked for and a node must stay on the CPU.
         KeyboardInterrupt: After the compiler's process was ended.
@@ -79,10 +83,15 @@ def convert(
     options, progress = _options(options, target, fields), progress or SILENT
     source = _load(model, progress)
     prepared = _prepare(source, options, progress)
+    if options.quantized and is_quantized(prepared.model):
+        options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
+        notes: tuple[str, ...] = (_OWN_QUANTIZATION,)
+    else:
+        notes = ()
     workshop = Workshop(prepared.model, options, compile or compile_segment)
     memory = _memory(verdicts, options)
     final, attempts = _settle(workshop, memory, progress)
-    final = final.with_notes(*_notes(source, workshop, attempts))
+    final = final.with_notes(*notes, *_notes(source, workshop, attempts))
     progress.report("assemble")
     return assemble(outside(source, _original(model)), prepared, final, attempts)
 

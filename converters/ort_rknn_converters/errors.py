@@ -3,6 +3,7 @@
     ConvertError(RuntimeError)
     ├─ UnknownTarget(ValueError)     a SoC this package has no table for
     ├─ UnknownOption(ValueError)     an option that does not exist, or a value it does not take
+    ├─ CalibrationError(ValueError)  calibration data are missing, empty or do not fit the model
     ├─ ModelError(ValueError)        the ONNX model cannot be read, or contradicts itself
     ├─ CompiledModelError(ValueError)  a compiled model or .rknn file is damaged or of another make
     ├─ NotAllOnNpu                   nodes must stay on the CPU though all were demanded on the NPU
@@ -18,6 +19,7 @@ from __future__ import annotations
 from typing import Literal
 
 __all__ = [
+    "CalibrationError",
     "CompiledModelError",
     "ConvertError",
     "FailureKind",
@@ -43,6 +45,10 @@ class UnknownTarget(ConvertError, ValueError):
 
 class UnknownOption(ConvertError, ValueError):
     """Raised when an option does not exist or its value makes no sense."""
+
+
+class CalibrationError(ConvertError, ValueError):
+    """Raised when calibration data are missing, empty, or of other names or shapes than the model's inputs."""
 
 
 class ModelError(ConvertError, ValueError):

@@ -25,6 +25,7 @@ class Target:
         family: The compiler's name of the NPU generation (root string 1 of a ``.rknn`` file).
         fp16: Whether float models can be compiled without quantization.
         w4a16: Whether the toolkit accepts 4-bit weights with 16-bit activations.
+        int8: Whether the toolkit accepts 8-bit weights and activations.
         flatbuffer: Whether its ``.rknn`` files are the FlatBuffer form that :mod:`ort_rknn_converters.rknn_file` reads
             (the mini format of rv110x and rk2118 is not).
         aliases: Other names the device tree or users give it.
@@ -35,6 +36,7 @@ class Target:
     family: str
     fp16: bool = True
     w4a16: bool = False
+    int8: bool = True
     flatbuffer: bool = True
     aliases: tuple[str, ...] = ()
 
@@ -52,7 +54,7 @@ TARGETS: dict[str, Target] = {
         Target("rv1103b", 1, "mini", fp16=False, flatbuffer=False),
         Target("rv1106", 1, "mini", fp16=False, flatbuffer=False),
         Target("rv1106b", 1, "mini", fp16=False, flatbuffer=False),
-        Target("rk2118", 1, "mini", flatbuffer=False),
+        Target("rk2118", 1, "mini", int8=False, flatbuffer=False),
     )
 }
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import click
 
+from ort_rknn_converters.calibration import LIMIT
 from ort_rknn_converters.cli.progress import Drawn
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
-from ort_rknn_converters.options import PRECISIONS, ConvertOptions
+from ort_rknn_converters.options import ALGORITHMS, METRICS, PRECISIONS, ConvertOptions
 from ort_rknn_converters.plan import Plan
 from ort_rknn_converters.plan_table import render
 from ort_rknn_converters.targets import DEFAULT_TARGET
@@ -56,6 +57,35 @@ def _dims(text: str) -> tuple[int, ...]:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: <stem>.rknn.onnx beside the model.")
 @click.option("--target", default=DEFAULT_TARGET, show_default=True, metavar="SOC", help="The SoC to compile for.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
+@click.option("--int8", "precision", flag_value="int8", help="Same as --precision int8.")
+@click.option("--w4a16", "precision", flag_value="w4a16", help="Same as --precision w4a16, where the SoC has it.")
+@click.option(
+    "--calibration",
+    metavar="PATH",
+    help="What int8 and w4a16 are calibrated on: a folder of .npy, .npz or images, or one such file.",
+)
+@click.option(
+    "--calibration-limit", type=int, default=LIMIT, show_default=True, help="Samples used, evenly spaced over all."
+)
+@click.option(
+    "--preprocess",
+    default="",
+    metavar="SPEC",
+    help="Of images: 224x224,mean=123.7:116.3:103.5,std=58.4:57.1:57.4,rgb,nchw. Default: the input's size, 0 to 1.",
+)
+@click.option("--algorithm", "quantized_algorithm", type=click.Choice(ALGORITHMS), default="normal", show_default=True)
+@click.option(
+    "--method",
+    "quantized_method",
+    default="channel",
+    show_default=True,
+    metavar="[channel|layer|group]",
+    help="Weights that share a scale.",
+)
+@click.option("--max-loss", type=float, help="With --int8: error accepted; layers become fp16 until it holds.")
+@click.option(
+    "--metric", type=click.Choice(METRICS), default="cosine", show_default=True, help="What --max-loss means."
+)
 @click.option(
     "--shape", "shapes", multiple=True, callback=_pairs(_dims), metavar="NAME=1x3x224x224", help="Fix an input's shape."
 )

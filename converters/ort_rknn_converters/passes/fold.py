@@ -24,7 +24,10 @@ _NEVER = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
     | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant"}
 )
-"""A weight's DequantizeLinear is folded all the same where nothing else is quantized: then it only saved space."""
+"""A weight's DequantizeLinear is folded all the same where nothing else is quantized, or where no integer arithmetic
+waits for it: then it only saved space."""
+
+_IN_INTEGERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 _SHAPE_READERS = frozenset({"Shape", "Size", "EyeLike"})
 """Ops whose answer depends on the shape (and type) of their input, not on its values."""
@@ -69,7 +72,10 @@ class Fold(Pass):
     def _foldable(self, node: ir.Node, made: set[ir.Value], quantized: bool) -> bool:
         if node.domain or not node.outputs:
             return False
-        if node.op_type in _NEVER and (quantized or node.op_type != "DequantizeLinear"):
+        if node.op_type in _NEVER and (
+            node.op_type != "DequantizeLinear"
+            or (quantized and any(user.op_type in _IN_INTEGERS for user in node.outputs[0].consumers()))
+        ):
             return False
         if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
             return False

@@ -19,6 +19,7 @@ from ort_rknn_converters.support import (
     matmul,
     norm,
     pool,
+    quantized,
     reduce,
     resize,
     shape,
@@ -31,7 +32,7 @@ from ort_rknn_converters.targets import Target
 
 __all__ = ["BOUNDARY", "REFUSED", "RULES", "Rule", "boundary_reason", "decide"]
 
-_FAMILIES = (activation, conv, elementwise, gather, logic, matmul, norm, pool, reduce, resize, shape)
+_FAMILIES = (activation, conv, elementwise, gather, logic, matmul, norm, pool, quantized, reduce, resize, shape)
 
 RULES: dict[str, Rule] = {op: rule for family in _FAMILIES for op, rule in family.RULES.items()}
 
@@ -90,7 +91,7 @@ def _values(node: ir.Node) -> str | None:
     for value in (*(one for one in inputs if not is_constant(one)), *outputs):
         if 0 in (value.shape or ()):
             return "a dimension of size zero"
-    if all(is_constant(value) for value in inputs):
+    if all(is_constant(value) for value in inputs) and node.op_type != "DequantizeLinear":
         return f"{node.op_type}: nothing to compute, its inputs are constants"
     return None
 

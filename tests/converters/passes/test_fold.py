@@ -102,7 +102,7 @@ def test_random_ops_and_quantization_are_not_folded() -> None:
         helper.make_node("DequantizeLinear", ["q", "scale"], ["w"]),
         helper.make_node("QuantizeLinear", ["x", "scale", "zp"], ["xq"]),
         helper.make_node("DequantizeLinear", ["xq", "scale", "zp"], ["xd"]),
-        helper.make_node("Add", ["xd", "w"], ["a"]),
+        helper.make_node("MatMul", ["xd", "w"], ["a"]),
         helper.make_node("Add", ["a", "z"], ["y"]),
     ]
     constants = {
@@ -115,6 +115,19 @@ def test_random_ops_and_quantization_are_not_folded() -> None:
     prepared = check_prepared(build(nodes, feed, ["y"], constants), feed)
     assert [node.op_type for node in prepared.graph].count("DequantizeLinear") == 2
     assert "RandomUniform" in [node.op_type for node in prepared.graph]
+
+
+def test_a_weight_that_no_integer_arithmetic_waits_for_is_folded() -> None:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["w"]),
+        helper.make_node("QuantizeLinear", ["x", "scale", "zp"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "scale", "zp"], ["xd"]),
+        helper.make_node("Mul", ["xd", "w"], ["y"]),
+    ]
+    constants = {"q": np.array([1, 2], np.int8), "scale": np.array(0.5, np.float32), "zp": np.zeros((), np.int8)}
+    feed = {"x": random(2)}
+    prepared = check_prepared(build(nodes, feed, ["y"], constants), feed)
+    assert [node.op_type for node in prepared.graph] == ["QuantizeLinear", "DequantizeLinear", "Mul"]
 
 
 def test_what_onnxruntime_cannot_compute_stays() -> None:
