@@ -1,0 +1,109 @@
+"""What a benchmark found: as tables for people, as JSON for programs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ort_rknn.bench.measure import Pass
+
+__all__ = ["latencies_ms", "pass_to_dict", "percentile", "print_report"]
+
+PERCENTILES = (95.0, 99.0)
+"""Shown when nothing else is asked for: the field's habit."""
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The nearest-rank percentile: the smallest value that ``share`` percent of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share / 100 * len(ordered)) - 1)]
+
+
+def latencies_ms(measured: Pass, percentiles: Sequence[float] = PERCENTILES) -> dict[str, float]:
+    """Milliseconds by name: ``median``, ``mean``, ``p95`` ..., ``min``, ``max``; empty when nothing succeeded."""
+    values = [1000 * seconds for seconds in measured.latencies]
+    if not values:
+        return {}
+    found = {"median": statistics.median(values), "mean": statistics.fmean(values)}
+    found |= {f"p{share:g}": percentile(values, share) for share in percentiles}
+    return found | {"min": min(values), "max": max(values)}
+
+
+def pass_to_dict(measured: Pass, percentiles: Sequence[float] = PERCENTILES) -> dict[str, Any]:
+    """One pass as plain data, numbers as numbers."""
+    return {
+        "api": measured.api,
+        "jobs": measured.jobs,
+        "asked": measured.asked,
+        "completed": measured.completed,
+        "duration_s": measured.seconds,
+        "throughput_per_s": measured.throughput,
+        "latency_ms": latencies_ms(measured, percentiles),
+        "cores": [
+            {"core": use.core, "contexts": use.contexts, "inferences": use.inferences, "utilisation": use.busy}
+            for use in measured.cores
+        ],
+        "error": measured.error,
+    }
+
+
+def print_report(
+    console: Console, passes: Sequence[Pass], first_s: float, percentiles: Sequence[float], per_core: bool
+) -> None:
+    """Print one column a pass, the cores if wanted, a line for each pass and the count of what was completed."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for measured in passes:
+        flying = f", {measured.jobs} in flight" if measured.api == "async" else ""
+        table.add_column(f"{measured.api}{flying}", justify="right")
+    table.add_row("First inference", *[f"{1000 * first_s:.3f} ms"] * len(passes))
+    for name, cells in _rows(passes, percentiles):
+        table.add_row(name, *cells)
+    console.print(table)
+    if per_core:
+        console.print(_core_table(passes))
+    for measured in passes:
+        if measured.error:
+            failed = measured.asked - measured.completed
+            console.print(f"{failed} failed, the first with: {escape(measured.error)}", soft_wrap=True)
+        each = 1000 * measured.seconds / max(1, measured.asked)
+        line = f"[INFO] {measured.api} infer pass: {1000 * measured.seconds:.3f} ms ({each:.3f} ms/frame)"
+        console.print(escape(line), soft_wrap=True)
+    worst = min(passes, key=lambda measured: measured.completed - measured.asked)
+    console.print(f"Batches completed: {worst.completed} / {worst.asked}", soft_wrap=True)
+
+
+def _rows(passes: Sequence[Pass], percentiles: Sequence[float]) -> Iterator[tuple[str, list[str]]]:
+    yield "Count", [f"{measured.completed} inferences" for measured in passes]
+    yield "Duration", [f"{1000 * measured.seconds:.2f} ms" for measured in passes]
+    found = [latencies_ms(measured, percentiles) for measured in passes]
+    for name in max(found, key=len):
+        yield f"Latency {name}", [f"{times[name]:.3f} ms" if name in times else "-" for times in found]
+    yield "Throughput", [f"{measured.throughput:.2f} /s" for measured in passes]
+    if any(measured.cores for measured in passes):
+        yield "Utilisation", [_mean_use(measured) for measured in passes]
+
+
+def _mean_use(measured: Pass) -> str:
+    if not measured.cores:
+        return "-"
+    return f"{statistics.fmean(use.busy for use in measured.cores):.1%} of {len(measured.cores)} core(s)"
+
+
+def _core_table(passes: Sequence[Pass]) -> Table | str:
+    if not any(measured.cores for measured in passes):
+        return "No core to show: the model has no NPU part here."
+    table = Table(box=None, pad_edge=False)
+    for title in ("core", "pass", "contexts", "inferences", "utilisation"):
+        table.add_column(title, justify="left" if title in ("core", "pass") else "right")
+    for measured in passes:
+        for use in measured.cores:
+            core = "any" if use.core < 0 else str(use.core)
+            table.add_row(core, measured.api, str(use.contexts), str(use.inferences), f"{use.busy:.1%}")
+    return table
