@@ -5,14 +5,18 @@ A device that takes a path never reads the bytes at all, so opening a cached mod
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from ort_rknn_converters.errors import CompiledModelError
 
-__all__ = ["Blob", "BytesBlob", "FileBlob", "digest"]
+__all__ = ["Blob", "BytesBlob", "FileBlob", "StoredBlob", "digest"]
 
 
 def digest(data: bytes) -> str:
@@ -91,6 +95,53 @@ class FileBlob:
 
     def __hash__(self) -> int:
         return hash(self.read())
+
+
+class StoredBlob(FileBlob):
+    """A file in the cache: what is computed from it may be kept beside it."""
+
+    def derived(self, name: str, make: Callable[[], bytes]) -> BytesBlob | FileBlob:
+        """The bytes ``make`` gives, kept in a file of their own as ``<stem>.<name>`` from the first time on.
+
+        The file is written whole or not at all, and carries this file's time stamp: where that differs, one of the two
+        was changed, and it is made again.
+
+        Args:
+            name: Says what it is, and by which rule it was made; with the ending.
+            make: Makes the bytes; called when there is no such file.
+
+        Returns:
+            The file; or the bytes, where the folder cannot be written.
+        """
+        source = Path(self.file)
+        file = source.with_name(f"{source.stem}.{name}")
+        try:
+            stamp = source.stat().st_mtime_ns
+            with contextlib.suppress(FileNotFoundError):
+                if file.stat().st_mtime_ns == stamp:
+                    return FileBlob(str(file))
+        except OSError:
+            return BytesBlob(make())
+        data = make()
+        try:
+            _write(file, data, stamp)
+        except OSError:
+            return BytesBlob(data)
+        return FileBlob(str(file))
+
+
+def _write(file: Path, data: bytes, stamp: int) -> None:
+    new = file.with_name(f".new-{os.getpid()}-{time.time_ns()}")
+    try:
+        with new.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.utime(new, ns=(stamp, stamp))
+        new.replace(file)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 Blob: TypeAlias = "BytesBlob | FileBlob"

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_converters.blobs import Blob, FileBlob, digest
+from ort_rknn_converters.blobs import Blob, StoredBlob, digest
 from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep, Step
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.plan import Plan, TensorInfo
@@ -123,14 +123,13 @@ def _tensors(rows: list[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
     return tuple(TensorInfo(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)
 
 
-def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> FileBlob:
+def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> StoredBlob:
     """The file, proven to be the one that was written: by its time stamp, or else by its digest."""
     file = directory / name
     found = file.stat()
     if found.st_size != facts["size"]:
         raise CompiledModelError(f"{file} has {found.st_size} bytes instead of {facts['size']}: it is damaged")
-    blob = FileBlob(str(file), facts["sha256"])
     if found.st_mtime_ns != facts["mtime_ns"]:
-        blob.read()
+        StoredBlob(str(file), facts["sha256"]).read()
     # Proven once is enough: reading again would hash the whole code at every start.
-    return FileBlob(str(file))
+    return StoredBlob(str(file))

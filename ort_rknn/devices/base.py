@@ -10,7 +10,7 @@ at a time: the engine never calls it from two threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["AUTO", "Blob", "Context", "Device", "SegmentCode", "TensorSpec", "core_mask"]
+__all__ = ["AUTO", "Blob", "Context", "Device", "SegmentCode", "StoredBlob", "TensorSpec", "core_mask"]
 
 AUTO = 0
 """Core mask that leaves the choice of the core to the driver (``RKNN_NPU_CORE_AUTO``)."""
@@ -58,6 +58,14 @@ class Blob(Protocol):
 
     def read(self) -> bytes:
         """The bytes."""
+
+
+@runtime_checkable
+class StoredBlob(Blob, Protocol):
+    """A blob in the cache: what is computed from it can be kept beside it."""
+
+    def derived(self, name: str, make: Callable[[], bytes]) -> Blob:
+        """What ``make`` gives; from the second time on from the cache."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["round_to_fp16"]
+__all__ = ["RULE", "round_to_fp16"]
+
+RULE = "simulator-fp16-1"
+"""Name of this rule and its version, for files that hold its results: raise it with every change of the numbers."""
 
 
 def round_to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +14,7 @@ from typing import Any, Literal
 import platformdirs
 
 from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.installed import version_of
 
 __all__ = [
     "CACHE_VARIABLE",
@@ -83,10 +82,7 @@ def _importable() -> str | None:
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not any((Path(place) / "api").is_dir() for place in places):
         return None
-    try:
-        return importlib.metadata.version("rknn-toolkit2")
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return version_of("rknn-toolkit2") or None
 
 
 @lru_cache(maxsize=8)
@@ -99,6 +95,8 @@ def _foreign_version(python: str) -> str:
     found = sorted(Path(python).parent.parent.glob("lib/python3*/site-packages/rknn_toolkit2-*.dist-info"))
     if found:
         return found[-1].name.removesuffix(".dist-info").split("-")[1]
+    import subprocess  # which half of all starts can do without
+
     code = "from importlib.metadata import version; print(version('rknn-toolkit2'))"
     try:
         run = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)

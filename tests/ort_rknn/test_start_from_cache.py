@@ -1,0 +1,95 @@
+"""A later start of a session: from the cache, without the toolkit, without onnx, with the same numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.segments import cnn
+
+_START = """
+import json, sys
+import numpy as np
+import ort_rknn
+options = {"device": "simulator", "min_gain": 0, "compile": "load"}
+session = ort_rknn.InferenceSession(sys.argv[1], providers=[("RKNNExecutionProvider", options)])
+x = np.load(sys.argv[2])
+[y] = session.run(None, {"x": x})
+names = ("onnx", "onnx_ir", "google.protobuf", "importlib.metadata", "ort_rknn_converters.convert")
+there = [name for name in names if name in sys.modules]
+print(json.dumps({"providers": session.get_providers(), "y": y.tobytes().hex(), "there": there}))
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is in the cache beside it, and a feed."""
+    folder = tmp_path_factory.mktemp("start")
+    onnx.save(cnn(), folder / "model.onnx")
+    np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32))
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def first(model: Path) -> bytes:
+    """What the session that compiled the model gives."""
+    import ort_rknn
+
+    options = {"device": "simulator", "min_gain": 0, "compile": "load"}
+    with fake_toolkit(model.parent):
+        session = ort_rknn.InferenceSession(str(model), providers=[("RKNNExecutionProvider", options)])
+    assert session.get_providers()[0] == "RKNNExecutionProvider"
+    [y] = session.run(None, {"x": np.load(model.parent / "x.npy")})
+    content: bytes = y.tobytes()
+    return content
+
+
+def start(model: Path) -> dict[str, Any]:
+    found = subprocess.run(
+        [sys.executable, "-c", _START, str(model), str(model.parent / "x.npy")],
+        env=os.environ | {"PYTHONPATH": ".:converters", "ORT_RKNN_CACHE_DIR": str(model.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer: dict[str, Any] = json.loads(found.stdout)
+    assert answer["providers"][0] == "RKNNExecutionProvider", found.stderr
+    return answer
+
+
+def kept_file(model: Path) -> Path:
+    [file] = model.parent.glob("models/*/npu_0.simulator-fp16-*.onnx")
+    return file
+
+
+def test_a_second_start_needs_no_onnx_and_gives_the_same_bits(model: Path, first: bytes) -> None:
+    answer = start(model)
+    assert answer["there"] == []
+    assert bytes.fromhex(answer["y"]) == first
+
+
+def test_what_was_rounded_counts_as_the_entrys_size(model: Path, first: bytes) -> None:
+    from ort_rknn_converters.cache import Cache
+
+    [entry] = Cache(model.parent).entries()
+    assert entry.size == sum(file.stat().st_size for file in kept_file(model).parent.iterdir())
+
+
+def test_a_changed_file_is_rounded_again(model: Path, first: bytes) -> None:
+    file = kept_file(model)
+    content = file.read_bytes()
+    file.write_bytes(b"not what was written")
+    answer = start(model)
+    assert "onnx" in answer["there"]
+    assert bytes.fromhex(answer["y"]) == first
+    assert file.read_bytes() == content
+    assert start(model)["there"] == []
