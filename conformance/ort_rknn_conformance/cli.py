@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ort_rknn_conformance.flows import FLOWS, find_flow
+from ort_rknn_conformance.report.files import ReportFiles, report_options
 
 __all__ = ["check", "conformance"]
 
@@ -43,8 +45,8 @@ DISAGREES, UNREADABLE = 1, 2
     help="Estimated gain over the CPU a segment must have; 0 sends to the NPU all that can go there.",
 )
 @click.option("--tolerance", type=click.FloatRange(min=0), help="Largest relative RMS. Default: by precision.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the result there as well.")
-def check(model: str, json_file: str | None, dims: Sequence[str], device: str, **options: Any) -> None:
+@report_options
+def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
     """Compare a model's answers with CPU onnxruntime's, output by output.
 
     Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
@@ -55,9 +57,18 @@ def check(model: str, json_file: str | None, dims: Sequence[str], device: str, *
     from ort_rknn_conformance.sources import model_file
 
     console = Console(highlight=False)
-    settings = Settings(options["target"], options["precision"], options["tolerance"], options["min_gain"])
+    start = time.monotonic()
+    files = _files(options)
+    settings = Settings(
+        options["target"],
+        options["precision"],
+        options["tolerance"],
+        options["min_gain"],
+        closely=files.html is not None,
+    )
     flow = find_flow(device)
     try:
+        earlier = files.earlier()
         _check_settings(settings)
         case = model_file.case(
             model,
@@ -71,11 +82,13 @@ def check(model: str, json_file: str | None, dims: Sequence[str], device: str, *
             result = execute(case, flow, settings)
         if result.verdict == "unsupported":
             raise CaseError(f"{model}: {result.message}")
+        terminal.print_case(console, result, flow, target=settings.target, precision=settings.precision)
+        head = json_report.header(flow, settings)
+        changed = files.write(case.name, head, [result], seconds=time.monotonic() - start, earlier=earlier)
     except CaseError as error:
         _refuse(str(error))
-    terminal.print_case(console, result, flow, target=settings.target, precision=settings.precision)
-    if json_file is not None:
-        json_report.write(json_file, json_report.header(flow, settings), [result])
+    if changed is not None:
+        terminal.print_difference(console, changed)
     raise SystemExit(DISAGREES if result.bad else 0)
 
 
@@ -88,7 +101,7 @@ def check(model: str, json_file: str | None, dims: Sequence[str], device: str, *
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="the CPU cores")
 @click.option("--time-limit", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds per case.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write all results there, as they come.")
+@report_options
 @click.option("--resume", is_flag=True, help="Keep the results that the --json file of a broken run already holds.")
 def conformance(
     flow_name: str,
@@ -97,8 +110,8 @@ def conformance(
     patterns: Sequence[str],
     jobs: int,
     time_limit: float,
-    json_file: str | None,
     resume: bool,
+    **options: Any,
 ) -> None:
     """Run the ONNX standard's backend test cases and compare each with CPU onnxruntime.
 
@@ -119,7 +132,10 @@ def conformance(
     folder = str(Path(cache.directory()) / "conformance")
     settings = Settings(target, precision, min_gain=0.0, cache_dir=folder, stable=True)
     start = time.monotonic()
+    files = _files(options)
+    json_file = files.json
     try:
+        earlier = files.earlier()
         _check_settings(settings)
         head = json_report.header(flow, settings)
         results: dict[str, CaseResult] = {}
@@ -143,10 +159,20 @@ def conformance(
             if json_file is not None and time.monotonic() - written > 5:
                 json_report.write(json_file, head, results.values(), finished=False)
                 written = time.monotonic()
-    if json_file is not None:
-        json_report.write(json_file, head, results.values())
-    terminal.print_run(console, list(results.values()), flow, seconds=time.monotonic() - start)
+    seconds = time.monotonic() - start
+    terminal.print_run(console, list(results.values()), flow, seconds=seconds)
+    try:
+        title = "Conformance with the ONNX standard"
+        changed = files.write(title, head, results.values(), seconds=seconds, earlier=earlier)
+    except CaseError as error:
+        _refuse(str(error))
+    if changed is not None:
+        terminal.print_difference(console, changed)
     raise SystemExit(DISAGREES if any(result.bad for result in results.values()) else 0)
+
+
+def _files(options: Mapping[str, Any]) -> ReportFiles:
+    return ReportFiles(**{field.name: options[field.name] for field in fields(ReportFiles)})
 
 
 def _check_settings(settings: Any) -> None:

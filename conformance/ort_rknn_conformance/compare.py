@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ort_rknn_converters.verify import compare as tensor_errors
 
-from ort_rknn_conformance.result import OutputResult, WorstElement
+from ort_rknn_conformance.result import HISTOGRAM_EDGES, OutputResult, WorstElement
 
 __all__ = ["Tolerance", "compare_output"]
 
@@ -82,12 +82,15 @@ def compare_output(name: str, expected: Sequence[Any], actual: Sequence[Any], to
         sqnr_db=errors.sqnr_db,
         cosine=errors.cosine,
         nan_mismatch=int(errors.nan_mismatch),
-        top1=_top1(pairs) if floating else None,
+        top1=_top(pairs, 1) if floating else None,
         tolerance=tolerance.rel_rms,
         tolerance_source=tolerance.source,
         ok=not why,
         why=why,
         worst=tuple(_worst(pairs)),
+        mean_rel=errors.mean_rel,
+        top5=_top(pairs, 5) if floating else None,
+        histogram=_histogram(want, got),
     )
 
 
@@ -169,16 +172,39 @@ def _scalar(value: Any) -> float | str:
     return number if np.isfinite(number) else str(number)
 
 
-def _top1(pairs: Sequence[tuple[int, NDArray[Any], NDArray[Any]]]) -> float | None:
-    """Share of rows along the last axis with the same arg max; rows of less than two elements have none."""
+def _top(pairs: Sequence[tuple[int, NDArray[Any], NDArray[Any]]], k: int) -> float | None:
+    """Share of rows along the last axis whose largest element is among our ``k`` largest.
+
+    ``None`` where a row has too few elements for that to say anything.
+    """
     rows = hits = 0
     for _, want, got in pairs:
-        if want.dtype.kind == "c" or want.ndim == 0 or want.shape[-1] < 2 or not want.size:
+        if want.dtype.kind == "c" or want.ndim == 0 or want.shape[-1] < 2 * k or not want.size:
             return None
-        same = np.argmax(_wide(want), axis=-1) == np.argmax(_wide(got), axis=-1)
-        rows += same.size
-        hits += int(np.count_nonzero(same))
+        best = np.argmax(_wide(want), axis=-1)[..., None]
+        ours = _wide(got)
+        if k == 1:
+            found = np.argmax(ours, axis=-1)[..., None] == best
+        else:
+            # NaN sorts last, that is as the largest: it must not count as a hit.
+            found = np.argpartition(np.nan_to_num(-ours, nan=np.inf), k - 1, axis=-1)[..., :k] == best
+        rows += best.size
+        hits += int(np.count_nonzero(found))
     return hits / rows if rows else None
+
+
+def _histogram(want: NDArray[Any], got: NDArray[Any]) -> tuple[int, ...]:
+    """Numbers of elements by difference, see :class:`~ort_rknn_conformance.result.OutputResult`."""
+    if not want.size:
+        return ()
+    difference = _difference(want, got)
+    size = np.abs(_wide(want)).astype(np.float64)
+    size = size[np.isfinite(size)]
+    top = float(size.max()) if size.size else 0.0
+    unit = top * float(np.sqrt(np.mean((size / top) ** 2))) if top else 1.0
+    changed = difference[difference > 0] / unit
+    bins = np.bincount(np.searchsorted(HISTOGRAM_EDGES, changed, side="right"), minlength=len(HISTOGRAM_EDGES) + 1)
+    return (int(want.size - changed.size), *(int(count) for count in bins))
 
 
 def _compare_equality(
@@ -218,6 +244,7 @@ def _plain_result(
         max_abs=off,
         mean_abs=off,
         max_rel=off,
+        mean_rel=off,
         rel_rms=off,
         sqnr_db=float("inf") if equal else float("nan"),
         cosine=1.0 if equal else float("nan"),

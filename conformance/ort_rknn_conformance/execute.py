@@ -14,6 +14,7 @@ from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.case import Case, Settings
 from ort_rknn_conformance.compare import compare_output
 from ort_rknn_conformance.flows import Flow
+from ort_rknn_conformance.placement import count_ops, placed_nodes
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.tolerances import tolerances
 
@@ -24,14 +25,16 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
     """Run a case. Never raises for what the case does: an exception is a result."""
     start = time.perf_counter()
     reference = case.model if case.reference is None else case.reference
+    placement: dict[str, Any] = {}
     try:
+        proto = _proto(reference)
+        placement["ops"] = count_ops(proto)
         expected = _reference(reference, case)
         if settings.stable and not _same(expected, _reference(reference, case)):
-            return CaseResult(case.name, "unsupported", "CPU onnxruntime answers differently each time")
+            return CaseResult(case.name, "unsupported", "CPU onnxruntime answers differently each time", **placement)
     except Exception as error:
-        return CaseResult(case.name, "unsupported", f"CPU onnxruntime: {one_line(error)}")
+        return CaseResult(case.name, "unsupported", f"CPU onnxruntime: {one_line(error)}", **placement)
 
-    placement: dict[str, Any] = {}
     try:
         options = flow.provider_options(settings.target, settings.precision, min_gain=settings.min_gain)
         if case.shapes:
@@ -46,7 +49,9 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         try:
             plan = session.plan
             reasons = Counter(node.reason for node in plan.nodes if node.place == "CPU")
-            placement = {"nodes": len(plan.nodes), "npu_nodes": plan.npu_nodes, "cpu_reasons": dict(reasons)}
+            placement |= {"nodes": len(plan.nodes), "npu_nodes": plan.npu_nodes, "cpu_reasons": dict(reasons)}
+            if settings.closely:
+                placement["graph"] = placed_nodes(reference, plan, case.shapes)
             names = [output.name for output in session.get_outputs()]
             actual = [session.run(None, dict(feed)) for feed in case.feeds]
         finally:
@@ -55,9 +60,7 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         message = f"{type(error).__name__}: {one_line(error)}"
         return CaseResult(case.name, "error", message, seconds=time.perf_counter() - start, **placement)
 
-    limits = tolerances(
-        _proto(reference), flow, settings.precision, on_npu=plan.npu_nodes > 0, override=settings.tolerance
-    )
+    limits = tolerances(proto, flow, settings.precision, on_npu=plan.npu_nodes > 0, override=settings.tolerance)
     outputs = tuple(
         compare_output(name, [row[number] for row in expected], [row[number] for row in actual], limits[name])
         for number, name in enumerate(names)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["CaseResult", "OutputResult", "Verdict", "WorstElement"]
+__all__ = ["BAD", "HISTOGRAM_EDGES", "CaseResult", "GraphNode", "LayerError", "OutputResult", "Verdict", "WorstElement"]
 
 Verdict = Literal["right", "wrong", "unsupported", "skipped", "xfailed", "xpassed", "error", "crashed", "timeout"]
 """How a case ended.
@@ -19,6 +19,10 @@ our session raised. ``crashed``/``timeout``: the worker process died, or was end
 
 BAD: frozenset[str] = frozenset({"wrong", "xpassed", "error", "crashed", "timeout"})
 """Verdicts that make a run fail."""
+
+
+HISTOGRAM_EDGES: tuple[float, ...] = tuple(10.0 ** (half / 2) for half in range(-16, 3))
+"""Edges of the error histogram's bins, in units of the output's RMS: half decades from 1e-8 to 10."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class OutputResult:
         shape: CPU onnxruntime's shape in the first sample.
         max_abs: Largest absolute difference.
         mean_abs: Mean absolute difference.
-        max_rel: Largest elementwise relative difference.
+        max_rel: Largest elementwise relative difference (elements expected to be 0 left out).
         rel_rms: RMS of the difference over RMS of the expected values.
         sqnr_db: The same as a signal-to-noise ratio in dB (``inf`` when equal).
         cosine: Cosine similarity.
@@ -59,6 +63,10 @@ class OutputResult:
         ok: The verdict.
         why: What was wrong, in words; empty when nothing was.
         worst: The elements with the largest differences.
+        mean_rel: Mean elementwise relative difference.
+        top5: Share of rows where the expected largest element is among our five largest; ``None`` for shorter rows.
+        histogram: Elements by absolute difference over the expected RMS: those equal, those below the first of
+            :data:`HISTOGRAM_EDGES`, one number a bin, those above the last or not finite. Empty: not compared so.
     """
 
     name: str
@@ -77,6 +85,55 @@ class OutputResult:
     ok: bool
     why: str = ""
     worst: tuple[WorstElement, ...] = ()
+    mean_rel: float = 0.0
+    top5: float | None = None
+    histogram: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """One node of the prepared model for the placement picture.
+
+    Attributes:
+        name: Its name in the plan, which ``--cpu-node`` takes.
+        op_type: ``Conv`` ...
+        place: ``NPU`` or ``CPU``.
+        reason: Why not the NPU; empty on the NPU.
+        segment: Name of its segment; ``None`` on the CPU.
+        after: Positions of the nodes whose outputs it reads.
+    """
+
+    name: str
+    op_type: str
+    place: str
+    reason: str = ""
+    segment: str | None = None
+    after: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What one node on the NPU does to the numbers.
+
+    Attributes:
+        node: Its name in the plan, which ``--cpu-node`` takes.
+        op_type: ``Conv`` ...
+        tensor: The output that is furthest off.
+        own: Relative RMS of the node cut out alone and fed exact inputs; ``None``: not measured alone.
+        entire: Relative RMS of the same tensor with everything before it in the segment on the device as well.
+        peak: Largest magnitude in the exact tensor.
+        nan_mismatch: Elements that are NaN or infinite on one side only.
+        advice: What to do, with the exact option; empty when nothing is wrong.
+    """
+
+    node: str
+    op_type: str
+    tensor: str
+    own: float | None
+    entire: float
+    peak: float
+    nan_mismatch: int
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +150,11 @@ class CaseResult:
         cpu_reasons: Why the others stayed on the CPU: reason -> number of nodes.
         samples: Feeds that were compared.
         seconds: Wall time, conversion included.
+        ops: Op type -> number of nodes in the model as given.
+        graph: The prepared model's nodes with their places; only where one model is looked at closely.
+        accuracy: ``cpu_top1``, ``cpu_top5``, ``top1``, ``top5``: share of samples with the right label, by CPU
+            onnxruntime and by us; empty without labels.
+        layers: The nodes on the NPU by their error, worst first; only where they were asked for.
     """
 
     case: str
@@ -104,6 +166,10 @@ class CaseResult:
     cpu_reasons: Mapping[str, int] = field(default_factory=dict)
     samples: int = 0
     seconds: float = 0.0
+    ops: Mapping[str, int] = field(default_factory=dict)
+    graph: tuple[GraphNode, ...] = ()
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+    layers: tuple[LayerError, ...] = ()
 
     @property
     def bad(self) -> bool:
@@ -122,15 +188,23 @@ class CaseResult:
                 **{
                     **{key: _number(value) if key in _FLOATS else value for key, value in row.items()},
                     "shape": tuple(row["shape"]),
+                    "histogram": tuple(row.get("histogram", ())),
                     "worst": tuple(WorstElement(**{**worst, "index": tuple(worst["index"])}) for worst in row["worst"]),
                 }
             )
             for row in data["outputs"]
         )
-        return cls(**{**data, "outputs": outputs})
+        graph = tuple(GraphNode(**{**row, "after": tuple(row["after"])}) for row in data.get("graph", ()))
+        layers = tuple(
+            LayerError(**{key: _number(value) if key in _LAYER_FLOATS else value for key, value in row.items()})
+            for row in data.get("layers", ())
+        )
+        return cls(**{**data, "outputs": outputs, "graph": graph, "layers": layers})
 
 
-_FLOATS = frozenset({"max_abs", "mean_abs", "max_rel", "rel_rms", "sqnr_db", "cosine"})
+_FLOATS = frozenset({"max_abs", "mean_abs", "max_rel", "mean_rel", "rel_rms", "sqnr_db", "cosine"})
+
+_LAYER_FLOATS = frozenset({"own", "entire", "peak"})
 
 
 def _plain(value: Any) -> Any:

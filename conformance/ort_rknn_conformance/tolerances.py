@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx
+from ort_rknn_converters.verify import softmax_outputs
 from ort_rknn_converters.verify import tolerance as by_precision
 
 from ort_rknn_conformance.compare import Tolerance
@@ -14,24 +15,6 @@ __all__ = ["tolerances"]
 
 # A cut forbids fusions across it, and float32 sums then run in another order. A guess with a wide margin: 1e-6 is seen.
 UNROUNDED = Tolerance(1e-5, "float32 in another order (a guess)")
-
-SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
-# What leaves a softmax's numbers a softmax's: the search for it goes through these and stops at all others.
-TRANSPARENT = frozenset(
-    {
-        "Reshape",
-        "Transpose",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Identity",
-        "Cast",
-        "Slice",
-        "Split",
-        "Concat",
-        "Gather",
-    }
-)
 
 
 def tolerances(
@@ -51,20 +34,10 @@ def tolerances(
         return dict.fromkeys(names, Tolerance(override, "--tolerance"))
     if not (flow.rounds and on_npu):
         return dict.fromkeys(names, UNROUNDED)
-    makers = {name: node for node in model.graph.node for name in node.output if name}
-
-    def after_softmax(name: str, seen: set[str]) -> bool:
-        node = makers.get(name)
-        if node is None or name in seen:
-            return False
-        seen.add(name)
-        if node.op_type in SOFTMAX:
-            return True
-        return node.op_type in TRANSPARENT and any(after_softmax(item, seen) for item in node.input)
-
+    amplified = softmax_outputs(model)
     found = {}
     for name in names:
-        softmax = after_softmax(name, set())
+        softmax = name in amplified
         source = f"{precision}{' after a softmax' if softmax else ''}: measured on the vendor's simulator"
         found[name] = Tolerance(by_precision(precision, softmax), source)
     return found

@@ -28,6 +28,7 @@ __all__ = [
     "compare",
     "feeds_for",
     "reference",
+    "softmax_outputs",
     "tolerance",
 ]
 
@@ -39,7 +40,7 @@ FP16_MAX = 65504.0
 _FP16_TOLERANCE = 5e-3
 _FP16_SOFTMAX_TOLERANCE = 2e-2
 _INT8_TOLERANCE = 0.4
-_BROAD = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+_DEPTH = 8  # of functions in functions; more does not occur (a guess)
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
 
@@ -51,11 +52,39 @@ def tolerance(precision: str, after_softmax: bool) -> float:
             1e-3 off on ResNet-50 and transformers of 2 to 6 layers, and 9.4e-3 after a Softmax, which amplifies.
             ``int8`` and below: 0.4, only to tell a quantized result from a wrong one. Measured: a small CNN of random
             weights is 0.32 off with the plain algorithm (cosine 0.949).
-        after_softmax: Whether the segment has a Softmax.
+        after_softmax: Whether the tensor has a Softmax behind it, see :func:`softmax_outputs`.
     """
     if precision != "fp16":
         return _INT8_TOLERANCE
     return _FP16_SOFTMAX_TOLERANCE if after_softmax else _FP16_TOLERANCE
+
+
+def softmax_outputs(model: onnx.ModelProto) -> frozenset[str]:
+    """The outputs of a graph that a Softmax is on the way to: it amplifies what its inputs are off.
+
+    The one rule for segments (verification) and whole models (conformance): what comes after a Softmax, however far,
+    carries its error on. Attention ops have one inside; so may functions and the bodies of control flow.
+    """
+    inside = {function.name: function.node for function in model.functions}
+
+    def broad(node: onnx.NodeProto, depth: int = 0) -> bool:
+        if "softmax" in node.op_type.lower() or "Attention" in node.op_type or node.op_type == "Hardmax":
+            return True
+        bodies = [list(body) for body in _bodies(node)]
+        if depth < _DEPTH and node.op_type in inside:
+            bodies.append(list(inside[node.op_type]))
+        return any(broad(one, depth + 1) for body in bodies for one in body)
+
+    behind: set[str] = set()
+    for node in model.graph.node:
+        captured = (name for body in _bodies(node) for one in body for name in one.input)
+        if any(name in behind for name in (*node.input, *captured)) or broad(node):
+            behind.update(name for name in node.output if name)
+    return frozenset(value.name for value in model.graph.output if value.name in behind)
+
+
+def _bodies(node: onnx.NodeProto) -> list[Sequence[onnx.NodeProto]]:
+    return [body.node for attribute in node.attribute for body in (attribute.g, *attribute.graphs)]
 
 
 @dataclass(frozen=True)
@@ -66,6 +95,7 @@ class TensorError:
         max_abs: Largest absolute difference.
         max_rel: Largest difference relative to the expected element's magnitude (elements expected to be 0 are left
             out).
+        mean_rel: Mean of the same.
         mean_abs: Mean absolute difference.
         rel_rms: RMS of the difference over RMS of the expected tensor; the RMS of the difference where all expected
             elements are 0.
@@ -78,6 +108,7 @@ class TensorError:
 
     max_abs: float
     max_rel: float
+    mean_rel: float
     mean_abs: float
     rel_rms: float
     cosine: float
@@ -106,14 +137,14 @@ def compare(expected: Array, actual: Array) -> TensorError:
     dtype_ok = expected.dtype == actual.dtype or (_is_float(expected.dtype) and _is_float(actual.dtype))
     if expected.shape != actual.shape:
         inf = float("inf")
-        return TensorError(inf, inf, inf, inf, 0.0, -inf, 0, False, dtype_ok)
+        return TensorError(inf, inf, inf, inf, inf, 0.0, -inf, 0, False, dtype_ok)
     want, got = _wide(expected), _wide(actual)
     finite = np.isfinite(want) & np.isfinite(got)
     same = finite | (want == got) | (np.isnan(want) & np.isnan(got))
     nan_mismatch = int(np.count_nonzero(~same))
     want, got = want[finite], got[finite]
     if not want.size:
-        return TensorError(0.0, 0.0, 0.0, 0.0, 1.0, float("inf"), nan_mismatch, True, dtype_ok)
+        return TensorError(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, float("inf"), nan_mismatch, True, dtype_ok)
     difference, size = np.abs(got - want), np.abs(want)
     noise, signal = _rms(difference), _rms(size)
     rel_rms = noise / signal if signal else noise
@@ -121,9 +152,11 @@ def compare(expected: Array, actual: Array) -> TensorError:
     both = signal and strength
     cosine = float(np.mean((want / signal * np.conj(got / strength)).real)) if both else float(noise == 0)
     nonzero = size > 0
+    relative = difference[nonzero] / size[nonzero]
     return TensorError(
         max_abs=float(difference.max()),
-        max_rel=float((difference[nonzero] / size[nonzero]).max()) if nonzero.any() else 0.0,
+        max_rel=float(relative.max()) if relative.size else 0.0,
+        mean_rel=float(relative.mean()) if relative.size else 0.0,
         mean_abs=float(difference.mean()),
         rel_rms=rel_rms,
         cosine=min(1.0, cosine),
@@ -160,12 +193,12 @@ class Reference:
     Attributes:
         outputs: Per feed, output name -> array in the dtype ONNX declares.
         peaks: Largest magnitude of every floating tensor inside, over all feeds (infinite if it overflows float32).
-        after_softmax: Whether the segment has a Softmax.
+        after_softmax: The outputs with a Softmax behind them, see :func:`softmax_outputs`.
     """
 
     outputs: tuple[Mapping[str, Array], ...]
     peaks: Mapping[str, float]
-    after_softmax: bool
+    after_softmax: frozenset[str]
 
 
 def reference(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]]) -> Reference:
@@ -204,7 +237,7 @@ def reference(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]]) -> R
     return Reference(
         outputs=tuple(dict(zip(names, values[: len(names)], strict=True)) for values in results),
         peaks=peaks,
-        after_softmax=any(node.op_type in _BROAD for node in model.graph.node),
+        after_softmax=softmax_outputs(model),
     )
 
 
@@ -265,7 +298,6 @@ def check(
         precision: ``fp16`` ...
         precise: Tolerance instead of :func:`tolerance`'s.
     """
-    limit = tolerance(precision, expected.after_softmax) if precise is None else precise
     wrong: dict[str, str] = {}
     worst, largest = 0.0, 0.0
     if len(actual) != len(expected.outputs):
@@ -278,6 +310,7 @@ def check(
                 continue
             error = compare(want, got)
             floating = _is_float(want.dtype)
+            limit = tolerance(precision, name in expected.after_softmax) if precise is None else precise
             largest = max(largest, error.max_abs)
             worst = max(worst, error.rel_rms) if floating else worst
             if problem := _problem(error, want, got, limit if floating else 0.0):

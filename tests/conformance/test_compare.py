@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from ort_rknn_conformance.compare import Tolerance, compare_output
+from ort_rknn_conformance.result import HISTOGRAM_EDGES
 
 LOOSE = Tolerance(5e-3, "test")
 
@@ -114,3 +115,20 @@ def test_small_zero_reference() -> None:
     zero = np.zeros(4, np.float32)
     assert compare_output("y", [zero], [zero.copy()], LOOSE).ok
     assert not compare_output("y", [zero], [zero + 1], LOOSE).ok
+
+
+def test_top5_histogram_and_mean_relative() -> None:
+    x = np.arange(20, dtype=np.float32).reshape(2, 10) + 1
+    y = x.copy()
+    y[0, 9], y[1, 9] = 6.5, 0.0  # the fifth largest of its row; the smallest of its row
+    result = compare_output("y", [x], [y], LOOSE)
+    assert (result.top1, result.top5) == (0, 0.5)
+    assert result.mean_rel == pytest.approx((3.5 / 10 + 1) / 20)
+    assert sum(result.histogram) == 20
+    assert result.histogram[0] == 18
+    assert len(result.histogram) == len(HISTOGRAM_EDGES) + 2
+    y[0, 9] = np.nan
+    lost = compare_output("y", [x], [y], LOOSE)
+    assert lost.top5 == 0
+    assert lost.histogram[-1] == 1
+    assert compare_output("y", [x[:, :9]], [x[:, :9]], LOOSE).top5 is None

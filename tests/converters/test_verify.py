@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 from onnx.parser import parse_graph
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.verify import Reference, check, compare, reference, tolerance
+from ort_rknn_converters.verify import Reference, check, compare, reference, softmax_outputs, tolerance
 
 
 def model(text: str, opset: int = 17) -> onnx.ModelProto:
@@ -104,8 +104,28 @@ class TestReference:
         assert found.peaks == {"y": float("inf")}
 
     def test_softmax_is_seen(self) -> None:
-        assert reference(model("g (float[2] x) => (float[2] y) { y = Softmax (x) }"), []).after_softmax
+        assert reference(model("g (float[2] x) => (float[2] y) { y = Softmax (x) }"), []).after_softmax == {"y"}
         assert not reference(model("g (float[2] x) => (float[2] y) { y = Relu (x) }"), []).after_softmax
+
+    def test_softmax_is_on_the_way_of_an_output_or_not(self) -> None:
+        part = model(
+            "g (float[2] x) => (float[2] a, float[2] b, float[2] c) "
+            "{ s = Softmax (x) t = Mul (s, x) a = Relu (t) b = Relu (x) c = LogSoftmax (x) }"
+        )
+        assert softmax_outputs(part) == {"a", "c"}
+
+    def test_softmax_in_a_function_and_in_a_body(self) -> None:
+        function = onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["" : 18, "f" : 1]> g (float[2] x) => (float[2] y, float[2] z) '
+            '{ y = f.Sharp (x) z = Relu (x) } <domain: "f", opset_import: ["" : 18]> Sharp (a) => (b) '
+            "{ b = Softmax (a) }"
+        )
+        assert softmax_outputs(function) == {"y"}
+        branch = (
+            "g (bool c, float[2] x) => (float[2] y) { s = Softmax (x) y = If (c) "
+            "<then_branch = t () => (float[2] p) { p = Relu (s) }, else_branch = e () => (float[2] q) { q = Neg (x) }> }"
+        )
+        assert softmax_outputs(model(branch)) == {"y"}
 
     def test_what_onnxruntime_cannot_run(self) -> None:
         with pytest.raises(ModelError, match="cannot run"):
@@ -114,7 +134,9 @@ class TestReference:
 
 class TestCheck:
     expected = Reference(
-        ({"y": np.float16([1, 2]), "i": np.int64([3])}, {"y": np.float16([4, np.inf]), "i": np.int64([4])}), {}, False
+        ({"y": np.float16([1, 2]), "i": np.int64([3])}, {"y": np.float16([4, np.inf]), "i": np.int64([4])}),
+        {},
+        frozenset(),
     )
 
     def verdict(self, **changes: np.ndarray) -> str:

@@ -11,23 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_conformance.flows import Flow
-from ort_rknn_conformance.result import BAD, CaseResult, OutputResult, Verdict, WorstElement
+from ort_rknn_conformance.report.baseline import Difference
+from ort_rknn_conformance.report.document import MEANINGS
+from ort_rknn_conformance.result import BAD, CaseResult, OutputResult, WorstElement
 
-__all__ = ["print_case", "print_run"]
+__all__ = ["print_case", "print_difference", "print_run"]
 
 LISTED = 20  # bad cases named in the terminal; all are in the JSON
-
-VERDICTS: tuple[tuple[Verdict, str], ...] = (
-    ("right", "agrees with CPU onnxruntime"),
-    ("wrong", "differs from CPU onnxruntime"),
-    ("error", "our session raised"),
-    ("crashed", "the process died"),
-    ("timeout", "no answer within the time limit"),
-    ("unsupported", "CPU onnxruntime cannot run it: nothing to compare"),
-    ("skipped", "left out by the flow, with a reason"),
-    ("xfailed", "fails as the flow says"),
-    ("xpassed", "passes although the flow says it fails"),
-)
 
 
 def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str, precision: str) -> None:
@@ -60,7 +50,7 @@ def print_run(console: Console, results: Sequence[CaseResult], flow: Flow, *, se
     table.add_column("verdict")
     table.add_column("cases", justify="right")
     table.add_column("meaning")
-    for verdict, meaning in VERDICTS:
+    for verdict, meaning in MEANINGS.items():
         if counts[verdict] or verdict in ("right", "wrong", "crashed", "unsupported"):
             if verdict == "right":
                 meaning = f"{meaning} ({on_npu} with NPU nodes, {counts[verdict] - on_npu} on the CPU alone)"
@@ -74,6 +64,21 @@ def print_run(console: Console, results: Sequence[CaseResult], flow: Flow, *, se
         console.print(f"... and {len(bad) - LISTED} more (--json lists all)")
 
 
+def print_difference(console: Console, difference: Difference) -> None:
+    """What changed since an earlier run."""
+    console.print(f"against {escape(difference.name)}: [bold]{difference}[/]")
+    kinds = (
+        ("worse", "red", difference.worse),
+        ("better", "green", difference.better),
+        ("now", "dim", difference.other),
+    )
+    for kind, colour, changes in kinds:
+        for change in changes[:LISTED]:
+            console.print(f"  [{colour}]{kind}[/] {escape(change.case)}: {escape(change.what)}")
+        if len(changes) > LISTED:
+            console.print(f"  ... and {len(changes) - LISTED} more (--json and --html list all)")
+
+
 def _error_table(outputs: Sequence[OutputResult]) -> Table:
     table = Table()
     table.add_column("output")
@@ -83,13 +88,16 @@ def _error_table(outputs: Sequence[OutputResult]) -> Table:
         ("type", [f"{output.dtype} {list(output.shape)}" for output in outputs]),
         ("max abs", [_number(output.max_abs) for output in outputs]),
         ("mean abs", [_number(output.mean_abs) for output in outputs]),
+        ("max relative", [_number(output.max_rel) for output in outputs]),
+        ("mean relative", [_number(output.mean_rel) for output in outputs]),
         ("relative RMS", [_number(output.rel_rms) for output in outputs]),
         ("  tolerance", [f"{output.tolerance:g}" for output in outputs]),
         ("  its source", [output.tolerance_source for output in outputs]),
         ("SQNR", [f"{_number(output.sqnr_db, '.1f')} dB" for output in outputs]),
         ("cosine", [_number(output.cosine, ".6f") for output in outputs]),
         ("NaN/inf differ", [str(output.nan_mismatch) for output in outputs]),
-        ("top-1 agree", ["-" if output.top1 is None else f"{output.top1:.2%}" for output in outputs]),
+        ("top-1 agree", [_share(output.top1) for output in outputs]),
+        ("top-5 agree", [_share(output.top5) for output in outputs]),
         ("verdict", ["[green]ok[/]" if output.ok else f"[red]{escape(output.why)}[/]" for output in outputs]),
     ]
     for name, cells in rows:
@@ -111,6 +119,10 @@ def _worst_table(worst: Sequence[tuple[OutputResult, WorstElement]]) -> Table:
             _difference(element),
         )
     return table
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
 
 
 def _number(value: float, form: str = ".2e") -> str:

@@ -1,0 +1,97 @@
+"""A run as one HTML page that needs nothing else: style, script and data are inside, and it opens from disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ort_rknn_conformance.report.document import MEANINGS, Document
+from ort_rknn_conformance.report.picture import draw
+from ort_rknn_conformance.result import BAD, HISTOGRAM_EDGES, CaseResult
+
+__all__ = ["render", "write"]
+
+
+def write(path: str | Path, document: Document) -> None:
+    """Write the page.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    Path(path).write_text(render(document), encoding="utf-8")
+
+
+def render(document: Document) -> str:
+    """The page as text."""
+    parts = {
+        "TITLE": escape(document.title),
+        "STYLE": _asset("page.css"),
+        "SCRIPT": _asset("page.js"),
+        # "<" inside a string could end the script element; as an escape it is the same JSON.
+        "DATA": json.dumps(_data(document), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], _asset("page.html"))
+
+
+def _data(document: Document) -> dict[str, Any]:
+    """Everything the script shows."""
+    return {
+        "title": document.title,
+        "setting": document.setting,
+        "head": dict(document.head),
+        "seconds": document.seconds,
+        "verdicts": [{"name": name, "meaning": said, "bad": name in BAD} for name, said in MEANINGS.items()],
+        "edges": HISTOGRAM_EDGES,
+        "cases": [_case(result) for result in sorted(document.results, key=lambda result: result.case)],
+        "ops": list(_ops(document.results)),
+        "difference": None
+        if document.difference is None
+        else {**asdict(document.difference), "said": str(document.difference)},
+    }
+
+
+def _case(result: CaseResult) -> dict[str, Any]:
+    """A result as the page needs it: the graph as a drawing, and nothing that is empty."""
+    row = result.to_dict()
+    if result.graph:
+        row["picture"] = draw(result.graph)
+    del row["graph"]
+    finite = [output.rel_rms for output in result.outputs if output.rel_rms == output.rel_rms]
+    row["rel_rms"] = min(max(finite), 1e30) if finite else None
+    return {key: value for key, value in row.items() if value not in ("", None, [], {})}
+
+
+def _ops(results: Iterable[CaseResult]) -> Iterable[Mapping[str, Any]]:
+    """One row an op type: the cases it is in and how they ended; of a single model, its nodes."""
+    rows: dict[str, dict[str, Any]] = {}
+    for result in results:
+        placed: dict[str, list[int]] = {}
+        for node in result.graph:
+            counts = placed.setdefault(node.op_type, [0, 0])
+            counts[node.place == "NPU"] += 1
+        for op in placed or result.ops:
+            row = rows.setdefault(
+                op, {"op": op, "cases": 0, "right": 0, "bad": 0, "other": 0, "npu": 0, "rel_rms": None}
+            )
+            if placed:
+                cpu, npu = placed[op]
+                row["cases"] += cpu + npu
+                row["npu"] += npu
+                continue
+            row["cases"] += 1
+            row["npu"] += result.npu_nodes > 0
+            row["right" if result.verdict == "right" else "bad" if result.bad else "other"] += 1
+            for output in result.outputs:
+                if output.rel_rms == output.rel_rms and (row["rel_rms"] is None or output.rel_rms > row["rel_rms"]):
+                    row["rel_rms"] = min(output.rel_rms, 1e30)
+    return (rows[op] for op in sorted(rows))
+
+
+def _asset(name: str) -> str:
+    return (resources.files("ort_rknn_conformance.report") / "assets" / name).read_text(encoding="utf-8")

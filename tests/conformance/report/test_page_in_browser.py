@@ -1,0 +1,68 @@
+"""The page in a real browser: it shows all, filters, sorts, opens details, and fits narrow and wide, light and dark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ort_rknn_conformance.report import page
+from ort_rknn_conformance.report.baseline import Change, Difference
+
+from tests.helpers.browser import probe
+from tests.helpers.reports import document, many_results, model_result
+
+SCRIPT = """(() => {
+  const rows = (label) => [...document.querySelectorAll(`table[aria-label="${label}"] > tbody > tr.row`)];
+  const seen = {
+    fits: document.documentElement.scrollWidth <= document.documentElement.clientWidth,
+    width: innerWidth, back: getComputedStyle(document.body).backgroundColor,
+    headings: [...document.querySelectorAll("h2")].map((h) => h.textContent),
+    banner: document.querySelector(".banner b").textContent,
+    bold: document.querySelectorAll("table b").length,
+    cases: rows("cases").length, plots: document.querySelectorAll("svg.plot").length,
+    graph: document.querySelectorAll("svg.graph .node").length,
+  };
+  const search = document.querySelector('input[aria-label="Filter cases"]');
+  if (search) {
+    search.value = "relu test_00"; search.dispatchEvent(new Event("input"));
+    seen.filtered = rows("cases").length;
+    search.value = ""; search.dispatchEvent(new Event("input"));
+    const headings = [...document.querySelectorAll('table[aria-label="cases"] th button')];
+    const sort = headings.find((button) => button.textContent === "rel. RMS");
+    sort.click();
+    seen.worst = rows("cases")[0].querySelector("code").textContent;
+    rows("cases")[0].click();
+    seen.detail = document.querySelector("tr.detail").textContent;
+    seen.fitsWithDetail = document.documentElement.scrollWidth <= document.documentElement.clientWidth;
+  }
+  return seen;
+})()"""
+
+CHANGED = Difference("then.json", (Change("a", "wrong → right"),), (Change("b", "right → wrong"),))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_many_cases(width: int, dark: bool, tmp_path: Path) -> None:
+    text = page.render(document(*many_results(), difference=CHANGED))
+    seen = probe(text, SCRIPT, tmp_path, width=width, dark=dark)
+    assert seen["width"] == width
+    assert seen["fits"]
+    assert seen["fitsWithDetail"]
+    assert seen["back"] == ("rgb(17, 20, 26)" if dark else "rgb(245, 246, 248)")
+    assert seen["headings"] == ["Since then.json", "Errors", "Ops", "Cases", "Versions"]
+    assert seen["banner"] == "3 of 10 cases are bad"
+    assert (seen["cases"], seen["filtered"], seen["bold"]) == (10, 6, 0)
+    assert seen["worst"].startswith("node/</script>")
+    assert "largest differences" in seen["detail"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1280])
+def test_one_model(width: int, tmp_path: Path) -> None:
+    seen = probe(page.render(document(model_result())), SCRIPT, tmp_path, width=width, dark=False)
+    assert seen["fits"]
+    assert seen["headings"] == ["Outputs", "Layers", "Placement", "Ops", "Versions"]
+    assert seen["banner"] == "Agrees with CPU onnxruntime"
+    assert (seen["plots"], seen["graph"]) == (1, 3)
