@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -33,6 +34,10 @@ __all__ = ["Attempt", "Compile", "Failure", "FailureReason", "Workshop"]
 Array = NDArray[Any]
 Compile = Callable[..., CompileResult]
 FailureReason = Literal["refused", "crashed", "timeout", "memory", "wrong", "unplaced", "dropped", "unverifiable"]
+
+LEAST_S, PER_MB_S = 120.0, 10.0
+"""Seconds a compilation may take, whatever its size, and more for each MB of the lowered model. Guesses: a part of a
+few nodes takes 0.3 s and ViT-tiny 0.3 s a MB on a PC; a board, or a PC that has much else to do, is 10 times slower."""
 
 
 @dataclass(frozen=True)
@@ -137,21 +142,33 @@ class Workshop:
         try:
             dataset = self._samples.of([value.name for value in inputs]) if self._samples else ()
             feeds = dataset[: self.options.verify_feeds] or self._feeds_of(part, [value.name for value in inputs])
-            expected = reference(part, feeds)
         except ModelError as error:
-            return replace(attempt, failure=Failure("unverifiable", f"could not be verified: {error}"))
+            return replace(attempt, failure=_unverifiable(error))
         try:
             lowered = lower(part, self.target)
         except ModelError as error:
             return replace(attempt, failure=Failure("refused", f"cannot be brought into the compiler's form: {error}"))
+        request = self._request(lowered, feeds, dataset)
+        lowered = replace(lowered, model=onnx.ModelProto())  # a copy of the weights that nobody needs any more
         self.compilations += 1
-        try:
-            # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
-            more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
-            result = self._compile(self._request(lowered, feeds, dataset), timeout=self.options.timeout_s, **more)
-        except ToolkitFailed as error:
-            return replace(attempt, failure=Failure(error.kind, str(error), self._named(nodes, str(error))))
+        with ThreadPoolExecutor(1) as beside:
+            # While the child process compiles: it costs the conversion no time on two cores.
+            answer = beside.submit(reference, part, feeds)
+            try:
+                # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
+                more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
+                result = self._compile(request, timeout=self._timeout(request), **more)
+            except ToolkitFailed as error:
+                return replace(attempt, failure=Failure(error.kind, str(error), self._named(nodes, str(error))))
+            try:
+                expected = answer.result()
+            except ModelError as error:
+                return replace(attempt, failure=_unverifiable(error))
         return self._judge(replace(attempt, result=result, peaks=expected.peaks), lowered, expected)
+
+    def _timeout(self, request: CompileRequest) -> float:
+        """Seconds this compilation may take: the user's limit is for the largest, small parts are known to be quick."""
+        return min(self.options.timeout_s, LEAST_S + len(request.model) / 1e6 * PER_MB_S)
 
     def _feeds_of(self, part: onnx.ModelProto, inputs: Sequence[str]) -> tuple[dict[str, Array], ...]:
         """Feeds for a part: what the whole model gives it on random inputs, or else random values of its own."""
@@ -254,6 +271,10 @@ class Workshop:
         members = [self.flow.nodes[self._number[name]] for name in nodes]
         named = [node for node in members if {node.name, *(value.name for value in node.outputs)} & words]
         return (named[0].name or "",) if len(named) == 1 else ()
+
+
+def _unverifiable(error: ModelError) -> Failure:
+    return Failure("unverifiable", f"could not be verified: {error}")
 
 
 def _as_lowered(feeds: Sequence[Mapping[str, Array]], lowered: Lowered) -> tuple[dict[str, Array], ...]:

@@ -9,13 +9,12 @@ import onnx_ir as ir
 
 from ort_rknn_converters.dataflow import reads
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.graph import PROTO_LIMIT, constant
+from ort_rknn_converters.graph import constant
 from ort_rknn_converters.graph_types import show_maps
 
 __all__ = ["extract"]
 
-# The checker wants one protobuf message; the part is built of checked pieces, so nothing is lost by leaving out giants.
-_CHECK_LIMIT = PROTO_LIMIT // 8
+_LARGE = 1 << 16  # bytes of a weight; a guess, no operator's parameters are that large
 
 
 def extract(
@@ -154,6 +153,21 @@ def _with_bodies(node: ir.Node) -> list[ir.Node]:
     return [node, *(inner for body in bodies for inner in ir.traversal.RecursiveGraphIterator(body.as_graph()))]
 
 
+def _light(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large weights as inputs: checking does not read them, but copies them twice."""
+    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    graph = light.graph
+    graph.name = proto.graph.name
+    for field in ("node", "input", "output", "value_info"):
+        getattr(graph, field).extend(getattr(proto.graph, field))
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) > _LARGE:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            graph.initializer.append(tensor)
+    return light
+
+
 def _check(proto: onnx.ModelProto) -> None:
     external = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer)
     # The checker insists on the rank of what crosses the edge; onnxruntime does not, and not every rank is known.
@@ -161,9 +175,9 @@ def _check(proto: onnx.ModelProto) -> None:
         value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
         for value in (*proto.graph.input, *proto.graph.output)
     )
-    if external or unknown or proto.ByteSize() > _CHECK_LIMIT:
+    if external or unknown:
         return
     try:
-        onnx.checker.check_model(proto)
+        onnx.checker.check_model(_light(proto))
     except onnx.checker.ValidationError as error:
         raise ModelError(f"the part cut out is no valid ONNX: {error}") from error

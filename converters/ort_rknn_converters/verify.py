@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.feeds import feeds_for
+from ort_rknn_converters.reference_run import run_measured
 
 __all__ = [
     "FP16_MAX",
@@ -41,7 +39,6 @@ _FP16_TOLERANCE = 5e-3
 _FP16_SOFTMAX_TOLERANCE = 2e-2
 _INT8_TOLERANCE = 0.4
 _DEPTH = 8  # of functions in functions; more does not occur (a guess)
-_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
 
 def tolerance(precision: str, after_softmax: bool) -> float:
@@ -204,9 +201,6 @@ class Reference:
 def reference(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]]) -> Reference:
     """Run a segment on ONNX Runtime and measure the range of every floating tensor in it.
 
-    The ranges are taken inside the graph, as one number a tensor, so that the activations of a large network need not
-    all be held at once.
-
     Args:
         model: The segment as cut out: its original dtypes and ranks.
         feeds: Input name -> array, as the model declares them.
@@ -214,57 +208,12 @@ def reference(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]]) -> R
     Raises:
         ModelError: ONNX Runtime cannot run it.
     """
-    names = [value.name for value in model.graph.output]
-    watched, measured = _measured(model)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    # A few runs only: memory matters more than speed (measured: 150 MB less for the 100 MB of ResNet-50).
-    options.enable_cpu_mem_arena = False
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    results = []
-    try:
-        session = ort.InferenceSession(measured, options, providers=["CPUExecutionProvider"])
-        del measured
-        for feed in feeds:
-            results.append(session.run(None, dict(feed)))
-    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-        raise ModelError(f"ONNX Runtime cannot run the segment: {error}") from error
-    peaks = dict.fromkeys(watched, 0.0)
-    for values in results:
-        for name, peak in zip(watched, values[len(names) :], strict=True):
-            # NaN, too, is more than fp16 can hold; max() would lose it.
-            peaks[name] = float("inf") if np.isnan(peak) else max(peaks[name], float(peak))
+    outputs, peaks = run_measured(model, feeds)
     return Reference(
-        outputs=tuple(dict(zip(names, values[: len(names)], strict=True)) for values in results),
+        outputs=tuple(outputs),
         peaks=peaks,
         after_softmax=softmax_outputs(model),
     )
-
-
-def _measured(model: onnx.ModelProto) -> tuple[list[str], bytes]:
-    """The model with a scalar output more for each floating tensor that its nodes make: its largest magnitude."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
-    types = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
-    watched = [
-        name
-        for node in model.graph.node
-        for name in node.output
-        if name in types and types[name].elem_type in _FLOATS and 0 not in _fixed_dims(types[name])
-    ]
-    for number, name in enumerate(watched):
-        value, size, peak = (f"ort_rknn.{what}.{number}" for what in ("value", "size", "peak"))
-        # onnxruntime's CPU provider has no Abs of the other floating types.
-        graph.node.append(helper.make_node("Cast", [name], [value], to=TensorProto.FLOAT))
-        graph.node.append(helper.make_node("Abs", [value], [size]))
-        graph.node.append(helper.make_node("ReduceMax", [size], [peak], keepdims=0))
-        graph.output.append(helper.make_tensor_value_info(peak, TensorProto.FLOAT, []))
-    return watched, copy.SerializeToString()
-
-
-def _fixed_dims(tensor: onnx.TypeProto.Tensor) -> list[int]:
-    return [dim.dim_value for dim in tensor.shape.dim if dim.HasField("dim_value")]
 
 
 @dataclass(frozen=True)
