@@ -25,7 +25,18 @@ def lines() -> Iterator[str]:
     yield "```"
     yield ""
     yield "Every value may be a Python object or a string. An unknown name is an error that lists the known ones. Where"
-    yield "an environment variable is named, it gives the default, so that programs need no change."
+    yield "an environment variable is named, it gives the default, so that programs need no change. So does the"
+    yield "configuration file `~/.config/ort_rknn/config.toml` (`XDG_CONFIG_HOME` is heeded; `ORT_RKNN_CONFIG` names"
+    yield "another file, or none when it is empty). Its keys are the names of the options. What the program says goes"
+    yield "before the environment, and that before the file:"
+    yield ""
+    yield "```toml"
+    yield 'target = "rk3588"'
+    yield 'device = "auto"'
+    yield "schedule = [0, 1, 2]"
+    yield 'cpu_ops = ["LSTM"]'
+    yield "dims = { batch = 1 }"
+    yield "```"
     yield ""
     yield "| option | default | the default is | what it does |"
     yield "|---|---|---|---|"

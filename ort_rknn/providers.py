@@ -187,7 +187,7 @@ def _entries(providers: Any, provider_options: Any) -> list[tuple[Any, Mapping[A
 def _can_work() -> bool:
     from ort_rknn.devices.choose import npu_problem
 
-    named = os.environ.get("ORT_RKNN_DEVICE", "").strip().lower()
-    if named in ("", "auto", "npu"):
-        return npu_problem() is None
-    return named != "cpu"
+    options = RknnOptions.parse()
+    if options.device in ("auto", "npu", "lite"):
+        return npu_problem(options.runtime_library) is None
+    return options.device != "cpu"
