@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.profiling import Profile
 
 __all__ = ["NpuParts", "NpuSession"]
 
@@ -44,6 +45,7 @@ class NpuParts:
         shapes: Input name to the shape that was compiled, for inputs whose declared shape leaves it open.
         whole: The model on onnxruntime alone, for feeds the compiled code was not made for.
         shown: What the user's session options say where the shell's own differ, by field name.
+        profile: Watches the engine, when profiling was asked for.
     """
 
     engine: Engine
@@ -53,6 +55,7 @@ class NpuParts:
     shapes: Mapping[str, tuple[int, ...]]
     whole: WholeModel
     shown: Mapping[str, Any]
+    profile: Profile | None = None
 
 
 class NpuSession(C.InferenceSession):  # type: ignore[misc]
@@ -177,6 +180,17 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         """Which node went to which provider, when the session was told to record it."""
         super().get_provider_graph_assignment_info()  # raises unless it was
         return assignment(self._parts.plan)
+
+    def end_profiling(self) -> str:
+        """Write the profile; gives its name, ``""`` the second time and without profiling."""
+        profile = self._parts.profile
+        return "" if profile is None else profile.end()
+
+    @property
+    def get_profiling_start_time_ns(self) -> int:
+        """When profiling began, in nanoseconds of the wall clock (as onnxruntime has it); 0 without."""
+        profile = self._parts.profile
+        return 0 if profile is None else profile.start_time_ns
 
     @property
     def session_options(self) -> Any:

@@ -18,6 +18,7 @@ from ort_rknn.engine.delivery import Delivery, call_back
 from ort_rknn.engine.job import Callback, InferenceJob
 from ort_rknn.engine.lanes import Lanes
 from ort_rknn.engine.lifecycle import FORKED, forget, watch
+from ort_rknn.engine.observer import Observer
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.schedule import LanePlan
@@ -47,6 +48,7 @@ class Core:
         fallback: Fallback | None,
         on_closed: Callable[[], object] | None,
         print_perf: bool,
+        observer: Observer | None,
         clock: Callable[[], float],
     ) -> None:
         self.program = program
@@ -73,6 +75,7 @@ class Core:
             fallback=fallback,
             pacer=self.pacer,
             print_perf=print_perf,
+            observer=observer,
             clock=clock,
             end=self._end,
         )
@@ -261,6 +264,7 @@ class Core:
             self.counters.failed += error is not None
             self.counters.cancelled += bool(cancelled)
         job._ended_at = self._clock()
+        self._walker.ended(job, cancelled or (str(error) if error is not None else ""))
         job._values = job._feed = {}
         job._task = job._work = None
         if cancelled:

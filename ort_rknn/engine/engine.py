@@ -12,6 +12,7 @@ from ort_rknn.engine.choose_lanes import best_lanes
 from ort_rknn.engine.core import Core
 from ort_rknn.engine.job import Callback, InferenceJob
 from ort_rknn.engine.lanes import LanesFactory
+from ort_rknn.engine.observer import Observer
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.schedule import LanePlan, plan_lanes
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
@@ -34,6 +35,7 @@ class Engine:
         fallback: ``(feed, output_names, run_options) -> results``, used once every core is out of service.
         lanes: Makes the lanes; default: native ones where the device allows them, else Python threads.
         on_closed: Called when the contexts are closed (to close the device).
+        observer: Is told of every step and every inference (to profile).
         clock: Seconds, monotonic; for tests.
 
     Raises:
@@ -50,6 +52,7 @@ class Engine:
         fallback: Fallback | None = None,
         lanes: LanesFactory = best_lanes,
         on_closed: Callable[[], object] | None = None,
+        observer: Observer | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options = options = options or EngineOptions()
@@ -66,11 +69,19 @@ class Engine:
                 plan.lanes,
                 share=not options.disable_dup_context,
                 time_limit=options.run_timeout_ms / 1000 or None,
-                phases=perf or options.enable_pacing,
+                phases=perf or options.enable_pacing or observer is not None,
                 clock=clock,
             )
         self._core = Core(
-            program, options, plan, made, fallback=fallback, on_closed=on_closed, print_perf=perf, clock=clock
+            program,
+            options,
+            plan,
+            made,
+            fallback=fallback,
+            on_closed=on_closed,
+            print_perf=perf,
+            observer=observer,
+            clock=clock,
         )
         finalizer = weakref.finalize(self, self._core.close, wait=False, cancel_jobs=False)
         finalizer.atexit = False  # the interpreter's end has a way of its own, which waits

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ort_rknn.engine.job import InferenceJob
 from ort_rknn.engine.lanes import Lanes, NoCoreLeft, Task
+from ort_rknn.engine.observer import Observer
 from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.schedule import core_of
 from ort_rknn.engine.stats import print_perf_line
@@ -40,6 +41,7 @@ class Walker:
         fallback: For when no core is left.
         pacer: Learns the inference times, if there is pacing.
         print_perf: Whether to print a line per inference.
+        observer: Is told of every step.
         clock: Seconds, monotonic.
         end: Called with a job that has arrived or failed.
     """
@@ -54,6 +56,7 @@ class Walker:
         fallback: Fallback | None,
         pacer: Pacer | None,
         print_perf: bool,
+        observer: Observer | None,
         clock: Callable[[], float],
         end: End,
     ) -> None:
@@ -64,6 +67,7 @@ class Walker:
         self._fallback = fallback
         self._pacer = pacer
         self._print_perf = print_perf
+        self._observer = observer
         self._clock = clock
         self._end = end
 
@@ -71,12 +75,25 @@ class Walker:
 
     def run(self, job_id: int, feed: Mapping[str, Any], route: Route, run_options: Any) -> list[Any]:
         """Walk all the way in the calling thread; only where no lane is idle another thread does the NPU step."""
+        observer = self._observer
+        if observer is None:
+            return self._run(job_id, feed, route, run_options)
+        begun, failure = self._clock(), ""
+        try:
+            return self._run(job_id, feed, route, run_options)
+        except BaseException as error:
+            failure = str(error) or type(error).__name__
+            raise
+        finally:
+            observer.inference(job_id, begun, self._clock() - begun, failure)
+
+    def _run(self, job_id: int, feed: Mapping[str, Any], route: Route, run_options: Any) -> list[Any]:
         values = dict(feed)
         try:
             for stop in route.stops:
                 check_terminated(run_options)
                 if stop.npu < 0:
-                    values.update(self._program.run_cpu(stop, values, run_options))
+                    values.update(self._on_cpu(job_id, stop, values, run_options))
                 else:
                     values.update(self._run_npu(job_id, stop, values))
                 for name in stop.forget:
@@ -86,6 +103,15 @@ class Walker:
                 raise
             return self._fallback(feed, route.outputs, run_options)
         return route.collect(values)
+
+    def _on_cpu(
+        self, job_id: int, stop: Stop, values: Mapping[str, Any], run_options: Any
+    ) -> Iterable[tuple[str, Any]]:
+        begun = self._clock()
+        results = self._program.run_cpu(stop, values, run_options)
+        if self._observer is not None:
+            self._observer.step(job_id, stop.part, begun, self._clock() - begun)
+        return results
 
     def _run_npu(self, job_id: int, stop: Stop, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         assert self._lanes is not None
@@ -99,7 +125,7 @@ class Walker:
             except BaseException:  # an interrupt: nobody waits for the result any more
                 self._lanes.withdraw(task)
                 raise
-        self._account(job_id, task)
+        self._account(job_id, stop, task)
         if task.error is not None:
             raise task.error
         return _named(stop, task)
@@ -113,6 +139,11 @@ class Walker:
         return task
 
     # -- from thread to thread
+
+    def ended(self, job: InferenceJob, failure: str) -> None:
+        """Tell of a job that has ended."""
+        if self._observer is not None:
+            self._observer.inference(job.job_id, job._accepted_at, job._ended_at - job._accepted_at, failure)
 
     def proceed(self, job: InferenceJob) -> None:
         """Send a job to its next step, or end it."""
@@ -142,7 +173,7 @@ class Walker:
             while job._position < len(stops) and stops[job._position].npu < 0:
                 stop = stops[job._position]
                 check_terminated(job._run_options)
-                job._values.update(self._program.run_cpu(stop, job._values, job._run_options))
+                job._values.update(self._on_cpu(job.job_id, stop, job._values, job._run_options))
                 _pass(job, stop)
         except BaseException as error:  # whatever onnxruntime raises ends the job, not the worker
             self._end(job, error=error)
@@ -157,9 +188,9 @@ class Walker:
         job._device_s += task.seconds
         job.core = task.ran_on
         job._task = None
-        self._account(job.job_id, task)
+        stop = job._route.stops[job._position]
+        self._account(job.job_id, stop, task)
         if task.error is None:
-            stop = job._route.stops[job._position]
             job._values.update(_named(stop, task))
             _pass(job, stop)
             self.proceed(job)
@@ -178,11 +209,13 @@ class Walker:
         else:
             self._end(job, result=result)
 
-    def _account(self, job_id: int, task: Task) -> None:
+    def _account(self, job_id: int, stop: Stop, task: Task) -> None:
         if task.error is not None:
             return
         if self._pacer is not None:
             self._pacer.sample(task.phases[1] if task.phases is not None else task.seconds)
+        if self._observer is not None:
+            self._observer.step(job_id, stop.part, task.taken_at, task.seconds, task.ran_on, task.phases)
         if self._print_perf:
             print_perf_line(job_id, task)
 
