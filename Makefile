@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TARGET ?= rk3588
 
-.PHONY: demo test lint setup conformance-nodes bench readme clean
+.PHONY: demo test test-aarch64 test-sanitizers lint setup conformance-nodes bench readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -15,6 +15,16 @@ demo: $(READY)
 test: lint
 	$(BIN)/ort-rknn toolkit install
 	$(BIN)/python -m pytest -m "not slow and not aarch64"
+
+# The device tests once more as aarch64 programs under qemu, with the vendor's real rknn-toolkit-lite2 (about a minute).
+test-aarch64: $(READY)
+	$(BIN)/python tests/aarch64/prepare.py
+	build/aarch64/python -m pytest -p no:cacheprovider --confcutdir=tests/ort_rknn/devices tests/aarch64 \
+	    tests/emulator tests/ort_rknn/devices/test_rknnrt.py tests/ort_rknn/engine/test_native.py
+
+# The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
+test-sanitizers:
+	tests/native/sanitizers.sh
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -57,7 +57,8 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
     """Find the device a session asked for.
 
     Args:
-        wish: ``auto``, ``npu``, ``simulator``, ``toolkit`` or ``cpu``; or a device, or a function that makes one.
+        wish: ``auto``, ``npu``, ``lite``, ``simulator``, ``toolkit`` or ``cpu``; or a device, or a function that
+            makes one.
         options: What else was said.
     """
     from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
@@ -88,17 +89,26 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
 
         if platform.machine() in _NO_BOARDS and not named_library(options.runtime_library):
             raise DeviceUnavailable(f"no NPU can be used: this is a {platform.machine()} machine, no Rockchip board")
+        if wish == "lite":
+            from ort_rknn.devices.lite import LiteDevice
+
+            lite = LiteDevice(target=options.target)
+            return Choice(lite, lite.target)
         npu = NpuDevice(options.runtime_library, target=options.target, priority=options.priority)
     except DeviceUnavailable as error:
         return Choice(None, target, f"{error}; {_ADVICE}")
     return Choice(npu, npu.target or target)
 
 
-def npu_problem() -> str | None:
-    """Why no NPU can be used on this machine, with what to do; ``None`` when one can."""
-    return _npu_problem(os.environ.get("ORT_RKNN_RUNTIME_LIBRARY", ""))
+def npu_problem(library: str | None = None) -> str | None:
+    """Why no NPU can be used on this machine, with what to do; ``None`` when one can.
+
+    Args:
+        library: Path of the vendor's runtime; default: what the environment names, else the usual places.
+    """
+    return _npu_problem(library or os.environ.get("ORT_RKNN_RUNTIME_LIBRARY", ""))
 
 
 @lru_cache(maxsize=4)
 def _npu_problem(library: str) -> str | None:
-    return choose("npu").reason or None
+    return choose("npu", DeviceOptions(runtime_library=library or None)).reason or None

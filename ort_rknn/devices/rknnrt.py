@@ -22,7 +22,7 @@ from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure, load, named
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 
-__all__ = ["ALL_CORES", "NpuDevice"]
+__all__ = ["ALL_CORES", "NpuDevice", "check_target", "clamped_mask"]
 
 ALL_CORES = 0xFFFF
 """The vendor's mask for all cores, however many there are."""
@@ -109,8 +109,8 @@ class NpuDevice:
         """
         if code.rknn is None:
             raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
-        mask = self._clamped(mask)
-        self._check_target(code)
+        mask = clamped_mask(mask, self._cores, self.target)
+        check_target(code, self.soc)
         shares = isinstance(share, NpuContext) and (share.code is code or share.code.rknn == code.rknn)
         handle = share.duplicate() if shares and isinstance(share, NpuContext) else None
         if handle is None:
@@ -138,19 +138,6 @@ class NpuDevice:
             raise failure("rknn_init", result, self._why_not(code, blob))
         return handle.value
 
-    def _clamped(self, mask: int) -> int:
-        """A mask this SoC takes: all its cores for the vendor's "all"; one core has no mask but AUTO."""
-        everything = (1 << self._cores) - 1
-        if mask == ALL_CORES:
-            mask = everything
-        if mask & ~everything:
-            missing = (mask & ~everything).bit_length() - 1
-            raise DeviceError(
-                f"core {missing} does not exist: this NPU ({self.target or 'unknown SoC'}) has {self._cores} core(s)",
-                call="rknn_set_core_mask",
-            )
-        return AUTO if self._cores == 1 else mask
-
     def _set_mask(self, handle: int, mask: int) -> int:
         if mask == AUTO:
             return AUTO
@@ -160,26 +147,6 @@ class NpuDevice:
         if code:
             raise failure("rknn_set_core_mask", code, f"Core mask {mask:#x}")
         return mask
-
-    def _check_target(self, code: SegmentCode) -> None:
-        """Refuse code for another NPU generation: the runtime's own message would not name it."""
-        from ort_rknn_converters.errors import UnknownTarget
-        from ort_rknn_converters.targets import find_target
-
-        if not code.target or not self.soc.target:
-            return
-        try:
-            made_for, here = find_target(code.target), find_target(self.soc.target)
-        except UnknownTarget:
-            return
-        if made_for.family != here.family:
-            raise DeviceError(
-                f"segment {code.name} is compiled for {made_for.name}, this board is {here.name}: compile it for "
-                f"target {here.name!r}",
-                call="rknn_init",
-                code=UNMATCHED,
-                code_name="RKNN_ERR_TARGET_PLATFORM_UNMATCH",
-            )
 
     def _why_not(self, code: SegmentCode, blob: Blob) -> str:
         """What the file and the runtime say about themselves, when they do not go together."""
@@ -230,6 +197,49 @@ class NpuDevice:
         """Close what was left open; the library stays loaded (it does not survive being unloaded)."""
         for context in list(self._contexts):
             context.close()
+
+
+def clamped_mask(mask: int, cores: int, target: str | None) -> int:
+    """A mask the SoC takes: all its cores for the vendor's "all"; one core has no mask but AUTO.
+
+    Raises:
+        DeviceError: It names a core that does not exist.
+    """
+    everything = (1 << cores) - 1
+    if mask == ALL_CORES:
+        mask = everything
+    if mask & ~everything:
+        missing = (mask & ~everything).bit_length() - 1
+        raise DeviceError(
+            f"core {missing} does not exist: this NPU ({target or 'unknown SoC'}) has {cores} core(s)",
+            call="rknn_set_core_mask",
+        )
+    return AUTO if cores == 1 else mask
+
+
+def check_target(code: SegmentCode, soc: Soc) -> None:
+    """Refuse code for another NPU generation: the runtime's own message would not name it.
+
+    Raises:
+        DeviceError: The code is not for this board.
+    """
+    from ort_rknn_converters.errors import UnknownTarget
+    from ort_rknn_converters.targets import find_target
+
+    if not code.target or not soc.target:
+        return
+    try:
+        made_for, here = find_target(code.target), find_target(soc.target)
+    except UnknownTarget:
+        return
+    if made_for.family != here.family:
+        raise DeviceError(
+            f"segment {code.name} is compiled for {made_for.name}, this board is {here.name}: compile it for "
+            f"target {here.name!r}",
+            call="rknn_init",
+            code=UNMATCHED,
+            code_name="RKNN_ERR_TARGET_PLATFORM_UNMATCH",
+        )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -46,6 +46,7 @@ class InputPlan:
         fmt: Layout handed over.
         turn: ``(batch, channels, points)`` when NCHW must become NHWC, else ``None``.
         size: Bytes.
+        dims: The compiled code's own dimensions.
     """
 
     index: int
@@ -54,6 +55,7 @@ class InputPlan:
     fmt: int
     turn: tuple[int, int, int] | None
     size: int
+    dims: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def _plan_input(spec: TensorSpec, attr: TensorAttr, nhwc: bool) -> InputPlan:
         else:
             fmt = Format.NCHW.value
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    return InputPlan(int(attr.index), dtype, type_, fmt, turn, size)
+    return InputPlan(int(attr.index), dtype, type_, fmt, turn, size, _dims(attr))
 
 
 def _plan_output(spec: TensorSpec, attr: TensorAttr) -> OutputPlan:

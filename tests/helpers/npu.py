@@ -73,8 +73,9 @@ def feeds(code: SegmentCode, seed: int = 0) -> list[np.ndarray]:
 
 
 def npu(emulator: Emulator, **options: Any) -> NpuDevice:
-    """The device on an emulator."""
+    """The device on an emulator, on a machine that does not say what it is."""
     options.setdefault("target", "rk3588")
+    options.setdefault("root", "/nowhere")
     return NpuDevice(emulator.path, **options)
 
 
