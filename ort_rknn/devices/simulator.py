@@ -1,4 +1,4 @@
-"""An NPU in software: float16 numbers as the NPU stores them, any number of pretend cores, a pretend latency.
+"""An NPU in software: float16 or int8 numbers as the NPU stores them, any number of pretend cores, a pretend latency.
 
 What was simulated was not measured on a board: see :mod:`ort_rknn.devices.rounding` for what the numbers leave out; the
 latency is whatever was asked for.
@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.devices.base import AUTO, Context, SegmentCode, StoredBlob
 from ort_rknn.devices.cpu import OrtContext
 from ort_rknn.devices.rounding import RULE
+from ort_rknn.devices.rounding_int8 import INT8_RULE
 from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
+    from ort_rknn_converters.rknn_file import RknnFile
+
     from ort_rknn.devices.base import Array
 
 __all__ = ["SimulatorContext", "SimulatorDevice"]
+
+SIMULATED = ("fp16", "int8")
 
 ALL_CORES = 0xFFFF
 """``RKNN_NPU_CORE_ALL``."""
@@ -62,9 +67,10 @@ class SimulatorDevice:
         """
         if code.onnx is None:
             raise DeviceError(f"segment {code.name} was saved without its ONNX (stripped): only an NPU can run it")
-        if code.precision != "fp16":
+        if code.precision not in SIMULATED:
             raise DeviceError(
-                f"segment {code.name} is compiled for {code.precision}; the in-process simulator rounds to fp16 only"
+                f"segment {code.name} is compiled for {code.precision}; the in-process simulator has only "
+                f"{' and '.join(SIMULATED)}"
             )
         if mask != ALL_CORES and mask >> self.cores:
             raise DeviceError(f"core mask {mask:#x} names a core that the {self.cores}-core simulator does not have")
@@ -81,7 +87,7 @@ class SimulatorDevice:
             "target": self.target,
             "cores": self.cores,
             "latency_s": self.latency_s,
-            "note": "simulated: fp16 rounding of every value, not measured on a board",
+            "note": "simulated: fp16 or int8 rounding of every value, not measured on a board",
         }
 
     def close(self) -> None:
@@ -111,15 +117,33 @@ def _rounded(code: SegmentCode) -> str | bytes:
         import onnx
 
         from ort_rknn.devices.rounding import round_to_fp16
+        from ort_rknn.devices.rounding_int8 import round_to_int8
 
         model = onnx.load(blob.path) if blob.path is not None else onnx.load_model_from_string(blob.read())
-        content: bytes = round_to_fp16(model).SerializeToString()
+        rounded = round_to_fp16(model) if code.precision == "fp16" else round_to_int8(model, _file(code))
+        content: bytes = rounded.SerializeToString()
         return content
 
     if not isinstance(blob, StoredBlob):
         return make()
-    kept = blob.derived(f"{RULE}.onnx", make)
+    kept = blob.derived(f"{RULE if code.precision == 'fp16' else f'{INT8_RULE}-{code.target}'}.onnx", make)
     return kept.path or kept.read()
+
+
+def _file(code: SegmentCode) -> RknnFile:
+    """The compiled file, which has the scales."""
+    from ort_rknn_converters.errors import CompiledModelError
+    from ort_rknn_converters.rknn_file import read
+
+    if code.rknn is None:
+        raise DeviceError(f"segment {code.name} has no compiled code for {code.target}, which holds its int8 scales")
+    try:
+        file = read(code.rknn.path or code.rknn.read())
+    except CompiledModelError as error:
+        raise DeviceError(f"the int8 scales of segment {code.name} cannot be read: {error}") from error
+    if file.problem:
+        raise DeviceError(f"the int8 scales of segment {code.name} cannot be read: {file.problem}")
+    return file
 
 
 class SimulatorContext(OrtContext):
