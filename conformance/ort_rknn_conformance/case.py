@@ -45,6 +45,7 @@ class Settings:
         tolerance: Largest relative RMS for every floating-point output; ``None``: by precision.
         min_gain: The planner's cost rule; 0 (off) puts every node on the NPU that can be there, however small.
         cache_dir: Where compiled models are kept; ``None``: the user's cache directory.
+        cpu_nodes: Nodes that must stay on the CPU.
         closely: Keep the graph with the places of its nodes, for the picture.
         stable: Run the reference twice and leave out cases that answer differently each time (random ops).
     """
@@ -54,5 +55,6 @@ class Settings:
     tolerance: float | None = None
     min_gain: float = 0.0
     cache_dir: str | None = None
+    cpu_nodes: frozenset[str] = frozenset()
     closely: bool = False
     stable: bool = False

@@ -45,6 +45,14 @@ DISAGREES, UNREADABLE = 1, 2
     help="Estimated gain over the CPU a segment must have; 0 sends to the NPU all that can go there.",
 )
 @click.option("--tolerance", type=click.FloatRange(min=0), help="Largest relative RMS. Default: by precision.")
+@click.option("--cpu-node", "cpu_nodes", multiple=True, metavar="NAME", help="Keep one node on the CPU.")
+@click.option("--layers", is_flag=True, help="Measure every node on the NPU path: where does the error begin?")
+@click.option(
+    "--fix",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="If the model disagrees, find the fewest nodes to keep on the CPU; FILE is for 'ort-rknn convert --options'.",
+)
 @report_options
 def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
     """Compare a model's answers with CPU onnxruntime's, output by output.
@@ -52,7 +60,8 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
     Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
     """
     from ort_rknn_conformance.case import CaseError, Settings
-    from ort_rknn_conformance.execute import execute
+    from ort_rknn_conformance.examine import examine
+    from ort_rknn_conformance.fix import write_options
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.sources import model_file
 
@@ -64,6 +73,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         options["precision"],
         options["tolerance"],
         options["min_gain"],
+        cpu_nodes=frozenset(options["cpu_nodes"]),
         closely=files.html is not None,
     )
     flow = find_flow(device)
@@ -79,10 +89,15 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
             dims=dict(_dimension(text) for text in dims),
         )
         with console.status(f"comparing {len(case.feeds)} samples (a first conversion takes seconds to minutes)"):
-            result = execute(case, flow, settings)
-        if result.verdict == "unsupported":
-            raise CaseError(f"{model}: {result.message}")
+            found = examine(case, flow, settings, layers=options["layers"], fix=options["fix"] is not None)
+        result = found.result
         terminal.print_case(console, result, flow, target=settings.target, precision=settings.precision)
+        if result.layers:
+            terminal.print_layers(console, result.layers)
+        if found.fix is not None:
+            terminal.print_fix(console, found.fix, options["fix"])
+            if found.fix.nodes:
+                write_options(options["fix"], found.fix, case, settings)
         head = json_report.header(flow, settings)
         changed = files.write(case.name, head, [result], seconds=time.monotonic() - start, earlier=earlier)
     except CaseError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from ort_rknn_converters.plan import Plan
 
 from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.case import Case, Settings
@@ -39,6 +40,9 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         options = flow.provider_options(settings.target, settings.precision, min_gain=settings.min_gain)
         if case.shapes:
             options["shapes"] = dict(case.shapes)
+        if settings.cpu_nodes:
+            options["cpu_nodes"] = settings.cpu_nodes
+        options["compile"] = "load"  # or the first answers of a model with open shapes would be the CPU's
         if settings.cache_dir is not None:
             options["cache_dir"] = settings.cache_dir
         session = InferenceSession(
@@ -47,13 +51,13 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
             device=flow.device,
         )
         try:
-            plan = session.plan
-            reasons = Counter(node.reason for node in plan.nodes if node.place == "CPU")
-            placement |= {"nodes": len(plan.nodes), "npu_nodes": plan.npu_nodes, "cpu_reasons": dict(reasons)}
-            if settings.closely:
-                placement["graph"] = placed_nodes(reference, plan, case.shapes)
+            placement |= _placed(session.plan)
             names = [output.name for output in session.get_outputs()]
             actual = [session.run(None, dict(feed)) for feed in case.feeds]
+            plan = session.plan  # of a model with open shapes it is known only now
+            placement |= _placed(plan)
+            if settings.closely:
+                placement["graph"] = placed_nodes(reference, plan, case.shapes)
         finally:
             session.close()
     except Exception as error:
@@ -75,6 +79,11 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         seconds=time.perf_counter() - start,
         **placement,
     )
+
+
+def _placed(plan: Plan) -> dict[str, Any]:
+    reasons = Counter(node.reason for node in plan.nodes if node.place == "CPU")
+    return {"nodes": len(plan.nodes), "npu_nodes": plan.npu_nodes, "cpu_reasons": dict(reasons)}
 
 
 def one_line(error: BaseException) -> str:

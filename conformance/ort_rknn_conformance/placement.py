@@ -49,12 +49,11 @@ def count_ops(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _edges(model: Any, shapes: Mapping[str, tuple[int, ...]], known: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    from ort_rknn_converters import graph
+    from ort_rknn_converters.convert import prepared
     from ort_rknn_converters.dataflow import Flow
-    from ort_rknn_converters.prepare import prepare
 
     try:
-        flow = Flow.of(prepare(graph.load(model), ConvertOptions(shapes=shapes)).model.graph)
+        flow = Flow.of(prepared(model, ConvertOptions(shapes=shapes)).model.graph)
     except ConvertError:
         return {}
     names = [node.name or "" for node in flow.nodes]

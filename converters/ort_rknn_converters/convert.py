@@ -37,7 +37,7 @@ from ort_rknn_converters.toolkit.environment import toolkit_version
 from ort_rknn_converters.verdicts import Verdicts
 from ort_rknn_converters.verify import FP16_MAX
 
-__all__ = ["convert", "plan_only"]
+__all__ = ["convert", "plan_only", "prepared"]
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -116,6 +116,14 @@ def plan_only(
 
 def _memory(verdicts: str | os.PathLike[str] | None, options: ConvertOptions) -> Verdicts:
     return Verdicts(directory() if verdicts is None else Path(verdicts), options, toolkit_version())
+
+def prepared(model: Model, options: ConvertOptions) -> Prepared:
+    """The model as :func:`convert` cuts it: what the names in its plan refer to.
+
+    Takes and raises what :func:`convert` does, as far as it applies.
+    """
+    return _prepare(_load(model, SILENT), options, SILENT)
+
 
 
 def _options(options: ConvertOptions | None, target: str | None, fields: dict[str, Any]) -> ConvertOptions:

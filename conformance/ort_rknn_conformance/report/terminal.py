@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ort_rknn_conformance.fix import Fix
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.report.baseline import Difference
 from ort_rknn_conformance.report.document import MEANINGS
-from ort_rknn_conformance.result import BAD, CaseResult, OutputResult, WorstElement
+from ort_rknn_conformance.result import BAD, CaseResult, LayerError, OutputResult, WorstElement
 
-__all__ = ["print_case", "print_difference", "print_run"]
+__all__ = ["print_case", "print_difference", "print_fix", "print_layers", "print_run"]
 
 LISTED = 20  # bad cases named in the terminal; all are in the JSON
 
@@ -77,6 +78,32 @@ def print_difference(console: Console, difference: Difference) -> None:
             console.print(f"  [{colour}]{kind}[/] {escape(change.case)}: {escape(change.what)}")
         if len(changes) > LISTED:
             console.print(f"  ... and {len(changes) - LISTED} more (--json and --html list all)")
+
+
+def print_layers(console: Console, layers: Sequence[LayerError]) -> None:
+    """The nodes on the NPU path, worst first, and what to do about those that are off."""
+    table = Table(title="layers, worst first: relative RMS alone, and with all before", title_justify="left")
+    for heading in ("node", "op", "alone", "entire", "peak"):
+        table.add_column(heading, justify="left" if heading in ("node", "op") else "right", overflow="fold")
+    for row in layers[:LISTED]:
+        alone = "-" if row.own is None else _number(row.own)
+        table.add_row(escape(row.node), escape(row.op_type), alone, _number(row.entire), f"{row.peak:.3g}")
+    console.print(table)
+    if len(layers) > LISTED:
+        console.print(f"... and {len(layers) - LISTED} more (--json lists all)")
+    for row in [row for row in layers if row.advice][:LISTED]:
+        console.print(f"[yellow]{escape(row.node)}[/] {escape(row.advice)}", highlight=False)
+
+
+def print_fix(console: Console, fix: Fix, path: str) -> None:
+    """Which nodes must leave the NPU, and how to say so."""
+    if not fix.nodes:
+        console.print(f"[red]no cure[/] in {fix.trials} trials: {escape(fix.result.message)}")
+        return
+    least = "none of them can be left out" if fix.smallest else "perhaps fewer would do"
+    options = " ".join(f"--cpu-node {name}" for name in sorted(fix.nodes))
+    console.print(f"[green]cured[/] with {len(fix.nodes)} on the CPU ({least}, {fix.trials} trials): {escape(options)}")
+    console.print(f"written to {escape(path)}: ort-rknn convert MODEL --options {escape(path)}", highlight=False)
 
 
 def _error_table(outputs: Sequence[OutputResult]) -> Table:

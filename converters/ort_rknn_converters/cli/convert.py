@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ort_rknn_converters.calibration import LIMIT
 from ort_rknn_converters.cli.progress import Drawn
@@ -94,6 +95,13 @@ def _dims(text: str) -> tuple[int, ...]:
 @click.option("--cpu-node", "cpu_nodes", multiple=True, metavar="NAME", help="Keep one node on the CPU.")
 @click.option("--npu-only", is_flag=True, help="Fail (exit code 1) if any node must stay on the CPU.")
 @click.option(
+    "--options",
+    "options_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML or JSON of options, such as 'ort-rknn check --fix' writes; what is given here wins.",
+)
+@click.option(
     "--min-gain", type=float, default=1.0, show_default=True, help="Least estimated gain of a segment; 0: any."
 )
 @click.option("--external", is_flag=True, help="Put the compiled code beside the file instead of into it.")
@@ -107,6 +115,7 @@ def command(
     model: Path,
     output: Path | None,
     external: bool,
+    options_file: Path | None,
     strip: bool,
     timeout: float,
     explain: bool,
@@ -120,7 +129,7 @@ def command(
     and --npu-only was given, 2 something is wrong with what was given, 130 interrupted.
     """
     try:
-        options = ConvertOptions.of(timeout_s=timeout, **_sets(fields))
+        options = ConvertOptions.of(**_merged(options_file, {"timeout_s": timeout, **_sets(fields)}))
         if plan_only:
             from ort_rknn_converters.convert import plan_only as only
 
@@ -160,6 +169,22 @@ def _convert(
 
 def _sets(fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {name: frozenset(fields[name]) for name in ("cpu_ops", "cpu_nodes")}
+def _merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
+    """The file's options under what was given on the command line; collections of both together."""
+    if file is None:
+        return fields
+    from ort_rknn_converters.options_file import read_options
+
+    merged = fields | read_options(file)
+    context = click.get_current_context()
+    for name, value in fields.items():
+        if isinstance(value, frozenset):
+            merged[name] = value | merged[name]
+        elif context.get_parameter_source("timeout" if name == "timeout_s" else name) is not ParameterSource.DEFAULT:
+            merged[name] = value
+    return merged
+
+
 
 
 def _beside(model: Path) -> Path:

@@ -1,0 +1,56 @@
+"""One model in full: the comparison, then where the error begins, then what cures it, as far as was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ort_rknn_conformance.case import Case, CaseError, Settings
+from ort_rknn_conformance.execute import execute
+from ort_rknn_conformance.fix import Fix, find_fix
+from ort_rknn_conformance.flows import Flow
+from ort_rknn_conformance.layers import find_layers
+from ort_rknn_conformance.result import CaseResult
+
+__all__ = ["Examined", "examine"]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What came out.
+
+    Attributes:
+        result: The comparison, with ``layers`` where they were asked for.
+        fix: The nodes to keep on the CPU; ``None`` when not asked for, or when the model agrees as it is.
+    """
+
+    result: CaseResult
+    fix: Fix | None = None
+
+
+def examine(case: Case, flow: Flow, settings: Settings, *, layers: bool = False, fix: bool = False) -> Examined:
+    """Compare a model, and look into it.
+
+    Args:
+        case: The model and its samples.
+        flow: What runs the NPU part.
+        settings: SoC, precision, tolerance.
+        layers: Measure every node on the NPU path.
+        fix: Find the smallest set of nodes that must leave the NPU, if the model does not agree.
+
+    Raises:
+        CaseError: CPU onnxruntime cannot run it, or its layers cannot be had.
+    """
+    result = execute(case, flow, replace(settings, closely=settings.closely or layers or fix))
+    if result.verdict == "unsupported":
+        raise CaseError(f"{case.name}: {result.message}")
+    if not (layers or (fix and result.verdict == "wrong")) or not result.graph:
+        return Examined(result)
+    found = find_layers(case, flow, settings, result.graph)
+    result = replace(result, layers=found.rows)
+    if not fix or result.verdict != "wrong":
+        return Examined(result)
+
+    def trial(nodes: frozenset[str]) -> CaseResult:
+        return execute(case, flow, replace(settings, cpu_nodes=settings.cpu_nodes | nodes, closely=False))
+
+    return Examined(result, find_fix(found.groups, trial))
