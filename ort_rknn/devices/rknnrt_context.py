@@ -31,6 +31,7 @@ from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
+    from ort_rknn.devices.rknnrt_buffers import BoundContext
 
 __all__ = ["NpuContext", "query", "query_attrs"]
 
@@ -92,6 +93,7 @@ class NpuContext:
         self._mask = mask
         self.native = native
         self._use = threading.Lock()
+        self._bound: BoundContext | None = None
         counts = query(library, handle, Query.IN_OUT_NUM, InOutNum())
         inputs = query_attrs(library, handle, Query.INPUT_ATTR, counts.n_input)
         outputs = query_attrs(library, handle, Query.OUTPUT_ATTR, counts.n_output)
@@ -125,6 +127,8 @@ class NpuContext:
         """Run one inference, see :meth:`ort_rknn.devices.base.Context.run`."""
         if not self._handle:
             raise DeviceError(f"segment {self.code.name}: its context is closed")
+        if self._bound:
+            raise DeviceError(f"segment {self.code.name}: its context is bound to buffers")
         io = self.io
         given = io.prepare(inputs)
         outputs = io.room(wanted)
@@ -137,6 +141,26 @@ class NpuContext:
         if outcome.code:
             raise self.failed(outcome)
         self.phases = phases_of(outcome)
+
+    def bind_buffers(self, fds: Mapping[str, int] | None = None) -> BoundContext:
+        """Give the context memory of its own for inputs and outputs, and run it without copies from then on.
+
+        This context then belongs to the one returned, which closes it; :meth:`run` refuses.
+
+        Args:
+            fds: Value name -> file descriptor of a dma-buf to use as that input or output.
+
+        Raises:
+            DeviceError: The context is closed or bound already, or a buffer cannot be made.
+        """
+        from ort_rknn.devices.rknnrt_buffers import BoundContext
+
+        if not self._handle or self._bound:
+            raise DeviceError(
+                f"segment {self.code.name}: its context is {'bound already' if self._bound else 'closed'}"
+            )
+        self._bound = BoundContext(self._library, self._handle, self.code, fds or {}, self.close)
+        return self._bound
 
     def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: Outcome) -> None:
         """Run on prepared inputs into raw outputs; what came of it is in ``outcome``. Native contexts only."""
@@ -231,6 +255,9 @@ class NpuContext:
         handle, self._handle = self._handle, 0
         if not handle:
             return
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            bound.release()
         self._library.function("rknn_destroy")(handle)
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_free(self.segment)
