@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxruntime.capi import _pybind_state as C
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
     from ort_rknn.engine.options import EngineOptions
     from ort_rknn.npu_session import NpuSession
     from ort_rknn.options import RknnOptions
+    from ort_rknn.plain import WholeModel
+    from ort_rknn.profiling import Profile
 
-__all__ = ["make"]
+__all__ = ["make", "open_npu_session"]
 
 logger = logging.getLogger("ort_rknn")
 
@@ -79,11 +84,23 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
         return opened[0]
 
     model = session._model_path or session._model_bytes
-    placement = place(model, request.options, user, device=session._rknn_device, judge=judge) if model else Placement()
+    placement = Placement()
+    try:
+        if model:
+            placement = place(model, request.options, user, device=session._rknn_device, judge=judge)
+    except InvalidOption as error:
+        session._rknn_refused = error
     session._sess_options = user  # a judgement has put its own copy there
+    if placement.moving is not None and not npu_only:
+        from ort_rknn.moving import open_moving
+
+        _forget(opened)
+        request.warn_of_doubles(user)
+        _fill(session, open_moving(session, request, placement, disabled))
+        return
     if placement.compiled is not None and placement.compiled.npu_steps:
         try:
-            native = _open(session, request, placement, disabled, npu_only)
+            native = open_npu_session(session, request, placement, disabled, npu_only=npu_only)
             if not opened:
                 request.warn_of_doubles(user)
         except InvalidOption as error:
@@ -92,6 +109,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
             logger.warning("the model runs on the CPU: %s", error)
             placement = Placement(target=placement.target, reason=str(error), notes=placement.notes)
         else:
+            _forget(opened)
             _fill(session, native)
             return
     if npu_only:
@@ -102,16 +120,48 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     session._rknn_notes = placement.notes
 
 
-def _open(session: Any, request: Request, placement: Placement, disabled: Any, npu_only: bool) -> NpuSession:
+def _forget(opened: list[Any]) -> None:
+    """Drop the session that only judged the model, and the profile it would leave behind."""
+    for native in opened:
+        if native.session_options.enable_profiling:
+            Path(native.end_profiling()).unlink(missing_ok=True)
+    opened.clear()
+
+
+def open_npu_session(
+    session: Any,
+    request: Request,
+    placement: Placement,
+    disabled: Any,
+    *,
+    npu_only: bool = False,
+    whole: WholeModel | None = None,
+    on_closed: Callable[[], object] | None = None,
+) -> NpuSession:
+    """Open a compiled model on its device.
+
+    Args:
+        session: The session under construction; of it the model, the options and the device given count.
+        request: What is asked of the NPU.
+        placement: The compiled model and its device.
+        disabled: onnxruntime's optimizers that are to be left out.
+        npu_only: Anything on the CPU is an error.
+        whole: The model on onnxruntime, for one of several variants of it; opened here when ``None``.
+        on_closed: Called when a variant's engine is closed, in place of closing the device.
+
+    Raises:
+        RknnError: The device refuses.
+        Exception: What onnxruntime raises.
+    """
     from ort_rknn.engine.engine import Engine
     from ort_rknn.npu_session import NpuParts, NpuSession
-    from ort_rknn.plain import WholeModel
+    from ort_rknn.profiling import Profile
     from ort_rknn.program import Program
 
     compiled = placement.compiled
     assert compiled is not None
     user = session._sess_options
-    if user is not None and user.optimized_model_filepath:
+    if user is not None and user.optimized_model_filepath and whole is None:
         raise ort_error("Fail", _COMPILED_NODES)
     if npu_only and compiled.cpu_steps:
         raise ort_error("Fail", _NODES_ON_CPU)
@@ -121,12 +171,19 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
     options = clone(user)
     shown = {
         name: getattr(options, name)
-        for name in ("graph_optimization_level", "intra_op_num_threads", "log_severity_level", "log_verbosity_level")
+        for name in (
+            "enable_profiling",
+            "graph_optimization_level",
+            "intra_op_num_threads",
+            "log_severity_level",
+            "log_verbosity_level",
+        )
     }
     if npu_only:
         options.add_session_config_entry(_NO_CPU, "0")  # the shell itself is all on the CPU
 
-    profiled, options.enable_profiling = options.enable_profiling, False
+    profiled, options.enable_profiling = options.enable_profiling and whole is None, False
+    options.optimized_model_filepath = ""
     replay_libraries(user, options)
 
     def open_cpu_step(blob: Any) -> Any:
@@ -135,7 +192,7 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
         return native
 
     shell_options = clone(options)
-    shell_options.enable_profiling = profiled
+    shell_options.enable_profiling = False  # the profile is of what runs, which is not the shell
     shell_options.graph_optimization_level = C.GraphOptimizationLevel.ORT_DISABLE_ALL
     shell_options.intra_op_num_threads = 1
     shell_options.log_severity_level = 4  # the shell only judges feeds: what it says of its outputs is of no interest
@@ -145,6 +202,10 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
         native.initialize_session(names, given, set())
         return native
 
+    device = placement.device
+    assert device is not None
+    begun = time.perf_counter()
+    profile = Profile(options.profile_file_prefix, npu=device.name != "cpu") if profiled else None
     native = open_shell(compiled.shell.path or compiled.shell.read())
     pins = getattr(user, "_rknn_dims", {})
     if any(dim in pins for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape):
@@ -157,18 +218,25 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
         outputs=[argument.name for argument in native.outputs_meta],
         target=placement.target if placement.target in compiled.targets else None,
     )
-    whole = WholeModel(
-        _plain_maker(session, options, names, given, optimizers) if placement.from_onnx else None,
-        "a compiled model runs at the shapes and with the weights it was compiled with; open its ONNX model for others",
-    )
-    device = placement.device
-    assert device is not None
+    if whole is None:
+        on_closed = None if device is session._rknn_device else device.close
+        from ort_rknn.plain import WholeModel
+
+        whole = WholeModel(
+            _plain_maker(session, options, names, given, optimizers) if placement.from_onnx else None,
+            "a compiled model runs at the shapes and with the weights it was compiled with; "
+            "open its ONNX model for others",
+        )
     engine = Engine(
         program,
         _engine_options(request.options),
         fallback=whole.run if placement.from_onnx else None,
-        on_closed=None if device is session._rknn_device else device.close,
+        on_closed=partial(_close, on_closed, profile),
+        observer=profile,
     )
+    if profile is not None:
+        profile.session_event("session_initialization", begun)
+        profile.end_with(native)
     native.attach(
         NpuParts(
             engine=engine,
@@ -178,9 +246,19 @@ def _open(session: Any, request: Request, placement: Placement, disabled: Any, n
             shapes=_open_shapes(native, placement),
             whole=whole,
             shown=shown,
+            profile=profile,
         )
     )
     return native
+
+
+def _close(on_closed: Callable[[], object] | None, profile: Profile | None) -> None:
+    try:
+        if on_closed is not None:
+            on_closed()
+    finally:
+        if profile is not None:
+            profile.end()
 
 
 def _cpu_allowed(user: Any) -> Any:
@@ -246,7 +324,7 @@ def _engine_options(options: RknnOptions) -> EngineOptions:
     return EngineOptions(**{row.name: getattr(options, row.name) for row in fields(options) if row.name in names})
 
 
-def _fill(session: Any, native: NpuSession) -> None:
+def _fill(session: Any, native: Any) -> None:
     session._sess = native
     for attribute, source in _FILLED_FROM.items():
         if hasattr(native, source):  # older releases have fewer

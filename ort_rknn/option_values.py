@@ -13,7 +13,7 @@ __all__ = [
     "flag",
     "name_set",
     "number",
-    "shape_map",
+    "shape_lists",
     "text",
     "to_text",
     "whole",
@@ -92,19 +92,37 @@ def name_set(value: Any) -> frozenset[str]:
     raise ValueError('a collection of names, or "name,name"')
 
 
-def shape_map(value: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by input name: a mapping, or ``"x=1x3x224x224;mask=1x77"``."""
-    message = 'a mapping of input name to dimensions, or "x=1x3x224x224;y=1x8"'
+def shape_lists(value: Any) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """One or several shapes by input name: a mapping, or ``"x=1x3x48x320;x=1x3x48x640;mask=1x77"``.
+
+    A part without a name is another shape of the input before it.
+    """
+    from ort_rknn_converters.buckets import shape_sets
+
+    message = 'a mapping of input name to dimensions (or a list of such), or "x=1x3x224x224;y=1x8"'
+    found: dict[str, list[tuple[int, ...]]] = {}
     try:
-        pairs = _pairs(value)
-        return {
-            str(name): tuple(int(dim) for dim in dims.lower().split("x") if dim.strip())
-            if isinstance(dims, str)
-            else tuple(index(dim) for dim in dims)
-            for name, dims in pairs
-        }
+        name = None
+        for given, dims in _pairs(value, names_optional=True):
+            name = name if given is None else str(given)
+            if name is None:
+                raise ValueError
+            found.setdefault(name, []).extend(_shapes(dims))
+        shape_sets(found)
+    except RuntimeError as error:  # UnknownOption: as many shapes for each input
+        raise ValueError(f"{message}; {error}") from None
     except (TypeError, ValueError, SyntaxError):
         raise ValueError(message) from None
+    return {name: tuple(shapes) for name, shapes in found.items()}
+
+
+def _shapes(value: Any) -> list[tuple[int, ...]]:
+    if isinstance(value, str):
+        return [tuple(int(dim) for dim in value.lower().split("x") if dim.strip())]
+    items = list(value)
+    if items and all(isinstance(item, Iterable) for item in items):
+        return [shape for item in items for shape in _shapes(item)]
+    return [tuple(index(dim) for dim in items)]
 
 
 def dim_map(value: Any) -> dict[str, int]:
@@ -122,7 +140,7 @@ def to_text(value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, Mapping):
-        return ";".join(f"{name}={_dims_text(item)}" for name, item in value.items())
+        return ";".join(f"{name}={text}" for name, item in value.items() for text in _dims_texts(item))
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
     if isinstance(value, tuple):
@@ -130,12 +148,15 @@ def to_text(value: Any) -> str:
     return str(value)
 
 
-def _dims_text(value: Any) -> str:
-    return str(value) if isinstance(value, int) else "x".join(map(str, value))
+def _dims_texts(value: Any) -> list[str]:
+    return [str(value)] if isinstance(value, int) else ["x".join(map(str, dims)) for dims in value]
 
 
-def _pairs(value: Any) -> list[tuple[str, Any]]:
-    """Name and value pairs of a mapping or its string forms (a Python or JSON literal is one of them)."""
+def _pairs(value: Any, *, names_optional: bool = False) -> list[tuple[Any, Any]]:
+    """Name and value pairs of a mapping or its string forms (a Python or JSON literal is one of them).
+
+    Where names are optional, ``None`` stands for one that is not there.
+    """
     if isinstance(value, Mapping):
         return list(value.items())
     if not isinstance(value, str):
@@ -145,10 +166,10 @@ def _pairs(value: Any) -> list[tuple[str, Any]]:
         import ast
 
         return list(ast.literal_eval(text).items())
-    pairs = []
+    pairs: list[tuple[Any, Any]] = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
         name, separator, item = part.rpartition("=")
-        if not separator or not name:
+        if (separator and not name) or (not separator and not names_optional):
             raise ValueError
-        pairs.append((name.strip(), item.strip()))
+        pairs.append((name.strip() or None, item.strip()))
     return pairs

@@ -7,10 +7,11 @@ it does. Every value may be a string, as onnxruntime's options are; the empty st
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from ort_rknn.config import read_config
 from ort_rknn.engine.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.errors import InvalidOption
 from ort_rknn.option_values import (
@@ -20,7 +21,7 @@ from ort_rknn.option_values import (
     flag,
     name_set,
     number,
-    shape_map,
+    shape_lists,
     text,
     to_text,
     whole,
@@ -28,7 +29,7 @@ from ort_rknn.option_values import (
 
 __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
 
-DEVICES = ("auto", "npu", "simulator", "toolkit", "cpu")
+DEVICES = ("auto", "npu", "lite", "simulator", "toolkit", "cpu")
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,45 @@ class RknnOptions:
         "needs no calibration data",
         "how the NPU stores weights and activations",
     )
-    shapes: Mapping[str, tuple[int, ...]] = _option(
-        {}, shape_map, "the model's own", "fixed shapes of inputs that the model leaves open"
+    calibration: str | None = _option(
+        None, text, "none: needed for int8 and w4a16", "folder of .npy, .npz or images, or one such file"
+    )
+    preprocess: str = _option(
+        "",
+        text,
+        "the input's size, 0 to 1, RGB",
+        "how calibration images become inputs: 224x224,mean=0,std=255,rgb,nchw",
+    )
+    quantized_algorithm: str = _option(
+        "normal", choice("normal", "mmse", "kl_divergence"), "the vendor's", "how ranges are found from the calibration"
+    )
+    quantized_method: str = _option(
+        "channel", text, "the vendor's", "weights that share a scale: channel, layer, or group (w4a16)"
+    )
+    max_loss: float | None = _option(
+        None, number(0), "none: whatever plain int8 gives", "error of int8 accepted; layers become fp16 until it holds"
+    )
+    metric: str = _option("cosine", choice("cosine", "rel-rms", "top1"), "the vendor's", "what max_loss means")
+    shapes: Mapping[str, tuple[tuple[int, ...], ...]] = _option(
+        {},
+        shape_lists,
+        "the model's own",
+        "shapes of inputs that the model leaves open; several of one input are compiled one by one",
     )
     dims: Mapping[str, int] = _option({}, dim_map, "the model's own", "sizes of the model's symbolic dimensions")
     compile: str = _option(
-        "load",
-        choice("load", "never"),
-        "onnxruntime's habit: compile when the session is made",
-        "whether a model that is not in the cache is compiled at load",
+        "auto",
+        choice("auto", "load", "background", "never"),
+        "onnxruntime's habit, as far as no call has to wait",
+        "what is not in the cache is compiled: load: when the session is made, or a new shape first comes; "
+        "background: while the CPU answers; auto: background for open shapes, else load; never: not at all",
+        "ORT_RKNN_COMPILE",
+    )
+    max_shapes: int = _option(
+        8,
+        whole(1),
+        "a guess: a job of seven pages feeds an OCR model 6 shapes (measured)",
+        "shapes of one session that get NPU code; others run on the CPU",
     )
     min_gain: float = _option(
         1.0,
@@ -165,7 +196,7 @@ class RknnOptions:
 
     @classmethod
     def parse(cls, values: Mapping[Any, Any] | None = None) -> RknnOptions:
-        """Read a user's options; what is not given comes from the environment, else from the table.
+        """Read a user's options; what is not given comes from the environment, the configuration file, or the table.
 
         Args:
             values: Option name to value, a Python object or a string.
@@ -175,17 +206,16 @@ class RknnOptions:
             UnknownTarget: A SoC that is not in the table of targets.
         """
         given = {str(name): value for name, value in (values or {}).items()}
-        unknown = [name for name in given if name not in OPTIONS]
-        if unknown:
-            raise InvalidOption(
-                f"unknown RKNNExecutionProvider option {', '.join(map(repr, unknown))}. "
-                f"Known options: {', '.join(OPTIONS)}"
-            )
+        _refuse_unknown(given, "")
+        config, file = read_config()
+        _refuse_unknown(config, f" in {file}")
         parsed = {}
         for option in OPTIONS.values():
             value, origin = given.get(option.name), f"RKNNExecutionProvider option {option.name!r}"
             if _unsaid(value) and option.env:
                 value, origin = os.environ.get(option.env), f"environment variable {option.env}"
+            if _unsaid(value) and not (option.name in _CORES and any(not _unsaid(given.get(name)) for name in _CORES)):
+                value, origin = config.get(option.name), f"{option.name} in {file}"
             if _unsaid(value):
                 continue
             try:
@@ -205,6 +235,19 @@ class RknnOptions:
     def as_strings(self) -> dict[str, str]:
         """Every option as onnxruntime shows options; :meth:`parse` reads it back."""
         return {name: to_text(getattr(self, name)) for name in OPTIONS}
+
+
+_CORES = ("schedule", "tp_mode", "performance_hint")
+"""Options that exclude each other: a program that gives one does not get another from the configuration file."""
+
+
+def _refuse_unknown(names: Iterable[str], where: str) -> None:
+    unknown = [name for name in names if name not in OPTIONS]
+    if unknown:
+        raise InvalidOption(
+            f"unknown RKNNExecutionProvider option {', '.join(map(repr, unknown))}{where}. "
+            f"Known options: {', '.join(OPTIONS)}"
+        )
 
 
 def _unsaid(value: Any) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ort_rknn_converters.options import ConvertOptions
 
     from ort_rknn.devices.base import Device
+    from ort_rknn.open_shapes import Moving
     from ort_rknn.options import RknnOptions
 
 __all__ = ["Placement", "place", "say_once"]
@@ -50,6 +51,7 @@ class Placement:
         dims: Symbolic dimension to compiled size, where that was given.
         notes: More sentences for the plan.
         from_onnx: The session's model is plain ONNX, which onnxruntime alone could run too.
+        moving: The input shapes are open: how variants of the model come to be, instead of ``compiled``.
     """
 
     compiled: CompiledModel | None = None
@@ -60,6 +62,7 @@ class Placement:
     dims: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     from_onnx: bool = False
+    moving: Moving | None = None
 
 
 def place(
@@ -174,9 +177,12 @@ def _compile(
     """From the cache, or by the toolkit; whatever goes wrong leaves the model on the CPU."""
     from ort_rknn_converters import cache
     from ort_rknn_converters.errors import ToolkitMissing
+    from ort_rknn_converters.options import ConvertOptions
 
-    wanted = _convert_options(options, sess_options, choice.target, judge)
-    watch = _FirstReport(judge, may_compile=options.compile == "load")
+    wanted = _convert_options(options, sess_options, choice.target, judge, model)
+    if not isinstance(wanted, ConvertOptions):
+        return Placement(None, choice.device, choice.target, from_onnx=True, moving=wanted)
+    watch = _FirstReport(judge, may_compile=options.compile != "never")
     try:
         compiled = cache.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
     except _NotInTheCache:
@@ -201,20 +207,24 @@ def _compile(
     return Placement(target=choice.target, reason=reason)
 
 
-def _convert_options(options: RknnOptions, sess_options: Any, target: str, judge: Callable[[], Any]) -> ConvertOptions:
+def _convert_options(
+    options: RknnOptions, sess_options: Any, target: str, judge: Callable[[], Any], model: str | bytes
+) -> ConvertOptions | Moving:
     """What the user's options mean for the conversion; pinned dimensions come from the session options too."""
     from ort_rknn_converters.options import ConvertOptions
+
+    from ort_rknn.open_shapes import read_shapes
 
     names = {row.name for row in fields(ConvertOptions)} & {row.name for row in fields(options)}
     values = {name: getattr(options, name) for name in names - {"target", "shapes", "dims"}}
     dims = {**getattr(sess_options, "_rknn_dims", {}), **options.dims}
-    shapes = dict(options.shapes)
-    if sess_options is not None and not getattr(sess_options, "_rknn_dims_known", False):
-        # onnxruntime's own object does not say which dimensions it pins, but a session made with it shows.
-        for argument in judge().inputs_meta:
-            if argument.shape and all(isinstance(dim, int) for dim in argument.shape):
-                shapes.setdefault(argument.name, tuple(argument.shape))
-    return ConvertOptions(target=target, shapes=shapes, dims=dims, timeout_s=options.compile_timeout_s, **values)
+    convert = ConvertOptions(target=target, dims=dims, timeout_s=options.compile_timeout_s, **values)
+    if sess_options is None or getattr(sess_options, "_rknn_dims_known", False):
+        return read_shapes(model, options, convert, None)
+    # onnxruntime's own object does not say which dimensions it pins, but a session made with it shows.
+    return read_shapes(
+        model, options, convert, lambda: {argument.name: tuple(argument.shape) for argument in judge().inputs_meta}
+    )
 
 
 def _why_all_on_cpu(compiled: CompiledModel) -> str:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.moving_session import MovingSession
     from ort_rknn.npu_session import NpuSession
+    from ort_rknn.variants import ShapeState
 
 __all__ = ["InferenceSession"]
 
@@ -118,6 +120,17 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         """Return an :class:`~ort_rknn.iobinding.IOBinding`, which is an ``onnxruntime.IOBinding``."""
         return IOBinding(self)
 
+    def run_async(
+        self,
+        output_names: Any,
+        input_feed: Mapping[str, Any],
+        callback: Callable[[list[Any], Any, str], object],
+        user_data: Any = None,
+        run_options: Any = None,
+    ) -> None:
+        """As onnxruntime's, whose ``user_data`` has no default."""
+        super().run_async(output_names, input_feed, callback, user_data, run_options)
+
     def submit(
         self,
         output_names: Any,
@@ -133,7 +146,8 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         Args:
             output_names: As :meth:`run`.
             input_feed: As :meth:`run`. The arrays may be reused as soon as this returns.
-            run_options: As :meth:`run`.
+            run_options: As :meth:`run`; with the entry ``ort_rknn.dispatch_batch`` every input holds many samples along
+                axis 0, which run on all cores; the outputs are joined.
             timeout: Seconds to wait for room; the option ``submit_timeout_ms`` when ``None``, 0 refuses at once.
             callback: Called as ``callback(results, user_data, error_text)`` on the delivery thread, in submission
                 order unless the option ``sequential_callbacks`` is off.
@@ -147,13 +161,27 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
             SessionClosed: The session was closed.
             Exception: What :meth:`run` raises for a bad feed.
         """
-        return self._job(output_names, input_feed, run_options, JobHow(timeout, callback, user_data))
+        how = JobHow(timeout, callback, user_data)
+        if run_options is not None:
+            from ort_rknn.dispatch import read_options, submit_batch
+
+            batch, run_options = read_options(run_options, callback)
+            if batch:
+                return submit_batch(
+                    lambda feed: self._job(output_names, feed, run_options, how),
+                    lambda feed: self._job(output_names, feed, run_options, JobHow(parked=True)),
+                    input_feed,
+                )
+        return self._job(output_names, input_feed, run_options, how)
 
     def _job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
         if isinstance(self._sess, ClosedSession):
             self._sess.refuse()
         self._validate_input(list(input_feed.keys()))
         names = output_names or [output.name for output in self._outputs_meta]
+        if _moves(self._sess):
+            moving: MovingSession = self._sess
+            return moving.job(self._plain_engine, names, input_feed, run_options, how)
         if _has_npu_part(self._sess):
             native: NpuSession = self._sess
             return native.job(names, input_feed, run_options, how)
@@ -161,22 +189,58 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
 
         return how.submit(self._engine(), complete_feed(self._sess, input_feed), list(names), run_options)
 
-    def _engine(self) -> Engine:
-        """The engine behind the asynchronous verbs; made on first use where onnxruntime alone runs the model."""
+    @property
+    def shape_states(self) -> tuple[ShapeState, ...]:
+        """What became of each input shape met so far; empty for a model whose shapes are fixed. Not in onnxruntime."""
+        return self._sess.shape_states if _moves(self._sess) else ()
+
+    def wait_compiled(self, timeout: float | None = None) -> bool:
+        """Wait until no input shape met so far is waiting or compiling. Not in onnxruntime.
+
+        Args:
+            timeout: Seconds; ``None`` waits for ever.
+
+        Returns:
+            Whether that came to be; ``shape_states`` and ``plan`` say what became of each shape.
+        """
+        return not _moves(self._sess) or bool(self._sess.wait_compiled(timeout))
+
+    def _engine(self) -> Any:
+        """What runs the asynchronous verbs; made on first use where onnxruntime alone runs the model."""
         engine = self._existing_engine()
+        return self._plain_engine() if engine is None else engine
+
+    def _plain_engine(self) -> Engine:
+        """The engine over onnxruntime; made on first use."""
+        engine = self._rknn_async_engine
         if engine is None:
             from ort_rknn.plain import plain_engine
 
+            native = self._sess
+            if _moves(native):
+                from ort_rknn.moving_session import Plain
+
+                native = Plain(native)
             with _making_an_engine:
                 engine = self._rknn_async_engine
                 if engine is None:
-                    engine = self._rknn_async_engine = plain_engine(self._sess)
+                    engine = self._rknn_async_engine = plain_engine(native)
         return engine
 
-    def _existing_engine(self) -> Engine | None:
+    def _existing_engine(self) -> Any:
+        if _moves(self._sess):
+            from ort_rknn.engine_group import EngineGroup
+
+            own = () if self._rknn_async_engine is None else (self._rknn_async_engine,)
+            return EngineGroup((*self._sess.engines(), *own), self._sess.stop_compiling)
         return self._sess.engine if _has_npu_part(self._sess) else self._rknn_async_engine
 
 
 def _has_npu_part(native: Any) -> bool:
     """Whether a native session is ours; onnxruntime's own and a closed one are not."""
-    return type(native).__name__ == "NpuSession"
+    return type(native).__name__ in ("NpuSession", "MovingSession")
+
+
+def _moves(native: Any) -> bool:
+    """Whether a native session is one of ours for moving shapes."""
+    return type(native).__name__ == "MovingSession"

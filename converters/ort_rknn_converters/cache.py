@@ -25,7 +25,7 @@ from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError, NotAllOnNpu, ToolkitFailed, VerificationFailed
 from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["DEFAULT_LIMIT", "Cache", "Entry", "directory", "key_of", "load_or_convert"]
+__all__ = ["DEFAULT_LIMIT", "Cache", "Entry", "directory", "freeze", "key_of", "load_or_convert", "thaw"]
 
 DEFAULT_LIMIT = 10 * 2**30
 """Bytes the entries may take before the least recently used go: about a hundred large models. A guess."""
@@ -36,6 +36,8 @@ _ENTRY = "entry.json"
 _NEW, _OLD = ".new", ".old"
 _REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, VerificationFailed)
 """Failures that come again with the same model, options and toolkit. A missing toolkit or a full disk does not."""
+
+_REMEMBERED_NOTE = " (remembered from an earlier try; `ort-rknn cache clear` forgets it)"
 
 _log = logging.getLogger("ort_rknn")
 _warned: set[str] = set()
@@ -100,7 +102,7 @@ class Cache:
         with contextlib.suppress(OSError):
             os.utime(folder / _ENTRY)
         if failure:
-            raise _revive(failure)
+            raise thaw(failure, _REMEMBERED_NOTE)
         return found
 
     def commit(
@@ -121,7 +123,7 @@ class Cache:
                 "model": model,
                 "target": target,
                 "toolkit_version": toolkit_version,
-                "failure": None if isinstance(made, CompiledModel) else _freeze(made),
+                "failure": None if isinstance(made, CompiledModel) else freeze(made),
                 "created": time.time(),
             }
             (new / _ENTRY).write_text(json.dumps(facts), encoding="utf-8")
@@ -305,13 +307,14 @@ def _warn_once(folder: Path, error: Exception) -> None:
         )
 
 
-def _freeze(error: ConvertError) -> dict[str, str]:
+def freeze(error: ConvertError) -> dict[str, str]:
+    """An error as plain data, for another process."""
     return {"class": type(error).__name__, "message": str(error), "kind": getattr(error, "kind", "")}
 
 
-def _revive(failure: dict[str, str]) -> ConvertError:
-    """The error that was remembered."""
-    text = f"{failure['message']} (remembered from an earlier try; `ort-rknn cache clear` forgets it)"
+def thaw(failure: dict[str, str], note: str = "") -> ConvertError:
+    """The error that :func:`freeze` was given, with a note behind its message."""
+    text = failure["message"] + note
     if failure["class"] == ToolkitFailed.__name__:
         return ToolkitFailed(text, kind=failure["kind"])  # type: ignore[arg-type]
     known = getattr(errors, failure["class"], ConvertError)

@@ -6,12 +6,13 @@ import contextlib
 import hashlib
 import mmap
 import os
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ort_rknn_converters.installed import version_of
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.wire import opened
 
-__all__ = ["CONVERTER", "key_of"]
+__all__ = ["CONVERTER", "content_digest", "key_of"]
 
 CONVERTER = 1
 """Version of the conversion itself. Raise it with every change that makes other compiled models of the same input."""
@@ -22,7 +23,7 @@ _LOCATION = b"\x0a\x08location\x12"
 _BLOCK = 1 << 20
 
 
-def key_of(model: str | os.PathLike[str] | bytes, options: ConvertOptions) -> str:
+def key_of(model: str | os.PathLike[str] | bytes, options: ConvertOptions, content: str | None = None) -> str:
     """The key of a model, converted with these options, by this version of everything but the toolkit.
 
     The toolkit's version is written in the entry instead: without a toolkit an entry of any version is good.
@@ -30,32 +31,36 @@ def key_of(model: str | os.PathLike[str] | bytes, options: ConvertOptions) -> st
     Args:
         model: Path or bytes. Files with external data are part of the digest.
         options: How it is converted.
+        content: The model's :func:`content_digest`, when it is known already.
 
     Raises:
         FileNotFoundError: No such file.
     """
     digest = hashlib.sha256()
-    for part in (options.key(), str(CONVERTER), *(f"{name} {_version(name)}" for name in _PACKAGES)):
+    for part in (options.key(), str(CONVERTER), *(f"{name} {version_of(name)}" for name in _PACKAGES)):
         digest.update(part.encode() + b"\0")
-    if isinstance(model, (bytes, bytearray, memoryview)):
-        _add(digest, bytes(model), Path())
-    else:
-        path = Path(model)
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size:
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    _add(digest, data, path.parent)
+    digest.update((content or content_digest(model)).encode())
     return digest.hexdigest()
 
 
-_PACKAGES = ("ort-rknn", "onnx", "onnxruntime", "onnx-ir")
+def content_digest(model: str | os.PathLike[str] | bytes) -> str:
+    """Digest of a model and of its files with external data; reads all of them, a block at a time.
+
+    Raises:
+        FileNotFoundError: No such file.
+    """
+    digest = hashlib.sha256()
+    with opened(model) as data:
+        _add(digest, data, Path() if isinstance(data, bytes) else Path(os.fspath(model)).parent)  # type: ignore[arg-type]
+    return digest.hexdigest()
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # onnxruntime comes under several names (onnxruntime-gpu ...)
-        return ""
+_PACKAGES = (
+    "ort-rknn",
+    "onnx",
+    "onnxruntime",
+    "onnx-ir",
+)  # onnxruntime comes under other names too (onnxruntime-gpu ...)
 
 
 def _add(digest: hashlib._Hash, data: bytes | mmap.mmap, folder: Path) -> None:

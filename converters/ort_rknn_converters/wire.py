@@ -8,9 +8,10 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["PROVIDERS", "is_compiled"]
+__all__ = ["LENGTH", "PROVIDERS", "VARINT", "NotProtobuf", "fields", "is_compiled", "opened"]
 
 PROVIDERS = (b"RKNNExecutionProvider", b"RKNPU2ExecutionProvider")
 """``source`` of the EPContext nodes that are ours (the provider's name and its alias)."""
@@ -22,22 +23,38 @@ _ATTRIBUTE_NAME, _ATTRIBUTE_S = 1, 4
 _VERSION_ENTRY = b"\x0a\x10ort_rknn.version\x12"
 """How protobuf writes the metadata key that every compiled model has, and the tag of its value."""
 
+VARINT, LENGTH = 0, 2
+"""Kinds of fields: a number, or bytes with their length in front."""
+
 _Bytes = bytes | mmap.mmap
 
 
-class _NotProtobuf(ValueError):
+class NotProtobuf(ValueError):
     """The bytes end in the middle of a field, or are none."""
 
 
 def is_compiled(model: str | os.PathLike[str] | bytes) -> bool:
     """See :func:`ort_rknn_converters.compiled.is_compiled`."""
+    with opened(model) as data:
+        return _scan(data)
+
+
+@contextmanager
+def opened(model: str | os.PathLike[str] | bytes) -> Iterator[bytes | mmap.mmap]:
+    """The bytes of a model; a file is mapped, not read.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
     if isinstance(model, (bytes, bytearray, memoryview)):
-        return _scan(bytes(model))
+        yield bytes(model)
+        return
     with Path(model).open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
-            return False
+            yield b""
+            return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _scan(data)
+            yield data
 
 
 def _scan(data: _Bytes) -> bool:
@@ -48,7 +65,7 @@ def _scan(data: _Bytes) -> bool:
             # A model of which nothing runs on the NPU has no such node, but it was converted all the same.
             if field == _MODEL_METADATA and data[start : start + len(_VERSION_ENTRY)] == _VERSION_ENTRY:
                 return True
-    except _NotProtobuf:
+    except NotProtobuf:
         return False
     return False
 
@@ -75,24 +92,34 @@ def _is_ours(data: _Bytes, start: int, end: int) -> bool:
 
 def _fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The length-delimited fields between two offsets, as (number, start, end) of their content."""
+    return ((number, low, high) for number, kind, low, high in fields(data, start, end) if kind == LENGTH)
+
+
+def fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields between two offsets, as (number, kind, start, end) of their content; a varint's start is its value.
+
+    Raises:
+        NotProtobuf: The bytes are no message.
+    """
     at = start
     while at < end:
         key, at = _varint(data, at, end)
         kind = key & 7
-        if kind == 2:
+        if kind == LENGTH:
             length, at = _varint(data, at, end)
             if at + length > end:
-                raise _NotProtobuf
-            yield key >> 3, at, at + length
+                raise NotProtobuf
+            yield key >> 3, kind, at, at + length
             at += length
-        elif kind == 0:
-            _, at = _varint(data, at, end)
+        elif kind == VARINT:
+            value, at = _varint(data, at, end)
+            yield key >> 3, kind, value, at
         elif kind == 1:
             at += 8
         elif kind == 5:
             at += 4
         else:
-            raise _NotProtobuf
+            raise NotProtobuf
 
 
 def _varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:
@@ -104,4 +131,4 @@ def _varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    raise _NotProtobuf
+    raise NotProtobuf

@@ -28,7 +28,7 @@ def test_every_option_reaches_something() -> None:
     from ort_rknn.devices.choose import DeviceOptions
 
     used = {row.name for kind in (EngineOptions, ConvertOptions, DeviceOptions) for row in fields(kind)}
-    assert set(OPTIONS) - used == {"device", "compile", "compile_timeout_s", "cache_dir"}
+    assert set(OPTIONS) - used == {"device", "compile", "compile_timeout_s", "cache_dir", "max_shapes"}
 
 
 def test_engine_defaults_are_the_engines_own() -> None:
@@ -56,11 +56,13 @@ def test_engine_defaults_are_the_engines_own() -> None:
         ("max_queue_size", 5, 5),
         ("min_gain", "0", 0.0),
         ("min_gain", 1, 1.0),
-        ("shapes", {"x": [1, 3, 8, 8]}, {"x": (1, 3, 8, 8)}),
-        ("shapes", "x=1x3x8x8; y:0=2", {"x": (1, 3, 8, 8), "y:0": (2,)}),
-        ("shapes", "{'x': (1, 3)}", {"x": (1, 3)}),
-        ("shapes", '{"x": [1, 3]}', {"x": (1, 3)}),
-        ("shapes", "s=", {"s": ()}),
+        ("shapes", {"x": [1, 3, 8, 8]}, {"x": ((1, 3, 8, 8),)}),
+        ("shapes", {"x": [[1, 3], [1, 4]], "y": "2x3"}, {"x": ((1, 3), (1, 4)), "y": ((2, 3),)}),
+        ("shapes", "x=1x3; 1x4; y=2; x=1x5", {"x": ((1, 3), (1, 4), (1, 5)), "y": ((2,),)}),
+        ("shapes", "x=1x3x8x8; y:0=2", {"x": ((1, 3, 8, 8),), "y:0": ((2,),)}),
+        ("shapes", "{'x': (1, 3)}", {"x": ((1, 3),)}),
+        ("shapes", '{"x": [1, 3]}', {"x": ((1, 3),)}),
+        ("shapes", "s=", {"s": ((),)}),
         ("dims", "batch=1;a + b=7", {"batch": 1, "a + b": 7}),
         ("dims", {"batch": 1}, {"batch": 1}),
         ("cpu_ops", "Conv, Relu", frozenset({"Conv", "Relu"})),
@@ -78,7 +80,7 @@ def test_values_are_read(name: str, given_value: Any, parsed: Any) -> None:
     ("options", "message"),
     [
         ({"foo": 1}, "unknown RKNNExecutionProvider option 'foo'. Known options: device, target,"),
-        ({"device": "gpu"}, "option 'device' must be one of auto, npu, simulator, toolkit, cpu, not 'gpu'"),
+        ({"device": "gpu"}, "option 'device' must be one of auto, npu, lite, simulator, toolkit, cpu, not 'gpu'"),
         ({"schedule": []}, "schedule must be"),
         ({"schedule": -1}, "schedule must be"),
         ({"schedule": 1.5}, "schedule must be"),
@@ -93,6 +95,7 @@ def test_values_are_read(name: str, given_value: Any, parsed: Any) -> None:
         ({"min_gain": -1}, "must be a number from 0 up, not -1"),
         ({"shapes": "x"}, "must be a mapping of input name"),
         ({"shapes": "x=1xtwo"}, "must be a mapping of input name"),
+        ({"shapes": "x=1;x=2;y=1;y=2;y=3"}, "equally many"),
         ({"shapes": 3}, "must be a mapping of input name"),
         ({"dims": "batch"}, "must be a mapping of dimension name"),
         ({"cpu_ops": 3}, "must be a collection of names"),
@@ -130,7 +133,7 @@ _NAMES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1
         optional={
             "device": st.sampled_from(["auto", "simulator", "cpu", "npu"]),
             "target": st.sampled_from(["rk3588", "rk3566"]),
-            "shapes": st.dictionaries(_NAMES, st.lists(st.integers(0, 9)).map(tuple), max_size=3),
+            "shapes": st.dictionaries(_NAMES, st.lists(st.integers(0, 9)).map(lambda dims: (tuple(dims),)), max_size=3),
             "dims": st.dictionaries(_NAMES, st.integers(0, 99), max_size=3),
             "cpu_ops": st.frozensets(_NAMES, max_size=3),
             "min_gain": st.floats(0, 1e6),

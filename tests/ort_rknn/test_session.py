@@ -52,7 +52,7 @@ def test_it_is_onnxruntimes_class(npu_session: Open) -> None:
 def test_a_session_with_no_npu_part_has_none_of_our_code_in_run() -> None:
     session = ort_rknn.InferenceSession(model("two"), providers=[CPU])
     assert type(session._sess) is onnxruntime.capi.onnxruntime_pybind11_state.InferenceSession
-    for name in ("run", "run_async", "run_with_ort_values", "run_with_iobinding", "get_inputs", "get_providers"):
+    for name in ("run", "run_with_ort_values", "run_with_iobinding", "get_inputs", "get_providers"):
         ours, theirs = getattr(ort_rknn.InferenceSession, name), getattr(onnxruntime.InferenceSession, name)
         assert ours is theirs, name
 
@@ -260,10 +260,11 @@ def test_replaced_weights_keep_the_model_on_the_cpu(npu_session: Open) -> None:
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
-def test_open_dimensions_stay_on_the_cpu_with_advice(npu_session: Open) -> None:
-    session = npu_session("dynamic", npu=False)
-    assert "add_free_dimension_override_by_name" in session.plan.notes[-1]
+def test_open_dimensions_are_compiled_as_they_come(npu_session: Open) -> None:
+    session = npu_session("dynamic")
     assert session.run(None, {"X": A[:2]})[0].shape == (2, 2)
+    assert session.wait_compiled(60)
+    assert [state.state for state in session.shape_states] == ["ready"]
 
 
 @pytest.mark.parametrize("kind", ["ours", "theirs"])

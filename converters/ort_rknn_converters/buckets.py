@@ -1,0 +1,39 @@
+"""Shapes given as lists by input: which of them belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ort_rknn_converters.errors import UnknownOption
+
+__all__ = ["ShapeKey", "name_of", "shape_key", "shape_sets"]
+
+ShapeKey = tuple[tuple[str, tuple[int, ...]], ...]
+"""Input names and their shapes, sorted by name: one compiled variant of a model."""
+
+
+def shape_sets(shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """The sets of shapes that lists by input mean: the first of each input, the second of each, and so on.
+
+    An input with one shape has it in every set. Equal sets are kept once; without any shape there is one empty set.
+
+    Raises:
+        UnknownOption: Two inputs list several shapes, and not equally many.
+    """
+    counts = {name: len(listed) for name, listed in shapes.items() if len(listed) > 1}
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise UnknownOption(f"inputs with several shapes need equally many, one for each set; given: {said}")
+    number = next(iter(counts.values()), 1)
+    sets = [{name: listed[min(at, len(listed) - 1)] for name, listed in shapes.items()} for at in range(number)]
+    return tuple(one for at, one in enumerate(sets) if one not in sets[:at])
+
+
+def shape_key(shapes: Mapping[str, Sequence[int]]) -> ShapeKey:
+    """A set of shapes as a key: equal sets give equal keys."""
+    return tuple(sorted((name, tuple(shape)) for name, shape in shapes.items()))
+
+
+def name_of(key: ShapeKey) -> str:
+    """A key as users write it: ``x=1x3x48x320;mask=1x77``."""
+    return ";".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in key) or "the model"

@@ -1,0 +1,164 @@
+"""Makes the native side of a session whose input shapes move: onnxruntime now, compiled variants as they come."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn_converters.buckets import ShapeKey, shape_key
+from ort_rknn_converters.plan import Plan
+
+from ort_rknn.background import Ticket, compile_in_child, usable_cache
+from ort_rknn.moving_session import MovingParts, MovingSession, Plain
+from ort_rknn.plain import WholeModel
+from ort_rknn.session_options import clone, replay_libraries
+from ort_rknn.variants import Variants, Works
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.compiled import CompiledModel
+    from ort_rknn_converters.options import ConvertOptions
+
+    from ort_rknn.npu_session import NpuSession
+    from ort_rknn.open_shapes import Moving
+    from ort_rknn.placement import Placement
+    from ort_rknn.providers import Request
+
+__all__ = ["open_moving"]
+
+
+class _Lease:
+    """Closes a device when neither the session nor an engine of it uses it any more."""
+
+    def __init__(self, close: Callable[[], object] | None) -> None:
+        self._close = close
+        self._users = 1
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def drop(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last and self._close is not None:
+            self._close()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What opening a variant needs of the session under construction, without keeping that alive."""
+
+    _model_path: str
+    _model_bytes: bytes
+    _sess_options: Any
+    _rknn_device: Any = None
+
+
+@dataclass(frozen=True)
+class _Opener:
+    """Opens compiled variants. Held by the native session, so it refers to that weakly."""
+
+    source: _Source
+    request: Request
+    placement: Placement
+    disabled: Any
+    native: weakref.ref[MovingSession]
+    lease: _Lease
+
+    def __call__(self, key: ShapeKey, compiled: CompiledModel) -> NpuSession | None:
+        from ort_rknn.making import open_npu_session
+
+        if not compiled.npu_steps:
+            return None
+        placement = replace(self.placement, compiled=compiled, shapes=dict(key), from_onnx=True)
+        whole = WholeModel(lambda: Plain(self.native))
+        self.lease.take()
+        try:
+            return open_npu_session(
+                self.source, self.request, placement, self.disabled, whole=whole, on_closed=self.lease.drop
+            )
+        except BaseException:
+            self.lease.drop()
+            raise
+
+
+def open_moving(session: Any, request: Request, placement: Placement, disabled: Any) -> MovingSession:
+    """Open the model with onnxruntime, and what is listed on the device.
+
+    Raises:
+        Exception: What onnxruntime raises for the model.
+    """
+    moving, device = placement.moving, placement.device
+    assert moving is not None
+    assert device is not None
+    user = session._sess_options
+    options = clone(user)
+    replay_libraries(user, options)
+    path, content = session._model_path, session._model_bytes
+    native = MovingSession(options, path or content, bool(path), False)
+    native.initialize_session(list(request.providers), list(request.provider_options), set(disabled or ()))
+
+    lease = _Lease(None if device is session._rknn_device else device.close)
+    opener = _Opener(_Source(path, content, user), request, placement, disabled, weakref.ref(native), lease)
+    variants = Variants(
+        _works(path or content, moving, opener), limit=moving.limit + len(moving.listed), mode=moving.mode
+    )
+    weakref.finalize(variants, lease.drop).atexit = False
+    for shapes in moving.listed:
+        variants.load(shape_key({name: shapes[name] for name in moving.keys}), moving.first)
+    native.attach(
+        MovingParts(
+            variants=variants,
+            keys=moving.keys,
+            plan=_plan(placement, moving),
+            provider_options=request.options.as_strings(),
+            npu=device.name != "cpu",
+        )
+    )
+    return native
+
+
+def _works(model: str | bytes, moving: Moving, opener: _Opener) -> Works:
+    """How the variants of a model come to be; the model's digest is taken once."""
+    from ort_rknn_converters import cache
+    from ort_rknn_converters.cache_key import content_digest
+    from ort_rknn_converters.toolkit.environment import toolkit_version
+
+    digest: list[str] = []
+    folder = usable_cache(moving.cache_dir)
+
+    def with_shapes(key: ShapeKey) -> ConvertOptions:
+        return replace(moving.options, shapes={**moving.options.shapes, **dict(key)})
+
+    def lookup(key: ShapeKey) -> CompiledModel | None:
+        if not digest:
+            digest.append(content_digest(model))
+        name = cache.key_of(model, with_shapes(key), digest[0])
+        return cache.Cache(cache.directory(folder)).lookup(name, toolkit_version())
+
+    def now(key: ShapeKey) -> CompiledModel:
+        return cache.load_or_convert(model, with_shapes(key), cache_dir=folder)
+
+    def build(key: ShapeKey, ticket: Ticket) -> CompiledModel:
+        return compile_in_child(model, with_shapes(key), folder, ticket)
+
+    return Works(lookup, now, build, opener)
+
+
+def _plan(placement: Placement, moving: Moving) -> Plan:
+    names = ", ".join(moving.keys)
+    if not names:
+        note = "the model is compiled in the background; session.wait_compiled() waits for it"
+        return Plan(placement.target, moving.options.precision, notes=(note, *placement.notes))
+    how = {
+        "background": "each new shape is answered by the CPU and compiled in the background",
+        "load": "each new shape is compiled at its first call",
+        "never": "shapes that are not in the cache run on the CPU",
+    }[moving.mode]
+    note = f"the shape of {names} is open: {how} (at most {moving.limit}); session.wait_compiled() waits for them"
+    return Plan(placement.target, moving.options.precision, notes=(note, *placement.notes))
