@@ -17,6 +17,7 @@ from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.assignment import assignment
 from ort_rknn.bound import run_bound, to_ort_value
+from ort_rknn.dispatch import read_options, submit_batch
 from ort_rknn.feed import Checked, FeedChecker, numpy_dtype
 from ort_rknn.jobs import JobHow
 from ort_rknn.ort_errors import status_text
@@ -73,7 +74,15 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Any]:
-        """As onnxruntime's native ``run``."""
+        """As onnxruntime's native ``run``; with batch dispatch the samples run on all cores."""
+        if run_options is not None:
+            batch, run_options = read_options(run_options)
+            if batch:
+
+                def submit(feed: Mapping[str, Any]) -> InferenceJob:
+                    return self.job(output_names, feed, run_options, JobHow(parked=True))
+
+                return submit_batch(submit, submit, input_feed).result()
         checked = self._checker.check(output_names, input_feed, run_options, super().run)
         if not self._fits(checked):
             return self._parts.whole.run(checked.feed, checked.outputs, run_options)
@@ -97,6 +106,8 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         run_options: Any = None,
     ) -> None:
         """As onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
+        if run_options is not None:
+            _, run_options = read_options(run_options, callback)
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
         keep = self  # a call keeps its session alive

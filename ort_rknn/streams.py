@@ -1,21 +1,19 @@
-"""Many inferences: an iterator over a stream, a call-by-call pipeline, and a batch spread over the cores.
+"""Many inferences: an iterator over a stream, and a call-by-call pipeline.
 
-All three stand on one function, ``submit(feed) -> InferenceJob``, which the session binds to its outputs and options.
+Both stand on one function, ``submit(feed) -> InferenceJob``, which the session binds to its outputs and options.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ort_rknn.engine.job import InferenceJob
 
-__all__ = ["Pipeline", "dispatch_batch", "map_feeds", "split_batch"]
+__all__ = ["Pipeline", "map_feeds"]
 
 Feed = TypeVar("Feed")
 Submit = Callable[[Feed], InferenceJob]
@@ -114,40 +112,3 @@ class Pipeline:
         """Throw away what is pending; what has not begun is cancelled."""
         while self._flying:
             self._flying.popleft().cancel()
-
-
-def split_batch(feed: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Split every input along axis 0 into feeds of one sample.
-
-    Raises:
-        ValueError: An input has no axis 0, the inputs' batches differ, or the batch is empty.
-    """
-    sizes = {name: np.shape(array)[0] if np.ndim(array) else None for name, array in feed.items()}
-    if len(set(sizes.values())) != 1 or None in sizes.values():
-        raise ValueError(f"batch dispatch needs the same size along axis 0 in every input, got {sizes}")
-    size = next(iter(sizes.values()))
-    if not size:
-        raise ValueError("batch dispatch got an empty batch")
-    arrays = {name: np.asarray(array) for name, array in feed.items()}
-    return [{name: array[place : place + 1] for name, array in arrays.items()} for place in range(size)]
-
-
-def dispatch_batch(submit: Submit[Any], feeds: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Run the samples of a batch over all cores and join each output along axis 0.
-
-    Args:
-        submit: Queues one sample.
-        feeds: What :func:`split_batch` gave.
-
-    Returns:
-        One array per output.
-    """
-    jobs: list[InferenceJob] = []
-    try:
-        for feed in feeds:
-            jobs.append(submit(feed))
-        results = [job.result() for job in jobs]
-    finally:
-        for job in jobs:
-            job.cancel()
-    return [np.concatenate(arrays, axis=0) for arrays in zip(*results, strict=True)]

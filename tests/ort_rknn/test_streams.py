@@ -1,4 +1,4 @@
-"""Streams over submit: the iterator, the pipeline, the batch. EZ-23 to EZ-25, VA-11."""
+"""Streams over submit: the iterator and the pipeline. EZ-24, EZ-25, VA-11."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ort_rknn.devices.fake import FakeDevice
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError
-from ort_rknn.streams import Pipeline, dispatch_batch, map_feeds, split_batch
-from tests.helpers.engines import LONG, Background, fake, frame, program
+from ort_rknn.streams import Pipeline, map_feeds
+from tests.helpers.engines import LONG, fake, frame, program
 
 
 @pytest.fixture
@@ -115,42 +114,3 @@ def test_ez25_reset_throws_away_and_another_depth_does_not(engine: Engine, devic
     assert result is not None
     assert result[0][0, 0] == 3
     assert [result[0][0, 0] for result in pipeline.drain()] == [4, 5]
-
-
-def test_ez23_a_batch_uses_all_cores_and_stays_in_order(engine: Engine, device: FakeDevice) -> None:
-    batch = {"x": np.repeat(np.arange(7, dtype=np.float32)[:, None], 4, axis=1)}
-    call = Background(lambda: dispatch_batch(engine.submit, split_batch(batch)))
-    cores = {device.gate(tag).wait_started(LONG).core for tag in range(3)}
-    assert cores == {0, 1, 2}
-    for tag in reversed(range(7)):
-        device.gate(tag).open()
-    [result] = call.result()
-    np.testing.assert_array_equal(result, batch["x"])
-
-
-def test_a_failing_sample_fails_the_batch_and_cancels_the_rest(engine: Engine, device: FakeDevice) -> None:
-    batch = {"x": np.repeat(np.arange(10, dtype=np.float32)[:, None], 4, axis=1)}
-    call = Background(lambda: dispatch_batch(engine.submit, split_batch(batch)))
-    for tag in (1, 2):
-        device.gate(tag).wait_started(LONG)
-    device.gate(0).fail(-1)
-    with pytest.raises(DeviceError):
-        call.result()
-    device.open_all()
-    assert engine.wait_all(LONG)
-    assert engine.stats().cancelled > 0
-
-
-@pytest.mark.parametrize(
-    "feed",
-    [
-        {"x": np.zeros((0, 4))},
-        {"x": np.zeros((2, 4)), "z": np.zeros((3, 4))},
-        {"x": np.zeros((2, 4)), "z": np.float32(1)},
-        {},
-    ],
-    ids=["empty", "unequal", "scalar", "none"],
-)
-def test_ez23_batches_that_cannot_be_split(feed: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="batch dispatch"):
-        split_batch(feed)
