@@ -15,6 +15,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ort_rknn_converters.constant_outputs import gone_constant
 from ort_rknn_converters.dataflow import Flow, boundary
 from ort_rknn_converters.errors import ModelError, ToolkitFailed
 from ort_rknn_converters.extract import extract
@@ -73,6 +74,7 @@ class Attempt:
         rel_rms: Worst relative RMS error; ``None`` when nothing was verified.
         max_abs: Largest absolute difference.
         peaks: Largest magnitude of each floating tensor on the feeds.
+        warnings: What a user should know of it though it may be used.
     """
 
     nodes: tuple[str, ...]
@@ -84,6 +86,7 @@ class Attempt:
     rel_rms: float | None = None
     max_abs: float | None = None
     peaks: Mapping[str, float] | None = None
+    warnings: tuple[str, ...] = ()
 
     def describe(self, segment: Segment) -> Segment:
         """The plan's entry with what was measured."""
@@ -236,12 +239,23 @@ class Workshop:
             return attempt
         own = any(node.op_type == "QuantizeLinear" for node in attempt.model.graph.node) if attempt.model else False
         precision = "int8" if own else self.options.precision
-        verdict = check(expected, _as_declared(result.outputs, lowered, expected), precision=precision)
+        answers = _as_declared(result.outputs, lowered, expected)
+        verdict = check(expected, answers, precision=precision)
         attempt = replace(attempt, rel_rms=verdict.rel_rms, max_abs=verdict.max_abs)
         if not verdict.problem:
-            return attempt
+            return self._lively(attempt, expected, answers) if precision != "fp16" else attempt
         reason = f"the compiled code computes something else: {verdict.problem}"
         return replace(attempt, failure=Failure("wrong", reason))
+
+    def _lively(self, attempt: Attempt, expected: Reference, answers: Sequence[Mapping[str, Array]]) -> Attempt:
+        """Split off a Concat that made a part of an output constant; say which other outputs went constant."""
+        assert attempt.model is not None
+        gone = gone_constant(attempt.model, expected.outputs, answers)
+        shared = [one for one in gone if one.concat]
+        if shared:
+            names = tuple(dict.fromkeys(name for one in shared for name in (one.concat, *one.after)))
+            return replace(attempt, failure=Failure("wrong", str(shared[0]), names))
+        return replace(attempt, warnings=tuple(map(str, gone)))
 
     def _unplaced(self, nodes: Sequence[str], result: CompileResult) -> list[tuple[tuple[str, ...], str]]:
         """Layers no board could run, as (nodes, reason): no lowering, or a CPU op the runtime is not known to have."""

@@ -228,7 +228,7 @@ class _Writer:
 
         if form not in self._grids:
             names = [f"grid{len(self._grids)}/scale", f"grid{len(self._grids)}/zero"]
-            arrays = (np.array(form.scale, np.float32), np.array(form.zero_point, np.int8))
+            arrays: tuple[Array, Array] = (np.array(form.scale, np.float32), np.array(form.zero_point, np.int8))
             self._graph.initializer.extend(
                 numpy_helper.from_array(array, name) for array, name in zip(arrays, names, strict=True)
             )
@@ -249,12 +249,12 @@ def _round_weights(graph: onnx.GraphProto, layout: _Layout) -> None:
             continue
         stored = layout.weights.get(tensor.name)
         dtype = stored.dtype if stored is not None else _kind_of_layer(layout, users[tensor.name])
-        array: Array = numpy_helper.to_array(tensor)
+        array: Array = np.asarray(numpy_helper.to_array(tensor))
         if dtype == "int8":
             array = on_grid(array, _channel_axes(users[tensor.name], array.ndim))
         elif dtype == "float16":
             with np.errstate(over="ignore"):
-                array = np.asarray(array.astype(np.float16).astype(array.dtype))
+                array = array.astype(np.float16).astype(array.dtype)
         else:
             continue
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
