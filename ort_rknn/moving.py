@@ -8,18 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn_converters.buckets import ShapeKey, shape_key
-from ort_rknn_converters.plan import Plan
-
 from ort_rknn.background import Ticket, compile_in_child, usable_cache
 from ort_rknn.moving_session import MovingParts, MovingSession, Plain
 from ort_rknn.plain import WholeModel
 from ort_rknn.session_options import clone, replay_libraries
+from ort_rknn.shape_keys import ShapeKey, shape_key
 from ort_rknn.variants import Variants, Works
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled import CompiledModel
     from ort_rknn_converters.options import ConvertOptions
+    from ort_rknn_converters.plan import Plan
 
     from ort_rknn.npu_session import NpuSession
     from ort_rknn.open_shapes import Moving
@@ -151,6 +150,8 @@ def _works(model: str | bytes, moving: Moving, opener: _Opener) -> Works:
 
 
 def _plan(placement: Placement, moving: Moving) -> Plan:
+    from ort_rknn_converters.plan import Plan
+
     names = ", ".join(moving.keys)
     if not names:
         note = "the model is compiled in the background; session.wait_compiled() waits for it"

@@ -16,11 +16,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from ort_rknn_converters.buckets import ShapeKey, name_of
-from ort_rknn_converters.errors import ConvertError, ToolkitMissing
-
 from ort_rknn.background import Cancelled, Ticket, wish
 from ort_rknn.errors import RknnError
+from ort_rknn.shape_keys import ShapeKey, name_of
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled import CompiledModel
@@ -232,6 +230,8 @@ class Variants:
         session.engine.close(wait=False)
 
     def _fail(self, key: ShapeKey, error: Exception) -> None:
+        from ort_rknn_converters.errors import ConvertError, ToolkitMissing
+
         if isinstance(error, Cancelled):
             self._set(key, "new")
             return

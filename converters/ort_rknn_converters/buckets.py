@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ort_rknn_converters.errors import UnknownOption
 
-__all__ = ["ShapeKey", "name_of", "shape_key", "shape_sets"]
-
-ShapeKey = tuple[tuple[str, tuple[int, ...]], ...]
-"""Input names and their shapes, sorted by name: one compiled variant of a model."""
+__all__ = ["shape_sets"]
 
 
 def shape_sets(shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> tuple[dict[str, tuple[int, ...]], ...]:
@@ -27,13 +24,3 @@ def shape_sets(shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> tuple[dict[st
     number = next(iter(counts.values()), 1)
     sets = [{name: listed[min(at, len(listed) - 1)] for name, listed in shapes.items()} for at in range(number)]
     return tuple(one for at, one in enumerate(sets) if one not in sets[:at])
-
-
-def shape_key(shapes: Mapping[str, Sequence[int]]) -> ShapeKey:
-    """A set of shapes as a key: equal sets give equal keys."""
-    return tuple(sorted((name, tuple(shape)) for name, shape in shapes.items()))
-
-
-def name_of(key: ShapeKey) -> str:
-    """A key as users write it: ``x=1x3x48x320;mask=1x77``."""
-    return ";".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in key) or "the model"
