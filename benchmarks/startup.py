@@ -1,6 +1,6 @@
 """What a start costs: the import, the first session on onnxruntime alone, and a session of a model that was compiled.
 
-Run it as ``python benchmarks/startup.py``. Every number is the lower quartile of fresh processes, taken in turns. The
+Run it as ``python benchmarks/startup.py``. Every number is the shortest of fresh processes, taken in turns. The
 compiled model is made once, before anything is measured: by the real toolkit where there is one, else by a stand-in
 that compiles nothing (what is read and opened is the same).
 """
@@ -14,7 +14,6 @@ import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
-from statistics import quantiles
 
 from rich.console import Console
 from rich.table import Table
@@ -47,9 +46,9 @@ def timed(statement: str) -> float:
 
 
 def in_turns(*statements: str) -> list[float]:
-    """The lower quartiles of several statements, measured in turns: other processes fall into the upper half."""
+    """The shortest times of several statements, measured in turns: whatever else the machine does only adds to them."""
     rounds = [[timed(statement) for statement in statements] for _ in range(1 + RUNS)][1:]
-    return [quantiles(column)[0] for column in zip(*rounds, strict=True)]
+    return [min(column) for column in zip(*rounds, strict=True)]
 
 
 def make_models(folder: Path) -> dict[str, Path]:
@@ -145,7 +144,7 @@ def main() -> int:
             add(f"{name}: import, first session, CPU", "onnxruntime's x 1.15", plain, ours, 1.15)
             what = f"{name}: import, session from the cache, simulator"
             add(what, "onnxruntime's, CPU x 1.5, and reading", plain, npu, 1.5, reading(path))
-    table.caption = f"compiled by {by}; each number is the lower quartile of {RUNS} processes"
+    table.caption = f"compiled by {by}; each number is the shortest of {RUNS} processes"
     Console(width=140).print(table)
     return 0 if kept else 1
 

@@ -79,7 +79,20 @@ def load(model: ModelLike) -> ir.Model:
         if "ai.onnx" in imports:
             # The standard's domain has two names; onnx-ir has already given the nodes the shorter one.
             imports.setdefault("", imports.pop("ai.onnx"))
+    _open_negative_dims(loaded)
     return loaded
+
+
+def _open_negative_dims(model: ir.Model) -> None:
+    """Dimensions written as -1 are open ones, as for onnxruntime; some exporters write them."""
+    values = [
+        *model.graph.inputs,
+        *model.graph.outputs,
+        *(value for node in walk(model.graph) for value in node.outputs),
+    ]
+    for value in values:
+        if any(isinstance(dim, int) and dim < 0 for dim in value.shape or ()):
+            value.shape = ir.Shape([None if isinstance(dim, int) and dim < 0 else dim for dim in value.shape or ()])
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:

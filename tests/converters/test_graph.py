@@ -154,3 +154,12 @@ def test_renaming_an_initializer_leaves_the_callers_proto() -> None:
     value = graph.initializer("other", tensor)
     assert value.name == "other"
     assert model.graph.initializer[0].name == "w"
+
+
+def test_a_dimension_of_minus_one_is_an_open_one() -> None:
+    model = one_op("Relu", {"x": random(2, 3)})
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    loaded = graph.load(model)
+    assert graph.dims(loaded.graph.inputs[0]) == (None, 3)
+    assert graph.dims(loaded.graph.outputs[0])[:1] == (None,)  # type: ignore[index]
