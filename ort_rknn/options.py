@@ -156,7 +156,12 @@ class RknnOptions:
         "core of each job in turn; doubles raise a core's share",
     )
     tp_mode: str | None = _option(None, parse_tp_mode, "none", "core mask all jobs run on together")
-    threads_per_core: int = _option(1, whole(1), "the seed", "contexts per core")
+    threads_per_core: int | None = _option(
+        None,
+        whole(1),
+        "1, the seed's; 2 with native lanes: measured",
+        "contexts per core: with two, one transfers while the other computes",
+    )
     max_queue_size: int = _option(3, whole(1), "the seed", "jobs that may wait; the next submission blocks")
     max_callback_queue_size: int = _option(
         8, whole(1), "the seed, where it is fixed", "finished jobs that may wait for their callbacks"

@@ -22,7 +22,8 @@ class EngineOptions:
         schedule: Core of each job in turn, ``job_id % len(schedule)``: an int, ``"0,1,2"`` or a sequence; doubles raise
             a core's share. Default: none, whatever core is free takes the next job.
         tp_mode: All contexts share this core mask: ``auto``, ``all``, ``0``, ``1``, ``2``, ``0,1`` or ``0,1,2``.
-        threads_per_core: Contexts per distinct core; with ``tp_mode`` the number of contexts.
+        threads_per_core: Contexts per distinct core; with ``tp_mode`` the number of contexts. Default: what keeps the
+            cores busy, see :func:`ort_rknn.engine.schedule.plan_lanes` (the seed's is 1).
         max_queue_size: Jobs that may wait for a core; those being executed do not count.
         max_callback_queue_size: Finished jobs that may wait for their callback to start (fixed at 8 in the seed).
         submit_timeout_ms: How long a submission waits for room; 0 refuses at once.
@@ -43,7 +44,7 @@ class EngineOptions:
 
     schedule: tuple[int, ...] | None = None
     tp_mode: str | None = None
-    threads_per_core: int = 1
+    threads_per_core: int | None = None
     max_queue_size: int = 3
     max_callback_queue_size: int = 8
     submit_timeout_ms: float = 10_000
@@ -71,8 +72,9 @@ class EngineOptions:
             raise InvalidOption("performance_hint chooses the cores itself: give it without schedule and tp_mode")
 
         for name in ("threads_per_core", "max_queue_size", "max_callback_queue_size"):
-            if getattr(self, name) < 1:
-                raise InvalidOption(f"{name} must be at least 1, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidOption(f"{name} must be at least 1, not {value!r}")
         if self.cores is not None and self.cores < 1:
             raise InvalidOption(f"cores must be at least 1, not {self.cores!r}")
         for name in ("submit_timeout_ms", "run_timeout_ms"):

@@ -47,7 +47,7 @@ def test_an_empty_name_means_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.delenv("ORT_RKNN_CONFIG", raising=False)
     assert RknnOptions.parse().threads_per_core == 7
     monkeypatch.setenv("ORT_RKNN_CONFIG", "")
-    assert RknnOptions.parse().threads_per_core == 1
+    assert RknnOptions.parse().threads_per_core is None
 
 
 def test_values_of_every_kind(file: Path) -> None:

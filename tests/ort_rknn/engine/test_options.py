@@ -17,7 +17,7 @@ def test_defaults_are_the_seeds() -> None:
     assert options.max_callback_queue_size == 8
     assert options.submit_timeout_ms == 10_000
     assert options.sequential_callbacks
-    assert options.threads_per_core == 1
+    assert options.threads_per_core is None
     assert not options.enable_pacing
     assert not options.disable_dup_context
     assert options.overflow == "block"

@@ -66,6 +66,24 @@ def test_ez34_lanes_of_a_schedule() -> None:
     assert plan.cores == 3
 
 
+@pytest.mark.parametrize(
+    ("options", "lanes"),
+    [
+        ({}, [0, 1, 2, 0, 1, 2]),
+        ({"schedule": [0, 1, 0]}, [0, 1, 0, 1]),
+        ({"schedule": [0, 1], "threads_per_core": 1}, [0, 1]),
+        ({"threads_per_core": 1}, [0, 1, 2]),
+        ({"threads_per_core": 3, "cores": 1}, [0, 0, 0]),
+        ({"tp_mode": "0"}, [0]),
+    ],
+    ids=str,
+)
+def test_native_lanes_have_two_contexts_per_core_unless_a_number_is_given(
+    options: dict[str, Any], lanes: list[int]
+) -> None:
+    assert [lane.core for lane in plan_lanes(EngineOptions(**options), 3, native=True).lanes] == lanes
+
+
 def test_ez37_lanes_of_a_tp_mode() -> None:
     plan = plan_lanes(EngineOptions(tp_mode="0,1", threads_per_core=2), 3)
     assert [(lane.core, lane.mask) for lane in plan.lanes] == [(ANY_CORE, 3), (ANY_CORE, 3)]
