@@ -157,9 +157,13 @@ def test_renaming_an_initializer_leaves_the_callers_proto() -> None:
 
 
 def test_a_dimension_of_minus_one_is_an_open_one() -> None:
-    model = one_op("Relu", {"x": random(2, 3)})
-    for value in (model.graph.input[0], model.graph.output[0]):
-        value.type.tensor_type.shape.dim[0].dim_value = -1
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Relu", ["x"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [-1, 3])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [-1, 3])],
+        )
+    )
     loaded = graph.load(model)
-    assert graph.dims(loaded.graph.inputs[0]) == (None, 3)
-    assert graph.dims(loaded.graph.outputs[0])[:1] == (None,)  # type: ignore[index]
+    assert [graph.dims(value) for value in (*loaded.graph.inputs, *loaded.graph.outputs)] == [(None, 3)] * 2
