@@ -14,7 +14,7 @@ from typing import Any
 from ort_rknn.devices.rknnrt_abi import ERRORS, prototypes
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 
-__all__ = ["ENVIRONMENT", "RuntimeLibrary", "error_name", "failure", "find_library", "load"]
+__all__ = ["ENVIRONMENT", "RuntimeLibrary", "error_name", "failure", "find_library", "load", "version_in"]
 
 ENVIRONMENT = ("ORT_RKNN_RUNTIME_LIBRARY", "ZTU_RKNPU2_RUNTIME_LIBRARY")
 """Environment variables that name the library; the first that is set counts."""
@@ -93,12 +93,19 @@ class RuntimeLibrary:
     def version_on_disk(self) -> str | None:
         """The version written into the file, e.g. ``2.3.2``: known even when no model can be opened."""
         for folder in ("", *FOLDERS):
-            try:
-                with (Path(folder) / self.path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=1) as data:
-                    found = _VERSION.search(data)
-                    return found.group(1).decode() if found else None
-            except (OSError, ValueError):
-                continue
+            path = Path(folder) / self.path
+            if path.is_file():
+                return version_in(path)
+        return None
+
+
+def version_in(path: str | os.PathLike[str]) -> str | None:
+    """The version written into a file, e.g. ``2.3.2``; ``None`` where there is none or it cannot be read."""
+    try:
+        with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=1) as data:
+            found = _VERSION.search(data)
+            return found.group(1).decode() if found else None
+    except (OSError, ValueError):
         return None
 
 

@@ -16,7 +16,7 @@ from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult
 
-__all__ = ["FORMAT", "header", "read", "write"]
+__all__ = ["FORMAT", "header", "read", "same_run", "versions", "write"]
 
 FORMAT = 1
 """Version of the file's layout; it grows when a field changes its meaning."""
@@ -24,9 +24,6 @@ FORMAT = 1
 
 def header(flow: Flow, settings: Settings) -> dict[str, Any]:
     """What a reader must know to compare two runs: what ran, how, on which versions."""
-    from ort_rknn_converters.toolkit.environment import toolkit_version
-
-    packages = ("ort-rknn", "onnxruntime", "onnx", "onnx-ir", "numpy")
     return {
         "flow": flow.name,
         "about": flow.about,
@@ -34,12 +31,20 @@ def header(flow: Flow, settings: Settings) -> dict[str, Any]:
         "precision": settings.precision,
         "tolerance": settings.tolerance,
         "min_gain": settings.min_gain,
-        "versions": {
-            **{package: _version(package) for package in packages},
-            "rknn-toolkit2": toolkit_version(),
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of everything that has a say in the numbers; ``None``: not installed."""
+    from ort_rknn_converters.toolkit.environment import toolkit_version
+
+    packages = ("ort-rknn", "onnxruntime", "onnx", "onnx-ir", "numpy")
+    return {
+        **{package: _version(package) for package in packages},
+        "rknn-toolkit2": toolkit_version(),
+        "python": platform.python_version(),
     }
 
 

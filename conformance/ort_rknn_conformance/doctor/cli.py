@@ -1,0 +1,71 @@
+"""``ort-rknn doctor``: the table, or the same as JSON for a bug report."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ort_rknn_conformance.doctor.finding import Finding
+
+__all__ = ["command"]
+
+_MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
+
+
+@click.command("doctor")
+@click.option("--root", default="/", show_default=True, help="Look at the file system of a board mounted there.")
+@click.option("--no-test", is_flag=True, help="Do not run the self-test.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for a bug report.")
+def command(root: str, no_test: bool, as_json: bool) -> None:
+    """Say what decides whether the NPU is used on this machine, and what to do about what is bad.
+
+    Exit code 0: the NPU is used here. 1: it is not.
+    """
+    from ort_rknn_converters.toolkit.environment import toolkit_version
+
+    from ort_rknn.devices.rknnrt_library import named_library
+    from ort_rknn_conformance.doctor.board import board_findings
+    from ort_rknn_conformance.doctor.selftest import self_test
+    from ort_rknn_conformance.doctor.software import software_findings
+
+    here = os.path.realpath(root) == "/"
+    machine = platform.machine() if here else "aarch64"
+    found = list(board_findings(root, toolkit_version(), named_library() if here else None, machine))
+    if here:
+        found += software_findings()
+        if not no_test:
+            found += self_test()
+    used = not any(finding.state == "bad" for finding in found)
+    if as_json:
+        from ort_rknn_conformance.report.json_report import versions
+
+        rows = [asdict(finding) for finding in found]
+        click.echo(json.dumps({"npu_used": used, "findings": rows, "versions": versions()}, indent=1))
+    else:
+        _print(found, used)
+    raise SystemExit(0 if used else 1)
+
+
+def _print(found: list[Finding], used: bool) -> None:
+    console = Console(highlight=False)
+    table = Table(show_lines=False, title="What decides whether the NPU is used", title_justify="left")
+    for heading in ("", "what", "found"):
+        table.add_column(heading, overflow="fold")
+    for finding in found:
+        said = escape(finding.said)
+        if finding.cure:
+            said += f"\n[bold]→[/] {escape(finding.cure)}"
+        table.add_row(_MARKS[finding.state], escape(finding.topic), said)
+    console.print(table)
+    bad = [finding.topic for finding in found if finding.state == "bad"]
+    if used:
+        console.print("[bold green]The NPU is used here.[/]")
+    else:
+        console.print(f"[bold]The NPU is not used here[/]: {escape(', '.join(bad))}.")

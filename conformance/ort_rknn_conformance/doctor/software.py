@@ -1,0 +1,107 @@
+"""The software's side: Python, onnxruntime, the toolkit's environment, the cache, what the environment sets."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from ort_rknn_conformance.doctor.finding import Finding
+
+__all__ = ["software_findings"]
+
+OLDEST = (1, 20)  # onnxruntime
+ROOM = 500e6  # bytes; a compiled ResNet-50 takes 50 MB (measured), so this is a handful of models
+
+
+def software_findings() -> Iterator[Finding]:
+    """Look at what runs this program."""
+    yield _python()
+    yield _onnxruntime()
+    yield _toolkit()
+    yield _cache()
+    names = {name: value for name, value in sorted(os.environ.items()) if name.startswith(("ORT_RKNN_", "ZTU_RKNPU2_"))}
+    if names:
+        yield Finding("environment", "note", ", ".join(f"{name}={value}" for name, value in names.items()))
+
+
+def _python() -> Finding:
+    said = f"{platform.python_version()}, {platform.machine()}, {64 if sys.maxsize > 2**32 else 32} bit"
+    if sys.maxsize <= 2**32:
+        return Finding("Python", "bad", said, "install a 64-bit system: the runtime for 32 bit is another one")
+    return Finding("Python", "ok", said)
+
+
+def _onnxruntime() -> Finding:
+    try:
+        version = metadata.version("onnxruntime")
+    except metadata.PackageNotFoundError:
+        return Finding("onnxruntime", "bad", "not installed", "pip install onnxruntime")
+    rivals = sorted(
+        {
+            name
+            for name in ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-silicon")
+            if _installed(name)
+        }
+    )
+    if rivals:
+        return Finding(
+            "onnxruntime",
+            "note",
+            f"{version}, and {', '.join(rivals)} in the same place: one overwrites the other",
+            f"pip uninstall {' '.join(rivals)}; pip install --force-reinstall onnxruntime",
+        )
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        return Finding("onnxruntime", "bad", f"{version} is too old", "pip install -U onnxruntime")
+    return Finding("onnxruntime", "ok", version)
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _toolkit() -> Finding:
+    from ort_rknn_converters.errors import ToolkitMissing
+    from ort_rknn_converters.toolkit.environment import find_python
+
+    try:
+        found = find_python()
+    except ToolkitMissing as error:
+        return Finding(
+            "toolkit",
+            "note",
+            "not here: models cannot be compiled on this machine, compiled ones run",
+            str(error).partition(". ")[2] or str(error),
+        )
+    return Finding("toolkit", "ok", f"rknn-toolkit2 {found.version or '(version unknown)'}, {found.python}")
+
+
+def _cache() -> Finding:
+    from ort_rknn_converters.cache import directory
+
+    folder = Path(directory())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Finding(
+            "cache",
+            "bad",
+            f"{folder}: {error.strerror}; every start compiles again",
+            "make it writable, or name another folder with ORT_RKNN_CACHE_DIR",
+        )
+    said = f"{folder}, {free / 1e9:.1f} GB free"
+    if free < ROOM:
+        return Finding("cache", "note", said, "ort-rknn cache clear, or another folder with ORT_RKNN_CACHE_DIR")
+    return Finding("cache", "ok", said)

@@ -1,0 +1,157 @@
+"""Each line of the board's side on layouts of real boards, bad ones with their cure."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ort_rknn_conformance.doctor.board import board_findings
+from ort_rknn_conformance.doctor.finding import Finding
+
+from tests.helpers.board_trees import ROCK5B, ROCK5B_NAMES, RUNTIME, runtime, tree
+
+
+def _look(root: Path, toolkit: str | None = "2.5.0", **more: str) -> dict[str, Finding]:
+    found = list(board_findings(root, toolkit, **more))
+    for finding in found:
+        assert finding.said
+        assert finding.state == "ok" or finding.cure or finding.topic in ("NPU driver", "NPU device", "runtime library")
+    return {finding.topic: finding for finding in found}
+
+
+def _without(*names: str) -> dict[str, str | bytes]:
+    return {name: content for name, content in ROCK5B.items() if name not in names}
+
+
+def test_a_good_board(tmp_path: Path) -> None:
+    found = _look(tree(tmp_path, ROCK5B_NAMES, ROCK5B))
+    assert {finding.state for finding in found.values()} == {"ok"}
+    assert found["SoC"].said.startswith("rk3588 ")
+    assert found["kernel"].said == "6.1.84-8-rk2410-nocsf"
+    assert found["NPU driver"].said == "rknpu 0.9.8"
+    assert found["runtime library"].said == "/usr/lib/librknnrt.so 2.5.0"
+
+
+def test_rk3566_with_the_driver_without_drm(tmp_path: Path) -> None:
+    files = {"dev/rknpu": "", "sys/kernel/debug/rknpu/version": "RKNPU driver: v0.9.6\n", RUNTIME: runtime("2.5.0")}
+    found = _look(tree(tmp_path, ("rockchip,rk3566-orangepi-3b", "rockchip,rk3566"), files))
+    assert {finding.state for finding in found.values()} == {"ok"}
+    assert found["NPU device"].said == "/dev/rknpu"
+
+
+def test_mainline_rocket(tmp_path: Path) -> None:
+    files = {
+        "proc/sys/kernel/osrelease": "6.18.1-edge-rockchip64\n",
+        "sys/class/accel/accel0/device/uevent": "DRIVER=rocket\n",
+        "dev/accel/accel0": "",
+    }
+    found = _look(tree(tmp_path, ROCK5B_NAMES, files))
+    assert found["NPU driver"].state == "bad"
+    assert "rocket" in found["NPU driver"].said
+    assert "rknpu 0.9.6 or newer" in found["NPU driver"].cure
+    assert found["runtime library"].state == "bad"
+
+
+@pytest.mark.parametrize(
+    ("version", "state", "said"),
+    [
+        ("0.9.8", "ok", "rknpu 0.9.8"),
+        ("0.9.6", "ok", "rknpu 0.9.6"),
+        ("0.9.3", "note", "cores 1 and 2 broken"),
+        ("0.8.2", "bad", "the vendor asks for 0.9.2"),
+    ],
+)
+def test_driver_versions(tmp_path: Path, version: str, state: str, said: str) -> None:
+    found = _look(tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, "sys/module/rknpu/version": version}))
+    assert found["NPU driver"].state == state
+    assert said in found["NPU driver"].said
+
+
+def test_driver_version_that_only_root_can_read(tmp_path: Path) -> None:
+    files = {**_without("sys/module/rknpu/version"), "sys/bus/platform/drivers/RKNPU/bind": ""}
+    found = _look(tree(tmp_path, ROCK5B_NAMES, files))
+    assert found["NPU driver"].state == "note"
+    assert "sudo cat /sys/kernel/debug/rknpu/version" in found["NPU driver"].cure
+
+
+def test_no_driver(tmp_path: Path) -> None:
+    found = _look(tree(tmp_path, ROCK5B_NAMES, {RUNTIME: runtime("2.5.0")}))
+    assert found["NPU driver"].state == found["NPU device"].state == "bad"
+    assert found["NPU driver"].cure
+
+
+def test_docker_that_hides_the_device_tree(tmp_path: Path) -> None:
+    found = _look(tree(tmp_path, (), {**ROCK5B, ".dockerenv": ""}))
+    assert found["SoC"].state == found["container"].state == "bad"
+    assert "systempaths=unconfined" in found["SoC"].cure
+    assert "device tree" in found["container"].said
+
+
+def test_podman_without_the_device(tmp_path: Path) -> None:
+    files = {**_without("dev/dri/renderD128", "dev/dri/renderD129"), "run/.containerenv": ""}
+    found = _look(tree(tmp_path, ROCK5B_NAMES, files))
+    assert "NPU device" in found["container"].said
+    assert "--device /dev/dri" in found["NPU device"].cure
+
+
+def test_docker_as_it_should_be(tmp_path: Path) -> None:
+    found = _look(tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, ".dockerenv": ""}))
+    assert found["container"].state == "ok"
+
+
+@pytest.mark.parametrize("open_to_us", [False, True])
+def test_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_to_us: bool) -> None:
+    root = tree(tmp_path, ROCK5B_NAMES, ROCK5B)
+
+    def may_open(node: Path) -> bool:  # the tests may run as root, whom nothing is denied
+        return open_to_us and node.name == "renderD129"
+
+    monkeypatch.setattr("ort_rknn.devices.soc._may_open", may_open)
+    found = _look(root)["NPU device"]
+    assert found.state == ("note" if open_to_us else "bad")
+    assert "/dev/dri/renderD128" in found.said
+    assert "usermod -aG render,video" in found.cure
+
+
+def test_runtime_older_than_the_toolkit(tmp_path: Path) -> None:
+    root = tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, RUNTIME: runtime("1.5.2")})
+    found = _look(root)["runtime library"]
+    assert found.state == "bad"
+    assert "Invalid RKNN model version" in found.said
+    assert _look(root, toolkit=None)["runtime library"].state == "ok"
+    assert _look(root, toolkit="1.5.9")["runtime library"].state == "ok"
+
+
+def test_two_runtimes(tmp_path: Path) -> None:
+    other = "usr/lib/aarch64-linux-gnu/librknnrt.so"
+    found = _look(tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, other: runtime("1.4.0")}))
+    assert found["runtime library"].said == "/usr/lib/librknnrt.so 2.5.0"
+    assert found["runtime copies"].state == "note"
+    assert f"/{other} 1.4.0" in found["runtime copies"].said
+
+
+def test_runtime_missing_or_no_runtime(tmp_path: Path) -> None:
+    root = tree(tmp_path, ROCK5B_NAMES, _without(RUNTIME, "usr/lib/librknnrt.so.2"))
+    assert "airockchip/rknn-toolkit2" in _look(root)["runtime library"].cure
+    (root / RUNTIME).parent.mkdir(parents=True)
+    (root / RUNTIME).write_bytes(b"404: Not Found")
+    assert "is no librknnrt" in _look(root)["runtime library"].said
+    (root / "mine.so").write_bytes(runtime("2.6.0"))
+    named = _look(root, library=os.fspath(root / "mine.so"))["runtime library"]
+    assert named.state == "ok"
+    assert "2.6.0" in named.said
+
+
+def test_other_boards_and_a_pc(tmp_path: Path) -> None:
+    pi = _look(tree(tmp_path / "pi", ("raspberrypi,5-model-b", "brcm,bcm2712")))
+    assert pi["SoC"].state == "bad"
+    assert "brcm,bcm2712" in pi["SoC"].said
+    (tmp_path / "pc").mkdir()
+    assert list(_look(tmp_path / "pc", machine="x86_64")) == ["SoC"]
+    assert "no Rockchip board" in _look(tmp_path / "pc")["SoC"].said
+
+
+def test_a_kernel_with_a_name(tmp_path: Path) -> None:
+    found = _look(tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, "proc/sys/kernel/osrelease": "6.1.141-ophub"}))
+    assert found["kernel"].state == "note"
