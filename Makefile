@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TARGET ?= rk3588
 
-.PHONY: demo test test-aarch64 test-sanitizers lint setup conformance-nodes bench readme clean
+.PHONY: demo demo-ocr test test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -41,6 +41,14 @@ $(READY): pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/nati
 	@if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python -e ".[dev]"; \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"; fi
 	@touch $@
+
+# Unmodified programs from the package registry, in an environment of their own; compiles real OCR models (minutes).
+test-programs: $(READY)
+	$(BIN)/ort-rknn toolkit install
+	$(BIN)/python -m pytest -m slow tests/programs
+
+demo-ocr: $(READY)
+	@$(BIN)/python examples/ocr/demo.py
 
 # All of the ONNX standard's backend test cases on the simulator.
 conformance-nodes: $(READY)

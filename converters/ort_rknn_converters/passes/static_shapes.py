@@ -12,6 +12,9 @@ from ort_rknn_converters.passes.base import Context, Pass
 
 __all__ = ["StaticShapes"]
 
+_NAMELESS = frozenset({"?", "-1", ""})
+"""What exporters write for dimensions that have no name: two of them need not be equal."""
+
 
 class StaticShapes(Pass):
     """Gives graph inputs the shapes of ``options.shapes`` and symbolic dimensions the values of ``options.dims``.
@@ -60,7 +63,7 @@ def _check(value: ir.Value, wanted: tuple[int, ...], known: Mapping[str, int]) -
     for dim, size in zip(declared, wanted, strict=True):
         if isinstance(dim, int) and dim != size:
             raise ModelError(message)
-        if isinstance(dim, str):
+        if isinstance(dim, str) and dim not in _NAMELESS:
             if known.get(dim, size) != size:
                 raise ModelError(f"{message}, and dimension {dim} was given as {known[dim]}")
             if symbols.setdefault(dim, size) != size:

@@ -85,3 +85,7 @@ def test_changes_are_said() -> None:
 def test_answers_stay() -> None:
     feed = {"a": random(2, 3), "b": random(2, 1)}
     check_prepared(add(a=["N", 3], b=["N", 1]), feed, dims={"N": 2})
+
+
+def test_a_question_mark_is_no_name() -> None:
+    assert shapes(add(a=["?", "?"], b=[3, 4]), shapes={"a": (3, 4)}) == {"a": (3, 4), "b": (3, 4), "y": (3, 4)}
