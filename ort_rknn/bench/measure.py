@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from ort_rknn.engine.job import InferenceJob
@@ -160,8 +161,9 @@ def _lanes(session: Any) -> tuple[Any, ...]:
 
 def _use(before: tuple[Any, ...], after: tuple[Any, ...], seconds: float) -> tuple[CoreUse, ...]:
     gains: dict[int, list[tuple[int, float]]] = {}
-    for old, new in zip(before, after, strict=True):
-        gains.setdefault(new.core, []).append((new.tasks - old.tasks, new.busy_s - old.busy_s))
+    for old, new in zip_longest(before, after):  # a session whose shapes move may have made new ones meanwhile
+        tasks, busy_s = (old.tasks, old.busy_s) if old is not None else (0, 0.0)
+        gains.setdefault(new.core, []).append((new.tasks - tasks, new.busy_s - busy_s))
     return tuple(
         CoreUse(core, len(rows), sum(tasks for tasks, _ in rows), sum(busy for _, busy in rows) / len(rows) / seconds)
         for core, rows in sorted(gains.items())
