@@ -34,6 +34,7 @@ _HOW_TO_PIN = (
     "or by the provider options shapes or dims"
 )
 _NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
+_NEEDS_ONNX = frozenset({"simulator", "toolkit", "cpu"})
 
 _said: set[str] = set()
 _said_lock = threading.Lock()
@@ -84,17 +85,11 @@ def place(
             for a bad model. Called before anything is compiled, not for what was compiled before.
 
     Raises:
-        Exception: What onnxruntime raises for this model; and its ``NotImplemented`` for a bare ``.rknn`` file.
+        Exception: What onnxruntime raises for this model; its ``Fail`` for a bare ``.rknn`` that nothing here runs.
     """
     head = _head(model)
     if head is None or config_entry(sess_options, "session.load_model_format").upper() == "ORT":
         return Placement(reason="it is no ONNX file")
-    if head.startswith(_BARE_MAGIC):
-        raise ort_error(
-            "NotImplemented",
-            "a bare .rknn file cannot be opened as a session; "
-            "convert its ONNX model (ort-rknn convert) and open the result",
-        )
     wish = options.device if device is None else device
     choice = choose(
         wish,
@@ -102,6 +97,8 @@ def place(
     )
     from ort_rknn_converters.compiled import is_compiled
 
+    if head.startswith(_BARE_MAGIC):
+        return _open_bare(model, options, choice)
     if is_compiled(model):
         return _open_compiled(model, choice)
     if choice.device is None:
@@ -169,6 +166,32 @@ def _open_compiled(model: str | bytes, choice: Choice) -> Placement:
 
     note = f"the segments run on onnxruntime's CPU provider: {reason}"
     return Placement(compiled, CpuDevice(), choice.target, reason, notes=(note,))
+
+
+def _open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Placement:
+    """A ``.rknn`` file, which only an NPU can run."""
+    from ort_rknn_converters.bare import load_bare
+    from ort_rknn_converters.errors import CompiledModelError
+
+    if choice.device is not None and choice.device.name in _NEEDS_ONNX:
+        reason = f"device {choice.device.name!r} runs a segment's ONNX, which is not in it"
+    else:
+        reason = choice.reason
+    if reason or choice.device is None:
+        raise ort_error(
+            "Fail",
+            f"a bare .rknn file runs on an NPU only: {reason}. "
+            "Elsewhere convert its ONNX model (ort-rknn convert) and open the result",
+        )
+    shapes = {name: listed[0] for name, listed in options.shapes.items()}
+    try:
+        compiled = load_bare(model, shapes)
+    except CompiledModelError as error:
+        raise ort_error("InvalidGraph", str(error)) from error
+    if choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
+        text = f"this .rknn file was compiled for {', '.join(compiled.targets)}, and this is a {choice.target}"
+        raise ort_error("Fail", text)
+    return Placement(compiled, choice.device, choice.target)
 
 
 def _compile(

@@ -281,6 +281,7 @@ def _npu_part(step: Any, soc: str) -> NpuPart:
         precision=step.precision,
         rknn=step.code.get(soc),
         onnx=step.onnx,
+        dynamic=step.dynamic,
     )
     inputs, outputs = (tuple(spec.name for spec in specs) for specs in (code.inputs, code.outputs))
     return NpuPart(step.name, inputs, outputs, code)

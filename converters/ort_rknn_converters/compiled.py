@@ -70,6 +70,7 @@ class NpuStep:
         onnx: The segment as standalone ONNX, for a simulator or the CPU; ``None`` when it was stripped.
         precision: ``fp16``, ``int8`` ...
         toolkit_version: Version of the rknn-toolkit2 that compiled it.
+        dynamic: Whether the code holds several sets of input shapes, of which these are one: so only in bare files.
     """
 
     name: str
@@ -80,6 +81,7 @@ class NpuStep:
     onnx: Blob | None
     precision: str = "fp16"
     toolkit_version: str = ""
+    dynamic: bool = False
 
     @property
     def kind(self) -> Literal["npu"]:

@@ -8,6 +8,7 @@ the reader do more than raise :class:`~ort_rknn_converters.errors.CompiledModelE
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
@@ -341,6 +342,12 @@ def is_rknn(data: bytes) -> bool:
     return data[: len(MAGIC)] == MAGIC
 
 
+def _mapped(path: Path) -> bytes | mmap.mmap:
+    """A file's content without a copy of its weights in memory."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+
+
 def read(source: str | os.PathLike[str] | bytes) -> RknnFile:
     """Read a ``.rknn`` file.
 
@@ -351,7 +358,7 @@ def read(source: str | os.PathLike[str] | bytes) -> RknnFile:
         CompiledModelError: It is not a ``.rknn`` file, or so damaged that not even its inputs and outputs are known.
         OSError: The file cannot be opened.
     """
-    data = memoryview(source if isinstance(source, bytes) else Path(source).read_bytes())
+    data = memoryview(source if isinstance(source, bytes) else _mapped(Path(source)))
     name = "the bytes given" if isinstance(source, bytes) else os.fspath(source)
     if not is_rknn(bytes(data[:8])):
         raise CompiledModelError(f"{name}: not a .rknn file (it begins with {bytes(data[:8])!r})")

@@ -80,6 +80,7 @@ class SegmentCode:
         precision: ``fp16``, ``int8`` ...
         rknn: The vendor's compiled code, or ``None`` when it was stripped.
         onnx: The same segment as ONNX (float32), or ``None`` when it was stripped.
+        dynamic: Whether the compiled code holds several sets of input shapes, of which these are to be chosen.
     """
 
     name: str
@@ -89,6 +90,7 @@ class SegmentCode:
     precision: str
     rknn: Blob | None
     onnx: Blob | None
+    dynamic: bool = False
 
 
 @runtime_checkable

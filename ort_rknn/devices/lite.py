@@ -89,6 +89,11 @@ class LiteDevice:
         """
         if code.rknn is None:
             raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
+        if code.dynamic:
+            raise DeviceError(
+                f"segment {code.name} was compiled for several input shapes, and {PACKAGE} does not say which one its "
+                "outputs have; use device='npu'"
+            )
         mask = clamped_mask(mask, self._cores, self.target)
         masks = MASKS.get(self.target, ())
         if mask != AUTO and mask not in masks:

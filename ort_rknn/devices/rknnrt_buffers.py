@@ -134,8 +134,11 @@ class BoundContext:
         self._library = library
         self._handle = handle
         self._on_close = on_close
-        ins = query_attrs(library, handle, Query.INPUT_ATTR, len(code.inputs))
-        outs = query_attrs(library, handle, Query.OUTPUT_ATTR, len(code.outputs))
+        of_inputs, of_outputs = Query.INPUT_ATTR, Query.OUTPUT_ATTR
+        if code.dynamic:
+            of_inputs, of_outputs = Query.CURRENT_INPUT_ATTR, Query.CURRENT_OUTPUT_ATTR
+        ins = query_attrs(library, handle, of_inputs, len(code.inputs))
+        outs = query_attrs(library, handle, of_outputs, len(code.outputs))
         io = IoPlan(code, ins, outs)
         try:
             for spec, plan in zip(code.inputs, io.inputs, strict=True):

@@ -15,6 +15,7 @@ from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.native_segment import CALLS, Calls, NativeLibrary, Outcome
 from ort_rknn.devices.rknnrt_abi import (
     Custom,
+    Format,
     InOutNum,
     Input,
     MemSize,
@@ -25,7 +26,7 @@ from ort_rknn.devices.rknnrt_abi import (
     SdkVersion,
     TensorAttr,
 )
-from ort_rknn.devices.rknnrt_io import IoPlan, address_of
+from ort_rknn.devices.rknnrt_io import IoPlan, address_of, matched, runtime_shape
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
 from ort_rknn.errors import DeviceError
 
@@ -54,6 +55,23 @@ def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> An
 def query_attrs(library: RuntimeLibrary, handle: int, command: Query, count: int) -> list[TensorAttr]:
     """All attributes that one command gives."""
     return [query(library, handle, command, TensorAttr(index=index)) for index in range(count)]
+
+
+def _choose_shapes(
+    library: RuntimeLibrary, handle: int, code: SegmentCode, attrs: Sequence[TensorAttr]
+) -> list[TensorAttr]:
+    """Take one of the sets of input shapes the code was compiled for; gives the inputs as they are then."""
+    for spec, attr in matched(code, "input", code.inputs, attrs):
+        shape = runtime_shape(spec.shape)
+        if len(shape) == 4 and attr.fmt == Format.NHWC:
+            shape = (shape[0], shape[2], shape[3], shape[1])
+        attr.n_dims = len(shape)
+        attr.dims[: len(shape)] = shape
+    result = library.function("rknn_set_input_shapes")(handle, len(attrs), (TensorAttr * len(attrs))(*attrs))
+    if result:
+        shapes = ", ".join(f"{spec.name}:{'x'.join(map(str, spec.shape))}" for spec in code.inputs)
+        raise failure("rknn_set_input_shapes", result, f"Segment {code.name} was not compiled for {shapes}")
+    return query_attrs(library, handle, Query.CURRENT_INPUT_ATTR, len(attrs))
 
 
 class NpuContext:
@@ -96,7 +114,10 @@ class NpuContext:
         self._bound: BoundContext | None = None
         counts = query(library, handle, Query.IN_OUT_NUM, InOutNum())
         inputs = query_attrs(library, handle, Query.INPUT_ATTR, counts.n_input)
-        outputs = query_attrs(library, handle, Query.OUTPUT_ATTR, counts.n_output)
+        if code.dynamic:
+            inputs = _choose_shapes(library, handle, code, inputs)
+        command = Query.CURRENT_OUTPUT_ATTR if code.dynamic else Query.OUTPUT_ATTR
+        outputs = query_attrs(library, handle, command, counts.n_output)
         self.io = IoPlan(code, inputs, outputs, nhwc=nhwc)
         if native is not None:
             calls = Calls.of(library)

@@ -17,7 +17,7 @@ from ort_rknn.errors import DeviceError
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
 
-__all__ = ["InputPlan", "IoPlan", "OutputPlan", "address_of", "runtime_shape"]
+__all__ = ["InputPlan", "IoPlan", "OutputPlan", "address_of", "matched", "runtime_shape"]
 
 
 def address_of(array: Array) -> int:
@@ -119,10 +119,8 @@ class IoPlan:
     def __init__(
         self, code: SegmentCode, inputs: Sequence[TensorAttr], outputs: Sequence[TensorAttr], *, nhwc: bool = True
     ) -> None:
-        self.inputs = tuple(
-            _plan_input(spec, attr, nhwc) for spec, attr in _matched(code, "input", code.inputs, inputs)
-        )
-        self.outputs = tuple(_plan_output(spec, attr) for spec, attr in _matched(code, "output", code.outputs, outputs))
+        self.inputs = tuple(_plan_input(spec, attr, nhwc) for spec, attr in matched(code, "input", code.inputs, inputs))
+        self.outputs = tuple(_plan_output(spec, attr) for spec, attr in matched(code, "output", code.outputs, outputs))
         self.convert = tuple(
             plan.dtype if plan.dtype != spec.dtype else None
             for plan, spec in zip(self.inputs, code.inputs, strict=True)
@@ -171,7 +169,7 @@ class IoPlan:
         return forms
 
 
-def _matched(
+def matched(
     code: SegmentCode, kind: str, specs: Sequence[TensorSpec], attrs: Sequence[TensorAttr]
 ) -> list[tuple[TensorSpec, TensorAttr]]:
     """Each spec with its attribute: by name where the names agree, else by position."""

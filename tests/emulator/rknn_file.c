@@ -88,7 +88,7 @@ static text root_string(const uint8_t *fb, uint64_t n, int slot) {
     return (text){(const char *)fb + p + 4, (const char *)fb + p + 4 + length};
 }
 
-static int read_tensor(text trailer, text types, text ranges, int id, int is_output, emu_tensor *t) {
+static int read_tensor(text trailer, text types, text ranges, int id, int is_output, emu_tensor *t, uint32_t *n_shapes) {
     char word[64];
     text norm = none();
     for (int i = 0;; i++) {
@@ -100,6 +100,12 @@ static int read_tensor(text trailer, text types, text ranges, int id, int is_out
     text dim, size = member(norm, "size"), device = member(types, t->name);
     while (t->n_dims < RKNN_MAX_DIMS && (dim = item(size, (int)t->n_dims)).at)
         t->dims[0][t->n_dims++] = (uint32_t)number(dim, 0);
+    text sets = member(member(ranges, "dynamic_shapes"), t->name), row;
+    uint32_t n = 0;
+    for (; n < EMU_MAX_SHAPES && (row = item(sets, (int)n)).at; n++)
+        for (uint32_t d = 0; d < t->n_dims; d++) t->dims[n][d] = (uint32_t)number(item(row, (int)d), 0);
+    if (n > *n_shapes) *n_shapes = n;
+    for (n = n ? n : 1; n < EMU_MAX_SHAPES; n++) memcpy(t->dims[n], t->dims[0], sizeof t->dims[0]);
     string(member(device, "dtype"), word, sizeof word);
     t->type = emu_type_named(word);
     if (t->type == RKNN_TENSOR_TYPE_MAX) return RKNN_ERR_MODEL_INVALID;
@@ -140,7 +146,7 @@ int emu_rknn_read(const uint8_t *data, size_t size, emu_model *model) {
         if (position < 0 || position >= EMU_MAX_IO) return RKNN_ERR_MODEL_INVALID;
         if ((uint32_t)position >= *count) *count = (uint32_t)position + 1;
         int code = read_tensor(trailer, output ? outs : ins, ranges, (int)number(member(edge, "right_tensor_id"), -1), output,
-                               output ? &model->outputs[position] : &model->inputs[position]);
+                               output ? &model->outputs[position] : &model->inputs[position], &model->n_shapes);
         if (code) return code;
     }
     return 0;

@@ -189,7 +189,8 @@ int rknn_inputs_set(rknn_context handle, uint32_t n, rknn_input *inputs) {
         }
         emu_tensor *t = &c->model->inputs[in->index];
         rknn_tensor_type type = in->pass_through ? t->type : in->type;
-        if (in->size != emu_elements(t, c->shape) * emu_type_size(type) || (t->n_dims == 4 && t->fmt != RKNN_TENSOR_UNDEFINED && in->fmt > RKNN_TENSOR_NHWC)) {
+        if (in->size != emu_elements(t, c->shape) * emu_type_size(type) || 
+            (t->n_dims == 4 && t->fmt != RKNN_TENSOR_UNDEFINED && in->fmt > RKNN_TENSOR_NHWC)) {
             code = RKNN_ERR_INPUT_INVALID;
             break;
         }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NoSuchFile, NotImplemented
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NoSuchFile
 
 import ort_rknn
 from ort_rknn.devices.fake import FakeDevice
@@ -296,13 +296,6 @@ def test_a_fed_initializer_runs_on_the_cpu(npu_session: Open) -> None:
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_bare_rknn_file_says_what_to_do(tmp_path: Path) -> None:
-    file = tmp_path / "model.rknn"
-    file.write_bytes(b"RKNN\0\0\0\0" + b"x" * 100)
-    with pytest.raises(NotImplemented, match="convert its ONNX model"):
-        ort_rknn.InferenceSession(file)
 
 
 def test_a_missing_file_is_onnxruntimes_error() -> None:

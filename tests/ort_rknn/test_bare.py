@@ -1,0 +1,105 @@
+"""Sessions of bare ``.rknn`` files on the emulated NPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph
+
+import ort_rknn
+from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
+from tests.helpers.npu import build_native, feeds, npu, same, segment
+
+IMAGE, TOKENS = "image_fp16_rk3588", "tokens_fp16_rk3588"
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    monkeypatch.setenv("ORT_RKNN_NATIVE_LIBRARY", str(build_native()))
+    emulator = Emulator()
+    emulator.reset()
+    before = emulator.count("contexts"), emulator.count("dma_bytes")
+    yield emulator
+    misuses = emulator.misuses()
+    emulator.reset()
+    assert not misuses
+    assert (emulator.count("contexts"), emulator.count("dma_bytes")) == before
+
+
+def right(model: Model, given: list[np.ndarray]) -> list[np.ndarray]:
+    native = model.answer(given, native=True)
+    return [exact if exact.dtype == np.int64 else real for real, exact in zip(model.answer(given), native, strict=True)]
+
+
+def feed(model: Model, seed: int = 0) -> dict[str, Any]:
+    code = segment(model)
+    return {spec.name: array for spec, array in zip(code.inputs, feeds(code, seed), strict=True)}
+
+
+@pytest.mark.parametrize("name", [IMAGE, TOKENS])
+@pytest.mark.parametrize("by", ["path", "bytes"])
+def test_a_session_of_a_file(emulator: Emulator, name: str, by: str) -> None:
+    path, model = real_path(name), REAL[name]
+    with ort_rknn.InferenceSession(path if by == "path" else path.read_bytes(), device=npu(emulator)) as session:
+        assert [(one.name, tuple(one.shape)) for one in session.get_inputs()] == [
+            (tensor.name, tensor.shape) for tensor in model.inputs
+        ]
+        assert session.get_providers()[0] == "RKNNExecutionProvider"
+        assert session.get_modelmeta().producer_name == "rknn-toolkit2"
+        for seed in range(3):
+            given = feed(model, seed)
+            same(session.run(None, given), right(model, list(given.values())))
+        jobs = [session.submit(None, feed(model, seed)) for seed in range(9)]
+        for seed, job in enumerate(jobs):
+            same(job.result(20), right(model, list(feed(model, seed).values())))
+        only = session.run([model.outputs[-1].name], given)
+        same(only, right(model, list(given.values()))[-1:])
+        with pytest.raises(InvalidArgument):
+            session.run(None, {name: value[:, :1] for name, value in given.items()})
+
+
+def test_by_the_runtimes_path_alone(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a board: nothing but provider options."""
+    options = {"device": "npu", "runtime_library": str(emulator.path), "target": "rk3588"}
+    session = ort_rknn.InferenceSession(real_path(IMAGE), providers=[("RKNNExecutionProvider", options)])
+    same(session.run(None, feed(REAL[IMAGE])), right(REAL[IMAGE], list(feed(REAL[IMAGE]).values())))
+    session.close()
+
+
+@pytest.mark.parametrize("batch", [2, 1])
+def test_one_of_several_sets_of_shapes(emulator: Emulator, batch: int) -> None:
+    model = Model(
+        (Tensor("image", "float16", (batch, 3, 4, 4), "nhwc"),),
+        (Tensor("features", "float16", (batch, 4, 4, 4), "nchw"), Tensor("grown", "float16", (batch, 4, 4, 4), "nchw")),
+        custom="größer",
+    )
+    options = {"shapes": f"image={batch}x3x4x4"} if batch == 1 else {}
+    providers = [("RKNNExecutionProvider", options)]
+    path = real_path("formats_dynamic_rk3588")
+    with ort_rknn.InferenceSession(path, providers=providers, device=npu(emulator)) as session:
+        assert session.get_outputs()[1].shape == [batch, 4, 4, 4]
+        same(session.run(None, feed(model)), right(model, list(feed(model).values())))
+        jobs = [session.submit(None, feed(model, seed)) for seed in range(6)]
+        for seed, job in enumerate(jobs):
+            same(job.result(20), right(model, list(feed(model, seed).values())))
+        assert emulator.count("rknn_set_input_shapes") >= 1
+
+
+def test_what_cannot_be_opened(emulator: Emulator, tmp_path: Path) -> None:
+    with pytest.raises(Fail, match="runs on an NPU only: no NPU can be used"):
+        ort_rknn.InferenceSession(real_path(IMAGE))
+    with pytest.raises(Fail, match="device 'simulator' runs a segment's ONNX"):
+        ort_rknn.InferenceSession(real_path(IMAGE), device="simulator")
+    with pytest.raises(Fail, match="compiled for rk3566, and this is a rk3588"):
+        ort_rknn.InferenceSession(real_path("image_fp16_rk3566"), device=npu(emulator))
+    damaged = tmp_path / "model.rknn"
+    damaged.write_bytes(b"RKNN\0\0\0\0" + b"x" * 100)
+    with pytest.raises(InvalidGraph, match=r"model\.rknn: damaged"):
+        ort_rknn.InferenceSession(damaged, device=npu(emulator))
+    shapes = [("RKNNExecutionProvider", {"shapes": "image=5x3x4x4"})]
+    with pytest.raises(InvalidGraph, match="not compiled for these input shapes"):
+        ort_rknn.InferenceSession(real_path("formats_dynamic_rk3588"), providers=shapes, device=npu(emulator))
