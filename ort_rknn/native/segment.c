@@ -26,46 +26,6 @@ int64_t ort_rknn_now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Three and four channels (pictures) get loops of their own, which compilers vectorise; the rest goes in tiles, so that
- * neither the planes read nor the rows written fall out of the first-level cache. */
-#define INTERLEAVE(T)                                                                                          \
-    static void interleave_##T(const T *restrict from, T *restrict to, uint32_t channels, uint32_t points) {    \
-        if (channels == 3) {                                                                                    \
-            const T *a = from, *b = from + points, *c = b + points;                                             \
-            for (uint32_t p = 0; p < points; p++) to[3 * p] = a[p], to[3 * p + 1] = b[p], to[3 * p + 2] = c[p]; \
-            return;                                                                                             \
-        }                                                                                                       \
-        if (channels == 4) {                                                                                    \
-            const T *a = from, *b = a + points, *c = b + points, *d = c + points;                               \
-            for (uint32_t p = 0; p < points; p++)                                                               \
-                to[4 * p] = a[p], to[4 * p + 1] = b[p], to[4 * p + 2] = c[p], to[4 * p + 3] = d[p];             \
-            return;                                                                                             \
-        }                                                                                                       \
-        enum { TILE = 16 };                                                                                     \
-        for (uint32_t p0 = 0; p0 < points; p0 += TILE) {                                                        \
-            uint32_t p1 = points - p0 < TILE ? points : p0 + TILE;                                              \
-            for (uint32_t c0 = 0; c0 < channels; c0 += TILE) {                                                  \
-                uint32_t c1 = channels - c0 < TILE ? channels : c0 + TILE;                                      \
-                for (uint32_t p = p0; p < p1; p++)                                                              \
-                    for (uint32_t c = c0; c < c1; c++)                                                          \
-                        to[(size_t)p * channels + c] = from[(size_t)c * points + p];                            \
-            }                                                                                                   \
-        }                                                                                                       \
-    }
-INTERLEAVE(uint8_t)
-INTERLEAVE(uint16_t)
-INTERLEAVE(uint32_t)
-INTERLEAVE(uint64_t)
-
-void ort_rknn_interleave(const void *from, void *to, uint32_t channels, uint32_t points, uint32_t item) {
-    switch (item) {
-    case 1: interleave_uint8_t(from, to, channels, points); break;
-    case 2: interleave_uint16_t(from, to, channels, points); break;
-    case 4: interleave_uint32_t(from, to, channels, points); break;
-    default: interleave_uint64_t(from, to, channels, points); break;
-    }
-}
-
 static void *copy_of(const void *data, size_t size) {
     void *copy = malloc(size ? size : 1);
     if (copy && size) memcpy(copy, data, size);

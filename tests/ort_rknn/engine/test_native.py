@@ -58,6 +58,8 @@ def new_engine(emulator: Emulator) -> Iterator[New]:
     made: list[Engine] = []
 
     def make(*, device: dict[str, Any] | None = None, fallback: Any = None, **options: Any) -> Engine:
+        if "schedule" in options:  # one context per core, so that a test knows which job is where
+            options.setdefault("threads_per_core", 1)
         part = NpuPart("segment", ("x", "n"), ("y", "k"), CODE)
         program = Program.from_parts([part], npu(emulator, **(device or {})), outputs=("y", "k"))
         engine = Engine(program, EngineOptions(**options), fallback=fallback)
@@ -79,7 +81,8 @@ def test_the_engine_chooses_native_lanes(new_engine: New, emulator: Emulator) ->
     assert new_engine(device={"native": False})._core.lanes.kind == "thread"
     assert len(engine.plan().lanes) == 6
     assert len(new_engine(schedule=(0, 1, 2)).plan().lanes) == 3
-    assert emulator.count("contexts") == 3, "only the first lane of each engine is open"
+    assert len(new_engine(schedule=(0, 1), threads_per_core=None).plan().lanes) == 4
+    assert emulator.count("contexts") == 4, "only the first lane of each engine is open"
 
 
 def test_run(new_engine: New, emulator: Emulator) -> None:
