@@ -185,19 +185,12 @@ def _compiled(model: Any, path: Path, console: Console, as_json: bool) -> dict[s
             code["target"],
             code["precision"],
             f"{code['size']:,}",
-            " ".join(f"{v['name']}:{_shape(v['shape'])}" for v in code["inputs"]),
-            " ".join(f"{v['name']}:{_shape(v['shape'])}" for v in code["outputs"]),
             "yes" if code["onnx"] else "no (stripped)",
             code["rknn"]["problem"] or "read",
         )
         for code in codes
     )
-    _table(
-        console,
-        "NPU segments",
-        ("segment", "target", "precision", "bytes", "reads", "gives", "ONNX inside", "code"),
-        rows,
-    )
+    _table(console, "Compiled code", ("segment", "target", "precision", "bytes", "ONNX inside", "code"), rows)
     console.print(escape(str(model.plan)), soft_wrap=True)
     return {}
 
