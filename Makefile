@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TARGET ?= rk3588
 
-.PHONY: demo demo-ocr test test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench readme clean
+.PHONY: demo demo-ocr test test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -59,6 +59,11 @@ bench: $(READY)
 	$(BIN)/ort-rknn toolkit install
 	for script in benchmarks/[a-z]*.py; do \
 	    grep -q __main__ $$script || continue; echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Ten minutes of faults, hangs, cancels, closes and re-opens over both kinds of lanes: nothing may be lost, nothing may leak.
+SECONDS ?= 600
+soak: $(READY)
+	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS)
 
 # What is written by programs: the options' page, and the README's list of files from the first sentence of each file.
 readme: $(READY)

@@ -83,8 +83,8 @@ class Engine:
             observer=observer,
             clock=clock,
         )
-        finalizer = weakref.finalize(self, self._core.close, wait=False, cancel_jobs=False)
-        finalizer.atexit = False  # the interpreter's end has a way of its own, which waits
+        self._finalizer = weakref.finalize(self, self._core.close, wait=False, cancel_jobs=False)
+        self._finalizer.atexit = False  # the interpreter's end has a way of its own, which waits
 
     @property
     def width(self) -> int:
@@ -192,6 +192,7 @@ class Engine:
             wait: Return only then. In a callback it returns at once: the callback is one of the things to wait for.
             cancel_jobs: Cancel the jobs that have not begun.
         """
+        self._finalizer.detach()  # it holds on to all that the engine is made of, users' devices included
         self._core.close(wait=wait, cancel_jobs=cancel_jobs)
 
     def stats(self) -> EngineStats:

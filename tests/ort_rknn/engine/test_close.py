@@ -275,3 +275,15 @@ def test_options_are_kept() -> None:
     assert engine.options.max_queue_size == 5
     assert engine.width == 6
     engine.close()
+
+
+def test_a_closed_engine_is_freed_although_its_device_knows_it(lanes) -> None:
+    device = fake(1, gated=False)
+    engine = Engine(program(device), lanes=lanes)
+    device.user = engine  # type: ignore[attr-defined]
+    engine.run(frame(1))
+    engine.close()
+    gone = weakref.ref(device)
+    del device, engine
+    gc.collect()
+    assert gone() is None
