@@ -13,6 +13,7 @@ __all__ = [
     "flag",
     "name_set",
     "number",
+    "path_list",
     "shape_lists",
     "text",
     "to_text",
@@ -90,6 +91,15 @@ def name_set(value: Any) -> frozenset[str]:
     if isinstance(value, Iterable):
         return frozenset(str(name) for name in value)
     raise ValueError('a collection of names, or "name,name"')
+
+
+def path_list(value: Any) -> tuple[str, ...]:
+    """Paths in order: a sequence, or ``"/a/one.so,/a/two.so"``."""
+    if isinstance(value, str):
+        value = value.split(",")
+    elif not isinstance(value, Iterable):
+        value = (value,)
+    return tuple(path for path in (str(part).strip() for part in value) if path)
 
 
 def shape_lists(value: Any) -> dict[str, tuple[tuple[int, ...], ...]]:

@@ -21,6 +21,7 @@ from ort_rknn.option_values import (
     flag,
     name_set,
     number,
+    path_list,
     shape_lists,
     text,
     to_text,
@@ -193,6 +194,12 @@ class RknnOptions:
     )
     priority: str = _option(
         "high", choice("high", "medium", "low"), "the vendor's", "whose jobs the NPU's driver lets go first"
+    )
+    custom_op_paths: tuple[str, ...] = _option(
+        (), path_list, "none", "libraries with custom operators for the NPU's runtime; weights are then not shared"
+    )
+    custom_op_default_path: bool = _option(
+        False, flag, "the seed", "take the custom operators in /usr/lib/rknpu/op_plugins too"
     )
     simulator_cores: int | None = _option(None, whole(1), "the SoC's own number", "pretend cores of the simulator")
     simulator_latency_ms: float = _option(

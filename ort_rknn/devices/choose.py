@@ -11,7 +11,7 @@ from typing import Any
 
 from ort_rknn.devices.base import Device
 from ort_rknn.devices.soc import detect
-from ort_rknn.errors import DeviceUnavailable
+from ort_rknn.errors import DeviceUnavailable, RknnError
 
 __all__ = ["Choice", "DeviceOptions", "choose", "npu_problem"]
 
@@ -27,6 +27,8 @@ class DeviceOptions:
         target: SoC to compile for; default: the board's own, else the table's default.
         runtime_library: Path of the vendor's runtime.
         priority: Whose jobs the NPU driver lets go first.
+        custom_op_paths: Libraries with custom operators.
+        custom_op_default_path: Take those in the vendor's folder for them too.
         simulator_cores: Pretend cores; default: as many as the SoC has.
         simulator_latency_ms: Time one inference takes on a pretend core, in milliseconds.
     """
@@ -34,6 +36,8 @@ class DeviceOptions:
     target: str | None = None
     runtime_library: str | None = None
     priority: str = "high"
+    custom_op_paths: tuple[str, ...] = ()
+    custom_op_default_path: bool = False
     simulator_cores: int | None = None
     simulator_latency_ms: float = 0.0
 
@@ -94,8 +98,14 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
 
             lite = LiteDevice(target=options.target)
             return Choice(lite, lite.target)
-        npu = NpuDevice(options.runtime_library, target=options.target, priority=options.priority)
-    except DeviceUnavailable as error:
+        npu = NpuDevice(
+            options.runtime_library,
+            target=options.target,
+            priority=options.priority,
+            custom_op_paths=options.custom_op_paths,
+            custom_op_default_path=options.custom_op_default_path,
+        )
+    except RknnError as error:
         return Choice(None, target, f"{error}; {_ADVICE}")
     return Choice(npu, npu.target or target)
 

@@ -10,7 +10,7 @@ import re
 import struct
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
 from ort_rknn.devices.native_segment import native_library
 from ort_rknn.devices.rknnrt_abi import Flag, InitExtend
 from ort_rknn.devices.rknnrt_context import NpuContext
+from ort_rknn.devices.rknnrt_custom_ops import find_custom_ops, load_custom_ops, register
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure, load, named_library
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
@@ -51,6 +52,8 @@ class NpuDevice:
         nhwc: Turn 4-D inputs into NHWC here, in one pass, instead of handing NCHW to the runtime; users report
             runtimes that refuse NCHW.
         native: Make an inference one call of the native library instead of four from Python.
+        custom_op_paths: Libraries with custom operators, made known to every context; weights are then not shared.
+        custom_op_default_path: Take those in the vendor's folder for them too.
         root: Where the machine's file system is; tests give a made-up one.
 
     Raises:
@@ -70,6 +73,8 @@ class NpuDevice:
         perf: bool = False,
         nhwc: bool = True,
         native: bool = True,
+        custom_op_paths: Sequence[str | os.PathLike[str]] = (),
+        custom_op_default_path: bool = False,
         root: str | Path = "/",
     ) -> None:
         from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
@@ -83,6 +88,8 @@ class NpuDevice:
         self.library: RuntimeLibrary = load(library)
         self.target = target or self.soc.target
         self._cores = cores or find_target(self.target or DEFAULT_TARGET).cores
+        folder = find_custom_ops() if custom_op_default_path else ()
+        self._custom_ops = load_custom_ops((*custom_op_paths, *folder))
         self._flags = PRIORITIES[priority]
         self._flags |= Flag.ENABLE_SRAM if sram else Flag(0)
         self._flags |= Flag.COLLECT_PERF if perf else Flag(0)
@@ -111,11 +118,16 @@ class NpuDevice:
             raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
         mask = clamped_mask(mask, self._cores, self.target)
         check_target(code, self.soc)
-        shares = isinstance(share, NpuContext) and (share.code is code or share.code.rknn == code.rknn)
+        shares = (
+            isinstance(share, NpuContext)
+            and not self._custom_ops
+            and (share.code is code or share.code.rknn == code.rknn)
+        )
         handle = share.duplicate() if shares and isinstance(share, NpuContext) else None
         if handle is None:
             handle = self._init(code, code.rknn)
         try:
+            register(self.library, handle, self._custom_ops)
             mask = self._set_mask(handle, mask)
             context = NpuContext(self.library, handle, code, mask, native=self._native, nhwc=self._nhwc)
         except BaseException:
@@ -191,6 +203,7 @@ class NpuDevice:
             "runtime": runtime,
             "driver": driver,
             "native": self._native is not None,
+            "custom_ops": [op.op_type for op in self._custom_ops],
         }
 
     def close(self) -> None:

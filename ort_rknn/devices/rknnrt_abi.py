@@ -342,4 +342,5 @@ def prototypes() -> dict[str, tuple[Any, list[Any]]]:
         "rknn_destroy_mem": (c_int, [_CONTEXT, mem]),
         "rknn_set_io_mem": (c_int, [_CONTEXT, mem, POINTER(TensorAttr)]),
         "rknn_mem_sync": (c_int, [_CONTEXT, mem, c_int]),
+        "rknn_register_custom_ops": (c_int, [_CONTEXT, c_void_p, c_uint32]),
     }

@@ -22,7 +22,9 @@ ENVIRONMENT = ("ORT_RKNN_RUNTIME_LIBRARY", "ZTU_RKNPU2_RUNTIME_LIBRARY")
 NAMES = ("librknnrt.so", "librknnrt.so.2")
 FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib", "/vendor/lib64", "/system/lib64")
 
-_OPTIONAL = frozenset({"rknn_create_mem_from_fd", "rknn_set_input_shapes"})  # not in every 1.x library
+_OPTIONAL = frozenset(
+    {"rknn_create_mem_from_fd", "rknn_register_custom_ops", "rknn_set_input_shapes"}
+)  # not in every 1.x library
 _VERSION = re.compile(rb"librknnrt version: (\d+\.\d+\.\d+)")
 
 

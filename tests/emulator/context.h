@@ -20,7 +20,7 @@ typedef struct {
     int fresh, unreleased;
     uint64_t state, frame;
     held inputs[EMU_MAX_IO], outputs[EMU_MAX_IO];
-    char report[512];
+    char report[512], custom_op[RKNN_MAX_NAME_LEN]; /* the last operator it was told of */
 } context;
 
 context *emu_find(rknn_context handle); /* NULL and a count of misuse when there is no such context */

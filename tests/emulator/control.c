@@ -17,7 +17,7 @@
 static const char *const CALLS[EMU_CALLS] = {
     "rknn_init", "rknn_dup_context", "rknn_destroy", "rknn_query", "rknn_set_core_mask", "rknn_inputs_set", "rknn_run",
     "rknn_outputs_get", "rknn_outputs_release", "rknn_create_mem", "rknn_destroy_mem", "rknn_set_io_mem",
-    "rknn_mem_sync", "rknn_set_input_shapes", "rknn_set_batch_core_num"};
+    "rknn_mem_sync", "rknn_set_input_shapes", "rknn_set_batch_core_num", "rknn_register_custom_ops"};
 static const char *const MISUSES[EMU_MISUSES] = {
     "concurrent", "dead_context", "changed_inputs", "destroyed_busy", "not_run", "not_released"};
 

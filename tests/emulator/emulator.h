@@ -34,6 +34,7 @@ typedef struct {
     char target[32], custom[1024];
     uint64_t version, salt;
     uint32_t weight_bytes;
+    char needs[RKNN_MAX_NAME_LEN]; /* a custom operator it has, or "" */
 } emu_model;
 
 /* model.c, rknn_file.c: 0 or one of the RKNN_ERR codes. */
@@ -58,7 +59,7 @@ uint32_t emu_packed_elements(const emu_tensor *tensor, uint32_t shape, rknn_tens
 
 /* control.c: settings, faults, counters. */
 typedef enum { EMU_INIT, EMU_DUP, EMU_DESTROY, EMU_QUERY, EMU_MASK, EMU_SET, EMU_RUN, EMU_GET, EMU_RELEASE, EMU_CREATE_MEM,
-               EMU_DESTROY_MEM, EMU_IO_MEM, EMU_SYNC, EMU_SHAPES, EMU_BATCH, EMU_CALLS } emu_call;
+               EMU_DESTROY_MEM, EMU_IO_MEM, EMU_SYNC, EMU_SHAPES, EMU_BATCH, EMU_CUSTOM, EMU_CALLS } emu_call;
 typedef enum { EMU_CONCURRENT, EMU_DEAD, EMU_CHANGED, EMU_BUSY_DESTROY, EMU_UNRUN, EMU_UNRELEASED, EMU_MISUSES } emu_misuse;
 
 typedef struct {

@@ -177,6 +177,22 @@ int rknn_set_input_shapes(rknn_context handle, uint32_t n, rknn_tensor_attr *att
 
 int rknn_set_input_shape(rknn_context handle, rknn_tensor_attr *attr) { return rknn_set_input_shapes(handle, 1, attr); }
 
+typedef struct { /* the beginning of the vendor's rknn_custom_op */
+    uint32_t version;
+    int target;
+    char op_type[RKNN_MAX_NAME_LEN];
+} custom_op;
+
+int rknn_register_custom_ops(rknn_context handle, const custom_op *op, uint32_t n) {
+    int code = emu_enter(EMU_CUSTOM);
+    context *c = emu_find(handle);
+    if (!c) return RKNN_ERR_CTX_INVALID;
+    if (code) return code;
+    if (!op || n != 1) return RKNN_ERR_PARAM_INVALID;
+    memcpy(c->custom_op, op->op_type, sizeof c->custom_op);
+    return 0;
+}
+
 int rknn_inputs_set(rknn_context handle, uint32_t n, rknn_input *inputs) {
     context *c = emu_find(handle);
     if (!c) return RKNN_ERR_CTX_INVALID;
@@ -226,7 +242,8 @@ int rknn_run(rknn_context handle, rknn_run_extend *extend) {
     int mine = emu_hold(c), code = emu_enter(EMU_RUN), missing = 0, mapped = 0;
     if (!code) {
         uint64_t state = fold_inputs(c, &missing);
-        code = missing ? RKNN_ERR_INPUT_INVALID : emu_occupy(c->mask);
+        int knows = !*c->model->needs || !strcmp(c->model->needs, c->custom_op);
+        code = missing ? RKNN_ERR_INPUT_INVALID : !knows ? RKNN_ERR_FAIL : emu_occupy(c->mask);
         for (uint32_t i = 0; i < c->model->n_input; i++) mapped |= c->inputs[i].mem != NULL;
         if (!code) {
             if (mapped && fold_inputs(c, &missing) != state) emu_misuses[EMU_CHANGED]++;
