@@ -1,166 +1,163 @@
-"""What the engine costs and what it reaches, on pretend cores: the price of run(), and the async share of the ideal.
+"""The engine's figures on the emulated runtime, 3 cores, beside their targets and the floor of bare C calls.
 
-The device sleeps for its latency, so this measures the engine and not the computer's arithmetic. A sleeping device
-overshoots (measured here: 60 us and more on a busy machine); the share is therefore given against the rate of the
-device itself, called in a loop without an engine, and, beside it, against the latency that was asked for.
+Everything is measured in turns, ours and the floor, round after round; medians are printed. A share is of what the
+device's latency allows. On a busy computer look at the floor: it is what bare calls reach in the same minute.
 
-    python benchmarks/engine.py [--seconds 1.0] [--json FILE]
+    python benchmarks/engine.py [--rounds 3] [--seconds 1] [--only WORD] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import statistics
-import sys
-import time
-from collections.abc import Callable, Sequence
+import tempfile
+import traceback
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ort_rknn.devices.base import AUTO, Context, SegmentCode, TensorSpec, core_mask
-from ort_rknn.engine.engine import Engine
-from ort_rknn.engine.options import EngineOptions
-from ort_rknn.program import NpuPart, Program
-
-SHAPE = (1, 4)
-FEED = {"x": np.ones(SHAPE, np.float32)}
-LATENCIES_MS = (0.5, 1.0, 5.0)
-CORES = (1, 2, 3)
+from engine_cases import CASES, Case
+from engine_rig import Rig
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 
-class SleepingDevice:
-    """A device that does nothing but take its time."""
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: which value of which case, and what it must reach."""
 
-    name = "sleeping"
+    text: str
+    case: str
+    value: str
+    target: float
+    above_floor: bool = False
 
-    def __init__(self, cores: int, latency_s: float) -> None:
-        self.cores = cores
-        self.latency_s = latency_s
+    @property
+    def higher(self) -> bool:
+        """Whether more is better."""
+        return self.value == "share"
 
-    def open(self, code: SegmentCode, mask: int = AUTO, share: Context | None = None) -> SleepingContext:
-        return SleepingContext(self.latency_s)
+    def met(self, ours: float, floor: float) -> bool:
+        """Whether the target is reached."""
+        if self.higher:
+            return ours >= self.target
+        return ours - (floor if self.above_floor else 0.0) <= self.target
 
-    def describe(self) -> dict[str, Any]:
-        return {"device": self.name}
-
-    def close(self) -> None:
-        pass
-
-
-class SleepingContext:
-    def __init__(self, latency_s: float) -> None:
-        self._latency_s = latency_s
-
-    def run(self, inputs: Sequence[Any], wanted: Sequence[bool] | None = None) -> list[Any]:
-        if self._latency_s:
-            time.sleep(self._latency_s)
-        return [np.empty(SHAPE, np.float32)]
-
-    def close(self) -> None:
-        pass
-
-    def describe(self) -> dict[str, Any]:
-        return {}
+    def shown(self, number: float) -> str:
+        """A number with its unit."""
+        if number != number:  # not measured
+            return "-"
+        units = {"share": f"{100 * number:.1f} %", "us": f"{number:.1f} us", "cpu_ms": f"{number:.2f} ms"}
+        return units.get(self.value, f"{number:.1f} MB")
 
 
-def make_engine(cores: int, latency_s: float, **options: Any) -> tuple[Engine, SleepingDevice]:
-    specs = [(TensorSpec(name, np.dtype("float32"), SHAPE),) for name in ("x", "y")]
-    code = SegmentCode("npu_0", specs[0], specs[1], "rk3588", "fp16", None, None)
-    device = SleepingDevice(cores, latency_s)
-    program = Program.from_parts([NpuPart("npu_0", ("x",), ("y",), code)], device, outputs=["y"])
-    return Engine(program, EngineOptions(**options)), device
+ROWS = (
+    Row("blocking run(), 12 KB in, latency 0", "blocking 12 KB", "us", 20),
+    Row("blocking run(), 600 KB in, latency 0", "blocking 600 KB", "us", 30),
+    Row("async, quiet, default options, 0.5 ms", "quiet 0.5 ms", "share", 0.97),
+    Row("async, quiet, default options, 1 ms", "quiet 1 ms", "share", 0.99),
+    Row("async, quiet, default options, 5 ms", "quiet 5 ms", "share", 0.999),
+    Row("async, quiet, schedule=[0, 1, 2], 0.5 ms", "quiet 0.5 ms, schedule", "share", 0.97),
+    Row("async, quiet, schedule=[0, 1, 2], 1 ms", "quiet 1 ms, schedule", "share", 0.99),
+    Row("async, quiet, schedule=[0, 1, 2], 5 ms", "quiet 5 ms, schedule", "share", 0.999),
+    Row("a Python thread burns bytecode, 5 ms", "burner 5 ms", "share", 0.97),
+    Row("a Python thread burns bytecode, 1 ms, limits 64", "burner 1 ms, limits 64", "share", 0.95),
+    Row("two processes hog the CPU, 0.5 ms", "hogs 0.5 ms", "share", 0.80),
+    Row("two processes hog the CPU, 1 ms", "hogs 1 ms", "share", 0.93),
+    Row("every tenth inference 25 ms instead of 5", "uneven", "share", 0.98),
+    Row("one core stalls 1.5 s: share of the two others", "stall", "share", 1.0),
+    Row("640x640 uint8 in, 6 outputs of 4.8 MB, 5 ms", "detector 5 ms", "share", 0.97),
+    Row("   its CPU time per inference", "detector 5 ms", "cpu_ms", 1.5),
+    Row("640x640 float32 in, 2.8 MB out: CPU per inference", "floats 5 ms", "cpu_ms", 0.65),
+    Row("zero copy from 4 threads, 10 ms (device contexts)", "zero copy", "share", 0.97),
+    Row("memory kept for a 100 MB model, 3 cores", "memory", "kept", 5),
+    Row("memory at most while loading it, above the floor", "memory", "peak", 10, above_floor=True),
+)
+
+Results = dict[str, dict[str, dict[str, list[float]]]]
+"""Case -> ``ours`` or ``floor`` -> value -> one number for each round."""
 
 
-def per_call(function: Callable[[], object], seconds: float, rounds: int = 5) -> float:
-    """Median over a few rounds of the mean time of a call, in seconds."""
-    function()
-    begun = time.perf_counter()
-    function()
-    count = max(3, int(seconds / rounds / max(time.perf_counter() - begun, 1e-6)))
-    means = []
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        for _ in range(count):
-            function()
-        means.append((time.perf_counter() - begun) / count)
-    return statistics.median(means)
+def measure(cases: Sequence[Case], rounds: int, seconds: float, console: Console) -> Results:
+    """Measure all cases in turns."""
+    results: Results = defaultdict(lambda: {"ours": defaultdict(list), "floor": defaultdict(list)})
+    columns = (TextColumn("{task.description:<32}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console) as progress:
+        rig = Rig(Path(folder))
+        task = progress.add_task("", total=2 * rounds * len(cases))
+        for number in range(rounds):
+            for case in cases:
+                for kind, function in (("floor", case.floor), ("ours", case.ours)):
+                    progress.update(task, description=f"round {number + 1}: {case.name}")
+                    try:
+                        values = function(rig, seconds)
+                    except Exception:  # one case must not take the others' figures along
+                        console.print(f"[red]{case.name} ({kind}) failed[/]")
+                        console.print(traceback.format_exc(), markup=False)
+                        values = {}
+                    for name, value in values.items():
+                        results[case.name][kind][name].append(value)
+                    progress.advance(task)
+    return results
 
 
-def overheads(seconds: float) -> dict[str, float]:
-    """Microseconds a call costs above the bare device, latency 0."""
-    engine, device = make_engine(1, 0.0)
-    context = device.open(SegmentCode("", (), (), "", "", None, None), core_mask([0]))
-    bare = per_call(lambda: context.run([FEED["x"]]), seconds)
-    rows = {
-        "run(), idle lane: in the caller's thread": per_call(lambda: engine.run(FEED), seconds),
-        "submit().result(): through the lane's thread": per_call(lambda: engine.submit(FEED).result(), seconds),
-    }
-    engine.close()
-    limited, _ = make_engine(1, 0.0, run_timeout_ms=60_000)
-    rows["run() with run_timeout_ms: through the lane's thread"] = per_call(lambda: limited.run(FEED), seconds)
-    limited.close()
-    return {name: 1e6 * (value - bare) for name, value in rows.items()}
+def _median(numbers: Sequence[float]) -> float:
+    return statistics.median(numbers) if numbers else float("nan")
 
 
-def shares(cores: int, latency_ms: float, seconds: float) -> dict[str, float]:
-    """Async throughput with ordered callbacks, as a share of what the cores could do."""
-    engine, device = make_engine(cores, latency_ms / 1000)
-    context = device.open(SegmentCode("", (), (), "", "", None, None))
-    bare = per_call(lambda: context.run([FEED["x"]]), seconds / 2)
-
-    def stream(jobs: int) -> float:
-        begun = time.perf_counter()
-        for _ in range(jobs):
-            engine.submit(FEED, callback=_ignore)
-        engine.wait_all()
-        return time.perf_counter() - begun
-
-    stream(2 * cores)
-    jobs = max(20, int(seconds * cores / bare))
-    rate = jobs / stream(jobs)
-    engine.close()
-    return {
-        "cores": cores,
-        "latency_ms": latency_ms,
-        "per_second": rate,
-        "share_of_device": rate * bare / cores,
-        "share_of_asked": rate * latency_ms / 1000 / cores,
-    }
+def table(results: Results, load: str) -> tuple[Table, list[dict[str, Any]]]:
+    """The table, and the same as plain values."""
+    shown = Table(title=f"ort_rknn's engine on the emulated runtime, 3 cores; {load}", title_justify="left")
+    for name in ("figure", "target", "ours", "all rounds", "floor", "CPU, switches", ""):
+        shown.add_column(name, justify="left" if name in ("figure", "") else "right", no_wrap=True)
+    plain = []
+    for row in ROWS:
+        if row.case not in results:
+            continue
+        ours, floor = results[row.case]["ours"], results[row.case]["floor"]
+        value, least = _median(ours.get(row.value, [])), _median(floor.get(row.value, []))
+        met = row.met(value, 0.0 if least != least else least)
+        cost = f"{1000 * _median(ours['cpu_ms']):.0f} us, {_median(ours['switches']):.1f}" if "switches" in ours else ""
+        sign = ">=" if row.higher else "<="
+        rounds = " ".join(row.shown(number).split(" ")[0] for number in ours.get(row.value, []))
+        verdict = "[green]met[/]" if met else "[red]missed[/]"
+        target = f"{sign} {row.shown(row.target)}"
+        shown.add_row(row.text, target, row.shown(value), rounds, row.shown(least), cost, verdict)
+        plain.append({"figure": row.text, "target": row.target, "ours": value, "floor": least, "met": met})
+    return shown, plain
 
 
-def _ignore(*_: object) -> None:
-    pass
-
-
-def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description="Cost and reach of the engine on pretend cores.")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for each figure")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each figure is measured")
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long, each time")
+    parser.add_argument("--only", default="", help="cases whose name has this word")
+    parser.add_argument("--json", type=Path, help="write all numbers here too")
     options = parser.parse_args(arguments)
-
-    report: dict[str, Any] = {"python": sys.version.split()[0], "lanes": "thread"}
-    report["overhead_us"] = overheads(options.seconds)
-    print("Cost of a call above the bare device (latency 0), microseconds")
-    for name, value in report["overhead_us"].items():
-        print(f"  {name:<55}{value:8.1f}")
-
-    print("\nAsync throughput with ordered callbacks, default limits")
-    print(f"  {'cores':>5} {'latency':>8} {'per second':>11} {'of the device':>14} {'of the asked':>13}")
-    report["async"] = []
-    for latency in LATENCIES_MS:
-        for cores in CORES:
-            row = shares(cores, latency, options.seconds)
-            report["async"].append(row)
-            print(
-                f"  {cores:>5} {latency:>5.1f} ms {row['per_second']:>11.0f} {row['share_of_device']:>13.1%} "
-                f"{row['share_of_asked']:>12.1%}"
-            )
+    console = Console(width=None if os.isatty(1) else 150)
+    cases = [case for case in CASES if options.only in case.name]
+    before = os.getloadavg()[0]
+    results = measure(cases, options.rounds, options.seconds, console)
+    load = f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after, {os.cpu_count()} CPUs"
+    shown, plain = table(results, load)
+    console.print(shown)
+    console.print(
+        "ours and floor: medians; a share is of what the latency allows; floor: bare C calls by ctypes, a context and "
+        "a thread per core. CPU and context switches are per inference. With a load above the number of CPUs the "
+        "shares say more about the computer than about the engine: compare with the floor."
+    )
     if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return report
+        facts = {"python": platform.python_version(), "machine": platform.machine(), "load": load}
+        options.json.write_text(
+            json.dumps({**facts, "rows": plain, "rounds": results}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

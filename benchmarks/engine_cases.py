@@ -1,0 +1,229 @@
+"""What is measured for the engine's figures: each case on a session and, for the floor, by bare C calls."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from engine_rig import CORES, Rig, Taken, Work, burner, hogs, median_us, quiet, stream, taking
+
+from ort_rknn.devices.rknnrt import NpuDevice
+from tests.helpers.npu import segment
+
+Values = dict[str, float]
+
+SMALL = Work((1, 3072), ((1, 1000),))
+"""12 KB in."""
+
+PICTURE = Work((1, 3, 224, 224), ((1, 1000),))
+"""600 KB in, to be turned into NHWC."""
+
+_HEADS = tuple((1, channels, size, size) for size in (80, 40, 20) for channels in (64, 80))
+DETECTOR = Work((1, 3, 640, 640), _HEADS, "uint8")
+"""A picture of bytes, and the six heads of a detector: 4.8 MB out."""
+
+FLOATS = Work((1, 3, 640, 640), ((1, 84, 8400),))
+"""4.9 MB in, 2.8 MB out."""
+
+
+class Case(Protocol):
+    """One thing to measure."""
+
+    @property
+    def name(self) -> str:
+        """Its key in the results."""
+
+    def ours(self, rig: Rig, seconds: float) -> Values:
+        """On a session."""
+
+    def floor(self, rig: Rig, seconds: float) -> Values:
+        """By bare calls."""
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """``run()`` on an idle device that takes no time: ``us``."""
+
+    name: str
+    work: Work
+
+    def ours(self, rig: Rig, seconds: float) -> Values:
+        """The median of many calls."""
+        session, feed = rig.session(self.work), self.work.feed()
+        us = median_us(lambda: session.run(None, feed), int(4000 * seconds))
+        session.close()
+        return {"us": us}
+
+    def floor(self, rig: Rig, seconds: float) -> Values:
+        """Four calls with everything built before."""
+        bare = rig.bare(self.work)
+        us = median_us(lambda: bare.infer(0), int(4000 * seconds))
+        bare.close()
+        return {"us": us}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Many jobs on all cores: ``share`` of what the latency allows, and per inference ``cpu_ms`` and ``switches``."""
+
+    name: str
+    latency_ms: float
+    work: Work = SMALL
+    options: dict[str, Any] = field(default_factory=dict)
+    beside: Callable[[], AbstractContextManager[None]] = quiet
+    pattern: str = ""
+
+    def _measured(self, rig: Rig, seconds: float, some: Callable[[int], None]) -> Values:
+        rig.emulator.configure(latency_us=int(1000 * self.latency_ms))
+        some(4 * CORES)
+        if self.pattern:
+            rig.emulator.configure(pattern=self.pattern)
+        jobs = int(seconds * 1000 / self.latency_ms) * CORES // 30 * 30
+        taken: list[Taken] = []
+        with self.beside(), taking(taken):
+            some(jobs)
+        rig.emulator.configure(latency_us=0)
+        (one,) = taken
+        ideal = jobs * self.latency_ms / 1000 / CORES
+        return {"share": ideal / one.wall, "cpu_ms": 1000 * one.cpu / jobs, "switches": one.switches / jobs}
+
+    def ours(self, rig: Rig, seconds: float) -> Values:
+        """By ``run_async``, from one thread."""
+        session, feed = rig.session(self.work, **self.options), self.work.feed()
+        values = self._measured(rig, seconds, lambda jobs: stream(session, feed, jobs))
+        session.close()
+        return values
+
+    def floor(self, rig: Rig, seconds: float) -> Values:
+        """By one thread for each core."""
+        bare = rig.bare(self.work)
+        values = self._measured(rig, seconds, bare.stream)
+        bare.close()
+        return values
+
+
+@dataclass(frozen=True)
+class Stall:
+    """One core does nothing for a while: ``share`` of what the two others can do meanwhile."""
+
+    name: str
+    latency_ms: float = 5.0
+    stalled_s: float = 1.5
+
+    def _measured(self, rig: Rig, some: Callable[[int, Callable[[], None]], None]) -> Values:
+        rig.emulator.configure(latency_us=int(1000 * self.latency_ms))
+        some(4 * CORES, lambda: None)
+        ideal = (CORES - 1) * self.stalled_s * 1000 / self.latency_ms
+        ends: list[float] = []
+        rig.emulator.configure(stall=f"1:{int(self.stalled_s * 1e6)}")
+        begun = time.perf_counter()
+        some(int(ideal * 1.5) // CORES * CORES, lambda: ends.append(time.perf_counter()))
+        rig.emulator.configure(latency_us=0)
+        return {"share": sum(end - begun <= self.stalled_s for end in ends) / ideal}
+
+    def ours(self, rig: Rig, seconds: float) -> Values:
+        """Callbacks as they come."""
+        session, feed = rig.session(SMALL, sequential_callbacks=False), SMALL.feed()
+        values = self._measured(rig, lambda jobs, done: stream(session, feed, jobs, done))
+        session.close()
+        return values
+
+    def floor(self, rig: Rig, seconds: float) -> Values:
+        """Each thread keeps to its core."""
+        bare = rig.bare(SMALL)
+        values = self._measured(rig, bare.stream)
+        bare.close()
+        return values
+
+
+@dataclass(frozen=True)
+class ZeroCopy:
+    """Four threads, each with buffers of the device and a context (the driver chooses the core): ``share``."""
+
+    name: str
+    latency_ms: float = 10.0
+    threads: int = 4
+
+    def ours(self, rig: Rig, seconds: float) -> Values:
+        """``NpuContext.bind_buffers`` of the npu device."""
+        device = NpuDevice(rig.emulator.path, target="rk3588", root="/nowhere")
+        code = segment(SMALL.model())
+        first = device.open(code)
+        bound = [context.bind_buffers() for context in [first, *(device.open(code, share=first) for _ in range(3))]]
+        rig.emulator.configure(latency_us=int(1000 * self.latency_ms))
+        each = int(seconds * 1000 / self.latency_ms) * CORES // self.threads
+
+        def work(buffers: Any) -> None:
+            for _ in range(each):
+                buffers.run()
+
+        threads = [threading.Thread(target=work, args=(buffers,)) for buffers in bound]
+        begun = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wall = time.perf_counter() - begun
+        rig.emulator.configure(latency_us=0)
+        for buffers in bound:
+            buffers.close()
+        device.close()
+        return {"share": each * self.threads * self.latency_ms / 1000 / CORES / wall}
+
+    def floor(self, rig: Rig, seconds: float) -> Values:
+        """There is none: copying calls are measured elsewhere."""
+        return {"share": float(np.nan)}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A model of 100 MB opened by its path, 3 cores at work: ``kept`` and ``peak``, MB."""
+
+    name: str
+
+    def ours(self, rig: Rig, seconds: float) -> Values:
+        """In a process of its own."""
+        return self._measured(rig, "session")
+
+    def floor(self, rig: Rig, seconds: float) -> Values:
+        """In a process of its own, by bare calls."""
+        return self._measured(rig, "bare")
+
+    def _measured(self, rig: Rig, how: str) -> Values:
+        script = Path(__file__).with_name("engine_memory.py")
+        done = subprocess.run(
+            [sys.executable, str(script), how], capture_output=True, text=True, check=True, timeout=120
+        )
+        values: Values = json.loads(done.stdout.splitlines()[-1])
+        return values
+
+
+_DEEP = {"max_queue_size": 64, "max_callback_queue_size": 64}
+SCHEDULE = {"schedule": [0, 1, 2]}
+
+CASES: tuple[Case, ...] = (
+    Blocking("blocking 12 KB", SMALL),
+    Blocking("blocking 600 KB", PICTURE),
+    *(Stream(f"quiet {ms:g} ms", ms) for ms in (0.5, 1.0, 5.0)),
+    *(Stream(f"quiet {ms:g} ms, schedule", ms, options=SCHEDULE) for ms in (0.5, 1.0, 5.0)),
+    Stream("burner 5 ms", 5.0, beside=burner),
+    Stream("burner 1 ms, limits 64", 1.0, options=_DEEP, beside=burner),
+    Stream("hogs 0.5 ms", 0.5, beside=hogs),
+    Stream("hogs 1 ms", 1.0, beside=hogs),
+    Stream("uneven", 7.0, pattern="5000*9,25000"),
+    Stall("stall"),
+    Stream("detector 5 ms", 5.0, DETECTOR),
+    Stream("floats 5 ms", 5.0, FLOATS),
+    ZeroCopy("zero copy"),
+    Memory("memory"),
+)
+"""In the order of the table."""
