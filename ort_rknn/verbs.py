@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ort_rknn.devices.rknnrt_buffers import BoundContext
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.streams import Pipeline
@@ -117,6 +118,34 @@ class Verbs:
     def drain(self) -> list[list[Any]]:
         """The results that :meth:`run_pipeline` still owes, in order."""
         return [] if self._pipeline is None else self._pipeline.drain()
+
+    def bind_buffers(
+        self, core: int | None = None, *, fds: Mapping[str, int] | None = None, share: BoundContext | None = None
+    ) -> BoundContext:
+        """Open a context with memory that the NPU and this program both see, for inferences without copies.
+
+        For one thread; open one for each. It works beside the session's own runs.
+
+        Example:
+            >>> with session.bind_buffers(core=0) as bound:
+            ...     bound.inputs["x"].array[...] = frame
+            ...     bound.run()
+            ...     result = bound.outputs["y"].array
+
+        Args:
+            core: NPU core; the driver chooses when ``None``.
+            fds: Input or output name -> file descriptor of a dma-buf to use as its memory.
+            share: Another one of this session whose weights are to be shared; close it after this one.
+
+        Raises:
+            DeviceError: The model is not one NPU part, or the device is not ``npu``.
+            SessionClosed: The session was closed.
+        """
+        from ort_rknn.zero_copy import open_bound
+
+        if isinstance(self._sess, ClosedSession):
+            self._sess.refuse()
+        return open_bound(self._existing_engine(), core, fds, share)
 
     def wait_all(self, timeout: float | None = None) -> bool:
         """Wait until every accepted job has ended and its callback has returned.

@@ -8,8 +8,10 @@ converts the layout on the way and nothing else is ever copied. Buffers can also
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +23,15 @@ from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array, SegmentCode
+    from ort_rknn.devices.rknnrt_context import NpuContext
 
 __all__ = ["BoundContext", "NpuBuffer"]
 
 _TO_DEVICE, _FROM_DEVICE = 1, 2
+_PATIENCE = 2.0
+"""Seconds that closing waits for an inference under way. A guess."""
+
+_log = logging.getLogger("ort_rknn")
 
 
 class NpuBuffer:
@@ -105,9 +112,11 @@ class BoundContext:
         handle: The context.
         code: The segment.
         fds: Value name -> file descriptor of a dma-buf to take instead of fresh memory.
-        on_close: Closes the context; it calls :meth:`release` first.
+        context: The context they are bound to; it calls :meth:`release` when it is closed.
 
     Attributes:
+        context: The same.
+        keep: Something that must live as long as this.
         inputs: Value name -> buffer, to be filled before :meth:`run`.
         outputs: Value name -> buffer, filled by :meth:`run`.
 
@@ -121,7 +130,7 @@ class BoundContext:
         handle: int,
         code: SegmentCode,
         fds: Mapping[str, int],
-        on_close: Callable[[], None],
+        context: NpuContext,
     ) -> None:
         from ort_rknn.devices.rknnrt_context import query_attrs
 
@@ -133,7 +142,9 @@ class BoundContext:
         self.outputs: dict[str, NpuBuffer] = {}
         self._library = library
         self._handle = handle
-        self._on_close = on_close
+        self.context = context
+        self.keep: object = None
+        self._use = threading.Lock()
         of_inputs, of_outputs = Query.INPUT_ATTR, Query.OUTPUT_ATTR
         if code.dynamic:
             of_inputs, of_outputs = Query.CURRENT_INPUT_ATTR, Query.CURRENT_OUTPUT_ATTR
@@ -190,19 +201,25 @@ class BoundContext:
         Raises:
             DeviceError: The inference failed.
         """
-        if not self._handle:
-            raise DeviceError(f"segment {self.code.name}: its context is closed")
-        for buffer in self.inputs.values():
-            buffer.sync(_TO_DEVICE)
-        result = self._library.function("rknn_run")(self._handle, None)
-        if result:
-            raise failure("rknn_run", result, f"Segment {self.code.name}")
-        for buffer in self.outputs.values():
-            buffer.sync(_FROM_DEVICE)
+        if not self._use.acquire(blocking=False):
+            raise DeviceError(f"segment {self.code.name}: one bound context is used by two threads")
+        try:
+            if not self._handle:
+                raise DeviceError(f"segment {self.code.name}: its context is closed")
+            for buffer in self.inputs.values():
+                buffer.sync(_TO_DEVICE)
+            result = self._library.function("rknn_run")(self._handle, None)
+            if result:
+                raise failure("rknn_run", result, f"Segment {self.code.name}")
+            for buffer in self.outputs.values():
+                buffer.sync(_FROM_DEVICE)
+        finally:
+            self._use.release()
 
     def close(self) -> None:
         """Give the buffers and the context back. May be called twice."""
-        self._on_close()
+        self.context.close()
+        self.keep = None
 
     def __enter__(self) -> BoundContext:
         return self
@@ -210,8 +227,19 @@ class BoundContext:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def release(self) -> None:
-        """Give the buffers back, while the context still exists. May be called twice."""
-        self._handle = 0
-        for buffer in (*self.inputs.values(), *self.outputs.values()):
-            buffer.close()
+    def release(self) -> bool:
+        """Give the buffers back, while the context still exists. May be called twice.
+
+        Returns:
+            Whether they are free. They are not while an inference hangs: the NPU may yet write there.
+        """
+        if not self._use.acquire(timeout=_PATIENCE):
+            _log.warning("segment %s: an inference hangs; its memory is not given back", self.code.name)
+            return False
+        try:
+            self._handle = 0
+            for buffer in (*self.inputs.values(), *self.outputs.values()):
+                buffer.close()
+        finally:
+            self._use.release()
+        return True

@@ -180,7 +180,7 @@ class NpuContext:
             raise DeviceError(
                 f"segment {self.code.name}: its context is {'bound already' if self._bound else 'closed'}"
             )
-        self._bound = BoundContext(self._library, self._handle, self.code, fds or {}, self.close)
+        self._bound = BoundContext(self._library, self._handle, self.code, fds or {}, self)
         return self._bound
 
     def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: Outcome) -> None:
@@ -273,12 +273,12 @@ class NpuContext:
 
     def close(self) -> None:
         """Destroy the context. May be called twice."""
+        if self._bound is not None and not self._bound.release():
+            return  # it hangs: closing may be tried again
+        self._bound = None
         handle, self._handle = self._handle, 0
         if not handle:
             return
-        bound, self._bound = self._bound, None
-        if bound is not None:
-            bound.release()
         self._library.function("rknn_destroy")(handle)
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_free(self.segment)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ort_rknn.devices import rknnrt_buffers
 from ort_rknn.devices.rknnrt_buffers import BoundContext
 from ort_rknn.errors import DeviceError
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
@@ -139,3 +140,23 @@ def test_four_threads_on_three_cores(emulator: Emulator) -> None:
     device.close()
     for bound in reversed(bounds):
         bound.close()
+
+
+def test_two_threads_and_closing_while_one_runs(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rknnrt_buffers, "_PATIENCE", 0.05)
+    code = segment(ONE)
+    bound = npu(emulator).open(code).bind_buffers()
+    fill(bound, feeds(code))
+    emulator.configure(fault="rknn_run@1=hang")
+    thread = threading.Thread(target=bound.run)
+    thread.start()
+    while not emulator.count("hanging"):
+        time.sleep(0.001)
+    with pytest.raises(DeviceError, match="two threads"):
+        bound.run()
+    bound.context.close()  # what hangs keeps its context and its memory
+    assert (emulator.count("contexts"), emulator.count("mems")) == (1, 2)
+    emulator.release_hangs()
+    thread.join()
+    same(answers(bound), ONE.answer(feeds(code)))
+    bound.close()
