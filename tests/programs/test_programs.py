@@ -80,7 +80,7 @@ def installed(name: str) -> Program:
     from importlib.metadata import version
 
     program = PROGRAMS[name]
-    needed = ("onnx", "onnx-ir", "onnxruntime", "numpy", "click", "filelock", "platformdirs", "pillow")
+    needed = ("onnx", "onnx-ir", "onnxruntime", "numpy", "click", "filelock", "platformdirs", "pillow", "rich")
     pins = [f"{package}=={version(package)}" for package in needed]
     problem = pip(*pins) or pip(*program.packages, *pins)
     if problem:
@@ -106,7 +106,7 @@ def run(program: Program, folder: Path, *front: str, **environment: str) -> Ende
     return Ended(done.stdout.splitlines(), done.stderr, json.loads(witness.read_text(encoding="utf-8")))
 
 
-INSTALLED = ("-c", "import ort_rknn, runpy, sys; ort_rknn.install(); del sys.argv[0]; "
+INSTALLED = ("-c", "import ort_rknn, runpy, sys; ort_rknn.install(); del sys.argv[0]; kept = "
              "runpy.run_path(sys.argv[0], run_name='__main__')")  # fmt: skip
 COMMAND = ("-m", "ort_rknn")
 

@@ -1,0 +1,77 @@
+"""Draws pages of text to be read: known words, several sizes of letters, with nothing but Pillow and its own font."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["INVOICE", "NOTICE", "TICKET", "Page", "draw"]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is written on a page.
+
+    Attributes:
+        name: Short name.
+        size: Width and height in pixels.
+        lines: Text, left edge, top edge, height of the letters in pixels, color.
+    """
+
+    name: str
+    size: tuple[int, int]
+    lines: tuple[tuple[str, int, int, int, str], ...]
+
+
+_INK, _SOFT, _BLUE = "#1d2733", "#5b6b7b", "#1f5fae"
+
+INVOICE = Page(
+    "invoice",
+    (1000, 760),
+    (
+        ("Harbour Lights Bakery", 70, 60, 58, _BLUE),
+        ("Invoice No. 20488", 70, 160, 34, _INK),
+        ("14 November 2026", 690, 164, 28, _SOFT),
+        ("Rye bread, sliced", 70, 270, 30, _INK),
+        ("12.50", 820, 270, 30, _INK),
+        ("Cinnamon rolls", 70, 335, 30, _INK),
+        ("27.00", 820, 335, 30, _INK),
+        ("Sourdough starter", 70, 400, 30, _INK),
+        ("9.80", 820, 400, 30, _INK),
+        ("Total amount due", 70, 500, 38, _INK),
+        ("49.30", 800, 500, 38, _BLUE),
+        ("Please pay within thirty days", 70, 610, 28, _SOFT),
+        ("Thank you for your order", 70, 670, 28, _SOFT),
+    ),
+)
+TICKET = Page(
+    "ticket",
+    (620, 420),
+    (
+        ("Night Train", 40, 36, 56, _BLUE),
+        ("Platform 7", 40, 140, 40, _INK),
+        ("Departure 22:45", 40, 220, 40, _INK),
+        ("Seat 36 Window", 40, 310, 32, _SOFT),
+    ),
+)
+NOTICE = Page(
+    "notice",
+    (1280, 400),
+    (
+        ("Library closes early today", 60, 60, 76, _INK),
+        ("Books may be returned at the side door", 60, 190, 44, _SOFT),
+        ("We open again on Monday at nine", 60, 280, 44, _BLUE),
+    ),
+)
+
+
+def draw(page: Page, path: Path) -> Path:
+    """Write the page as a picture; returns ``path``."""
+    image = Image.new("RGB", page.size, "#fdfcf8")
+    pen = ImageDraw.Draw(image)
+    for text, left, top, height, color in page.lines:
+        pen.text((left, top), text, fill=color, font=ImageFont.load_default(height))
+    image.save(path)
+    return path
