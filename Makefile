@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TARGET ?= rk3588
 
-.PHONY: demo demo-ocr test test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench soak readme clean
+.PHONY: demo demo-ocr test test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -64,6 +64,10 @@ bench: $(READY)
 SECONDS ?= 600
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS)
+
+# The engine's figures on the emulated runtime beside their targets (about three minutes; the computer should be idle).
+bench-engine: $(READY)
+	$(BIN)/python benchmarks/engine.py
 
 # What is written by programs: the options' page, and the README's list of files from the first sentence of each file.
 readme: $(READY)

@@ -19,6 +19,9 @@ from ort_rknn_converters.errors import CompiledModelError
 __all__ = ["Blob", "BytesBlob", "FileBlob", "StoredBlob", "digest"]
 
 
+_PIECE = 1 << 18  # bytes read at a time
+
+
 def digest(data: bytes) -> str:
     """SHA-256 of ``data`` in hexadecimal: the digest used everywhere in compiled models."""
     return hashlib.sha256(data).hexdigest()
@@ -85,10 +88,32 @@ class FileBlob:
         try:
             data = Path(self.file).read_bytes()
         except OSError as error:
-            raise CompiledModelError(f"cannot read {self.file}: {error.strerror}. Convert the model again") from error
+            raise self._unreadable(error) from error
         if self.sha256 is not None and digest(data) != self.sha256:
-            raise CompiledModelError(f"{self.file} is damaged (its digest differs). Convert the model again")
+            raise self._damaged()
         return data
+
+    def check(self) -> None:
+        """Prove the content, without ever holding all of it: compiled code has hundreds of megabytes.
+
+        Raises:
+            CompiledModelError: As :meth:`read`.
+        """
+        found = hashlib.sha256()
+        try:
+            with Path(self.file).open("rb", buffering=0) as stream:
+                while piece := stream.read(_PIECE):
+                    found.update(piece)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if self.sha256 is not None and found.hexdigest() != self.sha256:
+            raise self._damaged()
+
+    def _unreadable(self, error: OSError) -> CompiledModelError:
+        return CompiledModelError(f"cannot read {self.file}: {error.strerror}. Convert the model again")
+
+    def _damaged(self) -> CompiledModelError:
+        return CompiledModelError(f"{self.file} is damaged (its digest differs). Convert the model again")
 
     def __eq__(self, other: object) -> bool:
         return _same(self, other)

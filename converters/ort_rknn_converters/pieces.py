@@ -130,6 +130,6 @@ def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> StoredBlob:
     if found.st_size != facts["size"]:
         raise CompiledModelError(f"{file} has {found.st_size} bytes instead of {facts['size']}: it is damaged")
     if found.st_mtime_ns != facts["mtime_ns"]:
-        StoredBlob(str(file), facts["sha256"]).read()
+        StoredBlob(str(file), facts["sha256"]).check()
     # Proven once is enough: reading again would hash the whole code at every start.
     return StoredBlob(str(file))

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ort_rknn_converters.blobs import BytesBlob, FileBlob, StoredBlob
+from ort_rknn_converters.blobs import BytesBlob, FileBlob, StoredBlob, digest
+from ort_rknn_converters.errors import CompiledModelError
 
 
 class Maker:
@@ -76,3 +77,12 @@ def test_a_maker_that_fails_leaves_nothing(source: Path) -> None:
     with pytest.raises(ValueError, match="no"):
         StoredBlob(str(source)).derived("rule.onnx", fail)
     assert [file.name for file in source.parent.iterdir()] == ["npu_0.onnx"]
+
+
+def test_a_file_is_proven_without_being_held(source: Path) -> None:
+    FileBlob(str(source), digest(b"source")).check()
+    FileBlob(str(source)).check()
+    with pytest.raises(CompiledModelError, match="damaged"):
+        FileBlob(str(source), digest(b"other")).check()
+    with pytest.raises(CompiledModelError, match="cannot read"):
+        FileBlob(str(source) + ".gone", digest(b"source")).check()
