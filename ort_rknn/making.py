@@ -91,12 +91,13 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     except InvalidOption as error:
         session._rknn_refused = error
     session._sess_options = user  # a judgement has put its own copy there
-    if placement.moving is not None and not npu_only:
-        from ort_rknn.moving import open_moving
+    if (placement.moving is not None and not npu_only) or placement.bundle is not None:
+        from ort_rknn.moving import open_forms, open_moving
 
         _forget(opened)
         request.warn_of_doubles(user)
-        _fill(session, open_moving(session, request, placement, disabled))
+        make_native = open_forms if placement.bundle is not None else open_moving
+        _fill(session, make_native(session, request, placement, disabled))
         return
     if placement.compiled is not None and placement.compiled.npu_steps:
         try:

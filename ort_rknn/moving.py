@@ -6,13 +6,15 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from onnxruntime.capi._pybind_state import GraphOptimizationLevel
 
 from ort_rknn.background import Ticket, compile_in_child, usable_cache
 from ort_rknn.moving_session import MovingParts, MovingSession, Plain
 from ort_rknn.plain import WholeModel
 from ort_rknn.session_options import clone, replay_libraries
-from ort_rknn.shape_keys import ShapeKey, shape_key
+from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
 from ort_rknn.variants import Variants, Works
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from ort_rknn.placement import Placement
     from ort_rknn.providers import Request
 
-__all__ = ["open_moving"]
+__all__ = ["open_forms", "open_moving"]
 
 
 class _Lease:
@@ -92,34 +94,82 @@ def open_moving(session: Any, request: Request, placement: Placement, disabled: 
     Raises:
         Exception: What onnxruntime raises for the model.
     """
-    moving, device = placement.moving, placement.device
+    moving = placement.moving
     assert moving is not None
-    assert device is not None
-    user = session._sess_options
-    options = clone(user)
-    replay_libraries(user, options)
     path, content = session._model_path, session._model_bytes
-    native = MovingSession(options, path or content, bool(path), False)
-    native.initialize_session(list(request.providers), list(request.provider_options), set(disabled or ()))
-
-    lease = _Lease(None if device is session._rknn_device else device.close)
-    opener = _Opener(_Source(path, content, user), request, placement, disabled, weakref.ref(native), lease)
+    native = _plain(session, request, disabled, path or content)
+    opener = _opener(session, request, placement, disabled, native)
     variants = Variants(
         _works(path or content, moving, opener), limit=moving.limit + len(moving.listed), mode=moving.mode
     )
-    weakref.finalize(variants, lease.drop).atexit = False
+    weakref.finalize(variants, opener.lease.drop).atexit = False
     for shapes in moving.listed:
         variants.load(shape_key({name: shapes[name] for name in moving.keys}), moving.first)
-    native.attach(
-        MovingParts(
-            variants=variants,
-            keys=moving.keys,
-            plan=_plan(placement, moving),
-            provider_options=request.options.as_strings(),
-            npu=device.name != "cpu",
-        )
-    )
+    native.attach(_parts(variants, moving.keys, _plan(placement, moving), request, placement))
     return native
+
+
+def open_forms(session: Any, request: Request, placement: Placement, disabled: Any) -> MovingSession:
+    """Open a file with several compiled forms: the original ONNX, and every form when its shapes first come.
+
+    Raises:
+        Exception: What onnxruntime raises for the model.
+    """
+    from ort_rknn_converters.plan import Plan
+
+    forms = placement.bundle
+    assert forms is not None
+    if forms.original is None:
+        native = _plain(session, request, disabled, forms.shell.read(), shell=True)
+    else:
+        native = _plain(session, request, disabled, forms.original().SerializeToString())
+    opener = _opener(session, request, placement, disabled, native)
+
+    def lookup(key: ShapeKey) -> CompiledModel | None:
+        load = forms.loaders.get(key)
+        return None if load is None else load()
+
+    def never(*_: Any) -> NoReturn:
+        raise NotImplementedError("a compiled model is not compiled again")
+
+    variants = Variants(Works(lookup, never, never, opener), limit=len(forms.loaders), mode="never")
+    weakref.finalize(variants, opener.lease.drop).atexit = False
+    keys = tuple(name for name, _ in next(iter(forms.loaders)))
+    listed = "; ".join(map(name_of, forms.loaders))
+    others = "the CPU runs others" if forms.original else "others are refused"
+    plan = Plan(placement.target, "", notes=(f"compiled for the shapes {listed}; {others}", *placement.notes))
+    for key in forms.loaders:
+        variants.load(key, "never")
+    native.attach(_parts(variants, keys, plan, request, placement, "" if forms.original else forms.refusal))
+    return native
+
+
+def _plain(session: Any, request: Request, disabled: Any, model: str | bytes, *, shell: bool = False) -> MovingSession:
+    """The native session all calls go to first: onnxruntime on the original, or on a shell of it."""
+    user = session._sess_options
+    options = clone(user)
+    replay_libraries(user, options)
+    if shell:
+        options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4  # it only judges feeds: what it says of its outputs is of no interest
+    native = MovingSession(options, model, isinstance(model, str), False)
+    native.initialize_session(list(request.providers), list(request.provider_options), set(disabled or ()))
+    return native
+
+
+def _opener(session: Any, request: Request, placement: Placement, disabled: Any, native: MovingSession) -> _Opener:
+    device = placement.device
+    assert device is not None
+    lease = _Lease(None if device is session._rknn_device else device.close)
+    source = _Source(session._model_path, session._model_bytes, session._sess_options)
+    return _Opener(source, request, placement, disabled, weakref.ref(native), lease)
+
+
+def _parts(
+    variants: Variants, keys: tuple[str, ...], plan: Plan, request: Request, placement: Placement, refusal: str = ""
+) -> MovingParts:
+    npu = placement.device is not None and placement.device.name != "cpu"
+    return MovingParts(variants, keys, plan, request.options.as_strings(), npu, refusal)
 
 
 def _works(model: str | bytes, moving: Moving, opener: _Opener) -> Works:

@@ -17,6 +17,7 @@ from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.engine.engine import Engine
 from ort_rknn.feed import InputSpec
+from ort_rknn.ort_errors import ort_error
 from ort_rknn.plain import complete_feed
 from ort_rknn.provider_names import RKNN_PROVIDER
 from ort_rknn.variants import ShapeState, Variants
@@ -42,6 +43,7 @@ class MovingParts:
         plan: What is known of the whole model.
         provider_options: The provider's options as strings.
         npu: Whether a device other than onnxruntime runs the variants.
+        refusal: What to say to shapes without a variant where the session is a shell that computes nothing.
     """
 
     variants: Variants
@@ -49,6 +51,7 @@ class MovingParts:
     plan: Plan
     provider_options: Mapping[str, str]
     npu: bool
+    refusal: str = ""
 
 
 class MovingSession(C.InferenceSession):  # type: ignore[misc]
@@ -204,7 +207,14 @@ class MovingSession(C.InferenceSession):  # type: ignore[misc]
 
     def _choose(self, feed: Mapping[str, Any]) -> tuple[ShapeKey | None, NpuSession | None]:
         key = self._key(feed)
-        return key, None if key is None else self._variants.find(key)
+        variant = None if key is None else self._variants.find(key)
+        if variant is None and self._parts.refusal:
+            if key is None:
+                super().run(
+                    [argument.name for argument in self.outputs_meta], feed, None
+                )  # onnxruntime says what is wrong
+            raise ort_error("InvalidArgument", self._parts.refusal)
+        return key, variant
 
     def _want(self, key: ShapeKey | None) -> None:
         """The feed was found good: its shapes are worth compiling."""

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.errors import InvalidOption
 
 if TYPE_CHECKING:
+    from ort_rknn_converters.compiled import CompiledModel
     from ort_rknn_converters.open_inputs import DeclaredInput
     from ort_rknn_converters.options import ConvertOptions
 
     from ort_rknn.options import RknnOptions
+    from ort_rknn.shape_keys import ShapeKey
 
-__all__ = ["Moving", "read_shapes"]
+__all__ = ["Forms", "Moving", "read_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -40,6 +42,23 @@ class Moving:
     first: str
     limit: int
     cache_dir: str | None
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Several compiled forms of a model, as they lie in one file.
+
+    Attributes:
+        loaders: The open inputs' shapes -> gives the compiled model.
+        original: Gives the original ONNX as protobuf; ``None`` when it is not there.
+        shell: A model with the original inputs and outputs, and no computation.
+        refusal: What to say to a feed of other shapes when there is no original.
+    """
+
+    loaders: Mapping[ShapeKey, Callable[[], CompiledModel]]
+    original: Callable[[], Any] | None
+    shell: Any
+    refusal: str
 
 
 def read_shapes(

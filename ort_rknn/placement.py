@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.choose import Choice, DeviceOptions, choose
-from ort_rknn.ort_errors import ort_error
 from ort_rknn.session_options import config_entry
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from ort_rknn_converters.options import ConvertOptions
 
     from ort_rknn.devices.base import Device
-    from ort_rknn.open_shapes import Moving
+    from ort_rknn.open_shapes import Forms, Moving
     from ort_rknn.options import RknnOptions
 
 __all__ = ["Placement", "place", "say_once"]
@@ -34,7 +33,6 @@ _HOW_TO_PIN = (
     "or by the provider options shapes or dims"
 )
 _NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
-_NEEDS_ONNX = frozenset({"simulator", "toolkit", "cpu"})
 
 _said: set[str] = set()
 _said_lock = threading.Lock()
@@ -53,6 +51,7 @@ class Placement:
         notes: More sentences for the plan.
         from_onnx: The session's model is plain ONNX, which onnxruntime alone could run too.
         moving: The input shapes are open: how variants of the model come to be, instead of ``compiled``.
+        bundle: The file holds several compiled forms of the model, instead of ``compiled``.
     """
 
     compiled: CompiledModel | None = None
@@ -64,6 +63,7 @@ class Placement:
     notes: tuple[str, ...] = ()
     from_onnx: bool = False
     moving: Moving | None = None
+    bundle: Forms | None = None
 
 
 def place(
@@ -98,9 +98,13 @@ def place(
     from ort_rknn_converters.compiled import is_compiled
 
     if head.startswith(_BARE_MAGIC):
-        return _open_bare(model, options, choice)
+        from ort_rknn.placement_compiled import open_bare
+
+        return open_bare(model, options, choice)
     if is_compiled(model):
-        return _open_compiled(model, choice)
+        from ort_rknn.placement_compiled import open_compiled
+
+        return open_compiled(model, choice)
     if choice.device is None:
         if wish != "cpu":
             say_once("device", f"the model runs on the CPU: {choice.reason}")
@@ -139,59 +143,6 @@ def _obstacle(model: str | bytes, sess_options: Any) -> str:
     if getattr(sess_options, "_rknn_replaced_weights", None):
         return "weights were replaced through SessionOptions, and compiled code has its weights inside"
     return ""
-
-
-def _open_compiled(model: str | bytes, choice: Choice) -> Placement:
-    """A model that was compiled before, on the device chosen or, with the segments' own ONNX, on the CPU."""
-    from ort_rknn_converters.compiled import CompiledModel
-    from ort_rknn_converters.errors import CompiledModelError
-
-    try:
-        compiled = CompiledModel.load(model)
-    except CompiledModelError as error:
-        raise ort_error("InvalidGraph", str(error)) from error
-    reason = choice.reason
-    if choice.device is not None and choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
-        reason = f"the model was compiled for {', '.join(compiled.targets)}, and this is a {choice.target}"
-    if not reason:
-        return Placement(compiled, choice.device, choice.target)
-    if any(step.onnx is None for step in compiled.npu_steps):
-        raise ort_error(
-            "Fail",
-            f"this compiled model cannot run here: {reason}. It was stripped of its ONNX, so the CPU cannot run it "
-            "either; convert the original ONNX model again for this target, or without stripping",
-        )
-    say_once("device", f"the compiled model's segments run on the CPU: {reason}")
-    from ort_rknn.devices.cpu import CpuDevice
-
-    note = f"the segments run on onnxruntime's CPU provider: {reason}"
-    return Placement(compiled, CpuDevice(), choice.target, reason, notes=(note,))
-
-
-def _open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Placement:
-    """A ``.rknn`` file, which only an NPU can run."""
-    from ort_rknn_converters.bare import load_bare
-    from ort_rknn_converters.errors import CompiledModelError
-
-    if choice.device is not None and choice.device.name in _NEEDS_ONNX:
-        reason = f"device {choice.device.name!r} runs a segment's ONNX, which is not in it"
-    else:
-        reason = choice.reason
-    if reason or choice.device is None:
-        raise ort_error(
-            "Fail",
-            f"a bare .rknn file runs on an NPU only: {reason}. "
-            "Elsewhere convert its ONNX model (ort-rknn convert) and open the result",
-        )
-    shapes = {name: listed[0] for name, listed in options.shapes.items()}
-    try:
-        compiled = load_bare(model, shapes)
-    except CompiledModelError as error:
-        raise ort_error("InvalidGraph", str(error)) from error
-    if choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
-        text = f"this .rknn file was compiled for {', '.join(compiled.targets)}, and this is a {choice.target}"
-        raise ort_error("Fail", text)
-    return Placement(compiled, choice.device, choice.target)
 
 
 def _compile(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ort_rknn_converters.errors import UnknownOption
 
-__all__ = ["shape_sets"]
+__all__ = ["every_shape", "shape_sets"]
 
 
 def shape_sets(shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> tuple[dict[str, tuple[int, ...]], ...]:
@@ -24,3 +25,12 @@ def shape_sets(shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> tuple[dict[st
     number = next(iter(counts.values()), 1)
     sets = [{name: listed[min(at, len(listed) - 1)] for name, listed in shapes.items()} for at in range(number)]
     return tuple(one for at, one in enumerate(sets) if one not in sets[:at])
+
+
+def every_shape(shapes: Mapping[str, Any]) -> dict[str, list[tuple[int, ...]]]:
+    """Shapes by input where some values are one shape and others lists of them, all as lists."""
+    found = {}
+    for name, value in shapes.items():
+        many = bool(value) and not all(hasattr(dim, "__index__") for dim in value)
+        found[name] = [tuple(dims) for dims in value] if many else [tuple(value)]
+    return found

@@ -25,6 +25,7 @@ from ort_rknn_converters.compiled import PROVIDER, CompiledModel, CpuStep, NpuSt
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.steps import IR_VERSION
 from ort_rknn_converters.tensor_types import value_info
+from ort_rknn_converters.wire import KEY_BUNDLE
 
 __all__ = [
     "EP_DOMAIN",
@@ -34,8 +35,10 @@ __all__ = [
     "KEY_VERSION",
     "OUR_KEYS",
     "SEGMENT_DOMAIN",
+    "build",
     "save",
     "to_onnx",
+    "write",
 ]
 
 FORMAT = "1"
@@ -44,7 +47,7 @@ FORMAT = "1"
 EP_DOMAIN = "com.microsoft"
 SEGMENT_DOMAIN = "ort_rknn.segments"
 KEY_VERSION, KEY_PLAN, KEY_STEPS = "ort_rknn.version", "ort_rknn.plan", "ort_rknn.steps"
-OUR_KEYS = frozenset({KEY_VERSION, KEY_PLAN, KEY_STEPS})
+OUR_KEYS = frozenset({KEY_VERSION, KEY_PLAN, KEY_STEPS, KEY_BUNDLE})
 """Entries of ``metadata_props`` that are ours; all others are the original model's."""
 
 _INSIDE_LIMIT = 1_800_000_000
@@ -61,10 +64,10 @@ def to_onnx(compiled: CompiledModel, *, strip: bool = False) -> onnx.ModelProto:
     Raises:
         CompiledModelError: A stored part cannot be read, or two parts disagree.
     """
-    return _build(compiled, strip=strip, stem=None)[0]
+    return build(compiled, strip=strip, stem=None)[0]
 
 
-def _build(compiled: CompiledModel, *, strip: bool, stem: str | None) -> tuple[onnx.ModelProto, dict[str, bytes]]:
+def build(compiled: CompiledModel, *, strip: bool, stem: str | None) -> tuple[onnx.ModelProto, dict[str, bytes]]:
     """The model, and the files that go beside it when there is a ``stem`` to name them."""
     model = onnx.ModelProto.FromString(compiled.shell.read())
     shell = onnx.ModelProto.FromString(compiled.shell.read())
@@ -212,22 +215,44 @@ def save(
 ) -> tuple[Path, ...]:
     """See :meth:`ort_rknn_converters.compiled.CompiledModel.save`."""
     path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
-        raise CompiledModelError(f"{path} {what}")
-    model, outside = _build(compiled, strip=strip, stem=None if embed else path.stem)
+    _writable(path)
+    model, outside = build(compiled, strip=strip, stem=None if embed else path.stem)
+    return write(model, outside, path)
+
+
+def write(model: onnx.ModelProto, outside: dict[str, bytes], path: Path) -> tuple[Path, ...]:
+    """Write a model and the files beside it: all or nothing. What is too large for one file puts its weights beside it.
+
+    Args:
+        model: The model; its weights may be taken out of it.
+        outside: File name -> content.
+        path: The model's file.
+
+    Returns:
+        The files written, the model first.
+
+    Raises:
+        CompiledModelError: It cannot be written, or is too large all the same.
+    """
+    _writable(path)
     if model.ByteSize() > _INSIDE_LIMIT:
-        outside[f"{path.stem}.weights"] = _take_weights(model, f"{path.stem}.weights")
+        outside = {**outside, f"{path.stem}.weights": _take_weights(model, f"{path.stem}.weights")}
     if model.ByteSize() > _INSIDE_LIMIT:
         raise CompiledModelError(f"{path} would exceed protobuf's 2 GB: save it with the compiled code beside the file")
     try:
         with _staged(path.parent) as stage:
             for name, data in outside.items():
-                stage(name, data)
+                stage(name, [data])
             stage(path.name, model.SerializeToString())
     except OSError as error:
         raise CompiledModelError(f"cannot write {path}: {error.strerror or error}") from error
     return (path, *(path.parent / name for name in outside))
+
+
+def _writable(path: Path) -> None:
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
+        raise CompiledModelError(f"{path} {what}")
 
 
 def _take_weights(model: onnx.ModelProto, location: str) -> bytes:
@@ -245,15 +270,15 @@ def _take_weights(model: onnx.ModelProto, location: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _staged(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
+def _staged(folder: Path) -> Iterator[Callable[[str, Iterable[bytes]], None]]:
     """Files written under other names and renamed together at the end; after a failure none is left."""
     staged: list[tuple[str, Path]] = []
 
-    def stage(name: str, data: bytes) -> None:
+    def stage(name: str, pieces: Iterable[bytes]) -> None:
         handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
         staged.append((temporary, folder / name))
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())

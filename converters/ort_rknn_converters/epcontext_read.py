@@ -26,12 +26,25 @@ from ort_rknn_converters.steps import IR_VERSION, cpu_step, made_values, npu_ste
 from ort_rknn_converters.tensor_types import value_info
 from ort_rknn_converters.wire import PROVIDERS
 
-__all__ = ["load"]
+__all__ = ["load", "parse", "read"]
 
 
 def load(model: str | os.PathLike[str] | bytes) -> CompiledModel:
     """See :meth:`ort_rknn_converters.compiled.CompiledModel.load`."""
-    name, folder, proto = _parse(model)
+    return read(*parse(model))
+
+
+def read(name: str, folder: Path | None, proto: onnx.ModelProto) -> CompiledModel:
+    """The compiled model in a file that was parsed.
+
+    Args:
+        name: For messages.
+        folder: Of the files beside it; ``None`` for bytes.
+        proto: The file's content, with its weights inside.
+
+    Raises:
+        CompiledModelError: It is not a compiled model of ours, or it is damaged.
+    """
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     contexts = [node for node in proto.graph.node if node.op_type == "EPContext" and node.domain == EP_DOMAIN]
     for node in contexts:
@@ -53,8 +66,13 @@ def load(model: str | os.PathLike[str] | bytes) -> CompiledModel:
         raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
 
 
-def _parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, onnx.ModelProto]:
-    """Name for messages, folder of the files beside it, and the model with its weights inside."""
+def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, onnx.ModelProto]:
+    """Name for messages, folder of the files beside it, and the model with its weights inside.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CompiledModelError: It cannot be read.
+    """
     if isinstance(model, (bytes, bytearray, memoryview)):
         name, folder, data = "the model", None, bytes(model)
     else:
@@ -185,7 +203,7 @@ class _Reader:
                 f"{self.name} needs {file} beside it, and it is not there. Copy both files together"
             )
         blob = FileBlob(str(path), entry["sha256"])
-        blob.read()
+        blob.check()
         return blob
 
     def _segment_model(

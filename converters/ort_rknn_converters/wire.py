@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["LENGTH", "PROVIDERS", "VARINT", "NotProtobuf", "fields", "is_compiled", "opened"]
+__all__ = ["KEY_BUNDLE", "LENGTH", "PROVIDERS", "VARINT", "NotProtobuf", "fields", "is_bundle", "is_compiled", "opened"]
 
 PROVIDERS = (b"RKNNExecutionProvider", b"RKNPU2ExecutionProvider")
 """``source`` of the EPContext nodes that are ours (the provider's name and its alias)."""
+
+KEY_BUNDLE = "ort_rknn.bundle"
+"""Metadata key of a file that holds several compiled forms."""
 
 _MODEL_GRAPH, _MODEL_METADATA, _GRAPH_NODE = 7, 14, 1
 _NODE_OP_TYPE, _NODE_ATTRIBUTE = 4, 5
@@ -37,6 +40,23 @@ def is_compiled(model: str | os.PathLike[str] | bytes) -> bool:
     """See :func:`ort_rknn_converters.compiled.is_compiled`."""
     with opened(model) as data:
         return _scan(data)
+
+
+def is_bundle(model: str | os.PathLike[str] | bytes) -> bool:
+    """Whether a compiled model's file holds several forms of it (:mod:`ort_rknn_converters.bundle`).
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    head = b"\x0a" + bytes([len(KEY_BUNDLE)]) + KEY_BUNDLE.encode() + b"\x12"
+    with opened(model) as data:
+        try:
+            return any(
+                field == _MODEL_METADATA and data[start : start + len(head)] == head
+                for field, start, _ in _fields(data, 0, len(data))
+            )
+        except NotProtobuf:
+            return False
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from ort_rknn_converters.buckets import every_shape, shape_sets
 from ort_rknn_converters.calibration import LIMIT
 from ort_rknn_converters.cli.progress import Drawn
 from ort_rknn_converters.compiled import CompiledModel
@@ -48,6 +49,15 @@ def _pairs(
     return callback
 
 
+def _listed(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, list[tuple[int, ...]]]:
+    """A click callback for shapes, of which an input may have several."""
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for text in texts:
+        for name, dims in _pairs(_dims)(_, __, (text,)).items():
+            found.setdefault(name, []).append(dims)
+    return found
+
+
 def _dims(text: str) -> tuple[int, ...]:
     """``1x3x224x224`` (or with commas); nothing for a scalar."""
     return tuple(int(size) for size in text.replace(",", "x").split("x")) if text else ()
@@ -56,7 +66,13 @@ def _dims(text: str) -> tuple[int, ...]:
 @click.command("convert")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: <stem>.rknn.onnx beside the model.")
-@click.option("--target", default=DEFAULT_TARGET, show_default=True, metavar="SOC", help="The SoC to compile for.")
+@click.option(
+    "--target",
+    default=DEFAULT_TARGET,
+    show_default=True,
+    metavar="SOC[,SOC]",
+    help="What to compile for; several in one file.",
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
 @click.option("--int8", "precision", flag_value="int8", help="Same as --precision int8.")
 @click.option("--w4a16", "precision", flag_value="w4a16", help="Same as --precision w4a16, where the SoC has it.")
@@ -88,12 +104,16 @@ def _dims(text: str) -> tuple[int, ...]:
     "--metric", type=click.Choice(METRICS), default="cosine", show_default=True, help="What --max-loss means."
 )
 @click.option(
-    "--shape", "shapes", multiple=True, callback=_pairs(_dims), metavar="NAME=1x3x224x224", help="Fix an input's shape."
+    "--shape",
+    "shapes",
+    multiple=True,
+    callback=_listed,
+    metavar="NAME=1x3x224x224",
+    help="Fix an input's shape. Several of one input are compiled one by one into one file; a session takes what fits.",
 )
 @click.option("--dim", "dims", multiple=True, callback=_pairs(int), metavar="N=1", help="Fix a symbolic dimension.")
 @click.option("--cpu-op", "cpu_ops", multiple=True, metavar="OP", help="Keep all nodes of an op on the CPU.")
 @click.option("--cpu-node", "cpu_nodes", multiple=True, metavar="NAME", help="Keep one node on the CPU.")
-@click.option("--npu-only", is_flag=True, help="Fail (exit code 1) if any node must stay on the CPU.")
 @click.option(
     "--options",
     "options_file",
@@ -101,6 +121,7 @@ def _dims(text: str) -> tuple[int, ...]:
     metavar="FILE",
     help="TOML or JSON of options, such as 'ort-rknn check --fix' writes; what is given here wins.",
 )
+@click.option("--npu-only", is_flag=True, help="Fail (exit code 1) if any node must stay on the CPU.")
 @click.option(
     "--min-gain", type=float, default=1.0, show_default=True, help="Least estimated gain of a segment; 0: any."
 )
@@ -114,8 +135,8 @@ def _dims(text: str) -> tuple[int, ...]:
 def command(
     model: Path,
     output: Path | None,
-    external: bool,
     options_file: Path | None,
+    external: bool,
     strip: bool,
     timeout: float,
     explain: bool,
@@ -129,13 +150,17 @@ def command(
     and --npu-only was given, 2 something is wrong with what was given, 130 interrupted.
     """
     try:
-        options = ConvertOptions.of(**_merged(options_file, {"timeout_s": timeout, **_sets(fields)}))
+        values = _merged(options_file, {"timeout_s": timeout, **_sets(fields)})
+        shapes, targets = every_shape(values.pop("shapes", {})), values.pop("target").split(",")
+        sets = shape_sets(shapes)
+        wanted = [ConvertOptions.of(**values, target=soc.strip(), shapes=one) for one in sets for soc in targets]
         if plan_only:
             from ort_rknn_converters.convert import plan_only as only
 
-            _show(only(model, options=options), explain, as_json, {})
+            for options in wanted:
+                _show(only(model, options=options), explain, as_json, {})
             return
-        _convert(model, output or _beside(model), options, external, strip, explain, as_json)
+        _convert(model, output or _beside(model), wanted, external, strip, explain, as_json)
     except NotAllOnNpu as error:
         _fail(str(error), NOT_POSSIBLE)
     except (ConvertError, OSError) as error:
@@ -146,15 +171,22 @@ def command(
 
 
 def _convert(
-    model: Path, output: Path, options: ConvertOptions, external: bool, strip: bool, explain: bool, as_json: bool
+    model: Path,
+    output: Path,
+    wanted: list[ConvertOptions],
+    external: bool,
+    strip: bool,
+    explain: bool,
+    as_json: bool,
 ) -> None:
+    if len(wanted) > 1:
+        _convert_many(model, output, wanted, external, strip, explain, as_json)
+        return
+    options = wanted[0]
+    _check_output(model, output)
+    began = time.perf_counter()
     from ort_rknn_converters.convert import convert
 
-    if not output.parent.is_dir():
-        raise ConvertError(f"{output} cannot be written: there is no folder {output.parent}")
-    if model.exists() and output.exists() and output.samefile(model):
-        raise ConvertError(f"{output} is the model itself: choose another output")
-    began = time.perf_counter()
     with Drawn(quiet=as_json) as progress:
         compiled = convert(model, options=options, progress=progress)
         progress.report("save", str(output))
@@ -162,13 +194,60 @@ def _convert(
     seconds = time.perf_counter() - began
     _show(compiled.plan, explain, as_json, _facts(compiled, files, seconds))
     if not as_json:
-        size = sum(file.stat().st_size for file in files)
-        more = f" and {len(files) - 1} files beside it" if len(files) > 1 else ""
-        click.echo(f"\n{files[0]}{more}: {size / 1e6:.1f} MB, converted in {seconds:.1f} s")
+        _say_written(files, seconds)
 
 
-def _sets(fields: dict[str, Any]) -> dict[str, Any]:
-    return fields | {name: frozenset(fields[name]) for name in ("cpu_ops", "cpu_nodes")}
+def _convert_many(
+    model: Path,
+    output: Path,
+    wanted: list[ConvertOptions],
+    external: bool,
+    strip: bool,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Several shapes or SoCs in one file."""
+    from ort_rknn_converters.convert_bundle import convert_bundle
+
+    _check_output(model, output)
+    began = time.perf_counter()
+    with Drawn(quiet=as_json) as progress:
+        bundle = convert_bundle(str(model), wanted, progress=progress)
+        progress.report("save", str(output))
+        files = bundle.save(output, embed=not external, strip=strip)
+    seconds = time.perf_counter() - began
+    forms = [(variant, variant.load()) for variant in bundle.variants]
+    if as_json:
+        rows = [
+            {
+                "shapes": variant.shapes,
+                "targets": variant.targets,
+                **_facts(form, files, seconds),
+                "plan": form.plan.to_dict(),
+            }
+            for variant, form in forms
+        ]
+        click.echo(json.dumps({"variants": rows}, indent=2))
+        return
+    for variant, form in forms:
+        shapes = " ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in variant.shapes.items())
+        click.echo(f"{', '.join(variant.targets)} {shapes}".rstrip() + "\n" + render(form.plan, nodes=explain) + "\n")
+    _say_written(files, seconds)
+
+
+def _check_output(model: Path, output: Path) -> None:
+    if not output.parent.is_dir():
+        raise ConvertError(f"{output} cannot be written: there is no folder {output.parent}")
+    if model.exists() and output.exists() and output.samefile(model):
+        raise ConvertError(f"{output} is the model itself: choose another output")
+
+
+def _say_written(files: tuple[Path, ...], seconds: float) -> None:
+    size = sum(file.stat().st_size for file in files)
+    more = f" and {len(files) - 1} files beside it" if len(files) > 1 else ""
+    click.echo(f"\n{files[0]}{more}: {size / 1e6:.1f} MB, converted in {seconds:.1f} s")
+
+
 def _merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
     """The file's options under what was given on the command line; collections of both together."""
     if file is None:
@@ -185,6 +264,8 @@ def _merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _sets(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields | {name: frozenset(fields[name]) for name in ("cpu_ops", "cpu_nodes")}
 
 
 def _beside(model: Path) -> Path:
