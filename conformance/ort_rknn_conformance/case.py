@@ -26,6 +26,7 @@ class Case:
         feeds: The samples, at least one.
         reference: The model that CPU onnxruntime runs instead, where ``model`` is not one it can run.
         shapes: Input name -> the shape to compile for, where the model leaves it open.
+        labels: The right class of each sample; empty when not known.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Case:
     feeds: tuple[Feed, ...]
     reference: str | bytes | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Settings:
         min_gain: The planner's cost rule; 0 (off) puts every node on the NPU that can be there, however small.
         cache_dir: Where compiled models are kept; ``None``: the user's cache directory.
         cpu_nodes: Nodes that must stay on the CPU.
+        calibration: Path of the data that int8 and w4a16 are calibrated on.
+        preprocess: How images among them become inputs.
         closely: Keep the graph with the places of its nodes, for the picture.
         stable: Run the reference twice and leave out cases that answer differently each time (random ops).
     """
@@ -56,5 +60,7 @@ class Settings:
     min_gain: float = 0.0
     cache_dir: str | None = None
     cpu_nodes: frozenset[str] = frozenset()
+    calibration: str | None = None
+    preprocess: str = ""
     closely: bool = False
     stable: bool = False

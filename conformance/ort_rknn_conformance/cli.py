@@ -13,17 +13,34 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from ort_rknn_conformance.flows import FLOWS, find_flow
+from ort_rknn_conformance.case import CaseError, Settings
+from ort_rknn_conformance.flows import FLOWS, Flow, find_flow
 from ort_rknn_conformance.report.files import ReportFiles, report_options
+from ort_rknn_conformance.result import CaseResult
 
 __all__ = ["check", "conformance"]
 
 DISAGREES, UNREADABLE = 1, 2
+MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes minutes to convert (a guess)
 
 
 @click.command()
-@click.argument("model", type=click.Path(dir_okay=False))
-@click.option("--data", type=click.Path(), help="A .npz of named inputs, a .npy, or a folder of them; else random.")
+@click.argument("model", type=click.Path())
+@click.option(
+    "--data", type=click.Path(), help="A .npz of named inputs, a .npy, an image, or a folder of them; else random."
+)
+@click.option(
+    "--preprocess",
+    default="",
+    metavar="SPEC",
+    help="Of images: 224x224,mean=123.7:116.3:103.5,std=58.4:57.1:57.4,rgb,nchw. Default: the input's size, 0 to 1.",
+)
+@click.option(
+    "--labels",
+    metavar="FILE",
+    help="The right class of each sample: .npy, text, or 'folders' (that it lies in). Gives top-1 and top-5.",
+)
+@click.option("--calibration", type=click.Path(), help="What int8 and w4a16 are calibrated on, as for convert.")
 @click.option("--reference", type=click.Path(), help="What the CPU runs: the original of a compiled MODEL.")
 @click.option(
     "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
@@ -55,11 +72,10 @@ DISAGREES, UNREADABLE = 1, 2
 )
 @report_options
 def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
-    """Compare a model's answers with CPU onnxruntime's, output by output.
+    """Compare a model's answers with CPU onnxruntime's, output by output. MODEL may be a folder of models.
 
     Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
     """
-    from ort_rknn_conformance.case import CaseError, Settings
     from ort_rknn_conformance.examine import examine
     from ort_rknn_conformance.fix import write_options
     from ort_rknn_conformance.report import json_report, terminal
@@ -74,19 +90,29 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         options["tolerance"],
         options["min_gain"],
         cpu_nodes=frozenset(options["cpu_nodes"]),
+        calibration=options["calibration"],
+        preprocess=options["preprocess"] if options["calibration"] else "",
         closely=files.html is not None,
     )
     flow = find_flow(device)
     try:
         earlier = files.earlier()
         _check_settings(settings)
+        if options["preprocess"] and not (options["data"] or options["calibration"]):
+            raise CaseError("--preprocess is for the images of --data or --calibration")
+        sizes = dict(_dimension(text) for text in dims)
+        if Path(model).is_dir():
+            bad = _check_folder(console, model, sizes, flow, settings, files, earlier, options)
+            raise SystemExit(DISAGREES if bad else 0)
         case = model_file.case(
             model,
             data=options["data"],
+            preprocess=options["preprocess"],
+            labels=options["labels"],
             reference=options["reference"],
             samples=options["samples"],
             seed=options["seed"],
-            dims=dict(_dimension(text) for text in dims),
+            dims=sizes,
         )
         with console.status(f"comparing {len(case.feeds)} samples (a first conversion takes seconds to minutes)"):
             found = examine(case, flow, settings, layers=options["layers"], fix=options["fix"] is not None)
@@ -105,6 +131,42 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
     if changed is not None:
         terminal.print_difference(console, changed)
     raise SystemExit(DISAGREES if result.bad else 0)
+
+
+def _check_folder(
+    console: Console,
+    folder: str,
+    dims: Mapping[str, int],
+    flow: Flow,
+    settings: Settings,
+    files: ReportFiles,
+    earlier: tuple[str, list[CaseResult]] | None,
+    options: Mapping[str, Any],
+) -> bool:
+    """Every model of a folder, each in a worker; whether any is bad."""
+    from ort_rknn_conformance.report import json_report, terminal
+    from ort_rknn_conformance.runner import run_cases
+    from ort_rknn_conformance.sources import folder as models
+
+    for name in ("data", "preprocess", "labels", "reference", "cpu_nodes", "layers", "fix"):
+        if options[name]:
+            raise CaseError(f"--{name.replace('_', '-')} is for one model, not for a folder of them")
+    start = time.monotonic()
+    cases, results = models.cases(folder, samples=options["samples"], seed=options["seed"], dims=dims)
+    with console.status("starting the workers") as status:
+        for result in run_cases(cases, flow, settings, jobs=os.cpu_count() or 1, time_limit=MODEL_LIMIT):
+            results.append(result)
+            status.update(f"{len(results)} models, last: {escape(result.case)}")
+    seconds = time.monotonic() - start
+    terminal.print_run(console, results, flow, seconds=seconds)
+    terminal.print_models(console, results)
+    if all(result.verdict in ("unsupported", "skipped") for result in results):
+        raise CaseError(f"{folder}: none of its {len(results)} models can be compared")
+    title = f"Models of {Path(folder).resolve().name}"
+    changed = files.write(title, json_report.header(flow, settings), results, seconds=seconds, earlier=earlier)
+    if changed is not None:
+        terminal.print_difference(console, changed)
+    return any(result.bad for result in results)
 
 
 @click.command()
@@ -134,9 +196,7 @@ def conformance(
     """
     from ort_rknn_converters import cache
 
-    from ort_rknn_conformance.case import CaseError, Settings
     from ort_rknn_conformance.report import json_report, terminal
-    from ort_rknn_conformance.result import CaseResult
     from ort_rknn_conformance.runner import run_cases
     from ort_rknn_conformance.sources import onnx_node
 
@@ -196,8 +256,6 @@ def _check_settings(settings: Any) -> None:
     from ort_rknn_converters.targets import find_target
     from ort_rknn_converters.toolkit import environment
 
-    from ort_rknn_conformance.case import CaseError
-
     try:
         find_target(settings.target)
     except UnknownTarget as error:
@@ -208,7 +266,6 @@ def _check_settings(settings: Any) -> None:
 
 def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:
     """The results of an earlier run of the same thing; none where there is no file yet."""
-    from ort_rknn_conformance.case import CaseError
     from ort_rknn_conformance.report import json_report
 
     if not Path(json_file).exists():

@@ -1,4 +1,4 @@
-"""The user's data as feeds: ``.npz``, ``.npy``, or a folder of them, checked against the model's inputs.
+"""The user's data as feeds: ``.npz``, ``.npy``, images, or a folder of them, checked against the model's inputs.
 
 An array may be one sample, or many: with one more axis than the input it is split along the first, and so it is when
 only the first dimension is not the input's and divides evenly into it.
@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from ort_rknn_converters.errors import CalibrationError
+from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 
 from ort_rknn_conformance.case import CaseError, Feed
 
-__all__ = ["Input", "load_feeds"]
+__all__ = ["Data", "Input", "load_data", "load_feeds"]
 
-SUFFIXES = (".npz", ".npy")
+SUFFIXES = (".npz", ".npy", *IMAGE_SUFFIXES)
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -49,41 +51,93 @@ class Input:
         return f"{self.name}: {_DTYPES.get(self.type, self.type)} [{dims}]"
 
 
+@dataclass(frozen=True)
+class Data:
+    """Samples and where they came from.
+
+    Attributes:
+        feeds: One a sample.
+        files: The file of each.
+    """
+
+    feeds: tuple[Feed, ...]
+    files: tuple[Path, ...]
+
+
 def load_feeds(path: str | Path, inputs: Sequence[Input], *, limit: int | None = None) -> tuple[Feed, ...]:
+    """The feeds alone of :func:`load_data`."""
+    return load_data(path, inputs, limit=limit).feeds
+
+
+def load_data(path: str | Path, inputs: Sequence[Input], *, limit: int | None = None, preprocess: str = "") -> Data:
     """Read samples.
 
     Args:
-        path: A ``.npz`` of named inputs, a ``.npy`` for a model with one input, or a folder of either (each file one or
-            more samples, in the order of their names).
+        path: A ``.npz`` of named inputs, a ``.npy`` or an image for a model with one input, or a folder of them, with
+            those below it (each file one or more samples, in the order of their names).
         inputs: The model's inputs.
         limit: At most so many samples.
+        preprocess: How images become inputs, see :class:`~ort_rknn_converters.images.Preprocess`.
 
     Raises:
         CaseError: The data cannot be read, or its names, shapes or dtypes are not the model's.
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in SUFFIXES)
         if not files:
-            raise CaseError(f"{path}: no {' or '.join(SUFFIXES)} file in this folder")
+            raise CaseError(f"{path}: no {', '.join(SUFFIXES)} file in this folder")
     elif path.is_file():
         files = [path]
     else:
         raise CaseError(f"{path}: no such file or folder")
+    try:
+        how = Preprocess.parse(preprocess)
+    except CalibrationError as error:
+        raise CaseError(str(error)) from error
     feeds: list[Feed] = []
+    origins: list[Path] = []
     for file in files:
-        feeds.extend(_split(_read(file, inputs), inputs, file))
+        found = _split(_read(file, inputs, how), inputs, file)
+        feeds.extend(found)
+        origins.extend([file] * len(found))
         if limit is not None and len(feeds) >= limit:
             break
-    return tuple(feeds[:limit])
+    return Data(tuple(feeds[:limit]), tuple(origins[:limit]))
 
 
 def _expected(inputs: Sequence[Input]) -> str:
     return "expected " + "; ".join(str(item) for item in inputs)
 
 
-def _read(file: Path, inputs: Sequence[Input]) -> dict[str, NDArray[Any]]:
+def _image(file: Path, inputs: Sequence[Input], how: Preprocess) -> dict[str, NDArray[Any]]:
+    """One image as the model's only input, a batch of one where it wants a batch."""
+    if len(inputs) != 1:
+        raise CaseError(f"{file}: an image is one input, and the model has {len(inputs)}: use .npz")
+    (item,) = inputs
+    dims = [dim if isinstance(dim, int) else 0 for dim in item.shape]
+    first = len(dims) - 3
+    if first in (0, 1):
+        upright = how.layout == "nchw" or (how.layout is None and dims[first] in (1, 3))
+        channels, *space = (first, first + 1, first + 2) if upright else (first + 2, first, first + 1)
+        dims[channels] = dims[channels] or 3
+        if 0 in (dims[axis] for axis in space):
+            if how.size is None:
+                raise CaseError(f"{file}: the model leaves its image's size open: say --preprocess WIDTHxHEIGHT")
+            dims[space[0]], dims[space[1]] = how.size[1], how.size[0]
+    try:
+        pixels = read_image(file, how, tuple(dims))
+    except CalibrationError as error:
+        raise CaseError(str(error)) from error
+    except (OSError, ValueError) as error:
+        raise CaseError(f"{file}: not readable as an image ({error})") from error
+    return {item.name: pixels[np.newaxis] if first == 1 else pixels}
+
+
+def _read(file: Path, inputs: Sequence[Input], how: Preprocess) -> dict[str, NDArray[Any]]:
     """The arrays of one file by input name."""
+    if file.suffix.lower() in IMAGE_SUFFIXES:
+        return _image(file, inputs, how)
     try:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

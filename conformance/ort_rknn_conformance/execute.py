@@ -12,9 +12,10 @@ import onnxruntime
 from ort_rknn_converters.plan import Plan
 
 from ort_rknn.session import InferenceSession
-from ort_rknn_conformance.case import Case, Settings
+from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.compare import compare_output
 from ort_rknn_conformance.flows import Flow
+from ort_rknn_conformance.labels import accuracy
 from ort_rknn_conformance.placement import count_ops, placed_nodes
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.tolerances import tolerances
@@ -40,6 +41,8 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         options = flow.provider_options(settings.target, settings.precision, min_gain=settings.min_gain)
         if case.shapes:
             options["shapes"] = dict(case.shapes)
+        if settings.calibration is not None:
+            options |= {"calibration": settings.calibration, "preprocess": settings.preprocess}
         if settings.cpu_nodes:
             options["cpu_nodes"] = settings.cpu_nodes
         options["compile"] = "load"  # or the first answers of a model with open shapes would be the CPU's
@@ -69,6 +72,11 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         compare_output(name, [row[number] for row in expected], [row[number] for row in actual], limits[name])
         for number, name in enumerate(names)
     )
+    if case.labels:
+        try:
+            placement["accuracy"] = accuracy(expected, actual, case.labels)
+        except CaseError as error:
+            return CaseResult(case.name, "unsupported", str(error), **placement)
     wrong = [f"{output.name}: {output.why}" for output in outputs if not output.ok]
     return CaseResult(
         case.name,

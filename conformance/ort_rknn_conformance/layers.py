@@ -27,6 +27,7 @@ from ort_rknn_conformance.result import GraphNode, LayerError
 __all__ = ["Layers", "find_layers"]
 
 FEEDS = 2  # samples that are looked at layer by layer: an error that shows shows soon (a guess)
+CALIBRATION = 16  # samples when the parts are quantized, which needs more of them (a guess)
 SUSPECTS = 8  # nodes tried alone where each trial compiles: 2 s each (measured)
 _COMPILING = frozenset({"toolkit", "npu", "lite"})
 _SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
@@ -69,7 +70,8 @@ def find_layers(case: Case, flow: Flow, settings: Settings, placed: Sequence[Gra
         if missing:
             raise CaseError(f"the model prepared again has no node {missing[0]}: convert it again")
         bench.watch(nodes)
-        exact = [bench.exact(feed) for feed in case.feeds[:FEEDS]]
+        # What is quantized is calibrated on these, too.
+        exact = [bench.exact(feed) for feed in case.feeds[: FEEDS if settings.precision == "fp16" else CALIBRATION]]
         entire: dict[str, TensorError] = {}
         for segment in dict.fromkeys(node.segment for node in placed if node.place == NPU):
             entire |= _measure(bench, [node.name for node in placed if node.segment == segment], exact)
@@ -119,7 +121,7 @@ def _measure(bench: Bench, nodes: Sequence[str], exact: Iterable[Mapping[str, ND
 
 def _suspects(bench: Bench, nodes: Sequence[str], entire: Mapping[str, TensorError]) -> list[str]:
     """All nodes, or where each trial is dear, those where the error grows most."""
-    if bench.device.name not in _COMPILING:
+    if bench.device.name not in _COMPILING and bench.precision == "fp16":
         return list(nodes)
 
     def growth(name: str) -> float:

@@ -54,12 +54,13 @@ class Bench:
     ) -> None:
         self.device = device
         self._target = target
-        self._precision = precision
+        self.precision = precision
         self._model = prepared(model, ConvertOptions(target=target, shapes=shapes)).model
         self._flow = Flow.of(self._model.graph)
         self._number = {node.name or "": index for index, node in enumerate(self._flow.nodes)}
         self._session: Any = None
         self._watched: list[str] = []
+        self._seen: list[dict[str, Array]] = []
 
     @property
     def names(self) -> frozenset[str]:
@@ -101,7 +102,8 @@ class Bench:
     def exact(self, feed: Mapping[str, Any]) -> dict[str, Array]:
         """The watched tensors and the feed itself, from CPU onnxruntime."""
         values = self._session.run(self._watched, dict(feed))
-        return {**feed, **dict(zip(self._watched, values, strict=True))}
+        self._seen.append({**feed, **dict(zip(self._watched, values, strict=True))})
+        return self._seen[-1]
 
     def probe(self, nodes: Sequence[str]) -> Probe:
         """Open some nodes on the device, every tensor inside an output.
@@ -114,19 +116,20 @@ class Bench:
         edge = {value.name for value in leaving}
         outputs = [value.name or "" for value in inside if value.dtype in FLOATS or value.name in edge]
         inputs = [value.name or "" for value in entering]
-        return Probe(self.device, extract(self._model, nodes, inputs, outputs), self._target, self._precision)
+        part = extract(self._model, nodes, inputs, outputs)
+        return Probe(self.device, part, self._target, self.precision, self._seen)
 
 
 class Probe:
-    """A part on the device."""
+    """A part on the device; quantized ones are calibrated on the exact tensors seen so far."""
 
-    def __init__(self, device: Device, part: onnx.ModelProto, target: str, precision: str) -> None:
+    def __init__(
+        self, device: Device, part: onnx.ModelProto, target: str, precision: str, seen: Sequence[Mapping[str, Array]]
+    ) -> None:
         inputs, outputs = _specs(part.graph.input), _specs(part.graph.output)
         rknn = None
-        if device.name in _NEED_CODE:
-            lowered = lower(part, find_target(target))
-            request = CompileRequest(lowered.model.SerializeToString(), target, precision)
-            rknn = BytesBlob(compile_segment(request).rknn)
+        if device.name in _NEED_CODE or precision != "fp16":
+            rknn = BytesBlob(_compiled(part, target, precision, seen))
         code = SegmentCode("probe", inputs, outputs, target, precision, rknn, BytesBlob(part.SerializeToString()))
         self._inputs = inputs
         self._outputs = [spec.name for spec in outputs]
@@ -141,6 +144,19 @@ class Probe:
     def close(self) -> None:
         """Give the device its memory back."""
         self._context.close()
+
+
+def _compiled(part: onnx.ModelProto, target: str, precision: str, seen: Sequence[Mapping[str, Array]]) -> bytes:
+    lowered = lower(part, find_target(target))
+    data = tuple(
+        {
+            name: tensors[lowered.names.get(name, name)].astype(dtype).reshape(shape)
+            for name, dtype, shape in lowered.inputs
+        }
+        for tensors in seen
+    )
+    options = {} if precision == "fp16" else {"dataset": data}
+    return compile_segment(CompileRequest(lowered.model.SerializeToString(), target, precision, options=options)).rknn
 
 
 def _specs(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 from ort_rknn_conformance.cli import check, conformance
 from ort_rknn_converters.toolkit import environment
+from PIL import Image
+from sklearn.datasets import load_digits
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
 
@@ -136,3 +138,51 @@ def test_standard_cases_and_resume(tmp_path: Path) -> None:
     assert [row["message"] for row in rows] == ["kept", ""]
     other = CliRunner().invoke(conformance, [*arguments, "--resume", "--target", "rk3566"], catch_exceptions=False)
     assert "target differ" in _refusal(other)
+
+
+@pytest.mark.toolkit
+def test_images_labels_and_int8(tmp_path: Path) -> None:
+    images, labels = load_digits(return_X_y=True)
+    for number in range(40):
+        file = tmp_path / "images" / str(labels[number]) / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((images[number].reshape(8, 8) / 16 * 255).round().astype(np.uint8)).save(file)
+    common = [DIGITS, "--data", tmp_path / "images", "--labels", "folders", "--min-gain", 0]
+    result = _check(*common, "--html", tmp_path / "r.html", "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    assert "right label, top1: " in result.stdout
+    (row,) = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert row["samples"] == 40
+    assert row["accuracy"]["top1"] == row["accuracy"]["cpu_top1"] > 0.9
+    assert '"picture":"\\u003csvg' in (tmp_path / "r.html").read_text()
+    int8 = ["--precision", "int8", "--calibration", tmp_path / "images", "--layers", "--json", tmp_path / "q.json"]
+    result = _check(*common, *int8)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads((tmp_path / "q.json").read_text())["results"]
+    assert row["accuracy"]["top1"] > 0.9
+    assert row["outputs"][0]["top1"] > 0.9
+    assert row["layers"][0]["entire"] > 0
+
+
+@pytest.mark.toolkit
+def test_a_folder_of_models(tmp_path: Path) -> None:
+    zoo = tmp_path / "zoo"
+    (zoo / "deep").mkdir(parents=True)
+    (zoo / "deep" / "digits.onnx").write_bytes(DIGITS.read_bytes())
+    np.save(zoo / "deep" / "digits.npy", np.random.default_rng(0).random((2, 1, 8, 8), np.float32))
+    (zoo / "broken.onnx").write_bytes(b"nonsense")
+    report = tmp_path / "r.json"
+    result = _check(zoo, "--min-gain", 0, "--json", report, "--junit", tmp_path / "r.xml")
+    assert result.exit_code == 0, result.output
+    rows = {row["case"]: row for row in json.loads(report.read_text())["results"]}
+    assert {name: row["verdict"] for name, row in rows.items()} == {
+        "broken.onnx": "unsupported",
+        "deep/digits.onnx": "right",
+    }
+    assert rows["deep/digits.onnx"]["samples"] == 2
+    assert rows["deep/digits.onnx"]["npu_nodes"] > 10
+    again = _check(zoo, "--min-gain", 0, "--baseline", report)
+    assert "no change" in again.stdout
+    assert "is for one model" in _refusal(_check(zoo, "--layers"))
+    (tmp_path / "empty").mkdir()
+    assert "no .onnx file" in _refusal(_check(tmp_path / "empty"))

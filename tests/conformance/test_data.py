@@ -69,7 +69,7 @@ def test_other_refusals(tmp_path: Path) -> None:
     both = [IMAGE, IDS]
     with pytest.raises(CaseError, match="no such file"):
         load_feeds(tmp_path / "none.npz", both)
-    with pytest.raises(CaseError, match=r"no \.npz or \.npy file"):
+    with pytest.raises(CaseError, match=r"no \.npz, \.npy, \.png"):
         load_feeds(tmp_path, both)
     (tmp_path / "bad.npz").write_bytes(b"not a zip")
     with pytest.raises(CaseError, match="not readable"):

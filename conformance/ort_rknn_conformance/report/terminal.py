@@ -35,6 +35,10 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
         worst = [(output, element) for output in result.outputs for element in output.worst]
         if worst:
             console.print(_worst_table(worst))
+    for k in ("top1", "top5"):
+        if k in result.accuracy:
+            ours, cpu = result.accuracy[k], result.accuracy[f"cpu_{k}"]
+            console.print(f"right label, {k}: {ours:.2%} (CPU onnxruntime {cpu:.2%})")
     if result.verdict == "right" and not result.npu_nodes:
         console.print("[bold yellow]PASS[/] but nothing ran on the NPU path: this compared CPU onnxruntime with itself")
     elif result.verdict == "right":
@@ -104,6 +108,23 @@ def print_fix(console: Console, fix: Fix, path: str) -> None:
     options = " ".join(f"--cpu-node {name}" for name in sorted(fix.nodes))
     console.print(f"[green]cured[/] with {len(fix.nodes)} on the CPU ({least}, {fix.trials} trials): {escape(options)}")
     console.print(f"written to {escape(path)}: ort-rknn convert MODEL --options {escape(path)}", highlight=False)
+
+
+def print_models(console: Console, results: Sequence[CaseResult]) -> None:
+    """A folder of models, one a line."""
+    table = Table(title="models", title_justify="left")
+    for heading in ("model", "verdict", "NPU nodes", "rel. RMS", "seconds"):
+        table.add_column(heading, justify="left" if heading in ("model", "verdict") else "right", overflow="fold")
+    for result in sorted(results, key=lambda one: one.case):
+        worst = max((output.rel_rms for output in result.outputs), default=math.nan)
+        colour = "green" if result.verdict == "right" else "red" if result.bad else "dim"
+        nodes = f"{result.npu_nodes} / {result.nodes}" if result.nodes else "-"
+        verdict = f"[{colour}]{result.verdict}[/]"
+        table.add_row(escape(result.case), verdict, nodes, _number(worst), f"{result.seconds:.1f}")
+    console.print(table)
+    for result in results:
+        if result.verdict == "unsupported":
+            console.print(f"[dim]unsupported[/] {escape(result.case)}: {escape(result.message)}", highlight=False)
 
 
 def _error_table(outputs: Sequence[OutputResult]) -> Table:

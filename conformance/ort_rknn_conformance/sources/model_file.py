@@ -13,8 +13,9 @@ from ort_rknn_converters.compiled import is_compiled
 from ort_rknn_converters.errors import ConvertError
 
 from ort_rknn_conformance.case import Case, CaseError, Feed
-from ort_rknn_conformance.data import Input, load_feeds
+from ort_rknn_conformance.data import Input, load_data
 from ort_rknn_conformance.execute import one_line
+from ort_rknn_conformance.labels import read_labels
 
 __all__ = ["case"]
 
@@ -23,6 +24,8 @@ def case(
     model: str | Path,
     *,
     data: str | Path | None = None,
+    preprocess: str = "",
+    labels: str | None = None,
     reference: str | Path | None = None,
     samples: int | None = None,
     seed: int = 0,
@@ -32,7 +35,9 @@ def case(
 
     Args:
         model: The ONNX file, or a compiled model with ``reference``.
-        data: A ``.npz``, ``.npy`` or folder; random feeds without it.
+        data: A ``.npz``, ``.npy``, image or folder; random feeds without it.
+        preprocess: How images become inputs.
+        labels: The classes of the samples, see :func:`~ort_rknn_conformance.labels.read_labels`.
         reference: The ONNX file that CPU onnxruntime runs instead: the original of a compiled model.
         samples: How many feeds: all of the data, or 4 random ones, when ``None``.
         seed: For the random feeds.
@@ -51,8 +56,13 @@ def case(
     if not original.is_file():
         raise CaseError(f"{original}: no such file")
     inputs = _inputs(original)
+    known: tuple[int, ...] = ()
     if data is not None:
-        feeds = load_feeds(data, inputs, limit=samples)
+        loaded = load_data(data, inputs, limit=samples, preprocess=preprocess)
+        feeds = loaded.feeds
+        known = read_labels(labels, loaded.files) if labels is not None else ()
+    elif labels is not None:
+        raise CaseError("--labels are for the samples of --data")
     else:
         feeds = _random_feeds(original, samples if samples is not None else 4, seed, dims or {})
     return Case(
@@ -61,6 +71,7 @@ def case(
         tuple(feeds),
         str(original) if reference is not None else None,
         {} if compiled else _open_shapes(inputs, feeds),
+        known,
     )
 
 
