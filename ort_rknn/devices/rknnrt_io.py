@@ -11,6 +11,7 @@ import numpy as np
 
 from ort_rknn.devices.base import SegmentCode, TensorSpec
 from ort_rknn.devices.native_segment import InputForm, OutputForm
+from ort_rknn.devices.recycling import Blocks
 from ort_rknn.devices.rknnrt_abi import NUMPY_OF, TYPE_OF, Format, Qnt, TensorAttr, TensorType
 from ort_rknn.errors import DeviceError
 
@@ -85,12 +86,9 @@ class OutputPlan:
         """Whether the runtime writes exactly the caller's array."""
         return self.raw == self.dtype and not self.nhwc
 
-    def empty(self) -> Array:
-        """A fresh array for the runtime to write."""
-        if self.nhwc:
-            n, c, h, w = self.shape
-            return np.empty((n, h, w, c), self.raw)
-        return np.empty(self.shape, self.raw)
+    def empty(self, blocks: Blocks) -> Array:
+        """An array for the runtime to write."""
+        return blocks.empty(_nhwc_of(self.shape) if self.nhwc else self.shape, self.raw)
 
     def finish(self, array: Array) -> Array:
         """The ONNX value of what the runtime wrote."""
@@ -126,6 +124,7 @@ class IoPlan:
             for plan, spec in zip(self.inputs, code.inputs, strict=True)
         )
         self._converts = any(self.convert)
+        self._blocks = Blocks()
         self._direct = all(plan.direct for plan in self.outputs)
 
     def prepare(self, inputs: Sequence[Array]) -> Sequence[Array]:
@@ -137,10 +136,11 @@ class IoPlan:
         ]
 
     def room(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
-        """Fresh arrays for the runtime to write; ``None`` for outputs nobody wants."""
+        """Arrays for the runtime to write; ``None`` for outputs nobody wants."""
+        blocks = self._blocks
         if wanted is None:
-            return [plan.empty() for plan in self.outputs]
-        return [plan.empty() if want else None for plan, want in zip(self.outputs, wanted, strict=True)]
+            return [plan.empty(blocks) for plan in self.outputs]
+        return [plan.empty(blocks) if want else None for plan, want in zip(self.outputs, wanted, strict=True)]
 
     def finish(self, outputs: list[Array | None]) -> list[Array | None]:
         """The ONNX values of what the runtime wrote."""
