@@ -18,6 +18,7 @@ from ort_rknn import providers as wishes
 from ort_rknn.errors import InvalidOption
 from ort_rknn.iobinding import IOBinding
 from ort_rknn.jobs import JobHow
+from ort_rknn.native_calls import NativeCalls
 from ort_rknn.options import RknnOptions
 from ort_rknn.verbs import ClosedSession, Verbs
 
@@ -128,8 +129,20 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         user_data: Any = None,
         run_options: Any = None,
     ) -> None:
-        """As onnxruntime's, whose ``user_data`` has no default."""
-        super().run_async(output_names, input_feed, callback, user_data, run_options)
+        """As onnxruntime's, whose ``user_data`` has no default.
+
+        With an NPU part callbacks come in the order of submission; onnxruntime alone calls them in any order.
+        """
+        if type(self._sess).__name__ == "NpuSession" or not callable(callback):
+            super().run_async(output_names, input_feed, callback, user_data, run_options)
+            return
+        calls = self._native_calls = self._native_calls or NativeCalls()
+        watched = calls.watch(callback)
+        try:
+            super().run_async(output_names, input_feed, watched, user_data, run_options)
+        except BaseException:
+            calls.ended()
+            raise
 
     def submit(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt_buffers import BoundContext
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.native_calls import NativeCalls
     from ort_rknn.streams import Pipeline
 
 __all__ = ["ClosedSession", "Verbs"]
@@ -40,6 +42,7 @@ class Verbs:
 
     _sess: Any
     _pipeline: Pipeline | None = None
+    _native_calls: NativeCalls | None = None
 
     def submit(
         self,
@@ -156,7 +159,14 @@ class Verbs:
         Returns:
             Whether they have.
         """
-        engine = self._existing_engine()
+        calls, engine = self._native_calls, self._existing_engine()
+        if calls is not None:
+            if calls.here:
+                raise RuntimeError("wait_all() in a callback would wait for that callback")
+            begun = time.monotonic()
+            if not calls.wait(timeout):
+                return False
+            timeout = None if timeout is None else max(0.0, timeout - (time.monotonic() - begun))
         return engine is None or engine.wait_all(timeout)
 
     def stats(self) -> Any:
@@ -173,6 +183,9 @@ class Verbs:
         engine = self._existing_engine()
         if engine is not None:
             engine.close(wait=wait, cancel_jobs=cancel_jobs)
+        calls = self._native_calls
+        if calls is not None and wait and not calls.here:
+            calls.wait()
         self._sess = ClosedSession()
 
     async def aclose(self) -> None:

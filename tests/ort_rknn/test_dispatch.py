@@ -55,16 +55,18 @@ def test_ez23_a_batch_uses_all_cores_and_stays_in_order(engine: Engine, device: 
 
 
 def test_a_failing_sample_fails_the_batch_and_cancels_the_rest(engine: Engine, device: FakeDevice) -> None:
-    batch = {"x": np.repeat(np.arange(10, dtype=np.float32)[:, None], 4, axis=1)}
-    call = Background(lambda: submit_batch(engine.submit, engine.submit_parked, batch).result())
-    for tag in (1, 2):
+    job = submitted(engine, 10)
+    for tag in range(3):
         device.gate(tag).wait_started(LONG)
     device.gate(0).fail(-1)
+    assert job._jobs[9].wait(LONG)
+    assert job._jobs[9].cancelled()
+    assert not job.done(), "two samples still run"
     device.open_all()
     with pytest.raises(DeviceError):
-        call.result()
+        job.result(LONG)
     assert engine.wait_all(LONG)
-    assert engine.stats().cancelled > 0
+    assert len(device.calls) <= 4
 
 
 @pytest.mark.parametrize(

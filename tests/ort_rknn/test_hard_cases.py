@@ -92,14 +92,16 @@ def test_ez06_a_callback_must_be_callable(npu_session: Open, callback: Any) -> N
 
 def test_a_callback_may_close_its_session(npu_session: Open) -> None:
     session = npu_session()
-    seen = Calls()
+    seen, all_in = Calls(), threading.Event()
 
     def closing(*result: Any) -> None:
+        all_in.wait(LONG)
         session.close()
         seen(*result)
 
     for number in range(4):
         session.submit(None, FEED, callback=closing, user_data=number)
+    all_in.set()
     assert [error for _, _, error in seen.wait(4)] == [""] * 4, "what was accepted is finished"
     assert seen.order() == [0, 1, 2, 3]
     with pytest.raises(SessionClosed):

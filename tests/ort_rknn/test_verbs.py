@@ -160,3 +160,43 @@ def test_run_async_keeps_the_session_alive(npu_session: Callable[..., Any]) -> N
         None, feed(1), lambda results, user, error: ended.set(), None
     )
     assert ended.wait(20)
+
+
+def test_wait_all_and_close_wait_for_the_callbacks_of_run_async(session: Any) -> None:
+    gate, told = threading.Event(), []
+
+    def callback(results: Any, number: Any, error: str) -> None:
+        gate.wait(20)
+        told.append((number, error))
+
+    for number in range(3):
+        session.run_async(None, feed(number), callback, number)
+    assert not session.wait_all(0.05)
+    gate.set()
+    assert session.wait_all(20)
+    assert sorted(told) == [(0, ""), (1, ""), (2, "")]
+    session.run_async(None, feed(3), callback, 3)
+    session.close()
+    assert told[-1] == (3, "")
+
+
+def test_close_and_wait_all_in_a_callback_of_run_async(session: Any) -> None:
+    refused, ended = [], threading.Event()
+
+    def callback(results: Any, number: Any, error: str) -> None:
+        try:
+            session.wait_all()
+        except RuntimeError as reason:
+            refused.append(str(reason))
+        session.close()
+        ended.set()
+
+    session.run_async(None, feed(1), callback)
+    assert ended.wait(20)
+    assert refused == ["wait_all() in a callback would wait for that callback"]
+
+
+def test_a_refused_run_async_is_not_waited_for(session: Any) -> None:
+    with pytest.raises(ValueError, match="Required inputs"):
+        session.run_async(None, {"A": A}, print)
+    assert session.wait_all(20)

@@ -1,0 +1,50 @@
+"""Calls of onnxruntime's own ``run_async`` that are under way, so that ``wait_all`` and ``close`` can wait for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["NativeCalls"]
+
+
+class NativeCalls:
+    """Counts callbacks that are still to come."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._left = 0
+        self._inside: set[int] = set()
+
+    def watch(self, callback: Callable[..., object]) -> Callable[..., object]:
+        """The callback, counted until it has returned."""
+
+        def watched(*results: Any) -> None:
+            me = threading.get_ident()
+            self._inside.add(me)
+            try:
+                callback(*results)
+            finally:
+                self._inside.discard(me)
+                self.ended()
+
+        with self._changed:
+            self._left += 1
+        return watched
+
+    def ended(self) -> None:
+        """One has returned, or its call was refused."""
+        with self._changed:
+            self._left -= 1
+            self._changed.notify_all()
+
+    @property
+    def here(self) -> bool:
+        """Whether the calling thread is inside one of the callbacks."""
+        return threading.get_ident() in self._inside
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until none is left; ``False`` when some are after ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._left, timeout)
