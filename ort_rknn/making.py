@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxruntime.capi import _pybind_state as C
 
+from ort_rknn.context_file import ContextWish
 from ort_rknn.errors import InvalidOption, RknnError
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.placement import Placement, place
@@ -91,6 +92,9 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     except InvalidOption as error:
         session._rknn_refused = error
     session._sess_options = user  # a judgement has put its own copy there
+    context = ContextWish.of(user, session._model_path or "") if placement.from_onnx else None
+    if context is not None and placement.compiled is not None:
+        context.write(placement.compiled)
     if (placement.moving is not None and not npu_only) or placement.bundle is not None:
         from ort_rknn.moving import open_forms, open_moving
 
@@ -107,6 +111,8 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
         except InvalidOption as error:
             session._rknn_refused = error
         except RknnError as error:
+            if not placement.from_onnx:  # onnxruntime cannot run what was compiled before
+                raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error
             logger.warning("the model runs on the CPU: %s", error)
             placement = Placement(target=placement.target, reason=str(error), notes=placement.notes)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ort_rknn.devices.choose import Choice
@@ -53,7 +54,7 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Place
     Raises:
         Exception: onnxruntime's ``InvalidGraph`` for a damaged file, and ``Fail`` where there is no NPU for it.
     """
-    from ort_rknn_converters.bare import load_bare
+    from ort_rknn_converters.bare import load_bare, open_shell, shape_sets
     from ort_rknn_converters.errors import CompiledModelError
 
     if choice.device is not None and choice.device.name in _NEEDS_ONNX:
@@ -69,12 +70,18 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Place
     shapes = {name: listed[0] for name, listed in options.shapes.items()}
     try:
         compiled = load_bare(model, shapes)
+        sets = () if shapes else shape_sets(model)
+        shell = open_shell(model) if sets else None
     except CompiledModelError as error:
         raise ort_error("InvalidGraph", str(error)) from error
     if choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
         text = f"this .rknn file was compiled for {', '.join(compiled.targets)}, and this is a {choice.target}"
         raise ort_error("Fail", text)
-    return Placement(compiled, choice.device, choice.target)
+    if shell is None:
+        return Placement(compiled, choice.device, choice.target)
+    loaders = {shape_key(one): partial(load_bare, model, one) for one in sets}
+    refusal = f"this .rknn file has no code for these input shapes; there is {', '.join(map(name_of, loaders))}"
+    return Placement(None, choice.device, choice.target, bundle=Forms(loaders, None, shell, refusal))
 
 
 def _place(compiled: CompiledModel, choice: Choice) -> Placement:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from onnx import helper
@@ -17,7 +18,7 @@ from ort_rknn_converters.rknn_file import RknnFile, RknnIO
 from ort_rknn_converters.shell import make_shell
 from ort_rknn_converters.tensor_types import type_string, value_info
 
-__all__ = ["load_bare"]
+__all__ = ["load_bare", "open_shell", "shape_sets"]
 
 SEGMENT = "npu_0"
 _BY_THE_RUNTIME = "the compiler gave it to the CPU; the vendor's runtime does it"
@@ -44,15 +45,6 @@ def load_bare(
     chosen = _shape_set(file, shapes or {})
     inputs = tuple(_info(value, chosen) for value in file.inputs)
     outputs = tuple(_info(value, chosen) for value in file.outputs)
-    shell = helper.make_model(
-        helper.make_graph(
-            [], "rknn", [value_info(value) for value in inputs], [value_info(value) for value in outputs]
-        ),
-        producer_name="rknn-toolkit2",
-        producer_version=file.toolkit_version,
-    )
-    if file.custom_string:
-        helper.set_model_props(shell, {"rknn.custom_string": file.custom_string})
     precision = "int8" if any(value.device_dtype == "int8" for value in (*file.inputs, *file.outputs)) else "fp16"
     nodes = tuple(
         NodePlacement(node.name, node.op_type, NPU, segment=SEGMENT)
@@ -67,14 +59,55 @@ def load_bare(
     step = NpuStep(SEGMENT, segment, inputs, outputs, code, None, precision, file.toolkit_version, file.dynamic)
     notes = ["a bare .rknn file: made elsewhere, not verified here"]
     if len(_sets(file)) > 1:
-        notes.append(f"compiled for {len(_sets(file))} sets of input shapes; choose one by the option shapes")
+        notes.append(f"one of the {len(_sets(file))} sets of input shapes it was compiled for")
     return CompiledModel(
-        shell=BytesBlob(make_shell(shell).SerializeToString()),
+        shell=_shell(file, inputs, outputs),
         steps=(step,),
         plan=Plan(file.target, precision, nodes, (segment,), tuple(notes)),
         targets=(file.target,),
         toolkit_version=file.toolkit_version,
     )
+
+
+def shape_sets(model: str | os.PathLike[str] | bytes) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """The shapes of those inputs of a ``.rknn`` file that can have several, set by set; nothing when none can.
+
+    Raises:
+        CompiledModelError: As :func:`load_bare`.
+    """
+    file = rknn_file.read(model)
+    sets = _sets(file)
+    moving = [number for number in range(len(file.inputs)) if len({dims[number] for dims in sets}) > 1]
+    return tuple({file.inputs[number].name: dims[number] for number in moving} for dims in sets) if moving else ()
+
+
+def open_shell(model: str | os.PathLike[str] | bytes) -> BytesBlob:
+    """The outside of a ``.rknn`` file with several sets of shapes: what differs between them is left open.
+
+    Raises:
+        CompiledModelError: As :func:`load_bare`.
+    """
+    file = rknn_file.read(model)
+    sides = []
+    for side in (file.inputs, file.outputs):
+        infos = []
+        for value in side:
+            forms = [_info(value, number) for number in range(len(_sets(file)))]
+            dims = zip(*(form.shape for form in forms), strict=True)
+            infos.append(replace(forms[0], shape=tuple(dim[0] if len(set(dim)) == 1 else None for dim in dims)))
+        sides.append(tuple(infos))
+    return _shell(file, *sides)
+
+
+def _shell(file: RknnFile, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> BytesBlob:
+    outside = helper.make_model(
+        helper.make_graph([], "rknn", [value_info(one) for one in inputs], [value_info(one) for one in outputs]),
+        producer_name="rknn-toolkit2",
+        producer_version=file.toolkit_version,
+    )
+    if file.custom_string:
+        helper.set_model_props(outside, {"rknn.custom_string": file.custom_string})
+    return BytesBlob(make_shell(outside).SerializeToString())
 
 
 def _sets(file: RknnFile) -> tuple[tuple[tuple[int, ...], ...], ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnxruntime as ort
 import pytest
-from ort_rknn_converters.bare import load_bare
+from ort_rknn_converters.bare import load_bare, open_shell, shape_sets
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError
 
@@ -53,7 +55,12 @@ def test_several_sets_of_shapes() -> None:
             (batch, 4, 4, 4),
             (batch, 4, 4, 4),
         ]
-    assert "2 sets of input shapes" in str(compiled.plan)
+    assert "one of the 2 sets of input shapes" in str(compiled.plan)
+    assert shape_sets(path) == ({"image": (2, 3, 4, 4)}, {"image": (1, 3, 4, 4)})
+    assert shape_sets(real_path("image_fp16_rk3588")) == ()
+    inputs, outputs = outside(replace(compiled, shell=open_shell(path)))
+    assert inputs == [("image", "tensor(float)", [None, 3, 4, 4])]
+    assert [shape for _, _, shape in outputs] == [[None, 4, 4, 4]] * 2
     with pytest.raises(CompiledModelError, match="but for image:2x3x4x4; image:1x3x4x4"):
         load_bare(path, {"image": (3, 3, 4, 4)})
     with pytest.raises(CompiledModelError, match="no input 'picture', but image"):

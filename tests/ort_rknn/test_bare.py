@@ -72,15 +72,19 @@ def test_by_the_runtimes_path_alone(emulator: Emulator, monkeypatch: pytest.Monk
     session.close()
 
 
-@pytest.mark.parametrize("batch", [2, 1])
-def test_one_of_several_sets_of_shapes(emulator: Emulator, batch: int) -> None:
-    model = Model(
+def batched(batch: int) -> Model:
+    """The file with several sets of shapes, at one of them."""
+    return Model(
         (Tensor("image", "float16", (batch, 3, 4, 4), "nhwc"),),
         (Tensor("features", "float16", (batch, 4, 4, 4), "nchw"), Tensor("grown", "float16", (batch, 4, 4, 4), "nchw")),
         custom="größer",
     )
-    options = {"shapes": f"image={batch}x3x4x4"} if batch == 1 else {}
-    providers = [("RKNNExecutionProvider", options)]
+
+
+@pytest.mark.parametrize("batch", [2, 1])
+def test_one_of_several_sets_of_shapes(emulator: Emulator, batch: int) -> None:
+    model = batched(batch)
+    providers = [("RKNNExecutionProvider", {"shapes": f"image={batch}x3x4x4"})]
     path = real_path("formats_dynamic_rk3588")
     with ort_rknn.InferenceSession(path, providers=providers, device=npu(emulator)) as session:
         assert session.get_outputs()[1].shape == [batch, 4, 4, 4]
@@ -89,6 +93,29 @@ def test_one_of_several_sets_of_shapes(emulator: Emulator, batch: int) -> None:
         for seed, job in enumerate(jobs):
             same(job.result(20), right(model, list(feed(model, seed).values())))
         assert emulator.count("rknn_set_input_shapes") >= 1
+
+
+def test_all_sets_of_shapes(emulator: Emulator) -> None:
+    """The feed chooses."""
+    with ort_rknn.InferenceSession(real_path("formats_dynamic_rk3588"), device=npu(emulator)) as session:
+        assert session.get_inputs()[0].shape == [None, 3, 4, 4]
+        assert session.get_modelmeta().producer_name == "rknn-toolkit2"
+        jobs = []
+        for seed in range(8):
+            model = batched(1 + seed % 2)
+            given = feed(model, seed)
+            same(session.run(None, given), right(model, list(given.values())))
+            jobs.append((session.submit(None, given), right(model, list(given.values()))))
+        for job, expected in jobs:
+            same(job.result(20), expected)
+        with pytest.raises(InvalidArgument, match=r"no code for these input shapes; there is image=2x3x4x4, image=1x3"):
+            session.run(None, feed(batched(3)))
+
+
+def test_a_device_that_refuses(emulator: Emulator) -> None:
+    emulator.configure(fault="rknn_init@1x*=-6")
+    with pytest.raises(Fail, match="cannot run this compiled model: rknn_init failed: RKNN_ERR_MODEL_INVALID"):
+        ort_rknn.InferenceSession(real_path(IMAGE), device=npu(emulator))
 
 
 def test_what_cannot_be_opened(emulator: Emulator, tmp_path: Path) -> None:
