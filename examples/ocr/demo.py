@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from page import INVOICE
+from page import POSTER
 from page import draw as draw_page
 from picture import Line, Network
 from picture import draw as draw_picture
@@ -38,8 +38,8 @@ def main() -> int:
     start = time.perf_counter()
     OUT.mkdir(exist_ok=True)
     heading(1, "A page, drawn just now")
-    page = draw_page(INVOICE, OUT / "page.png")
-    console.print(f"{page}: {len(INVOICE.lines)} pieces of text")
+    page = draw_page(POSTER, OUT / "page.png")
+    console.print(f"{page}: {len(POSTER.lines)} pieces of text")
 
     heading(2, "Read by RapidOCR on onnxruntime, in a process of its own")
     plain, plain_s = read_in_a_process(page)

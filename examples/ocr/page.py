@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["INVOICE", "NOTICE", "TICKET", "Page", "draw"]
+__all__ = ["NOTICE", "POSTER", "TICKET", "Page", "draw"]
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,16 @@ class Page:
 
 _INK, _SOFT, _BLUE = "#1d2733", "#5b6b7b", "#1f5fae"
 
-INVOICE = Page(
-    "invoice",
-    (1000, 760),
+POSTER = Page(
+    "poster",
+    (940, 640),
     (
-        ("Harbour Lights Bakery", 70, 60, 58, _BLUE),
-        ("Invoice No. 20488", 70, 160, 34, _INK),
-        ("14 November 2026", 690, 164, 28, _SOFT),
-        ("Rye bread, sliced", 70, 270, 30, _INK),
-        ("12.50", 820, 270, 30, _INK),
-        ("Cinnamon rolls", 70, 335, 30, _INK),
-        ("27.00", 820, 335, 30, _INK),
-        ("Sourdough starter", 70, 400, 30, _INK),
-        ("9.80", 820, 400, 30, _INK),
-        ("Total amount due", 70, 500, 38, _INK),
-        ("49.30", 800, 500, 38, _BLUE),
-        ("Please pay within thirty days", 70, 610, 28, _SOFT),
-        ("Thank you for your order", 70, 670, 28, _SOFT),
+        ("Harbour Lights", 70, 60, 84, _BLUE),
+        ("An evening of sea songs", 70, 186, 50, _INK),
+        ("Saturday 14 November 2026", 70, 300, 40, _INK),
+        ("Doors open at 19:30", 70, 376, 40, _INK),
+        ("Tickets 12.50 at the pier office", 70, 470, 34, _SOFT),
+        ("Bring a warm coat", 70, 540, 34, _SOFT),
     ),
 )
 TICKET = Page(

@@ -1,7 +1,7 @@
 """The same call on onnxruntime and on ort_rknn: the same result, or the same exception class and text.
 
 A case is written once (``feeds.py``, ``sessions.py`` ...) and runs on every flow: ``cpu`` is what a machine without an
-NPU does, ``simulator`` runs whatever an NPU can run on the simulated one, ``npu`` on the emulated runtime of the vendor.
+NPU does, ``simulator`` runs whatever an NPU can run on the simulated one, ``npu`` on the emulated vendor runtime.
 The emulator makes its numbers up: there all but the numbers is compared. A case that differs on purpose is listed in
 ``DIFFERENT`` with its reason; nothing else may.
 """

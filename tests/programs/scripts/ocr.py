@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "examples" / "ocr"))
-from page import INVOICE, NOTICE, TICKET, draw
+from page import NOTICE, POSTER, TICKET, draw
 from rapidocr_onnxruntime import RapidOCR
 
 reader = RapidOCR()
-for page in {"one": [TICKET], "all": [TICKET, NOTICE, INVOICE]}[sys.argv[1]]:
+for page in {"one": [TICKET], "all": [TICKET, NOTICE, POSTER]}[sys.argv[1]]:
     found, _ = reader(str(draw(page, Path(f"{page.name}.png"))))
     for box, text, _score in found:
         print(text, [[round(x / 8), round(y / 8)] for x, y in box])
