@@ -20,7 +20,7 @@ from ort_rknn_converters.support import boundary_reason, decide
 from ort_rknn_converters.support.fp16_range import REASON as OUT_OF_RANGE
 from ort_rknn_converters.support.fp16_range import out_of_range, way_to_softmax
 from ort_rknn_converters.support.index_path import REASON as INDEX_REASON
-from ort_rknn_converters.support.index_path import index_paths
+from ort_rknn_converters.support.index_path import WHOLE_REASON, index_paths, whole_paths
 from ort_rknn_converters.support.no_op import passes_through
 from ort_rknn_converters.targets import Target
 
@@ -126,7 +126,7 @@ def parts(model: ir.Model, plan: Plan) -> tuple[Part, ...]:
 
 def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mapping[str, str]) -> list[str]:
     """For each node the reason it stays on the CPU, empty when the NPU may have it."""
-    on_path = index_paths(flow)
+    on_path = dict.fromkeys(whole_paths(flow), WHOLE_REASON) | dict.fromkeys(index_paths(flow), INDEX_REASON)
     reasons = []
     for index, node in enumerate(flow.nodes):
         if node.name in options.cpu_nodes or node.op_type in options.cpu_ops:
@@ -134,7 +134,7 @@ def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mappin
         elif node.name in verdicts:
             reasons.append(verdicts[node.name or ""])
         else:
-            reasons.append(decide(node, target) or (INDEX_REASON if index in on_path else ""))
+            reasons.append(decide(node, target) or on_path.get(index, ""))
     return reasons
 
 

@@ -1,6 +1,7 @@
-"""Positions computed from floats: a path that must not touch the NPU, because fp16 counts exactly only to 2048.
+"""Whole numbers computed from floats: paths that must not touch the NPU, because fp16 counts exactly only to 2048.
 
-Seen: float -> int64 -> Gather inside a compiled model asked for row 10000 instead of 9999.
+Seen: float -> int64 -> Gather inside a compiled model asked for row 10000 instead of 9999; and quantized values that
+were one off, because what was rounded came back from fp16 on the other side of a half.
 """
 
 from __future__ import annotations
@@ -10,9 +11,23 @@ import onnx_ir as ir
 from ort_rknn_converters.dataflow import Flow
 from ort_rknn_converters.support.rule import FLOAT, INDEX
 
-__all__ = ["REASON", "index_paths"]
+__all__ = ["REASON", "WHOLE_REASON", "index_paths", "whole_paths"]
 
 REASON = "index computed in fp16 would be wrong above 2048"
+WHOLE_REASON = "whole number computed in fp16 could be off by one"
+
+_WHOLE = INDEX | frozenset(
+    {
+        ir.DataType.INT4,
+        ir.DataType.INT8,
+        ir.DataType.INT16,
+        ir.DataType.UINT4,
+        ir.DataType.UINT8,
+        ir.DataType.UINT16,
+        ir.DataType.UINT32,
+        ir.DataType.UINT64,
+    }
+)
 
 # Which inputs of an op are positions, sizes or counts.
 _POSITIONS: dict[str, tuple[int, ...]] = {
@@ -57,6 +72,23 @@ def index_paths(flow: Flow) -> set[int]:
         for position in _POSITIONS.get(node.op_type, ())
         if position < len(node.inputs) and (value := node.inputs[position]) is not None
     ]
+    return _walk(flow, waiting)
+
+
+def whole_paths(flow: Flow) -> set[int]:
+    """Indices of the nodes whose floats become whole numbers: the arithmetic before a Cast (which is refused itself).
+
+    What a network computes and only then rounds is rounded a little differently on the NPU; that cannot be helped. But
+    scales, zero points and quantized values are a few cheap nodes, and exact on the CPU.
+    """
+    casts = (
+        index for index, node in enumerate(flow.nodes) if node.op_type == "Cast" and node.outputs[0].dtype in _WHOLE
+    )
+    return _walk(flow, [value for index in casts for value in flow.reads[index] if value.dtype in FLOAT])
+
+
+def _walk(flow: Flow, waiting: list[ir.Value]) -> set[int]:
+    """The arithmetic that these values come from."""
     seen: set[ir.Value] = set()
     found: set[int] = set()
     while waiting:
