@@ -201,6 +201,15 @@ class RknnOptions:
     custom_op_default_path: bool = _option(
         False, flag, "the seed", "take the custom operators in /usr/lib/rknpu/op_plugins too"
     )
+    layout: str = _option(
+        "original",
+        choice("original", "nchw", "original_software", "nchw_software", "any"),
+        "the seed",
+        "order of four-dimensional feeds: always the ONNX model's; the others are the seed's words for the same",
+    )
+    zero_copy_layout: str = _option(
+        "nhwc", choice("nhwc"), "the seed", "order of four-dimensional inputs in memory that the NPU shares"
+    )
     simulator_cores: int | None = _option(None, whole(1), "the SoC's own number", "pretend cores of the simulator")
     simulator_latency_ms: float = _option(
         0.0, number(0), "none: as fast as it computes", "time one inference takes on a pretend core"

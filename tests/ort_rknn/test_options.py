@@ -28,7 +28,9 @@ def test_every_option_reaches_something() -> None:
     from ort_rknn.devices.choose import DeviceOptions
 
     used = {row.name for kind in (EngineOptions, ConvertOptions, DeviceOptions) for row in fields(kind)}
-    assert set(OPTIONS) - used == {"device", "compile", "compile_timeout_s", "cache_dir", "max_shapes"}
+    ours = {"device", "compile", "compile_timeout_s", "cache_dir", "max_shapes"}
+    only_one_answer = {"layout", "zero_copy_layout"}
+    assert set(OPTIONS) - used == ours | only_one_answer
 
 
 def test_engine_defaults_are_the_engines_own() -> None:
@@ -156,3 +158,33 @@ def test_make_provider_options_checks_and_gives_strings() -> None:
     assert make_provider_options() == {}
     with pytest.raises(InvalidOption, match="Known options"):
         make_provider_options(nonsense=1)
+
+
+def test_ez50_ez54_ez55_the_names_and_defaults_of_the_seed() -> None:
+    """What its ``make_provider_options`` gives when nothing is said."""
+    seed = {
+        "layout": "original",
+        "zero_copy_layout": "nhwc",
+        "max_queue_size": 3,
+        "threads_per_core": 1,
+        "submit_timeout_ms": 10000,
+        "sequential_callbacks": True,
+        "schedule": None,
+        "tp_mode": None,
+        "enable_pacing": False,
+        "disable_dup_context": False,
+        "custom_op_paths": None,
+        "custom_op_default_path": False,
+    }
+    parsed = RknnOptions.parse(seed)
+    ours_is_by_device = {"threads_per_core"}
+    assert {name: getattr(parsed, name) for name in seed if seed[name] is not None} == {
+        name: value for name, value in seed.items() if value is not None
+    }
+    assert all(
+        seed[name] == getattr(RknnOptions(), name) for name in set(seed) - ours_is_by_device - {"custom_op_paths"}
+    )
+    assert RknnOptions.parse({"layout": "nchw_software"}).layout == "nchw_software"
+    for name, value in (("layout", "nhwc"), ("zero_copy_layout", "native")):
+        with pytest.raises(InvalidOption, match=f"{name}' must be one of"):
+            RknnOptions.parse({name: value})
