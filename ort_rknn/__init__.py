@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ort_rknn.errors import SubmitTimeout as SubmitTimeout
     from ort_rknn.iobinding import IOBinding as IOBinding
     from ort_rknn.iobinding import SessionIOBinding as SessionIOBinding
+    from ort_rknn.model_compiler import ModelCompiler as ModelCompiler
     from ort_rknn.options import make_provider_options as make_provider_options
     from ort_rknn.providers import get_all_providers as get_all_providers
     from ort_rknn.providers import get_available_providers as get_available_providers
@@ -41,6 +42,7 @@ _OWN = {
     "InferenceSession": "ort_rknn.session",
     "InferenceTimeout": "ort_rknn.errors",
     "InvalidOption": "ort_rknn.errors",
+    "ModelCompiler": "ort_rknn.model_compiler",
     "RknnError": "ort_rknn.errors",
     "SessionClosed": "ort_rknn.errors",
     "SessionIOBinding": "ort_rknn.iobinding",
@@ -54,6 +56,9 @@ _OWN = {
 }
 """Public names that are ours, and where they live. All others are onnxruntime's."""
 
+_NEWER = frozenset({"ModelCompiler"})
+"""Of these, what older releases of onnxruntime do not have."""
+
 _DUNDERS = frozenset({"__author__", "__version__"})
 """The only double-underscore names passed on: tools probe modules for many others, which must not load onnxruntime."""
 
@@ -61,10 +66,13 @@ _install_finder()
 
 
 def __getattr__(name: str) -> Any:
+    if name in _NEWER and not hasattr(import_module("onnxruntime"), name):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _OWN:
         value = getattr(import_module(_OWN[name]), name)
     elif name == "__all__":
-        value = sorted({*_OWN, *(key for key in vars(import_module("onnxruntime")) if not key.startswith("_"))})
+        theirs = {key for key in vars(import_module("onnxruntime")) if not key.startswith("_")}
+        value = sorted({*_OWN, *theirs} - (_NEWER - theirs))
     elif name == "backend" and hasattr(import_module("onnxruntime"), name):
         value = import_module("ort_rknn.backend")  # a submodule of either is an attribute once it was imported
     elif name == "backend" or (name.startswith("__") and name not in _DUNDERS):
@@ -79,4 +87,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_OWN, *dir(import_module("onnxruntime"))})
+    theirs = {*dir(import_module("onnxruntime"))}
+    return sorted({*globals(), *_OWN, *theirs} - (_NEWER - theirs))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxruntime.capi import _pybind_state as C
 
-from ort_rknn.context_file import ContextWish
+from ort_rknn.context_file import CONTEXT_ENABLE, ContextWish
 from ort_rknn.errors import InvalidOption, RknnError
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.placement import Placement, place
@@ -92,9 +92,10 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     except InvalidOption as error:
         session._rknn_refused = error
     session._sess_options = user  # a judgement has put its own copy there
-    context = ContextWish.of(user, session._model_path or "") if placement.from_onnx else None
-    if context is not None and placement.compiled is not None:
-        context.write(placement.compiled)
+    if placement.from_onnx and placement.compiled is not None and placement.compiled.npu_steps:
+        context = ContextWish.of(user, session._model_path or "")
+        if context is not None:
+            context.write(placement.compiled)
     if (placement.moving is not None and not npu_only) or placement.bundle is not None:
         from ort_rknn.moving import open_forms, open_moving
 
@@ -191,6 +192,8 @@ def open_npu_session(
 
     profiled, options.enable_profiling = options.enable_profiling and whole is None, False
     options.optimized_model_filepath = ""
+    if config_entry(user, CONTEXT_ENABLE) == "1":
+        options.add_session_config_entry(CONTEXT_ENABLE, "0")  # the parts are not to be written as well
     replay_libraries(user, options)
 
     def open_cpu_step(blob: Any) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ort_rknn.open_shapes import Forms, Moving
     from ort_rknn.options import RknnOptions
 
-__all__ = ["Placement", "place", "say_once"]
+__all__ = ["Placement", "convert_options", "place", "say_once"]
 
 logger = logging.getLogger("ort_rknn")
 
@@ -153,7 +153,7 @@ def _compile(
     from ort_rknn_converters.errors import ToolkitMissing
     from ort_rknn_converters.options import ConvertOptions
 
-    wanted = _convert_options(options, sess_options, choice.target, judge, model)
+    wanted = convert_options(options, sess_options, choice.target, judge, model)
     if not isinstance(wanted, ConvertOptions):
         return Placement(None, choice.device, choice.target, from_onnx=True, moving=wanted)
     watch = _FirstReport(judge, may_compile=options.compile != "never")
@@ -181,7 +181,7 @@ def _compile(
     return Placement(target=choice.target, reason=reason)
 
 
-def _convert_options(
+def convert_options(
     options: RknnOptions, sess_options: Any, target: str, judge: Callable[[], Any], model: str | bytes
 ) -> ConvertOptions | Moving:
     """What the user's options mean for the conversion; pinned dimensions come from the session options too."""

@@ -37,6 +37,7 @@ __all__ = [
     "SEGMENT_DOMAIN",
     "build",
     "save",
+    "take_weights",
     "to_onnx",
     "write",
 ]
@@ -236,7 +237,7 @@ def write(model: onnx.ModelProto, outside: dict[str, bytes], path: Path) -> tupl
     """
     _writable(path)
     if model.ByteSize() > _INSIDE_LIMIT:
-        outside = {**outside, f"{path.stem}.weights": _take_weights(model, f"{path.stem}.weights")}
+        outside = {**outside, f"{path.stem}.weights": take_weights(model, f"{path.stem}.weights")}
     if model.ByteSize() > _INSIDE_LIMIT:
         raise CompiledModelError(f"{path} would exceed protobuf's 2 GB: save it with the compiled code beside the file")
     try:
@@ -255,11 +256,11 @@ def _writable(path: Path) -> None:
         raise CompiledModelError(f"{path} {what}")
 
 
-def _take_weights(model: onnx.ModelProto, location: str) -> bytes:
-    """Move the initializers' raw data out of the model, as ONNX external data in one file."""
+def take_weights(model: onnx.ModelProto, location: str, threshold: int = 1024) -> bytes:
+    """Move raw data of at least ``threshold`` bytes out of the initializers, as ONNX external data in one file."""
     data = bytearray()
     for tensor in model.graph.initializer:
-        if tensor.HasField("raw_data") and len(tensor.raw_data) >= 1024:
+        if tensor.HasField("raw_data") and len(tensor.raw_data) >= threshold:
             data += b"\0" * (-len(data) % 64)  # aligned, so that a reader may map it
             for key, value in (("location", location), ("offset", len(data)), ("length", len(tensor.raw_data))):
                 tensor.external_data.add(key=key, value=str(value))

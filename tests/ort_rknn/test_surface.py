@@ -19,6 +19,7 @@ OURS = {
     "backend",
     "IOBinding",
     "InferenceSession",
+    "ModelCompiler",
     "SessionIOBinding",
     "SessionOptions",
     "get_all_providers",
