@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 
-__all__ = ["LIMIT", "Calibration", "InputSpec", "Source"]
+__all__ = ["LIMIT", "Calibration", "InputSpec", "Source", "spread"]
 
 Array = NDArray[Any]
 Source = str | tuple[Mapping[str, Array], ...]
@@ -97,7 +97,7 @@ class Calibration:
         found = [one for origin, block in blocks for one in split(block, inputs, origin)]
         if not found:
             raise CalibrationError(f"the calibration data {self._where()} are empty. {_expected(inputs)}")
-        return tuple(found[index] for index in _spread(len(found), self.limit))
+        return tuple(found[index] for index in spread(len(found), self.limit))
 
     def _where(self) -> str:
         return self.source if isinstance(self.source, str) else "given"
@@ -113,7 +113,7 @@ class Calibration:
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in known)
         if not files:
             raise CalibrationError(f"the calibration folder {path} is empty: it has no file of {', '.join(known)}")
-        return [files[index] for index in _spread(len(files), self.limit)]
+        return [files[index] for index in spread(len(files), self.limit)]
 
     def _blocks(self, inputs: Sequence[InputSpec]) -> Iterator[tuple[str, Mapping[str, Array]]]:
         """(file, arrays in it) pairs; only as many files as samples are wanted are read."""
@@ -217,7 +217,7 @@ def _expected(inputs: Sequence[InputSpec]) -> str:
     return f"Expected for each sample: {listed} (a leading sample axis is allowed)"
 
 
-def _spread(count: int, limit: int) -> list[int]:
+def spread(count: int, limit: int) -> list[int]:
     """Positions of at most ``limit`` of ``count`` things, evenly spaced: files are often sorted by class."""
     if count <= limit:
         return list(range(count))

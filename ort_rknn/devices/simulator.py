@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.devices.base import AUTO, Context, SegmentCode, StoredBlob
 from ort_rknn.devices.cpu import OrtContext
 from ort_rknn.devices.rounding import RULE
-from ort_rknn.devices.rounding_int8 import INT8_RULE
 from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -115,9 +114,9 @@ def _rounded(code: SegmentCode) -> str | bytes:
 
     def make() -> bytes:
         import onnx
+        from ort_rknn_converters.int8_rounding import round_to_int8
 
         from ort_rknn.devices.rounding import round_to_fp16
-        from ort_rknn.devices.rounding_int8 import round_to_int8
 
         model = onnx.load(blob.path) if blob.path is not None else onnx.load_model_from_string(blob.read())
         rounded = round_to_fp16(model) if code.precision == "fp16" else round_to_int8(model, _file(code))
@@ -126,6 +125,8 @@ def _rounded(code: SegmentCode) -> str | bytes:
 
     if not isinstance(blob, StoredBlob):
         return make()
+    from ort_rknn_converters.int8_rounding import INT8_RULE
+
     kept = blob.derived(f"{RULE if code.precision == 'fp16' else f'{INT8_RULE}-{code.target}'}.onnx", make)
     return kept.path or kept.read()
 

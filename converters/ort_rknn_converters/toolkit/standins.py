@@ -1,4 +1,4 @@
-"""Small stand-ins for what rknn-toolkit2 imports but hardly uses: torch, scipy, OpenCV and pkg_resources.
+"""Small stand-ins for what rknn-toolkit2 imports but hardly uses: torch, scipy, OpenCV, pkg_resources, ruamel.yaml.
 
 Runs only inside the toolkit's child process (Python 3.8 or newer, this package not installed), and only in the place
 of modules that are really missing. Measured on 1,590 single-op models: the same results as with the real torch.
@@ -7,6 +7,7 @@ of modules that are really missing. Measured on 1,590 single-op models: the same
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import sys
 import types
@@ -107,11 +108,35 @@ def _pkg_resources() -> dict[str, types.ModuleType]:
     return {"pkg_resources": module}
 
 
+class _Yaml:
+    """``ruamel.yaml.YAML`` as far as the file between the two steps of hybrid quantization needs it: as JSON."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        return None
+
+    def indent(self, *_: Any, **__: Any) -> None:
+        """How a human would like to see it."""
+
+    def dump(self, data: Any, file: Any) -> None:
+        json.dump(data, file, default=lambda value: value.tolist())
+
+    def load(self, file: Any) -> Any:
+        return json.load(file)
+
+
+def _ruamel() -> dict[str, types.ModuleType]:
+    ruamel, yaml = types.ModuleType("ruamel"), types.ModuleType("ruamel.yaml")
+    yaml.__dict__.update(YAML=_Yaml)
+    ruamel.__dict__.update(yaml=yaml)
+    return {"ruamel": ruamel, "ruamel.yaml": yaml}
+
+
 BUILDERS: dict[str, Callable[[], dict[str, types.ModuleType]]] = {
     "torch": _torch,
     "scipy": _scipy,
     "cv2": _cv2,
     "pkg_resources": _pkg_resources,
+    "ruamel": _ruamel,
 }
 
 

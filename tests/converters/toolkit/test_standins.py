@@ -20,14 +20,14 @@ def made(name: str) -> dict[str, ModuleType]:
 
 
 def test_only_what_is_missing_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("torch", "torch.nn", "torch.nn.functional", "scipy", "scipy.special", "cv2", "pkg_resources")
-    for name in names:
+    scipy, ruamel = ("scipy", "scipy.special"), ("ruamel", "ruamel.yaml")
+    for name in ("torch", "torch.nn", "torch.nn.functional", *scipy, "cv2", "pkg_resources", *ruamel):
         monkeypatch.delitem(sys.modules, name, raising=False)
     real = {"scipy"}
     monkeypatch.setattr(standins.importlib.util, "find_spec", lambda name: object() if name in real else None)
     before = dict(sys.modules)
     try:
-        assert standins.insert() == ["torch", "cv2", "pkg_resources"]
+        assert standins.insert() == ["torch", "cv2", "pkg_resources", "ruamel"]
         assert "scipy" not in sys.modules
         assert sys.modules["torch"].__dict__["nn"] is sys.modules["torch.nn"]
         assert standins.insert() == []
@@ -78,10 +78,19 @@ def test_pkg_resources_knows_versions() -> None:
     assert module["get_distribution"]("numpy").version == np.__version__
 
 
-@pytest.mark.parametrize("name", ["worker.py", "standins.py"])
+def test_settings_between_the_steps_of_hybrid_quantization_come_back(tmp_path: Path) -> None:
+    yaml = made("ruamel")["ruamel.yaml"].__dict__["YAML"](typ="rt")
+    yaml.indent(mapping=4)
+    with (tmp_path / "settings").open("w") as file:
+        yaml.dump({"custom_quantize_layers": {}, "scale": [np.float32(0.5)], "zero": np.array([3])}, file)
+    with (tmp_path / "settings").open() as file:
+        assert yaml.load(file) == {"custom_quantize_layers": {}, "scale": [0.5], "zero": [3]}
+
+
+@pytest.mark.parametrize("name", ["worker.py", "standins.py", "hybrid.py"])
 def test_what_runs_in_the_child_is_python_3_8_and_needs_nothing_of_ours(name: str) -> None:
     tree = ast.parse((FOLDER / name).read_text(), feature_version=(3, 8))
-    allowed = {"numpy", "onnxruntime", "rknn", *sys.stdlib_module_names}
+    allowed = {"numpy", "onnx", "onnxruntime", "rknn", "ruamel", *sys.stdlib_module_names}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]

@@ -25,11 +25,12 @@ import numpy as np
 
 if TYPE_CHECKING:
     import onnx
+
     from ort_rknn_converters.rknn_file import RknnFile, RknnNode, RknnTensor
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["INT8_RULE", "owners", "round_to_int8"]
+__all__ = ["INT8_RULE", "Layout", "Rounder", "on_grid", "owners", "round_to_int8"]
 
 INT8_RULE = "simulator-int8-1"
 """Name of this rule and its version, for files that hold its results: raise it with every change of the numbers."""
@@ -65,10 +66,22 @@ class _Form:
     zero_point: int = 0
 
 
-class _Layout:
-    """What the compiled file says of the values of one segment."""
+class Layout:
+    """What the compiled file says of the values of one segment.
 
-    def __init__(self, graph: onnx.GraphProto, file: RknnFile) -> None:
+    Args:
+        graph: The segment's ONNX.
+        file: The same segment, compiled.
+        fp16: Values that are taken to be float16, with the layers that make them, though the file has them as int8.
+
+    Attributes:
+        base: ONNX value -> the compiler's tensor that holds it.
+        weights: ONNX constant -> the compiler's tensor that holds it.
+        weight_users: Second input of a node -> the node; weights are that.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, file: RknnFile, fp16: frozenset[str] = frozenset()) -> None:
+        self._fp16 = fp16
         made = {name for node in graph.node for name in node.output if name}
         values = made | {value.name for value in graph.input}
         tensors = file.tensors
@@ -78,6 +91,10 @@ class _Layout:
         for one in graph.node:
             for name in one.input:
                 self._users[name].append(one)
+        self.weight_users: dict[str, onnx.NodeProto] = {}
+        for one in graph.node:
+            for name in one.input[1:2]:
+                self.weight_users.setdefault(name, one)
         self.owner = owners(running, values)
         self._look_behind_fused(file)
         self.weights = {
@@ -109,8 +126,15 @@ class _Layout:
                 if owner != name and len(users) == 1 and layer.op_type.endswith(users[0].op_type):
                     self.owner[name] = users[0].output[0]
 
-    def form(self, name: str) -> _Form | None:
-        """How one of the compiler's tensors is stored; ``None``: exactly."""
+    def form(self, name: str, *, changed: bool = True) -> _Form | None:
+        """How one of the compiler's tensors is stored; ``None``: exactly.
+
+        Args:
+            name: The compiler's name.
+            changed: Whether :attr:`fp16` counts.
+        """
+        if changed and self.owner.get(name) in self._fp16:
+            return _Form()
         tensor: RknnTensor = self.tensors[name]
         quantization = tensor.quantization
         if tensor.dtype == "int8" and quantization is not None and quantization.zero_point:
@@ -133,7 +157,16 @@ class _Layout:
         if layer is None:
             return None
         variants = [name for name in layer.inputs if self.owner.get(name) == value]
-        return self.form(variants[0]) if variants and base not in variants else None
+        if not variants:
+            return None
+        if value in self._fp16:
+            form = None if self.is_fp16(layer) else self.form(variants[0], changed=False)
+            return form if form is not None and form.scale is not None else None
+        return self.form(variants[0]) if base not in variants else None
+
+    def is_fp16(self, layer: RknnNode) -> bool:
+        """Whether a layer is one of those that are taken to be float16."""
+        return any(self.owner.get(name) in self._fp16 for name in layer.outputs)
 
 
 def round_to_int8(model: onnx.ModelProto, file: RknnFile) -> onnx.ModelProto:
@@ -146,45 +179,104 @@ def round_to_int8(model: onnx.ModelProto, file: RknnFile) -> onnx.ModelProto:
         model: The segment's ONNX.
         file: The same segment, compiled; its graph must be readable.
     """
-    import onnx
-    from onnx import shape_inference
+    return Rounder(model, file).rounded()
 
-    rounded = onnx.ModelProto()
-    rounded.CopyFrom(model)
-    graph = rounded.graph
-    layout = _Layout(graph, file)
-    inferred = shape_inference.infer_shapes(rounded).graph
-    kinds = {
-        value.name: value.type.tensor_type.elem_type
-        for value in (*inferred.input, *inferred.value_info, *inferred.output)
-        if value.type.HasField("tensor_type")
-    }
-    _round_weights(graph, layout)
-    writer = _Writer(graph, kinds)
-    nodes = list(graph.node)
-    del graph.node[:]
-    renamed: dict[str, str] = {}
-    for value in graph.input:
-        form = layout.form(layout.base[value.name]) if value.name in layout.base else None
-        if form is not None and kinds.get(value.name) in _FLOATS:
-            renamed[value.name] = writer.round(value.name, f"{value.name}/stored", form)
-    for node in nodes:
-        # The names of the original graph decide; those of the values as they are stored are read.
-        for place, name in enumerate(node.input):
-            if not name or kinds.get(name) not in _FLOATS:
-                continue
-            other = layout.read(node, name)
-            stored = renamed.get(name, name)
-            node.input[place] = stored if other is None else writer.converted(stored, other)
-        results = [name for name in node.output if name in layout.base and kinds.get(name) in _FLOATS]
-        forms = {name: form for name in results if (form := layout.form(layout.base[name])) is not None}
-        for place, name in enumerate(node.output):
-            if name in forms:
-                node.output[place] = f"{name}/exact"
-        graph.node.append(node)
-        for name, form in forms.items():
-            writer.round(f"{name}/exact", name, form)
-    return rounded
+
+class Rounder:
+    """Rounds a segment again and again, with other layers in float16 each time.
+
+    Args:
+        model: The segment's ONNX.
+        file: The same segment, compiled; its graph must be readable.
+    """
+
+    def __init__(self, model: onnx.ModelProto, file: RknnFile) -> None:
+        import onnx
+        from onnx import shape_inference
+
+        self._file = file
+        self._whole = model
+        # Weights are large, and rounded once only.
+        self._light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+        self._light.graph.CopyFrom(_without_weights(model.graph))
+        inferred = shape_inference.infer_shapes(model).graph
+        self._kinds = {
+            value.name: value.type.tensor_type.elem_type
+            for value in (*inferred.input, *inferred.value_info, *inferred.output)
+            if value.type.HasField("tensor_type")
+        }
+        self._weights: dict[tuple[str, str], onnx.TensorProto] = {}
+
+    def rounded(self, fp16: frozenset[str] = frozenset()) -> onnx.ModelProto:
+        """The segment as the file has it, but for some values that are taken as float16, with the layers they are of.
+
+        Args:
+            fp16: Names of these values.
+        """
+        import onnx
+
+        layout = Layout(self._whole.graph, self._file, fp16)
+        rounded = onnx.ModelProto()
+        rounded.CopyFrom(self._light)
+        graph, kinds = rounded.graph, self._kinds
+        graph.initializer.extend(self._weight(tensor, layout) for tensor in self._whole.graph.initializer)
+        writer = _Writer(graph, kinds)
+        nodes = list(graph.node)
+        del graph.node[:]
+        renamed: dict[str, str] = {}
+        for value in graph.input:
+            form = layout.form(layout.base[value.name]) if value.name in layout.base else None
+            if form is not None and kinds.get(value.name) in _FLOATS:
+                renamed[value.name] = writer.round(value.name, f"{value.name}/stored", form)
+        for node in nodes:
+            # The names of the original graph decide; those of the values as they are stored are read.
+            for place, name in enumerate(node.input):
+                if not name or kinds.get(name) not in _FLOATS:
+                    continue
+                other = layout.read(node, name)
+                stored = renamed.get(name, name)
+                node.input[place] = stored if other is None else writer.converted(stored, other)
+            results = [name for name in node.output if name in layout.base and kinds.get(name) in _FLOATS]
+            forms = {name: form for name in results if (form := layout.form(layout.base[name])) is not None}
+            for place, name in enumerate(node.output):
+                if name in forms:
+                    node.output[place] = f"{name}/exact"
+            graph.node.append(node)
+            for name, form in forms.items():
+                writer.round(f"{name}/exact", name, form)
+        return rounded
+
+    def _weight(self, tensor: onnx.TensorProto, layout: Layout) -> onnx.TensorProto:
+        """A constant as it is stored; biases are int32 or float32 there, exact for our purpose."""
+        from onnx import numpy_helper
+
+        user = layout.weight_users.get(tensor.name)
+        if tensor.data_type not in _FLOATS or len(tensor.dims) < 2 or user is None:
+            return tensor
+        stored, layer = layout.weights.get(tensor.name), layout.layer(user)
+        dtype = stored.dtype if stored is not None else _kind_of_layer(layout, layer)
+        if layer is not None and layout.is_fp16(layer):
+            dtype = "float16"
+        if dtype not in ("int8", "float16"):
+            return tensor
+        key = (tensor.name, dtype)
+        if key not in self._weights:
+            array: Array = np.asarray(numpy_helper.to_array(tensor))
+            if dtype == "int8":
+                array = on_grid(array, _channel_axes(user, array.ndim))
+            else:
+                with np.errstate(over="ignore"):
+                    array = array.astype(np.float16).astype(array.dtype)
+            self._weights[key] = numpy_helper.from_array(array, tensor.name)
+        return self._weights[key]
+
+
+def _without_weights(graph: onnx.GraphProto) -> onnx.GraphProto:
+    import onnx
+
+    light = onnx.GraphProto(name=graph.name, node=graph.node, input=graph.input, output=graph.output)
+    light.value_info.extend(graph.value_info)
+    return light
 
 
 class _Writer:
@@ -236,33 +328,8 @@ class _Writer:
         return self._grids[form]
 
 
-def _round_weights(graph: onnx.GraphProto, layout: _Layout) -> None:
-    """Round the constants as the file stores them; biases are int32 or float32 there, exact for our purpose."""
-    from onnx import numpy_helper
-
-    users: dict[str, onnx.NodeProto] = {}
-    for node in graph.node:
-        for name in node.input[1:2]:
-            users.setdefault(name, node)
-    for tensor in graph.initializer:
-        if tensor.data_type not in _FLOATS or len(tensor.dims) < 2 or tensor.name not in users:
-            continue
-        stored = layout.weights.get(tensor.name)
-        dtype = stored.dtype if stored is not None else _kind_of_layer(layout, users[tensor.name])
-        array: Array = np.asarray(numpy_helper.to_array(tensor))
-        if dtype == "int8":
-            array = on_grid(array, _channel_axes(users[tensor.name], array.ndim))
-        elif dtype == "float16":
-            with np.errstate(over="ignore"):
-                array = array.astype(np.float16).astype(array.dtype)
-        else:
-            continue
-        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-
-
-def _kind_of_layer(layout: _Layout, node: onnx.NodeProto) -> str:
+def _kind_of_layer(layout: Layout, layer: RknnNode | None) -> str:
     """What a layer computes in, told by its inputs."""
-    layer = layout.layer(node)
     kinds = {layout.tensors[name].dtype for name in (layer.inputs if layer else ()) if name in layout.owner}
     return "int8" if kinds == {"int8"} else "float16" if kinds == {"float16"} else ""
 
