@@ -15,7 +15,7 @@ from ort_rknn.devices.rknnrt_library import RuntimeLibrary
 
 __all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "Outcome", "OutputForm", "native_library"]
 
-ABI = 1
+ABI = 2
 """Version of the binary interface this file is written for."""
 
 ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"

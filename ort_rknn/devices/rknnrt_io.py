@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ort_rknn.devices.base import SegmentCode, TensorSpec
-from ort_rknn.devices.native_segment import InputForm, OutputForm
+from ort_rknn.devices.native_segment import InputForm, NativeLibrary, OutputForm
 from ort_rknn.devices.recycling import Blocks
 from ort_rknn.devices.rknnrt_abi import NUMPY_OF, TYPE_OF, Format, Qnt, TensorAttr, TensorType
 from ort_rknn.errors import DeviceError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
 
 __all__ = ["InputPlan", "IoPlan", "OutputPlan", "address_of", "matched", "runtime_shape"]
+
+MOST_SHORT = 8 << 20
+"""Larger inputs are turned without the interpreter's lock: it takes about as long as getting the lock back. A guess."""
 
 
 def address_of(array: Array) -> int:
@@ -124,6 +127,7 @@ class IoPlan:
             for plan, spec in zip(self.inputs, code.inputs, strict=True)
         )
         self._converts = any(self.convert)
+        self._turns = tuple(i for i, plan in enumerate(self.inputs[:64]) if plan.turn and self.convert[i] is None)
         self._blocks = Blocks()
         self._direct = all(plan.direct for plan in self.outputs)
 
@@ -134,6 +138,23 @@ class IoPlan:
         return [
             array if dtype is None else array.astype(dtype) for array, dtype in zip(inputs, self.convert, strict=True)
         ]
+
+    def own(self, position: int, array: Array, native: NativeLibrary) -> Array | None:
+        """A copy of an input that is NHWC in memory (and NCHW to the eye), where it would be turned; else ``None``."""
+        plan = self.inputs[position]
+        if plan.turn is None or self.convert[position] is not None:
+            return None
+        batch, channels, points = plan.turn
+        fresh = self._blocks.empty(_nhwc_of(array.shape), array.dtype)
+        library = native.short if plan.size <= MOST_SHORT else native.long
+        source, target, sheet = address_of(array), address_of(fresh), plan.size // batch
+        for at in range(0, plan.size, sheet):
+            library.ort_rknn_interleave(source + at, target + at, channels, points, array.itemsize)
+        return fresh.transpose(0, 3, 1, 2)
+
+    def turned(self, inputs: Sequence[Array]) -> int:
+        """Bit i: input i was turned by :meth:`own`."""
+        return sum(1 << i for i in self._turns if not inputs[i].flags.c_contiguous)
 
     def room(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Arrays for the runtime to write; ``None`` for outputs nobody wants."""

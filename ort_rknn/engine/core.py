@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from ort_rknn.engine.copying import copy_of
 from ort_rknn.engine.delivery import Delivery, call_back
 from ort_rknn.engine.job import Callback, InferenceJob
 from ort_rknn.engine.lanes import Lanes
@@ -130,7 +129,7 @@ class Core:
         if self._forked:
             raise RknnError(FORKED)
         route = self.program.route(output_names)
-        values = {name: copy_of(value) for name, value in feed.items()} if copy else dict(feed)
+        values = self._walker.copies(route, feed) if copy else dict(feed)
         job = InferenceJob(self)
         job._load(route, values, run_options, callback, user_data)
         if self._fallback is not None:

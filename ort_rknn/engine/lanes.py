@@ -169,6 +169,9 @@ class Lanes(Protocol):
     def waiting(self) -> int:
         """Tasks that no lane has taken yet. Cheap; may be lower a moment later, higher only by a push."""
 
+    def own(self, step: int, position: int, array: Any) -> Any:
+        """A copy of what only input ``position`` of NPU step ``step`` needs: equal, of whatever memory order."""
+
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task, without waiting and without limit (the engine keeps the limits).
 

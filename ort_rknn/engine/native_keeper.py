@@ -63,6 +63,7 @@ class LaneKeeper:
             contexts.close()
             raise TypeError("native lanes need contexts of the npu device with the native library")
         self._ios = [context.io for context in opened]
+        self._library = library
         most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
         self._pool = NativePool(library, most_io, len(cores), time_limit)
         first.contexts = SharedContexts(contexts, None)
@@ -76,7 +77,7 @@ class LaneKeeper:
         inputs = io.prepare(task.inputs)
         outputs = io.room(task.wanted)
         table = pointers([*map(address_of, inputs), *(None if out is None else address_of(out) for out in outputs)])
-        return Flight(task, inputs, outputs, table)
+        return Flight(task, inputs, outputs, table, io.turned(inputs))
 
     def _group(self, core: int | None) -> int:
         return ANY if core is None else self._groups.get(core, ANY)
@@ -94,13 +95,13 @@ class LaneKeeper:
         group = self._group(task.core)
         code = BUSY
         if self._cold:
-            code = self._pool.submit(group, task.step, flight.table, task.ticket, IF_IDLE)
+            code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
             lane = self._cold_lane(task.core) if code == BUSY else None
             if lane is not None:
                 self._begin_opening(lane, flight, rest)
                 return
         if code == BUSY:
-            code = self._pool.submit(group, task.step, flight.table, task.ticket, FRONT if front else 0)
+            code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, FRONT if front else 0)
         if code >= 0:
             task.taken_at = self._clock()
         elif code <= BUSY:
@@ -174,7 +175,7 @@ class LaneKeeper:
             code = lane.number
             if code >= 0 and flight is not None:
                 task = flight.task
-                code = self._pool.equip(lane.number, segments, task.step, flight.table, task.ticket)
+                code = self._pool.equip(lane.number, segments, task.step, flight.table, flight.turned, task.ticket)
             elif code >= 0:
                 code = self._pool.equip(lane.number, segments)
         if code < 0:  # stopped meanwhile, or no thread to be had

@@ -22,6 +22,12 @@ class NativeIo(Protocol):
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
 
+    def own(self, position: int, array: Array, native: NativeLibrary) -> Array | None:
+        """A copy in the layout that is handed over, where that is another; else ``None``."""
+
+    def turned(self, inputs: Sequence[Array]) -> int:
+        """Bit i: input i is of that layout."""
+
     def prepare(self, inputs: Sequence[Array]) -> Sequence[Array]:
         """The arrays to hand over."""
 
@@ -49,13 +55,16 @@ class NativeContext(Protocol):
 class Flight:
     """A task that native code has: the arrays live as long as this does."""
 
-    __slots__ = ("inputs", "outputs", "table", "task")
+    __slots__ = ("inputs", "outputs", "table", "task", "turned")
 
-    def __init__(self, task: Task, inputs: Sequence[Array], outputs: list[Array | None], table: Any) -> None:
+    def __init__(
+        self, task: Task, inputs: Sequence[Array], outputs: list[Array | None], table: Any, turned: int
+    ) -> None:
         self.task = task
         self.inputs = inputs
         self.outputs = outputs
         self.table = table
+        self.turned = turned
 
 
 class NativeLane:

@@ -42,8 +42,8 @@ def _declare(library: Any) -> None:
         ("new", void, [c_uint32, c_uint32, c_int64]),
         ("look", void, [void]),
         ("add", c_int, [void, c_uint32]),
-        ("equip", c_int, [void, c_int, c_uint32, table, c_uint32, table, c_uint32, c_uint64]),
-        ("submit", c_int, [void, c_int, c_uint32, table, c_uint32, c_uint64, c_int]),
+        ("equip", c_int, [void, c_int, c_uint32, table, c_uint32, table, c_uint32, c_uint64, c_uint64]),
+        ("submit", c_int, [void, c_int, c_uint32, table, c_uint32, c_uint64, c_uint64, c_int]),
         ("run", c_int, [void, c_int, c_uint32, table, POINTER(Outcome)]),
         ("cancel", c_int, [void, c_uint64]),
         ("waits", c_int, [void, c_uint64]),
@@ -108,18 +108,20 @@ class NativePool:
         """A new lane without contexts: its number, or a negative code."""
         return int(self._long.ort_rknn_pool_add(self._pool, group))
 
-    def equip(self, lane: int, segments: Sequence[int], segment: int = 0, table: Any = None, token: int = 0) -> int:
+    def equip(
+        self, lane: int, segments: Sequence[int], segment: int = 0, table: Any = None, turned: int = 0, token: int = 0
+    ) -> int:
         """Give a lane its contexts, and its first request unless ``table`` is ``None``."""
         size = len(table) if table is not None else 0
         return int(
             self._short.ort_rknn_pool_equip(
-                self._pool, lane, len(segments), pointers(segments), segment, table, size, token
+                self._pool, lane, len(segments), pointers(segments), segment, table, size, turned, token
             )
         )
 
-    def submit(self, group: int, segment: int, table: Any, token: int, flags: int = 0) -> int:
+    def submit(self, group: int, segment: int, table: Any, turned: int, token: int, flags: int = 0) -> int:
         """The lane that took it, ``QUEUED``, ``BUSY`` or ``CLOSED``."""
-        code: int = self._submit(self._pool, group, segment, table, len(table), token, flags)
+        code: int = self._submit(self._pool, group, segment, table, len(table), turned, token, flags)
         return code
 
     def run(self, group: int, segment: int, table: Any, outcome: Outcome) -> int:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ort_rknn.engine.copying import copy_of
 from ort_rknn.engine.lane import After, Lane, Outcome, SharedContexts
 from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneState, LaneStats, NoCoreLeft, Task
 from ort_rknn.engine.queues import Queues
@@ -60,6 +61,10 @@ class ThreadLanes:
     def waiting(self) -> int:
         """Tasks that no lane has taken yet."""
         return self._queues.waiting
+
+    def own(self, step: int, position: int, array: Any) -> Any:
+        """A copy."""
+        return copy_of(array)
 
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task: straight to a free lane, else into its queue."""

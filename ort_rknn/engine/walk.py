@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from ort_rknn.engine.copying import copy_of
 from ort_rknn.engine.job import InferenceJob
 from ort_rknn.engine.lanes import Lanes, NoCoreLeft, Task
 from ort_rknn.engine.observer import Observer
@@ -70,6 +71,7 @@ class Walker:
         self._observer = observer
         self._clock = clock
         self._end = end
+        self._places: dict[int, dict[str, tuple[int, int]]] = {}
 
     # -- in the caller's thread
 
@@ -139,6 +141,17 @@ class Walker:
         return task
 
     # -- from thread to thread
+
+    def copies(self, route: Route, feed: Mapping[str, Any]) -> dict[str, Any]:
+        """Copies of a job's feed; what only one NPU step reads in the memory order its lanes want."""
+        places = self._places.get(id(route))  # a program keeps its routes
+        if places is None:
+            places = self._places[id(route)] = _sole_readers(route) if self._lanes is not None else {}
+        values = {}
+        for name, value in feed.items():
+            place = places.get(name)
+            values[name] = copy_of(value) if place is None else self._lanes.own(*place, value)  # type: ignore[union-attr]
+        return values
 
     def ended(self, job: InferenceJob, failure: str) -> None:
         """Tell of a job that has ended."""
@@ -218,6 +231,15 @@ class Walker:
             self._observer.step(job_id, stop.part, task.taken_at, task.seconds, task.ran_on, task.phases)
         if self._print_perf:
             print_perf_line(job_id, task)
+
+
+def _sole_readers(route: Route) -> dict[str, tuple[int, int]]:
+    """NPU step and position of each value that nothing else reads."""
+    readers: dict[str, list[tuple[int, int]]] = {name: [(-1, 0)] for name in route.outputs}
+    for stop in route.stops:
+        for position, name in enumerate(stop.part.inputs):
+            readers.setdefault(name, []).append((stop.npu, position))
+    return {name: places[0] for name, places in readers.items() if len(places) == 1 and places[0][0] >= 0}
 
 
 def _pass(job: InferenceJob, stop: Stop) -> None:

@@ -14,7 +14,7 @@
 
 #include "segment.h"
 
-enum { ORT_RKNN_LANES_ABI = 1 };
+enum { ORT_RKNN_LANES_ABI = 2 };
 
 enum {
     ORT_RKNN_ANY = -1,    /* any core */
@@ -57,12 +57,12 @@ int ort_rknn_pool_add(ort_rknn_pool *pool, uint32_t group);
 /* SHORT. Give an unequipped lane its contexts, and its first request unless `pointers` is NULL. Segments stay the
  * caller's, who must not free them while the lane has them. 0, CLOSED or BAD. */
 int ort_rknn_pool_equip(ort_rknn_pool *pool, int lane, uint32_t n_segments, ort_rknn_segment *const *segments,
-                        uint32_t segment, void *const *pointers, uint32_t n_pointers, uint64_t token);
+                        uint32_t segment, void *const *pointers, uint32_t n_pointers, uint64_t turned, uint64_t token);
 
 /* SHORT. The lane that took it, QUEUED, BUSY (only IF_IDLE), CLOSED or BAD.
- * pointers: the inputs, then the outputs (NULL: not wanted). */
+ * pointers: the inputs, then the outputs (NULL: not wanted). turned: see ort_rknn_segment_infer. */
 int ort_rknn_pool_submit(ort_rknn_pool *pool, int group, uint32_t segment, void *const *pointers, uint32_t n_pointers,
-                         uint64_t token, int flags);
+                         uint64_t turned, uint64_t token, int flags);
 /* Run in the caller's thread on an idle lane: the lane, BUSY, CLOSED or BAD. After a failure the lane is unequipped. */
 int ort_rknn_pool_run(ort_rknn_pool *pool, int group, uint32_t segment, void *const *pointers, ort_rknn_outcome *outcome);
 /* SHORT. Take a waiting request back; it has no event then. 1, or 0 when it does not wait. */

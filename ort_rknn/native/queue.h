@@ -6,7 +6,7 @@
 
 typedef struct request {
     struct request *next;
-    uint64_t token;
+    uint64_t token, turned;
     uint32_t segment;
     int timed_out;
     int64_t deadline;

@@ -84,9 +84,9 @@ void ort_rknn_segment_free(ort_rknn_segment *s) {
 uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *s) { return s->n_inputs; }
 uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *s) { return s->n_outputs; }
 
-static int place_input(ort_rknn_segment *s, uint32_t i, const void *data) {
+static int place_input(ort_rknn_segment *s, uint32_t i, const void *data, int turned) {
     const ort_rknn_input_form *f = &s->forms[i];
-    if (!f->channels) {
+    if (!f->channels || turned) {
         s->inputs[i].buf = (void *)(uintptr_t)data; /* the runtime only reads it */
         s->inputs[i].size = f->size;
         return 0;
@@ -151,10 +151,11 @@ void ort_rknn_segment_let_go(ort_rknn_segment *s) {
     pthread_mutex_unlock(&s->lock);
 }
 
-static int infer(ort_rknn_segment *s, const void *const *inputs, void *const *outputs, ort_rknn_outcome *outcome) {
+static int infer(ort_rknn_segment *s, const void *const *inputs, uint64_t turned, void *const *outputs,
+                 ort_rknn_outcome *outcome) {
     int code = 0;
     *outcome = (ort_rknn_outcome){.begun = ort_rknn_now()};
-    for (uint32_t i = 0; !code && i < s->n_inputs; i++) code = place_input(s, i, inputs[i]);
+    for (uint32_t i = 0; !code && i < s->n_inputs; i++) code = place_input(s, i, inputs[i], i < 64 && turned >> i & 1);
     for (uint32_t i = 0; !code && i < s->n_outputs; i++) code = place_output(s, i, outputs[i]);
     if (code) return failed(outcome, ORT_RKNN_CALL_NONE, code);
     if (s->n_inputs && (code = s->calls.inputs_set(s->context, s->n_inputs, s->inputs)))
@@ -169,9 +170,14 @@ static int infer(ort_rknn_segment *s, const void *const *inputs, void *const *ou
     return 0;
 }
 
-int ort_rknn_segment_run(ort_rknn_segment *s, const void *const *inputs, void *const *outputs, ort_rknn_outcome *outcome) {
+int ort_rknn_segment_infer(ort_rknn_segment *s, const void *const *inputs, uint64_t turned, void *const *outputs,
+                           ort_rknn_outcome *outcome) {
     begin(s);
-    infer(s, inputs, outputs, outcome);
+    infer(s, inputs, turned, outputs, outcome);
     end(s);
     return outcome->code;
+}
+
+int ort_rknn_segment_run(ort_rknn_segment *s, const void *const *inputs, void *const *outputs, ort_rknn_outcome *outcome) {
+    return ort_rknn_segment_infer(s, inputs, 0, outputs, outcome);
 }

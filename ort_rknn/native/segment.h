@@ -50,6 +50,10 @@ uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *segment);
 int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, void *const *outputs,
                          ort_rknn_outcome *outcome);
 
+/* The same; bit i of `turned`: input i is NHWC already, where it would be turned. */
+int ort_rknn_segment_infer(ort_rknn_segment *segment, const void *const *inputs, uint64_t turned, void *const *outputs,
+                           ort_rknn_outcome *outcome);
+
 /* Keep the context from running while it is duplicated: waits `timeout` nanoseconds for the inference under way. Whether
  * it is held now; ort_rknn_segment_let_go must follow then. */
 int ort_rknn_segment_hold(ort_rknn_segment *segment, int64_t timeout);

@@ -45,6 +45,12 @@ class FakeIo:
         self.inputs = code.inputs
         self.outputs = code.outputs
 
+    def own(self, position: int, array: Any, native: NativeLibrary) -> None:
+        return None
+
+    def turned(self, inputs: Sequence[Any]) -> int:
+        return 0
+
     def prepare(self, inputs: Sequence[Any]) -> Sequence[Any]:
         return inputs
 

@@ -68,7 +68,7 @@ static void open_lane(int group) {
     int lane = ort_rknn_pool_add(pool, (uint32_t)group);
     if (lane >= 0 && lane < MOST_LANES) {
         segments[lane] = new_segment(&contexts[lane]);
-        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0)) drop(lane);
+        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
     }
     pthread_mutex_unlock(&lanes_lock);
 }
@@ -106,7 +106,7 @@ static void *collector(void *unused) {
                 pthread_mutex_lock(&lanes_lock);
                 drop(lane);
                 segments[lane] = new_segment(&contexts[lane]);
-                if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0)) drop(lane);
+                if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
                 pthread_mutex_unlock(&lanes_lock);
             } else {
                 done++;
@@ -140,7 +140,7 @@ static void *submitter(void *argument) {
                     pthread_mutex_lock(&lanes_lock);
                     drop(lane);
                     segments[lane] = new_segment(&contexts[lane]);
-                    if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0)) drop(lane);
+                    if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
                     pthread_mutex_unlock(&lanes_lock);
                 }
                 j->released = 1;
@@ -149,7 +149,7 @@ static void *submitter(void *argument) {
         }
         open_jobs++;
         submitted++;
-        int code = ort_rknn_pool_submit(pool, i % 4 - 1, 0, pointers, 2, (uint64_t)(uintptr_t)j, i % 11 ? 0 : ORT_RKNN_FRONT);
+        int code = ort_rknn_pool_submit(pool, i % 4 - 1, 0, pointers, 2, 0, (uint64_t)(uintptr_t)j, i % 11 ? 0 : ORT_RKNN_FRONT);
         if (code < ORT_RKNN_QUEUED) { wrong++; open_jobs--; }
         if (i % 13 == 0 && ort_rknn_pool_cancel(pool, (uint64_t)(uintptr_t)j)) {
             cancelled++;

@@ -244,3 +244,27 @@ def test_dropped_without_close(new_engine: New, emulator: Emulator) -> None:
     deadline = threading.Event()
     while our_threads() and not deadline.wait(0.01):
         pass
+
+
+def test_a_picture_is_turned_while_it_is_copied(emulator: Emulator) -> None:
+    model = Model((Tensor("n", "int64", (2,)), Tensor("x", "float16", (2, 3, 5, 7), "nhwc")), MODEL.outputs)
+    code = segment(model)
+    program = Program.from_parts([NpuPart("segment", ("n", "x"), ("y", "k"), code)], npu(emulator), outputs=("y", "k"))
+    engine = Engine(program)
+    lanes = engine._core.lanes
+    assert lanes is not None
+    given = feeds(code)
+    copies = [lanes.own(0, place, array) for place, array in enumerate(given)]
+    for copy, array in zip(copies, given, strict=True):
+        np.testing.assert_array_equal(copy, array)
+        assert not np.shares_memory(copy, array)
+    assert copies[0].flags.c_contiguous
+    assert copies[1].transpose(0, 2, 3, 1).flags.c_contiguous
+    jobs = []
+    for tag in range(8):
+        values = dict(zip(("n", "x"), feeds(code, tag), strict=True))
+        jobs.append(engine.submit(values))
+        values["x"][...] = 0
+    for tag, job in enumerate(jobs):
+        np.testing.assert_array_equal(job.result(LONG)[0], model.answer(feeds(code, tag))[0])
+    engine.close()
