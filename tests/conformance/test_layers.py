@@ -25,7 +25,7 @@ SIMULATOR = find_flow("simulator")
 # scale makes values of some 1e5 out of data of some 50, unscale takes it back
 OVERFLOW = """g (float[1,4,8,8] x) => (float[1,4,8,8] y) {
   [before] a = Relu (x) [scale] b = Mul (a, big) [unscale] c = Mul (b, small) [act] d = Neg (c)
-  [after] y = Add (d, x)
+  [after] y = Sub (d, x)
 }"""
 SWAP = """g (float[1,4,8,8] x) => (float[1,4,8,8] y) {
   [before] a = Relu (x) [turn] b = Transpose <perm = [0, 2, 1, 3]> (a) [act] c = Sigmoid (b)

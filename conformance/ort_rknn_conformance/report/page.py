@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -62,8 +63,8 @@ def _case(result: CaseResult) -> dict[str, Any]:
     if result.graph:
         row["picture"] = draw(result.graph)
     del row["graph"]
-    finite = [output.rel_rms for output in result.outputs if output.rel_rms == output.rel_rms]
-    row["rel_rms"] = min(max(finite), 1e30) if finite else None
+    worst = _worst(result)
+    row["rel_rms"] = worst if worst is None or math.isfinite(worst) else "inf"
     return {key: value for key, value in row.items() if value not in ("", None, [], {})}
 
 
@@ -87,10 +88,19 @@ def _ops(results: Iterable[CaseResult]) -> Iterable[Mapping[str, Any]]:
             row["cases"] += 1
             row["npu"] += result.npu_nodes > 0
             row["right" if result.verdict == "right" else "bad" if result.bad else "other"] += 1
-            for output in result.outputs:
-                if output.rel_rms == output.rel_rms and (row["rel_rms"] is None or output.rel_rms > row["rel_rms"]):
-                    row["rel_rms"] = min(output.rel_rms, 1e30)
+            worst = _worst(result)
+            if worst is not None and (row["rel_rms"] is None or worst > row["rel_rms"]):
+                row["rel_rms"] = worst
+    for row in rows.values():
+        if row["rel_rms"] == math.inf:
+            row["rel_rms"] = "inf"
     return (rows[op] for op in sorted(rows))
+
+
+def _worst(result: CaseResult) -> float | None:
+    """The largest relative RMS of its outputs; infinite where NaN or infinity came out instead of a number."""
+    sizes = [math.inf if output.nan_mismatch else output.rel_rms for output in result.outputs]
+    return max((size for size in sizes if not math.isnan(size)), default=None)
 
 
 def _asset(name: str) -> str:

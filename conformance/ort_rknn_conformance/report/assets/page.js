@@ -26,6 +26,7 @@
     if (typeof value === "string") return value;
     if (value === 0) return "0";
     const size = Math.abs(value);
+    if (value === Infinity) return "inf";
     return size >= 0.01 && size < 10000 ? String(+value.toPrecision(digits + 1)) : value.toExponential(digits - 1);
   };
   const percent = (value) => (value === undefined || value === null ? "–" : `${+(value * 100).toFixed(2)} %`);
@@ -194,10 +195,10 @@
       const size = (row) => (row.nan_mismatch ? Infinity : row.own ?? row.entire);
       const scale = (value) => (value === Infinity || value === "inf" ? 100 : value > 0 ? Math.max(1, Math.min(100, (Math.log10(value) + 8) * 12.5)) : 0);
       section("Layers", make("p", { class: "soft" }, "Each node on the NPU path, alone on exact inputs and with everything before it. Bars are logarithmic, 1e-8 to 1."), table([
-        { name: "node", value: (r) => r.node, show: (r) => make("code", {}, r.node), long: true }, { name: "op", value: (r) => r.op_type },
+        { name: "node", value: (r) => r.node, show: (r) => make("code", {}, r.node), long: true }, { name: "op", value: (r) => r.op_type, wide: true },
         { name: "alone", value: (r) => size(r), show: (r) => (r.nan_mismatch ? `${r.nan_mismatch} NaN/inf` : number(r.own)), num: true },
         { name: "", value: (r) => size(r), show: (r) => make("div", { style: "width:110px" }, make("div", { class: `layer ${r.advice ? "bad" : ""}`, style: `width:${scale(size(r))}%` })), wide: true },
-        { name: "entire", value: (r) => r.entire, show: (r) => number(r.entire), num: true },
+        { name: "entire", value: (r) => r.entire, show: (r) => number(r.entire), num: true, wide: true },
         { name: "peak", value: (r) => r.peak, show: (r) => number(r.peak), num: true, wide: true },
         { name: "advice", value: (r) => r.advice ?? "", why: true },
       ], only.layers, { first: 2, descending: true, label: "layers" }).element);
@@ -242,7 +243,7 @@
       { name: "NPU nodes", value: (r) => (r.npu_nodes ?? 0) / (r.nodes || 1), show: (r) => (r.nodes ? `${r.npu_nodes ?? 0} / ${r.nodes}` : "–"), num: true, wide: true },
       { name: "rel. RMS", value: (r) => r.rel_rms, show: (r) => number(r.rel_rms), num: true },
       { name: "seconds", value: (r) => r.seconds ?? 0, show: (r) => (r.seconds ?? 0).toFixed(2), num: true, wide: true },
-      { name: "why", value: (r) => r.message ?? "", show: (r) => r.message || Object.keys(r.cpu_reasons ?? {}).join("; "), why: true, wide: true },
+      { name: "why", value: (r) => r.message ?? "", show: (r) => make("span", { class: "clamp" }, r.message || Object.keys(r.cpu_reasons ?? {}).join("; ")), why: true, wide: true },
     ], data.cases, { first: 0, detail, limit: 100, label: "cases" });
     const search = make("input", { type: "search", placeholder: "Filter by name, op or reason", "aria-label": "Filter cases", oninput: () => apply() });
     const verdict = make("select", { "aria-label": "Verdict", onchange: () => apply() }, make("option", { value: "" }, "all verdicts"),
