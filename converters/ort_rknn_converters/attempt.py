@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ort_rknn_converters.calibration import spread
 from ort_rknn_converters.constant_outputs import gone_constant
 from ort_rknn_converters.dataflow import Flow, boundary
 from ort_rknn_converters.errors import ModelError, ToolkitFailed
@@ -22,6 +24,7 @@ from ort_rknn_converters.extract import extract
 from ort_rknn_converters.feeds import boundary_values, feeds_for
 from ort_rknn_converters.graph import to_proto, value_info
 from ort_rknn_converters.lower import Lowered, lower
+from ort_rknn_converters.mixed import EVALUATED, search, table
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.plan import Segment, TensorInfo
 from ort_rknn_converters.samples import Samples
@@ -31,6 +34,8 @@ from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
 from ort_rknn_converters.verify import Reference, check, reference
 
 __all__ = ["Attempt", "Compile", "Failure", "FailureReason", "Workshop"]
+
+_INSIDE = (1e-3, "cosine")  # promised of parts that give no output of the model, where top1 is asked for: a guess
 
 Array = NDArray[Any]
 Compile = Callable[..., CompileResult]
@@ -144,7 +149,7 @@ class Workshop:
         attempt = Attempt(nodes, None, part, None, inputs, outputs)
         try:
             dataset = self._samples.of([value.name for value in inputs]) if self._samples else ()
-            feeds = dataset[: self.options.verify_feeds] or self._feeds_of(part, [value.name for value in inputs])
+            feeds = self._verified(dataset) or self._feeds_of(part, [value.name for value in inputs])
         except ModelError as error:
             return replace(attempt, failure=_unverifiable(error))
         try:
@@ -152,7 +157,8 @@ class Workshop:
         except ModelError as error:
             return replace(attempt, failure=Failure("refused", f"cannot be brought into the compiler's form: {error}"))
         request = self._request(lowered, feeds, dataset)
-        lowered = replace(lowered, model=onnx.ModelProto())  # a copy of the weights that nobody needs any more
+        if self.options.max_loss is None:
+            lowered = replace(lowered, model=onnx.ModelProto())  # a copy of the weights that nobody needs any more
         self.compilations += 1
         with ThreadPoolExecutor(1) as beside:
             # While the child process compiles: it costs the conversion no time on two cores.
@@ -160,7 +166,13 @@ class Workshop:
             try:
                 # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
                 more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
-                result = self._compile(request, timeout=self._timeout(request), **more)
+                run = partial(self._compile, timeout=self._timeout(request), **more)
+                result = run(request)
+                if dataset and self.options.max_loss is not None:
+                    promise, metric = self._promise(leaving, self.options.max_loss)
+                    mixed = search(lowered.model, request, result, run, max_loss=promise, metric=metric)
+                    notes = (table(", ".join(value.name for value in outputs), mixed, promise, metric),)
+                    result, attempt = mixed.result, replace(attempt, warnings=notes)
             except ToolkitFailed as error:
                 return replace(attempt, failure=Failure(error.kind, str(error), self._named(nodes, str(error))))
             try:
@@ -184,6 +196,19 @@ class Workshop:
         if self._feeds and all(name in feed for feed in self._feeds for name in inputs):
             return tuple({name: feed[name] for name in inputs} for feed in self._feeds)
         return feeds_for(part, count, seed)
+
+    def _verified(self, dataset: Sequence[dict[str, Array]]) -> tuple[dict[str, Array], ...]:
+        """The samples a quantized part is verified on; more where an accuracy is promised."""
+        count = self.options.verify_feeds
+        if self.options.max_loss is not None:
+            count = EVALUATED
+        return tuple(dataset[index] for index in spread(len(dataset), count))
+
+    def _promise(self, leaving: Sequence[ir.Value], max_loss: float) -> tuple[float, str]:
+        """What a part must keep. The largest element means something in the model's own outputs only."""
+        if self.options.metric == "top1" and not all(value.is_graph_output() for value in leaving):
+            return _INSIDE
+        return max_loss, self.options.metric
 
     def _boundary_feeds(self, count: int, seed: int) -> tuple[dict[str, Array], ...]:
         """Every value that may ever cross an edge would be too much: those are taken that cross one now."""
@@ -255,7 +280,8 @@ class Workshop:
         if shared:
             names = tuple(dict.fromkeys(name for one in shared for name in (one.concat, *one.after)))
             return replace(attempt, failure=Failure("wrong", str(shared[0]), names))
-        return replace(attempt, warnings=tuple(map(str, gone)))
+        advice = "try more calibration data, --algorithm mmse, or --max-loss"
+        return replace(attempt, warnings=(*attempt.warnings, *(f"{one}: {advice}" for one in gone)))
 
     def _unplaced(self, nodes: Sequence[str], result: CompileResult) -> list[tuple[tuple[str, ...], str]]:
         """Layers no board could run, as (nodes, reason): no lowering, or a CPU op the runtime is not known to have."""

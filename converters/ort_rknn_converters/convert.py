@@ -220,6 +220,7 @@ def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -
         yield "nothing was verified (verify_feeds is 0)"
     makers = {value.name: node for node in workshop.flow.nodes for value in node.outputs}
     for attempt in attempts.values():
+        yield from attempt.warnings
         for name, peak in (attempt.peaks or {}).items():
             if peak * _NEAR > FP16_MAX:
                 node = makers[name]

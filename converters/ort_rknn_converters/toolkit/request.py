@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import UnknownOption
@@ -48,8 +49,8 @@ CONFIG_OPTIONS = frozenset(
     }
 )
 BUILD_OPTIONS = frozenset({"do_quantization", "auto_hybrid"})
-OPTIONS = CONFIG_OPTIONS | BUILD_OPTIONS | {"dataset"}
-"""Every key ``CompileRequest.options`` takes; all but ``dataset`` are the toolkit's own keywords."""
+OPTIONS = CONFIG_OPTIONS | BUILD_OPTIONS | {"dataset", "float16"}
+"""Every key ``CompileRequest.options`` takes; all but ``dataset`` and ``float16`` are the toolkit's own keywords."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class CompileRequest:
         optimization_level: The toolkit's graph passes, 0 to 3 (3 is the vendor's default).
         custom_string: Kept in the file as it is; under 1 kB, because the runtime's query has room for no more.
         options: More of the toolkit's keywords, see :data:`OPTIONS`. ``dataset`` is a sequence of feeds to calibrate
-            the quantization on (4-D in NCHW).
+            the quantization on (4-D in NCHW); ``float16`` names values whose layers stay float16 in a quantized model.
     """
 
     model: bytes
@@ -126,6 +127,18 @@ def _dataset(directory: Path, feeds: Sequence[Mapping[str, NDArray[Any]]], io: G
     return "dataset.txt"
 
 
+def _float16(request: CompileRequest) -> dict[str, list[str]] | None:
+    """Names of the values whose layers stay float16, and of the model's other ones, which some of them may begin."""
+    layers = set(request.options.get("float16", ()))
+    if not layers:
+        return None
+    graph = onnx.load_model_from_string(request.model).graph
+    values = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
+    # Parts of a layer may be called after its node.
+    layers |= {node.name for node in graph.node if node.name not in values and layers & set(node.output)}
+    return {"layers": sorted(layers), "others": sorted(values - layers)}
+
+
 def write_job(request: CompileRequest, io: GraphIO, directory: Path, *, nice: int = 0) -> None:
     """Put the model, the arrays and ``job.json`` into ``directory``.
 
@@ -151,6 +164,7 @@ def write_job(request: CompileRequest, io: GraphIO, directory: Path, *, nice: in
         "rknn": "model.rknn",
         "config": config,
         "build": build,
+        "float16": _float16(request),
         "feeds": _save(directory, "feeds", request.feeds),
         "parent": os.getpid(),
         "nice": nice,

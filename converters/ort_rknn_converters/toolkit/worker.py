@@ -83,10 +83,16 @@ def insert_standins() -> list[str]:
     """Stand in for what is missing, and hide this file's directory from the imports that follow."""
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
-    spec = importlib.util.spec_from_file_location("ort_rknn_standins", str(here / "standins.py"))
+    return list(beside("standins").insert())
+
+
+def beside(name: str) -> Any:
+    """The module in the file of that name beside this one."""
+    file = Path(__file__).resolve().with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"ort_rknn_{name}", str(file))
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(module)  # type: ignore[union-attr]
-    return list(module.insert())
+    return module
 
 
 def end_endless_fusing() -> None:
@@ -201,10 +207,13 @@ def convert(job: dict[str, Any], stages: Stages) -> dict[str, Any]:
     replaced = stages.run("import", insert_standins)
     stages.run("import", end_endless_fusing)
     toolkit_class, version = stages.run("import", import_toolkit)
-    toolkit = stages.run("config", toolkit_class, verbose=False)
-    stages.checked("config", toolkit.config, **job["config"])
-    stages.checked("load", toolkit.load_onnx, model=job["model"])
-    stages.checked("build", toolkit.build, **job["build"])
+    if job["float16"]:
+        toolkit = beside("hybrid").build(stages.checked, toolkit_class, job)
+    else:
+        toolkit = stages.run("config", toolkit_class, verbose=False)
+        stages.checked("config", toolkit.config, **job["config"])
+        stages.checked("load", toolkit.load_onnx, model=job["model"])
+        stages.checked("build", toolkit.build, **job["build"])
     stages.checked("export", toolkit.export_rknn, job["rknn"])
     inputs, outputs = file_interface(job["rknn"])
     answers: list[dict[str, str]] = []
