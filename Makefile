@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TARGET ?= rk3588
 
-.PHONY: demo demo-ocr test test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr test test-page test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -25,6 +25,10 @@ test-aarch64: $(READY)
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:
 	tests/native/sanitizers.sh
+
+# The HTML report in headless Chromium (Debian: apt-get install chromium); skipped where there is none.
+test-page: $(READY)
+	$(BIN)/python -m pytest -m slow tests/conformance/report
 
 lint: $(READY)
 	$(BIN)/ruff check .
