@@ -244,7 +244,7 @@ def write(model: onnx.ModelProto, outside: dict[str, bytes], path: Path) -> tupl
         with _staged(path.parent) as stage:
             for name, data in outside.items():
                 stage(name, [data])
-            stage(path.name, model.SerializeToString())
+            stage(path.name, [model.SerializeToString()])
     except OSError as error:
         raise CompiledModelError(f"cannot write {path}: {error.strerror or error}") from error
     return (path, *(path.parent / name for name in outside))
