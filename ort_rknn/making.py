@@ -190,7 +190,8 @@ def open_npu_session(
     if npu_only:
         options.add_session_config_entry(_NO_CPU, "0")  # the shell itself is all on the CPU
 
-    profiled, options.enable_profiling = options.enable_profiling and whole is None, False
+    profiled, options.enable_profiling = options.enable_profiling, False
+    variant = whole is not None  # its profile is written with the others' into that of the session
     options.optimized_model_filepath = ""
     if config_entry(user, CONTEXT_ENABLE) == "1":
         options.add_session_config_entry(CONTEXT_ENABLE, "0")  # the parts are not to be written as well
@@ -241,10 +242,10 @@ def open_npu_session(
         program,
         _engine_options(request.options),
         fallback=whole.run if placement.from_onnx else None,
-        on_closed=partial(_close, on_closed, profile),
+        on_closed=partial(_close, on_closed, None if variant else profile),
         observer=profile,
     )
-    if profile is not None:
+    if profile is not None and not variant:
         profile.session_event("session_initialization", begun)
         profile.end_with(native)
     native.attach(

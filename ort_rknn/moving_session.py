@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +64,8 @@ class MovingSession(C.InferenceSession):  # type: ignore[misc]
         """Give the opened session its variants."""
         self._parts = parts
         self._variants = parts.variants
+        self._profiling = bool(self.session_options.enable_profiling)
+        self._folder = Path.cwd()  # where onnxruntime has opened the profile
         specs = {argument.name: InputSpec.of(argument) for argument in self.inputs_meta}
         self._specs = tuple((name, specs[name]) for name in sorted(parts.keys))
         self._defaults = tuple(argument.name for argument in self.overridable_initializers)
@@ -199,6 +202,26 @@ class MovingSession(C.InferenceSession):  # type: ignore[misc]
     def engines(self) -> tuple[Engine, ...]:
         """Those of the variants."""
         return tuple(session.engine for session in self._variants.sessions())
+
+    def end_profiling(self) -> str:
+        """As onnxruntime's; what the NPU did stands in the same file."""
+        name: str = super().end_profiling()
+        profiles = [session.profile for session in self._variants.sessions() if session.profile is not None]
+        if name and profiles:
+            from ort_rknn.profiling import add_to
+
+            add_to(self._folder / name, self.get_profiling_start_time_ns, profiles)
+        self._profiling = False
+        return name
+
+    def finish(self) -> None:
+        """Write the profile if nobody did."""
+        if self._profiling:
+            self.end_profiling()
+
+    def __del__(self) -> None:
+        if getattr(self, "_profiling", False):
+            self.end_profiling()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("cannot pickle 'onnxruntime.capi.onnxruntime_pybind11_state.InferenceSession' object")

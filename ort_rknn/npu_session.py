@@ -198,6 +198,11 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         return "" if profile is None else profile.end()
 
     @property
+    def profile(self) -> Profile | None:
+        """What watches the engine, when profiling was asked for."""
+        return self._parts.profile
+
+    @property
     def get_profiling_start_time_ns(self) -> int:
         """When profiling began, in nanoseconds of the wall clock (as onnxruntime has it); 0 without."""
         profile = self._parts.profile

@@ -21,7 +21,7 @@ from ort_rknn.devices.base import TensorSpec
 from ort_rknn.program import CpuPart, NpuPart
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
 
-__all__ = ["MOST_EVENTS", "Profile"]
+__all__ = ["MOST_EVENTS", "Profile", "add_to"]
 
 logger = logging.getLogger("ort_rknn")
 
@@ -100,6 +100,11 @@ class Profile:
         if events is not None and len(events) < MOST_EVENTS:
             events.append(_Event(*event))  # atomic: no lock is taken in the middle of the work
 
+    def take(self) -> list[_Event]:
+        """All events so far; no more are kept."""
+        events, self._events = self._events, None
+        return events or []
+
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def end(self) -> str:
@@ -108,45 +113,70 @@ class Profile:
         Returns:
             Its name; ``""`` when it was written before. Like onnxruntime, a file that cannot be written is no error.
         """
-        events, self._events = self._events, None
-        if events is None:
+        if self._events is None:
             return ""
+        events = self.take()
         begun = datetime.fromtimestamp(self.start_time_ns / 1e9)
         stamp = f"_{begun:%Y-%m-%d_%H-%M-%S}_{begun.microsecond // 1000:03}.json"
         path = self._prefix.with_name(self._prefix.name + stamp) if self._shown else Path.cwd() / stamp
         try:
             with path.open("w", encoding="utf-8") as file:
                 file.write("[\n")
-                file.write(",\n".join(json.dumps(entry, separators=(",", ":")) for entry in self._entries(events)))
+                file.write(_lines(events, self._zero))
                 file.write("\n]\n")
         except OSError as error:
             logger.warning("the profile cannot be written: %s", error)
         return self._shown + stamp
 
-    def _entries(self, events: Sequence[_Event]) -> Iterable[dict[str, Any]]:
-        """The lines of the file: names of the tracks, then the events as they began.
 
-        Things on one track that overlap (two contexts on a core, two CPU workers) would be drawn as one inside the
-        other; they get tracks of their own.
-        """
-        pid = os.getpid()
-        ordered = sorted(events, key=lambda event: event.begun)
-        ends: dict[tuple[int, str], list[float]] = {}
-        placed = []
-        for event in ordered:
-            rows = ends.setdefault(event.track, [])
-            row = next((row for row, end in enumerate(rows) if end <= event.begun), len(rows))
-            rows[row : row + 1] = [event.begun + event.seconds]
-            placed.append((event, (*event.track, row)))
-        tids = {track: number for number, track in enumerate(sorted({track for _, track in placed}), 1)}
-        for (_, name, row), tid in tids.items():
-            shown = f"{name} ({row + 1})" if row else name
-            for kind, args in (("thread_name", {"name": shown}), ("thread_sort_index", {"sort_index": tid})):
-                yield _entry("__metadata", pid, tid, 0, 0, "M", kind, args)
-        for event, track in placed:
-            since = math.floor(1e6 * (event.begun - self._zero))
-            took = math.floor(1e6 * event.seconds)
-            yield _entry(event.category, pid, tids[track], took, max(0, since), "X", event.name, event.args)
+def add_to(path: Path, start_time_ns: int, profiles: Sequence[Profile]) -> None:
+    """Add what several engines did to a profile that onnxruntime wrote.
+
+    Args:
+        path: The file; that it cannot be changed is no error.
+        start_time_ns: The file's time 0, in nanoseconds of the wall clock.
+        profiles: Of the engines; they take no more events.
+    """
+    events = [event for profile in profiles for event in profile.take()]
+    first = profiles[0]
+    lines = _lines(events, first._zero - (first.start_time_ns - start_time_ns) / 1e9)
+    if not lines:
+        return
+    try:
+        body = path.read_text(encoding="utf-8").rstrip().removesuffix("]").rstrip()
+        path.write_text(f"{body},\n{lines}\n]\n" if len(body) > 1 else f"[\n{lines}\n]\n", encoding="utf-8")
+    except OSError as error:
+        logger.warning("the profile cannot be written: %s", error)
+
+
+def _lines(events: Sequence[_Event], zero: float) -> str:
+    return ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in _entries(events, zero))
+
+
+def _entries(events: Sequence[_Event], zero: float) -> Iterable[dict[str, Any]]:
+    """The lines of the file: names of the tracks, then the events as they began.
+
+    Things on one track that overlap (two contexts on a core, two CPU workers) would be drawn as one inside the
+    other; they get tracks of their own.
+    """
+    pid = os.getpid()
+    ordered = sorted(events, key=lambda event: event.begun)
+    ends: dict[tuple[int, str], list[float]] = {}
+    placed = []
+    for event in ordered:
+        rows = ends.setdefault(event.track, [])
+        row = next((row for row, end in enumerate(rows) if end <= event.begun), len(rows))
+        rows[row : row + 1] = [event.begun + event.seconds]
+        placed.append((event, (*event.track, row)))
+    tids = {track: number for number, track in enumerate(sorted({track for _, track in placed}), 1)}
+    for (_, name, row), tid in tids.items():
+        shown = f"{name} ({row + 1})" if row else name
+        for kind, args in (("thread_name", {"name": shown}), ("thread_sort_index", {"sort_index": tid})):
+            yield _entry("__metadata", pid, tid, 0, 0, "M", kind, args)
+    for event, track in placed:
+        since = math.floor(1e6 * (event.begun - zero))
+        took = math.floor(1e6 * event.seconds)
+        yield _entry(event.category, pid, tids[track], took, max(0, since), "X", event.name, event.args)
 
 
 def _entry(category: str, pid: int, tid: int, dur: int, ts: int, ph: str, name: str, args: Any) -> dict[str, Any]:

@@ -186,6 +186,8 @@ class Verbs:
         calls = self._native_calls
         if calls is not None and wait and not calls.here:
             calls.wait()
+        if hasattr(type(self._sess), "finish"):
+            self._sess.finish()
         self._sess = ClosedSession()
 
     async def aclose(self) -> None:

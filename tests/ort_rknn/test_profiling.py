@@ -191,3 +191,29 @@ def test_there_is_an_end_to_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     for number in range(10):
         profile.inference(number, 0.0, 1.0)
     assert sum(event["ph"] == "X" for event in events(profile.end())) == 3
+
+
+@pytest.mark.parametrize("how", ["end", "close", "drop"])
+def test_a_session_whose_shapes_move_shows_both_sides_in_one_file(npu_session: Open, how: str) -> None:
+    options = profiled()
+    providers = [("RKNNExecutionProvider", {"device": "simulator", "min_gain": 0, "compile": "load", "max_shapes": 2})]
+    session: Any = ort_rknn.InferenceSession(model("dynamic"), options, providers=providers)
+    assert type(session._sess).__name__ == "MovingSession"
+    for rows in (3, 2, 3, 1):
+        session.run(None, {"X": A[:rows]})
+    if how == "end":
+        assert Path(session.end_profiling()).exists()
+        assert session.end_profiling() == ""
+        session.run(None, {"X": A})
+    elif how == "close":
+        session.close()
+    del session
+    gc.collect()
+    (file,) = Path.cwd().iterdir()
+    found = events_of_onnxruntime(str(file))
+    npu = [event for event in found if event["name"] == "npu_0_kernel_time"]
+    assert len(npu) == 3, "of two engines"
+    cpu = [event for event in found if event["args"].get("provider") == "CPUExecutionProvider"]
+    assert cpu, "one row was a shape too many"
+    loaded = next(event for event in found if event["name"] == "session_initialization")
+    assert all(event["ts"] >= loaded["ts"] for event in (*npu, *cpu))
