@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed
 from ort_rknn.bench.measure import Limit, Pass, async_pass, sync_pass
-from ort_rknn.bench.report import PERCENTILES, pass_to_dict, print_report
+from ort_rknn.bench.report import PERCENTILES, PartTime, part_times, parts_table, pass_to_dict, print_report
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
 
 __all__ = ["command"]
@@ -59,6 +61,7 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
     help="Latencies to show beside median, mean, min and max.",
 )
 @click.option("--per-core", is_flag=True, help="A table of what each core did.")
+@click.option("--per-segment", is_flag=True, help="A table of what each part of the model took (it is profiled).")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything here as JSON too.")
 @click.option("--device", help="The option device: npu, simulator, cpu ...")
 @click.option("--target", help="The option target: the SoC.")
@@ -97,14 +100,19 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
 
     from ort_rknn import InferenceSession
 
+    profiling = _Profiling() if given["per_segment"] else None
     try:
-        session = InferenceSession(str(model), providers=[(RKNN_PROVIDER, options), CPU_PROVIDER])
+        session_options = profiling.options if profiling else None
+        session = InferenceSession(str(model), session_options, [(RKNN_PROVIDER, options), CPU_PROVIDER])
     except Exception as error:  # whatever is wrong with the model or the options
         raise _Refused(_one_line(error)) from error
     with session:
         feed = _feed(session, options, given["input_file"])
         passes, first_s = _passes(session, feed, limit, given)
+        parts = profiling.read(session) if profiling else []
     console = Console()
+    if profiling:
+        console.print(parts_table(parts))
     print_report(console, passes, first_s, given["percentiles"], given["per_core"])
     if given["output_folder"] and not given["benchmark"]:
         _write_outputs(given["output_folder"], passes[-1].results)
@@ -114,10 +122,29 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
             "options": options,
             "providers": session.get_providers(),
             "first_inference_ms": 1000 * first_s,
+            "parts": [asdict(part) for part in parts],
             "passes": [pass_to_dict(measured, given["percentiles"]) for measured in passes],
         }
         given["json_file"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if all(measured.asked and measured.completed == measured.asked for measured in passes) else FAILED
+
+
+class _Profiling:
+    """Has a session profiled into a folder that does not stay."""
+
+    def __init__(self) -> None:
+        from ort_rknn import SessionOptions
+
+        self._folder = tempfile.TemporaryDirectory(prefix="ort_rknn-bench-")
+        self.options = SessionOptions()
+        self.options.enable_profiling = True
+        self.options.profile_file_prefix = str(Path(self._folder.name) / "bench")
+
+    def read(self, session: Any) -> list[PartTime]:
+        """End the profile and read it."""
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        self._folder.cleanup()
+        return part_times(events)
 
 
 def _provider_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from ort_rknn.bench.measure import Pass
 
-__all__ = ["latencies_ms", "pass_to_dict", "percentile", "print_report"]
+__all__ = ["PartTime", "latencies_ms", "part_times", "parts_table", "pass_to_dict", "percentile", "print_report"]
 
 PERCENTILES = (95.0, 99.0)
 """Shown when nothing else is asked for: the field's habit."""
@@ -33,6 +34,51 @@ def latencies_ms(measured: Pass, percentiles: Sequence[float] = PERCENTILES) -> 
     found = {"median": statistics.median(values), "mean": statistics.fmean(values)}
     found |= {f"p{share:g}": percentile(values, share) for share in percentiles}
     return found | {"min": min(values), "max": max(values)}
+
+
+@dataclass(frozen=True)
+class PartTime:
+    """What a part of the model took: a segment, or a node where onnxruntime runs the whole.
+
+    Attributes:
+        name: Its name.
+        provider: Who ran it.
+        count: How often.
+        mean_ms: Milliseconds each time.
+        share: Of the time of all parts.
+    """
+
+    name: str
+    provider: str
+    count: int
+    mean_ms: float
+    share: float
+
+
+def part_times(events: Sequence[Any]) -> list[PartTime]:
+    """The parts of a profile, those that took most first."""
+    taken: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time"):
+            key = str(event["name"]).removesuffix("_kernel_time"), str(event["args"].get("provider", ""))
+            taken.setdefault(key, []).append(event["dur"] / 1000)
+    whole = sum(map(sum, taken.values())) or 1.0
+    rows = (
+        PartTime(name, provider, len(times), statistics.fmean(times), sum(times) / whole)
+        for (name, provider), times in taken.items()
+    )
+    return sorted(rows, key=lambda row: -row.share)
+
+
+def parts_table(rows: Sequence[PartTime]) -> Table:
+    """The same for people."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("part", "run by", "count", "mean", "share"):
+        table.add_column(title, justify="left" if title in ("part", "run by") else "right")
+    for row in rows:
+        provider = row.provider.removesuffix("ExecutionProvider")
+        table.add_row(escape(row.name), provider, str(row.count), f"{row.mean_ms:.3f} ms", f"{row.share:.1%}")
+    return table
 
 
 def pass_to_dict(measured: Pass, percentiles: Sequence[float] = PERCENTILES) -> dict[str, Any]:

@@ -119,6 +119,17 @@ def test_ov18_per_core_and_json(bench: Any) -> None:
     assert re.search(r"^1 +async +1 +\d+ +\d+\.\d%$", result.stdout, re.MULTILINE)
 
 
+def test_ov17_per_segment(bench: Any) -> None:
+    result = bench(*SIMULATOR, "-n", "7", "--per-segment", "--json", "r.json", "--latency", "2")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^npu_0 +RKNN +8 +[2-9]\.\d+ ms +100\.0%$", result.stdout, re.MULTILINE), result.stdout
+    [part] = json.loads(Path("r.json").read_text())["parts"]
+    assert (part["name"], part["count"]) == ("npu_0", 8)  # and the first inference
+    assert [path.name for path in Path.cwd().iterdir()] == ["r.json"]
+    result = bench("--device", "cpu", "--per-segment")
+    assert re.search(r"^relu_1 +CPU +11 ", result.stdout, re.MULTILINE), result.stdout
+
+
 def test_ov19_folders_are_made_before_the_measurement(bench: Any) -> None:
     assert bench(*SIMULATOR, "--json", "a/b/c.json").exit_code == 0
     assert Path("a/b/c.json").exists()
