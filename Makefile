@@ -20,7 +20,8 @@ test: lint
 test-aarch64: $(READY)
 	$(BIN)/python tests/aarch64/prepare.py
 	build/aarch64/python -m pytest -p no:cacheprovider --confcutdir=tests/ort_rknn/devices tests/aarch64 \
-	    tests/emulator tests/ort_rknn/devices/test_rknnrt.py tests/ort_rknn/devices/test_interleave.py tests/ort_rknn/engine/test_native.py
+	    tests/emulator tests/ort_rknn/engine/test_native.py \
+	    $(addprefix tests/ort_rknn/devices/test_,rknnrt.py rknnrt_buffers.py rknnrt_custom_ops.py interleave.py)
 
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:

@@ -167,7 +167,7 @@ def test_model_version_and_target_are_checked(emulator: Emulator, lib: Any) -> N
 
 
 def test_cores_are_exclusive_resources(emulator: Emulator, lib: Any) -> None:
-    emulator.configure(latency_us=20000)
+    emulator.configure(latency_us=60_000)
     contexts = [Bare(lib, SMALL.data()) for _ in range(4)]
     for bare, mask in zip(contexts, (1, 2, 4, 4), strict=True):
         assert lib.rknn_set_core_mask(bare.handle, mask) == 0
@@ -178,10 +178,11 @@ def test_cores_are_exclusive_resources(emulator: Emulator, lib: Any) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 0.04 <= time.monotonic() - begun < 0.06
+    took = time.monotonic() - begun
     assert [emulator.count(f"core{core}_runs") for core in range(3)] == [1, 1, 2]
     for bare in contexts:
         lib.rknn_destroy(bare.handle)
+    assert 0.12 <= took < 0.22, "two jobs on one core, the others beside; all after one another: 0.24 s"
 
 
 def test_core_masks(emulator: Emulator, bare: Bare) -> None:
