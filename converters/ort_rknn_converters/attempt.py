@@ -39,7 +39,13 @@ _INSIDE = (1e-3, "cosine")  # promised of parts that give no output of the model
 
 Array = NDArray[Any]
 Compile = Callable[..., CompileResult]
-FailureReason = Literal["refused", "crashed", "timeout", "memory", "wrong", "unplaced", "dropped", "unverifiable"]
+FailureReason = Literal[
+    "refused", "crashed", "timeout", "memory", "wrong", "unplaced", "register", "dropped", "unverifiable"
+]
+
+_REGISTER = "bit width of field value exceeds the limit"
+"""What the compiler says of it. Users of boards report wrong results for files made with it, and the simulator, which
+computes without registers, agrees with ONNX Runtime all the same."""
 
 LEAST_S, PER_MB_S = 120.0, 10.0
 """Seconds a compilation may take, whatever its size, and more for each MB of the lowered model. Guesses: a part of a
@@ -52,8 +58,9 @@ class Failure:
 
     Attributes:
         kind: What went wrong: the toolkit ``refused``, ``crashed``, took too much ``timeout`` or ``memory``; the
-            result is ``wrong``; a layer is ``unplaced`` (no board could run it); an output was ``dropped``; ONNX
-            Runtime cannot run it, so that it is ``unverifiable``.
+            result is ``wrong``; a layer is ``unplaced`` (no board could run it), or a size does not fit into a
+            ``register`` of the NPU (the simulator does not notice, boards compute wrongly); an output was ``dropped``;
+            ONNX Runtime cannot run it, so that it is ``unverifiable``.
         reason: In words.
         nodes: Names of the nodes that the report blames; empty when it names none.
         certain: Whether the blamed nodes would fail in any other model, too.
@@ -157,8 +164,6 @@ class Workshop:
         except ModelError as error:
             return replace(attempt, failure=Failure("refused", f"cannot be brought into the compiler's form: {error}"))
         request = self._request(lowered, feeds, dataset)
-        if self.options.max_loss is None:
-            lowered = replace(lowered, model=onnx.ModelProto())  # a copy of the weights that nobody needs any more
         self.compilations += 1
         with ThreadPoolExecutor(1) as beside:
             # While the child process compiles: it costs the conversion no time on two cores.
@@ -166,7 +171,8 @@ class Workshop:
             try:
                 # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
                 more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
-                run = partial(self._compile, timeout=self._timeout(request), **more)
+                limit = self._timeout(len(request.model) + lowered.heavy.size)
+                run = partial(self._compile, timeout=limit, **more)
                 result = run(request)
                 if dataset and self.options.max_loss is not None:
                     promise, metric = self._promise(leaving, self.options.max_loss)
@@ -181,9 +187,9 @@ class Workshop:
                 return replace(attempt, failure=_unverifiable(error))
         return self._judge(replace(attempt, result=result, peaks=expected.peaks), lowered, expected)
 
-    def _timeout(self, request: CompileRequest) -> float:
+    def _timeout(self, size: int) -> float:
         """Seconds this compilation may take: the user's limit is for the largest, small parts are known to be quick."""
-        return min(self.options.timeout_s, LEAST_S + len(request.model) / 1e6 * PER_MB_S)
+        return min(self.options.timeout_s, LEAST_S + size / 1e6 * PER_MB_S)
 
     def _feeds_of(self, part: onnx.ModelProto, inputs: Sequence[str]) -> tuple[dict[str, Array], ...]:
         """Feeds for a part: what the whole model gives it on random inputs, or else random values of its own."""
@@ -239,7 +245,8 @@ class Workshop:
                 "quantized_method": "group32" if method == "group" else method,
             }
         return CompileRequest(
-            model=lowered.model.SerializeToString(),
+            model=lowered.light.SerializeToString(),
+            weights=lowered.heavy,
             target=self.target.name,
             precision=self.options.precision,
             feeds=_as_lowered(feeds, lowered),
@@ -253,6 +260,10 @@ class Workshop:
         if unplaced := self._unplaced(attempt.nodes, result):
             names = tuple(dict.fromkeys(name for maker, _ in unplaced for name in maker))
             return replace(attempt, failure=Failure("unplaced", unplaced[0][1], names, certain=True))
+        if overflow := next((line for line in result.errors if _REGISTER in line), None):
+            return replace(
+                attempt, failure=Failure("register", f"a size does not fit the NPU's registers ({overflow})")
+            )
         if result.dropped_outputs:
             names = tuple(name for tensor in result.dropped_outputs for name in self._maker(attempt.nodes, tensor, ""))
             reason = f"the toolkit drops its output {result.dropped_outputs[0]}"

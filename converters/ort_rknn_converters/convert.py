@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from ort_rknn_converters.prepare import Prepared, prepare
 from ort_rknn_converters.progress import SILENT, Progress
 from ort_rknn_converters.samples import is_quantized
 from ort_rknn_converters.targets import find_target
+from ort_rknn_converters.toolkit.ahead import started_ahead
 from ort_rknn_converters.toolkit.client import compile_segment
 from ort_rknn_converters.toolkit.environment import toolkit_version
 from ort_rknn_converters.verdicts import Verdicts
@@ -81,17 +83,18 @@ def convert(
         KeyboardInterrupt: After the compiler's process was ended.
     """
     options, progress = _options(options, target, fields), progress or SILENT
-    source = _load(model, progress)
-    prepared = _prepare(source, options, progress)
-    if options.quantized and is_quantized(prepared.model):
-        options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
-        notes: tuple[str, ...] = (_OWN_QUANTIZATION,)
-    else:
-        notes = ()
-    workshop = Workshop(prepared.model, options, compile or compile_segment)
-    memory = _memory(verdicts, options)
-    final, attempts = _settle(workshop, memory, progress)
-    final = final.with_notes(*notes, *_notes(source, workshop, attempts))
+    with nullcontext(compile) if compile else started_ahead(model) as started:
+        source = _load(model, progress)
+        prepared = _prepare(source, options, progress)
+        if options.quantized and is_quantized(prepared.model):
+            options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
+            notes: tuple[str, ...] = (_OWN_QUANTIZATION,)
+        else:
+            notes = ()
+        workshop = Workshop(prepared.model, options, started or compile_segment)
+        memory = _memory(verdicts, options)
+        final, attempts = _settle(workshop, memory, progress)
+        final = final.with_notes(*notes, *_notes(source, workshop, attempts))
     progress.report("assemble")
     return assemble(outside(source, _original(model)), prepared, final, attempts)
 
@@ -114,9 +117,6 @@ def plan_only(
     return partition(prepared.model, find_target(options.target), options, memory.recall(prepared.model))
 
 
-def _memory(verdicts: str | os.PathLike[str] | None, options: ConvertOptions) -> Verdicts:
-    return Verdicts(directory() if verdicts is None else Path(verdicts), options, toolkit_version())
-
 def prepared(model: Model, options: ConvertOptions) -> Prepared:
     """The model as :func:`convert` cuts it: what the names in its plan refer to.
 
@@ -124,6 +124,9 @@ def prepared(model: Model, options: ConvertOptions) -> Prepared:
     """
     return _prepare(_load(model, SILENT), options, SILENT)
 
+
+def _memory(verdicts: str | os.PathLike[str] | None, options: ConvertOptions) -> Verdicts:
+    return Verdicts(directory() if verdicts is None else Path(verdicts), options, toolkit_version())
 
 
 def _options(options: ConvertOptions | None, target: str | None, fields: dict[str, Any]) -> ConvertOptions:

@@ -23,6 +23,7 @@ from onnx import ValueInfoProto, helper
 from ort_rknn_converters.blobs import digest
 from ort_rknn_converters.compiled import PROVIDER, CompiledModel, CpuStep, NpuStep
 from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.heavy import serialized, size_of
 from ort_rknn_converters.steps import IR_VERSION
 from ort_rknn_converters.tensor_types import value_info
 from ort_rknn_converters.wire import KEY_BUNDLE
@@ -236,15 +237,15 @@ def write(model: onnx.ModelProto, outside: dict[str, bytes], path: Path) -> tupl
         CompiledModelError: It cannot be written, or is too large all the same.
     """
     _writable(path)
-    if model.ByteSize() > _INSIDE_LIMIT:
+    if size_of(model) > _INSIDE_LIMIT:
         outside = {**outside, f"{path.stem}.weights": take_weights(model, f"{path.stem}.weights")}
-    if model.ByteSize() > _INSIDE_LIMIT:
+    if size_of(model) > _INSIDE_LIMIT:
         raise CompiledModelError(f"{path} would exceed protobuf's 2 GB: save it with the compiled code beside the file")
     try:
         with _staged(path.parent) as stage:
             for name, data in outside.items():
                 stage(name, [data])
-            stage(path.name, [model.SerializeToString()])
+            stage(path.name, serialized(model))
     except OSError as error:
         raise CompiledModelError(f"cannot write {path}: {error.strerror or error}") from error
     return (path, *(path.parent / name for name in outside))

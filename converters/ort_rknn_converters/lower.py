@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.heavy import HEAVY, Heavy, is_heavy
 from ort_rknn_converters.infer import infer
 from ort_rknn_converters.lower_fixes import FIXES
 from ort_rknn_converters.lower_names import name_outputs, scalar_inputs, shorten
@@ -49,16 +50,26 @@ class Lowered:
     """What is handed to the toolkit.
 
     Attributes:
-        model: The lowered model: inputs and outputs in the segment's order, under the segment's names.
+        light: The lowered model without its large weights: inputs and outputs in the segment's order, under its names.
+        heavy: Those weights.
         inputs: What the compiled code is fed; the caller casts and reshapes.
         outputs: What it gives back; the caller casts and reshapes to the segment's own.
         names: Lowered name -> the segment's, for inputs and outputs whose name was too long for the toolkit.
     """
 
-    model: onnx.ModelProto
+    light: onnx.ModelProto
+    heavy: Heavy
     inputs: tuple[LoweredTensor, ...]
     outputs: tuple[LoweredTensor, ...]
     names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The whole lowered model, a copy."""
+        whole = onnx.ModelProto()
+        whole.CopyFrom(self.light)
+        whole.graph.initializer.extend(self.heavy.protos())
+        return whole
 
 
 def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
@@ -71,9 +82,7 @@ def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
     Raises:
         ModelError: Something in the segment cannot be lowered; the message says what.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(segment)
-    model = graphs.load(copy)
+    model = _load(segment)
     _drop_listed_constants(model)
     ctx = Context.of(model, ConvertOptions(target=target.name))
     Constants().apply(model, ctx)
@@ -96,9 +105,47 @@ def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
     model.ir_version = _IR_VERSION
     inputs = tuple(_tensor(value) for value in model.graph.inputs)
     outputs = tuple(_tensor(value) for value in model.graph.outputs)
+    heavy = _take_heavy(model)
     proto = graphs.to_proto(model)
     name_outputs(proto)
-    return Lowered(proto, inputs, outputs, names)
+    return Lowered(proto, heavy, inputs, outputs, names)
+
+
+def _load(segment: onnx.ModelProto) -> ir.Model:
+    """The segment as a graph of its own that shares only the data of large weights with it."""
+    light = onnx.ModelProto(ir_version=segment.ir_version, opset_import=segment.opset_import)
+    light.functions.extend(segment.functions)
+    graph = light.graph
+    graph.name = segment.graph.name
+    for kind in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(graph, kind).extend(getattr(segment.graph, kind))
+    listed = {value.name for value in segment.graph.input}
+    heavy = []
+    for tensor in segment.graph.initializer:
+        if tensor.name not in listed and is_heavy(tensor):
+            heavy.append(tensor)
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            graph.initializer.append(tensor)
+    model = graphs.load(light)
+    weights = {tensor.name: ir.serde.deserialize_tensor(tensor) for tensor in heavy}
+    for value in [value for value in model.graph.inputs if value.name in weights]:
+        model.graph.inputs.remove(value)
+        value.const_value = weights[value.name or ""]
+        model.graph.register_initializer(value)
+    return model
+
+
+def _take_heavy(model: ir.Model) -> Heavy:
+    """Take the large weights out; the model is of no use afterwards but to be written."""
+    initializers = model.graph.initializers
+    taken = []
+    for name in list(initializers):
+        tensor = initializers[name].const_value
+        if tensor is not None and tensor.nbytes >= HEAVY and tensor.dtype != ir.DataType.STRING:
+            taken.append((name, tensor))
+            initializers.pop(name)
+    return Heavy(tuple(taken))
 
 
 def _drop_listed_constants(model: ir.Model) -> None:

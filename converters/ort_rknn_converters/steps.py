@@ -6,6 +6,7 @@ the file does not keep (names of the parts' graphs, order of declarations) is fi
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
@@ -13,6 +14,7 @@ from onnx import ValueInfoProto
 
 from ort_rknn_converters.blobs import Blob, BytesBlob
 from ort_rknn_converters.compiled import CpuStep, NpuStep
+from ort_rknn_converters.heavy import chunk, is_heavy
 from ort_rknn_converters.plan import Segment, TensorInfo
 from ort_rknn_converters.tensor_types import raw_constant, value_info
 
@@ -30,7 +32,7 @@ def cpu_step(name: str, model: onnx.ModelProto, shell: onnx.ModelProto) -> CpuSt
     part = canonical(model, name, declared)
     return CpuStep(
         name=name,
-        model=BytesBlob(part.SerializeToString(deterministic=True)),
+        model=BytesBlob(_bytes(part, model)),
         inputs=tuple(value.name for value in part.graph.input),
         outputs=tuple(value.name for value in part.graph.output),
     )
@@ -63,8 +65,17 @@ def npu_step(
     if model is not None:
         declared = {tensor.name: value_info(tensor) for tensor in (*inputs, *outputs)}
         part = canonical(model, segment.name, declared, [tensor.name for tensor in inputs])
-        data = BytesBlob(part.SerializeToString(deterministic=True))
+        data = BytesBlob(_bytes(part, model))
     return NpuStep(segment.name, segment, inputs, outputs, dict(code), data, precision, toolkit_version)
+
+
+def _bytes(part: onnx.ModelProto, model: onnx.ModelProto) -> bytes:
+    """The canonical form with the model's large weights, which are never all in memory twice."""
+    whole = io.BytesIO()
+    whole.write(part.SerializeToString(deterministic=True))
+    for tensor in sorted(filter(is_heavy, model.graph.initializer), key=lambda tensor: tensor.name):
+        whole.write(chunk(raw_constant(tensor)))
+    return whole.getvalue()
 
 
 def canonical(
@@ -73,7 +84,7 @@ def canonical(
     declared: Mapping[str, ValueInfoProto],
     inputs: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
-    """The same computation with everything arbitrary fixed.
+    """The same computation with everything arbitrary fixed, but without its large weights.
 
     Args:
         model: A standalone model without functions of its own.
@@ -89,7 +100,7 @@ def canonical(
     part.graph.name = name
     part.graph.node.extend(graph.node)
     constants = sorted(graph.initializer, key=lambda tensor: tensor.name)
-    part.graph.initializer.extend(raw_constant(tensor) for tensor in constants)
+    part.graph.initializer.extend(raw_constant(tensor) for tensor in constants if not is_heavy(tensor))
     own = {value.name: value for value in (*graph.input, *graph.output)}
     order = [value.name for value in graph.input] if inputs is None else inputs
     part.graph.input.extend(_plain(declared.get(value, own[value])) for value in order)

@@ -68,6 +68,12 @@ class TestFailingSegments:
         assert self.reasons(compiled) == {"Tanh": "Tanh: the compiler has no lowering"}
         assert len(fake.requests) == 2 + 1
 
+    def test_a_size_beyond_the_registers_is_searched_for(self, made: Any) -> None:
+        compiled = made(model(), ScriptedToolkit(overflows=frozenset({"Tanh"})))
+        assert set(self.reasons(compiled)) == {"Tanh"}
+        assert "does not fit the NPU's registers" in self.reasons(compiled)["Tanh"]
+        assert_same(compiled, model(), image())
+
     def test_a_layer_the_board_does_not_know(self, made: Any) -> None:
         compiled = made(model(), ScriptedToolkit(on_cpu={"Tanh": "exStrange", "Relu": "Relu6"}))
         assert set(self.reasons(compiled)) == {"Tanh", "Relu"}

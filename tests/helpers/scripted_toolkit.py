@@ -21,6 +21,10 @@ from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult, LayerRow
 
 VERSION = "2.5.0"
+OVERFLOW = (
+    "REGTASK: The bit width of field value exceeds the limit, target: v2, offset: 0x4030, shift = 0, limit: 0x1fff,"
+    " value: 0x20cf"
+)
 
 
 def counting(folder: Path, seconds: float = 0.0) -> Callable[..., CompileResult]:
@@ -45,6 +49,7 @@ class ScriptedToolkit:
         wrong: Op types whose presence makes the result wrong.
         pairs: Pairs of op types that crash it only when both are there.
         unlowered: Op types without lowering.
+        overflows: Op types whose sizes do not fit the NPU's registers.
         on_cpu: Op type -> what the layer table calls it, on the CPU.
         fails_with: What every compilation raises.
         requests: What it was asked to compile.
@@ -55,6 +60,7 @@ class ScriptedToolkit:
     wrong: frozenset[str] = frozenset()
     pairs: tuple[tuple[str, str], ...] = ()
     unlowered: frozenset[str] = frozenset()
+    overflows: frozenset[str] = frozenset()
     on_cpu: dict[str, str] = field(default_factory=dict)
     fails_with: BaseException | None = None
     requests: list[CompileRequest] = field(default_factory=list)
@@ -82,6 +88,7 @@ class ScriptedToolkit:
             ),
             no_lowering=tuple((n.output[0], n.op_type) for n in model.graph.node if n.op_type in self.unlowered),
             toolkit_version=VERSION,
+            errors=(OVERFLOW,) if ops & self.overflows else (),
         )
 
     def _answers(self, request: CompileRequest, *, spoil: bool) -> tuple[dict[str, np.ndarray], ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import sys
 import time
@@ -21,9 +23,11 @@ from ort_rknn_converters.options import ALGORITHMS, METRICS, PRECISIONS, Convert
 from ort_rknn_converters.plan import Plan
 from ort_rknn_converters.plan_table import render
 from ort_rknn_converters.targets import DEFAULT_TARGET
+from ort_rknn_converters.toolkit.ahead import started_ahead
 
 __all__ = ["command"]
 
+_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
 Value = TypeVar("Value")
@@ -185,11 +189,14 @@ def _convert(
     options = wanted[0]
     _check_output(model, output)
     began = time.perf_counter()
-    from ort_rknn_converters.convert import convert
+    _hoard_nothing()
+    # Importing all that a conversion needs takes long enough to start the toolkit meanwhile.
+    with started_ahead(model) as compile, Drawn(quiet=as_json) as progress:
+        from ort_rknn_converters.convert import convert
 
-    with Drawn(quiet=as_json) as progress:
-        compiled = convert(model, options=options, progress=progress)
+        compiled = convert(model, options=options, progress=progress, compile=compile)
         progress.report("save", str(output))
+        gc.collect()  # graphs refer to themselves, and hold the weights that saving copies
         files = compiled.save(output, embed=not external, strip=strip)
     seconds = time.perf_counter() - began
     _show(compiled.plan, explain, as_json, _facts(compiled, files, seconds))
@@ -214,6 +221,7 @@ def _convert_many(
     with Drawn(quiet=as_json) as progress:
         bundle = convert_bundle(str(model), wanted, progress=progress)
         progress.report("save", str(output))
+        gc.collect()  # graphs refer to themselves, and hold the weights that saving copies
         files = bundle.save(output, embed=not external, strip=strip)
     seconds = time.perf_counter() - began
     forms = [(variant, variant.load()) for variant in bundle.variants]
@@ -262,6 +270,13 @@ def _merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
         elif context.get_parameter_source("timeout" if name == "timeout_s" else name) is not ParameterSource.DEFAULT:
             merged[name] = value
     return merged
+
+
+def _hoard_nothing() -> None:
+    """Let the C library give freed arrays back to the system at once: this process is ours, and weights are large."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 18)
 
 
 def _sets(fields: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,20 @@ def _mode(node: ir.Node, target: Target) -> bool:
     return "mode" in node.attributes
 
 
+# 13 bits of an NPU register. Seen for rk3588 only: [1, 64, 8192] to [1, 4, 16, 8192] and back overflow, the same to
+# [1, 64, 1, 8192] or [1, 64, 2, 4096] do not. The compiler reports it and delivers all the same (YOLOv8's boxes of a
+# 640 x 640 image are such a case; users of boards report wrong results for such files).
+_WIDEST = 8191
+
+
+@check(f"Reshape of rows longer than {_WIDEST}: they do not fit the NPU's registers")
+def _long_rows(node: ir.Node, target: Target) -> bool:
+    before, after = ([size for size in dims(value) if size != 1] for value in (node.inputs[0], node.outputs[0]))
+    if target.name != "rk3588" or not before or not after or before == after:
+        return False
+    return before[-1] == after[-1] and after[-1] > _WIDEST
+
+
 _RELABEL = Rule(inputs=(_ANY, INDEX), outputs=(_ANY,), constants=(1,))
 
 RULES = {
@@ -83,7 +97,7 @@ RULES = {
     "Flatten": _RELABEL,
     "Identity": _RELABEL,
     "Pad": Rule(inputs=(FLOAT, INDEX, FLOAT, INDEX), constants=(1, 2), ranks=(1, 5), checks=(_wrap, _pad_axes)),
-    "Reshape": _RELABEL,
+    "Reshape": Rule(inputs=(_ANY, INDEX), outputs=(_ANY,), constants=(1,), checks=(_long_rows,)),
     "Slice": Rule(inputs=_WITH_POSITIONS, constants=(1, 2, 3, 4), checks=(_slice_batch,)),
     "SpaceToDepth": Rule(checks=(_four, _mode)),
     "Split": Rule(inputs=_WITH_POSITIONS, constants=(1,), checks=(_empty_part, _uneven)),

@@ -56,12 +56,13 @@ class Child:
     """One worker process.
 
     Attributes:
+        toolkit: The interpreter it runs in.
         directory: Its folder: the job goes in, the results come out.
         log: What it prints, as a file.
     """
 
     def __init__(self, toolkit: ToolkitPython) -> None:
-        self._toolkit = toolkit
+        self.toolkit = toolkit
         self._process: subprocess.Popen[bytes] | None = None
         self._alive = -1
 
@@ -74,7 +75,7 @@ class Child:
             return self
 
     def start(self) -> None:
-        """Start the worker on the job written into :attr:`directory`.
+        """Start the worker; it gets ready and waits for :meth:`begin`.
 
         Its end is noticed through a pipe that only it holds open, so that nobody has to poll.
 
@@ -88,21 +89,26 @@ class Child:
             self._alive, held = os.pipe()
             try:
                 self._process = subprocess.Popen(
-                    [self._toolkit.python, str(WORKER), str(self.directory)],
-                    stdin=subprocess.DEVNULL,
+                    [self.toolkit.python, str(WORKER), str(self.directory), str(os.getpid())],
+                    stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=self.directory,
-                    env=child_environment(self._toolkit, scratch),
+                    env=child_environment(self.toolkit, scratch),
                     pass_fds=(held,),
                     start_new_session=True,
                 )
             except OSError as error:
-                raise ToolkitMissing(
-                    f"{self._toolkit.python} cannot be started: {error.strerror}. {MISSING}"
-                ) from error
+                raise ToolkitMissing(f"{self.toolkit.python} cannot be started: {error.strerror}. {MISSING}") from error
             finally:
                 os.close(held)
+
+    def begin(self) -> None:
+        """Let the worker begin the job that was written into :attr:`directory`."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # it is dead: its exit status will say so
+            stdin.write(b"\n")
 
     def wait(
         self, timeout: float, on_line: Callable[[str], None] | None, cancelled: threading.Event | None = None
@@ -135,6 +141,8 @@ class Child:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+                if self._process.stdin is not None:
+                    self._process.stdin.close()
             if self._alive >= 0:
                 os.close(self._alive)
             shutil.rmtree(self.directory, ignore_errors=True)

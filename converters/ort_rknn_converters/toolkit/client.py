@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ort_rknn_converters.errors import ToolkitFailed
+from ort_rknn_converters.errors import ToolkitFailed, ToolkitMissing
 from ort_rknn_converters.toolkit import report
 from ort_rknn_converters.toolkit.child import Child
-from ort_rknn_converters.toolkit.environment import find_python, interpreter
+from ort_rknn_converters.toolkit.environment import ToolkitPython, find_python, interpreter
 from ort_rknn_converters.toolkit.failure import explain, no_room
 from ort_rknn_converters.toolkit.onnx_io import GraphIO, read_io
 from ort_rknn_converters.toolkit.report import LayerRow
 from ort_rknn_converters.toolkit.request import CompileRequest, write_job
 
-__all__ = ["CompileRequest", "CompileResult", "LayerRow", "compile_segment"]
+__all__ = ["CompileRequest", "CompileResult", "LayerRow", "Standby", "compile_segment"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,50 @@ class CompileResult:
     dropped_outputs: tuple[str, ...] = ()
 
 
+class Standby:
+    """A child that is started before there is anything to compile, because its imports take half a second.
+
+    Without a toolkit nothing happens: whoever compiles will be told. Use it as a context manager.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[_Started] = []
+
+    def __enter__(self) -> Standby:
+        with suppress(ToolkitMissing, OSError):
+            self._waiting.append(_Started(find_python()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while (started := self.take()) is not None:
+            started.__exit__(None, None, None)
+
+    def take(self) -> _Started | None:
+        """The child, once; whoever takes it ends it."""
+        try:
+            return self._waiting.pop()
+        except IndexError:
+            return None
+
+
+class _Started:
+    """A child that runs from the start, as a context manager that ends it."""
+
+    def __init__(self, toolkit: ToolkitPython) -> None:
+        self._child = Child(toolkit).__enter__()
+        try:
+            self._child.start()
+        except BaseException:
+            self._child.__exit__()
+            raise
+
+    def __enter__(self) -> Child:
+        return self._child
+
+    def __exit__(self, *_: object) -> None:
+        self._child.__exit__()
+
+
 def _read(file: Path) -> str:
     return file.read_text(encoding="utf-8") if file.exists() else ""
 
@@ -83,6 +128,7 @@ def compile_segment(
     on_line: Callable[[str], None] | None = None,
     nice: int = 0,
     cancelled: threading.Event | None = None,
+    standby: Standby | None = None,
 ) -> CompileResult:
     """Compile one segment with the vendor's toolkit, and run its simulator on the request's feeds.
 
@@ -93,6 +139,7 @@ def compile_segment(
         on_line: Called with each line the toolkit prints, as it comes, in this thread.
         nice: Added to the child's niceness, for conversions in the background.
         cancelled: Set by another thread to end the child: Ctrl-C reaches the main thread only.
+        standby: May have a child that is started already; ``python`` does not matter then.
 
     Raises:
         ToolkitMissing: There is no toolkit, or it does not start.
@@ -102,16 +149,16 @@ def compile_segment(
         KeyboardInterrupt: After the child was killed.
     """
     began = time.perf_counter()
-    toolkit = interpreter(python) if python else find_python()
-    io = read_io(request.model)
-    with Child(toolkit) as child:
+    ahead = standby.take() if standby else None
+    with ahead or _Started(interpreter(python) if python else find_python()) as child:
+        io = read_io(request.model)
         try:
             write_job(request, io, child.directory, nice=nice)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise no_room(child.directory.parent) from error
             raise
-        child.start()
+        child.begin()
         status = child.wait(timeout, on_line, cancelled)
         log = report.clean(child.log.read_text(encoding="utf-8", errors="replace"))
         if status is None:
@@ -120,7 +167,7 @@ def compile_segment(
             )
         result = json.loads(_read(child.directory / "result.json") or "{}")
         if not result.get("ok"):
-            raise explain(toolkit.python, status, _read(child.directory / "stage"), result, log)
+            raise explain(child.toolkit.python, status, _read(child.directory / "stage"), result, log)
         kept_inputs = {entry["name"] for entry in result["inputs"]}
         kept_outputs = {entry["name"] for entry in result["outputs"]}
         return CompileResult(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +64,8 @@ class CompileRequest:
             toolkit's simulator.
         optimization_level: The toolkit's graph passes, 0 to 3 (3 is the vendor's default).
         custom_string: Kept in the file as it is; under 1 kB, because the runtime's query has room for no more.
+        weights: Bytes that follow ``model`` in its file: further pieces of the same protobuf message, so that large
+            weights need not be copied into one string. Iterated once a compilation.
         options: More of the toolkit's keywords, see :data:`OPTIONS`. ``dataset`` is a sequence of feeds to calibrate
             the quantization on (4-D in NCHW); ``float16`` names values whose layers stay float16 in a quantized model.
     """
@@ -76,6 +77,7 @@ class CompileRequest:
     optimization_level: int = 3
     custom_string: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights: Iterable[bytes] = ()
 
     def __post_init__(self) -> None:
         """Refuse what the toolkit would only refuse after a long time.
@@ -146,7 +148,9 @@ def write_job(request: CompileRequest, io: GraphIO, directory: Path, *, nice: in
         UnknownOption: Calibration data that lack an input.
         OSError: The directory cannot be written, or the disk is full.
     """
-    (directory / "model.onnx").write_bytes(request.model)
+    with (directory / "model.onnx").open("wb") as file:
+        file.write(request.model)
+        file.writelines(request.weights)
     config = {key: value for key, value in request.options.items() if key in CONFIG_OPTIONS}
     config["target_platform"] = find_target(request.target).name
     config["optimization_level"] = request.optimization_level
@@ -166,7 +170,6 @@ def write_job(request: CompileRequest, io: GraphIO, directory: Path, *, nice: in
         "build": build,
         "float16": _float16(request),
         "feeds": _save(directory, "feeds", request.feeds),
-        "parent": os.getpid(),
         "nice": nice,
     }
     (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")

@@ -1,9 +1,10 @@
 """Runs inside the toolkit's own Python: one conversion, then the simulator on the feeds given, then the end.
 
-Called as ``python worker.py JOB_DIRECTORY`` by :mod:`ort_rknn_converters.toolkit.client`. This package is not
-installed there, so only the standard library, numpy, the toolkit and ``standins.py`` beside this file may be imported,
-and the syntax stays that of Python 3.8. What goes in and out is described by ``job.json`` and ``result.json`` in the
-job's directory; everything printed, by Python or by the vendor's native code, goes to this process's own output.
+Called as ``python worker.py JOB_DIRECTORY PARENT`` by :mod:`ort_rknn_converters.toolkit.client`, maybe before there is
+a job: it imports the toolkit and waits for a line on its standard input. This package is not installed there, so only
+the standard library, numpy, the toolkit and ``standins.py`` beside this file may be imported, and the syntax stays that
+of Python 3.8. What goes in and out is described by ``job.json`` and ``result.json`` in the job's directory; everything
+printed, by Python or by the vendor's native code, goes to this process's own output.
 """
 
 from __future__ import annotations
@@ -153,6 +154,39 @@ def give_memory_back() -> None:
         libc.malloc_trim(0)
 
 
+def load_leanly() -> None:
+    """Spare the toolkit two passes over all weights: ours is a checked model, and types do not depend on weights.
+
+    Measured on ResNet-50: 0.6 s of 4.
+    """
+    import onnx
+    import onnx.checker
+    import onnx.shape_inference
+
+    infer = onnx.shape_inference.infer_shapes
+
+    def infer_lightly(model: Any, *args: Any, **kwargs: Any) -> Any:
+        initializers = getattr(getattr(model, "graph", None), "initializer", ())
+        heavy = [tensor for tensor in initializers if len(tensor.raw_data) > LARGE]
+        if not heavy:
+            return infer(model, *args, **kwargs)
+        light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+        light.graph.name = model.graph.name
+        for kind in ("node", "input", "output", "value_info"):
+            getattr(light.graph, kind).extend(getattr(model.graph, kind))
+        light.graph.initializer.extend(tensor for tensor in initializers if len(tensor.raw_data) <= LARGE)
+        for tensor in heavy:
+            light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        inferred = infer(light, *args, **kwargs)
+        for kind in ("output", "value_info"):
+            del getattr(model.graph, kind)[:]
+            getattr(model.graph, kind).extend(getattr(inferred.graph, kind))
+        return model
+
+    onnx.checker.check_model = lambda *_, **__: None
+    onnx.shape_inference.infer_shapes = infer_lightly
+
+
 def simulate_leanly() -> None:
     """Let the simulator need no more memory than the build did.
 
@@ -202,11 +236,28 @@ def simulate(
         yield files
 
 
-def convert(job: dict[str, Any], stages: Stages) -> dict[str, Any]:
-    """Do the whole job; returns what the client wants to know about it."""
+def get_ready(stages: Stages) -> tuple[Any, str, list[str]]:
+    """Import the toolkit; returns its class, its version, and what was stood in for."""
     replaced = stages.run("import", insert_standins)
     stages.run("import", end_endless_fusing)
     toolkit_class, version = stages.run("import", import_toolkit)
+    stages.run("import", load_leanly)
+    return toolkit_class, version, replaced
+
+
+def await_job() -> dict[str, Any]:
+    """Wait until the client has written the job, and read it."""
+    if not sys.stdin.buffer.readline():
+        os._exit(0)  # there will be no job
+    job: dict[str, Any] = json.loads(Path("job.json").read_text(encoding="utf-8"))
+    if job["nice"]:
+        os.nice(job["nice"])
+    return job
+
+
+def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, str, list[str]]) -> dict[str, Any]:
+    """Do the whole job; returns what the client wants to know about it."""
+    toolkit_class, version, replaced = ready
     if job["float16"]:
         toolkit = beside("hybrid").build(stages.checked, toolkit_class, job)
     else:
@@ -237,19 +288,17 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def main(directory: str) -> None:
+def main(directory: str, parent: int) -> None:
     """Work in ``directory`` and leave ``result.json`` there."""
     os.chdir(directory)
-    job = json.loads(Path("job.json").read_text(encoding="utf-8"))
-    die_with_parent(job["parent"])
+    die_with_parent(parent)
     faulthandler.enable()
     line_buffer_native_output()
-    if job["nice"]:
-        os.nice(job["nice"])
     stages = Stages()
     result: dict[str, Any] = {"ok": False}
     try:
-        result.update(convert(job, stages), ok=True)
+        ready = get_ready(stages)
+        result.update(convert(await_job(), stages, ready), ok=True)
     except MemoryError as error:
         result.update(kind="memory", message=str(error))
     except Refused as error:
@@ -267,4 +316,4 @@ def main(directory: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.helpers.one_node import reason
 
@@ -29,3 +30,14 @@ def test_roi_align_is_average_and_one_image_at_a_time() -> None:
     assert reason("RoiAlign", [IMAGE, *where], [("float", [3, 4, 5, 5])]) is None
     assert reason("RoiAlign", [IMAGE, *where], [("float", [3, 4, 5, 5])], mode="max") is not None
     assert reason("RoiAlign", [("float", [2, 4, 8, 8]), *where], [("float", [3, 4, 5, 5])]) is not None
+
+
+@pytest.mark.parametrize("target", ["rk3588", "rk3576", "rk3566"])
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_rows_that_do_not_fit_the_registers(op: str, target: str) -> None:
+    def said(width: int) -> str | None:
+        shapes = [("float", [1, 8, 2, width])], [("float", [1, 8, 2, width // 2])]
+        return reason(op, *shapes, target=target, kernel_shape=[1, 2], strides=[1, 2])
+
+    assert said(8192) is None
+    assert "registers" in str(said(8194))

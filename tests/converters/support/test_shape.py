@@ -87,3 +87,16 @@ def test_a_graph_input_with_a_default_is_no_constant() -> None:
     assert shape is not None
     made.graph.inputs.append(shape)  # type: ignore[union-attr]
     assert decide(made, find_target("rk3588")) == "Reshape: input 1 must be a constant"
+
+
+def test_long_rows_that_are_grouped_anew_do_not_fit_the_registers() -> None:
+    def said(before: list[int], after: list[int], target: str = "rk3588") -> str | None:
+        return reason("Reshape", [("float", before), ints(*after)], [("float", after)], target=target)
+
+    assert "registers" in str(said([1, 64, 8400], [1, 4, 16, 8400]))
+    assert "registers" in str(said([1, 4, 16, 8400], [1, 64, 8400]))
+    assert said([1, 64, 6400], [1, 4, 16, 6400]) is None
+    assert said([1, 64, 8400], [1, 64, 1, 8400]) is None
+    assert said([1, 64, 8400], [1, 64, 2, 4200]) is None
+    assert said([1, 8400, 64], [1, 8400, 4, 16]) is None
+    assert said([1, 64, 8400], [1, 4, 16, 8400], target="rk3576") is None

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitFailed, ToolkitMissing
-from ort_rknn_converters.toolkit.client import CompileRequest, compile_segment
+from ort_rknn_converters.heavy import chunk
+from ort_rknn_converters.toolkit.client import CompileRequest, Standby, compile_segment
 
 from tests.helpers import toolkit as models
 
@@ -193,7 +195,7 @@ def test_the_time_limit() -> None:
 def test_too_little_memory(tmp_path: Path) -> None:
     limited = tmp_path / "python"
     python = compile_python()
-    limited.write_text(f'#!/bin/sh\nulimit -v 700000\nexec "{python}" "$@"\n')
+    limited.write_text(f'#!/bin/sh\nulimit -v 620000\nexec "{python}" "$@"\n')
     limited.chmod(0o755)
     with pytest.raises(ToolkitFailed, match="about 8 times the size of the weights") as caught:
         compile_segment(CompileRequest(models.slow(), "rk3588"), python=str(limited))
@@ -287,3 +289,26 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConvertError, match=r"no room to convert in .* set TMPDIR") as caught:
         compile_segment(CompileRequest(models.conv()[0], "rk3588"))
     assert not isinstance(caught.value, ToolkitFailed)
+
+
+def test_a_child_started_ahead_is_used_once() -> None:
+    model, feed = models.conv()
+    with Standby() as standby:
+        first = compile_segment(CompileRequest(model, "rk3588", feeds=(feed,)), standby=standby)
+        assert standby.take() is None
+        second = compile_segment(CompileRequest(model, "rk3588", feeds=(feed,)), standby=standby)
+    np.testing.assert_array_equal(first.outputs[0]["y"], second.outputs[0]["y"])
+
+
+def test_a_child_started_ahead_for_nothing_is_ended(scratch: Path) -> None:
+    with Standby():
+        assert len(models.workers_in(scratch)) == 1
+
+
+def test_weights_may_follow_the_model() -> None:
+    model, feed = models.conv()
+    light, heavy = onnx.load_model_from_string(model), []
+    heavy.append(chunk(light.graph.initializer.pop()))
+    whole = compile_segment(CompileRequest(model, "rk3588", feeds=(feed,)))
+    pieces = compile_segment(CompileRequest(light.SerializeToString(), "rk3588", feeds=(feed,), weights=heavy))
+    np.testing.assert_array_equal(whole.outputs[0]["y"], pieces.outputs[0]["y"])
