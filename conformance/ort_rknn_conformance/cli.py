@@ -21,6 +21,7 @@ from ort_rknn_conformance.result import CaseResult
 __all__ = ["check", "conformance"]
 
 DISAGREES, UNREADABLE = 1, 2
+BOARDS = frozenset({"npu", "lite"})  # devices that are there or not
 MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes minutes to convert (a guess)
 
 
@@ -97,7 +98,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
     flow = find_flow(device)
     try:
         earlier = files.earlier()
-        _check_settings(settings)
+        _check_settings(settings, flow, compiled=options["reference"] is not None)
         if options["preprocess"] and not (options["data"] or options["calibration"]):
             raise CaseError("--preprocess is for the images of --data or --calibration")
         sizes = dict(_dimension(text) for text in dims)
@@ -211,7 +212,7 @@ def conformance(
     json_file = files.json
     try:
         earlier = files.earlier()
-        _check_settings(settings)
+        _check_settings(settings, flow)
         head = json_report.header(flow, settings)
         results: dict[str, CaseResult] = {}
         if resume:
@@ -250,18 +251,31 @@ def _files(options: Mapping[str, Any]) -> ReportFiles:
     return ReportFiles(**{field.name: options[field.name] for field in fields(ReportFiles)})
 
 
-def _check_settings(settings: Any) -> None:
-    """Refuse at once what would otherwise end as a comparison of the CPU with itself."""
+def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -> None:
+    """Refuse at once what would otherwise end as a comparison of the CPU with itself.
+
+    Args:
+        settings: SoC and precision.
+        flow: Its device must be there.
+        compiled: The model needs no toolkit.
+    """
     from ort_rknn_converters.errors import UnknownTarget
     from ort_rknn_converters.targets import find_target
     from ort_rknn_converters.toolkit import environment
+
+    from ort_rknn.devices.choose import DeviceOptions, choose
 
     try:
         find_target(settings.target)
     except UnknownTarget as error:
         raise CaseError(str(error)) from error
-    if environment.toolkit_version() is None:
+    if not compiled and environment.toolkit_version() is None:
         raise CaseError(environment.MISSING)
+    if flow.device in BOARDS:
+        choice = choose(flow.device, DeviceOptions(target=settings.target))
+        if choice.device is None:
+            raise CaseError(choice.reason)
+        choice.device.close()
 
 
 def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:

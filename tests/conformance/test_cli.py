@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 from ort_rknn_conformance.cli import check, conformance
+from ort_rknn_conformance.doctor import bundle
 from ort_rknn_converters.toolkit import environment
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -79,6 +80,24 @@ def test_without_the_toolkit_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch)
     assert environment.MISSING in _refusal(_check(DIGITS))
     result = CliRunner().invoke(conformance, ["--filter", "test_relu"])
     assert environment.MISSING in _refusal(result)
+
+
+@pytest.mark.parametrize("device", ["npu", "lite"])
+def test_without_a_board_nothing_is_claimed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORT_RKNN_RUNTIME_LIBRARY", raising=False)
+    monkeypatch.setattr(environment, "toolkit_version", lambda: "2.5.0")
+    refusal = _refusal(_check(DIGITS, "--device", device))
+    assert "no NPU can be used" in refusal or "is not installed" in refusal
+
+
+def test_a_compiled_model_needs_no_toolkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(environment, "toolkit_version", lambda: None)
+    onnx.save(bundle.source(), tmp_path / "original.onnx")
+    compiled = tmp_path / "m.rknn.onnx"
+    compiled.write_bytes((Path(bundle.__file__).parent / "models" / f"rk3588{bundle.SUFFIX}").read_bytes())
+    result = _check(compiled, "--reference", tmp_path / "original.onnx")
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 nodes on the NPU path" in result.stdout
 
 
 @pytest.mark.toolkit

@@ -52,7 +52,7 @@ class Flow:
         return {"target": target, "precision": precision, **self.options, **more}
 
 
-FLOWS: tuple[str, ...] = ("simulator", "toolkit", "cpu")
+FLOWS: tuple[str, ...] = ("simulator", "toolkit", "cpu", "npu", "lite")
 """The flows by name; each is ``flows/<name>.py`` with a constant ``FLOW``."""
 
 
