@@ -8,8 +8,10 @@ view of it, any more.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,22 +43,28 @@ class Blocks:
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """As ``numpy.empty``."""
-        size = dtype.itemsize
-        for dim in shape:
-            size *= dim
+        return self.maker(shape, dtype)()
+
+    def maker(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Callable[[], Array]:
+        """What gives one such array after the other."""
+        size = math.prod(shape) * dtype.itemsize
         if size < LEAST_BYTES or dtype.hasobject:
-            return np.empty(shape, dtype)
+            return partial(np.empty, tuple(shape), dtype)
         kind = self._kinds.get(size)
         if kind is None:
             kind = self._kinds.setdefault(size, _kind(size))
-        try:
-            block = kind.unused.pop()
-        except IndexError:
-            block = np.empty(size, np.uint8)
-        loan = kind.from_buffer(block)
-        loan.block = block
-        array: Array = np.frombuffer(loan, dtype).reshape(shape)
-        return array
+        return partial(_take, kind, tuple(shape), dtype)
+
+
+def _take(kind: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    try:
+        block = kind.unused.pop()
+    except IndexError:
+        block = np.empty(ctypes.sizeof(kind), np.uint8)
+    loan = kind.from_buffer(block)
+    loan.block = block
+    array: Array = np.frombuffer(loan, dtype).reshape(shape)
+    return array
 
 
 def _kind(size: int) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +89,9 @@ class OutputPlan:
         """Whether the runtime writes exactly the caller's array."""
         return self.raw == self.dtype and not self.nhwc
 
-    def empty(self, blocks: Blocks) -> Array:
-        """An array for the runtime to write."""
-        return blocks.empty(_nhwc_of(self.shape) if self.nhwc else self.shape, self.raw)
+    def maker(self, blocks: Blocks) -> Callable[[], Array]:
+        """Makes arrays for the runtime to write."""
+        return blocks.maker(_nhwc_of(self.shape) if self.nhwc else self.shape, self.raw)
 
     def finish(self, array: Array) -> Array:
         """The ONNX value of what the runtime wrote."""
@@ -129,6 +129,7 @@ class IoPlan:
         self._converts = any(self.convert)
         self._turns = tuple(i for i, plan in enumerate(self.inputs[:64]) if plan.turn and self.convert[i] is None)
         self._blocks = Blocks()
+        self._makers = [plan.maker(self._blocks) for plan in self.outputs]
         self._direct = all(plan.direct for plan in self.outputs)
 
     def prepare(self, inputs: Sequence[Array]) -> Sequence[Array]:
@@ -154,14 +155,17 @@ class IoPlan:
 
     def turned(self, inputs: Sequence[Array]) -> int:
         """Bit i: input i was turned by :meth:`own`."""
-        return sum(1 << i for i in self._turns if not inputs[i].flags.c_contiguous)
+        turned = 0
+        for position in self._turns:
+            if not inputs[position].flags.c_contiguous:
+                turned |= 1 << position
+        return turned
 
     def room(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Arrays for the runtime to write; ``None`` for outputs nobody wants."""
-        blocks = self._blocks
         if wanted is None:
-            return [plan.empty(blocks) for plan in self.outputs]
-        return [plan.empty(blocks) if want else None for plan, want in zip(self.outputs, wanted, strict=True)]
+            return [make() for make in self._makers]
+        return [make() if want else None for make, want in zip(self._makers, wanted, strict=True)]
 
     def finish(self, outputs: list[Array | None]) -> list[Array | None]:
         """The ONNX values of what the runtime wrote."""
