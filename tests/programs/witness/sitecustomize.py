@@ -19,7 +19,7 @@ def _write() -> None:
     rows = [
         {
             "class": f"{type(session).__module__}.{type(session).__name__}",
-            "model": Path(session._model_path or "bytes").name,
+            "model": str(session._model_path or "bytes"),
             "providers": session.get_providers(),
             "plan": str(getattr(session, "plan", "")),
         }
