@@ -58,7 +58,7 @@ def say(text: str) -> None:
 
 def run(command: Sequence[str | Path], why: str, env: dict[str, str] | None = None) -> None:
     """Run a program; its output is shown only when it fails."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env, check=False)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env, check=False, timeout=600)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         raise Unable(f"{why} failed ({command[0]} ended with {done.returncode}):\n{tail}")
@@ -202,6 +202,6 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Unable as reason:
+    except (Unable, OSError, subprocess.TimeoutExpired) as reason:
         say(str(reason))
         sys.exit(UNABLE)
