@@ -77,7 +77,9 @@ def async_without_callback(t: Bench) -> Any:
 
 @case
 def async_without_user_data(t: Bench) -> Any:
-    t.open(model("two")).run_async(None, FEED, print)
+    session, ended = t.open(model("two")), threading.Event()
+    session.run_async(None, FEED, lambda *_: ended.set())
+    assert ended.wait(30)  # onnxruntime 1.20 never returns from dropping a session that still runs
 
 
 @case
