@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PROGRAMS := $(VENV)/programs
 TARGET ?= rk3588
 
 .PHONY: demo demo-ocr test test-page test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench bench-engine soak readme clean
@@ -52,8 +53,21 @@ test-programs: $(READY)
 	$(BIN)/ort-rknn toolkit install
 	$(BIN)/python -m pytest -m slow tests/programs
 
-demo-ocr: $(READY)
-	@$(BIN)/python examples/ocr/demo.py
+# A page of text read by RapidOCR, its networks on the simulated NPU (the first time compiles them: minutes).
+demo-ocr: $(PROGRAMS)/.ready
+	$(BIN)/ort-rknn toolkit install
+	@PYTHONPATH=.:converters $(PROGRAMS)/bin/python examples/ocr/demo.py
+
+$(PROGRAMS)/.ready: $(READY)
+	@test -x $(PROGRAMS)/bin/python || $(BIN)/python -m venv $(PROGRAMS)
+	@echo "installing RapidOCR into $(PROGRAMS) ..."
+	@$(PROGRAMS)/bin/python -m pip install --quiet --disable-pip-version-check "rapidocr-onnxruntime==1.4.4" \
+	    click filelock numpy onnx onnx-ir onnxruntime pillow platformdirs rich
+	@touch $@
+
+# A thousand sessions made and dropped, on each device.
+test-endurance: $(READY)
+	$(BIN)/python -m pytest -m slow tests/ort_rknn/test_endurance.py
 
 # All of the ONNX standard's backend test cases on the simulator.
 conformance-nodes: $(READY)
