@@ -40,7 +40,7 @@ def test_what_programs_write_is_up_to_date(program: str) -> None:
 def test_every_command_exists() -> None:
     from ort_rknn.cli import main
 
-    for command in set(re.findall(r"`ort-rknn (\w+)", README)):
+    for command in set(re.findall(r"`ort-rknn ([\w-]+)", README)):
         result = CliRunner().invoke(main, [command, "--help"])
         assert result.exit_code == 0, f"ort-rknn {command}: {result.output}"
 
