@@ -126,9 +126,14 @@ class NativeLanes(LaneKeeper):
         number = self._pool.run(self._group(task.core), task.step, flight.table, outcome)
         if number < 0:
             return number == BUSY and self._cold > 0 and self._open_here(task)
+        lane = self._by_number[number]
+        if not outcome.code:  # leaves nothing to be done
+            with self._lock:
+                self._credit(lane, flight, outcome)
+            return True
         rest = Rest()
         with self._lock:
-            self._account(self._by_number[number], flight, outcome, rest)
+            self._account(lane, flight, outcome, rest)
         self._finish(rest)
         return True
 
@@ -248,21 +253,27 @@ class NativeLanes(LaneKeeper):
         self._failed(successor, error, rest)
         self._serve_what_waits(successor, rest)
 
-    def _account(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
-        """Write a task's end into it, and judge the lane by it. Needs the lock."""
-        task = flight.task
+    def _credit(self, lane: NativeLane, flight: Flight, outcome: Outcome) -> None:
+        """Write a task's times and results into it and into the lane. Needs the lock."""
+        task, spec = flight.task, lane.spec
         task.seconds = (outcome.done - outcome.begun) / 1e9
         task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
-        task.ran_on = lane.spec.core
-        task.lane = lane.spec.index
+        task.ran_on = spec.core
+        task.lane = spec.index
         lane.busy_s += task.seconds
         if not outcome.code:
             lane.tasks += 1
-            self._failures[lane.spec.core] = 0
+            self._failures[spec.core] = 0
             if self._phases:
                 task.phases = phases_of(outcome)
             task.outputs = self._ios[task.step].finish(flight.outputs)
+
+    def _account(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
+        """Write a task's end into it, and judge the lane by it. Needs the lock."""
+        self._credit(lane, flight, outcome)
+        if not outcome.code:
             return
+        task = flight.task
         assert lane.contexts is not None
         context = native_contexts(lane.contexts.contexts)[task.step]
         task.error = error = context.failed(outcome)

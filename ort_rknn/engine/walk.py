@@ -117,10 +117,11 @@ class Walker:
 
     def _run_npu(self, job_id: int, stop: Stop, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         assert self._lanes is not None
-        ended = threading.Lock()
-        task = self._task(job_id, stop, values, lambda _: ended.release())
+        task = self._task(job_id, stop, values, _nobody_waits)
         if not self._lanes.run_here(task):
+            ended = threading.Lock()
             ended.acquire()
+            task.done = lambda _: ended.release()
             self._lanes.push(task)
             try:
                 ended.acquire()
@@ -231,6 +232,10 @@ class Walker:
             self._observer.step(job_id, stop.part, task.taken_at, task.seconds, task.ran_on, task.phases)
         if self._print_perf:
             print_perf_line(job_id, task)
+
+
+def _nobody_waits(_: Task) -> None:
+    """The end of a task that its own thread executes."""
 
 
 def _sole_readers(route: Route) -> dict[str, tuple[int, int]]:
