@@ -180,6 +180,8 @@ class Workshop:
                     notes = (table(", ".join(value.name for value in outputs), mixed, promise, metric),)
                     result, attempt = mixed.result, replace(attempt, warnings=notes)
             except ToolkitFailed as error:
+                if isinstance(answer.exception(), ModelError):  # no wonder then, and nothing worth searching for
+                    return replace(attempt, failure=_unverifiable(answer.exception()))
                 return replace(attempt, failure=Failure(error.kind, str(error), self._named(nodes, str(error))))
             try:
                 expected = answer.result()
@@ -324,7 +326,7 @@ class Workshop:
         return (named[0].name or "",) if len(named) == 1 else ()
 
 
-def _unverifiable(error: ModelError) -> Failure:
+def _unverifiable(error: BaseException | None) -> Failure:
     return Failure("unverifiable", f"could not be verified: {error}")
 
 

@@ -32,6 +32,7 @@ from ort_rknn_converters.plan import CPU, Plan
 from ort_rknn_converters.prepare import Prepared, prepare
 from ort_rknn_converters.progress import SILENT, Progress
 from ort_rknn_converters.samples import is_quantized
+from ort_rknn_converters.sound import make_sound
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.ahead import started_ahead
 from ort_rknn_converters.toolkit.client import compile_segment
@@ -145,7 +146,9 @@ def _load(model: Model, progress: Progress) -> ir.Model:
     progress.report("load")
     if not isinstance(model, onnx.ModelProto) and is_compiled(model):
         raise ModelError("the model is compiled already. Convert the original ONNX model instead")
-    return graph.load(model)
+    loaded = graph.load(model)
+    make_sound(loaded)
+    return loaded
 
 
 def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> Prepared:

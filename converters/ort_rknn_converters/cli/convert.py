@@ -168,7 +168,9 @@ def command(
     except NotAllOnNpu as error:
         _fail(str(error), NOT_POSSIBLE)
     except (ConvertError, OSError) as error:
-        reason = f"{model}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+        reason = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.filename or model}: {error.strerror}"
         _fail(reason, BAD_INPUT)
     except KeyboardInterrupt:
         _fail("interrupted; nothing was written", INTERRUPTED)
