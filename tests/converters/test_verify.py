@@ -123,7 +123,8 @@ class TestReference:
         assert softmax_outputs(function) == {"y"}
         branch = (
             "g (bool c, float[2] x) => (float[2] y) { s = Softmax (x) y = If (c) "
-            "<then_branch = t () => (float[2] p) { p = Relu (s) }, else_branch = e () => (float[2] q) { q = Neg (x) }> }"
+            "<then_branch = t () => (float[2] p) { p = Relu (s) }, "
+            "else_branch = e () => (float[2] q) { q = Neg (x) }> }"
         )
         assert softmax_outputs(model(branch)) == {"y"}
 
