@@ -2,7 +2,7 @@
 
 It is a wrapper of librknnrt that loses run errors, gives float32 only, checks no sizes and cannot share weights; what
 is done about each is said where it is done. Device ``npu`` is faster and has none of this. Tested with the real
-package under qemu on an emulated librknnrt, never on a board.
+package (2.5.0 always, 2.3.2 once) under qemu on an emulated librknnrt, never on a board.
 """
 
 from __future__ import annotations

@@ -23,6 +23,10 @@ MIXED = Model(
 )
 ONE = Model((Tensor("x", "float16", (1, 3, 8, 8), "nhwc"),), (Tensor("y", "float16", (1, 10)),))
 
+QUANTIZED = Model(
+    (Tensor("x", "int8", (1, 3, 6, 5), "nhwc", 0.25, 3),), (Tensor("y", "int8", (1, 4, 2, 3), "nchw", 0.5, -7),)
+)
+
 
 def fill(bound: BoundContext, given: Sequence[np.ndarray]) -> None:
     for spec, array in zip(bound.code.inputs, given, strict=True):
@@ -62,6 +66,15 @@ def test_real_files(emulator: Emulator, name: str) -> None:
         bound.run()
         right, native = model.answer(given), model.answer(given, native=True)
         same(answers(bound), [n if n.dtype == np.int64 else r for r, n in zip(right, native, strict=True)])
+
+
+def test_quantized_values_are_floats_in_the_buffers(emulator: Emulator) -> None:
+    code = segment(QUANTIZED)
+    given = feeds(code)
+    with npu(emulator).open(code).bind_buffers() as bound:
+        fill(bound, given)
+        bound.run()
+        same(answers(bound), QUANTIZED.answer(given))
 
 
 def test_a_camera_s_memory_as_input_and_a_display_s_as_output(emulator: Emulator) -> None:
