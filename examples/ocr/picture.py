@@ -108,7 +108,7 @@ def draw(path: Path, page: Path, lines: Sequence[Line], networks: Sequence[Netwo
     y += 36
     for network in networks:
         total = max(network.npu + network.cpu, 1)
-        canvas.text(x, y, network.name, 15)
+        canvas.text(x, y, network.name[:1].upper() + network.name[1:], 15)
         canvas.text(x + PANEL, y + 1, f"{network.npu} of {total} nodes on the NPU", 13, SOFT, "ra")
         canvas.bar(x, y + 24, PANEL, 12, CPU)
         if network.npu:
