@@ -8,9 +8,9 @@ each output channel, as the toolkit's simulator does by default (found by fittin
 stays in float32, as in the vendor's own simulator.
 
 Measured against it, on 48 to 49,152 outputs each: nets of Conv, Swish, Concat, Resize, MatMul and Tanh equal it in
-every quantum, residual ones in 99.5 % (the rest is 1 off); AveragePool is 1 off in 6 % (2 behind a Sigmoid), as is pooling
-that the compiler splits. With the method ``layer``, or an algorithm that clips weights, the weights differ. Models that
-are float16 themselves are not rounded.
+every quantum, residual ones in 99.5 % (the rest is 1 off); AveragePool is 1 off in 6 % (2 behind a Sigmoid), and so is
+pooling that the compiler splits. With the method ``layer``, or an algorithm that clips weights, the weights differ.
+Models that are float16 themselves are not rounded.
 """
 
 from __future__ import annotations
