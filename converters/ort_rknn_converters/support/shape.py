@@ -87,6 +87,13 @@ def _long_rows(node: ir.Node, target: Target) -> bool:
     return before[-1] == after[-1] and after[-1] > _WIDEST
 
 
+@check(f"Split of rows longer than {_WIDEST + 1}: they do not fit the NPU's registers")
+def _split_long_rows(node: ir.Node, target: Target) -> bool:
+    # Seen for rk3576 and rk3566 behind YOLOv8's box decoder, [1, 4, 8400]; alone it is compiled in another way.
+    shape = dims(node.inputs[0])
+    return len(shape) > 1 and shape[-1] > _WIDEST + 1 and attribute(node, "axis", 0) % len(shape) != len(shape) - 1
+
+
 _RELABEL = Rule(inputs=(_ANY, INDEX), outputs=(_ANY,), constants=(1,))
 
 RULES = {
@@ -100,7 +107,7 @@ RULES = {
     "Reshape": Rule(inputs=(_ANY, INDEX), outputs=(_ANY,), constants=(1,), checks=(_long_rows,)),
     "Slice": Rule(inputs=_WITH_POSITIONS, constants=(1, 2, 3, 4), checks=(_slice_batch,)),
     "SpaceToDepth": Rule(checks=(_four, _mode)),
-    "Split": Rule(inputs=_WITH_POSITIONS, constants=(1,), checks=(_empty_part, _uneven)),
+    "Split": Rule(inputs=_WITH_POSITIONS, constants=(1,), checks=(_empty_part, _uneven, _split_long_rows)),
     "Squeeze": _RELABEL,
     "Tile": Rule(inputs=_WITH_POSITIONS, constants=(1,), ranks=(1, 4), checks=(_tile_batch,)),
     "Transpose": Rule(),

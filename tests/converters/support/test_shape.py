@@ -100,3 +100,14 @@ def test_long_rows_that_are_grouped_anew_do_not_fit_the_registers() -> None:
     assert said([1, 64, 8400], [1, 64, 2, 4200]) is None
     assert said([1, 8400, 64], [1, 8400, 4, 16]) is None
     assert said([1, 64, 8400], [1, 4, 16, 8400], target="rk3576") is None
+
+
+@pytest.mark.parametrize("target", ["rk3588", "rk3576", "rk3566"])
+def test_splits_of_long_rows_do_not_fit_the_registers(target: str) -> None:
+    def said(width: int, axis: int) -> str | None:
+        part = [1, 2, width] if axis == 1 else [1, 4, width // 2]
+        return reason("Split", [("float", [1, 4, width])], [("float", part)] * 2, target=target, axis=axis)
+
+    assert "registers" in str(said(8400, 1))
+    assert said(8192, 1) is None
+    assert said(8400, -1) is None
