@@ -104,10 +104,12 @@ def test_long_rows_that_are_grouped_anew_do_not_fit_the_registers() -> None:
 
 @pytest.mark.parametrize("target", ["rk3588", "rk3576", "rk3566"])
 def test_splits_of_long_rows_do_not_fit_the_registers(target: str) -> None:
-    def said(width: int, axis: int) -> str | None:
-        part = [1, 2, width] if axis == 1 else [1, 4, width // 2]
-        return reason("Split", [("float", [1, 4, width])], [("float", part)] * 2, target=target, axis=axis)
+    def said(width: int, axis: int, channels: int = 2) -> str | None:
+        part = [1, channels, width] if axis == 1 else [1, 2 * channels, width // 2]
+        whole = [1, 2 * channels, width]
+        return reason("Split", [("float", whole)], [("float", part)] * 2, target=target, axis=axis)
 
     assert "registers" in str(said(8400, 1))
     assert said(8192, 1) is None
     assert said(8400, -1) is None
+    assert said(8400, 1, channels=64) is None
