@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from ort_rknn_converters.convert import convert
-from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.toolkit import standins
-from ort_rknn_converters.toolkit.environment import PYTHON_VARIABLE, find_python
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.models import DIMS, MODELS
+from ort_rknn_converters.convert import convert
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.toolkit import standins
+from ort_rknn_converters.toolkit.environment import PYTHON_VARIABLE, find_python
 
 COMPARED = ("resnet50", "yolov8n", "vit_tiny", "bert_mini")
 TARGETS = ("rk3588", "rk3576", "rk3566")

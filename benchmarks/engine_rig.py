@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
+
 from ort_rknn_converters.compiled import Blob, BytesBlob, CompiledModel
 from ort_rknn_converters.plan import NPU, NodePlacement, Plan, Segment, TensorInfo
 from ort_rknn_converters.shell import make_shell

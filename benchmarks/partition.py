@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import onnx_ir as ir
+
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition import partition, parts
 from ort_rknn_converters.targets import find_target

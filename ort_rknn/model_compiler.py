@@ -108,14 +108,13 @@ class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
         """The compiled model; ``None`` for what is onnxruntime's to write or to refuse."""
         if self._rknn_options is None:
             return None
+        from ort_rknn.devices.soc import detect
+        from ort_rknn.placement import convert_options
         from ort_rknn_converters import cache
         from ort_rknn_converters.compiled import is_compiled
         from ort_rknn_converters.errors import ConvertError, ModelError
         from ort_rknn_converters.options import ConvertOptions
         from ort_rknn_converters.targets import DEFAULT_TARGET
-
-        from ort_rknn.devices.soc import detect
-        from ort_rknn.placement import convert_options
 
         model = self._rknn_model
         if isinstance(model, str) and not Path(model).is_file():

@@ -18,14 +18,13 @@ from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
 from ort_rknn.variants import Variants, Works
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.compiled import CompiledModel
-    from ort_rknn_converters.options import ConvertOptions
-    from ort_rknn_converters.plan import Plan
-
     from ort_rknn.npu_session import NpuSession
     from ort_rknn.open_shapes import Moving
     from ort_rknn.placement import Placement
     from ort_rknn.providers import Request
+    from ort_rknn_converters.compiled import CompiledModel
+    from ort_rknn_converters.options import ConvertOptions
+    from ort_rknn_converters.plan import Plan
 
 __all__ = ["open_forms", "open_moving"]
 

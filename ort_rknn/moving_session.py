@@ -24,12 +24,11 @@ from ort_rknn.provider_names import RKNN_PROVIDER
 from ort_rknn.variants import ShapeState, Variants
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.plan import Plan
-
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.jobs import JobHow
     from ort_rknn.npu_session import NpuSession
     from ort_rknn.shape_keys import ShapeKey
+    from ort_rknn_converters.plan import Plan
 
 __all__ = ["MovingParts", "MovingSession", "Plain"]
 

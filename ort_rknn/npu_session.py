@@ -25,11 +25,10 @@ from ort_rknn.plain import WholeModel, complete_feed
 from ort_rknn.provider_names import RKNN_PROVIDER
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.plan import Plan
-
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.profiling import Profile
+    from ort_rknn_converters.plan import Plan
 
 __all__ = ["NpuParts", "NpuSession"]
 

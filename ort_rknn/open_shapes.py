@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.errors import InvalidOption
 
 if TYPE_CHECKING:
+    from ort_rknn.options import RknnOptions
+    from ort_rknn.shape_keys import ShapeKey
     from ort_rknn_converters.compiled import CompiledModel
     from ort_rknn_converters.open_inputs import DeclaredInput
     from ort_rknn_converters.options import ConvertOptions
-
-    from ort_rknn.options import RknnOptions
-    from ort_rknn.shape_keys import ShapeKey
 
 __all__ = ["Forms", "Moving", "read_shapes"]
 

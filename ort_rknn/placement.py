@@ -16,12 +16,11 @@ from ort_rknn.devices.choose import Choice, DeviceOptions, choose
 from ort_rknn.session_options import config_entry
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.compiled import CompiledModel
-    from ort_rknn_converters.options import ConvertOptions
-
     from ort_rknn.devices.base import Device
     from ort_rknn.open_shapes import Forms, Moving
     from ort_rknn.options import RknnOptions
+    from ort_rknn_converters.compiled import CompiledModel
+    from ort_rknn_converters.options import ConvertOptions
 
 __all__ = ["Placement", "convert_options", "place", "say_once"]
 
@@ -185,9 +184,8 @@ def convert_options(
     options: RknnOptions, sess_options: Any, target: str, judge: Callable[[], Any], model: str | bytes
 ) -> ConvertOptions | Moving:
     """What the user's options mean for the conversion; pinned dimensions come from the session options too."""
-    from ort_rknn_converters.options import ConvertOptions
-
     from ort_rknn.open_shapes import read_shapes
+    from ort_rknn_converters.options import ConvertOptions
 
     names = {row.name for row in fields(ConvertOptions)} & {row.name for row in fields(options)}
     values = {name: getattr(options, name) for name in names - {"target", "shapes", "dims"}}

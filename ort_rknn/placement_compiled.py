@@ -14,10 +14,9 @@ from ort_rknn.placement import Placement, say_once
 from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
 
 if TYPE_CHECKING:
+    from ort_rknn.options import RknnOptions
     from ort_rknn_converters.bundle import Bundle, Variant
     from ort_rknn_converters.compiled import CompiledModel
-
-    from ort_rknn.options import RknnOptions
 
 __all__ = ["open_bare", "open_compiled"]
 

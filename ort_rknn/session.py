@@ -23,13 +23,12 @@ from ort_rknn.options import RknnOptions
 from ort_rknn.verbs import ClosedSession, Verbs
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.plan import Plan
-
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.moving_session import MovingSession
     from ort_rknn.npu_session import NpuSession
     from ort_rknn.variants import ShapeState
+    from ort_rknn_converters.plan import Plan
 
 __all__ = ["InferenceSession"]
 

@@ -21,9 +21,8 @@ from ort_rknn.errors import RknnError
 from ort_rknn.shape_keys import ShapeKey, name_of
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.compiled import CompiledModel
-
     from ort_rknn.npu_session import NpuSession
+    from ort_rknn_converters.compiled import CompiledModel
 
 __all__ = ["ShapeState", "State", "Variants", "Works"]
 

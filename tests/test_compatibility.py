@@ -114,10 +114,9 @@ def provider_lists(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @check
 def no_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ort_rknn import placement
     from ort_rknn_converters.errors import ToolkitMissing
     from ort_rknn_converters.toolkit import environment
-
-    from ort_rknn import placement
     from tests.helpers.fake_toolkit import CONVERT
 
     def missing(*_: Any, **__: Any) -> Any:

@@ -195,11 +195,10 @@ def conformance(
 
     Exit code 0: nothing wrong, crashed or hanging. 1: something was. 2: it could not be run.
     """
-    from ort_rknn_converters import cache
-
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.runner import run_cases
     from ort_rknn_conformance.sources import onnx_node
+    from ort_rknn_converters import cache
 
     console = Console(highlight=False)
     flow = find_flow(flow_name)
@@ -259,11 +258,10 @@ def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -
         flow: Its device must be there.
         compiled: The model needs no toolkit.
     """
+    from ort_rknn.devices.choose import DeviceOptions, choose
     from ort_rknn_converters.errors import UnknownTarget
     from ort_rknn_converters.targets import find_target
     from ort_rknn_converters.toolkit import environment
-
-    from ort_rknn.devices.choose import DeviceOptions, choose
 
     try:
         find_target(settings.target)

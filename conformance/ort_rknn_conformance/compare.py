@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ort_rknn_converters.verify import compare as tensor_errors
 
 from ort_rknn_conformance.result import HISTOGRAM_EDGES, OutputResult, WorstElement
+from ort_rknn_converters.verify import compare as tensor_errors
 
 __all__ = ["Tolerance", "compare_output"]
 

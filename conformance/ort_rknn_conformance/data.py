@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ort_rknn_converters.errors import CalibrationError
-from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 
 from ort_rknn_conformance.case import CaseError, Feed
+from ort_rknn_converters.errors import CalibrationError
+from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 
 __all__ = ["Data", "Input", "load_data", "load_feeds"]
 

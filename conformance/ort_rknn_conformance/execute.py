@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from ort_rknn_converters.plan import Plan
 
 from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.case import Case, CaseError, Settings
@@ -19,6 +18,7 @@ from ort_rknn_conformance.labels import accuracy
 from ort_rknn_conformance.placement import count_ops, placed_nodes
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.tolerances import tolerances
+from ort_rknn_converters.plan import Plan
 
 __all__ = ["execute", "one_line"]
 

@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ort_rknn_converters.errors import ConvertError
-from ort_rknn_converters.plan import NPU
-from ort_rknn_converters.verify import FP16_MAX, TensorError, compare, tolerance
 
 from ort_rknn.devices.base import Device
 from ort_rknn.errors import DeviceError, DeviceUnavailable
@@ -23,6 +20,9 @@ from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.probe import Bench
 from ort_rknn_conformance.result import GraphNode, LayerError
+from ort_rknn_converters.errors import ConvertError
+from ort_rknn_converters.plan import NPU
+from ort_rknn_converters.verify import FP16_MAX, TensorError, compare, tolerance
 
 __all__ = ["Layers", "find_layers"]
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import onnx
+
+from ort_rknn_conformance.result import GraphNode
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.plan import Plan
-
-from ort_rknn_conformance.result import GraphNode
 
 __all__ = ["count_ops", "placed_nodes"]
 

@@ -15,6 +15,8 @@ import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
+
+from ort_rknn.devices.base import Device, SegmentCode, TensorSpec
 from ort_rknn_converters import graph
 from ort_rknn_converters.blobs import BytesBlob
 from ort_rknn_converters.convert import prepared
@@ -24,8 +26,6 @@ from ort_rknn_converters.lower import lower
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.client import CompileRequest, compile_segment
-
-from ort_rknn.devices.base import Device, SegmentCode, TensorSpec
 
 __all__ = ["Bench", "Probe"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx
-from ort_rknn_converters.verify import softmax_outputs
-from ort_rknn_converters.verify import tolerance as by_precision
 
 from ort_rknn_conformance.compare import Tolerance
 from ort_rknn_conformance.flows import Flow
+from ort_rknn_converters.verify import softmax_outputs
+from ort_rknn_converters.verify import tolerance as by_precision
 
 __all__ = ["tolerances"]
 

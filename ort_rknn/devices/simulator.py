@@ -17,9 +17,8 @@ from ort_rknn.devices.rounding import RULE
 from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.rknn_file import RknnFile
-
     from ort_rknn.devices.base import Array
+    from ort_rknn_converters.rknn_file import RknnFile
 
 __all__ = ["SimulatorContext", "SimulatorDevice"]
 
@@ -114,9 +113,9 @@ def _rounded(code: SegmentCode) -> str | bytes:
 
     def make() -> bytes:
         import onnx
-        from ort_rknn_converters.int8_rounding import round_to_int8
 
         from ort_rknn.devices.rounding import round_to_fp16
+        from ort_rknn_converters.int8_rounding import round_to_int8
 
         model = onnx.load(blob.path) if blob.path is not None else onnx.load_model_from_string(blob.read())
         rounded = round_to_fp16(model) if code.precision == "fp16" else round_to_int8(model, _file(code))

@@ -15,9 +15,8 @@ from ort_rknn.devices.base import AUTO, Context, SegmentCode
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.lower import Lowered
-
     from ort_rknn.devices.base import Array
+    from ort_rknn_converters.lower import Lowered
 
 __all__ = ["ToolkitDevice"]
 
@@ -59,6 +58,7 @@ class _ToolkitContext:
 
     def __init__(self, code: SegmentCode) -> None:
         import onnx
+
         from ort_rknn_converters.lower import lower
         from ort_rknn_converters.targets import find_target
 

@@ -10,11 +10,12 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from sklearn.datasets import load_digits
+
 from ort_rknn_conformance.cli import check, conformance
 from ort_rknn_conformance.doctor import bundle
 from ort_rknn_converters.toolkit import environment
-from PIL import Image
-from sklearn.datasets import load_digits
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+
 from ort_rknn_conformance.compare import Tolerance, compare_output
 from ort_rknn_conformance.result import HISTOGRAM_EDGES
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ort_rknn_conformance.case import CaseError
 from ort_rknn_conformance.data import Input, load_feeds
 

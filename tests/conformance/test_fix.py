@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.fix import TRIALS, find_fix, write_options
 from ort_rknn_conformance.result import CaseResult

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ort_rknn_conformance.flows as flows
 import pytest
-from ort_rknn_conformance.flows import FLOWS, Flow, find_flow
 
+import ort_rknn_conformance.flows as flows
 from ort_rknn.devices.base import Device
 from ort_rknn.devices.choose import choose
 from ort_rknn.options import RknnOptions
+from ort_rknn_conformance.flows import FLOWS, Flow, find_flow
 
 
 def test_every_file_is_a_known_flow() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from ort_rknn_conformance.case import CaseError
 from ort_rknn_conformance.data import Input, load_data
 from ort_rknn_conformance.labels import accuracy, read_labels
-from PIL import Image
 
 SQUARE = Input("image", "tensor(float)", (1, 3, 4, 4))
 

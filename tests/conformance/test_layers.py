@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
+
 from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.cli import check
 from ort_rknn_conformance.examine import examine
 from ort_rknn_conformance.flows import Flow, find_flow
 from ort_rknn_converters.options_file import read_options
-
 from tests.helpers.broken_device import SwappingDevice
 
 SETTINGS = Settings(min_gain=0.0)

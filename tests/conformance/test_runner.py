@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from ort_rknn_conformance.case import Case, Settings
 from ort_rknn_conformance.flows import Flow, find_flow
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.runner import run_cases
-
 from tests.helpers.conformance_cases import act
 
 FLOW = find_flow("cpu")

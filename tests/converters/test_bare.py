@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import onnxruntime as ort
 import pytest
+
 from ort_rknn_converters.bare import load_bare, open_shell, shape_sets
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError
-
 from tests.helpers.emulator import real_path
 
 

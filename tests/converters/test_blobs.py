@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from ort_rknn_converters.blobs import BytesBlob, FileBlob, StoredBlob, digest
 from ort_rknn_converters.errors import CompiledModelError
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from ort_rknn_converters.buckets import every_shape, shape_sets
 from ort_rknn_converters.bundle import Bundle
 from ort_rknn_converters.compiled import CompiledModel, is_compiled
@@ -16,7 +17,6 @@ from ort_rknn_converters.convert_bundle import convert_bundle
 from ort_rknn_converters.errors import CompiledModelError, ModelError, UnknownOption
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.wire import is_bundle
-
 from tests.helpers.fake_toolkit import fake_compile
 from tests.helpers.ort_models import model
 from tests.helpers.scripted_toolkit import ScriptedToolkit

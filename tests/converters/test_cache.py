@@ -16,13 +16,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters import cache as room
 from ort_rknn_converters.cache import Cache, load_or_convert
 from ort_rknn_converters.cache_key import key_of
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu, ToolkitFailed, ToolkitMissing
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit import environment
-
 from tests.helpers.compiled_models import sample
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 

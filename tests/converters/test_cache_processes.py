@@ -15,12 +15,12 @@ import onnx
 import pytest
 from onnx import helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters.cache import Cache, load_or_convert
 from ort_rknn_converters.cache_key import key_of
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit import environment
-
 from tests.helpers.compiled_models import sample
 from tests.helpers.scripted_toolkit import counting
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ort_rknn_converters.calibration import Calibration, InputSpec
 from ort_rknn_converters.errors import CalibrationError
 

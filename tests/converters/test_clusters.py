@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+
 from ort_rknn_converters.clusters import cut, steps
 from ort_rknn_converters.dataflow import Flow
-
 from tests.helpers.graphs import chain, tangle
 
 

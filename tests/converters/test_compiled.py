@@ -12,10 +12,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import helper
+
 from ort_rknn_converters import epcontext
 from ort_rknn_converters.compiled import CompiledModel, CpuStep
 from ort_rknn_converters.errors import CompiledModelError
-
 from tests.helpers.compiled_models import LONG_VALUE, attributes, contexts, original, sample, set_attribute
 
 

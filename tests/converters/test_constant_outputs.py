@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters.constant_outputs import gone_constant
 from ort_rknn_converters.convert import convert
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-import ort_rknn_converters
 import pytest
 from onnx import helper, numpy_helper
+
+import ort_rknn_converters
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.convert import convert, plan_only
 from ort_rknn_converters.errors import (
@@ -23,7 +24,6 @@ from ort_rknn_converters.errors import (
 )
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
-
 from tests.helpers.compiled_models import original
 from tests.helpers.conversions import BODY, IMAGE, assert_same, image, model
 from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
@@ -288,6 +288,7 @@ class TestRealToolkit:
     def test_a_node_that_really_crashes_the_compiler(self, tmp_path: Path) -> None:
         """The tables know this one (cubic Resize segfaults librknnc); the loop must find it without them."""
         import onnx_ir as ir
+
         from ort_rknn_converters import partition as room
 
         body = 'a = Sigmoid (x) b = Resize <mode = "cubic"> (a, , z) c = Tanh (b) y = Relu (c)'

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+
 from ort_rknn_converters.cost import estimate, flops
 from ort_rknn_converters.targets import find_target
-
 from tests.helpers.one_node import floats, node
 
 IMAGE = ("float", [1, 64, 56, 56])

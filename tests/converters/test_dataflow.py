@@ -3,9 +3,9 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 import pytest
+
 from ort_rknn_converters.dataflow import Flow, boundary
 from ort_rknn_converters.errors import ModelError
-
 from tests.helpers.graphs import chain
 
 CAPTURING = """

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 from onnx import TensorProto, helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.evaluate import evaluate
-
 from tests.helpers.onnx_models import build, random
 
 

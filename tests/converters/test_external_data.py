@@ -10,6 +10,8 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+
+import ort_rknn
 from ort_rknn_converters import epcontext
 from ort_rknn_converters.bundle import Bundle
 from ort_rknn_converters.cache import load_or_convert
@@ -18,8 +20,6 @@ from ort_rknn_converters.convert import convert
 from ort_rknn_converters.convert_bundle import convert_bundle
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.options import ConvertOptions
-
-import ort_rknn
 from tests.helpers.fake_toolkit import fake_compile
 
 WIDTH = 160

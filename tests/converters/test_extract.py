@@ -7,13 +7,13 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.extract import extract
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition import partition, parts
 from ort_rknn_converters.targets import find_target
-
 from tests.helpers.graphs import chain, tangle
 
 

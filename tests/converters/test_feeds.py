@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.feeds import boundary_values, feeds_for
 

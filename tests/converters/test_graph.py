@@ -7,9 +7,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.errors import ModelError
-
 from tests.helpers.onnx_models import build, one_op, random
 from tests.helpers.same import run_cpu
 

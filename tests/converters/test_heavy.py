@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
 from ort_rknn_converters.heavy import HEAVY, is_heavy, serialized, size_of
 from ort_rknn_converters.lower import lower
 from ort_rknn_converters.targets import find_target

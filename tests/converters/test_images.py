@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from ort_rknn_converters.calibration import Calibration, InputSpec
 from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.images import Preprocess, read_image
-from PIL import Image
 
 NCHW = (1, 3, 4, 5)
 

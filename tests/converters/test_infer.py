@@ -4,11 +4,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.infer import infer, skeleton
 from ort_rknn_converters.infer_contrib import infer_contrib
 from ort_rknn_converters.prepare import prepare
-
 from tests.helpers.onnx_models import build, check_prepared, one_op, random
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.convert import convert
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.toolkit.client import CompileRequest
-
 from tests.helpers.conversions import BODY, assert_same, image, model
 from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
 

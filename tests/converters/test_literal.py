@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ort_rknn_converters.literal import DEEPEST, parse
 
 plain = st.recursive(

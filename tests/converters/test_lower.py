@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.lower import Lowered, lower
 from ort_rknn_converters.targets import find_target
-
 from tests.helpers.onnx_models import build, one_op, random
 from tests.helpers.same import assert_same_values, run_cpu
 

@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.lower import lower
 from ort_rknn_converters.prepare import prepare
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.client import CompileRequest, compile_segment
-
 from tests.helpers.onnx_models import build, one_op, random
 from tests.helpers.same import run_cpu
 

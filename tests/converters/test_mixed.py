@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.convert import convert
 from ort_rknn_converters.mixed import Mixed, Trade, fewest, loss, table
 from ort_rknn_converters.toolkit.client import CompileRequest, compile_segment
-
 from tests.helpers.quantized import digit_samples, digit_tests, digits
 
 

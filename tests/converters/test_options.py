@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ort_rknn_converters.errors import UnknownOption, UnknownTarget
 from ort_rknn_converters.options import ConvertOptions
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters.cli.convert import command
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.options import ConvertOptions

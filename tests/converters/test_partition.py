@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+
+from benchmarks.partition import residual, tangled
 from ort_rknn_converters import graph
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition import partition, parts
 from ort_rknn_converters.plan import CPU, NPU, Plan
 from ort_rknn_converters.targets import find_target
-
-from benchmarks.partition import residual, tangled
 from tests.helpers.graphs import chain, tangle
 
 RK3588 = find_target("rk3588")

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ort_rknn_converters.compiled import CompiledModel, NpuStep
 from ort_rknn_converters.errors import CompiledModelError
-
 from tests.helpers.compiled_models import sample
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from ort_rknn_converters.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
 from ort_rknn_converters.plan_table import render
 

@@ -8,10 +8,10 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.prepare import prepare
-
 from tests.helpers.backend_cases import BackendCase, backend_cases
 from tests.helpers.onnx_models import build, check_prepared, one_op, random
 from tests.helpers.same import assert_same_values, run_cpu

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.convert import convert
 from ort_rknn_converters.errors import CalibrationError, UnknownOption
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.targets import TARGETS
-
 from tests.helpers.conversions import BODY, model
 from tests.helpers.quantized import digit_samples, digits, qdq
 from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit

@@ -7,9 +7,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
+
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.reference_run import run_measured
-
 from tests.converters.test_heavy import large
 
 

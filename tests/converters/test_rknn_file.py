@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.rknn_file import RknnFile

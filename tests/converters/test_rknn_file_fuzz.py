@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.flatbuffer import Damaged, FlatBuffer

@@ -6,6 +6,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.errors import CalibrationError, ModelError
 from ort_rknn_converters.options import ConvertOptions

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from ort_rknn_converters.schemas import carries_over
 
 

@@ -7,9 +7,9 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, TypeProto, helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.shell import make_shell
-
 from tests.helpers.compiled_models import original
 
 _OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 3)]

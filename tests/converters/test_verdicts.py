@@ -11,6 +11,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.verdicts import FILE, Verdicts, signature

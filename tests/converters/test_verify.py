@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.verify import Reference, check, compare, reference, softmax_outputs, tolerance
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from onnx import TensorProto, helper
+
 from ort_rknn_converters import wire
 from ort_rknn_converters.compiled import is_compiled
-
 from tests.helpers.compiled_models import contexts, original, sample, set_attribute
 
 

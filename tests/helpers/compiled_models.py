@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters.compiled import BytesBlob, CompiledModel
 from ort_rknn_converters.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
 from ort_rknn_converters.shell import make_shell

@@ -12,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 import onnxruntime
+
 from ort_rknn_converters import cache
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
 

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.prepare import prepare
-
 from tests.helpers.same import assert_same_values, run_cpu
 
 OPSET = 18

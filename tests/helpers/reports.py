@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from ort_rknn_conformance.case import Settings
 from ort_rknn_conformance.compare import Tolerance, compare_output
 from ort_rknn_conformance.flows import find_flow

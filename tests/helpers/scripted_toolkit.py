@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult, LayerRow
 

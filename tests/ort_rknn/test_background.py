@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitMissing
-from ort_rknn_converters.options import ConvertOptions
 
 import ort_rknn
 from ort_rknn import background
 from ort_rknn.background import Cancelled, Ticket, compile_in_child, usable_cache, wish
+from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitMissing
+from ort_rknn_converters.options import ConvertOptions
 from tests.helpers.ort_models import model
 
 WAIT_S = 60

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from ort_rknn_converters.errors import ToolkitFailed, ToolkitMissing
 
 import ort_rknn
 from ort_rknn.background import Ticket
+from ort_rknn_converters.errors import ToolkitFailed, ToolkitMissing
 from tests.helpers.fake_toolkit import compile_in_thread, fake_toolkit
 from tests.helpers.ort_models import model
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ort_rknn_converters.errors import UnknownTarget
 
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options import OPTIONS, RknnOptions, make_provider_options
+from ort_rknn_converters.errors import UnknownTarget
 
 
 def test_every_option_says_where_its_default_comes_from() -> None:
@@ -23,9 +23,8 @@ def test_every_option_says_where_its_default_comes_from() -> None:
 
 
 def test_every_option_reaches_something() -> None:
-    from ort_rknn_converters.options import ConvertOptions
-
     from ort_rknn.devices.choose import DeviceOptions
+    from ort_rknn_converters.options import ConvertOptions
 
     used = {row.name for kind in (EngineOptions, ConvertOptions, DeviceOptions) for row in fields(kind)}
     ours = {"device", "compile", "compile_timeout_s", "cache_dir", "max_shapes"}

@@ -11,9 +11,9 @@ from unittest import mock
 import numpy as np
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
-from ort_rknn_converters.errors import ToolkitMissing
 
 import ort_rknn
+from ort_rknn_converters.errors import ToolkitMissing
 from tests.helpers.fake_toolkit import CONVERT, fake_toolkit
 from tests.helpers.ort_models import model
 

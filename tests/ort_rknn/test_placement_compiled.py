@@ -10,11 +10,11 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
-from ort_rknn_converters.convert_bundle import convert_bundle
-from ort_rknn_converters.options import ConvertOptions
 
 import ort_rknn
 from ort_rknn.devices.simulator import SimulatorDevice
+from ort_rknn_converters.convert_bundle import convert_bundle
+from ort_rknn_converters.options import ConvertOptions
 from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import model
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from ort_rknn_converters.verify import compare, tolerance
 
 from ort_rknn.devices.base import Device
 from ort_rknn.engine.schedule import TP_MODES
 from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.doctor.bundle import SUFFIX, source
+from ort_rknn_converters.verify import compare, tolerance
 
 __all__ = ["Trial", "board_test"]
 

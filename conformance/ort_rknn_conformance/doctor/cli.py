@@ -29,12 +29,11 @@ def command(root: str, no_test: bool, as_json: bool) -> None:
 
     Exit code 0: the NPU is used here. 1: it is not.
     """
-    from ort_rknn_converters.toolkit.environment import toolkit_version
-
     from ort_rknn.devices.rknnrt_library import named_library
     from ort_rknn_conformance.doctor.board import board_findings
     from ort_rknn_conformance.doctor.selftest import self_test
     from ort_rknn_conformance.doctor.software import software_findings
+    from ort_rknn_converters.toolkit.environment import toolkit_version
 
     here = os.path.realpath(root) == "/"
     machine = platform.machine() if here else "aarch64"
@@ -68,12 +67,11 @@ def board_test(device: str, json_file: str) -> None:
 
     Exit code 0: all right. 1: something was not. 2: there is no such device here.
     """
-    from ort_rknn_converters.toolkit.environment import toolkit_version
-
     from ort_rknn.devices.choose import choose
     from ort_rknn_conformance.doctor import board_test as trials
     from ort_rknn_conformance.doctor.board import board_findings
     from ort_rknn_conformance.report.json_report import versions
+    from ort_rknn_converters.toolkit.environment import toolkit_version
 
     choice = choose(device)
     if choice.device is None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from ort_rknn_converters.targets import DEFAULT_TARGET
-from ort_rknn_converters.verify import compare, tolerance
 
 from ort_rknn.devices.choose import choose
 from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.doctor.bundle import SUFFIX, source
 from ort_rknn_conformance.doctor.finding import Finding
+from ort_rknn_converters.targets import DEFAULT_TARGET
+from ort_rknn_converters.verify import compare, tolerance
 
 __all__ = ["self_test"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ort_rknn.devices.cpu import CpuDevice
-
 from ort_rknn_conformance.flows import Flow
 
 FLOW = Flow(

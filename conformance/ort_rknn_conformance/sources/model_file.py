@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from ort_rknn_converters import verify
-from ort_rknn_converters.compiled import is_compiled
-from ort_rknn_converters.errors import ConvertError
 
 from ort_rknn_conformance.case import Case, CaseError, Feed
 from ort_rknn_conformance.data import Input, load_data
 from ort_rknn_conformance.execute import one_line
 from ort_rknn_conformance.labels import read_labels
+from ort_rknn_converters import verify
+from ort_rknn_converters.compiled import is_compiled
+from ort_rknn_converters.errors import ConvertError
 
 __all__ = ["case"]
 

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+
 from ort_rknn_conformance.doctor.board import board_findings
 from ort_rknn_conformance.doctor.finding import Finding
-
 from tests.helpers.board_trees import ROCK5B, ROCK5B_NAMES, RUNTIME, runtime, tree
 
 

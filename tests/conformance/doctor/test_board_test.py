@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
-from ort_rknn_conformance.doctor.board_test import board_test
-from ort_rknn_conformance.doctor.cli import board_test as command
 
 from ort_rknn.devices.base import AUTO
 from ort_rknn.devices.simulator import SimulatorDevice
+from ort_rknn_conformance.doctor.board_test import board_test
+from ort_rknn_conformance.doctor.cli import board_test as command
 
 
 class _SecondCoreBroken(SimulatorDevice):

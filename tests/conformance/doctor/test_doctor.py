@@ -8,9 +8,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import ort_rknn_conformance
 import pytest
 from click.testing import CliRunner
+
+import ort_rknn_conformance
+from ort_rknn.devices.cpu import CpuDevice
+from ort_rknn.devices.simulator import SimulatorDevice
+from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_conformance.doctor import software
 from ort_rknn_conformance.doctor.bundle import SUFFIX
 from ort_rknn_conformance.doctor.cli import command
@@ -18,10 +22,6 @@ from ort_rknn_conformance.doctor.selftest import self_test
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.targets import TARGETS
 from ort_rknn_converters.toolkit import environment
-
-from ort_rknn.devices.cpu import CpuDevice
-from ort_rknn.devices.simulator import SimulatorDevice
-from ort_rknn.errors import DeviceError, DeviceUnavailable
 from tests.helpers.board_trees import ROCK5B, ROCK5B_NAMES, tree
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from ort_rknn_conformance.report.baseline import difference
 from ort_rknn_conformance.result import CaseResult
-
 from tests.helpers.reports import many_results, model_result, output
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
 from ort_rknn_conformance.case import CaseError
 from ort_rknn_conformance.report import json_report, junit, markdown, page
 from ort_rknn_conformance.report.baseline import Change, Difference
 from ort_rknn_conformance.report.files import ReportFiles
 from ort_rknn_conformance.report.picture import LARGE, draw
 from ort_rknn_conformance.result import GraphNode
-
 from tests.helpers.reports import HOSTILE, document, many_results, model_result
 
 CHANGED = Difference("then.json", (Change("a", "wrong → right"),), (Change("b", HOSTILE),), (), ("n",), ("g",))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ort_rknn_conformance.report import page
 from ort_rknn_conformance.report.baseline import Change, Difference
-
 from tests.helpers.browser import probe
 from tests.helpers.reports import document, many_results, model_result
 

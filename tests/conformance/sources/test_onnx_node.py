@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+
 from ort_rknn_conformance.case import Case
 from ort_rknn_conformance.sources.onnx_node import cases
 

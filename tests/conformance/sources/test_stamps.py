@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from onnx import TensorProto, defs, helper
+
 from ort_rknn_conformance.sources.stamps import IR_VERSION, OPSET, restamp
 
 

@@ -18,11 +18,11 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters.cli.convert import command
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.toolkit.environment import MISSING
-
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 
 ROOT = Path(__file__).resolve().parents[3]

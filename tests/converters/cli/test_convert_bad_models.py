@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from onnx import NodeProto, TensorProto, helper
+
 from ort_rknn_converters.cli.convert import command
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import ToolkitFailed
-
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 
 N = helper.make_node

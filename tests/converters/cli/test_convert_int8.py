@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+
 from ort_rknn_converters.cli.convert import command
 from ort_rknn_converters.compiled import CompiledModel
-
 from tests.helpers.conversions import model as small
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 

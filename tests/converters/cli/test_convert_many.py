@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+
 from ort_rknn_converters.bundle import Bundle
 from ort_rknn_converters.cli.convert import command
-
 from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import model
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from ort_rknn_converters.cli.info import command
 
+from ort_rknn_converters.cli.info import command
 from tests.helpers import compiled_models
 from tests.helpers import toolkit as models
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.prepare import prepare
-
 from tests.helpers.onnx_models import check_prepared, one_op, random
 from tests.helpers.same import run_cpu
 

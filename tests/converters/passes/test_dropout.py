@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.prepare import prepare
-
 from tests.helpers.onnx_models import build, check_prepared, random
 
 FEED = {"x": random(3)}

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.infer import infer
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.base import Context
 from ort_rknn_converters.passes.fold import Fold
-
 from tests.helpers.onnx_models import build, check_prepared, one_op, random
 
 FEED = {"x": random(2, 3, 4)}

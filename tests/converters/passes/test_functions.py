@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.prepare import prepare
-
 from tests.helpers.onnx_models import OPSET, build, check_prepared, random
 from tests.helpers.same import run_cpu
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import onnx
 from onnx import helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.prepare import prepare
-
 from tests.helpers.onnx_models import build, random
 from tests.helpers.same import run_cpu
 

@@ -5,11 +5,11 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.prepare import prepare
-
 from tests.helpers.onnx_models import build, check_prepared, random
 
 FLOAT = TensorProto.FLOAT

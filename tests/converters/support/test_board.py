@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ort_rknn_converters.support.board import placement_trouble
 from ort_rknn_converters.targets import find_target
 

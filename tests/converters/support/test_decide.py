@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from ort_rknn_converters.support import REFUSED, RULES, boundary_reason
 
+from ort_rknn_converters.support import REFUSED, RULES, boundary_reason
 from tests.helpers.one_node import floats, reason, value
 
 FLOAT = ("float", [2, 3])

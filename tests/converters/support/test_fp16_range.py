@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition import partition
 from ort_rknn_converters.support import decide
 from ort_rknn_converters.support.fp16_range import REASON
 from ort_rknn_converters.targets import find_target
-
 from tests.helpers.graphs import chain
 
 RK3588 = find_target("rk3588")

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.convert import plan_only
 from ort_rknn_converters.support.index_path import REASON, WHOLE_REASON

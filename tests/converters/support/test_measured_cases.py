@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.infer import infer
 from ort_rknn_converters.support import RULES, decide
 from ort_rknn_converters.targets import find_target
-
 from tests.helpers.backend_cases import BackendCase, backend_cases
 
 TABLE = Path(__file__).parents[2] / "data" / "toolkit_2_5_0_single_ops.csv"

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ort_rknn_converters.support.no_op import passes_through
 
+from ort_rknn_converters.support.no_op import passes_through
 from tests.helpers.one_node import Tensor, floats, ints, node
 
 SQUARE = ("float", [2, 2])

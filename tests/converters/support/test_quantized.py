@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 import pytest
+
 from ort_rknn_converters import graph
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.prepare import prepare
 from ort_rknn_converters.support import decide
 from ort_rknn_converters.targets import find_target
-
 from tests.helpers.one_node import reason
 from tests.helpers.quantized import qdq
 

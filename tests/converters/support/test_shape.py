@@ -79,7 +79,6 @@ def test_what_is_constant_is_nothing_to_compute() -> None:
 def test_a_graph_input_with_a_default_is_no_constant() -> None:
     from ort_rknn_converters.support import decide
     from ort_rknn_converters.targets import find_target
-
     from tests.helpers.one_node import node
 
     made = node("Reshape", [("float", [2, 3]), np.array([6])], [("float", [6])])

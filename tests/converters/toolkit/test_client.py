@@ -15,11 +15,11 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitFailed, ToolkitMissing
 from ort_rknn_converters.heavy import chunk
 from ort_rknn_converters.toolkit.client import CompileRequest, Standby, compile_segment
-
 from tests.helpers import toolkit as models
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.toolkit import environment
 from ort_rknn_converters.toolkit.environment import ToolkitPython, child_environment, find_python, toolkit_version

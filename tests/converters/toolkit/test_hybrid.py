@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from onnx import helper
+
 from ort_rknn_converters.toolkit import hybrid, standins
 from ort_rknn_converters.toolkit.request import CompileRequest, _float16
-
 from tests.helpers import toolkit
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.toolkit import environment, pythons
 from ort_rknn_converters.toolkit import install as module

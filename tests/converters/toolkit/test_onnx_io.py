@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.toolkit.onnx_io import ValueInfo, read_io
-
 from tests.helpers import toolkit as models
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ort_rknn_converters.errors import UnknownOption, UnknownTarget
 from ort_rknn_converters.toolkit.onnx_io import GraphIO, ValueInfo
 from ort_rknn_converters.toolkit.request import CompileRequest, write_job

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 from ort_rknn_converters.toolkit import standins
 
 FOLDER = Path(standins.__file__).parent

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
 from ort_rknn_converters.toolkit.client import compile_segment
 from ort_rknn_converters.toolkit.request import CompileRequest
 
