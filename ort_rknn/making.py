@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ort_rknn.options import RknnOptions
     from ort_rknn.plain import WholeModel
     from ort_rknn.profiling import Profile
+    from ort_rknn_converters.compiled import CompiledModel
+    from ort_rknn_converters.plan import Plan
 
 __all__ = ["make", "open_npu_session"]
 
@@ -251,7 +253,7 @@ def open_npu_session(
     native.attach(
         NpuParts(
             engine=engine,
-            plan=compiled.plan.with_notes(*placement.notes) if placement.notes else compiled.plan,
+            plan=_plan(compiled, placement),
             provider_options=request.options.as_strings(),
             npu=device.name != "cpu",
             shapes=_open_shapes(native, placement),
@@ -342,3 +344,10 @@ def _fill(session: Any, native: Any) -> None:
             setattr(session, attribute, getattr(native, source))
     session._providers = native.get_providers()
     session._provider_options = native.get_provider_options()
+
+
+def _plan(compiled: CompiledModel, placement: Placement) -> Plan:
+    """What runs where here: a compiled model without an NPU runs on the CPU, whatever it was compiled for."""
+    on_cpu = placement.device is not None and placement.device.name == "cpu" and placement.reason
+    plan = compiled.plan.on_cpu(placement.reason) if on_cpu else compiled.plan
+    return plan.with_notes(*placement.notes)

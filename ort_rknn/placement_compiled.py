@@ -130,5 +130,4 @@ def _on_cpu(choice: Choice, reason: str) -> Placement:
     say_once("device", f"the compiled model's segments run on the CPU: {reason}")
     from ort_rknn.devices.cpu import CpuDevice
 
-    note = f"the segments run on onnxruntime's CPU provider: {reason}"
-    return Placement(None, CpuDevice(), choice.target, reason, notes=(note,))
+    return Placement(None, CpuDevice(), choice.target, reason)

@@ -118,6 +118,11 @@ class Plan:
         """This plan with more notes."""
         return replace(self, notes=self.notes + notes)
 
+    def on_cpu(self, reason: str) -> Plan:
+        """This plan where no segment runs on an NPU, and why; what was compiled is still listed."""
+        nodes = tuple(node if node.place == CPU else replace(node, place=CPU, reason=reason) for node in self.nodes)
+        return replace(self, nodes=nodes)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data: what :meth:`from_dict` takes."""
         return asdict(self)
