@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from onnxruntime.capi import _pybind_state as C
 
-from ort_rknn.context_file import CONTEXT_ENABLE, ContextWish
 from ort_rknn.errors import InvalidOption, RknnError
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.placement import Placement, place
 from ort_rknn.provider_names import CPU_PROVIDER
-from ort_rknn.providers import Request, without_rknn
+from ort_rknn.providers import without_rknn
 from ort_rknn.session_options import clone, config_entry, has_providers, replay_libraries
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from ort_rknn.options import RknnOptions
     from ort_rknn.plain import WholeModel
     from ort_rknn.profiling import Profile
+    from ort_rknn.request import Request
     from ort_rknn_converters.compiled import CompiledModel
     from ort_rknn_converters.plan import Plan
 
@@ -95,6 +95,8 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
         session._rknn_refused = error
     session._sess_options = user  # a judgement has put its own copy there
     if placement.from_onnx and placement.compiled is not None and placement.compiled.npu_steps:
+        from ort_rknn.context_file import ContextWish
+
         context = ContextWish.of(user, session._model_path or "")
         if context is not None:
             context.write(placement.compiled)
@@ -163,6 +165,7 @@ def open_npu_session(
         RknnError: The device refuses.
         Exception: What onnxruntime raises.
     """
+    from ort_rknn.context_file import CONTEXT_ENABLE
     from ort_rknn.engine.engine import Engine
     from ort_rknn.npu_session import NpuParts, NpuSession
     from ort_rknn.profiling import Profile

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ort_rknn.npu_session import NpuSession
     from ort_rknn.open_shapes import Moving
     from ort_rknn.placement import Placement
-    from ort_rknn.providers import Request
+    from ort_rknn.request import Request
     from ort_rknn_converters.compiled import CompiledModel
     from ort_rknn_converters.options import ConvertOptions
     from ort_rknn_converters.plan import Plan

@@ -12,7 +12,6 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from ort_rknn.config import read_config
-from ort_rknn.engine.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.errors import InvalidOption
 from ort_rknn.option_values import (
     Parser,
@@ -65,6 +64,18 @@ def _target(value: Any) -> str:
     from ort_rknn_converters.targets import find_target
 
     return find_target(str(value)).name
+
+
+def _schedule(value: Any) -> tuple[int, ...]:
+    from ort_rknn.engine.schedule import parse_schedule
+
+    return parse_schedule(value)
+
+
+def _tp_mode(value: Any) -> str:
+    from ort_rknn.engine.schedule import parse_tp_mode
+
+    return parse_tp_mode(value)
 
 
 @dataclass(frozen=True)
@@ -152,11 +163,11 @@ class RknnOptions:
     )
     schedule: tuple[int, ...] | None = _option(
         None,
-        parse_schedule,
+        _schedule,
         "none: whatever core is free next",
         "core of each job in turn; doubles raise a core's share",
     )
-    tp_mode: str | None = _option(None, parse_tp_mode, "none", "core mask all jobs run on together")
+    tp_mode: str | None = _option(None, _tp_mode, "none", "core mask all jobs run on together")
     threads_per_core: int | None = _option(
         None,
         whole(1),

@@ -94,7 +94,7 @@ def place(
         wish,
         DeviceOptions(**{row.name: getattr(options, row.name) for row in fields(DeviceOptions)}),
     )
-    from ort_rknn_converters.compiled import is_compiled
+    from ort_rknn_converters.wire import is_compiled
 
     if head.startswith(_BARE_MAGIC):
         from ort_rknn.placement_compiled import open_bare

@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnxruntime.capi import _pybind_state as C
 from onnxruntime.capi.onnxruntime_inference_collection import check_and_normalize_provider_args
 
 from ort_rknn.errors import InvalidOption
-from ort_rknn.option_values import flag
-from ort_rknn.options import RknnOptions
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER, RKNN_PROVIDERS, is_rknn
 from ort_rknn.session_options import has_providers
 
-__all__ = ["PROMOTE_VARIABLE", "Request", "check_options", "get_all_providers", "get_available_providers", "read"]
+if TYPE_CHECKING:
+    from ort_rknn.options import RknnOptions
+    from ort_rknn.request import Request
+
+__all__ = ["PROMOTE_VARIABLE", "check_options", "get_all_providers", "get_available_providers", "read"]
 
 PROMOTE_VARIABLE = "ORT_RKNN_PROMOTE_CPU"
 
 _HARMLESS = frozenset({CPU_PROVIDER, "AzureExecutionProvider"})
-_ALREADY_CONFIGURED = (
-    "Specified 'providers'/'provider_options' when creating InferenceSession but SessionOptions has "
-    "already been configured with providers. InferenceSession will only use the providers "
-    "passed to InferenceSession()."
-)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A session's wish for the NPU.
-
-    Attributes:
-        named: The provider (or a device) was named by the caller; otherwise it is the default or a promotion.
-        options: The provider options.
-        providers: The other providers, for what the NPU does not take; never empty.
-        provider_options: Their options.
-        cpu_named: The caller listed the CPU provider.
-        listed: The caller gave a list at all.
-    """
-
-    named: bool
-    options: RknnOptions
-    providers: tuple[str, ...] = (CPU_PROVIDER,)
-    provider_options: tuple[dict[str, str], ...] = ({},)
-    cpu_named: bool = False
-    listed: bool = False
-
-    def warn_of_doubles(self, sess_options: Any) -> None:
-        """Warn as onnxruntime does when both the session options and the call name providers."""
-        if self.listed and has_providers(sess_options):
-            warnings.warn(_ALREADY_CONFIGURED, stacklevel=6)
 
 
 def get_available_providers() -> list[str]:
@@ -78,9 +47,9 @@ def check_options(providers: Any, provider_options: Any, sess_options: Any) -> N
     """
     for name, options in _entries(providers, provider_options):
         if is_rknn(name):
-            RknnOptions.parse(options)
+            _parse(options)
     if getattr(sess_options, "_rknn_provider", None) is not None:
-        RknnOptions.parse(sess_options._rknn_provider)
+        _parse(sess_options._rknn_provider)
     _promotion_wanted()
 
 
@@ -117,9 +86,11 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
     cpu_named = any(name == CPU_PROVIDER for name, _ in rest)
     if not cpu_named:
         rest.append((CPU_PROVIDER, {}))
+    from ort_rknn.request import Request
+
     return Request(
         named=ours is not None or device_given,
-        options=RknnOptions.parse(ours),
+        options=_parse(ours),
         providers=tuple(name for name, _ in rest),
         provider_options=tuple(given for _, given in rest),
         cpu_named=cpu_named,
@@ -143,7 +114,9 @@ def _read_default(sess_options: Any, device_given: bool) -> Request | None:
     ours = getattr(sess_options, "_rknn_provider", None)
     if ours is None and has_providers(sess_options) and not device_given:
         return None
-    return Request(named=ours is not None or device_given, options=RknnOptions.parse(ours))
+    from ort_rknn.request import Request
+
+    return Request(named=ours is not None or device_given, options=_parse(ours))
 
 
 def _promoted(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:
@@ -159,10 +132,19 @@ def _promotion_wanted() -> bool:
     wish = os.environ.get(PROMOTE_VARIABLE, "")
     if not wish.strip():
         return False
+    from ort_rknn.option_values import flag
+
     try:
         return flag(wish)
     except ValueError as reason:
         raise InvalidOption(f"environment variable {PROMOTE_VARIABLE} must be {reason}, not {wish!r}") from None
+
+
+def _parse(options: Mapping[Any, Any] | None = None) -> RknnOptions:
+    """Our provider's options; a session on onnxruntime alone does not import their table."""
+    from ort_rknn.options import RknnOptions
+
+    return RknnOptions.parse(options)
 
 
 def _first_rknn(names: Sequence[str]) -> int:
@@ -187,7 +169,7 @@ def _entries(providers: Any, provider_options: Any) -> list[tuple[Any, Mapping[A
 def _can_work() -> bool:
     from ort_rknn.devices.choose import npu_problem
 
-    options = RknnOptions.parse()
+    options = _parse()
     if options.device in ("auto", "npu", "lite"):
         return npu_problem(options.runtime_library) is None
     return options.device != "cpu"

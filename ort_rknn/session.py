@@ -16,15 +16,12 @@ import onnxruntime.capi.onnxruntime_inference_collection as collection
 
 from ort_rknn import providers as wishes
 from ort_rknn.errors import InvalidOption
-from ort_rknn.iobinding import IOBinding
-from ort_rknn.jobs import JobHow
-from ort_rknn.native_calls import NativeCalls
-from ort_rknn.options import RknnOptions
 from ort_rknn.verbs import ClosedSession, Verbs
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.jobs import JobHow
     from ort_rknn.moving_session import MovingSession
     from ort_rknn.npu_session import NpuSession
     from ort_rknn.variants import ShapeState
@@ -69,6 +66,8 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         if not self._rknn_untouched:
             wishes.check_options(providers, provider_options, sess_options)
             if isinstance(device, str):
+                from ort_rknn.options import RknnOptions
+
                 self._rknn_device = RknnOptions.parse({"device": device}).device
         super().__init__(path_or_bytes, sess_options, providers, provider_options, **kwargs)
         self._raise_refused()
@@ -118,6 +117,8 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
 
     def io_binding(self) -> Any:
         """Return an :class:`~ort_rknn.iobinding.IOBinding`, which is an ``onnxruntime.IOBinding``."""
+        from ort_rknn.iobinding import IOBinding
+
         return IOBinding(self)
 
     def run_async(
@@ -135,6 +136,8 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         if type(self._sess).__name__ == "NpuSession" or not callable(callback):
             super().run_async(output_names, input_feed, callback, user_data, run_options)
             return
+        from ort_rknn.native_calls import NativeCalls
+
         calls = self._native_calls = self._native_calls or NativeCalls()
         watched = calls.watch(callback)
         try:
@@ -173,6 +176,8 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
             SessionClosed: The session was closed.
             Exception: What :meth:`run` raises for a bad feed.
         """
+        from ort_rknn.jobs import JobHow
+
         how = JobHow(timeout, callback, user_data)
         if run_options is not None:
             from ort_rknn.dispatch import read_options, submit_batch

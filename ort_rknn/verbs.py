@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ort_rknn.errors import SessionClosed
-from ort_rknn.jobs import JobHow
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt_buffers import BoundContext
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.jobs import JobHow
     from ort_rknn.native_calls import NativeCalls
     from ort_rknn.streams import Pipeline
 
@@ -71,6 +71,8 @@ class Verbs:
 
         Cancelling the task cancels a job that still waits; one that runs goes on and its result is dropped.
         """
+        from ort_rknn.jobs import JobHow
+
         return await self._job(output_names, input_feed, run_options, JobHow(parked=True))
 
     def map(

@@ -7,11 +7,14 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ort_rknn.devices.base import Device
+from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.soc import detect
 from ort_rknn.errors import DeviceUnavailable, RknnError
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.base import Device
 
 __all__ = ["Choice", "DeviceOptions", "choose", "npu_problem"]
 
@@ -69,6 +72,8 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
 
     options = options or DeviceOptions()
     if not isinstance(wish, str):
+        from ort_rknn.devices.base import Device
+
         given: Any = wish
         try:
             device = given if isinstance(given, Device) and not isinstance(given, type) else given()
@@ -88,16 +93,20 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
     if wish == "cpu":
         return Choice(None, target, "the CPU was asked for (device='cpu')")
     try:
-        from ort_rknn.devices.rknnrt import NpuDevice
-        from ort_rknn.devices.rknnrt_library import named_library
-
-        if platform.machine() in _NO_BOARDS and not named_library(options.runtime_library):
-            raise DeviceUnavailable(f"no NPU can be used: this is a {platform.machine()} machine, no Rockchip board")
+        if not named_library(options.runtime_library):
+            if platform.machine() in _NO_BOARDS:
+                raise DeviceUnavailable(
+                    f"no NPU can be used: this is a {platform.machine()} machine, no Rockchip board"
+                )
+            if wish != "lite" and (problem := detect().problem):  # asked here: the vendor's interface is a long import
+                raise DeviceUnavailable(f"no NPU can be used: {problem}")
         if wish == "lite":
             from ort_rknn.devices.lite import LiteDevice
 
             lite = LiteDevice(target=options.target)
             return Choice(lite, lite.target)
+        from ort_rknn.devices.rknnrt import NpuDevice
+
         npu = NpuDevice(
             options.runtime_library,
             target=options.target,

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
+from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.native_segment import native_library
 from ort_rknn.devices.rknnrt_abi import Flag, InitExtend
 from ort_rknn.devices.rknnrt_context import NpuContext
 from ort_rknn.devices.rknnrt_custom_ops import find_custom_ops, load_custom_ops, register
-from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure, load, named_library
+from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure, load
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 

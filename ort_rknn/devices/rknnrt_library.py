@@ -11,13 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ort_rknn.devices.library_name import ENVIRONMENT
 from ort_rknn.devices.rknnrt_abi import ERRORS, prototypes
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 
-__all__ = ["ENVIRONMENT", "RuntimeLibrary", "error_name", "failure", "find_library", "load", "version_in"]
-
-ENVIRONMENT = ("ORT_RKNN_RUNTIME_LIBRARY", "ZTU_RKNPU2_RUNTIME_LIBRARY")
-"""Environment variables that name the library; the first that is set counts."""
+__all__ = ["RuntimeLibrary", "error_name", "failure", "find_library", "load", "version_in"]
 
 NAMES = ("librknnrt.so", "librknnrt.so.2")
 FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib", "/vendor/lib64", "/system/lib64")
@@ -149,8 +147,3 @@ def find_library(path: str | os.PathLike[str] | None = None) -> Sequence[str]:
         if os.environ.get(variable):
             return (os.environ[variable],)
     return (*NAMES, *(f"{folder}/{NAMES[0]}" for folder in FOLDERS))
-
-
-def named_library(path: str | os.PathLike[str] | None = None) -> str | None:
-    """The library the user named by argument or environment, if any."""
-    return next((str(name) for name in (path, *(os.environ.get(variable) for variable in ENVIRONMENT)) if name), None)

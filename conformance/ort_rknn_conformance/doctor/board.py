@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ort_rknn.devices.rknnrt_library import ENVIRONMENT, FOLDERS, NAMES, version_in
+from ort_rknn.devices.library_name import ENVIRONMENT
+from ort_rknn.devices.rknnrt_library import FOLDERS, NAMES, version_in
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn_conformance.doctor.finding import Finding
 

@@ -29,7 +29,7 @@ def command(root: str, no_test: bool, as_json: bool) -> None:
 
     Exit code 0: the NPU is used here. 1: it is not.
     """
-    from ort_rknn.devices.rknnrt_library import named_library
+    from ort_rknn.devices.library_name import named_library
     from ort_rknn_conformance.doctor.board import board_findings
     from ort_rknn_conformance.doctor.selftest import self_test
     from ort_rknn_conformance.doctor.software import software_findings
