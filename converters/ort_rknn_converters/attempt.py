@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from ort_rknn_converters.graph import to_proto, value_info
 from ort_rknn_converters.lower import Lowered, lower
 from ort_rknn_converters.mixed import EVALUATED, search, table
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.overflow import entering_peaks, overflows
 from ort_rknn_converters.plan import Segment, TensorInfo
 from ort_rknn_converters.samples import Samples
 from ort_rknn_converters.support.board import placement_trouble
@@ -40,7 +41,7 @@ _INSIDE = (1e-3, "cosine")  # promised of parts that give no output of the model
 Array = NDArray[Any]
 Compile = Callable[..., CompileResult]
 FailureReason = Literal[
-    "refused", "crashed", "timeout", "memory", "wrong", "unplaced", "register", "dropped", "unverifiable"
+    "refused", "crashed", "timeout", "memory", "wrong", "unplaced", "register", "dropped", "unverifiable", "overflow"
 ]
 
 _REGISTER = "bit width of field value exceeds the limit"
@@ -60,16 +61,18 @@ class Failure:
         kind: What went wrong: the toolkit ``refused``, ``crashed``, took too much ``timeout`` or ``memory``; the
             result is ``wrong``; a layer is ``unplaced`` (no board could run it), or a size does not fit into a
             ``register`` of the NPU (the simulator does not notice, boards compute wrongly); an output was ``dropped``;
-            ONNX Runtime cannot run it, so that it is ``unverifiable``.
+            ONNX Runtime cannot run it, so that it is ``unverifiable``; values ``overflow`` fp16.
         reason: In words.
         nodes: Names of the nodes that the report blames; empty when it names none.
         certain: Whether the blamed nodes would fail in any other model, too.
+        reasons: Node name -> its own reason, where they differ.
     """
 
     kind: FailureReason
     reason: str
     nodes: tuple[str, ...] = ()
     certain: bool = False
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ class Attempt:
         outputs: What it gives.
         rel_rms: Worst relative RMS error; ``None`` when nothing was verified.
         max_abs: Largest absolute difference.
-        peaks: Largest magnitude of each floating tensor on the feeds.
+        peaks: Largest magnitude of each floating tensor made inside on the feeds.
+        entering: The same of the floating inputs.
         warnings: What a user should know of it though it may be used.
     """
 
@@ -98,6 +102,7 @@ class Attempt:
     rel_rms: float | None = None
     max_abs: float | None = None
     peaks: Mapping[str, float] | None = None
+    entering: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def describe(self, segment: Segment) -> Segment:
@@ -187,7 +192,8 @@ class Workshop:
                 expected = answer.result()
             except ModelError as error:
                 return replace(attempt, failure=_unverifiable(error))
-        return self._judge(replace(attempt, result=result, peaks=expected.peaks), lowered, expected)
+        attempt = replace(attempt, result=result, peaks=expected.peaks, entering=entering_peaks(feeds))
+        return self._judge(attempt, lowered, expected)
 
     def _timeout(self, size: int) -> float:
         """Seconds this compilation may take: the user's limit is for the largest, small parts are known to be quick."""
@@ -277,6 +283,12 @@ class Workshop:
             return attempt
         own = any(node.op_type == "QuantizeLinear" for node in attempt.model.graph.node) if attempt.model else False
         precision = "int8" if own else self.options.precision
+        if precision == "fp16":
+            members = [self.flow.nodes[self._number[name]] for name in attempt.nodes]
+            over = overflows(self.flow.nodes, members, {**attempt.entering, **expected.peaks})
+            if over:
+                reason = next(iter(over.values()))
+                return replace(attempt, failure=Failure("overflow", reason, tuple(over), reasons=over))
         answers = _as_declared(result.outputs, lowered, expected)
         verdict = check(expected, answers, precision=precision)
         attempt = replace(attempt, rel_rms=verdict.rel_rms, max_abs=verdict.max_abs)

@@ -27,6 +27,7 @@ from ort_rknn_converters.compiled import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu, UnknownOption
 from ort_rknn_converters.learning import blame
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.overflow import possible
 from ort_rknn_converters.partition import partition
 from ort_rknn_converters.plan import CPU, Plan
 from ort_rknn_converters.prepare import Prepared, prepare
@@ -225,6 +226,7 @@ def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -
     if workshop.options.verify_feeds == 0 and attempts:
         yield "nothing was verified (verify_feeds is 0)"
     makers = {value.name: node for node in workshop.flow.nodes for value in node.outputs}
+    named = {node.name: node for node in workshop.flow.nodes}
     for attempt in attempts.values():
         yield from attempt.warnings
         for name, peak in (attempt.peaks or {}).items():
@@ -232,6 +234,8 @@ def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -
                 node = makers[name]
                 how = "is above" if peak > FP16_MAX else f"is within a factor of {_NEAR:g} of"
                 yield f"{node.op_type} {node.name}: {name} reaches {peak:.3g}; that {how} fp16's limit, {FP16_MAX:.0f}"
+        if workshop.options.precision == "fp16":
+            yield from possible([named[name] for name in attempt.nodes], {**attempt.entering, **(attempt.peaks or {})})
 
 
 def _demand_npu(final: Plan) -> None:

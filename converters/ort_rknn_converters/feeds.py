@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
 
@@ -22,13 +22,18 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorPro
 _CHANNELS = (1, 3, 4)  # of images
 _INDEXED = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterND": 1, "ScatterElements": 1, "OneHot": 0}
 
+_SAME = frozenset({"Cast", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+_WHOLE = (TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8)
+_CATEGORIES = 1 << 20  # elements of a constant that is looked into: more than any vocabulary has (a guess)
+
 
 def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, Array], ...]:
     """Make ``n`` random feeds.
 
     Floats: the first feed is uniform in 0 to 1 for what looks like an image (4-D with 1, 3 or 4 channels), else normal
     with deviation 1; the second is normal for all; later ones are normal with deviation 3, then 0.1, and so on. Whole
-    numbers: indices inside the axis they select from where that is known, else 0 or 1. Bools: coins.
+    numbers: indices inside the axis they select from where that is known, categories where made one-hot, else 0
+    or 1. Bools: coins.
 
     Args:
         model: A model whose inputs have static shapes; unknown dimensions are taken as 1.
@@ -75,15 +80,17 @@ def _index_bounds(model: onnx.ModelProto) -> dict[str, int]:
         dims = value.type.tensor_type.shape.dim
         if all(dim.HasField("dim_value") for dim in dims):
             shapes.setdefault(value.name, [dim.dim_value for dim in dims])
-    same = {
-        node.output[0]: node.input[0] for node in model.graph.node if node.op_type in ("Cast", "Reshape", "Identity")
-    }
+    same = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type in _SAME}
+    small = {tensor.name: tensor for tensor in model.graph.initializer if math.prod(tensor.dims) <= _CATEGORIES}
     bounds: dict[str, int] = {}
     for node in model.graph.node:
         position = _INDEXED.get(node.op_type)
+        if node.op_type == "Equal":
+            position = int(node.input[0] in small)
         if position is None or len(node.input) <= position:
             continue
-        size = _selected_from(node, shapes)
+        one_hot = node.op_type in ("Equal", "OneHot")
+        size = _categories(node, position, small) if one_hot else _selected_from(node, shapes)
         index = node.input[position]
         while size is not None and index:
             bounds[index] = min(size, bounds.get(index, size))
@@ -91,9 +98,18 @@ def _index_bounds(model: onnx.ModelProto) -> dict[str, int]:
     return bounds
 
 
-def _selected_from(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int | None:
-    if node.op_type == "OneHot":
+def _categories(node: onnx.NodeProto, position: int, small: Mapping[str, TensorProto]) -> int | None:
+    """Of a OneHot, or of a comparison with 0, 1, 2 ... which exporters write instead."""
+    other = small.get(node.input[1 - position])
+    if other is None or other.data_type not in _WHOLE:
         return None
+    values = numpy_helper.to_array(other).ravel()
+    if node.op_type == "OneHot":
+        return int(values[0]) if values.size == 1 and values[0] > 0 else None
+    return values.size if values.size > 1 and np.array_equal(values, np.arange(values.size)) else None
+
+
+def _selected_from(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int | None:
     shape = shapes.get(node.input[0])
     if not shape:
         return None

@@ -50,7 +50,7 @@ def blame(workshop: Workshop, attempt: Attempt) -> Blame:
     assert failure is not None
     if failure.nodes:
         certain = frozenset(failure.nodes) if failure.certain else frozenset()
-        return Blame(dict.fromkeys(failure.nodes, failure.reason), certain)
+        return Blame(dict.fromkeys(failure.nodes, failure.reason) | dict(failure.reasons), certain)
     if failure.kind in _HOPELESS or workshop.compilations >= COMPILATIONS:
         return _all(attempt)
     return _Search(workshop, failure).run(attempt.nodes)

@@ -60,6 +60,22 @@ def test_indices_stay_inside(body: str, bound: int) -> None:
     assert (found.min(), found.max()) == (0, bound - 1)
 
 
+@pytest.mark.parametrize(
+    ("body", "bound"),
+    [
+        ("e = Unsqueeze (i, axes) y = Equal (e, all)", 5),
+        ("e = Unsqueeze (i, axes) y = Equal (all, e)", 5),
+        ("y = Equal (i, pad)", 2),
+        ("y = OneHot (i, pad, values)", 7),
+    ],
+)
+def test_categories_are_all_seen(body: str, bound: int) -> None:
+    constants = "<int64[1] axes = {2}, int64[5] all = {0, 1, 2, 3, 4}, int64[1] pad = {7}, float[2] values = {0, 1}>"
+    part = model(f"g (int64[1,9] i) => (bool[a,b,c] y) {constants} {{ {body} }}")
+    found = np.concatenate([feed["i"].ravel() for feed in feeds_for(part, 50)])
+    assert (found.min(), found.max()) == (0, bound - 1)
+
+
 def test_unknown_dimensions_are_one() -> None:
     assert feeds_for(model("g (float[N,3] x) => (float[N,3] y) { y = Relu (x) }"), 1)[0]["x"].shape == (1, 3)
 
