@@ -25,6 +25,7 @@ _INDEXED = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterND": 1, "Sc
 _SAME = frozenset({"Cast", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _WHOLE = (TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8)
 _CATEGORIES = 1 << 20  # elements of a constant that is looked into: more than any vocabulary has (a guess)
+_PADDED = 64  # in a padded feed one category in so many is random: a guess
 
 
 def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, Array], ...]:
@@ -32,8 +33,9 @@ def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, 
 
     Floats: the first feed is uniform in 0 to 1 for what looks like an image (4-D with 1, 3 or 4 channels), else normal
     with deviation 1; the second is normal for all; later ones are normal with deviation 3, then 0.1, and so on. Whole
-    numbers: indices inside the axis they select from where that is known, categories where made one-hot, else 0
-    or 1. Bools: coins.
+    numbers: indices inside the axis they select from where that is known, else 0 or 1. Where they are made one-hot, all
+    categories, and from the second feed on mostly the last or the first one: short data are padded with those, and
+    equal rows add up to more than random ones. Bools: coins.
 
     Args:
         model: A model whose inputs have static shapes; unknown dimensions are taken as 1.
@@ -44,11 +46,13 @@ def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, 
         ModelError: An input is no tensor, or of strings.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
-    bounds = _index_bounds(model)
+    bounds, one_hot = _index_bounds(model)
     generator = np.random.default_rng(seed)
     return tuple(
         {
-            value.name: _array(value, number, bounds.get(value.name, 2), generator)
+            value.name: _padded(_array(value, number, bounds.get(value.name, 2), generator), number, bounds[value.name])
+            if value.name in one_hot
+            else _array(value, number, bounds.get(value.name, 2), generator)
             for value in model.graph.input
             if value.name not in constants
         }
@@ -73,8 +77,18 @@ def _array(value: onnx.ValueInfoProto, number: int, bound: int, generator: np.ra
     return generator.integers(0, max(1, bound), shape).astype(dtype)
 
 
-def _index_bounds(model: onnx.ModelProto) -> dict[str, int]:
-    """For each value used as an index directly: how many things it selects from, the least over its uses."""
+def _padded(array: Array, number: int, bound: int) -> Array:
+    """Categories with padding behind a few: the last category in odd feeds, the first in even ones, none in feed 0."""
+    if number and array.ndim:
+        array[..., max(1, array.shape[-1] // _PADDED) :] = bound - 1 if number % 2 else 0
+    return array
+
+
+def _index_bounds(model: onnx.ModelProto) -> tuple[dict[str, int], frozenset[str]]:
+    """For each value used as an index directly: how many things it selects from, the least over its uses.
+
+    And those values that are made one-hot.
+    """
     shapes: dict[str, Sequence[int]] = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
@@ -83,19 +97,22 @@ def _index_bounds(model: onnx.ModelProto) -> dict[str, int]:
     same = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type in _SAME}
     small = {tensor.name: tensor for tensor in model.graph.initializer if math.prod(tensor.dims) <= _CATEGORIES}
     bounds: dict[str, int] = {}
+    categories: set[str] = set()
     for node in model.graph.node:
         position = _INDEXED.get(node.op_type)
         if node.op_type == "Equal":
             position = int(node.input[0] in small)
         if position is None or len(node.input) <= position:
             continue
-        one_hot = node.op_type in ("Equal", "OneHot")
-        size = _categories(node, position, small) if one_hot else _selected_from(node, shapes)
+        compared = node.op_type in ("Equal", "OneHot")
+        size = _categories(node, position, small) if compared else _selected_from(node, shapes)
         index = node.input[position]
         while size is not None and index:
             bounds[index] = min(size, bounds.get(index, size))
+            if compared:
+                categories.add(index)
             index = same.get(index, "")
-    return bounds
+    return bounds, frozenset(categories)
 
 
 def _categories(node: onnx.NodeProto, position: int, small: Mapping[str, TensorProto]) -> int | None:

@@ -76,6 +76,16 @@ def test_categories_are_all_seen(body: str, bound: int) -> None:
     assert (found.min(), found.max()) == (0, bound - 1)
 
 
+def test_categories_are_padded_from_the_second_feed_on() -> None:
+    part = model(
+        "g (int64[2,128] i) => (bool[a,b,c] y) <int64[1] axes = {2}, int64[3] all = {0, 1, 2}> "
+        "{ e = Unsqueeze (i, axes) y = Equal (e, all) }"
+    )
+    feeds = [feed["i"] for feed in feeds_for(part, 3)]
+    assert [set(feed[:, 2:].ravel().tolist()) for feed in feeds] == [{0, 1, 2}, {2}, {0}]
+    assert any(set(feed[:, :2].ravel().tolist()) - {pad} for feed, pad in zip(feeds[1:], (2, 0), strict=True))
+
+
 def test_unknown_dimensions_are_one() -> None:
     assert feeds_for(model("g (float[N,3] x) => (float[N,3] y) { y = Relu (x) }"), 1)[0]["x"].shape == (1, 3)
 
