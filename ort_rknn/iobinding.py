@@ -41,7 +41,7 @@ class SessionIOBinding(C.SessionIOBinding):  # type: ignore[misc]
 
     def __init__(self, session: Any) -> None:
         super().__init__(session)
-        self.rknn_session = session  # onnxruntime before 1.31 lets the session go and crashes at the next call
+        self.rknn_session = session  # onnxruntime 1.23.2 lets the session go and crashes at the next call
         self.rknn_record = BindingRecord()
 
     def bind_input(self, name: str, *args: Any) -> None:
