@@ -168,7 +168,6 @@ def open_npu_session(
     from ort_rknn.context_file import CONTEXT_ENABLE
     from ort_rknn.engine.engine import Engine
     from ort_rknn.npu_session import NpuParts, NpuSession
-    from ort_rknn.profiling import Profile
     from ort_rknn.program import Program
 
     compiled = placement.compiled
@@ -221,7 +220,11 @@ def open_npu_session(
     device = placement.device
     assert device is not None
     begun = time.perf_counter()
-    profile = Profile(options.profile_file_prefix, npu=device.name != "cpu") if profiled else None
+    profile = None
+    if profiled:
+        from ort_rknn.profiling import Profile
+
+        profile = Profile(options.profile_file_prefix, npu=device.name != "cpu")
     native = open_shell(compiled.shell.path or compiled.shell.read())
     pins = getattr(user, "_rknn_dims", {})
     if any(dim in pins for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape):

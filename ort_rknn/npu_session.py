@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnxruntime.capi import _pybind_state as C
 
-from ort_rknn.assignment import assignment
 from ort_rknn.bound import run_bound, to_ort_value
 from ort_rknn.dispatch import read_options, submit_batch
 from ort_rknn.feed import Checked, FeedChecker, numpy_dtype
@@ -189,6 +188,8 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
     def get_provider_graph_assignment_info(self) -> list[Any]:
         """Which node went to which provider, when the session was told to record it."""
         super().get_provider_graph_assignment_info()  # raises unless it was
+        from ort_rknn.assignment import assignment
+
         return assignment(self._parts.plan)
 
     def end_profiling(self) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -138,8 +137,10 @@ class Cache:
 
     def _sweep(self, key: str) -> None:
         """Remove what a killed process left of this entry: nobody else works on it, the lock is ours."""
+        from shutil import rmtree
+
         for prefix in (_NEW, _OLD):
-            shutil.rmtree(self.folder / f"{prefix}-{key}", ignore_errors=True)
+            rmtree(self.folder / f"{prefix}-{key}", ignore_errors=True)
 
     @contextlib.contextmanager
     def lock(self, key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 
 __all__ = ["LIMIT", "Calibration", "InputSpec", "Source", "spread"]
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]  # as NDArray, whose module is a long import
 Source = str | tuple[Mapping[str, Array], ...]
 """A path, or samples: input name -> array."""
 

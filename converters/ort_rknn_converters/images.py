@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["IMAGE_SUFFIXES", "Preprocess", "read_image"]
 

@@ -114,19 +114,27 @@ def _rounded(code: SegmentCode) -> str | bytes:
     def make() -> bytes:
         import onnx
 
-        from ort_rknn.devices.rounding import round_to_fp16
-        from ort_rknn_converters.int8_rounding import round_to_int8
-
         model = onnx.load(blob.path) if blob.path is not None else onnx.load_model_from_string(blob.read())
-        rounded = round_to_fp16(model) if code.precision == "fp16" else round_to_int8(model, _file(code))
+        if code.precision == "fp16":
+            from ort_rknn.devices.rounding import round_to_fp16
+
+            rounded = round_to_fp16(model)
+        else:
+            from ort_rknn_converters.int8_rounding import round_to_int8
+
+            rounded = round_to_int8(model, _file(code))
         content: bytes = rounded.SerializeToString()
         return content
 
     if not isinstance(blob, StoredBlob):
         return make()
-    from ort_rknn_converters.int8_rounding import INT8_RULE
+    if code.precision == "fp16":
+        rule = RULE
+    else:
+        from ort_rknn_converters.int8_rounding import INT8_RULE
 
-    kept = blob.derived(f"{RULE if code.precision == 'fp16' else f'{INT8_RULE}-{code.target}'}.onnx", make)
+        rule = f"{INT8_RULE}-{code.target}"
+    kept = blob.derived(f"{rule}.onnx", make)
     return kept.path or kept.read()
 
 

@@ -11,8 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
-
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.installed import version_of
 
@@ -58,8 +56,16 @@ class ToolkitPython:
 
 def private_directory() -> Path:
     """Where our private environment lives or would live."""
-    cache = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("ort_rknn")
-    return Path(cache).expanduser() / "toolkit"
+    named = os.environ.get(CACHE_VARIABLE)
+    return (Path(named) if named else _user_cache()).expanduser() / "toolkit"
+
+
+def _user_cache() -> Path:
+    if sys.platform == "linux":  # what platformdirs gives; importing it takes milliseconds of every start
+        return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache") / "ort_rknn"
+    import platformdirs
+
+    return platformdirs.user_cache_path("ort_rknn")
 
 
 def private_python() -> Path:

@@ -36,6 +36,15 @@ def importable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(folder))
 
 
+def test_our_folder_is_where_platformdirs_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from platformdirs import user_cache_path
+
+    monkeypatch.delenv("ORT_RKNN_CACHE_DIR")
+    for folder in ("", str(tmp_path)):
+        monkeypatch.setenv("XDG_CACHE_HOME", folder)
+        assert environment.private_directory() == user_cache_path("ort_rknn") / "toolkit"
+
+
 def test_none_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(ToolkitMissing, match=r"ort-rknn toolkit install.*ORT_RKNN_TOOLKIT_PYTHON"):
         find_python()
