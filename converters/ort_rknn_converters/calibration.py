@@ -17,15 +17,13 @@ import numpy as np
 
 from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
+from ort_rknn_converters.options import LIMIT
 
 __all__ = ["LIMIT", "Calibration", "InputSpec", "Source", "spread"]
 
 Array = np.ndarray[Any, np.dtype[Any]]  # as NDArray, whose module is a long import
 Source = str | tuple[Mapping[str, Array], ...]
 """A path, or samples: input name -> array."""
-
-LIMIT = 100
-"""Samples that are used. Measured: ResNet-50 is no better with 50 than with 10; a hundred costs it half a minute."""
 
 _ARRAYS = (".npy", ".npz")
 

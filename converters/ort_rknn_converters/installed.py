@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import lru_cache
 
 __all__ = ["version_of"]
 
@@ -19,15 +20,28 @@ def version_of(package: str) -> str:
     wanted = _normal(package)
     for folder in sys.path:
         try:
-            names = os.listdir(folder or ".")  # noqa: PTH208 - a path object for each of hundreds of names costs more
+            changed = os.stat(folder or ".").st_mtime_ns  # noqa: PTH116 - see below
         except OSError:
             continue
-        for name in names:
-            if name.endswith(_ENDING):
-                found, _, version = name.removesuffix(_ENDING).partition("-")
-                if _normal(found) == wanted:
-                    return version
+        version = _versions(folder or ".", changed).get(wanted)
+        if version is not None:
+            return version
     return _ask(package)
+
+
+@lru_cache(maxsize=64)
+def _versions(folder: str, changed: int) -> dict[str, str]:
+    """The packages in a folder; read again when it changed."""
+    found: dict[str, str] = {}
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - a path object for each of hundreds of names costs more
+    except OSError:
+        return found
+    for name in names:
+        if name.endswith(_ENDING):
+            package, _, version = name.removesuffix(_ENDING).partition("-")
+            found.setdefault(_normal(package), version)
+    return found
 
 
 def _normal(name: str) -> str:
