@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ort_rknn.engine.lanes import LaneState, LaneStats, Task
+from ort_rknn.engine.lanes import LaneOpener, LaneState, LaneStats, Task
 from ort_rknn.engine.signals import Sleeper
 
 if TYPE_CHECKING:
@@ -33,6 +34,22 @@ class SharedContexts:
         self._holders = 0
         self._unwanted = False
         self._closed = False
+
+    @classmethod
+    def open(cls, program: LaneOpener, mask: int, source: SharedContexts | None) -> SharedContexts:
+        """Open a lane's contexts; ``source``, whose weights they share, is held already and let go of on failure."""
+        try:
+            contexts = program.open_lane(mask, source.contexts if source else None)
+        except BaseException:
+            if source is not None:
+                source.release()
+            raise
+        return cls(contexts, source)
+
+    @staticmethod
+    def hold_first(opened: Iterable[SharedContexts | None]) -> SharedContexts | None:
+        """Hold the first of these that is not given up."""
+        return next((contexts for contexts in opened if contexts is not None and contexts.hold()), None)
 
     def hold(self) -> bool:
         """Keep them open until :meth:`release`; ``False`` when they are given up already."""

@@ -151,15 +151,8 @@ class LaneKeeper:
         source = None
         if self._share:
             with self._lock:
-                opened = [other.contexts for other in self._lanes if other.contexts is not None]
-                source = next((contexts for contexts in opened if contexts.hold()), None)
-        try:
-            contexts = self._program.open_lane(lane.spec.mask, source.contexts if source else None)
-        except BaseException:
-            if source is not None:
-                source.release()
-            raise
-        return SharedContexts(contexts, source)
+                source = SharedContexts.hold_first([other.contexts for other in self._lanes])
+        return SharedContexts.open(self._program, lane.spec.mask, source)
 
     def _start(self, lane: NativeLane, flight: Flight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""

@@ -305,15 +305,8 @@ class ThreadLanes:
         source = None
         if self._share:
             with self._lock:
-                opened = [other.contexts for other in self._lanes if other.contexts is not None]
-                source = next((contexts for contexts in opened if contexts.hold()), None)
-        try:
-            contexts = self._program.open_lane(lane.spec.mask, source.contexts if source else None)
-        except BaseException:
-            if source is not None:
-                source.release()
-            raise
-        lane.contexts = SharedContexts(contexts, source)
+                source = SharedContexts.hold_first([other.contexts for other in self._lanes])
+        lane.contexts = SharedContexts.open(self._program, lane.spec.mask, source)
         return lane.contexts
 
     def _settle(self, lane: Lane, task: Task, outcome: Outcome, *, here: bool = False) -> Task | None:
