@@ -14,31 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.echo import Echo
 from ort_rknn.ort_errors import ort_error
 
-__all__ = ["Checked", "FeedChecker", "InputSpec", "numpy_dtype"]
-
-_DTYPES: dict[str, str] = {
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-    "tensor(float16)": "float16",
-    "tensor(int8)": "int8",
-    "tensor(int16)": "int16",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-    "tensor(uint8)": "uint8",
-    "tensor(uint16)": "uint16",
-    "tensor(uint32)": "uint32",
-    "tensor(uint64)": "uint64",
-    "tensor(bool)": "bool",
-}
-
-
-def numpy_dtype(type_string: str) -> np.dtype[Any] | None:
-    """The numpy dtype of one of onnxruntime's type strings; ``None`` where there is none (strings, sequences ...)."""
-    name = _DTYPES.get(type_string)
-    return None if name is None else np.dtype(name)
+__all__ = ["Checked", "FeedChecker", "InputSpec"]
 
 
 @dataclass(frozen=True)

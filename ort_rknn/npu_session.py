@@ -17,7 +17,8 @@ from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.bound import run_bound, to_ort_value
 from ort_rknn.dispatch import read_options, submit_batch
-from ort_rknn.feed import Checked, FeedChecker, numpy_dtype
+from ort_rknn.dtypes import numpy_dtype
+from ort_rknn.feed import Checked, FeedChecker
 from ort_rknn.jobs import JobHow
 from ort_rknn.ort_errors import status_text
 from ort_rknn.plain import WholeModel, complete_feed

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from ort_rknn.devices.base import Blob, Context, Device, SegmentCode, TensorSpec
+from ort_rknn.dtypes import DTYPES
 from ort_rknn.ort_errors import ort_error
 
 if TYPE_CHECKING:
@@ -30,21 +31,6 @@ __all__ = [
     "check_terminated",
     "open_cpu_session",
 ]
-
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-    "tensor(float16)": "float16",
-    "tensor(int8)": "int8",
-    "tensor(int16)": "int16",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-    "tensor(uint8)": "uint8",
-    "tensor(uint16)": "uint16",
-    "tensor(uint32)": "uint32",
-    "tensor(uint64)": "uint64",
-    "tensor(bool)": "bool",
-}
 
 
 class CpuSession(Protocol):
@@ -288,7 +274,7 @@ def _npu_part(step: Any, soc: str) -> NpuPart:
 
 
 def _specs(infos: Iterable[Any]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(info.name, np.dtype(_DTYPES[info.dtype]), tuple(info.shape)) for info in infos)
+    return tuple(TensorSpec(info.name, np.dtype(DTYPES[info.dtype]), tuple(info.shape)) for info in infos)
 
 
 def open_cpu_session(model: Blob) -> CpuSession:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ort_rknn.feed import numpy_dtype
+from ort_rknn.dtypes import numpy_dtype
 
 __all__ = ["FeedError", "Need", "needs", "random_feed", "read_feed"]
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.echo import Echo
-from ort_rknn.feed import FeedChecker, InputSpec, numpy_dtype
+from ort_rknn.feed import FeedChecker, InputSpec
 from tests.helpers.ort_models import model
 
 A = np.array([[1, 2], [3, -4], [5, 6]], np.float32)
