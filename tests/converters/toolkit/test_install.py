@@ -33,9 +33,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def pip_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with pip in it, made once because that takes seconds."""
+    """An environment with pip in it, of a Python the toolkit takes; made once because that takes seconds."""
+    try:
+        interpreter = choose_interpreter(None)
+    except InstallFailed as error:
+        pytest.skip(str(error).splitlines()[0])
+    assert interpreter is not None
     folder = tmp_path_factory.mktemp("pip") / "env"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run([interpreter.path, "-m", "venv", str(folder)], check=True)
     return folder
 
 
