@@ -48,9 +48,22 @@ def clean(log: str) -> str:
     return _ANSI.sub("", log)
 
 
-def _row(header: str, columns: list[tuple[str, int]], line: str) -> LayerRow | None:
+def _cells(header: str, columns: list[tuple[str, int]], line: str) -> dict[str, str]:
+    """By the header's columns; a word too long for its own (``BatchNormalizationRelu``) moves all that follow it."""
     ends = [start for _, start in columns[1:]] + [max(len(line), len(header))]
-    cells = {name: line[start:end].strip() for (name, start), end in zip(columns, ends, strict=True)}
+    cells, begin, moved = {}, columns[0][1], 0
+    for (name, _), column_end in zip(columns, ends, strict=True):
+        end = column_end + moved
+        while end < len(line) and line[end - 1] != " ":
+            end += 1
+            moved += 1
+        cells[name] = line[begin:end].strip()
+        begin = end
+    return cells
+
+
+def _row(header: str, columns: list[tuple[str, int]], line: str) -> LayerRow | None:
+    cells = _cells(header, columns, line)
     cycles = cells.get("Cycles(DDR/NPU/Total)", "").split("/")
     if not cells.get("ID", "").isdigit() or len(cycles) != 3 or not all(cycle.isdigit() for cycle in cycles):
         return None

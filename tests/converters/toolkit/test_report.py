@@ -49,6 +49,19 @@ LOG = (
 )
 
 
+def test_a_long_op_moves_what_follows_it() -> None:
+    name, shapes = "BatchNormalizationRelu", "(1,16,46,68),(16),(16),(16),(16)"
+    long = f"{2:<5}{name} FLOAT16  NPU    {shapes:<20} (1,16,46,68) 0/0/0                 97     Batch:u_{name}"
+    short = row(3, "Add", "FLOAT16", "CPU", "\\", "(1,3,8,8)", "0/0/0", 0, "Add:x")
+    rows = report.layers(table(f"D RKNN: [08:15:08.360] {long}\n", short))
+    assert [(row.op_type, row.dtype, row.target) for row in rows] == [
+        (name, "FLOAT16", "NPU"),
+        ("Add", "FLOAT16", "CPU"),
+    ]
+    assert (rows[0].input_shape, rows[0].output_shape) == (shapes, "(1,16,46,68)")
+    assert (rows[0].cycles, rows[0].rw_kb, rows[0].name) == ((0, 0, 0), 97.0, f"Batch:u_{name}")
+
+
 def test_layers_of_the_first_table() -> None:
     rows = report.layers(report.clean(LOG))
     assert [(row.id, row.op_type, row.dtype, row.target, row.name) for row in rows] == [
