@@ -48,8 +48,10 @@ def main() -> int:
     heading(3, f"Read by the same program, its networks on the simulated {TARGET}")
     os.environ.update(ORT_RKNN_PROMOTE_CPU="1", ORT_RKNN_DEVICE="simulator", ORT_RKNN_TARGET=TARGET)
     os.environ.update(ORT_RKNN_COMPILE="load")  # wait for the compiler instead of starting on the CPU
-    lines, networks, first_s, again_s = read_here(page, plain)
-    console.print(f"first reading {first_s:.1f} s (what is new is compiled once), second {again_s:.1f} s")
+    console.print("compiling its three networks takes about a minute on an idle PC; later they come from the cache")
+    with console.status("reading, or compiling what is new ..."):
+        lines, networks, first_s, again_s = read_here(page, plain)
+    console.print(f"first reading {first_s:.1f} s, second {again_s:.1f} s")
 
     heading(4, "What was read, and what ran where")
     console.print(text_table(lines))
