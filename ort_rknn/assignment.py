@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn_converters.plan import NodePlacement, Plan
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["AssignedNode", "AssignedSubgraph", "assignment"]
 
 
-@dataclass(frozen=True)
+@frozen
 class AssignedNode:
     """One node, as onnxruntime's ``OrtEpAssignedNode`` shows it (which has no constructor)."""
 
@@ -22,7 +22,7 @@ class AssignedNode:
     op_type: str
 
 
-@dataclass(frozen=True)
+@frozen
 class AssignedSubgraph:
     """Nodes that one provider runs as a whole, as onnxruntime's ``OrtEpAssignedSubgraph`` shows them."""
 

@@ -19,9 +19,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled import CompiledModel
@@ -69,7 +70,7 @@ class Ticket:
                     os.killpg(self._process.pid, signal.SIGKILL)
 
 
-@dataclass(frozen=True)
+@frozen
 class Wish:
     """Something to compile.
 

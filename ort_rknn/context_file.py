@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.session_options import config_entry
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled import CompiledModel
@@ -23,7 +23,7 @@ _EXISTS = (
 _FOLDER = "context_file_path should not point to a folder."
 
 
-@dataclass(frozen=True)
+@frozen
 class ContextWish:
     """A session's wish to have its compiled model written.
 

@@ -9,7 +9,6 @@ accepts (lists, OrtValues, other memory layouts ...) is then converted, by onnxr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,12 @@ import numpy as np
 from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.echo import Echo
 from ort_rknn.ort_errors import ort_error
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Checked", "FeedChecker", "InputSpec"]
 
 
-@dataclass(frozen=True)
+@frozen
 class InputSpec:
     """What an input takes.
 
@@ -54,7 +54,7 @@ class InputSpec:
         )
 
 
-@dataclass(frozen=True)
+@frozen
 class Checked:
     """A feed the engine can trust.
 

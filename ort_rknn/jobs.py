@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["JobHow"]
 
 
-@dataclass(frozen=True)
+@frozen
 class JobHow:
     """The way of a job into the queue and back.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from onnxruntime.capi._pybind_state import GraphOptimizationLevel
@@ -16,6 +16,7 @@ from ort_rknn.plain import WholeModel
 from ort_rknn.session_options import clone, replay_libraries
 from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
 from ort_rknn.variants import Variants, Works
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.npu_session import NpuSession
@@ -49,7 +50,7 @@ class _Lease:
             self._close()
 
 
-@dataclass(frozen=True)
+@frozen
 class _Source:
     """What opening a variant needs of the session under construction, without keeping that alive."""
 
@@ -59,7 +60,7 @@ class _Source:
     _rknn_device: Any = None
 
 
-@dataclass(frozen=True)
+@frozen
 class _Opener:
     """Opens compiled variants. Held by the native session, so it refers to that weakly."""
 

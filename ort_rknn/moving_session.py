@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from ort_rknn.ort_errors import ort_error
 from ort_rknn.plain import complete_feed
 from ort_rknn.provider_names import RKNN_PROVIDER
 from ort_rknn.variants import ShapeState, Variants
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["MovingParts", "MovingSession", "Plain"]
 
 
-@dataclass(frozen=True)
+@frozen
 class MovingParts:
     """What a session with moving shapes is made of.
 

@@ -8,7 +8,6 @@ instead. Nothing of this is in the path of a session without an NPU part.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from ort_rknn.jobs import JobHow
 from ort_rknn.ort_errors import status_text
 from ort_rknn.plain import WholeModel, complete_feed
 from ort_rknn.provider_names import RKNN_PROVIDER
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["NpuParts", "NpuSession"]
 
 
-@dataclass(frozen=True)
+@frozen
 class NpuParts:
     """What a session with an NPU part is made of.
 

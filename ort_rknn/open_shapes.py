@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.errors import InvalidOption
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.options import RknnOptions
@@ -20,7 +21,7 @@ __all__ = ["Forms", "Moving", "read_shapes"]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
+@frozen
 class Moving:
     """How a model with open shapes is to be run.
 
@@ -43,7 +44,7 @@ class Moving:
     cache_dir: str | None
 
 
-@dataclass(frozen=True)
+@frozen
 class Forms:
     """Several compiled forms of a model, as they lie in one file.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from typing import Any
 
 from ort_rknn.config import read_config
@@ -26,13 +26,14 @@ from ort_rknn.option_values import (
     to_text,
     whole,
 )
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
 
 DEVICES = ("auto", "npu", "lite", "simulator", "toolkit", "cpu")
 
 
-@dataclass(frozen=True)
+@frozen
 class Option:
     """One row of the table.
 
@@ -78,7 +79,7 @@ def _tp_mode(value: Any) -> str:
     return parse_tp_mode(value)
 
 
-@dataclass(frozen=True)
+@frozen
 class RknnOptions:
     """All provider options, read and checked. See each field's row in :data:`OPTIONS`."""
 

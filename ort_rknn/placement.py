@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.choose import Choice, DeviceOptions, choose
 from ort_rknn.session_options import config_entry
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Device
@@ -37,7 +38,7 @@ _said: set[str] = set()
 _said_lock = threading.Lock()
 
 
-@dataclass(frozen=True)
+@frozen
 class Placement:
     """What was found for a model.
 

@@ -8,7 +8,6 @@ forgotten after each (:meth:`Program.route`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from ort_rknn.devices.base import Blob, Context, Device, SegmentCode, TensorSpec
 from ort_rknn.dtypes import DTYPES
 from ort_rknn.ort_errors import ort_error
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
@@ -40,7 +40,7 @@ class CpuSession(Protocol):
         """As onnxruntime's."""
 
 
-@dataclass(frozen=True)
+@frozen
 class CpuPart:
     """A step that onnxruntime executes on the CPU."""
 
@@ -51,7 +51,7 @@ class CpuPart:
     session: CpuSession
 
 
-@dataclass(frozen=True)
+@frozen
 class NpuPart:
     """A step that a device executes.
 
@@ -69,7 +69,7 @@ class NpuPart:
     code: SegmentCode
 
 
-@dataclass(frozen=True)
+@frozen
 class Stop:
     """One step on a route.
 
@@ -88,7 +88,7 @@ class Stop:
     forget: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Route:
     """The steps that must run for a set of outputs.
 

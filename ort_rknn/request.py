@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 from ort_rknn.options import RknnOptions
 from ort_rknn.provider_names import CPU_PROVIDER
 from ort_rknn.session_options import has_providers
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Request"]
 
@@ -19,7 +19,7 @@ _ALREADY_CONFIGURED = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Request:
     """What was asked of the NPU.
 

@@ -12,13 +12,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ort_rknn.background import Cancelled, Ticket, wish
 from ort_rknn.errors import RknnError
 from ort_rknn.shape_keys import ShapeKey, name_of
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.npu_session import NpuSession
@@ -34,7 +35,7 @@ _REMEMBERED = 1000
 """Shapes beyond the limit that are counted one by one, for the plan. A guess."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ShapeState:
     """What became of one set of input shapes.
 
@@ -64,7 +65,7 @@ class ShapeState:
         return f"{name_of(tuple(self.shapes.items()))}: {words[self.state]}{took}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Works:
     """How a variant comes to be. None of these may keep the session alive.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Case", "CaseError", "Feed", "Settings"]
 
@@ -16,7 +18,7 @@ class CaseError(ValueError):
     """Raised when a model or its data cannot be used; the message is one line that says why and what is expected."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Case:
     """One model with one or more samples.
 
@@ -37,7 +39,7 @@ class Case:
     labels: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Settings:
     """What is the same for all cases of a run.
 

@@ -6,13 +6,13 @@ The numbers themselves come from :func:`ort_rknn_converters.verify.compare`, the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ort_rknn_conformance.result import HISTOGRAM_EDGES, OutputResult, WorstElement
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.verify import compare as tensor_errors
 
 __all__ = ["Tolerance", "compare_output"]
@@ -20,7 +20,7 @@ __all__ = ["Tolerance", "compare_output"]
 WORST = 3  # elements shown per output; more do not help a reader (a guess)
 
 
-@dataclass(frozen=True)
+@frozen
 class Tolerance:
     """How far an output may be off.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ort_rknn_conformance.case import CaseError, Feed
 from ort_rknn_converters.errors import CalibrationError
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 
 __all__ = ["Data", "Input", "load_data", "load_feeds"]
@@ -32,7 +32,7 @@ _DTYPES = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Input:
     """A model input as onnxruntime's ``get_inputs()`` describes it.
 
@@ -51,7 +51,7 @@ class Input:
         return f"{self.name}: {_DTYPES.get(self.type, self.type)} [{dims}]"
 
 
-@dataclass(frozen=True)
+@frozen
 class Data:
     """Samples and where they came from.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.execute import execute
@@ -10,11 +10,12 @@ from ort_rknn_conformance.fix import Fix, find_fix
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.layers import find_layers
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Examined", "examine"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Examined:
     """What came out.
 

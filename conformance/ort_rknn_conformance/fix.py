@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Fix", "find_fix", "write_options"]
 
@@ -17,7 +18,7 @@ TRIALS = 40  # conversions at most: a minute or two for a small model (a guess)
 Trial = Callable[[frozenset[str]], CaseResult]
 
 
-@dataclass(frozen=True)
+@frozen
 class Fix:
     """What the search came to.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, Literal
+
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["BAD", "HISTOGRAM_EDGES", "CaseResult", "GraphNode", "LayerError", "OutputResult", "Verdict", "WorstElement"]
 
@@ -25,7 +27,7 @@ HISTOGRAM_EDGES: tuple[float, ...] = tuple(10.0 ** (half / 2) for half in range(
 """Edges of the error histogram's bins, in units of the output's RMS: half decades from 1e-8 to 10."""
 
 
-@dataclass(frozen=True)
+@frozen
 class WorstElement:
     """One element with a large difference.
 
@@ -42,7 +44,7 @@ class WorstElement:
     actual: float | str
 
 
-@dataclass(frozen=True)
+@frozen
 class OutputResult:
     """One output over all samples.
 
@@ -90,7 +92,7 @@ class OutputResult:
     histogram: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class GraphNode:
     """One node of the prepared model for the placement picture.
 
@@ -111,7 +113,7 @@ class GraphNode:
     after: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class LayerError:
     """What one node on the NPU does to the numbers.
 
@@ -136,7 +138,7 @@ class LayerError:
     advice: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class CaseResult:
     """One case on one flow.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from ort_rknn_converters.dataflow import Flow, boundary
 from ort_rknn_converters.errors import ModelError, ToolkitFailed
 from ort_rknn_converters.extract import extract
 from ort_rknn_converters.feeds import boundary_values, feeds_for
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.graph import to_proto, value_info
 from ort_rknn_converters.lower import Lowered, lower
 from ort_rknn_converters.mixed import EVALUATED, search, table
@@ -53,7 +54,7 @@ LEAST_S, PER_MB_S = 120.0, 10.0
 few nodes takes 0.3 s and ViT-tiny 0.3 s a MB on a PC; a board, or a PC that has much else to do, is 10 times slower."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Failure:
     """Why some nodes cannot be a segment.
 
@@ -75,7 +76,7 @@ class Failure:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@frozen
 class Attempt:
     """What came of compiling some nodes.
 

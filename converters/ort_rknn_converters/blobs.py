@@ -10,11 +10,12 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TypeAlias
 
 from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Blob", "BytesBlob", "FileBlob", "StoredBlob", "digest"]
 
@@ -27,7 +28,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@dataclass(frozen=True)
+@frozen
 class BytesBlob:
     """Bytes in memory."""
 
@@ -57,7 +58,7 @@ class BytesBlob:
         return f"BytesBlob({self.size} bytes)"
 
 
-@dataclass(frozen=True)
+@frozen
 class FileBlob:
     """A whole file.
 

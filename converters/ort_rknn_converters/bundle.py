@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ort_rknn_converters import epcontext, epcontext_read
 from ort_rknn_converters.bundle_weights import Weights, restore, share
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.wire import KEY_BUNDLE
 
 __all__ = ["Bundle", "Variant"]
@@ -30,7 +31,7 @@ _BLOB = "ort_rknn.blob."
 _NO_ORIGINAL = "it does not have the model's original ONNX"
 
 
-@dataclass(frozen=True)
+@frozen
 class Variant:
     """One compiled form.
 
@@ -50,7 +51,7 @@ class Variant:
         return cls(dict(shapes), compiled.targets, lambda: compiled)
 
 
-@dataclass(frozen=True)
+@frozen
 class Bundle:
     """The forms of one model.
 

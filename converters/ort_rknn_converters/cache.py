@@ -13,7 +13,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from ort_rknn_converters.cache_folder import directory
 from ort_rknn_converters.cache_key import key_of
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError, NotAllOnNpu, ToolkitFailed, VerificationFailed
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.options import ConvertOptions
 
 __all__ = ["DEFAULT_LIMIT", "Cache", "Entry", "directory", "freeze", "key_of", "load_or_convert", "thaw"]
@@ -42,7 +42,7 @@ _log = logging.getLogger("ort_rknn")
 _warned: set[str] = set()
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """One entry of the cache.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ort_rknn_converters.errors import CalibrationError
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 from ort_rknn_converters.options import LIMIT
 
@@ -28,7 +28,7 @@ Source = str | tuple[Mapping[str, Array], ...]
 _ARRAYS = (".npy", ".npz")
 
 
-@dataclass(frozen=True)
+@frozen
 class InputSpec:
     """What a model's input takes.
 

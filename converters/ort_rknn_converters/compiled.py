@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ort_rknn_converters.blobs import Blob, BytesBlob, FileBlob
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.plan import Plan, Segment, TensorInfo
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ PROVIDER = "RKNNExecutionProvider"
 """Name of the execution provider: the ``source`` of our EPContext nodes."""
 
 
-@dataclass(frozen=True)
+@frozen
 class CpuStep:
     """A part of the model that onnxruntime's CPU provider runs.
 
@@ -57,7 +57,7 @@ class CpuStep:
         return "cpu"
 
 
-@dataclass(frozen=True)
+@frozen
 class NpuStep:
     """A part of the model that was compiled for the NPU.
 
@@ -92,7 +92,7 @@ class NpuStep:
 Step: TypeAlias = "CpuStep | NpuStep"
 
 
-@dataclass(frozen=True)
+@frozen
 class CompiledModel:
     """A converted model: everything a session needs, on a PC or on a board.
 

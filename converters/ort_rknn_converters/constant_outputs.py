@@ -8,12 +8,13 @@ each with its own scale, and the CPU concatenates them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["GoneConstant", "gone_constant"]
 
@@ -22,7 +23,7 @@ Array = NDArray[Any]
 _PASSED = frozenset({"Transpose", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
-@dataclass(frozen=True)
+@frozen
 class GoneConstant:
     """An output whose values no longer depend on the input.
 

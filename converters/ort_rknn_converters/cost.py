@@ -9,11 +9,11 @@ or a number from a user's report, none was measured by us on a board; they err t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import prod
 
 import onnx_ir as ir
 
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.support.rule import attribute
 from ort_rknn_converters.targets import Target
 
@@ -56,7 +56,7 @@ _FUNCTIONS = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Estimate:
     """Seconds a segment would take on each side.
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.graph import constant
 
 __all__ = ["Flow", "boundary", "reads"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Flow:
     """The nodes of a model's main graph and the edges between them.
 

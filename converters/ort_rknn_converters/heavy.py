@@ -7,10 +7,11 @@ model without its large weights, followed by a small message for each of them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
+
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["HEAVY", "Heavy", "chunk", "is_heavy", "serialized", "size_of"]
 
@@ -45,7 +46,7 @@ def size_of(model: onnx.ModelProto) -> int:
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer) + sum(map(len, payloads))
 
 
-@dataclass(frozen=True)
+@frozen
 class Heavy:
     """Weights that were taken out of a model; iterated, it gives the bytes to append to the model's, one at a time.
 

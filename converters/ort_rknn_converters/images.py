@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ort_rknn_converters.errors import CalibrationError
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _FORM = "e.g. 224x224,mean=123.7:116.3:103.5,std=58.4:57.1:57.4,rgb,nchw"
 
 
-@dataclass(frozen=True)
+@frozen
 class Preprocess:
     """``(pixel - mean) / std`` of 0 to 255, in a size, an order of channels and a layout.
 

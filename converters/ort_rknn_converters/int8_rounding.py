@@ -18,10 +18,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     import onnx
@@ -58,7 +59,7 @@ def owners(names: Iterable[str], values: Iterable[str]) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
+@frozen
 class _Form:
     """How a value is stored: int8 on a grid, or float16 (``scale`` is ``None``)."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ort_rknn_converters.attempt import Attempt, Failure, FailureReason, Workshop
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.support import boundary_reason
 from ort_rknn_converters.verify import FP16_MAX
 
@@ -26,7 +26,7 @@ COMPILATIONS = 200
 (measured) that is a minute."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Blame:
     """Nodes that go to the CPU, and why.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.heavy import HEAVY, Heavy, is_heavy
 from ort_rknn_converters.infer import infer
 from ort_rknn_converters.lower_fixes import FIXES
@@ -45,7 +46,7 @@ class LoweredTensor(NamedTuple):
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Lowered:
     """What is handed to the toolkit.
 

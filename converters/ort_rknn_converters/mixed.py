@@ -8,7 +8,7 @@ the promise needs; then the toolkit builds that and its simulator has the last w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import ModelError, ToolkitFailed
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.int8_rounding import Layout, Rounder
 from ort_rknn_converters.rknn_file import RknnFile, read
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
@@ -35,7 +36,7 @@ _MARGIN = 0.95  # of the promise our own computation must keep: single quanta ma
 _BUILDS = 6  # of the toolkit, before everything becomes float16 (a guess)
 
 
-@dataclass(frozen=True)
+@frozen
 class Trade:
     """One build: what it costs and what it gives.
 
@@ -54,7 +55,7 @@ class Trade:
     loss: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Mixed:
     """What came of a search.
 

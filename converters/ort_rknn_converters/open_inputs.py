@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from dataclasses import dataclass
 
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.wire import LENGTH, VARINT, NotProtobuf, fields, opened
 
 __all__ = ["DeclaredInput", "declared_inputs"]
@@ -18,7 +18,7 @@ _DIM_VALUE, _DIM_PARAM = 1, 2
 _LARGEST_DIM = 2**63  # what is larger is a negative number: some exporters write -1 for an unknown size
 
 
-@dataclass(frozen=True)
+@frozen
 class DeclaredInput:
     """A tensor input that every caller must feed.
 

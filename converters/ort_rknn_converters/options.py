@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn_converters.errors import UnknownOption
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_target
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _OPTIMIZATION_LEVELS = range(4)
 _NOT_IN_KEY = frozenset({"jobs", "timeout_s"})
 
 
-@dataclass(frozen=True)
+@frozen
 class ConvertOptions:
     """How a model is to be converted.
 

@@ -6,13 +6,13 @@ Nothing is compiled here and no toolkit is needed; whoever compiles repeats the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from ort_rknn_converters.clusters import cut, steps
 from ort_rknn_converters.cost import MOVES_ONLY, estimate
 from ort_rknn_converters.dataflow import Flow, boundary
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.graph import constant, value_info
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.plan import CPU, NPU, NodePlacement, Place, Plan, Segment
@@ -33,7 +33,7 @@ UNUSED = "its result is never used"
 PASS_THROUGH = "passes a value through: the toolkit drops such an output"
 
 
-@dataclass(frozen=True)
+@frozen
 class Part:
     """One step of a model's execution.
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any, Literal
+
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["CPU", "NPU", "NodePlacement", "Place", "Plan", "Segment", "TensorInfo"]
 
@@ -18,7 +20,7 @@ NPU: Place = "NPU"
 CPU: Place = "CPU"
 
 
-@dataclass(frozen=True)
+@frozen
 class TensorInfo:
     """Name, ONNX element type and shape of a value that crosses a segment's boundary.
 
@@ -33,7 +35,7 @@ class TensorInfo:
     shape: tuple[int | str | None, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class NodePlacement:
     """Where one node runs.
 
@@ -52,7 +54,7 @@ class NodePlacement:
     segment: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Segment:
     """One part of the graph that is compiled for the NPU as a whole.
 
@@ -78,7 +80,7 @@ class Segment:
     size: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """The placement of a whole model.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import onnx_ir as ir
 
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.graph import unsaid_names
 from ort_rknn_converters.infer import infer
 from ort_rknn_converters.infer_contrib import infer_contrib
@@ -72,7 +71,7 @@ _REWRITE: tuple[Pass, ...] = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Prepared:
     """A model ready to be cut.
 

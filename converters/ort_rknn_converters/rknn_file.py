@@ -13,12 +13,13 @@ import os
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.flatbuffer import Damaged, FlatBuffer, Table
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.literal import parse
 
 __all__ = ["Quantization", "RknnFile", "RknnIO", "RknnNode", "RknnSubgraph", "RknnTensor", "is_rknn", "read"]
@@ -59,7 +60,7 @@ NATIVE_LAYOUTS = {0: "", 0x40: "NC1HWC2", 0x41: "weights"}
 PLACEMENTS = {0: "CPU", 1: "GPU", 2: "NPU"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Quantization:
     """``real = (stored - zero_point) * scale``; one element for the whole tensor, or one per channel."""
 
@@ -69,7 +70,7 @@ class Quantization:
     maximum: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class RknnTensor:
     """A tensor of the compiled graph.
 
@@ -92,7 +93,7 @@ class RknnTensor:
     quantization: Quantization | None
 
 
-@dataclass(frozen=True)
+@frozen
 class RknnNode:
     """An operation: what it is and where it runs (``NPU``, ``CPU`` or ``GPU``), with its tensors' names."""
 
@@ -103,7 +104,7 @@ class RknnNode:
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class RknnSubgraph:
     """The compiled graph for one set of input shapes; ``inputs`` and ``outputs`` are tensor names."""
 
@@ -113,7 +114,7 @@ class RknnSubgraph:
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class RknnIO:
     """An input or output of the whole file.
 
@@ -138,7 +139,7 @@ class RknnIO:
     shapes: tuple[tuple[int, ...], ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class RknnFile:
     """All that a ``.rknn`` file says about itself.
 
@@ -206,7 +207,7 @@ def _dims(value: Any) -> tuple[int, ...]:
     return tuple(dims)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Trailer:
     target: str
     version: str

@@ -6,16 +6,15 @@ Core counts and compiler families are the vendor's (toolkit documentation 2.3.2 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ort_rknn_converters.errors import UnknownTarget
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["DEFAULT_TARGET", "TARGETS", "Target", "find_target"]
 
 DEFAULT_TARGET = "rk3588"
 
 
-@dataclass(frozen=True)
+@frozen
 class Target:
     """One SoC.
 

@@ -7,7 +7,6 @@ with ONNX Runtime on the same feeds, name by name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ort_rknn_converters.feeds import feeds_for
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.reference_run import run_measured
 
 __all__ = [
@@ -85,7 +85,7 @@ def _bodies(node: onnx.NodeProto) -> list[Sequence[onnx.NodeProto]]:
     return [body.node for attribute in node.attribute for body in (attribute.g, *attribute.graphs)]
 
 
-@dataclass(frozen=True)
+@frozen
 class TensorError:
     """How far one tensor is from what it should be. Numbers are over the elements finite in both.
 
@@ -184,7 +184,7 @@ def _rms(values: Array) -> float:
     return top * float(np.sqrt(np.mean((values / top) ** 2))) if top else 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Reference:
     """What ONNX Runtime computes for a segment.
 
@@ -217,7 +217,7 @@ def reference(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]]) -> R
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Verification:
     """The verdict on one compiled segment.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ort_rknn.dtypes import numpy_dtype
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["FeedError", "Need", "needs", "random_feed", "read_feed"]
 
@@ -23,7 +23,7 @@ class FeedError(ValueError):
     """Raised when a feed cannot be made; says why in one line."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Need:
     """An input at the size it is fed with.
 

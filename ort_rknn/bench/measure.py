@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Any
 
 from ort_rknn.engine.job import InferenceJob
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["CoreUse", "Limit", "Pass", "async_pass", "sync_pass"]
 
@@ -20,7 +21,7 @@ FAILURES_TO_STOP = 100
 """Failures after which a pass ends early: a dead device fails at once and for ever. A guess."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Limit:
     """When a pass ends: after ``count`` inferences, or with the first one that would begin after ``seconds``."""
 
@@ -32,7 +33,7 @@ class Limit:
         return (self.count is not None and done >= self.count) or (self.seconds is not None and elapsed >= self.seconds)
 
 
-@dataclass(frozen=True)
+@frozen
 class CoreUse:
     """What a core did in a pass.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn.bench.measure import Pass
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["PartTime", "latencies_ms", "part_times", "parts_table", "pass_to_dict", "percentile", "print_report"]
 
@@ -36,7 +36,7 @@ def latencies_ms(measured: Pass, percentiles: Sequence[float] = PERCENTILES) -> 
     return found | {"min": min(values), "max": max(values)}
 
 
-@dataclass(frozen=True)
+@frozen
 class PartTime:
     """What a part of the model took: a segment, or a node where onnxruntime runs the whole.
 

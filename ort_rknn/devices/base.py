@@ -11,8 +11,9 @@ at a time: the engine never calls it from two threads at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,7 @@ def core_mask(cores: Sequence[int]) -> int:
     return mask
 
 
-@dataclass(frozen=True)
+@frozen
 class TensorSpec:
     """A segment's input or output as ONNX declares it.
 
@@ -68,7 +69,7 @@ class StoredBlob(Blob, Protocol):
         """What ``make`` gives; from the second time on from the cache."""
 
 
-@dataclass(frozen=True)
+@frozen
 class SegmentCode:
     """Everything a device may need to open one NPU segment.
 

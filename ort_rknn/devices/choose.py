@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.soc import detect
 from ort_rknn.errors import DeviceUnavailable, RknnError
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Device
@@ -22,7 +22,7 @@ _NO_BOARDS = frozenset({"x86_64", "AMD64", "i686"})
 _ADVICE = "set ORT_RKNN_DEVICE=simulator to run as the NPU would"
 
 
-@dataclass(frozen=True)
+@frozen
 class DeviceOptions:
     """What a session says of its device.
 
@@ -45,7 +45,7 @@ class DeviceOptions:
     simulator_latency_ms: float = 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Choice:
     """The device for the NPU parts.
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import numpy as np
 from ort_rknn.devices.base import AUTO, Context, SegmentCode
 from ort_rknn.devices.rknnrt_abi import ERRORS
 from ort_rknn.errors import DeviceError
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
@@ -33,7 +33,7 @@ __all__ = ["FakeCall", "FakeContext", "FakeDevice", "Gate", "echo"]
 Compute = Callable[[SegmentCode, Sequence["Array"]], Sequence["Array"]]
 
 
-@dataclass(frozen=True)
+@frozen
 class FakeCall:
     """One inference the device was asked for.
 

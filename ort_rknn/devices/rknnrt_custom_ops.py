@@ -10,12 +10,13 @@ import ctypes
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
 from ort_rknn.errors import DeviceError
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["DEFAULT_FOLDER", "CustomOp", "find_custom_ops", "load_custom_ops", "register"]
 
@@ -34,7 +35,7 @@ class _Head(ctypes.Structure):
     _fields_ = (("version", ctypes.c_uint32), ("target", ctypes.c_int), ("op_type", ctypes.c_char * 256))
 
 
-@dataclass(frozen=True)
+@frozen
 class CustomOp:
     """One operator.
 

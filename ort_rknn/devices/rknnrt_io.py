@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ort_rknn.devices.native_segment import InputForm, NativeLibrary, OutputForm
 from ort_rknn.devices.recycling import Blocks
 from ort_rknn.devices.rknnrt_abi import NUMPY_OF, TYPE_OF, Format, Qnt, TensorAttr, TensorType
 from ort_rknn.errors import DeviceError
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
@@ -39,7 +39,7 @@ def runtime_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape) or (1,)
 
 
-@dataclass(frozen=True)
+@frozen
 class InputPlan:
     """One input.
 
@@ -62,7 +62,7 @@ class InputPlan:
     dims: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class OutputPlan:
     """One output.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Soc", "detect"]
 
@@ -16,7 +17,7 @@ _ROCKET = ("sys/module/rocket", "sys/bus/platform/drivers/rocket")
 _RKNPU = ("sys/module/rknpu", "sys/bus/platform/drivers/RKNPU", "sys/kernel/debug/rknpu", "dev/rknpu")
 
 
-@dataclass(frozen=True)
+@frozen
 class Soc:
     """What was found.
 

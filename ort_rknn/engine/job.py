@@ -17,8 +17,9 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.engine.lanes import Task
@@ -29,7 +30,7 @@ __all__ = ["Callback", "InferenceJob", "JobTiming"]
 Callback = Callable[[list[Any], Any, str], object]
 
 
-@dataclass(frozen=True)
+@frozen
 class JobTiming:
     """Where a job's time went, in seconds; 0 for what has not happened yet.
 

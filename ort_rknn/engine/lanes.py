@@ -25,11 +25,11 @@ What every implementation must do:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ort_rknn.errors import DeviceUnavailable
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
@@ -128,7 +128,7 @@ class Task:
         return bool(self.taken_at) or (self.probe is not None and self.probe(self))
 
 
-@dataclass(frozen=True)
+@frozen
 class LaneStats:
     """What one lane did so far.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ort_rknn.engine.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.errors import InvalidOption
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["EngineOptions", "Hint", "Overflow"]
 
@@ -14,7 +14,7 @@ Overflow = Literal["block", "raise", "drop_oldest"]
 Hint = Literal["none", "latency", "throughput"]
 
 
-@dataclass(frozen=True)
+@frozen
 class EngineOptions:
     """Options of :class:`ort_rknn.engine.engine.Engine`. Names and defaults are the seed's unless said otherwise.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import AUTO, core_mask
 from ort_rknn.errors import InvalidOption
+from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.engine.options import EngineOptions
@@ -32,7 +32,7 @@ TP_MODES: dict[str, int] = {
 """``tp_mode`` -> the vendor's ``RKNN_NPU_CORE_*`` mask."""
 
 
-@dataclass(frozen=True)
+@frozen
 class LaneSpec:
     """One lane to be: its number, its core (or :data:`ANY_CORE`) and the core mask of its context."""
 
@@ -41,7 +41,7 @@ class LaneSpec:
     mask: int
 
 
-@dataclass(frozen=True)
+@frozen
 class LanePlan:
     """The lanes of an engine.
 

@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ort_rknn_converters.frozen import frozen
+
 if TYPE_CHECKING:
     from ort_rknn.engine.lanes import LaneStats, Task
 
@@ -29,7 +31,7 @@ class Counters:
     most_waiting: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class EngineStats:
     """A snapshot of an engine.
 

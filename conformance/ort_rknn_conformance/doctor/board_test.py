@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
@@ -20,6 +20,7 @@ from ort_rknn.devices.base import Device
 from ort_rknn.engine.schedule import TP_MODES
 from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.doctor.bundle import SUFFIX, source
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.verify import compare, tolerance
 
 __all__ = ["Trial", "board_test"]
@@ -28,7 +29,7 @@ RUNS = 100  # inferences a trial: a second or two on a slow core (a guess)
 FEEDS = 4
 
 
-@dataclass(frozen=True)
+@frozen
 class Trial:
     """One way of running the model.
 

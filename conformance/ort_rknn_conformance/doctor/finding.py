@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Finding", "State"]
 
@@ -11,7 +12,7 @@ State = Literal["ok", "note", "bad"]
 """``ok``: as it should be. ``note``: worth knowing, does not keep the NPU from being used. ``bad``: does."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """What was found of one thing.
 

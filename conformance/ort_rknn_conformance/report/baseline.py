@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ort_rknn_conformance.result import BAD, CaseResult
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Change", "Difference", "difference"]
 
@@ -17,7 +17,7 @@ FLOOR = 1e-6
 """Errors below this are float32's own noise and are not compared."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """One case that is not as it was.
 
@@ -30,7 +30,7 @@ class Change:
     what: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Difference:
     """All that changed.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ort_rknn_conformance.report.baseline import Difference
 from ort_rknn_conformance.result import BAD, CaseResult, Verdict
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["MEANINGS", "Document"]
 
@@ -26,7 +26,7 @@ MEANINGS: Mapping[Verdict, str] = {
 """The verdicts in the order reports list them."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Document:
     """A whole run.
 

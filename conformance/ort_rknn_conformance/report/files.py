@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ import click
 
 from ort_rknn_conformance.case import CaseError
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["ReportFiles", "report_options"]
 
@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _FORMS = {"junit": "junit", "markdown": "markdown", "html": "page"}  # option -> module with a function write
 
 
-@dataclass(frozen=True)
+@frozen
 class ReportFiles:
     """Where a run is to be written.
 

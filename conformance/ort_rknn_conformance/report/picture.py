@@ -7,10 +7,11 @@ of CPU nodes is one box. Colours come from the page's style sheet.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 
 from ort_rknn_conformance.result import GraphNode
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["draw"]
 
@@ -18,7 +19,7 @@ LARGE = 400  # nodes above which parts are drawn instead: more boxes no one can 
 WIDTH, HEIGHT, GAP_X, GAP_Y = 148, 30, 14, 26
 
 
-@dataclass(frozen=True)
+@frozen
 class _Box:
     """What one box says, and the boxes above it."""
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.passes.base import Tape, attribute
 
 __all__ = ["Bias", "bias_of"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Bias:
     """What is added to the scores.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.targets import Target
 
 __all__ = [
@@ -49,7 +50,7 @@ _TYPE_TROUBLE: dict[ir.DataType, str] = {
 _FAR_TOO_LARGE = 1 << 20
 
 
-@dataclass(frozen=True)
+@frozen
 class Rule:
     """What the NPU, or the documented CPU list of its runtime, does of one op.
 

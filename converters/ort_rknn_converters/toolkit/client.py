@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import ToolkitFailed, ToolkitMissing
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.toolkit import report
 from ort_rknn_converters.toolkit.child import Child
 from ort_rknn_converters.toolkit.environment import ToolkitPython, find_python, interpreter
@@ -31,7 +31,7 @@ from ort_rknn_converters.toolkit.request import CompileRequest, write_job
 __all__ = ["CompileRequest", "CompileResult", "LayerRow", "Standby", "compile_segment"]
 
 
-@dataclass(frozen=True)
+@frozen
 class CompileResult:
     """What the toolkit made of a segment.
 

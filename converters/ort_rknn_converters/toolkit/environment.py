@@ -6,12 +6,12 @@ import importlib.util
 import json
 import os
 import sys
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.installed import version_of
 
 __all__ = [
@@ -39,7 +39,7 @@ MISSING = (
 Source = Literal["env", "private", "importable"]
 
 
-@dataclass(frozen=True)
+@frozen
 class ToolkitPython:
     """An interpreter that has the toolkit.
 

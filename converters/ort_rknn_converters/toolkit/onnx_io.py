@@ -6,9 +6,9 @@ A full parse would copy every weight once more; a segment of a large model has h
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["GraphIO", "ValueInfo", "read_io"]
 
@@ -24,7 +24,7 @@ SHAPE_DIM = 1
 DIM_VALUE = 1
 
 
-@dataclass(frozen=True)
+@frozen
 class ValueInfo:
     """One graph input or output: ``dtype`` is ONNX's number (0: unknown), ``dims`` is None when unknown.
 
@@ -36,7 +36,7 @@ class ValueInfo:
     dims: tuple[int | None, ...] | None
 
 
-@dataclass(frozen=True)
+@frozen
 class GraphIO:
     """What goes in (initializers not counted) and what comes out, in the model's order."""
 

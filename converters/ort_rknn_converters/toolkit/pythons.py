@@ -7,9 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["NEWEST", "OLDEST", "InstallFailed", "Interpreter", "choose_interpreter", "find_uv", "probe"]
 
@@ -22,7 +22,7 @@ class InstallFailed(ToolkitMissing):
     """Raised when the private environment could not be made; the message says what to do."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Interpreter:
     """A Python that starts.
 

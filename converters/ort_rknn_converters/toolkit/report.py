@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["LayerRow", "clean", "errors", "last_error", "last_words", "layers", "no_lowering", "tail"]
 
@@ -16,7 +17,7 @@ _ERROR_LINE = re.compile(r"^E (?:RKNN: \[[0-9:.]+\] )?(?P<text>.*\S)")
 _NOISE = ("Unkown op target: 0",)  # printed for almost every good model
 
 
-@dataclass(frozen=True)
+@frozen
 class LayerRow:
     """One line of the compiler's layer table.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import UnknownOption
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.onnx_io import GraphIO
 
@@ -52,7 +53,7 @@ OPTIONS = CONFIG_OPTIONS | BUILD_OPTIONS | {"dataset", "float16"}
 """Every key ``CompileRequest.options`` takes; all but ``dataset`` and ``float16`` are the toolkit's own keywords."""
 
 
-@dataclass(frozen=True)
+@frozen
 class CompileRequest:
     """One segment to compile.
 

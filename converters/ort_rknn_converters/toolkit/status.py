@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper
 
 from ort_rknn_converters.errors import ConvertError, ToolkitFailed, ToolkitMissing
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.toolkit.client import CompileResult, compile_segment
 from ort_rknn_converters.toolkit.environment import ToolkitPython, find_python, private_directory
 from ort_rknn_converters.toolkit.pythons import probe
@@ -22,7 +22,7 @@ PROOF_TIMEOUT_S = 120.0  # a guess: 0.3 s on a PC, a board reads 250 MB from its
 TOLERANCE = 5e-3  # of values around 1 to 4: fp16 keeps three digits
 
 
-@dataclass(frozen=True)
+@frozen
 class Status:
     """What is there.
 
