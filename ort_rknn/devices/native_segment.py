@@ -15,7 +15,7 @@ from ort_rknn.devices.rknnrt_library import RuntimeLibrary
 
 __all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "Outcome", "OutputForm", "native_library"]
 
-ABI = 2
+ABI = 3
 """Version of the binary interface this file is written for."""
 
 ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"
@@ -47,7 +47,7 @@ class InputForm(Structure):
     """``ort_rknn_input_form``: how an array goes in."""
 
     _fields_ = tuple(
-        (name, c_uint32) for name in ("index", "size", "type", "fmt", "batch", "channels", "points", "item")
+        (name, c_uint32) for name in ("index", "size", "type", "fmt", "batch", "channels", "points", "item", "half")
     )
 
 
@@ -77,6 +77,7 @@ class NativeLibrary:
         long: Its functions, called without the interpreter's lock.
         short: The same, called with it: for what never waits.
         pool_declared: Whether the lanes' functions have their argument types.
+        halves: Whether it makes float16 of float32 (quickly: with the processor's own instructions).
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,6 +87,7 @@ class NativeLibrary:
         self.short: Any = ctypes.PyDLL(str(path))
         if self.long.ort_rknn_lanes_abi() != ABI:
             raise OSError(f"{path} is of another version")
+        self.halves = bool(self.short.ort_rknn_halves())
         pointers = POINTER(c_void_p)
         for library in (self.long, self.short):
             new = library.ort_rknn_segment_new
@@ -107,6 +109,8 @@ class NativeLibrary:
             library.ort_rknn_segment_let_go.restype = None
             library.ort_rknn_interleave.argtypes = [c_void_p, c_void_p, c_uint32, c_uint32, c_uint32]
             library.ort_rknn_interleave.restype = None
+            library.ort_rknn_interleave_half.argtypes = [c_void_p, c_void_p, c_uint32, c_uint32]
+            library.ort_rknn_interleave_half.restype = None
 
 
 def native_library() -> NativeLibrary | None:

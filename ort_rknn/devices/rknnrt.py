@@ -20,6 +20,7 @@ from ort_rknn.devices.native_segment import native_library
 from ort_rknn.devices.rknnrt_abi import Flag, InitExtend
 from ort_rknn.devices.rknnrt_context import NpuContext
 from ort_rknn.devices.rknnrt_custom_ops import find_custom_ops, load_custom_ops, register
+from ort_rknn.devices.rknnrt_halves import HalfInputs
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure, load
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
@@ -53,6 +54,8 @@ class NpuDevice:
         nhwc: Turn 4-D inputs into NHWC here, in one pass, instead of handing NCHW to the runtime; users report
             runtimes that refuse NCHW.
         native: Make an inference one call of the native library instead of four from Python.
+        half_inputs: Hand float32 pictures over as float16 where the NPU keeps that and the runtime takes it; with the
+            native library only.
         custom_op_paths: Libraries with custom operators, made known to every context; weights are then not shared.
         custom_op_default_path: Take those in the vendor's folder for them too.
         root: Where the machine's file system is; tests give a made-up one.
@@ -74,6 +77,7 @@ class NpuDevice:
         perf: bool = False,
         nhwc: bool = True,
         native: bool = True,
+        half_inputs: bool = True,
         custom_op_paths: Sequence[str | os.PathLike[str]] = (),
         custom_op_default_path: bool = False,
         root: str | Path = "/",
@@ -95,6 +99,7 @@ class NpuDevice:
         self._flags |= Flag.ENABLE_SRAM if sram else Flag(0)
         self._flags |= Flag.COLLECT_PERF if perf else Flag(0)
         self._nhwc = nhwc
+        self._halves = HalfInputs(half_inputs)
         self._native = native_library() if native else None
         self._contexts: weakref.WeakSet[NpuContext] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -130,7 +135,9 @@ class NpuDevice:
         try:
             register(self.library, handle, self._custom_ops)
             mask = self._set_mask(handle, mask)
-            context = NpuContext(self.library, handle, code, mask, native=self._native, nhwc=self._nhwc)
+            context = NpuContext(
+                self.library, handle, code, mask, native=self._native, nhwc=self._nhwc, halves=self._halves
+            )
         except BaseException:
             self.library.function("rknn_destroy")(handle)
             raise

@@ -26,6 +26,7 @@ from ort_rknn.devices.rknnrt_abi import (
     SdkVersion,
     TensorAttr,
 )
+from ort_rknn.devices.rknnrt_halves import HalfInputs
 from ort_rknn.devices.rknnrt_io import IoPlan, address_of, matched, runtime_shape
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
 from ort_rknn.errors import DeviceError
@@ -84,6 +85,7 @@ class NpuContext:
         mask: Core mask in effect.
         native: The native library, or ``None`` to make each call from Python.
         nhwc: See :class:`~ort_rknn.devices.rknnrt_io.IoPlan`.
+        halves: Whether the runtime takes float16 for float32.
 
     Attributes:
         io: How arrays go in and come out.
@@ -101,6 +103,7 @@ class NpuContext:
         *,
         native: NativeLibrary | None,
         nhwc: bool,
+        halves: HalfInputs,
     ) -> None:
         self.code = code
         self.phases: tuple[float, float, float] | None = None
@@ -118,7 +121,11 @@ class NpuContext:
             inputs = _choose_shapes(library, handle, code, inputs)
         command = Query.CURRENT_OUTPUT_ATTR if code.dynamic else Query.OUTPUT_ATTR
         outputs = query_attrs(library, handle, command, counts.n_output)
-        self.io = IoPlan(code, inputs, outputs, nhwc=nhwc)
+
+        def plan(half: bool) -> IoPlan:
+            return IoPlan(code, inputs, outputs, nhwc=nhwc, halves=half and native is not None and native.halves)
+
+        self.io = halves.plan(library, handle, plan)
         if native is not None:
             calls = Calls.of(library)
             self.segment = native.short.ort_rknn_segment_new(

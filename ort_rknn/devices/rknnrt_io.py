@@ -45,12 +45,13 @@ class InputPlan:
 
     Attributes:
         index: Its number in the runtime.
-        dtype: What is handed over; the ONNX dtype where the runtime knows it.
-        type: The same as the runtime's constant.
+        dtype: What callers give, once prepared; the ONNX dtype where the runtime knows it.
+        type: What is handed over, as the runtime's constant.
         fmt: Layout handed over.
         turn: ``(batch, channels, points)`` when NCHW must become NHWC, else ``None``.
-        size: Bytes.
+        size: Bytes that are handed over.
         dims: The compiled code's own dimensions.
+        half: Whether float32 is given and float16 handed over.
     """
 
     index: int
@@ -60,6 +61,7 @@ class InputPlan:
     turn: tuple[int, int, int] | None
     size: int
     dims: tuple[int, ...]
+    half: bool
 
 
 @frozen
@@ -112,15 +114,24 @@ class IoPlan:
         inputs: The runtime's attributes, in its order.
         outputs: The same for outputs.
         nhwc: Whether NCHW is turned into NHWC here; else the runtime is told that it gets NCHW.
+        halves: Whether what is turned becomes float16 on the way, where that is what the NPU keeps. The values are
+            those the runtime would make of them; native code only.
 
     Raises:
         DeviceError: The compiled code does not have the segment's inputs and outputs.
     """
 
     def __init__(
-        self, code: SegmentCode, inputs: Sequence[TensorAttr], outputs: Sequence[TensorAttr], *, nhwc: bool = True
+        self,
+        code: SegmentCode,
+        inputs: Sequence[TensorAttr],
+        outputs: Sequence[TensorAttr],
+        *,
+        nhwc: bool = True,
+        halves: bool = False,
     ) -> None:
-        self.inputs = tuple(_plan_input(spec, attr, nhwc) for spec, attr in matched(code, "input", code.inputs, inputs))
+        pairs = matched(code, "input", code.inputs, inputs)
+        self.inputs = tuple(_plan_input(spec, attr, nhwc, halves) for spec, attr in pairs)
         self.outputs = tuple(_plan_output(spec, attr) for spec, attr in matched(code, "output", code.outputs, outputs))
         self.convert = tuple(
             plan.dtype if plan.dtype != spec.dtype else None
@@ -141,16 +152,23 @@ class IoPlan:
         ]
 
     def own(self, position: int, array: Array, native: NativeLibrary) -> Array | None:
-        """A copy of an input that is NHWC in memory (and NCHW to the eye), where it would be turned; else ``None``."""
+        """A copy of an input that is NHWC in memory (and NCHW to the eye), where it would be turned; else ``None``.
+
+        It is float16 where that is handed over.
+        """
         plan = self.inputs[position]
         if plan.turn is None or self.convert[position] is not None:
             return None
         batch, channels, points = plan.turn
-        fresh = self._blocks.empty(_nhwc_of(array.shape), array.dtype)
+        fresh = self._blocks.empty(_nhwc_of(array.shape), np.dtype(np.float16) if plan.half else array.dtype)
         library = native.short if plan.size <= MOST_SHORT else native.long
-        source, target, sheet = address_of(array), address_of(fresh), plan.size // batch
-        for at in range(0, plan.size, sheet):
-            library.ort_rknn_interleave(source + at, target + at, channels, points, array.itemsize)
+        for sheet in range(batch):
+            source = address_of(array) + sheet * (array.nbytes // batch)
+            target = address_of(fresh) + sheet * (fresh.nbytes // batch)
+            if plan.half:
+                library.ort_rknn_interleave_half(source, target, channels, points)
+            else:
+                library.ort_rknn_interleave(source, target, channels, points, array.itemsize)
         return fresh.transpose(0, 3, 1, 2)
 
     def turned(self, inputs: Sequence[Array]) -> int:
@@ -182,7 +200,7 @@ class IoPlan:
             form.index, form.size, form.type, form.fmt = plan.index, plan.size, plan.type, plan.fmt
             if plan.turn:
                 form.batch, form.channels, form.points = plan.turn
-                form.item = plan.dtype.itemsize
+                form.item, form.half = plan.dtype.itemsize, plan.half
         return forms
 
     def output_forms(self) -> ctypes.Array[OutputForm]:
@@ -230,7 +248,7 @@ def _check(spec: TensorSpec, attr: TensorAttr, kind: str) -> tuple[int, ...]:
     return shape
 
 
-def _plan_input(spec: TensorSpec, attr: TensorAttr, nhwc: bool) -> InputPlan:
+def _plan_input(spec: TensorSpec, attr: TensorAttr, nhwc: bool, halves: bool) -> InputPlan:
     shape = _check(spec, attr, "input")
     dtype = spec.dtype
     if dtype not in TYPE_OF:
@@ -251,8 +269,11 @@ def _plan_input(spec: TensorSpec, attr: TensorAttr, nhwc: bool) -> InputPlan:
                 fmt = Format.NCHW.value
         else:
             fmt = Format.NCHW.value
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    return InputPlan(int(attr.index), dtype, type_, fmt, turn, size, _dims(attr))
+    half = halves and turn is not None and dtype == np.float32 and attr.type == TensorType.FLOAT16
+    if half:
+        type_ = TensorType.FLOAT16.value
+    size = int(np.prod(shape, dtype=np.int64)) * (2 if half else dtype.itemsize)
+    return InputPlan(int(attr.index), dtype, type_, fmt, turn, size, _dims(attr), half)
 
 
 def _plan_output(spec: TensorSpec, attr: TensorAttr) -> OutputPlan:

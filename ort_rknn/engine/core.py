@@ -133,7 +133,7 @@ class Core:
         job = InferenceJob(self)
         job._load(route, values, run_options, callback, user_data)
         if self._fallback is not None:
-            job._feed = dict(values)
+            job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
         if park:
             self._park(job)
             return job

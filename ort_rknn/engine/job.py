@@ -72,7 +72,7 @@ class InferenceJob(Future[list[Any]]):
         self._owner = owner
         self._task: Task | None = None  # while an NPU step waits or runs
         self._work: Callable[[], object] | None = None  # the last CPU work that was queued
-        self._feed: dict[str, Any] = {}  # the inputs, kept where there is a fallback
+        self._feed: dict[str, tuple[Any, Any]] = {}  # where there is a fallback: inputs, and the dtypes they came in
         self._position = 0
         self._accepted_at = 0.0
         self._begun_at = 0.0

@@ -170,7 +170,10 @@ class Lanes(Protocol):
         """Tasks that no lane has taken yet. Cheap; may be lower a moment later, higher only by a push."""
 
     def own(self, step: int, position: int, array: Any) -> Any:
-        """A copy of what only input ``position`` of NPU step ``step`` needs: equal, of whatever memory order."""
+        """A copy of what only input ``position`` of NPU step ``step`` needs: the same to it, of whatever memory order.
+
+        It may be float16 for float32, where the device would make that of it anyway.
+        """
 
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task, without waiting and without limit (the engine keeps the limits).

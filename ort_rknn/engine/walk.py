@@ -216,8 +216,12 @@ class Walker:
 
     def _fall_back(self, job: InferenceJob) -> None:
         assert self._fallback is not None
+        feed = {
+            name: value if dtype is None else value.astype(dtype, copy=False)
+            for name, (value, dtype) in job._feed.items()
+        }
         try:
-            result = self._fallback(job._feed, job._route.outputs, job._run_options)
+            result = self._fallback(feed, job._route.outputs, job._run_options)
         except BaseException as error:
             self._end(job, error=error)
         else:

@@ -92,9 +92,13 @@ static int place_input(ort_rknn_segment *s, uint32_t i, const void *data, int tu
         return 0;
     }
     if (!s->turned[i] && !(s->turned[i] = malloc(f->size))) return RKNN_ERR_MALLOC_FAIL;
-    size_t sheet = (size_t)f->channels * f->points * f->item;
-    for (uint32_t n = 0; n < f->batch; n++)
-        ort_rknn_interleave((const char *)data + n * sheet, (char *)s->turned[i] + n * sheet, f->channels, f->points, f->item);
+    size_t sheet = (size_t)f->channels * f->points;
+    for (uint32_t n = 0; n < f->batch; n++) {
+        const char *from = (const char *)data + n * sheet * f->item;
+        char *to = (char *)s->turned[i] + n * (f->size / f->batch);
+        if (f->half) ort_rknn_interleave_half((const float *)(const void *)from, (uint16_t *)(void *)to, f->channels, f->points);
+        else ort_rknn_interleave(from, to, f->channels, f->points, f->item);
+    }
     s->inputs[i].buf = s->turned[i];
     return 0;
 }

@@ -18,10 +18,11 @@ typedef struct {
     int (*outputs_release)(rknn_context, uint32_t, rknn_output *);
 } ort_rknn_calls;
 
-/* How an array goes in. With channels > 0 it is NCHW and is handed over as NHWC. */
+/* How an array goes in. With channels > 0 it is NCHW and is handed over as NHWC; with `half` it is float32 then and is
+ * handed over as float16. */
 typedef struct {
-    uint32_t index, size, type, fmt;
-    uint32_t batch, channels, points, item; /* points = height * width, item = bytes of an element */
+    uint32_t index, size, type, fmt; /* size, type: as handed over */
+    uint32_t batch, channels, points, item, half; /* points = height * width, item = bytes of a given element */
 } ort_rknn_input_form;
 
 /* How an output comes out: into the caller's array, or (not wanted) in its stored type into room of our own. */
@@ -50,7 +51,7 @@ uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *segment);
 int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, void *const *outputs,
                          ort_rknn_outcome *outcome);
 
-/* The same; bit i of `turned`: input i is NHWC already, where it would be turned. */
+/* The same; bit i of `turned`: input i is as it is handed over already, where it would be turned. */
 int ort_rknn_segment_infer(ort_rknn_segment *segment, const void *const *inputs, uint64_t turned, void *const *outputs,
                            ort_rknn_outcome *outcome);
 
@@ -61,6 +62,10 @@ void ort_rknn_segment_let_go(ort_rknn_segment *segment);
 
 /* [channels][points] -> [points][channels], elements of `item` bytes. */
 void ort_rknn_interleave(const void *from, void *to, uint32_t channels, uint32_t points, uint32_t item);
+
+/* The same, float32 -> float16, rounded to nearest even. Only where ort_rknn_halves(): elsewhere it does nothing. */
+void ort_rknn_interleave_half(const float *from, uint16_t *to, uint32_t channels, uint32_t points);
+int ort_rknn_halves(void);
 
 int64_t ort_rknn_now(void);
 

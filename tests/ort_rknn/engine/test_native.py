@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,8 +158,8 @@ def test_no_duplicates_when_so_asked(new_engine: New, emulator: Emulator) -> Non
 
 @pytest.mark.parametrize("call", ["rknn_inputs_set", "rknn_run", "rknn_outputs_get"])
 def test_a_failure_is_its_own_job_s(new_engine: New, emulator: Emulator, call: str) -> None:
-    emulator.configure(fault=f"{call}@3=-2;{call}@7=-1")
     engine = new_engine(schedule=(0,))
+    emulator.configure(fault=f"{call}@3=-2;{call}@7=-1")
     jobs = [engine.submit(feed(tag)) for tag in range(10)]
     for tag, job in enumerate(jobs):
         if tag in (2, 6):
@@ -256,7 +256,7 @@ def test_a_picture_is_turned_while_it_is_copied(emulator: Emulator) -> None:
     given = feeds(code)
     copies = [lanes.own(0, place, array) for place, array in enumerate(given)]
     for copy, array in zip(copies, given, strict=True):
-        np.testing.assert_array_equal(copy, array)
+        np.testing.assert_array_equal(copy, array.astype(copy.dtype))
         assert not np.shares_memory(copy, array)
     assert copies[0].flags.c_contiguous
     assert copies[1].transpose(0, 2, 3, 1).flags.c_contiguous
@@ -268,3 +268,24 @@ def test_a_picture_is_turned_while_it_is_copied(emulator: Emulator) -> None:
     for tag, job in enumerate(jobs):
         np.testing.assert_array_equal(job.result(LONG)[0], model.answer(feeds(code, tag))[0])
     engine.close()
+
+
+def test_a_fallback_gets_what_the_caller_gave(emulator: Emulator) -> None:
+    model = Model((Tensor("x", "float16", (2, 3, 5, 7), "nhwc"),), MODEL.outputs)
+    code = segment(model)
+    program = Program.from_parts([NpuPart("segment", ("x",), ("y", "k"), code)], npu(emulator), outputs=("y", "k"))
+    seen: list[Any] = []
+
+    def fallback(values: Mapping[str, Any], names: Sequence[str], options: Any) -> list[Any]:
+        seen.append(values["x"])
+        return [values["x"]] * len(names)
+
+    engine = Engine(program, EngineOptions(schedule=(0,)), fallback=fallback)
+    emulator.configure(fault="rknn_run@1x*=-1")
+    (given,) = feeds(code)
+    for _ in range(3):
+        assert isinstance(engine.submit({"x": given}).exception(LONG), DeviceError)
+    engine.submit({"x": given}).result(LONG)
+    engine.close()
+    assert seen[0].dtype == np.float32
+    np.testing.assert_array_equal(seen[0], given.astype(np.float16))
