@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.reference_run import without_weights
 
 __all__ = ["boundary_values", "feeds_for"]
 
@@ -150,8 +151,7 @@ def boundary_values(
         Per feed, name -> array; ``None`` when ONNX Runtime cannot run the model on these feeds (random numbers are not
         valid inputs of every model), or when a value is not finite.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy, weights = without_weights(model)
     given = {value.name for value in model.graph.input}
     inside = [name for name in dict.fromkeys(names) if name not in given]
     del copy.graph.output[:]
@@ -168,7 +168,7 @@ def boundary_values(
         for feed in feeds:
             values = {name: np.asarray(feed[name]) for name in names if name in given}
             if session is not None:
-                values |= dict(zip(inside, session.run(inside, dict(feed)), strict=True))
+                values |= dict(zip(inside, session.run(inside, weights | dict(feed)), strict=True))
             found.append(values)
     except Exception:  # onnxruntime raises a class of its own per kind of fault
         return None

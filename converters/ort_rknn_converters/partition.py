@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
+from ort_rknn_converters.bearable import bearable
 from ort_rknn_converters.clusters import cut, steps
 from ort_rknn_converters.cost import MOVES_ONLY, estimate
 from ort_rknn_converters.dataflow import Flow, boundary
@@ -73,7 +74,8 @@ def partition(
     flow = Flow.of(model.graph)
     reasons = _judge(flow, target, options, verdicts or {})
     while True:
-        clusters = cut(flow, [not reason for reason in reasons])
+        found = cut(flow, [not reason for reason in reasons])
+        clusters = [piece for cluster in found for piece in bearable(flow, cluster)]
         trouble = {index: reason for cluster in clusters for index, reason in _edge_trouble(flow, cluster).items()}
         if not trouble:
             break
@@ -111,16 +113,17 @@ def parts(model: ir.Model, plan: Plan) -> tuple[Part, ...]:
     clusters = [[number[name] for name in segment.nodes] for segment in plan.segments]
     result = []
     cpu_parts = 0
-    for which, members in steps(flow, clusters):
-        entering, leaving = boundary(flow, members)
-        inputs = tuple(value.name or "" for value in entering)
-        outputs = tuple(value.name or "" for value in leaving)
-        names = tuple(flow.nodes[index].name or "" for index in members)
-        if which is not None:
-            result.append(Part(plan.segments[which].name, NPU, names, inputs, outputs))
-        elif outputs:
-            result.append(Part(f"cpu_{cpu_parts}", CPU, names, inputs, outputs))
-            cpu_parts += 1
+    for which, together in steps(flow, clusters):
+        for members in [together] if which is not None else bearable(flow, together):
+            entering, leaving = boundary(flow, members)
+            inputs = tuple(value.name or "" for value in entering)
+            outputs = tuple(value.name or "" for value in leaving)
+            names = tuple(flow.nodes[index].name or "" for index in members)
+            if which is not None:
+                result.append(Part(plan.segments[which].name, NPU, names, inputs, outputs))
+            elif outputs:
+                result.append(Part(f"cpu_{cpu_parts}", CPU, names, inputs, outputs))
+                cpu_parts += 1
     return tuple(result)
 
 

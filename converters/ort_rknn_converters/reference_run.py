@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
 
-__all__ = ["run_measured"]
+__all__ = ["run_measured", "without_weights"]
 
 Array = NDArray[Any]
 
@@ -45,7 +45,7 @@ def run_measured(
         ModelError: ONNX Runtime cannot run it.
     """
     names = [value.name for value in model.graph.output]
-    copy, weights = _without_weights(model)
+    copy, weights = without_weights(model)
     watched = _measure(copy)
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -70,8 +70,11 @@ def run_measured(
     return results, peaks
 
 
-def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]]:
-    """The model with its large weights as inputs, and the weights: onnxruntime reads fed arrays where they lie."""
+def without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """The model with its large weights as inputs, and the weights: onnxruntime reads fed arrays where they lie.
+
+    Models above 2 GB can be run that way, too.
+    """
     copy = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
     copy.functions.extend(model.functions)
     graph = copy.graph

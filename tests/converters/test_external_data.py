@@ -12,13 +12,13 @@ import pytest
 from onnx import TensorProto, helper
 
 import ort_rknn
-from ort_rknn_converters import epcontext
+from ort_rknn_converters import bearable, epcontext
 from ort_rknn_converters.bundle import Bundle
 from ort_rknn_converters.cache import load_or_convert
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.convert import convert
 from ort_rknn_converters.convert_bundle import convert_bundle
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.errors import CompiledModelError, ModelError
 from ort_rknn_converters.options import ConvertOptions
 from tests.helpers.fake_toolkit import fake_compile
 
@@ -124,6 +124,111 @@ def test_several_shapes_share_external_weights(tmp_path: Path) -> None:
     plain = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     x = {"X": np.ones((3, WIDTH), np.float32)}
     assert np.array_equal(session.run(None, x)[0], plain.run(None, x)[0])
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiled model in a folder of its own whose weights are in a second file, as above 2 GB."""
+    monkeypatch.setattr(epcontext, "_INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    compiled = convert(_model(tmp_path), compile=fake_compile, verdicts=tmp_path, **OPTIONS)
+    assert len(compiled.save(folder / "c.onnx")) == 2
+    return folder / "c.onnx"
+
+
+def test_both_files_may_move_together(beside: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    beside.parent.rename(elsewhere)
+    _agrees(elsewhere / "c.onnx", tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_what_is_wrong_with_the_file_beside_is_said(beside: Path, damage: str) -> None:
+    weights = beside.with_suffix(".weights")
+    if damage == "missing":
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CompiledModelError, match=r"weights beside .*c\.onnx cannot be read: .*Copy all its files"):
+        CompiledModel.load(beside)
+    with pytest.raises(Exception, match=r"weights beside .*c\.onnx cannot be read"):
+        ort_rknn.InferenceSession(beside, providers=SIMULATED)
+
+
+def test_parts_that_one_message_cannot_hold_are_cut_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _model(tmp_path)
+    monkeypatch.setattr(bearable, "LIMIT", 4 * WIDTH * WIDTH + 1)
+    on_npu = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS | {"cpu_ops": frozenset()})
+    assert [step.name for step in on_npu.steps] == ["npu_0", "npu_1"]
+    on_cpu = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS | {"cpu_ops": frozenset({"MatMul"})})
+    assert [step.name for step in on_cpu.steps] == ["cpu_0", "npu_0", "cpu_1"]
+    both = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS | {"cpu_ops": frozenset({"MatMul", "Cos"})})
+    assert [step.name for step in both.steps] == ["cpu_0", "cpu_1"]
+    both.save(tmp_path / "c.onnx")
+    assert CompiledModel.load(tmp_path / "c.onnx") == both
+    expected = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, X)[0]
+    session = ort_rknn.InferenceSession(tmp_path / "c.onnx", providers=SIMULATED)
+    assert np.allclose(session.run(None, X)[0], expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
+
+
+def _language_model(folder: Path, words: int, width: int = 1024) -> Path:
+    """ids [1, 16] -> the sum of two embeddings, three MatMuls: 8 kB a word, in ``m.weights``."""
+    rng = np.random.default_rng(0)
+    tensors = []
+    at = 0
+    with (folder / "m.weights").open("wb") as file:
+        for name in ("E0", "E1"):
+            tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[words, width])
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", "m.weights"), ("offset", at), ("length", 4 * words * width)):
+                tensor.external_data.add(key=key, value=str(value))
+            tensors.append(tensor)
+            for _ in range(0, words, 1000):
+                at += file.write(rng.standard_normal((1000, width), np.float32).tobytes())
+    for name in ("W0", "W1", "HEAD"):
+        small = (rng.standard_normal((width, width), np.float32) / 32).tobytes()
+        tensors.append(helper.make_tensor(name, TensorProto.FLOAT, [width, width], small, raw=True))
+    nodes = [
+        helper.make_node("Gather", ["E0", "ids"], ["e0"], "words"),
+        helper.make_node("Gather", ["E1", "ids"], ["e1"], "types"),
+        helper.make_node("Add", ["e0", "e1"], ["e"], "embedded"),
+        helper.make_node("MatMul", ["e", "W0"], ["a"], "mm0"),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        helper.make_node("MatMul", ["b", "W1"], ["c"], "mm1"),
+        helper.make_node("MatMul", ["c", "HEAD"], ["scores"], "head"),
+    ]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 16])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 16, width])
+    graph = helper.make_graph(nodes, "lm", [ids], [scores], tensors)
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    model.metadata_props.add(key="vocabulary", value="words " * 7000)
+    onnx.save(model, folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+@pytest.mark.slow
+@pytest.mark.toolkit
+@pytest.mark.timeout(1800)
+def test_more_than_two_gigabytes_in_and_out(tmp_path: Path) -> None:
+    """2.5 GB of weights in CPU nodes that would run together; takes 12 GB of memory (measured)."""
+    words = 300_000
+    path = _language_model(tmp_path, words)
+    (tmp_path / "made").mkdir()
+    kept = frozenset({"words", "types", "head"})
+    files = convert(path, verdicts=tmp_path, min_gain=0, cpu_nodes=kept).save(tmp_path / "made" / "c.onnx")
+    assert files[1].stat().st_size > 2**31
+    (tmp_path / "made").rename(tmp_path / "moved")
+    feed = {"ids": np.arange(16, dtype=np.int64)[None] * (words // 16)}
+    plain = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected, metadata = plain.run(None, feed)[0], plain.get_modelmeta().custom_metadata_map
+    del plain
+    path.with_suffix(".weights").unlink()
+    session = ort_rknn.InferenceSession(tmp_path / "moved" / "c.onnx", providers=SIMULATED)
+    assert session.get_modelmeta().custom_metadata_map == metadata
+    assert session.plan.npu_nodes == 4
+    scores = session.run(None, feed)[0]
+    assert np.linalg.norm(scores - expected) < 5e-3 * np.linalg.norm(expected)
 
 
 @pytest.mark.slow
