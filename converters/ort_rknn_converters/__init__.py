@@ -79,7 +79,12 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    if _HOME[name] != "convert":
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    from ort_rknn_converters.late import without_algebra
+
+    with without_algebra():
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

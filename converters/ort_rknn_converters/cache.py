@@ -286,7 +286,10 @@ def load_or_convert(
 
 
 def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, cache_dir: Any) -> CompiledModel:
-    from ort_rknn_converters.convert import convert
+    from ort_rknn_converters.late import without_algebra
+
+    with without_algebra():
+        from ort_rknn_converters.convert import convert
 
     return convert(model, options=options, progress=progress, compile=compile, verdicts=directory(cache_dir))
 

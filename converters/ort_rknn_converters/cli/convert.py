@@ -19,6 +19,7 @@ from ort_rknn_converters.calibration import LIMIT
 from ort_rknn_converters.cli.progress import Drawn
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
+from ort_rknn_converters.late import without_algebra
 from ort_rknn_converters.options import ALGORITHMS, METRICS, PRECISIONS, ConvertOptions
 from ort_rknn_converters.plan import Plan
 from ort_rknn_converters.plan_table import render
@@ -159,7 +160,8 @@ def command(
         sets = shape_sets(shapes)
         wanted = [ConvertOptions.of(**values, target=soc.strip(), shapes=one) for one in sets for soc in targets]
         if plan_only:
-            from ort_rknn_converters.convert import plan_only as only
+            with without_algebra():
+                from ort_rknn_converters.convert import plan_only as only
 
             for options in wanted:
                 _show(only(model, options=options), explain, as_json, {})
@@ -194,7 +196,8 @@ def _convert(
     _hoard_nothing()
     # Importing all that a conversion needs takes long enough to start the toolkit meanwhile.
     with started_ahead(model) as compile, Drawn(quiet=as_json) as progress:
-        from ort_rknn_converters.convert import convert
+        with without_algebra():
+            from ort_rknn_converters.convert import convert
 
         compiled = convert(model, options=options, progress=progress, compile=compile)
         progress.report("save", str(output))
@@ -216,7 +219,8 @@ def _convert_many(
     as_json: bool,
 ) -> None:
     """Several shapes or SoCs in one file."""
-    from ort_rknn_converters.convert_bundle import convert_bundle
+    with without_algebra():
+        from ort_rknn_converters.convert_bundle import convert_bundle
 
     _check_output(model, output)
     began = time.perf_counter()
