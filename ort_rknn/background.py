@@ -152,9 +152,11 @@ def _usable(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return str(folder)
-    own = tempfile.mkdtemp(prefix="ort_rknn-cache-")
+    from ort_rknn_converters import scratch
+
+    own = scratch.hold("ort_rknn-cache-")
     atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return own
+    return str(own)
 
 
 def compile_in_child(
@@ -173,18 +175,17 @@ def compile_in_child(
         ToolkitMissing: There is no toolkit.
         ConvertError: What the conversion raised, or the child died.
     """
-    from ort_rknn_converters import cache, into_cache
+    from ort_rknn_converters import cache, into_cache, scratch
     from ort_rknn_converters.errors import ConvertError
     from ort_rknn_converters.toolkit.environment import find_python, toolkit_version
 
     find_python()
-    with tempfile.TemporaryDirectory(prefix="ort_rknn-background-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with scratch.temporary("ort_rknn-background-") as folder:
         into_cache.describe(model, options, cache_dir, folder)
         _write_path(folder)
         with (folder / "log.txt").open("wb") as log:
             child = ticket.start(
-                [sys.executable, "-c", _START, name],
+                [sys.executable, "-c", _START, str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from ort_rknn_converters import scratch
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.toolkit import report
 from ort_rknn_converters.toolkit.environment import MISSING, ToolkitPython, child_environment
@@ -25,7 +24,6 @@ __all__ = ["PREFIX", "Child"]
 WORKER = Path(__file__).with_name("worker.py")
 PREFIX = "ort_rknn-compile-"
 GLANCE_S = 0.25  # how often the log is looked at for `on_line`, a guess
-STALE_S = 3600.0  # a guess: no folder of a dead process is younger than the longest start of a live one
 
 
 @contextmanager
@@ -39,17 +37,6 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove the folders of processes that were killed before they could."""
-    for directory in parent.glob(PREFIX + "*"):
-        with suppress(OSError):
-            if time.time() - directory.stat().st_mtime < STALE_S:
-                continue
-            with (directory / "lock").open("ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(directory, ignore_errors=True)
 
 
 class Child:
@@ -68,10 +55,8 @@ class Child:
 
     def __enter__(self) -> Child:
         with _uninterrupted():
-            self.directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+            self.directory, self._lock = scratch.new(PREFIX)
             self.log = self.directory / "log.txt"
-            self._lock = (self.directory / "lock").open("wb")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return self
 
     def start(self) -> None:
@@ -82,9 +67,9 @@ class Child:
         Raises:
             ToolkitMissing: The interpreter does not start.
         """
-        _sweep(self.directory.parent)
-        scratch = self.directory / "tmp"
-        scratch.mkdir()
+        scratch.sweep(self.directory.parent, PREFIX)
+        files = self.directory / "tmp"
+        files.mkdir()
         with _uninterrupted(), self.log.open("wb") as log:
             self._alive, held = os.pipe()
             try:
@@ -94,7 +79,7 @@ class Child:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=self.directory,
-                    env=child_environment(self.toolkit, scratch),
+                    env=child_environment(self.toolkit, files),
                     pass_fds=(held,),
                     start_new_session=True,
                 )
