@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PROGRAMS := $(VENV)/programs
 TARGET ?= rk3588
 
-.PHONY: demo demo-ocr test test-page test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator test test-page test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -69,6 +69,11 @@ $(PROGRAMS)/.ready: $(READY)
 test-endurance: $(READY)
 	$(BIN)/python -m pytest -m slow tests/ort_rknn/test_endurance.py
 
+# The tests' emulated librknnrt, for `ort-rknn board-test` and `--device emulated` without a board.
+emulator: $(READY)
+	@$(BIN)/python -c 'from tests.helpers.emulator import build_emulator; \
+	    print(f"export ORT_RKNN_RUNTIME_LIBRARY={build_emulator()}")'
+
 # All of the ONNX standard's backend test cases on the simulator.
 conformance-nodes: $(READY)
 	$(BIN)/ort-rknn toolkit install
@@ -88,8 +93,9 @@ soak: $(READY)
 bench-engine: $(READY)
 	$(BIN)/python benchmarks/engine.py
 
-# What is written by programs: the options' page, and the README's list of files from the first sentence of each file.
+# What is written by programs: the options' and the hardware page, and the README's list of files.
 readme: $(READY)
+	$(BIN)/python -m docs.write_hardware
 	$(BIN)/python docs/list_options.py
 	$(BIN)/python docs/list_files.py
 

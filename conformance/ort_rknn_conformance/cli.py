@@ -270,7 +270,7 @@ def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -
     if not compiled and environment.toolkit_version() is None:
         raise CaseError(environment.MISSING)
     if flow.device in BOARDS:
-        choice = choose(flow.device, DeviceOptions(target=settings.target))
+        choice = choose(flow.wish(settings.target), DeviceOptions(target=settings.target))
         if choice.device is None:
             raise CaseError(choice.reason)
         choice.device.close()

@@ -51,7 +51,8 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         session = InferenceSession(
             case.model,
             providers=[("RKNNExecutionProvider", options), "CPUExecutionProvider"],
-            device=flow.device,
+            device=flow.wish(settings.target),
+            enable_fallback=0,  # or an error of ours would become a comparison of the CPU with itself
         )
         try:
             placement |= _placed(session.plan)

@@ -89,7 +89,7 @@ def find_layers(case: Case, flow: Flow, settings: Settings, placed: Sequence[Gra
 def _device(flow: Flow, settings: Settings) -> Device:
     from ort_rknn.devices.choose import DeviceOptions, choose
 
-    choice = choose(flow.device, DeviceOptions(target=settings.target))
+    choice = choose(flow.wish(settings.target), DeviceOptions(target=settings.target))
     if choice.device is None:
         raise CaseError(f"no layers without a device: {choice.reason}")
     return choice.device

@@ -146,21 +146,8 @@ static uint64_t hash(uint64_t state, uint32_t index, uint64_t j) {
     return mix(state + (index + 1) * 0xD1B54A32D192ED03ull + j * GOLDEN);
 }
 
-/* Element j of an output, written as `type` at place p of `out`. */
-static void put(const emu_tensor *tensor, uint64_t h, rknn_tensor_type type, size_t p, void *out) {
-    double value = 0;
-    int64_t whole = 0;
-    switch (tensor->type) {
-    case RKNN_TENSOR_FLOAT32: case RKNN_TENSOR_FLOAT16: value = ((double)(h % 4001) - 2000) / 8; break;
-    case RKNN_TENSOR_INT8: whole = (int8_t)h; break;
-    case RKNN_TENSOR_UINT8: whole = (uint8_t)h; break;
-    case RKNN_TENSOR_INT16: whole = (int16_t)h; break;
-    case RKNN_TENSOR_UINT16: whole = (uint16_t)h; break;
-    case RKNN_TENSOR_INT32: whole = (int32_t)h; break;
-    case RKNN_TENSOR_UINT32: whole = (uint32_t)h; break;
-    case RKNN_TENSOR_INT64: whole = (int64_t)(h & 0xFFFFFFFFFFull) - (1ll << 39); break; /* beyond a float's mantissa */
-    default: whole = h & 1; break;
-    }
+/* A value of the stored type (`value` of a float's, else `whole`), written as `type`. */
+static void write_value(const emu_tensor *tensor, double value, int64_t whole, rknn_tensor_type type, size_t p, void *out) {
     if (!is_float(tensor->type)) {
         value = (double)whole;
         if (tensor->qnt == RKNN_TENSOR_QNT_AFFINE_ASYMMETRIC)
@@ -177,6 +164,24 @@ static void put(const emu_tensor *tensor, uint64_t h, rknn_tensor_type type, siz
     }
 }
 
+/* Element j of an output, written as `type` at place p of `out`. */
+static void put(const emu_tensor *tensor, uint64_t h, rknn_tensor_type type, size_t p, void *out) {
+    double value = 0;
+    int64_t whole = 0;
+    switch (tensor->type) {
+    case RKNN_TENSOR_FLOAT32: case RKNN_TENSOR_FLOAT16: value = ((double)(h % 4001) - 2000) / 8; break;
+    case RKNN_TENSOR_INT8: whole = (int8_t)h; break;
+    case RKNN_TENSOR_UINT8: whole = (uint8_t)h; break;
+    case RKNN_TENSOR_INT16: whole = (int16_t)h; break;
+    case RKNN_TENSOR_UINT16: whole = (uint16_t)h; break;
+    case RKNN_TENSOR_INT32: whole = (int32_t)h; break;
+    case RKNN_TENSOR_UINT32: whole = (uint32_t)h; break;
+    case RKNN_TENSOR_INT64: whole = (int64_t)(h & 0xFFFFFFFFFFull) - (1ll << 39); break; /* beyond a float's mantissa */
+    default: whole = h & 1; break;
+    }
+    write_value(tensor, value, whole, type, p, out);
+}
+
 void emu_answer(const emu_tensor *tensor, uint32_t shape, uint32_t index, uint64_t state, rknn_tensor_type type,
                 rknn_tensor_format fmt, int light, void *out) {
     size_t n = emu_elements(tensor, shape), size = emu_type_size(type), exact = light && n > 16 ? 16 : n;
@@ -189,4 +194,23 @@ void emu_answer(const emu_tensor *tensor, uint32_t shape, uint32_t index, uint64
     }
     for (size_t j = 0; j < exact; j++)
         put(tensor, hash(state, index, j), type, place(tensor, shape, fmt, j), out);
+}
+
+void emu_take(const emu_tensor *tensor, uint32_t shape, emu_view view, void *out) {
+    size_t n = emu_elements(tensor, shape), size = emu_type_size(tensor->type);
+    for (size_t k = 0; k < n; k++) {
+        uint64_t bits = stored(tensor, view, place(tensor, shape, view.fmt, k));
+        memcpy((char *)out + k * size, &bits, size); /* little endian */
+    }
+}
+
+void emu_hand_over(const emu_tensor *tensor, uint32_t shape, const void *values, rknn_tensor_type type,
+                   rknn_tensor_format fmt, void *out) {
+    size_t n = emu_elements(tensor, shape);
+    if (fmt == RKNN_TENSOR_NC1HWC2) memset(out, 0, emu_packed_elements(tensor, shape, fmt) * emu_type_size(type));
+    for (size_t k = 0; k < n; k++) {
+        int64_t whole;
+        double value = element(values, tensor->type, k, &whole);
+        write_value(tensor, value, whole, type, place(tensor, shape, fmt, k), out);
+    }
 }

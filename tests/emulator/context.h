@@ -20,12 +20,16 @@ typedef struct {
     int fresh, unreleased;
     uint64_t state, frame;
     held inputs[EMU_MAX_IO], outputs[EMU_MAX_IO];
+    void *answers[EMU_MAX_IO]; /* of lent arithmetic */
+    int lent;                  /* whether the last run's answers are those */
     char report[512], custom_op[RKNN_MAX_NAME_LEN]; /* the last operator it was told of */
 } context;
 
 context *emu_find(rknn_context handle); /* NULL and a count of misuse when there is no such context */
+int emu_mems_of(uint64_t owner); /* memory of a context that is alive */
 int emu_hold(context *c);
 void emu_let_go(context *c, int mine);
+int emu_compute(context *c); /* lent.c: by lent arithmetic, if there is any; 0 or an RKNN_ERR code */
 void emu_describe(const emu_tensor *tensor, uint32_t index, uint32_t shape, rknn_tensor_format fmt, rknn_tensor_attr *out);
 
 #endif

@@ -35,6 +35,7 @@ typedef struct {
     uint64_t version, salt;
     uint32_t weight_bytes;
     char needs[RKNN_MAX_NAME_LEN]; /* a custom operator it has, or "" */
+    uint64_t identity; /* size << 32 | CRC-32 of the file */
 } emu_model;
 
 /* model.c, rknn_file.c: 0 or one of the RKNN_ERR codes. */
@@ -56,11 +57,28 @@ uint64_t emu_fold(uint64_t state, uint32_t index, uint64_t digest);
 void emu_answer(const emu_tensor *tensor, uint32_t shape, uint32_t index, uint64_t state, rknn_tensor_type type,
                 rknn_tensor_format fmt, int light, void *out);
 uint32_t emu_packed_elements(const emu_tensor *tensor, uint32_t shape, rknn_tensor_format fmt);
+void emu_take(const emu_tensor *tensor, uint32_t shape, emu_view view, void *out); /* stored types, ONNX order */
+void emu_hand_over(const emu_tensor *tensor, uint32_t shape, const void *values, rknn_tensor_type type,
+                   rknn_tensor_format fmt, void *out); /* and back */
+
+/* lent.c: arithmetic from outside, in the place of the made-up numbers. Arrays are in stored types and ONNX order. */
+typedef struct {
+    void *data;
+    const char *name;
+    uint32_t type, n_dims, dims[RKNN_MAX_DIMS];
+    int32_t zp;
+    float scale; /* 0: not quantized */
+} emu_array;
+/* 0: it has filled the outputs; 1: it does not know this model; anything else: the run fails. */
+typedef int (*emu_arithmetic)(uint64_t model, uint32_t n_input, const emu_array *inputs, uint32_t n_output, emu_array *outputs);
+void emu_lend(emu_arithmetic lent); /* NULL takes it back */
+uint64_t emu_identity(const uint8_t *data, size_t size);
 
 /* control.c: settings, faults, counters. */
 typedef enum { EMU_INIT, EMU_DUP, EMU_DESTROY, EMU_QUERY, EMU_MASK, EMU_SET, EMU_RUN, EMU_GET, EMU_RELEASE, EMU_CREATE_MEM,
                EMU_DESTROY_MEM, EMU_IO_MEM, EMU_SYNC, EMU_SHAPES, EMU_BATCH, EMU_CUSTOM, EMU_CALLS } emu_call;
-typedef enum { EMU_CONCURRENT, EMU_DEAD, EMU_CHANGED, EMU_BUSY_DESTROY, EMU_UNRUN, EMU_UNRELEASED, EMU_MISUSES } emu_misuse;
+typedef enum { EMU_CONCURRENT, EMU_DEAD, EMU_CHANGED, EMU_BUSY_DESTROY, EMU_UNRUN, EMU_UNRELEASED,
+               EMU_DEAD_MEM, EMU_BUSY_MEM, EMU_LEFT_MEM, EMU_MISUSES } emu_misuse;
 
 typedef struct {
     int cores, light;
@@ -72,7 +90,7 @@ typedef struct {
 
 extern emu_settings emu_set;
 extern atomic_llong emu_misuses[EMU_MISUSES];
-extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes;
+extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out;
 void emu_start(void);                 /* reads the environment once */
 int emu_enter(emu_call call);         /* counts the call; 0, or the code an armed fault asks for; may hang first */
 int64_t emu_next_latency(void);       /* microseconds, by the pattern */

@@ -6,6 +6,48 @@
 
 #include "context.h"
 
+/* All memory that is alive, and whose it is: what is freed twice or used after its context is counted as misuse. */
+typedef struct entry {
+    struct entry *next;
+    rknn_tensor_mem *mem;
+    uint64_t owner;
+} entry;
+static entry *live;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void enter(rknn_tensor_mem *mem, uint64_t owner) {
+    entry *e = malloc(sizeof *e);
+    pthread_mutex_lock(&lock);
+    *e = (entry){live, mem, owner};
+    live = e;
+    pthread_mutex_unlock(&lock);
+    emu_live_mems++;
+}
+
+/* Whether a context owns this memory; takes it out of the list if asked to. */
+static int owned(const rknn_tensor_mem *mem, uint64_t owner, int take) {
+    int found = 0;
+    pthread_mutex_lock(&lock);
+    for (entry **at = &live; *at; at = &(*at)->next)
+        if ((*at)->mem == mem && (*at)->owner == owner) {
+            entry *e = *at;
+            found = 1;
+            if (take) *at = e->next, free(e);
+            break;
+        }
+    pthread_mutex_unlock(&lock);
+    if (!found) emu_misuses[EMU_DEAD_MEM]++;
+    return found;
+}
+
+int emu_mems_of(uint64_t owner) {
+    int n = 0;
+    pthread_mutex_lock(&lock);
+    for (entry *e = live; e; e = e->next) n += e->owner == owner;
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+
 rknn_tensor_mem *rknn_create_mem2(rknn_context handle, uint64_t size, uint64_t flags) {
     (void)flags;
     if (emu_enter(EMU_CREATE_MEM) || !emu_find(handle) || !size) return NULL;
@@ -17,7 +59,7 @@ rknn_tensor_mem *rknn_create_mem2(rknn_context handle, uint64_t size, uint64_t f
     mem->fd = fd;
     mem->size = (uint32_t)size;
     mem->flags = 1; /* allocated inside */
-    emu_live_mems++;
+    enter(mem, handle);
     return mem;
 fail:
     if (fd >= 0) close(fd);
@@ -30,8 +72,10 @@ rknn_tensor_mem *rknn_create_mem(rknn_context handle, uint32_t size) { return rk
 static rknn_tensor_mem *import(rknn_context handle, void *address, uint32_t size, int fd, int32_t offset) {
     if (emu_enter(EMU_CREATE_MEM) || !emu_find(handle)) return NULL;
     rknn_tensor_mem *mem = calloc(1, sizeof *mem);
-    if (mem) *mem = (rknn_tensor_mem){.virt_addr = address, .fd = fd, .offset = offset, .size = size};
-    emu_live_mems += mem != NULL;
+    if (mem) {
+        *mem = (rknn_tensor_mem){.virt_addr = address, .fd = fd, .offset = offset, .size = size};
+        enter(mem, handle);
+    }
     return mem;
 }
 
@@ -49,10 +93,13 @@ int rknn_destroy_mem(rknn_context handle, rknn_tensor_mem *mem) {
     context *c = emu_find(handle);
     if (!mem) return RKNN_ERR_PARAM_INVALID;
     if (code) return code;
+    if (!owned(mem, handle, 1)) return RKNN_ERR_PARAM_INVALID;
+    int used = 0;
     for (int i = 0; c && i < EMU_MAX_IO; i++) {
-        if (c->inputs[i].mem == mem) c->inputs[i].mem = NULL, c->inputs[i].view.data = NULL;
-        if (c->outputs[i].mem == mem) c->outputs[i].mem = NULL;
+        if (c->inputs[i].mem == mem) c->inputs[i].mem = NULL, c->inputs[i].view.data = NULL, used = 1;
+        if (c->outputs[i].mem == mem) c->outputs[i].mem = NULL, used = 1;
     }
+    if (used && atomic_load(&c->busy)) emu_misuses[EMU_BUSY_MEM]++; /* the NPU may be reading or writing there */
     if (mem->flags & 1) {
         munmap(mem->virt_addr, mem->size);
         close(mem->fd);
@@ -74,13 +121,13 @@ int rknn_set_io_mem(rknn_context handle, rknn_tensor_mem *mem, rknn_tensor_attr 
         else if (i < c->model->n_output && !strcmp(attr->name, c->model->outputs[i].name))
             slot = &c->outputs[i], t = &c->model->outputs[i];
     }
-    if (!code && !slot) code = RKNN_ERR_PARAM_INVALID;
+    if (!code && (!slot || !owned(mem, handle, 0))) code = RKNN_ERR_PARAM_INVALID;
     if (!code) {
         uint64_t need = (uint64_t)emu_packed_elements(t, c->shape, attr->fmt) * emu_type_size(attr->type);
         if (mem->size < need) code = RKNN_ERR_PARAM_INVALID;
         else {
             slot->mem = mem;
-            slot->view = (emu_view){mem->virt_addr, attr->type, attr->fmt, attr->pass_through};
+            slot->view = (emu_view){(char *)mem->virt_addr + mem->offset, attr->type, attr->fmt, attr->pass_through};
         }
     }
     emu_let_go(c, mine);
@@ -90,5 +137,6 @@ int rknn_set_io_mem(rknn_context handle, rknn_tensor_mem *mem, rknn_tensor_attr 
 int rknn_mem_sync(rknn_context handle, rknn_tensor_mem *mem, rknn_mem_sync_mode mode) {
     int code = emu_enter(EMU_SYNC);
     if (code) return code;
-    return !emu_find(handle) ? RKNN_ERR_CTX_INVALID : !mem || !mode ? RKNN_ERR_PARAM_INVALID : 0;
+    if (!emu_find(handle)) return RKNN_ERR_CTX_INVALID;
+    return !mem || !mode || !owned(mem, handle, 0) ? RKNN_ERR_PARAM_INVALID : 0;
 }

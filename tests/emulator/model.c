@@ -87,5 +87,6 @@ int emu_model_read(const uint8_t *data, size_t size, emu_model *model) {
     for (uint32_t i = 0; i < model->n_output; i++) h = fnv(h, model->outputs[i].name);
     model->salt ^= fnv(h, model->custom);
     if (!model->weight_bytes) model->weight_bytes = (uint32_t)size;
+    model->identity = emu_identity(data, size);
     return 0;
 }

@@ -131,7 +131,8 @@ int rknn_destroy(rknn_context handle) {
     table[handle & 4095] = NULL;
     pthread_mutex_unlock(&lock);
     if (c->unreleased) emu_misuses[EMU_UNRELEASED]++;
-    for (int i = 0; i < EMU_MAX_IO; i++) free(c->inputs[i].data);
+    if (emu_mems_of(handle)) emu_misuses[EMU_LEFT_MEM]++;
+    for (int i = 0; i < EMU_MAX_IO; i++) free(c->inputs[i].data), free(c->answers[i]);
     drop_model(c->model);
     free(c);
     emu_live_contexts--;
@@ -217,6 +218,7 @@ int rknn_inputs_set(rknn_context handle, uint32_t n, rknn_input *inputs) {
             h->room = in->size;
         }
         memcpy(h->data, in->buf, in->size);
+        emu_copied_in += in->size;
         h->view = (emu_view){h->data, type, in->fmt, in->pass_through};
         h->mem = NULL;
         c->fresh = 0;
@@ -229,11 +231,16 @@ static uint64_t fold_inputs(context *c, int *missing) {
     uint64_t state = c->model->salt;
     for (uint32_t i = 0; i < c->model->n_input; i++) {
         emu_view view = c->inputs[i].view;
-        if (c->inputs[i].mem) view.data = c->inputs[i].mem->virt_addr;
         if (!view.data) *missing = 1;
         else state = emu_fold(state, i, emu_digest(&c->model->inputs[i], c->shape, view, emu_set.light));
     }
     return state;
+}
+
+static void answer(context *c, uint32_t i, rknn_tensor_type type, rknn_tensor_format fmt, void *out) {
+    const emu_tensor *t = &c->model->outputs[i];
+    if (c->lent) emu_hand_over(t, c->shape, c->answers[i], type, fmt, out);
+    else emu_answer(t, c->shape, i, c->state, type, fmt, emu_set.light, out);
 }
 
 int rknn_run(rknn_context handle, rknn_run_extend *extend) {
@@ -243,7 +250,8 @@ int rknn_run(rknn_context handle, rknn_run_extend *extend) {
     if (!code) {
         uint64_t state = fold_inputs(c, &missing);
         int knows = !*c->model->needs || !strcmp(c->model->needs, c->custom_op);
-        code = missing ? RKNN_ERR_INPUT_INVALID : !knows ? RKNN_ERR_FAIL : emu_occupy(c->mask);
+        code = missing ? RKNN_ERR_INPUT_INVALID : !knows ? RKNN_ERR_FAIL : emu_compute(c);
+        if (!code) code = emu_occupy(c->mask);
         for (uint32_t i = 0; i < c->model->n_input; i++) mapped |= c->inputs[i].mem != NULL;
         if (!code) {
             if (mapped && fold_inputs(c, &missing) != state) emu_misuses[EMU_CHANGED]++;
@@ -252,8 +260,7 @@ int rknn_run(rknn_context handle, rknn_run_extend *extend) {
             if (extend) extend->frame_id = ++c->frame;
             for (uint32_t i = 0; i < c->model->n_output; i++)
                 if (c->outputs[i].mem)
-                    emu_answer(&c->model->outputs[i], c->shape, i, state, c->outputs[i].view.type, c->outputs[i].view.fmt,
-                               emu_set.light, c->outputs[i].mem->virt_addr);
+                    answer(c, i, c->outputs[i].view.type, c->outputs[i].view.fmt, (void *)c->outputs[i].view.data);
         }
     }
     emu_let_go(c, mine);
@@ -289,7 +296,8 @@ int rknn_outputs_get(rknn_context handle, uint32_t n, rknn_output *outputs, rknn
             code = RKNN_ERR_OUTPUT_INVALID;
             break;
         }
-        emu_answer(t, c->shape, index, c->state, type, t->fmt, emu_set.light, out->buf);
+        answer(c, index, type, t->fmt, out->buf);
+        emu_copied_out += size;
     }
     if (extend) extend->frame_id = c->frame;
     emu_let_go(c, mine);

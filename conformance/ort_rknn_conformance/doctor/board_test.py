@@ -1,57 +1,37 @@
 """``ort-rknn board-test``: what a board's owner runs once, so that the project knows what is true on real hardware.
 
-A bundled compiled model on every core and core mask, in the engine's ways of running it, each answer against CPU
-onnxruntime's; times as they come. The same runs on the simulator, which proves the command and nothing about a board.
+The bundled compiled models on every core and core mask, in the engine's ways of running them, each answer against CPU
+onnxruntime's; what the runtime can do beyond that; times as they come. The same runs on the simulator and on the tests'
+emulated runtime, which proves the command and nothing about a board.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict
-from importlib import resources
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from ort_rknn.devices.base import Device
+from ort_rknn.devices.rknnrt import NpuDevice
 from ort_rknn.engine.schedule import TP_MODES
 from ort_rknn.session import InferenceSession
-from ort_rknn_conformance.doctor.bundle import SUFFIX, source
-from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.verify import compare, tolerance
+from ort_rknn_conformance.doctor.board_features import feature_trials
+from ort_rknn_conformance.doctor.board_models import MODELS, BoardModel
+from ort_rknn_conformance.doctor.trial import Trial
+from ort_rknn_converters.verify import compare, softmax_outputs, tolerance
 
-__all__ = ["Trial", "board_test"]
+__all__ = ["RUNS", "board_test"]
 
 RUNS = 100  # inferences a trial: a second or two on a slow core (a guess)
 FEEDS = 4
 
-
-@frozen
-class Trial:
-    """One way of running the model.
-
-    Attributes:
-        name: What was tried.
-        ok: Whether all answers were right.
-        said: What came of it, in words.
-        rel_rms: Worst relative RMS over all answers; ``None`` where none came.
-        median_ms: Median time of one inference (one at a time), in milliseconds; ``None`` with several in flight.
-        per_second: Inferences per second.
-    """
-
-    name: str
-    ok: bool
-    said: str
-    rel_rms: float | None = None
-    median_ms: float | None = None
-    per_second: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
+Answers = Sequence[NDArray[Any]]
+Way = Callable[[Any, list[dict[str, NDArray[Any]]], int], tuple[list[Answers], list[float]]]
 
 
 def board_test(device: Device, target: str, *, runs: int = RUNS) -> list[Trial]:
@@ -59,56 +39,73 @@ def board_test(device: Device, target: str, *, runs: int = RUNS) -> list[Trial]:
 
     Args:
         device: The NPU, or what stands in.
-        target: SoC, which chooses the bundled model.
+        target: SoC, which chooses the bundled models.
         runs: Inferences per trial.
 
     Raises:
-        FileNotFoundError: There is no bundled model for this SoC.
+        FileNotFoundError: There are no bundled models for this SoC.
     """
-    model = (resources.files("ort_rknn_conformance.doctor") / "models" / f"{target}{SUFFIX}").read_bytes()
-    bench = _Bench(model, device, runs)
-    trials = [
-        bench.trial(f"core {core}, one at a time", _one_at_a_time, schedule=[core]) for core in range(device.cores)
-    ]
-    masks = [mode for mode, mask in TP_MODES.items() if not mode.isdigit() and _fits(mask, device.cores)]
-    trials += [bench.trial(f"core mask {mode}", _one_at_a_time, tp_mode=mode) for mode in masks]
+    conv, *others = MODELS
+    work = others.pop()
     everywhere = list(range(device.cores))
-    trials.append(bench.trial("all cores, several in flight", _in_flight, schedule=everywhere))
-    trials.append(bench.trial("all cores, two contexts each", _in_flight, schedule=everywhere, threads_per_core=2))
-    trials.append(
-        bench.trial("all cores, weights loaded for each", _in_flight, schedule=everywhere, disable_dup_context=True)
-    )
+    trials = list(_ways("cores", _Bench(conv, target, device, runs)))
+    for model in others:
+        bench = _Bench(model, target, device, FEEDS)
+        trials += [
+            bench.trial("models", f"{model.about}, core {core}", one_at_a_time, schedule=[core]) for core in everywhere
+        ]
+        if model.name == "operators":
+            trials += bench.by_output("operators")
+    if isinstance(device, NpuDevice):
+        trials += feature_trials(device, target)
+    trials += list(_ways("speed", _Bench(work, target, device, runs)))
     return trials
 
 
-def _fits(mask: int, cores: int) -> bool:
-    return mask in (0, 0xFFFF) or mask < 1 << cores
+def _ways(group: str, bench: _Bench) -> Iterator[Trial]:
+    """One model on each core, on each core mask, and with several inferences in flight."""
+    cores = bench.device.cores
+    everywhere = list(range(cores))
+    for core in everywhere:
+        yield bench.trial(group, f"core {core}, one at a time", one_at_a_time, schedule=[core])
+    for mode, mask in TP_MODES.items():
+        if not mode.isdigit() and (mask in (0, 0xFFFF) or mask < 1 << cores):
+            yield bench.trial(group, f"core mask {mode}", one_at_a_time, tp_mode=mode)
+    yield bench.trial(group, "all cores, several in flight", in_flight, schedule=everywhere)
+    yield bench.trial(group, "all cores, two contexts each", in_flight, schedule=everywhere, threads_per_core=2)
+    yield bench.trial(
+        group, "all cores, weights loaded for each", in_flight, schedule=everywhere, disable_dup_context=True
+    )
 
 
 class _Bench:
-    """The model, its feeds and the right answers."""
+    """A model, its feeds and the right answers."""
 
-    def __init__(self, model: bytes, device: Device, runs: int) -> None:
+    def __init__(self, model: BoardModel, target: str, device: Device, runs: int) -> None:
+        self.device = device
         self._model = model
-        self._device = device
+        self._compiled = model.read(target)
         self._runs = runs
-        generator = np.random.default_rng(0)
-        self._feeds = [{"x": generator.normal(0, 1, (1, 8, 8, 8)).astype(np.float32)} for _ in range(FEEDS)]
-        reference = onnxruntime.InferenceSession(source().SerializeToString(), providers=["CPUExecutionProvider"])
-        self._right = [reference.run(None, feed)[0] for feed in self._feeds]
+        self._feeds = model.feeds(FEEDS)
+        original = model.source()
+        reference = onnxruntime.InferenceSession(original.SerializeToString(), providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in reference.get_outputs()]
+        self._right = [reference.run(None, feed) for feed in self._feeds]
+        softmax = softmax_outputs(original)
+        self._limits = [tolerance(model.precision, name in softmax) for name in self._names]
+        self._seen: dict[str, float] = {}
 
-    def trial(
-        self, name: str, way: Callable[[Any, list[Any], int], tuple[list[Any], list[float]]], **options: Any
-    ) -> Trial:
+    def trial(self, group: str, name: str, way: Way, **options: Any) -> Trial:
         """Open a session with these options and run it this way; whatever goes wrong is a result."""
         said = onnxruntime.SessionOptions()
         said.log_severity_level = 4
         try:
             session = InferenceSession(
-                self._model,
+                self._compiled,
                 said,
                 providers=[("RKNNExecutionProvider", options), "CPUExecutionProvider"],
-                device=self._device,
+                device=self.device,
+                enable_fallback=0,  # what goes wrong is the result
             )
             try:
                 session.run(None, self._feeds[0])  # the first one pays for the start
@@ -118,28 +115,66 @@ class _Bench:
             finally:
                 session.close()
         except Exception as error:
-            return Trial(name, False, f"{type(error).__name__}: {error}".partition("\n")[0])
-        off = max(compare(self._right[number % FEEDS], answer).rel_rms for number, answer in enumerate(answers))
-        ok = off <= tolerance("fp16", False)
+            return Trial(group, name, False, f"{type(error).__name__}: {error}".partition("\n")[0])
+        off = self._look(answers)
+        wrong = {one: size for (one, size), limit in zip(off.items(), self._limits, strict=True) if not size <= limit}
+        times_ms = sorted(1000 * one for one in times)
         return Trial(
+            group,
             name,
-            ok,
-            "right" if ok else f"wrong numbers: off by {off:.2g} (relative RMS)",
-            off,
-            statistics.median(times) * 1000 if times else None,
+            not wrong,
+            "right" if not wrong else f"wrong numbers: {_worst(wrong)}",
+            max(off.values()),
+            statistics.median(times_ms) if times_ms else None,
+            times_ms[len(times_ms) * 95 // 100] if times_ms else None,
             len(answers) / seconds,
         )
 
+    def by_output(self, group: str) -> list[Trial]:
+        """What each output was off at most in all trials so far."""
+        rows = []
+        for name, limit in zip(self._names, self._limits, strict=True):
+            if name in self._seen:
+                size = self._seen[name]
+                said = "right" if size <= limit else f"wrong numbers: off by {size:.2g} (relative RMS)"
+                rows.append(Trial(group, name, size <= limit, said, size))
+        return rows
 
-def _one_at_a_time(session: Any, feeds: list[Any], runs: int) -> tuple[list[Any], list[float]]:
+    def _look(self, answers: Sequence[Answers]) -> Mapping[str, float]:
+        """Each output's worst relative RMS; what is not a float must be equal."""
+        found: dict[str, float] = {}
+        for number, name in enumerate(self._names):
+            sizes = [
+                _off(self._right[run % FEEDS][number], np.asarray(answer[number])) for run, answer in enumerate(answers)
+            ]
+            found[name] = max(sizes, default=0.0)
+            self._seen[name] = max(found[name], self._seen.get(name, 0.0))
+        return found
+
+
+def _off(right: NDArray[Any], answer: NDArray[Any]) -> float:
+    if right.dtype.kind != "f":
+        return 0.0 if right.dtype == answer.dtype and np.array_equal(right, answer) else float("inf")
+    error = compare(right, answer)
+    return float("inf") if error.nan_mismatch or not error.shape_ok else error.rel_rms
+
+
+def _worst(wrong: Mapping[str, float]) -> str:
+    name, size = max(wrong.items(), key=lambda item: item[1])
+    return f"{name} is off by {size:.2g} (relative RMS)"
+
+
+def one_at_a_time(session: Any, feeds: list[dict[str, NDArray[Any]]], runs: int) -> tuple[list[Answers], list[float]]:
+    """Each inference waits for the one before; gives the answers and the seconds each took."""
     answers, times = [], []
     for number in range(runs):
         start = time.perf_counter()
-        answers.append(session.run(None, feeds[number % FEEDS])[0])
+        answers.append(session.run(None, feeds[number % FEEDS]))
         times.append(time.perf_counter() - start)
     return answers, times
 
 
-def _in_flight(session: Any, feeds: list[Any], runs: int) -> tuple[list[Any], list[float]]:
+def in_flight(session: Any, feeds: list[dict[str, NDArray[Any]]], runs: int) -> tuple[list[Answers], list[float]]:
+    """All are submitted at once; gives the answers."""
     jobs = [session.submit(None, feeds[number % FEEDS]) for number in range(runs)]
-    return [job.result(timeout=60)[0] for job in jobs], []
+    return [job.result(timeout=60) for job in jobs], []

@@ -1,8 +1,6 @@
-"""The self-test's model, compiled for every SoC that has float models; ``python -m`` this makes the files anew."""
+"""The self-test's model; its compiled files for every SoC are made with the board test's (``board_models``)."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -28,20 +26,3 @@ def source() -> onnx.ModelProto:
         [numpy_helper.from_array(weights, "w")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def main() -> None:
-    """Compile it; needs the toolkit."""
-    from ort_rknn_converters import convert
-    from ort_rknn_converters.targets import TARGETS
-
-    folder = Path(__file__).parent / "models"
-    folder.mkdir(exist_ok=True)
-    for target in TARGETS.values():
-        if target.fp16 and target.flatbuffer:
-            compiled = convert(source(), target.name, min_gain=0)
-            (folder / f"{target.name}{SUFFIX}").write_bytes(compiled.to_bytes())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""``ort-rknn doctor`` and ``ort-rknn board-test``: the tables, and the same as JSON for a bug report."""
+"""``ort-rknn doctor``: the table, and the same as JSON for a bug report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import platform
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from ort_rknn_conformance.doctor.finding import Finding
 
-__all__ = ["board_test", "command"]
+__all__ = ["command"]
 
 _MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
 
@@ -51,61 +50,6 @@ def command(root: str, no_test: bool, as_json: bool) -> None:
     else:
         _print(found, used)
     raise SystemExit(0 if used else 1)
-
-
-@click.command("board-test")
-@click.option(
-    "--device",
-    type=click.Choice(["npu", "lite", "simulator"]),
-    default="npu",
-    show_default=True,
-    help="The simulator proves the command, nothing about a board.",
-)
-@click.option("--json", "json_file", default="board-test.json", show_default=True, type=click.Path(dir_okay=False))
-def board_test(device: str, json_file: str) -> None:
-    """Run a bundled model on every core in every way, and write what is true on this board as JSON.
-
-    Exit code 0: all right. 1: something was not. 2: there is no such device here.
-    """
-    from ort_rknn.devices.choose import choose
-    from ort_rknn_conformance.doctor import board_test as trials
-    from ort_rknn_conformance.doctor.board import board_findings
-    from ort_rknn_conformance.report.json_report import versions
-    from ort_rknn_converters.toolkit.environment import toolkit_version
-
-    choice = choose(device)
-    if choice.device is None:
-        click.echo(f"error: {choice.reason}", err=True)
-        raise SystemExit(2)
-    try:
-        found = trials.board_test(choice.device, choice.target)
-        facts = {key: str(value) for key, value in choice.device.describe().items()}
-    except FileNotFoundError:
-        click.echo(f"error: there is no bundled model for {choice.target}", err=True)
-        raise SystemExit(2) from None
-    finally:
-        choice.device.close()
-    content = {
-        "simulated": device == "simulator",
-        "target": choice.target,
-        "device": facts,
-        "board": [asdict(row) for row in board_findings("/", toolkit_version(), machine=platform.machine())],
-        "versions": versions(),
-        "trials": [trial.to_dict() for trial in found],
-    }
-    Path(json_file).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    table = Table(title=f"{choice.target}, {'simulated' if device == 'simulator' else device}", title_justify="left")
-    for heading in ("trial", "result", "median ms", "per second"):
-        table.add_column(heading, justify="left" if heading in ("trial", "result") else "right", overflow="fold")
-    for trial in found:
-        colour = "green" if trial.ok else "red"
-        median = "-" if trial.median_ms is None else f"{trial.median_ms:.2f}"
-        rate = "-" if trial.per_second is None else f"{trial.per_second:.0f}"
-        table.add_row(trial.name, f"[{colour}]{escape(trial.said)}[/]", median, rate)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"written to {escape(json_file)}; please attach it to an issue")
-    raise SystemExit(0 if all(trial.ok for trial in found) else 1)
 
 
 def _print(found: list[Finding], used: bool) -> None:

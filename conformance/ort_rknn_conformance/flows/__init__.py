@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Literal
 
 __all__ = ["FLOWS", "Flow", "find_flow"]
@@ -22,7 +23,7 @@ class Flow:
 
     Attributes:
         name: The name on the command line.
-        device: What the session is given as its ``device``: a name, or a function that makes a device.
+        device: What the session is given as its ``device``: a name, or a function that makes one for a SoC.
         about: One sentence for the help text and the reports; says so where something is simulated.
         rounds: Whether it rounds as an NPU does, so that outputs get the precision's tolerance; else float32's.
         options: More provider options.
@@ -31,12 +32,16 @@ class Flow:
     """
 
     name: str
-    device: str | Callable[[], Any]
+    device: str | Callable[[str], Any]
     about: str
     rounds: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     skips: Mapping[str, str] = field(default_factory=dict)
     xfails: Mapping[str, str] = field(default_factory=dict)
+
+    def wish(self, target: str) -> Any:
+        """What a session for this SoC is given as its ``device``."""
+        return self.device if isinstance(self.device, str) else partial(self.device, target)
 
     def mark(self, case: str) -> tuple[Mark, str] | None:
         """What the flow says about a case beforehand: skip or xfail, and the reason."""
@@ -52,7 +57,7 @@ class Flow:
         return {"target": target, "precision": precision, **self.options, **more}
 
 
-FLOWS: tuple[str, ...] = ("simulator", "toolkit", "cpu", "npu", "lite")
+FLOWS: tuple[str, ...] = ("simulator", "toolkit", "cpu", "emulated", "npu", "lite")
 """The flows by name; each is ``flows/<name>.py`` with a constant ``FLOW``."""
 
 

@@ -7,7 +7,7 @@ from ort_rknn_conformance.flows import Flow
 
 FLOW = Flow(
     name="cpu",
-    device=CpuDevice,  # the name "cpu" would leave the whole model to onnxruntime, uncut
+    device=lambda target: CpuDevice(),  # the name "cpu" would leave the whole model to onnxruntime, uncut
     about="no rounding: the NPU's segments run on onnxruntime's CPU provider",
     rounds=False,
 )

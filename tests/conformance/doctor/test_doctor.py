@@ -45,7 +45,7 @@ class _Dead(CpuDevice):
 def test_there_is_a_model_for_every_soc_with_float_models() -> None:
     folder = Path(ort_rknn_conformance.__path__[0]) / "doctor" / "models"
     wanted = {f"{target.name}{SUFFIX}" for target in TARGETS.values() if target.fp16 and target.flatbuffer}
-    assert {path.name for path in folder.iterdir()} == wanted
+    assert {path.name for path in folder.iterdir() if "-" not in path.name} == wanted
 
 
 @pytest.mark.parametrize("target", ["rk3588", "rk3576", "rk3566", "rk3568", "rk3562", "rv1126b"])

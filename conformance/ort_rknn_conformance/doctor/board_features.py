@@ -1,0 +1,209 @@
+"""What the vendor's runtime can do beyond running a model: each thing is tried once on the device.
+
+The trials use the device below the engine, so that one that fails says which call failed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from ort_rknn.devices.base import SegmentCode, TensorSpec
+from ort_rknn.devices.rknnrt import PRIORITIES, NpuDevice
+from ort_rknn_conformance.doctor.board_models import DYNAMIC, MODELS, dynamic_source, read_dynamic
+from ort_rknn_conformance.doctor.trial import Trial
+from ort_rknn_converters.blobs import BytesBlob, FileBlob
+from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.verify import FP16_MAX, compare, tolerance
+
+__all__ = ["feature_trials"]
+
+Array = NDArray[Any]
+Facts = tuple["bool | None", str] | tuple["bool | None", str, str]
+"""Right, wrong or neither; what was seen; and perhaps a long text."""
+
+
+def feature_trials(device: NpuDevice, target: str) -> Iterator[Trial]:
+    """Try everything; an exception is a result."""
+    bench = _Bench(device, target)
+    for name, attempt in bench.attempts():
+        try:
+            ok, said, *details = attempt()
+            yield Trial("features", name, ok, said, details="".join(details))
+        except Exception as error:
+            yield Trial("features", name, False, f"{type(error).__name__}: {error}".partition("\n")[0])
+
+
+class _Bench:
+    """The convolution as a segment, two feeds and their right answers."""
+
+    def __init__(self, device: NpuDevice, target: str) -> None:
+        self._device = device
+        self._target = target
+        model = MODELS[0]
+        (step,) = CompiledModel.load(model.read(target)).npu_steps
+        self._code = SegmentCode(
+            step.name,
+            (TensorSpec("x", np.dtype(np.float32), (1, 8, 8, 8)),),
+            (TensorSpec("y", np.dtype(np.float32), (1, 8, 8, 8)),),
+            target,
+            step.precision,
+            step.code[target],
+            step.onnx,
+        )
+        self._feeds = [feed["x"] for feed in model.feeds(2)]
+        reference = onnxruntime.InferenceSession(model.source().SerializeToString(), providers=["CPUExecutionProvider"])
+        self._right = [reference.run(None, {"x": feed})[0] for feed in self._feeds]
+
+    def attempts(self) -> Iterator[tuple[str, Callable[[], Facts]]]:
+        """Names and functions, in the order of the report."""
+        yield "weights shared by two contexts", self._shared
+        yield "opened by path", self._by_path
+        for priority in PRIORITIES:
+            yield f"priority {priority}", partial(self._with, priority=priority)
+        yield "memory that the runtime counts", self._memory
+        yield "internal tensors in SRAM", self._sram
+        yield "time of each layer", self._layers
+        yield "text inside the compiled code", self._text
+        yield "calls made by Python alone", partial(self._with, native=False)
+        yield "images in NCHW order", self._nchw
+        for shape in DYNAMIC:
+            yield f"several input shapes: {'x'.join(map(str, shape))}", partial(self._dynamic, shape)
+        yield f"values beyond {FP16_MAX:.0f}", self._overflow
+
+    def _again(self, **options: Any) -> NpuDevice:
+        """The same device with other options."""
+        return type(self._device)(target=self._target, library=self._device.library.path, **options)
+
+    def _judge(self, answers: Sequence[Array | None], more: str = "") -> Facts:
+        off = max(compare(*pair).rel_rms for pair in zip(self._right, answers, strict=True))  # type: ignore[arg-type]
+        if off <= tolerance("fp16", False):
+            return True, more or "right"
+        return False, f"wrong numbers: off by {off:.2g} (relative RMS)"
+
+    def _with(self, **options: Any) -> Facts:
+        device = self._again(**options)
+        try:
+            return self._judge(self._run(device, self._code))
+        finally:
+            device.close()
+
+    def _run(self, device: NpuDevice, code: SegmentCode) -> list[Array | None]:
+        context = device.open(code)
+        try:
+            return [context.run([feed])[0] for feed in self._feeds]
+        finally:
+            context.close()
+
+    def _shared(self) -> Facts:
+        first = self._device.open(self._code)
+        try:
+            second = self._device.open(self._code, share=first)
+            try:
+                # one after the other in turn: neither may see the other's values
+                return self._judge([first.run([self._feeds[0]])[0], second.run([self._feeds[1]])[0]])
+            finally:
+                second.close()
+        finally:
+            first.close()
+
+    def _by_path(self) -> Facts:
+        assert self._code.rknn is not None
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "segment.rknn"
+            path.write_bytes(self._code.rknn.read())
+            return self._judge(self._run(self._device, replace(self._code, rknn=FileBlob(str(path)))))
+
+    def _memory(self) -> Facts:
+        context = self._device.open(self._code)
+        try:
+            return None, ", ".join(f"{name} {size}" for name, size in context.memory().items())
+        finally:
+            context.close()
+
+    def _sram(self) -> Facts:
+        device = self._again(sram=True)
+        try:
+            context = device.open(self._code)
+            try:
+                answers = [context.run([feed])[0] for feed in self._feeds]
+                memory = context.memory()
+                return self._judge(answers, f"right; {memory['sram']} bytes, {memory['sram_free']} free")
+            finally:
+                context.close()
+        finally:
+            device.close()
+
+    def _layers(self) -> Facts:
+        device = self._again(perf=True)
+        try:
+            context = device.open(self._code)
+            try:
+                context.run([self._feeds[0]])
+                table = context.perf_detail()
+                said = f"{context.run_duration() * 1e6:.0f} us in all, {len(table.splitlines())} lines"
+                return (True if table else None), said, table
+            finally:
+                context.close()
+        finally:
+            device.close()
+
+    def _text(self) -> Facts:
+        context = self._device.open(self._code)
+        try:
+            return None, context.custom_string() or "none"
+        finally:
+            context.close()
+
+    def _nchw(self) -> Facts:
+        try:
+            ok, said, *_ = self._with(nhwc=False)
+        except Exception as error:  # users report that: it is why we turn images ourselves
+            return None, f"refused: {error}".partition("\n")[0]
+        return (True, "taken, and right") if ok else (None, f"taken, but {said}")
+
+    def _dynamic(self, shape: tuple[int, ...]) -> Facts:
+        model = dynamic_source(shape).SerializeToString()
+        result = (shape[0], 8, *shape[2:])
+        code = SegmentCode(
+            "dynamic",
+            (TensorSpec("image", np.dtype(np.float32), shape),),
+            (TensorSpec("features", np.dtype(np.float32), result),),
+            self._target,
+            "fp16",
+            BytesBlob(read_dynamic(self._target)),
+            BytesBlob(model),
+            dynamic=True,
+        )
+        feed = np.random.default_rng(5).normal(0, 1, shape).astype(np.float32)
+        right = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"image": feed})[0]
+        context = self._device.open(code)
+        try:
+            (answer,) = context.run([feed])
+        finally:
+            context.close()
+        assert answer is not None
+        off = compare(right, answer).rel_rms
+        ok = off <= tolerance("fp16", False)
+        return ok, "right" if ok else f"wrong numbers: off by {off:.2g} (relative RMS)"
+
+    def _overflow(self) -> Facts:
+        (weights,) = (numpy_helper.to_array(one) for one in MODELS[0].source().graph.initializer)
+        feed = np.zeros_like(self._feeds[0])
+        feed[0, :, :3, :3] = np.sign(weights[0]) * 60000  # all products of channel 0 add up around (1, 1)
+        context = self._device.open(self._code)
+        try:
+            (answer,) = context.run([feed])
+        finally:
+            context.close()
+        assert answer is not None
+        return None, f"{60000 * np.abs(weights[0]).sum():.0f} becomes {answer[0, 0, 1, 1]:g}"

@@ -1,0 +1,12 @@
+"""Device ``npu`` on the tests' emulated runtime, with our simulator's arithmetic: all of the way but the silicon."""
+
+from __future__ import annotations
+
+from ort_rknn_conformance.emulated import EmulatedNpu
+from ort_rknn_conformance.flows import Flow
+
+FLOW = Flow(
+    name="emulated",
+    device=EmulatedNpu,
+    about="emulated: the vendor's interface without its NPU, our own arithmetic, no board",
+)
