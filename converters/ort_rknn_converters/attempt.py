@@ -128,7 +128,7 @@ class Workshop:
         self.flow = Flow.of(model.graph)
         self._compile = compile
         self._number = {node.name: index for index, node in enumerate(self.flow.nodes)}
-        self._done: dict[tuple[str, ...], Attempt] = {}
+        self._done: dict[tuple[tuple[str, ...], bool], Attempt] = {}
         self._feeds: tuple[dict[str, Array], ...] | None = None
         self._wanted: set[str] = set()
         self._samples = Samples(model, options) if options.quantized else None
@@ -136,15 +136,19 @@ class Workshop:
         self._cancelled = threading.Event()
         self.compilations = 0
 
-    def attempt(self, nodes: Sequence[str]) -> Attempt:
+    def attempt(self, nodes: Sequence[str], form: onnx.ModelProto | None = None) -> Attempt:
         """Compile these nodes, or say what came of it last time. Thread-safe.
+
+        Args:
+            nodes: Their names, in topological order.
+            form: Another form of the same computation, to be compiled in place of what is cut out of the model.
 
         Raises:
             ToolkitMissing: There is no toolkit.
         """
-        key = tuple(nodes)
+        key = tuple(nodes), form is not None
         if key not in self._done:
-            self._done[key] = self._attempt(key)
+            self._done[key] = self._attempt(tuple(nodes), form)
         return self._done[key]
 
     def cancel(self) -> None:
@@ -155,7 +159,7 @@ class Workshop:
         """Values that enter and leave a set of nodes."""
         return boundary(self.flow, [self._number[name] for name in nodes])
 
-    def _attempt(self, nodes: tuple[str, ...]) -> Attempt:
+    def _attempt(self, nodes: tuple[str, ...], form: onnx.ModelProto | None) -> Attempt:
         entering, leaving = self.edges_of(nodes)
         inputs, outputs = (tuple(value_info(value) for value in edge) for edge in (entering, leaving))
         part = extract(self.model, nodes, [value.name for value in inputs], [value.name for value in outputs])
@@ -166,7 +170,7 @@ class Workshop:
         except ModelError as error:
             return replace(attempt, failure=_unverifiable(error))
         try:
-            lowered = lower(part, self.target)
+            lowered = lower(form or part, self.target)
         except ModelError as error:
             return replace(attempt, failure=Failure("refused", f"cannot be brought into the compiler's form: {error}"))
         request = self._request(lowered, feeds, dataset)

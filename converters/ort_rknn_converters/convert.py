@@ -27,6 +27,7 @@ from ort_rknn_converters.compiled import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu, UnknownOption
 from ort_rknn_converters.learning import blame
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.other_folding import better
 from ort_rknn_converters.overflow import possible
 from ort_rknn_converters.partition import partition
 from ort_rknn_converters.plan import CPU, Plan
@@ -175,7 +176,7 @@ def _settle(workshop: Workshop, memory: Verdicts, progress: Progress) -> tuple[P
         if workshop.options.npu_only:
             _demand_npu(current)
         workshop.expect(current.segments)
-        attempts = _attempts(workshop, current, progress)
+        attempts = {name: better(workshop, one) for name, one in _attempts(workshop, current, progress).items()}
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
         if not failed:
             return _described(current, attempts), attempts
