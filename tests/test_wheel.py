@@ -58,3 +58,8 @@ def test_every_module_is_in(wheel: list[str]) -> None:
 
 def test_no_sources_of_the_library(wheel: list[str]) -> None:
     assert [name for name in wheel if name.endswith((".c", ".h", "CMakeLists.txt", ".pyc"))] == []
+
+
+def test_the_board_test_finds_its_models_in_the_wheel(wheel: list[str]) -> None:
+    folder = ROOT / "conformance" / "ort_rknn_conformance" / "doctor" / "models"
+    assert {f"ort_rknn_conformance/doctor/models/{path.name}" for path in folder.iterdir()} <= set(wheel)
