@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn_converters.frozen import frozen
-
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
@@ -14,9 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["JobHow"]
 
 
-@frozen
 class JobHow:
-    """The way of a job into the queue and back.
+    """The way of a job into the queue and back. One is made for every job, so it is a plain class: the fastest to make.
 
     Attributes:
         timeout: Seconds to wait for room; ``None`` leaves it to the engine's options.
@@ -25,10 +22,19 @@ class JobHow:
         parked: Never wait for room: a job that finds none waits outside the queue (for event loops).
     """
 
-    timeout: float | None = None
-    callback: Callable[[list[Any], Any, str], object] | None = None
-    user_data: Any = None
-    parked: bool = False
+    __slots__ = ("callback", "parked", "timeout", "user_data")
+
+    def __init__(
+        self,
+        timeout: float | None = None,
+        callback: Callable[[list[Any], Any, str], object] | None = None,
+        user_data: Any = None,
+        parked: bool = False,
+    ) -> None:
+        self.timeout = timeout
+        self.callback = callback
+        self.user_data = user_data
+        self.parked = parked
 
     def submit(self, engine: Engine, feed: dict[str, Any], outputs: Sequence[str], run_options: Any) -> InferenceJob:
         """Queue a job this way."""

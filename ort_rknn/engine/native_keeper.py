@@ -11,7 +11,7 @@ from ort_rknn.devices.rknnrt_io import address_of
 from ort_rknn.engine.lane import SharedContexts
 from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneState, NoCoreLeft, Task
 from ort_rknn.engine.native_lane import Flight, NativeContext, NativeLane, Rest
-from ort_rknn.engine.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, pointers
+from ort_rknn.engine.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.engine.schedule import LaneSpec
 from ort_rknn.errors import DeviceError
 
@@ -63,6 +63,7 @@ class LaneKeeper:
             contexts.close()
             raise TypeError("native lanes need contexts of the npu device with the native library")
         self._ios = [context.io for context in opened]
+        self._tables = [table_of(len(io.inputs) + len(io.outputs)) for io in self._ios]
         self._library = library
         most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
         self._pool = NativePool(library, most_io, len(cores), time_limit)
@@ -76,7 +77,15 @@ class LaneKeeper:
         io = self._ios[task.step]
         inputs = io.prepare(task.inputs)
         outputs = io.room(task.wanted)
-        table = pointers([*map(address_of, inputs), *(None if out is None else address_of(out) for out in outputs)])
+        table = self._tables[task.step]()
+        place = 0
+        for array in inputs:
+            table[place] = address_of(array)
+            place += 1
+        for out in outputs:
+            if out is not None:
+                table[place] = address_of(out)
+            place += 1
         return Flight(task, inputs, outputs, table, io.turned(inputs))
 
     def _group(self, core: int | None) -> int:

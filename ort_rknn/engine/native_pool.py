@@ -9,7 +9,7 @@ from typing import Any
 
 from ort_rknn.devices.native_segment import NativeLibrary, Outcome
 
-__all__ = ["ANY", "BUSY", "CLOSED", "DONE", "LATE", "QUEUED", "TIMEOUT", "Event", "NativePool", "pointers"]
+__all__ = ["ANY", "BUSY", "CLOSED", "DONE", "LATE", "QUEUED", "TIMEOUT", "Event", "NativePool", "table_of"]
 
 ANY = -1
 QUEUED, BUSY, CLOSED, BAD = -1, -2, -3, -4
@@ -28,6 +28,11 @@ class Event(Structure):
 
 class _View(Structure):
     _fields_ = (("mark", c_uint64), ("waiting", c_uint32), ("busy", c_uint32))
+
+
+def table_of(size: int) -> type[ctypes.Array[c_void_p]]:
+    """The type of an array of so many pointers, all NULL when made."""
+    return c_void_p * size
 
 
 def pointers(addresses: Sequence[int | None]) -> ctypes.Array[c_void_p]:
