@@ -213,6 +213,12 @@ class RknnOptions:
     custom_op_default_path: bool = _option(
         False, flag, "the seed", "take the custom operators in /usr/lib/rknpu/op_plugins too"
     )
+    half_inputs: bool = _option(
+        True,
+        flag,
+        "measured: half the bytes; not seen on a board",
+        "hand float32 pictures to the NPU's runtime as the float16 it keeps, if it takes that",
+    )
     layout: str = _option(
         "original",
         choice("original", "nchw", "original_software", "nchw_software", "any"),

@@ -32,6 +32,7 @@ class DeviceOptions:
         priority: Whose jobs the NPU driver lets go first.
         custom_op_paths: Libraries with custom operators.
         custom_op_default_path: Take those in the vendor's folder for them too.
+        half_inputs: Hand float32 pictures to the runtime as float16 where it takes that.
         simulator_cores: Pretend cores; default: as many as the SoC has.
         simulator_latency_ms: Time one inference takes on a pretend core, in milliseconds.
     """
@@ -41,6 +42,7 @@ class DeviceOptions:
     priority: str = "high"
     custom_op_paths: tuple[str, ...] = ()
     custom_op_default_path: bool = False
+    half_inputs: bool = True
     simulator_cores: int | None = None
     simulator_latency_ms: float = 0.0
 
@@ -113,6 +115,7 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
             priority=options.priority,
             custom_op_paths=options.custom_op_paths,
             custom_op_default_path=options.custom_op_default_path,
+            half_inputs=options.half_inputs,
         )
     except RknnError as error:
         return Choice(None, target, f"{error}; {_ADVICE}")

@@ -174,6 +174,7 @@ def test_ez50_ez54_ez55_the_names_and_defaults_of_the_seed() -> None:
         "disable_dup_context": False,
         "custom_op_paths": None,
         "custom_op_default_path": False,
+        "half_inputs": True,
     }
     parsed = RknnOptions.parse(seed)
     ours_is_by_device = {"threads_per_core"}

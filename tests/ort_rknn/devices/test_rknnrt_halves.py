@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ort_rknn.devices.choose import DeviceOptions, choose
 from ort_rknn.devices.native_segment import native_library
+from ort_rknn.devices.rknnrt import NpuDevice
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.npu import build_native, feeds, npu, same, segment
 
@@ -83,7 +85,9 @@ def test_the_runtime_is_asked_once(emulator: Emulator) -> None:
 
 
 def test_it_can_be_switched_off(emulator: Emulator) -> None:
-    device = npu(emulator, half_inputs=False)
+    made = choose("npu", DeviceOptions(target="rk3588", runtime_library=str(emulator.path), half_inputs=False)).device
+    assert isinstance(made, NpuDevice)
+    device = made
     sets = emulator.count("rknn_inputs_set")
     context = device.open(segment(MODEL))
     assert not context.io.inputs[1].half
