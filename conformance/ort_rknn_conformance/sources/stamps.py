@@ -2,7 +2,8 @@
 
 The ``onnx`` package stamps its cases with its own newest opset, which is usually still under development. An operator's
 schema holds from the opset that introduced it until the next one that changes it; so a model means the same under the
-newest opset that any of its operators asks for.
+newest opset that any of its operators asks for. Opsets under development mostly allow more types: a node means the same
+under the schema before, too, if that has its inputs, outputs and attributes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ __all__ = ["restamp"]
 # onnxruntime 1.20, the oldest this package works with, takes these. A model that needs a newer opset keeps needing it.
 IR_VERSION = 10
 OPSET = 21
+RELEASED = 26  # the newest that onnxruntime 1.31 takes
 
 
 def restamp(model: onnx.ModelProto) -> None:
@@ -38,9 +40,30 @@ def _since(node: onnx.NodeProto, version: int) -> int | None:
     if node.domain not in ("", "ai.onnx"):
         return 0
     try:
-        return int(onnx.defs.get_schema(node.op_type, version, "").since_version)
+        schema = onnx.defs.get_schema(node.op_type, version, "")
     except onnx.defs.SchemaError:
         return None
+    while schema.since_version > RELEASED:
+        try:
+            older = onnx.defs.get_schema(node.op_type, schema.since_version - 1, "")
+        except onnx.defs.SchemaError:
+            break
+        if not _means_the_same(node, schema, older):
+            break
+        schema = older
+    return int(schema.since_version)
+
+
+def _means_the_same(node: onnx.NodeProto, schema: onnx.defs.OpSchema, older: onnx.defs.OpSchema) -> bool:
+    """Whether two schemas differ for this node in types alone: onnxruntime refuses types the older one has not."""
+    edges = [[[(one.name, one.option) for one in side] for side in (s.inputs, s.outputs)] for s in (schema, older)]
+    attributes, before = ({name: _declared(one) for name, one in s.attributes.items()} for s in (schema, older))
+    kept = all(attributes.get(name) == declared for name, declared in before.items())
+    return edges[0] == edges[1] and kept and all(attribute.name in before for attribute in node.attribute)
+
+
+def _declared(attribute: onnx.defs.OpSchema.Attribute) -> tuple[object, bool, bytes]:
+    return attribute.type, attribute.required, attribute.default_value.SerializeToString()
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

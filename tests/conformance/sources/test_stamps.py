@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from onnx import TensorProto, defs, helper
 
-from ort_rknn_conformance.sources.stamps import IR_VERSION, OPSET, restamp
+from ort_rknn_conformance.sources.stamps import IR_VERSION, OPSET, RELEASED, restamp
 
 
 def _model(*ops: str, opset: int, body: str | None = None) -> helper.ModelProto:
@@ -48,3 +48,34 @@ def test_an_unknown_op_stops_it() -> None:
     model = _model("NoSuchOp", opset=NEWEST)
     restamp(model)
     assert model.opset_import[0].version == NEWEST
+
+
+DEVELOPED = pytest.mark.skipif(NEWEST < 28, reason="needs the onnx package of opset 28")
+
+
+@DEVELOPED
+@pytest.mark.parametrize("op", ["Mod", "Einsum", "ReduceLogSum", "DepthToSpace", "Cast"])
+def test_more_types_under_development_are_no_other_meaning(op: str) -> None:
+    assert defs.get_schema(op, NEWEST, "").since_version > RELEASED
+    model = _model(op, opset=NEWEST)
+    restamp(model)
+    assert model.opset_import[0].version <= RELEASED
+
+
+@DEVELOPED
+def test_a_new_attribute_is_another_meaning_where_it_is_used() -> None:
+    plain = _model("SpaceToDepth", opset=NEWEST)
+    plain.graph.node[0].attribute.append(helper.make_attribute("blocksize", 2))
+    restamp(plain)
+    assert plain.opset_import[0].version <= RELEASED
+    used = _model("SpaceToDepth", opset=NEWEST)
+    used.graph.node[0].attribute.append(helper.make_attribute("mode", "CRD"))
+    restamp(used)
+    assert used.opset_import[0].version > RELEASED
+
+
+@DEVELOPED
+def test_a_new_op_under_development_keeps_its_stamp() -> None:
+    model = _model("SwiGLU", opset=NEWEST)
+    restamp(model)
+    assert model.opset_import[0].version > RELEASED
