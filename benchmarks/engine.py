@@ -75,7 +75,7 @@ ROWS = (
     Row("640x640 uint8 in, 6 outputs of 4.8 MB, 5 ms", "detector 5 ms", "share", 0.97),
     Row("   its CPU time per inference", "detector 5 ms", "cpu_ms", 1.5),
     Row("640x640 float32 in, 2.8 MB out: CPU per inference", "floats 5 ms", "cpu_ms", 0.65),
-    Row("zero copy from 4 threads, 10 ms (bind_buffers)", "zero copy", "share", 0.97),
+    Row("zero copy from 4 threads, 10 ms (IOBinding)", "zero copy", "share", 0.97),
     Row("memory kept for a 100 MB model, 3 cores", "memory", "kept", 5),
     Row("memory at most while loading it, above the floor", "memory", "peak", 10, above_floor=True),
 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ort_rknn.iobinding import SessionIOBinding as SessionIOBinding
     from ort_rknn.model_compiler import ModelCompiler as ModelCompiler
     from ort_rknn.options import make_provider_options as make_provider_options
+    from ort_rknn.ortvalue import OrtValue as OrtValue
     from ort_rknn.providers import get_all_providers as get_all_providers
     from ort_rknn.providers import get_available_providers as get_available_providers
     from ort_rknn.session import InferenceSession as InferenceSession
@@ -43,6 +44,7 @@ _OWN = {
     "InferenceTimeout": "ort_rknn.errors",
     "InvalidOption": "ort_rknn.errors",
     "ModelCompiler": "ort_rknn.model_compiler",
+    "OrtValue": "ort_rknn.ortvalue",
     "RknnError": "ort_rknn.errors",
     "SessionClosed": "ort_rknn.errors",
     "SessionIOBinding": "ort_rknn.iobinding",

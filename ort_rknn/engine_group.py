@@ -12,7 +12,8 @@ from ort_rknn.engine.stats import EngineStats
 
 __all__ = ["EngineGroup"]
 
-_COUNTS = tuple(row.name for row in fields(EngineStats) if row.name not in ("mean_inference_s", "lanes", "notes"))
+_NO_COUNTS = frozenset({"mean_inference_s", "lanes", "notes", "copied"})
+_COUNTS = tuple(row.name for row in fields(EngineStats) if row.name not in _NO_COUNTS)
 
 
 class EngineGroup:

@@ -246,11 +246,12 @@ def open_npu_session(
             "a compiled model runs at the shapes and with the weights it was compiled with; "
             "open its ONNX model for others",
         )
+    at_close: list[Callable[[], object]] = []
     engine = Engine(
         program,
         _engine_options(request.options),
         fallback=whole.run if placement.from_onnx else None,
-        on_closed=partial(_close, on_closed, None if variant else profile),
+        on_closed=partial(_close, at_close, on_closed, None if variant else profile),
         observer=profile,
     )
     if profile is not None and not variant:
@@ -266,13 +267,18 @@ def open_npu_session(
             whole=whole,
             shown=shown,
             profile=profile,
+            at_close=at_close,
         )
     )
     return native
 
 
-def _close(on_closed: Callable[[], object] | None, profile: Profile | None) -> None:
+def _close(
+    at_close: list[Callable[[], object]], on_closed: Callable[[], object] | None, profile: Profile | None
+) -> None:
     try:
+        for close in at_close:
+            close()
         if on_closed is not None:
             on_closed()
     finally:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnxruntime.capi import _pybind_state as C
 
+from ort_rknn.bound import run_copied
 from ort_rknn.engine.engine import Engine
 from ort_rknn.feed import InputSpec
 from ort_rknn.ort_errors import ort_error
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ort_rknn.jobs import JobHow
     from ort_rknn.npu_session import NpuSession
     from ort_rknn.shape_keys import ShapeKey
+    from ort_rknn.zero_copy import MemoryUse
     from ort_rknn_converters.plan import Plan
 
 __all__ = ["MovingParts", "MovingSession", "Plain"]
@@ -58,6 +60,7 @@ class MovingSession(C.InferenceSession):  # type: ignore[misc]
     """A native session of the whole model. Made by :mod:`ort_rknn.moving` only."""
 
     _parts: MovingParts
+    reads_bindings = True
 
     def attach(self, parts: MovingParts) -> None:
         """Give the opened session its variants."""
@@ -159,6 +162,9 @@ class MovingSession(C.InferenceSession):  # type: ignore[misc]
         if variant is not None:
             variant.run_with_iobinding(binding, run_options)
             return
+        if record is not None and record.on_npu:  # onnxruntime would read and write the stand-ins
+            run_copied(self, self._dtypes(), binding, run_options)
+            return
         super().run_with_iobinding(binding, run_options)
         self._want(key)
 
@@ -197,6 +203,12 @@ class MovingSession(C.InferenceSession):  # type: ignore[misc]
     def stop_compiling(self) -> None:
         """End what is compiled in the background."""
         self._variants.close()
+
+    @property
+    def memory_uses(self) -> tuple[MemoryUse, ...]:
+        """What the variants did with bindings that have NPU memory."""
+        uses = (session.memory_use for session in self._variants.sessions())
+        return tuple(use for use in uses if use is not None)
 
     def engines(self) -> tuple[Engine, ...]:
         """Those of the variants."""

@@ -7,7 +7,9 @@ instead. Nothing of this is in the path of a session without an NPU part.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,9 @@ from ort_rknn_converters.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.iobinding import SessionIOBinding
     from ort_rknn.profiling import Profile
+    from ort_rknn.zero_copy import MemoryUse
     from ort_rknn_converters.plan import Plan
 
 __all__ = ["NpuParts", "NpuSession"]
@@ -46,6 +50,7 @@ class NpuParts:
         whole: The model on onnxruntime alone, for feeds the compiled code was not made for.
         shown: What the user's session options say where the shell's own differ, by field name.
         profile: Watches the engine, when profiling was asked for.
+        at_close: Called when the engine is closed; what a session opens later is entered here.
     """
 
     engine: Engine
@@ -56,18 +61,22 @@ class NpuParts:
     whole: WholeModel
     shown: Mapping[str, Any]
     profile: Profile | None = None
+    at_close: list[Callable[[], object]] = field(default_factory=list)
 
 
 class NpuSession(C.InferenceSession):  # type: ignore[misc]
     """A native session of the shell, run by the engine. Made by :mod:`ort_rknn.session` only."""
 
     _parts: NpuParts
+    reads_bindings = True
 
     def attach(self, parts: NpuParts) -> None:
         """Give the opened session its engine."""
         self._parts = parts
         self._fixed_shapes = dict(parts.shapes)
         self._types = {argument.name: argument.type for argument in self.outputs_meta}
+        self._opening = threading.Lock()
+        self._memory_use: MemoryUse | None = None
         self._checker = FeedChecker(self.inputs_meta, self.outputs_meta, self.overridable_initializers)
 
     # --- running ------------------------------------------------------------------------------------------------------
@@ -172,6 +181,25 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
             self._parts.whole.native.run_with_iobinding(binding, run_options)
         else:
             run_bound(self, super().run_with_iobinding, binding, run_options)
+
+    def share(self, binding: SessionIOBinding, run_options: Any) -> bool:
+        """Run on the binding's memory if this session can; says in :attr:`memory_use` why not."""
+        from ort_rknn.zero_copy import MemoryUse
+
+        with self._opening:
+            if self._memory_use is None:
+                self._memory_use = MemoryUse.of(self._parts.engine, self._parts.at_close)
+        return self._memory_use.run(binding, run_options)
+
+    @property
+    def memory_use(self) -> MemoryUse | None:
+        """What it did with bindings that have NPU memory; ``None`` before the first."""
+        return self._memory_use
+
+    @property
+    def memory_uses(self) -> tuple[MemoryUse, ...]:
+        """The same, if any."""
+        return () if self._memory_use is None else (self._memory_use,)
 
     # --- questions ----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ __all__ = ["install", "uninstall"]
 _REPLACED = (
     "IOBinding",
     "InferenceSession",
+    "OrtValue",
     "SessionIOBinding",
     "SessionOptions",
     "get_all_providers",

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ort_rknn.devices.rknnrt_buffers import BoundContext
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.jobs import JobHow
@@ -124,33 +123,11 @@ class Verbs:
         """The results that :meth:`run_pipeline` still owes, in order."""
         return [] if self._pipeline is None else self._pipeline.drain()
 
-    def bind_buffers(
-        self, core: int | None = None, *, fds: Mapping[str, int] | None = None, share: BoundContext | None = None
-    ) -> BoundContext:
-        """Open a context with memory that the NPU and this program both see, for inferences without copies.
-
-        For one thread; open one for each. It works beside the session's own runs.
-
-        Example:
-            >>> with session.bind_buffers(core=0) as bound:
-            ...     bound.inputs["x"].array[...] = frame
-            ...     bound.run()
-            ...     result = bound.outputs["y"].array
-
-        Args:
-            core: NPU core; the driver chooses when ``None``.
-            fds: Input or output name -> file descriptor of a dma-buf to use as its memory.
-            share: Another one of this session whose weights are to be shared; close it after this one.
-
-        Raises:
-            DeviceError: The model is not one NPU part, or the device is not ``npu``.
-            SessionClosed: The session was closed.
-        """
-        from ort_rknn.zero_copy import open_bound
-
+    def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
+        """As onnxruntime's."""
         if isinstance(self._sess, ClosedSession):
             self._sess.refuse()
-        return open_bound(self._existing_engine(), core, fds, share)
+        super().run_with_iobinding(iobinding, run_options)  # type: ignore[misc]
 
     def wait_all(self, timeout: float | None = None) -> bool:
         """Wait until every accepted job has ended and its callback has returned.
@@ -173,7 +150,14 @@ class Verbs:
 
     def stats(self) -> Any:
         """Counts and times of the jobs so far (an empty record before the first asynchronous one on the CPU)."""
-        return self._engine().stats()
+        stats = self._engine().stats()
+        uses = getattr(self._sess, "memory_uses", ())
+        if uses:
+            from dataclasses import replace
+
+            copied = {name: why for use in uses for name, why in use.copied.items()}
+            stats = replace(stats, bound_runs=sum(use.runs for use in uses), copied=copied)
+        return stats
 
     def close(self, *, wait: bool = True, cancel_jobs: bool = False) -> None:
         """Give everything back. May be called twice; afterwards every run raises ``SessionClosed``.

@@ -15,7 +15,9 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 import ort_rknn
+from tests.helpers.emulator import Emulator, real_path
 from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.npu import npu
 from tests.helpers.ort_models import model
 from tests.helpers.segments import cnn
 
@@ -258,6 +260,26 @@ def more_names(_: Any) -> None:
 
 
 @check
+def npu_memory(_: Any) -> None:
+    a = np.ones((1, 2), np.float32)
+    for kind in (onnxruntime.OrtValue, ort_rknn.OrtValue):  # no session is open on an NPU here
+        with pytest.raises(RuntimeError, match="Cannot place the OrtValue on this device"):
+            kind.ortvalue_from_numpy(a, "npu")
+    emulator = Emulator()
+    with ort_rknn.InferenceSession(real_path("tokens_fp16_rk3588"), device=npu(emulator)):
+        value = ort_rknn.OrtValue.ortvalue_from_numpy(a, "npu")
+        assert value.device_name() == "npu"
+        assert np.array_equal(value.numpy(), a)
+
+
+@check
+def foreign_bindings(_: Any) -> None:
+    session = ours()
+    with pytest.raises(RuntimeError, match=r"session\.io_binding\(\)"):
+        session.run_with_iobinding(onnxruntime.IOBinding(session))
+
+
+@check
 def more_methods(_: Any) -> None:
     mine, theirs = (
         {name for name in dir(kind) if not name.startswith("_")}
@@ -270,7 +292,7 @@ def more_methods(_: Any) -> None:
 
 @check
 def own_classes(_: Any) -> None:
-    for name in ("InferenceSession", "SessionOptions", "IOBinding"):
+    for name in ("InferenceSession", "SessionOptions", "IOBinding", "OrtValue"):
         mine, theirs = getattr(ort_rknn, name), getattr(onnxruntime, name)
         assert mine is not theirs
         assert issubclass(mine, theirs)

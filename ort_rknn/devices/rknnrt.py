@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
 from ort_rknn.devices.library_name import named_library
@@ -25,7 +25,10 @@ from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure, load
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 
-__all__ = ["ALL_CORES", "NpuDevice", "check_target", "clamped_mask"]
+if TYPE_CHECKING:
+    from ort_rknn.devices.rknnrt_memory import NpuMemory
+
+__all__ = ["ALL_CORES", "NpuDevice", "check_target", "clamped_mask", "open_devices"]
 
 ALL_CORES = 0xFFFF
 """The vendor's mask for all cores, however many there are."""
@@ -39,6 +42,13 @@ GOOD_DRIVER = (0, 9, 6)
 """Drivers before this one fail on cores 1 and 2 (users' reports on 0.9.2 and 0.9.3)."""
 
 _log = logging.getLogger("ort_rknn")
+
+_devices: weakref.WeakSet[NpuDevice] = weakref.WeakSet()
+
+
+def open_devices() -> list[NpuDevice]:
+    """Every device of this process that is in use."""
+    return list(_devices)
 
 
 class NpuDevice:
@@ -104,6 +114,7 @@ class NpuDevice:
         self._contexts: weakref.WeakSet[NpuContext] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._versions: tuple[str, str] | None = None
+        _devices.add(self)
 
     @property
     def cores(self) -> int:
@@ -124,26 +135,47 @@ class NpuDevice:
             raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
         mask = clamped_mask(mask, self._cores, self.target)
         check_target(code, self.soc)
-        shares = (
-            isinstance(share, NpuContext)
-            and not self._custom_ops
-            and (share.code is code or share.code.rknn == code.rknn)
-        )
-        handle = share.duplicate() if shares and isinstance(share, NpuContext) else None
+        lender = share if isinstance(share, NpuContext) and self._may_share(share, code) else None
+        handle = lender.duplicate() if lender is not None else None
         if handle is None:
-            handle = self._init(code, code.rknn)
+            lender, handle = None, self._init(code, code.rknn)
         try:
             register(self.library, handle, self._custom_ops)
             mask = self._set_mask(handle, mask)
             context = NpuContext(
-                self.library, handle, code, mask, native=self._native, nhwc=self._nhwc, halves=self._halves
+                self.library,
+                handle,
+                code,
+                mask,
+                native=self._native,
+                nhwc=self._nhwc,
+                halves=self._halves,
+                lender=lender,
             )
         except BaseException:
             self.library.function("rknn_destroy")(handle)
+            if lender is not None:
+                lender.taken_back()
             raise
         self._look_at_versions(context)
         self._contexts.add(context)
         return context
+
+    def _may_share(self, other: NpuContext, code: SegmentCode) -> bool:
+        return not self._custom_ops and (other.code is code or other.code.rknn == code.rknn)
+
+    def relative(self, code: SegmentCode) -> NpuContext | None:
+        """An open context of the same segment, for ``share``."""
+        return next((one for one in list(self._contexts) if one.handle and self._may_share(one, code)), None)
+
+    def allocate(self, size: int) -> NpuMemory | None:
+        """Memory that the program and the NPU share; ``None`` while no segment is open.
+
+        Raises:
+            DeviceError: The runtime has none.
+        """
+        memories = (context.allocate(size) for context in list(self._contexts))
+        return next((memory for memory in memories if memory is not None), None)
 
     def _init(self, code: SegmentCode, blob: Blob) -> int:
         """``rknn_init``, by path where there is one: then nobody keeps a copy of the file."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.native_segment import CALLS, Calls, NativeLibrary, Outcome
@@ -17,9 +14,7 @@ from ort_rknn.devices.rknnrt_abi import (
     Custom,
     Format,
     InOutNum,
-    Input,
     MemSize,
-    Output,
     PerfDetail,
     PerfRun,
     Query,
@@ -27,6 +22,7 @@ from ort_rknn.devices.rknnrt_abi import (
     TensorAttr,
 )
 from ort_rknn.devices.rknnrt_halves import HalfInputs
+from ort_rknn.devices.rknnrt_interpreted import InterpretedCalls
 from ort_rknn.devices.rknnrt_io import IoPlan, address_of, matched, runtime_shape
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
 from ort_rknn.errors import DeviceError
@@ -34,11 +30,15 @@ from ort_rknn.errors import DeviceError
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
     from ort_rknn.devices.rknnrt_buffers import BoundContext
+    from ort_rknn.devices.rknnrt_memory import NpuMemory
 
 __all__ = ["NpuContext", "query", "query_attrs"]
 
 HOLD_NS = 2_000_000_000
 """How long a duplicate waits for the inference under way before it loads its own weights instead. A guess."""
+
+_families = threading.Lock()
+"""Held while it is looked at, and changed, who shares whose weights."""
 
 
 def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> Any:
@@ -86,6 +86,7 @@ class NpuContext:
         native: The native library, or ``None`` to make each call from Python.
         nhwc: See :class:`~ort_rknn.devices.rknnrt_io.IoPlan`.
         halves: Whether the runtime takes float16 for float32.
+        lender: The context whose weights it shares.
 
     Attributes:
         io: How arrays go in and come out.
@@ -104,11 +105,14 @@ class NpuContext:
         native: NativeLibrary | None,
         nhwc: bool,
         halves: HalfInputs,
+        lender: NpuContext | None = None,
     ) -> None:
         self.code = code
         self.phases: tuple[float, float, float] | None = None
         self.segment = 0
-        self.on_close: Callable[[], None] | None = None
+        self._closed = False
+        self._borrowers = 0
+        self._lender = lender
         self._library = library
         self._handle = handle
         self._mask = mask
@@ -139,12 +143,12 @@ class NpuContext:
             if not self.segment:
                 raise MemoryError("no memory for a native segment")
         self._runner: Callable[[Sequence[Array], Sequence[Array | None]], None]
-        self._runner = self._run_native if self.segment else _Interpreted(library, handle, self.io, self).run
+        self._runner = self._run_native if self.segment else InterpretedCalls(library, handle, self.io, self).run
 
     @property
     def handle(self) -> int:
         """The runtime's context; 0 when closed."""
-        return self._handle
+        return 0 if self._closed else self._handle
 
     @property
     def mask(self) -> int:
@@ -153,10 +157,10 @@ class NpuContext:
 
     def run(self, inputs: Sequence[Array], wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Run one inference, see :meth:`ort_rknn.devices.base.Context.run`."""
-        if not self._handle:
+        if self._closed:
             raise DeviceError(f"segment {self.code.name}: its context is closed")
         if self._bound:
-            raise DeviceError(f"segment {self.code.name}: its context is bound to buffers")
+            raise DeviceError(f"segment {self.code.name}: its context is bound to memory")
         io = self.io
         given = io.prepare(inputs)
         outputs = io.room(wanted)
@@ -170,25 +174,37 @@ class NpuContext:
             raise self.failed(outcome)
         self.phases = phases_of(outcome)
 
-    def bind_buffers(self, fds: Mapping[str, int] | None = None) -> BoundContext:
-        """Give the context memory of its own for inputs and outputs, and run it without copies from then on.
+    def bind(self) -> BoundContext:
+        """Run on memory that is shared with the program from now on; :meth:`run` refuses then.
 
-        This context then belongs to the one returned, which closes it; :meth:`run` refuses.
-
-        Args:
-            fds: Value name -> file descriptor of a dma-buf to use as that input or output.
+        This context belongs to the one returned, which closes it.
 
         Raises:
-            DeviceError: The context is closed or bound already, or a buffer cannot be made.
+            DeviceError: The context is closed or bound already.
         """
         from ort_rknn.devices.rknnrt_buffers import BoundContext
 
-        if not self._handle or self._bound:
+        if not self.handle or self._bound:
             raise DeviceError(
                 f"segment {self.code.name}: its context is {'bound already' if self._bound else 'closed'}"
             )
-        self._bound = BoundContext(self._library, self._handle, self.code, fds or {}, self)
+        self._bound = BoundContext(self._library, self._handle, self)
         return self._bound
+
+    def allocate(self, size: int) -> NpuMemory | None:
+        """Memory that the program and the NPU share; ``None`` when this context is busy for too long, or closed.
+
+        Raises:
+            DeviceError: The runtime has none.
+        """
+        from ort_rknn.devices.rknnrt_memory import allocate
+
+        if self._bound or not self._hold():
+            return None
+        try:
+            return allocate(self._library, self._handle, size) if self.handle else None
+        finally:
+            self._let_go()
 
     def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: Outcome) -> None:
         """Run on prepared inputs into raw outputs; what came of it is in ``outcome``. Native contexts only."""
@@ -206,19 +222,46 @@ class NpuContext:
     def duplicate(self) -> int | None:
         """A new handle that shares the weights; ``None`` when the context is busy for too long (it may hang).
 
+        What is made of it must be told whom it shares them with: ``lender=``.
+
         Raises:
             DeviceError: The runtime refused.
         """
-        if not self._hold():
-            return None
+        new = ctypes.c_uint64()
+        source = ctypes.c_uint64(self._handle)
+        done = self.lend(lambda: self._library.call("rknn_dup_context", ctypes.byref(source), ctypes.byref(new)))
+        return new.value if done else None
+
+    def lend(self, open_with: Callable[[], object]) -> bool:
+        """Call what opens another context with this one's weights; whether it was called.
+
+        From then on this one is destroyed only after the other: the vendor does not say whether it may be before.
+        It is not called when this context is closed, or busy for too long.
+        """
+        with _families:
+            if self._closed:
+                return False
+            self._borrowers += 1
+        called = False
         try:
-            if not self._handle:
-                return None
-            source, new = ctypes.c_uint64(self._handle), ctypes.c_uint64()
-            self._library.call("rknn_dup_context", ctypes.byref(source), ctypes.byref(new))
-            return new.value
+            if self._hold():
+                try:
+                    open_with()
+                    called = True
+                finally:
+                    self._let_go()
         finally:
-            self._let_go()
+            if not called:
+                self.taken_back()
+        return called
+
+    def taken_back(self) -> None:
+        """One who shares the weights is gone."""
+        with _families:
+            self._borrowers -= 1
+            last = self._closed and not self._borrowers
+        if last:
+            self._destroy()
 
     def _hold(self) -> bool:
         if self.segment and self.native is not None:
@@ -269,7 +312,7 @@ class NpuContext:
 
     def describe(self) -> Mapping[str, Any]:
         """Core mask, memory, versions."""
-        if not self._handle:
+        if self._closed:
             return {"segment": self.code.name, "closed": True}
         runtime, driver = self.versions()
         facts: dict[str, Any] = {"segment": self.code.name, "core_mask": self._mask, "runtime": runtime}
@@ -279,71 +322,28 @@ class NpuContext:
         return facts
 
     def close(self) -> None:
-        """Destroy the context. May be called twice."""
+        """Destroy the context, or have it destroyed as soon as nobody shares its weights. May be called twice."""
         if self._bound is not None and not self._bound.release():
             return  # it hangs: closing may be tried again
         self._bound = None
+        with _families:
+            if self._closed:
+                return
+            self._closed = True
+            lent = self._borrowers > 0
+        if not lent:
+            self._destroy()
+
+    def _destroy(self) -> None:
         handle, self._handle = self._handle, 0
-        if not handle:
-            return
         self._library.function("rknn_destroy")(handle)
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_free(self.segment)
             self.segment = 0
-        if self.on_close is not None:
-            self.on_close()
+        if self._lender is not None:
+            self._lender.taken_back()
 
 
 def phases_of(outcome: Outcome) -> tuple[float, float, float]:
     """Seconds to set inputs, to infer and to fetch outputs."""
     return (outcome.set - outcome.begun) / 1e9, (outcome.ran - outcome.set) / 1e9, (outcome.done - outcome.ran) / 1e9
-
-
-class _Interpreted:
-    """The vendor's four calls made from Python, where there is no native library."""
-
-    def __init__(self, library: RuntimeLibrary, handle: int, io: IoPlan, owner: NpuContext) -> None:
-        self._library = library
-        self._handle = handle
-        self._io = io
-        self._owner = owner
-        self._inputs = (Input * max(1, len(io.inputs)))()
-        self._outputs = (Output * max(1, len(io.outputs)))()
-        self._turned: list[Any] = []
-        for item, given in zip(self._inputs, io.inputs, strict=False):
-            item.index, item.size, item.type, item.fmt = given.index, given.size, given.type, given.fmt
-            room = None
-            if given.turn:
-                batch, channels, points = given.turn
-                room = np.empty((batch, points, channels), given.dtype)
-            self._turned.append(room)
-        for slot, plan in zip(self._outputs, io.outputs, strict=False):
-            slot.index, slot.is_prealloc = plan.index, 1
-        self._spare: dict[int, Any] = {}
-
-    def run(self, inputs: Sequence[Array], outputs: Sequence[Array | None]) -> None:
-        library, handle = self._library, self._handle
-        clock = time.perf_counter
-        with self._owner.use:
-            begun = clock()
-            for item, array, plan, room in zip(self._inputs, inputs, self._io.inputs, self._turned, strict=False):
-                if room is not None:
-                    batch, channels, points = plan.turn or (0, 0, 0)
-                    room[...] = array.reshape(batch, channels, points).transpose(0, 2, 1)
-                    array = room
-                item.buf = address_of(array)
-            for slot, output, form in zip(self._outputs, outputs, self._io.outputs, strict=False):
-                slot.want_float = output is not None and form.want_float
-                if output is None:
-                    buffer = self._spare.setdefault(form.index, ctypes.create_string_buffer(form.stored_size))
-                    slot.buf, slot.size = ctypes.addressof(buffer), form.stored_size
-                else:
-                    slot.buf, slot.size = address_of(output), output.nbytes
-            if self._io.inputs:
-                library.call("rknn_inputs_set", handle, len(self._io.inputs), self._inputs)
-            ready = clock()
-            library.call("rknn_run", handle, None)
-            ran = clock()
-            library.call("rknn_outputs_get", handle, len(self._io.outputs), self._outputs, None)
-            library.function("rknn_outputs_release")(handle, len(self._io.outputs), self._outputs)
-            self._owner.phases = (ready - begun, ran - ready, clock() - ran)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ort_rknn_converters.frozen import frozen
@@ -48,6 +49,8 @@ class EngineStats:
         mean_inference_s: The pacer's mean of the inference time; ``None`` without pacing.
         lanes: What each lane did.
         notes: Sentences on cores that were taken out of service.
+        bound_runs: Runs over a binding that the NPU did on the binding's own memory, not counted above.
+        copied: Input or output to the reason why it was copied in the last run over a binding with NPU memory.
     """
 
     accepted: int
@@ -62,6 +65,8 @@ class EngineStats:
     mean_inference_s: float | None
     lanes: tuple[LaneStats, ...]
     notes: tuple[str, ...]
+    bound_runs: int = 0
+    copied: Mapping[str, str] = field(default_factory=dict)
 
 
 def wants_perf_lines() -> bool:

@@ -19,6 +19,17 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "emulator"
 ABI = ROOT / "ort_rknn" / "native"
+MISUSES = (
+    "concurrent",
+    "dead_context",
+    "changed_inputs",
+    "destroyed_busy",
+    "not_run",
+    "not_released",
+    "dead_mem",
+    "busy_mem",
+    "left_mem",
+)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MASK = (1 << 64) - 1
 
@@ -78,8 +89,7 @@ class Emulator:
 
     def misuses(self) -> dict[str, int]:
         """Every misuse counted since the last reset that is not zero."""
-        names = ("concurrent", "dead_context", "changed_inputs", "destroyed_busy", "not_run", "not_released")
-        return {name: count for name in names if (count := self.count(name))}
+        return {name: count for name in MISUSES if (count := self.count(name))}
 
     def release_hangs(self) -> None:
         self._lib.emu_release_hangs()

@@ -11,10 +11,8 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph
 
 import ort_rknn
-from ort_rknn.errors import DeviceError, SessionClosed
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
 from tests.helpers.npu import build_native, feeds, npu, same, segment
-from tests.helpers.ort_models import model as onnx_model
 
 IMAGE, TOKENS = "image_fp16_rk3588", "tokens_fp16_rk3588"
 
@@ -132,32 +130,3 @@ def test_what_cannot_be_opened(emulator: Emulator, tmp_path: Path) -> None:
     shapes = [("RKNNExecutionProvider", {"shapes": "image=5x3x4x4"})]
     with pytest.raises(InvalidGraph, match="not compiled for these input shapes"):
         ort_rknn.InferenceSession(real_path("formats_dynamic_rk3588"), providers=shapes, device=npu(emulator))
-
-
-def test_buffers_of_a_session(emulator: Emulator) -> None:
-    """Zero copy on cores 0 and 1 beside the session's own runs."""
-    model = REAL[TOKENS]
-    session = ort_rknn.InferenceSession(real_path(TOKENS), device=npu(emulator))
-    first = session.bind_buffers(0)
-    second = session.bind_buffers(1, share=first)
-    for seed, bound in enumerate((first, second)):
-        given = feed(model, seed)
-        for name, array in given.items():
-            bound.inputs[name].array[...] = array
-        bound.run()
-        answers = [bound.outputs[tensor.name].array for tensor in model.outputs]
-        same(answers, right(model, list(given.values())))
-        same(session.run(None, given), right(model, list(given.values())))
-    with pytest.raises(DeviceError, match="core 3 does not exist"):
-        session.bind_buffers(3)
-    second.close()
-    first.close()
-    session.close()
-    with pytest.raises(SessionClosed):
-        session.bind_buffers()
-
-
-def test_buffers_need_the_npu() -> None:
-    session = ort_rknn.InferenceSession(onnx_model("two"), providers=["CPUExecutionProvider"])
-    with pytest.raises(DeviceError, match="one NPU part"):
-        session.bind_buffers()

@@ -21,6 +21,7 @@ OURS = {
     "InferenceSession",
     "ModelCompiler",
     "SessionIOBinding",
+    "OrtValue",
     "SessionOptions",
     "get_all_providers",
     "get_available_providers",

@@ -1,7 +1,8 @@
-"""Zero copy on the emulated runtime: layouts, dma-bufs, cores, failures, nothing left behind."""
+"""Runs on shared memory on the emulated runtime: layouts, dma-bufs, cores, failures, nothing left behind."""
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from ort_rknn.devices import rknnrt_buffers
-from ort_rknn.devices.rknnrt_buffers import BoundContext
+from ort_rknn.devices.rknnrt_buffers import BoundContext, Slot
+from ort_rknn.devices.rknnrt_memory import NpuMemory
 from ort_rknn.errors import DeviceError
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
 from tests.helpers.npu import File, feeds, npu, same, segment
@@ -28,34 +30,40 @@ QUANTIZED = Model(
 )
 
 
-def fill(bound: BoundContext, given: Sequence[np.ndarray]) -> None:
-    for spec, array in zip(bound.code.inputs, given, strict=True):
-        bound.inputs[spec.name].array[...] = array
+class Rig:
+    """A bound context with memory for each slot."""
+
+    def __init__(self, bound: BoundContext) -> None:
+        self.bound = bound
+        self.memories = [bound.room(slot) for slot in self.slots]
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return (*self.bound.inputs, *self.bound.outputs)
+
+    def infer(self, given: Sequence[np.ndarray]) -> list[Any]:
+        for slot, memory, array in zip(self.bound.inputs, self.memories, given, strict=False):
+            slot.view(memory)[...] = array
+        self.bound.run(self.memories)
+        outputs = self.memories[len(self.bound.inputs) :]
+        return [slot.view(memory) for slot, memory in zip(self.bound.outputs, outputs, strict=True)]
 
 
-def answers(bound: BoundContext) -> list[Any]:
-    return [bound.outputs[spec.name].array for spec in bound.code.outputs]
-
-
-def test_what_is_written_into_the_buffers_is_computed(emulator: Emulator, kind: str) -> None:
+def test_what_is_written_into_the_memory_is_computed(emulator: Emulator, kind: str) -> None:
     code = segment(MIXED)
-    device = npu(emulator)
-    context = device.open(code)
-    sets = emulator.count("rknn_inputs_set")
-    with context.bind_buffers() as bound:
-        for seed in range(3):
-            given = feeds(code, seed)
-            fill(bound, given)
-            bound.run()
-            right, native = MIXED.answer(given), MIXED.answer(given, native=True)
-            same(answers(bound), [right[0], native[1], native[2]])
-        assert emulator.count("mems") == 6
-        assert emulator.count("rknn_inputs_set") == sets
-        assert all(buffer.fd >= 0 for buffer in (*bound.inputs.values(), *bound.outputs.values()))
-    bound.close()
-    assert bound.inputs["img"].array.size == 0
+    rig = Rig(npu(emulator).open(code).bind())
+    for seed in range(3):
+        given = feeds(code, seed)
+        right, native = MIXED.answer(given), MIXED.answer(given, native=True)
+        same(rig.infer(given), [right[0], native[1], native[2]])
+    assert [slot.order for slot in rig.slots] == ["nhwc", "", "", "nchw", "", ""]
+    assert emulator.count("mems") == 6
+    assert emulator.count("rknn_set_io_mem") == 6, "once each, not for every run"
+    assert emulator.count("copied_out") == 0
+    rig.bound.close()
+    rig.bound.close()
     with pytest.raises(DeviceError, match="closed"):
-        bound.run()
+        rig.bound.run(rig.memories)
 
 
 @pytest.mark.parametrize("name", ["image_fp16_rk3588", "tokens_fp16_rk3588"])
@@ -63,119 +71,143 @@ def test_real_files(emulator: Emulator, name: str) -> None:
     model = REAL[name]
     code = segment(model, File(str(real_path(name))))
     given = feeds(code)
-    with npu(emulator).open(code).bind_buffers() as bound:
-        fill(bound, given)
-        bound.run()
-        right, native = model.answer(given), model.answer(given, native=True)
-        same(answers(bound), [n if n.dtype == np.int64 else r for r, n in zip(right, native, strict=True)])
+    rig = Rig(npu(emulator).open(code).bind())
+    right, native = model.answer(given), model.answer(given, native=True)
+    same(rig.infer(given), [n if n.dtype == np.int64 else r for r, n in zip(right, native, strict=True)])
+    rig.bound.close()
 
 
-def test_quantized_values_are_floats_in_the_buffers(emulator: Emulator) -> None:
+def test_quantized_values_are_floats_in_the_memory(emulator: Emulator) -> None:
     code = segment(QUANTIZED)
-    given = feeds(code)
-    with npu(emulator).open(code).bind_buffers() as bound:
-        fill(bound, given)
-        bound.run()
-        same(answers(bound), QUANTIZED.answer(given))
+    rig = Rig(npu(emulator).open(code).bind())
+    same(rig.infer(feeds(code)), QUANTIZED.answer(feeds(code)))
+    rig.bound.close()
 
 
 def test_a_camera_s_memory_as_input_and_a_display_s_as_output(emulator: Emulator) -> None:
     code = segment(ONE)
     (given,) = feeds(code)
     camera, display = os.memfd_create("camera"), os.memfd_create("display")
-    os.ftruncate(camera, given.nbytes)
+    os.ftruncate(camera, 640 + given.nbytes)
     os.ftruncate(display, 4096)
-    with npu(emulator).open(code).bind_buffers({"x": camera, "y": display}) as bound:
-        os.pwrite(camera, given.transpose(0, 2, 3, 1).tobytes(), 0)  # a camera gives NHWC
-        bound.run()
-        shown = np.frombuffer(os.pread(display, 40, 0), np.float32).reshape(1, 10)
-        same([shown], ONE.answer([given]))
-        same(answers(bound), ONE.answer([given]))
-    os.close(camera)
+    bound = npu(emulator).open(code).bind()
+    memories = [NpuMemory(camera, given.nbytes, 640), NpuMemory(display, 40)]
+    os.close(camera)  # each memory has one of its own
+    os.pwrite(memories[0].fd, given.transpose(0, 2, 3, 1).tobytes(), 640)  # a camera gives NHWC
+    bound.run(memories)
+    same([np.frombuffer(os.pread(display, 40, 0), np.float32).reshape(1, 10)], ONE.answer([given]))
     os.close(display)
+    bound.close()
+
+
+def test_memory_that_nobody_has_any_more_is_given_back(emulator: Emulator) -> None:
+    device, code = npu(emulator), segment(ONE)
+    bound = device.open(code).bind()
+    other = device.open(code)
+    given = feeds(code)
+    for _ in range(3):
+        one, two = device.allocate(given[0].nbytes), device.allocate(40)
+        assert one is not None
+        assert two is not None
+        bound.inputs[0].view(one)[...] = given[0]
+        bound.run([one, two])
+        answer = bound.outputs[0].view(two)
+        del one, two
+        gc.collect()
+        assert emulator.count("mems") == 0
+        same([answer], ONE.answer(given))  # an array over it keeps the memory itself
+    other.close()
+    bound.close()
+
+
+def test_memory_freed_in_another_thread_during_the_run(emulator: Emulator) -> None:
+    device, code = npu(emulator), segment(ONE)
+    bound, other = device.open(code).bind(), device.open(code)
+    spare = [device.allocate(768), device.allocate(40)]
+    bound.run([memory for memory in spare if memory is not None])
+    rig = Rig(bound)
+    emulator.configure(fault="rknn_run@1=hang")
+    thread = threading.Thread(target=rig.infer, args=(feeds(code),))
+    thread.start()
+    while not emulator.count("hanging"):
+        time.sleep(0.001)
+    spare.clear()
+    gc.collect()
+    assert emulator.count("mems") == 4, "not while the NPU is at work"
+    emulator.release_hangs()
+    thread.join()
+    assert emulator.count("mems") == 2
+    bound.close()
+    other.close()
 
 
 def test_what_cannot_be_bound(emulator: Emulator) -> None:
     code, device = segment(ONE), npu(emulator)
     context = device.open(code)
-    with pytest.raises(DeviceError, match="no input or output z"):
-        context.bind_buffers({"z": 0})
-    with pytest.raises(DeviceError, match="cannot be mapped with 768 bytes"):
-        context.bind_buffers({"x": -1})
+    with pytest.raises(DeviceError, match="cannot be mapped with 768 bytes: it is negative"):
+        NpuMemory(-1, 768)
+    with pytest.raises(DeviceError, match="at least one byte"):
+        NpuMemory(0, 0)
+    emulator.configure(fault="rknn_create_mem@1=-4")
+    with pytest.raises(DeviceError, match="no memory of 768 bytes"):
+        context.allocate(768)
+    same(context.run(feeds(code)), ONE.answer(feeds(code)))
+    bound = context.bind()
+    with pytest.raises(DeviceError, match="bound already"):
+        context.bind()
+    with pytest.raises(DeviceError, match="bound to memory"):
+        context.run(feeds(code))
+    rig = Rig(bound)
     for fault, text in (
-        ("rknn_create_mem@2=-4", "rknn_create_mem failed"),
-        ("rknn_set_io_mem@2=-5", "rknn_set_io_mem"),
+        ("rknn_create_mem@1=-4", "rknn_create_mem_from_fd failed"),
+        ("rknn_set_io_mem@1=-5", "rknn_set_io_mem"),
+        ("rknn_mem_sync@2=-1", "rknn_mem_sync"),
+        ("rknn_run@1=-2", "RKNN_ERR_TIMEOUT"),
     ):
         emulator.configure(fault=fault)
         with pytest.raises(DeviceError, match=text):
-            context.bind_buffers()
-        assert emulator.count("mems") == 0
-    same(context.run(feeds(code)), ONE.answer(feeds(code)))
-    bound = context.bind_buffers()
-    with pytest.raises(DeviceError, match="bound already"):
-        context.bind_buffers()
-    with pytest.raises(DeviceError, match="bound to buffers"):
-        context.run(feeds(code))
-    emulator.configure(fault="rknn_run@1=-2")
-    with pytest.raises(DeviceError, match="RKNN_ERR_TIMEOUT"):
-        bound.run()
+            rig.infer(feeds(code))
+    same(rig.infer(feeds(code)), ONE.answer(feeds(code)))
     bound.close()
     with pytest.raises(DeviceError, match="closed"):
-        context.bind_buffers()
+        context.bind()
+    assert device.allocate(40) is None, "nothing is open"
 
 
-def test_four_threads_on_three_cores(emulator: Emulator) -> None:
-    """Each thread has a context of its own, and all share the weights."""
+def test_weights_that_are_shared_outlive_whoever_loaded_them(emulator: Emulator, kind: str) -> None:
     code, device = segment(ONE), npu(emulator)
     first = device.open(code, 1)
-    contexts = [first, *(device.open(code, mask, first) for mask in (2, 4, 0))]
-    bounds = [context.bind_buffers() for context in contexts]
-    wrong: list[str] = []
-
-    def serve(number: int) -> None:
-        for seed in range(8):
-            given = feeds(code, 10 * number + seed)
-            fill(bounds[number], given)
-            try:
-                bounds[number].run()
-                same(answers(bounds[number]), ONE.answer(given))
-            except (AssertionError, DeviceError) as error:
-                wrong.append(str(error))
-
-    threads = [threading.Thread(target=serve, args=(number,)) for number in range(4)]
-    emulator.configure(fault="rknn_run@1x4=hang")
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 20
-    while emulator.count("hanging") < 4 and time.monotonic() < deadline:
-        time.sleep(0.001)
-    together = emulator.count("hanging")
-    emulator.release_hangs()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-    assert together == 4, "all four at the same time"
-    assert emulator.count("rknn_init") == 1
+    second = device.open(code, 2, first)
+    third = device.open(code, 4, second)
+    first.close()
+    second.close()
+    assert first.handle == 0
+    assert emulator.count("contexts") == 3
+    assert device.relative(code) is third
+    same(third.run(feeds(code)), ONE.answer(feeds(code)))
+    with pytest.raises(DeviceError, match="closed"):
+        first.run(feeds(code))
+    assert device.open(code, 1, first).handle, "what is closed shares nothing any more"
+    assert emulator.count("rknn_init") == 2
+    third.close()
+    assert emulator.count("contexts") == 1
     device.close()
-    for bound in reversed(bounds):
-        bound.close()
 
 
 def test_two_threads_and_closing_while_one_runs(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rknnrt_buffers, "_PATIENCE", 0.05)
     code = segment(ONE)
-    bound = npu(emulator).open(code).bind_buffers()
-    fill(bound, feeds(code))
+    rig = Rig(npu(emulator).open(code).bind())
+    rig.infer(feeds(code))
     emulator.configure(fault="rknn_run@1=hang")
-    thread = threading.Thread(target=bound.run)
+    thread = threading.Thread(target=rig.bound.run, args=(rig.memories,))
     thread.start()
     while not emulator.count("hanging"):
         time.sleep(0.001)
     with pytest.raises(DeviceError, match="two threads"):
-        bound.run()
-    bound.context.close()  # what hangs keeps its context and its memory
+        rig.bound.run(rig.memories)
+    rig.bound.context.close()  # what hangs keeps its context and its memory
     assert (emulator.count("contexts"), emulator.count("mems")) == (1, 2)
     emulator.release_hangs()
     thread.join()
-    same(answers(bound), ONE.answer(feeds(code)))
-    bound.close()
+    rig.bound.close()
