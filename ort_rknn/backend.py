@@ -56,7 +56,7 @@ class RknnBackend(ort_backend.OnnxRuntimeBackend):  # type: ignore[misc]
 
 
 def _session_options(fields: dict[str, Any]) -> SessionOptions:
-    allowed = getattr(ort_backend, "_ALLOWED_SESSION_OPTIONS", None)  # releases before 1.24 take every field
+    allowed = getattr(ort_backend, "_ALLOWED_SESSION_OPTIONS", None)  # older releases take every field
     options = SessionOptions()
     for name, value in fields.items():
         if not hasattr(options, name):

@@ -110,7 +110,8 @@ class FeedChecker:
         Raises:
             Exception: What onnxruntime raises for the same call, class and text.
         """
-        if run_options is None and type(output_names) is list and self._outputs.issuperset(output_names):
+        usual = isinstance(feed, dict) and type(output_names) is list  # what else there is, releases disagree on
+        if usual and run_options is None and self._outputs.issuperset(output_names):
             arrays = self._quick(feed)
             if arrays is not None:
                 return Checked(arrays, output_names)
@@ -128,10 +129,12 @@ class FeedChecker:
 
     def _slow(self, output_names: Any, feed: Mapping[str, Any], run_options: Any, judge: Callable[..., Any]) -> Checked:
         if not isinstance(output_names, (list, tuple, str)) and hasattr(output_names, "send"):
-            output_names = list(output_names)  # a generator can be read only once
-        feed = {name: _native_order(value) for name, value in feed.items()}
-        judge(output_names, feed, run_options)
+            output_names = list(output_names)  # a generator can be read only once, and is judged as one
+            judge((name for name in output_names), feed, run_options)
+        else:
+            judge(output_names, feed, run_options)
 
+        feed = {name: _native_order(value) for name, value in feed.items()}
         arrays: dict[str, Any] = {}
         foreign: dict[str, Any] = {}
         for name, value in feed.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from ort_rknn.ort_errors import ort_error
 from ort_rknn.placement import Placement, place
 from ort_rknn.provider_names import CPU_PROVIDER
 from ort_rknn.providers import without_rknn
-from ort_rknn.session_options import clone, config_entry, has_providers, replay_libraries
+from ort_rknn.session_options import clone, config_entry, replay_libraries
 
 if TYPE_CHECKING:
     from ort_rknn.engine.options import EngineOptions
@@ -72,7 +72,9 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     providers, provider_options, disabled = arguments
     rest, rest_options = without_rknn(providers, provider_options)
     user = session._sess_options
-    has_providers(user)  # what is no SessionOptions fails here, as in onnxruntime
+    if user is not None and not isinstance(user, C.SessionOptions):
+        create(rest, rest_options, disabled)  # which says what it thinks of them
+        return
     npu_only = config_entry(user, _NO_CPU) == "1" and not request.cpu_named
     if npu_only:
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
@@ -110,7 +112,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
         return
     if placement.compiled is not None and placement.compiled.npu_steps:
         try:
-            native = open_npu_session(session, request, placement, disabled, npu_only=npu_only)
+            native = open_npu_session(session, request, placement, disabled, npu_only=npu_only, judged=opened)
             if not opened:
                 request.warn_of_doubles(user)
         except InvalidOption as error:
@@ -149,6 +151,7 @@ def open_npu_session(
     npu_only: bool = False,
     whole: WholeModel | None = None,
     on_closed: Callable[[], object] | None = None,
+    judged: Sequence[Any] = (),
 ) -> NpuSession:
     """Open a compiled model on its device.
 
@@ -160,6 +163,7 @@ def open_npu_session(
         npu_only: Anything on the CPU is an error.
         whole: The model on onnxruntime, for one of several variants of it; opened here when ``None``.
         on_closed: Called when a variant's engine is closed, in place of closing the device.
+        judged: The session onnxruntime made of the whole model, if it was made.
 
     Raises:
         RknnError: The device refuses.
@@ -226,7 +230,7 @@ def open_npu_session(
 
         profile = Profile(options.profile_file_prefix, npu=device.name != "cpu")
     native = open_shell(compiled.shell.path or compiled.shell.read())
-    pins = getattr(user, "_rknn_dims", {})
+    pins = _pins(user, native, judged)
     if any(dim in pins for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape):
         native = open_shell(_pinned(compiled.shell.read(), pins))
 
@@ -291,6 +295,20 @@ def _cpu_allowed(user: Any) -> Any:
     options.add_session_config_entry(_NO_CPU, "0")
     replay_libraries(user, options)
     return options
+
+
+def _pins(user: Any, shell: Any, judged: Sequence[Any]) -> dict[str, int]:
+    """The dimensions that session options pin; onnxruntime's own options do not say them, but a session shows them.
+
+    The shell shows them since onnxruntime 1.23; earlier releases pin only what they optimize.
+    """
+    pins = dict(getattr(user, "_rknn_dims", {}))
+    for native in judged:
+        for free, pinned in zip(shell.inputs_meta, native.inputs_meta, strict=True):
+            for name, size in zip(free.shape, pinned.shape, strict=False):
+                if isinstance(name, str) and isinstance(size, int):
+                    pins[name] = size
+    return pins
 
 
 def _pinned(shell: bytes, pins: Mapping[str, int]) -> bytes:

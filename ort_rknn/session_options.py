@@ -64,24 +64,27 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
         super().add_free_dimension_override_by_denotation(dim_denotation, dim_value)
         self._rknn_dims_known = False  # which dimensions these are, only a session of the model shows
 
-    def add_provider(self, provider_name: str, provider_options: Mapping[str, str]) -> None:
-        """Add an execution provider, ours included.
+    if hasattr(C.SessionOptions, "add_provider"):  # since onnxruntime 1.22
 
-        Raises:
-            InvalidOption: An option of ours that does not exist, or a value it does not take.
-        """
-        if not is_rknn(provider_name):
-            super().add_provider(provider_name, provider_options)
-            return
-        from ort_rknn.options import RknnOptions
+        def add_provider(self, provider_name: str, provider_options: Mapping[str, str]) -> None:
+            """Add an execution provider, ours included.
 
-        RknnOptions.parse(provider_options)
-        self._rknn_provider = dict(provider_options)
+            Raises:
+                InvalidOption: An option of ours that does not exist, or a value it does not take.
+            """
+            if not is_rknn(provider_name):
+                super().add_provider(provider_name, provider_options)
+                return
+            from ort_rknn.options import RknnOptions
 
-    def has_providers(self) -> bool:
-        """Whether providers were added to these options."""
-        theirs = getattr(super(), "has_providers", None)  # onnxruntime has it since 1.23
-        return self._rknn_provider is not None or (theirs is not None and bool(theirs()))
+            RknnOptions.parse(provider_options)
+            self._rknn_provider = dict(provider_options)
+
+    if hasattr(C.SessionOptions, "has_providers"):  # since onnxruntime 1.23
+
+        def has_providers(self) -> bool:
+            """Whether providers were added to these options."""
+            return self._rknn_provider is not None or bool(super().has_providers())
 
     def register_custom_ops_library(self, library_path: str | os.PathLike[str]) -> None:
         """Register a library of custom operators, for the parts on the CPU too."""
@@ -105,7 +108,9 @@ def has_providers(options: Any) -> bool:
     Raises:
         AttributeError: ``options`` are no session options, in the words of onnxruntime, which asks the same.
     """
-    if options is None or not hasattr(C.SessionOptions, "has_providers"):
+    if options is None:
+        return False
+    if not hasattr(C.SessionOptions, "has_providers"):
         return getattr(options, "_rknn_provider", None) is not None
     return bool(options.has_providers())
 

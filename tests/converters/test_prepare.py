@@ -15,6 +15,7 @@ from ort_rknn_converters.prepare import prepare
 from tests.helpers.backend_cases import BackendCase, backend_cases
 from tests.helpers.onnx_models import build, check_prepared, one_op, random
 from tests.helpers.same import assert_same_values, run_cpu
+from tests.helpers.versions import older_than
 
 SAMPLE = 13
 """Every 13th case goes into the quick suite: about 155."""
@@ -22,6 +23,8 @@ SAMPLE = 13
 
 def check_case(case: BackendCase) -> bool:
     """Assert that preparing changes no answer; ``False`` if onnxruntime cannot run the case or answers at random."""
+    if older_than("1.28") and any(node.op_type == "Attention" for node in case.model.graph.node):
+        return False  # rows that see nothing were not zeros
     try:
         expected = run_cpu(case.model, case.feed)
     except Exception:  # onnxruntime's classes share no base below Exception

@@ -91,8 +91,9 @@ def _class(error: Exception) -> str:
 
 
 def _text(text: str) -> str:
-    """The text without addresses, places in onnxruntime's source and our provider's name."""
+    """The text without addresses, places in source code and our provider's name."""
     text = re.sub(r"0x[0-9a-f]+", "0x", text)
+    text = re.sub(r"<generator object \S+ at", "<generator object at", text)
     text = re.sub(r"/\S+?/onnxruntime/core/\S+? ", "<src> ", text)
     text = re.sub(r"<ort_rknn\S+ object", "<object", re.sub(r"<onnxruntime\S+ object", "<object", text))
     text = re.sub(r"onnxruntime\.capi\.onnxruntime_pybind11_state\.Sessio\w*", "SessionOptions", text)

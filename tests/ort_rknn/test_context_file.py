@@ -16,13 +16,12 @@ import ort_rknn
 from ort_rknn_converters.errors import ToolkitMissing
 from tests.helpers.fake_toolkit import CONVERT, fake_toolkit
 from tests.helpers.ort_models import model
+from tests.helpers.versions import needs_onnxruntime
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 FEED = {"X": np.arange(-16, 16, dtype=np.float32).reshape(1, 2, 4, 4)}
 SIMULATED = [(RKNN, {"device": "simulator", "min_gain": 0}), CPU]
-needs_compiler = pytest.mark.skipif(
-    not hasattr(onnxruntime, "ModelCompiler"), reason="onnxruntime has ModelCompiler since 1.22"
-)
+needs_compiler = needs_onnxruntime("1.23", "there is ModelCompiler")
 
 
 @pytest.fixture(autouse=True)

@@ -90,24 +90,27 @@ def test_events_of_one_track_do_not_overlap(npu_session: Open) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "abc", "deep/abc"])
-def test_name_and_second_time_as_onnxruntime(npu_session: Open, prefix: str) -> None:
-    Path("deep").mkdir()
-    theirs = onnxruntime.SessionOptions()
-    theirs.enable_profiling = True
-    if prefix:
-        theirs.profile_file_prefix = prefix
-    reference = onnxruntime.InferenceSession(model("two"), theirs, providers=["CPUExecutionProvider"])
-    session = npu_session("two", profiled(prefix))
-    assert session.get_session_options().enable_profiling
-    assert abs(session.get_profiling_start_time_ns() - time.time_ns()) < 60e9
-    names = [each.end_profiling() for each in (session, reference)]
-    stems = [re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d{3})?\.json$", "", name) for name in names]
-    assert stems[0] == stems[1]
-    assert all(Path(name).exists() for name in names)
-    assert [each.end_profiling() for each in (session, reference)] == ["", ""]
-    ours, other = (events_of_onnxruntime(name) for name in names)
-    assert {"session_initialization"} <= {event["name"] for event in ours} & {event["name"] for event in other}
-    assert set(ours[0]) == set(other[0])
+def test_name_and_second_time_as_onnxruntime(
+    npu_session: Open, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_a_folder(name: str, made: Callable[[], Any]) -> tuple[str, list[dict[str, Any]]]:
+        (tmp_path / name / "deep").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)  # names tell seconds apart, no more
+        session = made()
+        assert session.get_session_options().enable_profiling
+        assert abs(session.get_profiling_start_time_ns() - time.time_ns()) < 60e9
+        name = session.end_profiling()
+        assert session.end_profiling() == ""
+        return re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d{3})?\.json$", "", name), events_of_onnxruntime(name)
+
+    def reference() -> Any:
+        return onnxruntime.InferenceSession(model("two"), profiled(prefix), providers=["CPUExecutionProvider"])
+
+    our_name, ours = in_a_folder("ours", lambda: npu_session("two", profiled(prefix)))
+    their_name, theirs = in_a_folder("theirs", reference)
+    assert our_name == their_name
+    assert {"session_initialization"} <= {event["name"] for event in ours} & {event["name"] for event in theirs}
+    assert set(ours[0]) == set(theirs[0])
 
 
 def events_of_onnxruntime(name: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 import ort_rknn
 from ort_rknn import providers
 from ort_rknn.errors import InvalidOption
+from tests.helpers.versions import needs_onnxruntime
 
 CPU, RKNN, ALIAS = "CPUExecutionProvider", "RKNNExecutionProvider", "RKNPU2ExecutionProvider"
 
@@ -78,6 +79,7 @@ def test_a_senseless_promotion_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         providers.check_options([CPU], None, None)
 
 
+@needs_onnxruntime("1.23", "session options have providers")
 def test_without_a_list_the_session_options_decide() -> None:
     options = ort_rknn.SessionOptions()
     request = read(None, None, options)
@@ -91,13 +93,14 @@ def test_without_a_list_the_session_options_decide() -> None:
     assert request.options.target == "rk3566"
 
 
-@pytest.mark.skipif(not hasattr(onnxruntime, "ModelCompiler"), reason="onnxruntime has policies since 1.23")
+@needs_onnxruntime("1.23", "there are policies")
 def test_session_options_with_other_providers_are_onnxruntimes() -> None:
     options = ort_rknn.SessionOptions()
     options.set_provider_selection_policy(onnxruntime.OrtExecutionProviderDevicePolicy.PREFER_CPU)
     assert read(None, None, options) is None
 
 
+@needs_onnxruntime("1.23", "session options have providers")
 def test_a_bad_option_in_session_options_is_refused_at_once() -> None:
     with pytest.raises(InvalidOption, match="Known options"):
         ort_rknn.SessionOptions().add_provider(RKNN, {"nope": "1"})

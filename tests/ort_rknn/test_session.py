@@ -22,6 +22,7 @@ from ort_rknn.devices.fake import FakeDevice
 from ort_rknn.errors import DeviceError, DeviceUnavailable, InvalidOption, SessionClosed
 from ort_rknn.npu_session import NpuSession
 from tests.helpers.ort_models import model
+from tests.helpers.versions import needs_onnxruntime
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 A = np.array([[1, 2], [3, -4], [5, 6]], np.float32)
@@ -86,7 +87,7 @@ def test_private_metadata_is_not_shown(npu_session: Open) -> None:
     assert meta.producer_name == "tests"
 
 
-@pytest.mark.skipif(not hasattr(onnxruntime, "OrtEpAssignedNode"), reason="this onnxruntime does not record it")
+@needs_onnxruntime("1.24", "assignments can be recorded")
 def test_assignment_is_told_when_recorded(npu_session: Open) -> None:
     options = ort_rknn.SessionOptions()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -215,7 +216,7 @@ def test_set_providers_goes_to_the_cpu_and_back(npu_session: Open) -> None:
     assert same(plain.run(None, FEED), cpu_results())
 
 
-@pytest.mark.skipif(not hasattr(onnxruntime, "ModelCompiler"), reason="onnxruntime warns since 1.23")
+@needs_onnxruntime("1.23", "session options have providers")
 def test_session_options_may_carry_the_provider(npu_session: Open) -> None:
     options = ort_rknn.SessionOptions()
     options.add_provider(RKNN, {"device": "simulator", "min_gain": "0"})
@@ -273,10 +274,9 @@ def test_free_dimension_overrides_pin(npu_session: Open, kind: str) -> None:
     options.add_free_dimension_override_by_name("N", 3)
     session = npu_session("dynamic", options)
     assert same(session.run(None, {"X": A}), cpu_results("dynamic", {"X": A}))
-    if kind == "ours" or hasattr(onnxruntime, "ModelCompiler"):  # older ones do not pin where nothing is optimized
-        assert session.get_inputs()[0].shape == [3, 2]
-        with pytest.raises(InvalidArgument, match="Got invalid dimensions for input: X"):
-            session.run(None, {"X": A[:2]})
+    assert session.get_inputs()[0].shape == [3, 2]
+    with pytest.raises(InvalidArgument, match="Got invalid dimensions for input: X"):
+        session.run(None, {"X": A[:2]})
 
 
 @pytest.mark.parametrize("options", [{"dims": {"N": 3}}, {"shapes": "X=3x2"}])

@@ -47,15 +47,6 @@ DIFFERENT: dict[tuple[str, str], str] = {
 for _case in ("binding_mixed_model", "typed-mixed", "typed-mixed_list"):
     DIFFERENT[_case, "npu"] = "NonZero's shape is made of numbers, which the emulator makes up"
 
-if not hasattr(onnxruntime, "ModelCompiler"):
-    _LENIENT = "onnxruntime before 1.24 takes dictionaries and lists only"
-    _ABSENT = "SessionOptions has no providers before onnxruntime 1.23; ours has, for its own"
-    for _case in ("feed-own_mapping", "feed-mapping_proxy", "feed-chain_map", "names-generator"):
-        DIFFERENT.update({(_case, flow): _LENIENT for flow in ("simulator", "npu")})
-    for _case in ("options_defaults", "options_add_unknown_provider", "options_add_absent_provider"):
-        DIFFERENT.update({(_case, flow): _ABSENT for flow in FLOWS})
-    DIFFERENT.update({("wrong_session_options", flow): "another text" for flow in FLOWS})
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _toolkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

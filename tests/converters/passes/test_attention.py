@@ -8,7 +8,9 @@ from ort_rknn_converters import graph
 from ort_rknn_converters.prepare import prepare
 from tests.helpers.onnx_models import check_prepared, one_op, random
 from tests.helpers.same import run_cpu
+from tests.helpers.versions import needs_onnxruntime, needs_opset
 
+SEES_NOTHING = needs_onnxruntime("1.28", "a row that sees nothing is zeros")
 NAMES = ("q", "k", "v", "mask", "past_key", "past_value", "filled")
 B, H, Q, K, D = 2, 4, 3, 5, 8
 
@@ -48,6 +50,7 @@ def test_causal_rule_is_one_constant() -> None:
 @pytest.mark.parametrize("kind", ["bool", "float"])
 @pytest.mark.parametrize("constant", ["", "mask"])
 @pytest.mark.parametrize("causal", [0, 1])
+@SEES_NOTHING
 def test_masks_with_a_row_that_sees_nothing(rank: int, kind: str, constant: str, causal: int) -> None:
     mask = MASK.reshape((1,) * (rank - 2) + MASK.shape)
     if kind == "float":
@@ -77,6 +80,7 @@ def test_past_and_present(causal: int) -> None:
 
 
 @pytest.mark.parametrize("mode", [0, 1, 3])
+@SEES_NOTHING
 def test_scores_asked_for(mode: int) -> None:
     feed = {
         **qkv(keys=3),
@@ -89,6 +93,7 @@ def test_scores_asked_for(mode: int) -> None:
 
 @pytest.mark.parametrize("causal", [0, 1])
 @pytest.mark.parametrize("mask", [False, True])
+@SEES_NOTHING
 def test_padded_keys(causal: int, mask: bool) -> None:
     feed = {**qkv(), "filled": np.array([2, 5], np.int64)}
     if mask:
@@ -96,6 +101,7 @@ def test_padded_keys(causal: int, mask: bool) -> None:
     check(feed, opset=24, is_causal=causal)
 
 
+@needs_opset(24)
 def test_short_mask_is_filled_up() -> None:
     filled = np.array([2, 3], np.int64)
     for mask in (MASK[:, :4], np.where(MASK[:, :3], np.float32(1), np.float32(0))):
