@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from ort_rknn_converters.blobs import FileBlob
+from ort_rknn_converters.bundle import Bundle, Variant
 from ort_rknn_converters.cli.info import command
+from ort_rknn_converters.compiled import CompiledModel
 from tests.helpers import compiled_models
 from tests.helpers import toolkit as models
 
@@ -73,8 +77,48 @@ def test_a_compiled_model(tmp_path: Path) -> None:
         assert words in result.output
     data = json.loads(run(path, "--json").output)
     assert data["kind"] == "compiled"
-    assert data["plan"] == json.loads(compiled.plan.to_json())
-    assert {code["target"] for code in data["code"]} == {"rk3588", "rk3576"}
+    (form,) = data["forms"]
+    assert form["plan"] == json.loads(compiled.plan.to_json())
+    assert {code["target"] for code in form["code"]} == {"rk3588", "rk3576"}
+
+
+def _with_real_code(name: str) -> CompiledModel:
+    """A compiled model whose code is a real file of the vendor's toolkit (of some other model)."""
+    compiled = compiled_models.sample(("rk3588",))
+    code = {"rk3588": FileBlob(str(FOLDER / name))}
+    steps = tuple(step if step.kind == "cpu" else replace(step, code=code) for step in compiled.steps)
+    return replace(compiled, steps=steps)
+
+
+def test_the_code_inside_a_compiled_model(tmp_path: Path) -> None:
+    path = tmp_path / "model.rknn.onnx"
+    compiled = _with_real_code("image_int8_rk3588.rknn")
+    compiled.save(path)
+    text = run(path).output
+    nodes = [node.name for node in compiled.plan.nodes]
+    for words in ("What the device sees", "NHWC", "zero -128", "on the NPU", "(40,000 characters)", *nodes):
+        assert words in text
+    assert "ConvRelu" not in text
+    assert "ConvRelu" in run(path, "--nodes").output
+    assert "Tensors" in run(path, "--tensors").output
+
+
+def test_every_form_of_a_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "model.rknn.onnx"
+    forms = ((8, "image_int8_rk3588.rknn"), (16, "formats_dynamic_rk3588.rknn"))
+    Bundle(tuple(Variant.of({"x": (1, 4, size, size)}, _with_real_code(name)) for size, name in forms)).save(path)
+    text = run(path).output
+    for words in (
+        "2 forms",
+        "Form 1 of 2: rk3588, x=1x4x8x8",
+        "Form 2 of 2: rk3588, x=1x4x16x16",
+        "größer",
+        "zero -128",
+    ):
+        assert words in text
+    data = json.loads(run(path, "--json").output)
+    assert [form["shapes"] for form in data["forms"]] == [{"x": [1, 4, 8, 8]}, {"x": [1, 4, 16, 16]}]
+    assert "größer" in data["forms"][1]["code"][0]["rknn"]["custom_string"]
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"RKNN\0\0\0\0" + b"\xff" * 100, bytes(100)])

@@ -1,0 +1,127 @@
+"""What ``ort-rknn info`` shows of a compiled model: every form of it, with its plan and its code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+from rich.console import Console
+from rich.markup import escape
+
+from ort_rknn_converters import rknn_file
+from ort_rknn_converters.bundle import Bundle, Variant
+from ort_rknn_converters.cli.info_onnx import draw_values, value
+from ort_rknn_converters.cli.info_rknn import IO_COLUMNS, io_rows, node_tables, places
+from ort_rknn_converters.cli.info_tables import draw_facts, draw_table, shape
+from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.plan_table import render
+from ort_rknn_converters.rknn_file import RknnFile
+from ort_rknn_converters.wire import is_bundle
+
+__all__ = ["compiled"]
+
+_SHOWN = 60  # characters of a metadata value
+CODE_COLUMNS = ("segment", "target", "precision", "bytes", "ONNX inside", "layers", "custom string", "not read")
+
+
+def compiled(path: Path, console: Console, as_json: bool, nodes: bool, tensors: bool) -> dict[str, Any]:
+    """Show a compiled model; returns it as plain data for JSON.
+
+    Raises:
+        CompiledModelError: It is damaged.
+    """
+    forms = Bundle.load(path).variants if is_bundle(path) else (_only_form(path),)
+    models = [form.load() for form in forms]
+    shell = onnx.ModelProto.FromString(models[0].shell.read())
+    data: dict[str, Any] = {
+        "kind": "compiled",
+        "targets": list(dict.fromkeys(target for form in forms for target in form.targets)),
+        "inputs": [value(one) for one in shell.graph.input],
+        "outputs": [value(one) for one in shell.graph.output],
+        "metadata": {entry.key: entry.value for entry in shell.metadata_props},
+    }
+    if as_json:
+        return data | {"forms": [_plain_data(form, model) for form, model in zip(forms, models, strict=True)]}
+    count = f", {len(forms)} forms" if len(forms) > 1 else ""
+    console.print(f"[bold]{escape(str(path))}[/bold]: compiled model{count}", soft_wrap=True)
+    facts = [("targets", ", ".join(data["targets"])), ("size", f"{path.stat().st_size:,} bytes")]
+    facts += [(key, _shortened(text)) for key, text in data["metadata"].items()]
+    draw_facts(console, facts)
+    draw_values(console, data["inputs"], data["outputs"])
+    for number, (form, model) in enumerate(zip(forms, models, strict=True), 1):
+        if len(forms) > 1:
+            console.print(f"\n[bold]Form {number} of {len(forms)}[/bold]: {escape(_headline(form))}", soft_wrap=True)
+        _draw(console, model, nodes=nodes, tensors=tensors)
+    return {}
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text[: 10 * _SHOWN].split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}... ({len(text):,} characters)"
+
+
+def _only_form(path: Path) -> Variant:
+    return Variant.of({}, CompiledModel.load(path))
+
+
+def _headline(form: Variant) -> str:
+    shapes = " ".join(f"{name}={shape(dims)}" for name, dims in form.shapes.items())
+    return ", ".join(filter(None, (", ".join(form.targets), shapes)))
+
+
+def _draw(console: Console, model: CompiledModel, *, nodes: bool, tensors: bool) -> None:
+    draw_facts(console, [("toolkit", model.toolkit_version), *(("prepared", text) for text in model.passes)])
+    console.print(escape(render(model.plan, nodes=True)), soft_wrap=True)
+    rows = []
+    edges = []
+    for step, target, size, found in _codes(model):
+        facts = ["", "", found]
+        if isinstance(found, RknnFile):
+            facts = [places(found), found.custom_string, found.problem]
+            edges += [(step.name, target, "in", *row) for row in io_rows(found.inputs)]
+            edges += [(step.name, target, "out", *row) for row in io_rows(found.outputs)]
+        inside = "yes" if step.onnx is not None else "no (stripped)"
+        rows.append((step.name, target, step.precision, f"{size:,}", inside, *facts))
+    draw_table(console, "Compiled code", CODE_COLUMNS, rows)
+    draw_table(console, "What the device sees", ("segment", "target", "", *IO_COLUMNS), edges)
+    for step, target, _, found in _codes(model) if nodes or tensors else ():
+        if isinstance(found, RknnFile):
+            console.print(f"[bold]{step.name}[/bold] for {target}")
+            node_tables(console, found, tensors=tensors)
+
+
+def _codes(model: CompiledModel) -> Iterator[tuple[Any, str, int, RknnFile | str]]:
+    """Step, SoC, bytes and content of each compiled code, or why it cannot be read."""
+    for step in model.npu_steps:
+        for target, code in step.code.items():
+            try:
+                yield step, target, code.size, rknn_file.read(code.read())
+            except CompiledModelError as error:
+                yield step, target, code.size, str(error)
+
+
+def _plain_data(form: Variant, model: CompiledModel) -> dict[str, Any]:
+    return {
+        "shapes": {name: list(dims) for name, dims in form.shapes.items()},
+        "targets": list(form.targets),
+        "toolkit_version": model.toolkit_version,
+        "passes": list(model.passes),
+        "plan": model.plan.to_dict(),
+        "code": [
+            {
+                "segment": step.name,
+                "target": target,
+                "precision": step.precision,
+                "size": size,
+                "onnx": step.onnx is not None,
+                "inputs": [asdict(one) for one in step.inputs],
+                "outputs": [asdict(one) for one in step.outputs],
+                "rknn": asdict(found) if isinstance(found, RknnFile) else {"problem": found},
+            }
+            for step, target, size, found in _codes(model)
+        ],
+    }

@@ -1,0 +1,46 @@
+"""How ``ort-rknn info`` draws: facts, tables, shapes and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ort_rknn_converters.rknn_file import Quantization
+
+__all__ = ["draw_facts", "draw_table", "scales", "shape"]
+
+
+def draw_facts(console: Console, rows: Iterable[tuple[str, object]]) -> None:
+    """Names and values, without those that say nothing."""
+    table = Table(show_header=False, box=None)
+    for name, value in rows:
+        if value not in ("", None):
+            table.add_row(name, escape(str(value)))
+    console.print(table)
+
+
+def draw_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table under its title; long cells are folded."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console.print(table)
+
+
+def shape(dims: Iterable[object]) -> str:
+    """``1x3x8x8``; unknown dimensions as question marks."""
+    return "x".join("?" if dim is None else str(dim) for dim in dims) or "scalar"
+
+
+def scales(quantization: Quantization | None) -> str:
+    """The first two scales and zero points, and how many there are."""
+    if quantization is None:
+        return ""
+    pairs = list(zip(quantization.scale, quantization.zero_point or (0,) * len(quantization.scale), strict=False))
+    text = ", ".join(f"{scale:.6g} zero {zero}" for scale, zero in pairs[:2])
+    return text + (f", ... ({len(pairs)} channels)" if len(pairs) > 2 else "")
