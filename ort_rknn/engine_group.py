@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
@@ -45,6 +46,10 @@ class EngineGroup:
         self._stop()
         for engine in self._engines:
             engine.close(wait=wait, cancel_jobs=cancel_jobs)
+
+    def contexts(self) -> list[Mapping[str, Any]]:
+        """Those of all engines."""
+        return [facts for engine in self._engines for facts in engine.contexts()]
 
     def stats(self) -> EngineStats:
         """The sums over all engines."""

@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = [
     "Parser",
+    "bits",
     "choice",
     "dim_map",
     "flag",
@@ -62,6 +63,17 @@ def whole(minimum: int) -> Parser:
         return result
 
     return parse
+
+
+def bits(value: Any) -> int:
+    """A whole number of 32 bits, also as ``0x..``."""
+    try:
+        result = int(value.strip(), 0) if isinstance(value, str) else index(value)
+    except (TypeError, ValueError):
+        result = -1
+    if isinstance(value, bool) or not 0 <= result < 1 << 32:
+        raise ValueError("a whole number from 0 to 0xffffffff")
+    return result
 
 
 def number(minimum: float) -> Parser:

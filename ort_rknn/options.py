@@ -15,6 +15,7 @@ from ort_rknn.config import read_config
 from ort_rknn.errors import InvalidOption
 from ort_rknn.option_values import (
     Parser,
+    bits,
     choice,
     dim_map,
     flag,
@@ -207,6 +208,23 @@ class RknnOptions:
     priority: str = _option(
         "high", choice("high", "medium", "low"), "the vendor's", "whose jobs the NPU's driver lets go first"
     )
+    sram: bool = _option(False, flag, "the vendor's", "let the NPU keep internal tensors in the SoC's SRAM")
+    share_sram: bool = _option(
+        False, flag, "the vendor's", "the same, with contexts using the same part of it one after the other"
+    )
+    collect_perf: bool = _option(
+        False, flag, "the vendor's", "have the runtime time every layer, for session.contexts(); slows inferences down"
+    )
+    init_flags: int = _option(
+        0, bits, "none", "more bits for rknn_init, by the vendor's header: for flags that have no option here"
+    )
+    share_weights: bool = _option(
+        False,
+        flag,
+        "the vendor's",
+        "take the weights from whatever session of this process has loaded the same compiled code; that one's context "
+        "stays open as long as they are used; not with custom operators",
+    )
     custom_op_paths: tuple[str, ...] = _option(
         (), path_list, "none", "libraries with custom operators for the NPU's runtime; weights are then not shared"
     )
@@ -267,6 +285,8 @@ class RknnOptions:
             raise InvalidOption("schedule and tp_mode exclude each other: give one of them")
         if parsed.get("performance_hint", "none") != "none" and ("schedule" in parsed or "tp_mode" in parsed):
             raise InvalidOption("performance_hint chooses the cores itself: give it without schedule and tp_mode")
+        if parsed.get("share_weights") and (parsed.get("custom_op_paths") or parsed.get("custom_op_default_path")):
+            raise InvalidOption("share_weights does not go with custom operators: the runtime shares no weights then")
         if parsed.get("optimization_level", 0) > 3:
             raise InvalidOption(f"optimization_level must be 0, 1, 2 or 3, not {parsed['optimization_level']}")
         return cls(**parsed)

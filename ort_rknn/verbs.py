@@ -159,6 +159,16 @@ class Verbs:
             stats = replace(stats, bound_runs=sum(use.runs for use in uses), copied=copied)
         return stats
 
+    def contexts(self) -> list[Mapping[str, Any]]:
+        """What the device says of each context that is open for this session. Not in onnxruntime.
+
+        On the NPU that is the core mask, the versions of runtime and driver, the bytes of memory (``memory``), the
+        seconds the NPU took for the last inference (``run_s``) and, with the option ``collect_perf``, the runtime's own
+        table of what each layer took (``layers``). Empty for a model on onnxruntime alone. Waits for what is under way.
+        """
+        engine = self._existing_engine()
+        return [] if engine is None else engine.contexts()
+
     def close(self, *, wait: bool = True, cancel_jobs: bool = False) -> None:
         """Give everything back. May be called twice; afterwards every run raises ``SessionClosed``.
 

@@ -62,6 +62,9 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
 )
 @click.option("--per-core", is_flag=True, help="A table of what each core did.")
 @click.option("--per-segment", is_flag=True, help="A table of what each part of the model took (it is profiled).")
+@click.option(
+    "--layers", is_flag=True, help="What each layer took on the NPU, by its runtime (the inferences are slower)."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything here as JSON too.")
 @click.option("--device", help="The option device: npu, simulator, cpu ...")
 @click.option("--target", help="The option target: the SoC.")
@@ -110,9 +113,12 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
         feed = _feed(session, options, given["input_file"])
         passes, first_s = _passes(session, feed, limit, given)
         parts = profiling.read(session) if profiling else []
+        layers = _layers(session) if given["layers"] else {}
     console = Console()
     if profiling:
         console.print(parts_table(parts))
+    for segment, table in layers.items():
+        console.print(f"{segment}, layer by layer:\n{table}", markup=False, highlight=False)
     print_report(console, passes, first_s, given["percentiles"], given["per_core"])
     if given["output_folder"] and not given["benchmark"]:
         _write_outputs(given["output_folder"], passes[-1].results)
@@ -122,6 +128,7 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
             "options": options,
             "providers": session.get_providers(),
             "first_inference_ms": 1000 * first_s,
+            "layers": layers,
             "parts": [asdict(part) for part in parts],
             "passes": [pass_to_dict(measured, given["percentiles"]) for measured in passes],
         }
@@ -163,11 +170,23 @@ def _provider_options(given: dict[str, Any]) -> dict[str, Any]:
         "simulator_cores": given["cores"],
         "shapes": given["shapes"] or None,
         "dims": given["dims"] or None,
+        "collect_perf": True if given["layers"] else None,
     }
     options |= {key: str(value) for key, value in named.items() if value is not None}
     if given["jobs"]:
         options.setdefault("max_queue_size", str(max(3, given["jobs"])))  # the queue must not hold the jobs back
     return options
+
+
+def _layers(session: Any) -> dict[str, str]:
+    """Segment to the runtime's table of the last inference on one of its contexts."""
+    found: dict[str, str] = {}
+    for facts in session.contexts():
+        segment = str(facts.get("segment", ""))
+        found[segment] = facts.get("layers") or found.get(segment, "")
+    if not any(found.values()):
+        raise _Refused("--layers: only the NPU's own runtime tells what each layer took; this ran elsewhere")
+    return found
 
 
 def _feed(session: Any, options: dict[str, Any], input_file: Path | None) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class DeviceOptions:
         target: SoC to compile for; default: the board's own, else the table's default.
         runtime_library: Path of the vendor's runtime.
         priority: Whose jobs the NPU driver lets go first.
+        sram: Internal tensors in the SoC's SRAM.
+        share_sram: The same, shared by contexts.
+        collect_perf: Times of every layer.
+        init_flags: More bits for ``rknn_init``.
+        share_weights: Take weights that another session has loaded.
         custom_op_paths: Libraries with custom operators.
         custom_op_default_path: Take those in the vendor's folder for them too.
         half_inputs: Hand float32 pictures to the runtime as float16 where it takes that.
@@ -40,6 +45,11 @@ class DeviceOptions:
     target: str | None = None
     runtime_library: str | None = None
     priority: str = "high"
+    sram: bool = False
+    share_sram: bool = False
+    collect_perf: bool = False
+    init_flags: int = 0
+    share_weights: bool = False
     custom_op_paths: tuple[str, ...] = ()
     custom_op_default_path: bool = False
     half_inputs: bool = True
@@ -113,6 +123,11 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
             options.runtime_library,
             target=options.target,
             priority=options.priority,
+            sram=options.sram,
+            share_sram=options.share_sram,
+            perf=options.collect_perf,
+            init_flags=options.init_flags,
+            share_weights=options.share_weights,
             custom_op_paths=options.custom_op_paths,
             custom_op_default_path=options.custom_op_default_path,
             half_inputs=options.half_inputs,

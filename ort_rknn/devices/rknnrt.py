@@ -11,6 +11,7 @@ import struct
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ GOOD_DRIVER = (0, 9, 6)
 _log = logging.getLogger("ort_rknn")
 
 _devices: weakref.WeakSet[NpuDevice] = weakref.WeakSet()
+_loaders: weakref.WeakSet[NpuContext] = weakref.WeakSet()
+"""Contexts that have loaded weights, which those of other sessions may share."""
 
 
 def open_devices() -> list[NpuDevice]:
@@ -60,10 +63,13 @@ class NpuDevice:
         cores: NPU cores; default: the SoC's.
         priority: ``high`` (the vendor's default), ``medium`` or ``low``: whose jobs the driver lets go first.
         sram: Let the runtime use the SoC's SRAM for internal tensors.
+        share_sram: Let contexts use the same part of it, one after the other.
         perf: Collect times per layer (slower), see :meth:`NpuContext.perf_detail`.
         nhwc: Turn 4-D inputs into NHWC here, in one pass, instead of handing NCHW to the runtime; users report
             runtimes that refuse NCHW.
         native: Make an inference one call of the native library instead of four from Python.
+        init_flags: More bits for ``rknn_init``, by the vendor's header.
+        share_weights: Take the weights of the same compiled code from where this process has loaded it already.
         half_inputs: Hand float32 pictures over as float16 where the NPU keeps that and the runtime takes it; with the
             native library only.
         custom_op_paths: Libraries with custom operators, made known to every context; weights are then not shared.
@@ -84,7 +90,10 @@ class NpuDevice:
         cores: int | None = None,
         priority: str = "high",
         sram: bool = False,
+        share_sram: bool = False,
         perf: bool = False,
+        init_flags: int = 0,
+        share_weights: bool = False,
         nhwc: bool = True,
         native: bool = True,
         half_inputs: bool = True,
@@ -105,9 +114,9 @@ class NpuDevice:
         self._cores = cores or find_target(self.target or DEFAULT_TARGET).cores
         folder = find_custom_ops() if custom_op_default_path else ()
         self._custom_ops = load_custom_ops((*custom_op_paths, *folder))
-        self._flags = PRIORITIES[priority]
-        self._flags |= Flag.ENABLE_SRAM if sram else Flag(0)
-        self._flags |= Flag.COLLECT_PERF if perf else Flag(0)
+        wanted = {Flag.COLLECT_PERF: perf, Flag.ENABLE_SRAM: sram or share_sram, Flag.SHARE_SRAM: share_sram}
+        self._flags = PRIORITIES[priority] | init_flags | sum(flag for flag, asked in wanted.items() if asked)
+        self._share_weights = share_weights
         self._nhwc = nhwc
         self._halves = HalfInputs(half_inputs)
         self._native = native_library() if native else None
@@ -135,10 +144,9 @@ class NpuDevice:
             raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
         mask = clamped_mask(mask, self._cores, self.target)
         check_target(code, self.soc)
-        lender = share if isinstance(share, NpuContext) and self._may_share(share, code) else None
-        handle = lender.duplicate() if lender is not None else None
+        lender, handle = self._shared(code, code.rknn, share)
         if handle is None:
-            lender, handle = None, self._init(code, code.rknn)
+            handle = self._init(code, code.rknn)
         try:
             register(self.library, handle, self._custom_ops)
             mask = self._set_mask(handle, mask)
@@ -152,6 +160,7 @@ class NpuDevice:
                 halves=self._halves,
                 lender=lender,
             )
+            context.borrows = lender is not None and lender is not share
         except BaseException:
             self.library.function("rknn_destroy")(handle)
             if lender is not None:
@@ -159,14 +168,34 @@ class NpuDevice:
             raise
         self._look_at_versions(context)
         self._contexts.add(context)
+        if lender is None:
+            _loaders.add(context)
         return context
 
+    def _shared(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[NpuContext | None, int | None]:
+        """A handle on another context's weights, and whose they are; nothing of both where none can be shared."""
+        own = share if isinstance(share, NpuContext) and self._may_share(share, code) else None
+        if own is not None and not own.borrows:
+            handle = own.duplicate()
+            return (None, None) if handle is None else (own, handle)
+        lenders = [own.lender] if own is not None else list(_loaders) if self._share_weights else []
+        for lender in lenders:
+            if lender is None or lender.library is not self.library or not self._may_share(lender, code):
+                continue
+            try:
+                handle = lender.lend(partial(self._init, code, blob))
+                if handle is not None:
+                    return lender, handle
+            except DeviceError as error:
+                _log.warning("the weights of segment %s are loaded once more: %s", code.name, error)
+        return None, None
+
     def _may_share(self, other: NpuContext, code: SegmentCode) -> bool:
-        return not self._custom_ops and (other.code is code or other.code.rknn == code.rknn)
+        return not self._custom_ops and (other.code is code or _same(other.code.rknn, code.rknn))
 
     def relative(self, code: SegmentCode) -> NpuContext | None:
         """An open context of the same segment, for ``share``."""
-        return next((one for one in list(self._contexts) if one.handle and self._may_share(one, code)), None)
+        return next((one for one in list(self._contexts) if one.lends and self._may_share(one, code)), None)
 
     def allocate(self, size: int) -> NpuMemory | None:
         """Memory that the program and the NPU share; ``None`` while no segment is open.
@@ -177,15 +206,16 @@ class NpuDevice:
         memories = (context.allocate(size) for context in list(self._contexts))
         return next((memory for memory in memories if memory is not None), None)
 
-    def _init(self, code: SegmentCode, blob: Blob) -> int:
+    def _init(self, code: SegmentCode, blob: Blob, lender: int = 0) -> int:
         """``rknn_init``, by path where there is one: then nobody keeps a copy of the file."""
-        handle, extend = ctypes.c_uint64(), InitExtend()
+        handle, extend = ctypes.c_uint64(), InitExtend(ctx=lender)
+        flags = self._flags | (Flag.SHARE_WEIGHT_MEM if lender else 0)
         init = self.library.function("rknn_init")
         if blob.path is not None:
-            result = init(ctypes.byref(handle), os.fsencode(blob.path), 0, int(self._flags), ctypes.byref(extend))
+            result = init(ctypes.byref(handle), os.fsencode(blob.path), 0, flags, ctypes.byref(extend))
         else:
             data = blob.read()
-            result = init(ctypes.byref(handle), data, len(data), int(self._flags), ctypes.byref(extend))
+            result = init(ctypes.byref(handle), data, len(data), flags, ctypes.byref(extend))
         if result:
             raise failure("rknn_init", result, self._why_not(code, blob))
         return handle.value
@@ -293,6 +323,18 @@ def check_target(code: SegmentCode, soc: Soc) -> None:
             code=UNMATCHED,
             code_name="RKNN_ERR_TARGET_PLATFORM_UNMATCH",
         )
+
+
+def _same(one: Blob | None, other: Blob | None) -> bool:
+    """Whether two blobs hold the same compiled code."""
+    if one is None or other is None:
+        return False
+    if one == other or one.path is None or other.path is None:
+        return one == other
+    try:
+        return Path(one.path).samefile(other.path)
+    except OSError:
+        return False
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -92,6 +92,9 @@ class NpuContext:
         io: How arrays go in and come out.
         native: The native library it uses, if any.
         segment: Address of the native segment (``ort_rknn_segment``), for native lanes; 0 without a native library.
+        library: The runtime.
+        lender: The context whose weights it shares, if any.
+        borrows: Whether by ``RKNN_FLAG_SHARE_WEIGHT_MEM``, and not as a duplicate.
         phases: Seconds the last :meth:`run` took to set inputs, to infer and to fetch outputs; ``None`` before.
     """
 
@@ -112,8 +115,9 @@ class NpuContext:
         self.segment = 0
         self._closed = False
         self._borrowers = 0
-        self._lender = lender
-        self._library = library
+        self.lender = lender
+        self.borrows = False
+        self.library = library
         self._handle = handle
         self._mask = mask
         self.native = native
@@ -188,7 +192,7 @@ class NpuContext:
             raise DeviceError(
                 f"segment {self.code.name}: its context is {'bound already' if self._bound else 'closed'}"
             )
-        self._bound = BoundContext(self._library, self._handle, self)
+        self._bound = BoundContext(self.library, self._handle, self)
         return self._bound
 
     def allocate(self, size: int) -> NpuMemory | None:
@@ -202,7 +206,7 @@ class NpuContext:
         if self._bound or not self._hold():
             return None
         try:
-            return allocate(self._library, self._handle, size) if self.handle else None
+            return allocate(self.library, self._handle, size) if self.handle else None
         finally:
             self._let_go()
 
@@ -227,33 +231,40 @@ class NpuContext:
         Raises:
             DeviceError: The runtime refused.
         """
-        new = ctypes.c_uint64()
-        source = ctypes.c_uint64(self._handle)
-        done = self.lend(lambda: self._library.call("rknn_dup_context", ctypes.byref(source), ctypes.byref(new)))
-        return new.value if done else None
 
-    def lend(self, open_with: Callable[[], object]) -> bool:
-        """Call what opens another context with this one's weights; whether it was called.
+        def duplicate(handle: int) -> int:
+            new = ctypes.c_uint64()
+            self.library.call("rknn_dup_context", ctypes.byref(ctypes.c_uint64(handle)), ctypes.byref(new))
+            return new.value
+
+        return self.lend(duplicate)
+
+    @property
+    def lends(self) -> bool:
+        """Whether it is open, and runs for the engine: what is bound to memory keeps to its one thread."""
+        return not self._closed and self._bound is None
+
+    def lend(self, open_with: Callable[[int], int]) -> int | None:
+        """Call what opens another context with this one's weights, given its handle; gives the new handle.
 
         From then on this one is destroyed only after the other: the vendor does not say whether it may be before.
-        It is not called when this context is closed, or busy for too long.
+        ``None``: this context is bound to memory, busy for too long, or closed and nobody shares its weights.
         """
         with _families:
-            if self._closed:
-                return False
+            if self._bound is not None or (self._closed and not self._borrowers):
+                return None
             self._borrowers += 1
-        called = False
+        new = None
         try:
             if self._hold():
                 try:
-                    open_with()
-                    called = True
+                    new = open_with(self._handle)
                 finally:
                     self._let_go()
         finally:
-            if not called:
+            if new is None:
                 self.taken_back()
-        return called
+        return new
 
     def taken_back(self) -> None:
         """One who shares the weights is gone."""
@@ -281,7 +292,7 @@ class NpuContext:
 
     def memory(self) -> dict[str, int]:
         """Bytes of weights, internal tensors and SRAM, as the runtime counts them."""
-        sizes = query(self._library, self._handle, Query.MEM_SIZE, MemSize())
+        sizes = query(self.library, self._handle, Query.MEM_SIZE, MemSize())
         return {
             "weights": sizes.total_weight_size,
             "internal": sizes.total_internal_size,
@@ -292,33 +303,36 @@ class NpuContext:
 
     def custom_string(self) -> str:
         """The text that was put into the ``.rknn`` when it was made."""
-        answer = query(self._library, self._handle, Query.CUSTOM_STRING, Custom())
+        answer = query(self.library, self._handle, Query.CUSTOM_STRING, Custom())
         text: bytes = answer.string
         return text.decode(errors="replace")
 
     def versions(self) -> tuple[str, str]:
         """Versions of the runtime and of the kernel driver, e.g. ``("2.3.2 (...)", "0.9.8")``."""
-        answer = query(self._library, self._handle, Query.SDK_VERSION, SdkVersion())
+        answer = query(self.library, self._handle, Query.SDK_VERSION, SdkVersion())
         return answer.api_version.decode(errors="replace"), answer.drv_version.decode(errors="replace")
 
     def perf_detail(self) -> str:
         """The runtime's table of time per layer of the last run; the device must have been made with ``perf=True``."""
-        answer = query(self._library, self._handle, Query.PERF_DETAIL, PerfDetail())
+        answer = query(self.library, self._handle, Query.PERF_DETAIL, PerfDetail())
         return ctypes.string_at(answer.perf_data, answer.data_len).decode(errors="replace") if answer.perf_data else ""
 
     def run_duration(self) -> float:
         """Seconds the NPU says it took for the last run."""
-        return float(query(self._library, self._handle, Query.PERF_RUN, PerfRun()).run_duration) / 1e6
+        return float(query(self.library, self._handle, Query.PERF_RUN, PerfRun()).run_duration) / 1e6
 
     def describe(self) -> Mapping[str, Any]:
-        """Core mask, memory, versions."""
-        if self._closed:
-            return {"segment": self.code.name, "closed": True}
-        runtime, driver = self.versions()
-        facts: dict[str, Any] = {"segment": self.code.name, "core_mask": self._mask, "runtime": runtime}
-        facts |= {"driver": driver, "native": bool(self.segment)}
-        with contextlib.suppress(DeviceError):  # old runtimes do not answer it
-            facts["memory"] = self.memory()
+        """Core mask, versions, memory; what the NPU says of the last run. Waits for an inference under way."""
+        facts: dict[str, Any] = {"segment": self.code.name, "core_mask": self._mask, "native": bool(self.segment)}
+        if self._closed or not self._hold():
+            return facts | {"closed" if self._closed else "busy": True}
+        try:
+            facts["runtime"], facts["driver"] = self.versions()
+            for key, ask in (("memory", self.memory), ("run_s", self.run_duration), ("layers", self.perf_detail)):
+                with contextlib.suppress(DeviceError):  # old runtimes do not answer, nor do those not asked to measure
+                    facts[key] = ask()
+        finally:
+            self._let_go()
         return facts
 
     def close(self) -> None:
@@ -336,12 +350,12 @@ class NpuContext:
 
     def _destroy(self) -> None:
         handle, self._handle = self._handle, 0
-        self._library.function("rknn_destroy")(handle)
+        self.library.function("rknn_destroy")(handle)
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_free(self.segment)
             self.segment = 0
-        if self._lender is not None:
-            self._lender.taken_back()
+        if self.lender is not None:
+            self.lender.taken_back()
 
 
 def phases_of(outcome: Outcome) -> tuple[float, float, float]:

@@ -214,6 +214,11 @@ class Engine:
             notes=core.lanes.notes() if core.lanes is not None else (),
         )
 
+    def contexts(self) -> list[Mapping[str, Any]]:
+        """What the device says of each open context; waits for the inferences under way."""
+        lanes = self._core.lanes
+        return [] if lanes is None else [facts for each in lanes.describe() for facts in each]
+
     def plan(self) -> LanePlan:
         """The lanes, and what happened to them since."""
         core = self._core

@@ -15,6 +15,7 @@ typedef struct {
     uint64_t handle;
     emu_model *model;
     uint32_t flag, shape;
+    uint64_t lender; /* whose weights it shares by RKNN_FLAG_SHARE_WEIGHT_MEM */
     rknn_core_mask mask;
     atomic_int busy;
     int fresh, unreleased;

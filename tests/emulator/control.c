@@ -20,7 +20,7 @@ static const char *const CALLS[EMU_CALLS] = {
     "rknn_mem_sync", "rknn_set_input_shapes", "rknn_set_batch_core_num", "rknn_register_custom_ops"};
 static const char *const MISUSES[EMU_MISUSES] = {
     "concurrent", "dead_context", "changed_inputs", "destroyed_busy", "not_run", "not_released",
-    "dead_mem", "busy_mem", "left_mem"};
+    "dead_mem", "busy_mem", "left_mem", "lent_weights"};
 
 typedef struct {
     int64_t free_at, busy; /* nanoseconds */
@@ -33,7 +33,7 @@ typedef struct {
 } fault;
 
 emu_settings emu_set;
-atomic_llong emu_misuses[EMU_MISUSES], emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out;
+atomic_llong emu_misuses[EMU_MISUSES], emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags;
 static atomic_llong calls[EMU_CALLS], latencies;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
@@ -162,7 +162,8 @@ void emu_release_hangs(void) {
     pthread_mutex_unlock(&lock);
 }
 
-/* A call's name, a misuse's name, contexts, mems, dma_bytes, copied_in, copied_out, hanging, core<i>_runs, core<i>_busy_us; -1: no such thing. */
+/* A call's name, a misuse's name, contexts, mems, dma_bytes, copied_in, copied_out, init_flags (of the last rknn_init), hanging,
+ * core<i>_runs, core<i>_busy_us; -1: no such thing. */
 long long emu_count(const char *name) {
     int call = call_named(name, strlen(name));
     if (call >= 0) return atomic_load(&calls[call]);
@@ -172,6 +173,7 @@ long long emu_count(const char *name) {
     if (!strcmp(name, "mems")) return atomic_load(&emu_live_mems);
     if (!strcmp(name, "dma_bytes")) return atomic_load(&emu_dma_bytes);
     if (!strcmp(name, "copied_in")) return atomic_load(&emu_copied_in);
+    if (!strcmp(name, "init_flags")) return atomic_load(&emu_init_flags);
     if (!strcmp(name, "copied_out")) return atomic_load(&emu_copied_out);
     pthread_mutex_lock(&lock);
     long long value = -1;

@@ -78,7 +78,7 @@ uint64_t emu_identity(const uint8_t *data, size_t size);
 typedef enum { EMU_INIT, EMU_DUP, EMU_DESTROY, EMU_QUERY, EMU_MASK, EMU_SET, EMU_RUN, EMU_GET, EMU_RELEASE, EMU_CREATE_MEM,
                EMU_DESTROY_MEM, EMU_IO_MEM, EMU_SYNC, EMU_SHAPES, EMU_BATCH, EMU_CUSTOM, EMU_CALLS } emu_call;
 typedef enum { EMU_CONCURRENT, EMU_DEAD, EMU_CHANGED, EMU_BUSY_DESTROY, EMU_UNRUN, EMU_UNRELEASED,
-               EMU_DEAD_MEM, EMU_BUSY_MEM, EMU_LEFT_MEM, EMU_MISUSES } emu_misuse;
+               EMU_DEAD_MEM, EMU_BUSY_MEM, EMU_LEFT_MEM, EMU_LENT_WEIGHTS, EMU_MISUSES } emu_misuse;
 
 typedef struct {
     int cores, light;
@@ -90,7 +90,7 @@ typedef struct {
 
 extern emu_settings emu_set;
 extern atomic_llong emu_misuses[EMU_MISUSES];
-extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out;
+extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags;
 void emu_start(void);                 /* reads the environment once */
 int emu_enter(emu_call call);         /* counts the call; 0, or the code an armed fault asks for; may hang first */
 int64_t emu_next_latency(void);       /* microseconds, by the pattern */

@@ -79,6 +79,7 @@ static int read_path(const char *path, emu_model *model) {
 
 int rknn_init(rknn_context *out, void *data, uint32_t size, uint32_t flag, rknn_init_extend *extend) {
     int code = emu_enter(EMU_INIT);
+    emu_init_flags = flag;
     if (code) return code;
     if (!out || !data) return RKNN_ERR_PARAM_INVALID;
     emu_model *model = calloc(1, sizeof *model);
@@ -102,6 +103,7 @@ int rknn_init(rknn_context *out, void *data, uint32_t size, uint32_t flag, rknn_
         atomic_fetch_add(&emu_dma_bytes, model->weight_bytes);
         code = open_context(out, model, flag);
         if (code) atomic_fetch_sub(&emu_dma_bytes, model->weight_bytes);
+        else if (flag & RKNN_FLAG_SHARE_WEIGHT_MEM) emu_find(*out)->lender = extend->ctx;
     }
     if (code) free(model);
     return code;
@@ -129,6 +131,8 @@ int rknn_destroy(rknn_context handle) {
     }
     pthread_mutex_lock(&lock);
     table[handle & 4095] = NULL;
+    for (int i = 0; i < 4096; i++)
+        if (table[i] && table[i]->lender == handle) emu_misuses[EMU_LENT_WEIGHTS]++; /* they read freed memory from now on */
     pthread_mutex_unlock(&lock);
     if (c->unreleased) emu_misuses[EMU_UNRELEASED]++;
     if (emu_mems_of(handle)) emu_misuses[EMU_LEFT_MEM]++;

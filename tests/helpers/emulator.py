@@ -29,6 +29,7 @@ MISUSES = (
     "dead_mem",
     "busy_mem",
     "left_mem",
+    "lent_weights",
 )
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MASK = (1 << 64) - 1

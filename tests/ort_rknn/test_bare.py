@@ -13,6 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 import ort_rknn
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
 from tests.helpers.npu import build_native, feeds, npu, same, segment
+from tests.helpers.ort_models import model as onnx_model
 
 IMAGE, TOKENS = "image_fp16_rk3588", "tokens_fp16_rk3588"
 
@@ -130,3 +131,56 @@ def test_what_cannot_be_opened(emulator: Emulator, tmp_path: Path) -> None:
     shapes = [("RKNNExecutionProvider", {"shapes": "image=5x3x4x4"})]
     with pytest.raises(InvalidGraph, match="not compiled for these input shapes"):
         ort_rknn.InferenceSession(real_path("formats_dynamic_rk3588"), providers=shapes, device=npu(emulator))
+
+
+def providers(emulator: Emulator, **more: Any) -> Any:
+    options = {"device": "npu", "runtime_library": str(emulator.path), "target": "rk3588", **more}
+    return [("RKNNExecutionProvider", options)]
+
+
+def test_sessions_that_share_weights(emulator: Emulator) -> None:
+    """By provider options alone; whoever loaded them is closed first."""
+    before = emulator.count("dma_bytes")
+    owner = ort_rknn.InferenceSession(real_path(IMAGE), providers=providers(emulator))
+    weights = emulator.count("dma_bytes") - before
+    sharer = ort_rknn.InferenceSession(real_path(IMAGE), providers=providers(emulator, share_weights=True, schedule=1))
+    given = feed(REAL[IMAGE])
+    jobs = [session.submit(None, given) for session in (owner, sharer) for _ in range(8)]
+    for job in jobs:
+        same(job.result(20), right(REAL[IMAGE], list(given.values())))
+    assert emulator.count("dma_bytes") - before == weights
+    owner.close()
+    assert emulator.count("dma_bytes") - before == weights
+    same(sharer.run(None, given), right(REAL[IMAGE], list(given.values())))
+    sharer.close()
+    assert emulator.count("contexts") == 0
+    with pytest.raises(ort_rknn.InvalidOption, match="share_weights does not go with custom operators"):
+        ort_rknn.InferenceSession(
+            real_path(IMAGE), providers=providers(emulator, share_weights=True, custom_op_default_path=True)
+        )
+
+
+def test_shapes_of_one_file_share_its_weights(emulator: Emulator) -> None:
+    before, counts = emulator.count("dma_bytes"), []
+    for share in (False, True):
+        path = real_path("formats_dynamic_rk3588")
+        with ort_rknn.InferenceSession(path, providers=providers(emulator, share_weights=share)) as session:
+            for batch in (1, 2):
+                model = batched(batch)
+                same(session.run(None, feed(model)), right(model, list(feed(model).values())))
+            counts.append(emulator.count("dma_bytes") - before)
+    assert counts[0] == 2 * counts[1]
+
+
+def test_what_the_npu_says_of_itself(emulator: Emulator) -> None:
+    emulator.configure(latency_us=1500)
+    asked = providers(emulator, collect_perf=True, sram=1, priority="low", init_flags="0x2000")
+    with ort_rknn.InferenceSession(real_path(IMAGE), providers=asked) as session:
+        assert emulator.count("init_flags") == 0x2000 | 0x800 | 0x8 | 0x2
+        session.run(None, feed(REAL[IMAGE]))
+        (facts,) = session.contexts()
+        assert facts["memory"]["weights"] > 0
+        assert facts["run_s"] == 0.0015
+        assert "Emulated NPU 1500" in facts["layers"]
+    plain = ort_rknn.InferenceSession(onnx_model("two"), providers=["CPUExecutionProvider"])
+    assert plain.contexts() == []

@@ -16,6 +16,7 @@ from ort_rknn.bench.cli import command
 from ort_rknn.bench.report import percentile
 from ort_rknn.devices.simulator import SimulatorContext
 from ort_rknn.errors import DeviceError
+from tests.helpers.emulator import build_emulator, real_path
 from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import model
 
@@ -47,6 +48,18 @@ def test_va19_every_inference_is_counted(bench: Any) -> None:
         assert re.search(rf"^{row} .*\d", result.stdout, re.MULTILINE), row
     for name in ("median", "mean", "p95", "p99", "min", "max"):
         assert re.search(rf"^Latency {name} +\d+\.\d+ ms$", result.stdout, re.MULTILINE), name
+
+
+def test_layers_as_the_npus_runtime_timed_them(bench: Any) -> None:
+    options = ("-o", "device=npu", "-o", f"runtime_library={build_emulator()}", "--target", "rk3588")
+    result = bench(*options, "--layers", "--json", "r.json", file=real_path("tokens_fp16_rk3588"))
+    assert result.exit_code == 0, result.output
+    assert re.search(r"layer by layer:\nID OpType Target Time\(us\)\n0 Emulated NPU", result.stdout)
+    (table,) = json.loads(Path("r.json").read_text())["layers"].values()
+    assert "Emulated" in table
+    refused = bench(*SIMULATOR, "--layers")
+    assert refused.exit_code == 2
+    assert "only the NPU's own runtime tells what each layer took" in refused.output
 
 
 def test_va17_va20_benchmark_measures_both_ways(bench: Any) -> None:

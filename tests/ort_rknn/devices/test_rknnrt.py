@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ort_rknn.devices import rknnrt_context
 from ort_rknn.devices.base import Context, Device
 from ort_rknn.devices.rknnrt import NpuDevice
 from ort_rknn.errors import DeviceError, DeviceUnavailable
@@ -286,9 +288,42 @@ def test_describe_and_memory(emulator: Emulator) -> None:
     assert context.run_duration() == 0
     assert device.describe()["cores"] == 3
     device.close()
-    assert context.describe() == {"segment": "segment", "closed": True}
+    assert context.describe() == {"segment": "segment", "core_mask": 2, "native": bool(context.segment), "closed": True}
     with pytest.raises(ValueError, match="priority must be one of high, medium, low"):
         npu(emulator, priority="urgent")
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({}, 0),
+        ({"priority": "medium"}, 0x1),
+        ({"priority": "low", "perf": True}, 0xA),
+        ({"sram": True}, 0x800),
+        ({"share_sram": True}, 0x1800),
+        ({"sram": True, "init_flags": 0x2000}, 0x2800),
+    ],
+)
+def test_flags_of_a_context(emulator: Emulator, options: dict[str, Any], flags: int) -> None:
+    device = npu(emulator, **options)
+    device.open(segment(ONE))
+    assert emulator.count("init_flags") == flags
+    device.close()
+
+
+def test_describing_what_is_at_work(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(rknnrt_context, "HOLD_NS", 10_000_000)
+    context = npu(emulator).open(segment(ONE))
+    emulator.configure(fault="rknn_run@1=hang")
+    thread = threading.Thread(target=context.run, args=(feeds(context.code),))
+    thread.start()
+    while not emulator.count("hanging"):
+        time.sleep(0.001)
+    assert context.describe()["busy"], "the context is that thread's"
+    emulator.release_hangs()
+    thread.join()
+    assert context.describe()["memory"]["weights"] > 0
+    context.close()
 
 
 def test_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -174,26 +174,6 @@ def test_what_cannot_be_bound(emulator: Emulator) -> None:
     assert device.allocate(40) is None, "nothing is open"
 
 
-def test_weights_that_are_shared_outlive_whoever_loaded_them(emulator: Emulator, kind: str) -> None:
-    code, device = segment(ONE), npu(emulator)
-    first = device.open(code, 1)
-    second = device.open(code, 2, first)
-    third = device.open(code, 4, second)
-    first.close()
-    second.close()
-    assert first.handle == 0
-    assert emulator.count("contexts") == 3
-    assert device.relative(code) is third
-    same(third.run(feeds(code)), ONE.answer(feeds(code)))
-    with pytest.raises(DeviceError, match="closed"):
-        first.run(feeds(code))
-    assert device.open(code, 1, first).handle, "what is closed shares nothing any more"
-    assert emulator.count("rknn_init") == 2
-    third.close()
-    assert emulator.count("contexts") == 1
-    device.close()
-
-
 def test_two_threads_and_closing_while_one_runs(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rknnrt_buffers, "_PATIENCE", 0.05)
     code = segment(ONE)
