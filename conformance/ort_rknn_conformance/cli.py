@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from ort_rknn_conformance.case import CaseError, Settings
-from ort_rknn_conformance.flows import FLOWS, Flow, find_flow
+from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
 from ort_rknn_conformance.report.files import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
 
 __all__ = ["check", "conformance"]
 
 DISAGREES, UNREADABLE = 1, 2
-BOARDS = frozenset({"npu", "lite"})  # devices that are there or not
+BOARDS = frozenset({"npu", "lite", "emulated"})  # devices that are there or not
 MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes minutes to convert (a guess)
 
 
@@ -47,7 +47,7 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
     "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
 )
 @click.option("--target", default="rk3588", show_default=True, help="SoC.")
-@click.option("--precision", default="fp16", show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
 @click.option(
     "--samples", type=click.IntRange(min=1), help="Feeds to compare. Default: all the data, or 4 random ones."
 )
@@ -173,7 +173,7 @@ def _check_folder(
 @click.command()
 @click.option("--flow", "flow_name", type=click.Choice(FLOWS), default="simulator", show_default=True)
 @click.option("--target", default="rk3588", show_default=True, help="SoC.")
-@click.option("--precision", default="fp16", show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
 @click.option(
     "--filter", "patterns", multiple=True, metavar="PATTERN", help="Only cases whose name matches; repeatable."
 )
@@ -259,21 +259,29 @@ def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -
         compiled: The model needs no toolkit.
     """
     from ort_rknn.devices.choose import DeviceOptions, choose
-    from ort_rknn_converters.errors import UnknownTarget
+    from ort_rknn_conformance.emulated import is_emulator
+    from ort_rknn_converters.errors import UnknownOption, UnknownTarget
+    from ort_rknn_converters.options import ConvertOptions
     from ort_rknn_converters.targets import find_target
     from ort_rknn_converters.toolkit import environment
 
     try:
-        find_target(settings.target)
-    except UnknownTarget as error:
+        options = flow.provider_options(settings.target, settings.precision)
+        ConvertOptions(target=find_target(settings.target).name, precision=options["precision"])
+    except (UnknownTarget, UnknownOption) as error:
         raise CaseError(str(error)) from error
+    if why := flow.refusal(settings.target, settings.precision):
+        raise CaseError(f"flow {flow.name} does not do {settings.precision} on {settings.target}: {why}")
     if not compiled and environment.toolkit_version() is None:
         raise CaseError(environment.MISSING)
-    if flow.device in BOARDS:
+    if flow.name in BOARDS:
         choice = choose(flow.wish(settings.target), DeviceOptions(target=settings.target))
         if choice.device is None:
             raise CaseError(choice.reason)
+        library = getattr(choice.device, "library", None)
         choice.device.close()
+        if flow.name == "npu" and library is not None and is_emulator(library.path):
+            raise CaseError("the runtime library is the tests' emulator, which makes numbers up: take device emulated")
 
 
 def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.compare import compare_output
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.labels import accuracy
+from ort_rknn_conformance.own_calibration import calibrated
 from ort_rknn_conformance.placement import count_ops, placed_nodes
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.tolerances import tolerances
@@ -41,19 +42,18 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         options = flow.provider_options(settings.target, settings.precision, min_gain=settings.min_gain)
         if case.shapes:
             options["shapes"] = dict(case.shapes)
-        if settings.calibration is not None:
-            options |= {"calibration": settings.calibration, "preprocess": settings.preprocess}
         if settings.cpu_nodes:
             options["cpu_nodes"] = settings.cpu_nodes
         options["compile"] = "load"  # or the first answers of a model with open shapes would be the CPU's
         if settings.cache_dir is not None:
             options["cache_dir"] = settings.cache_dir
-        session = InferenceSession(
-            case.model,
-            providers=[("RKNNExecutionProvider", options), "CPUExecutionProvider"],
-            device=flow.wish(settings.target),
-            enable_fallback=0,  # or an error of ours would become a comparison of the CPU with itself
-        )
+        with calibrated(case, settings) as calibration:
+            session = InferenceSession(
+                case.model,
+                providers=[("RKNNExecutionProvider", options | calibration), "CPUExecutionProvider"],
+                device=flow.wish(settings.target),
+                enable_fallback=0,  # or an error of ours would become a comparison of the CPU with itself
+            )
         try:
             placement |= _placed(session.plan)
             names = [output.name for output in session.get_outputs()]

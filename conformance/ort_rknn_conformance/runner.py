@@ -47,7 +47,7 @@ def run_cases(
         time_limit: Seconds a case may take; its worker is then ended.
         run: What a worker does with a case (a module-level function).
     """
-    queue = _Queue(cases, flow)
+    queue = _Queue(cases, flow, settings)
     workers: dict[Connection, _Worker] = {}
     try:
         while True:
@@ -64,7 +64,7 @@ def run_cases(
             for pipe in [pipe for pipe, worker in workers.items() if pipe in ready or worker.deadline <= now]:
                 worker = workers[pipe]
                 result = worker.result() if pipe in ready else worker.timed_out(time_limit)
-                yield _judged(result, flow)
+                yield _judged(result, flow, settings)
                 following = queue.take() if worker.usable else None
                 if following is None:
                     workers.pop(pipe).end()
@@ -78,14 +78,15 @@ def run_cases(
 class _Queue:
     """The cases that are to run; those the flow skips are decided on the way."""
 
-    def __init__(self, cases: Iterable[Case], flow: Flow) -> None:
+    def __init__(self, cases: Iterable[Case], flow: Flow, settings: Settings) -> None:
         self._cases = iter(cases)
         self._flow = flow
+        self._settings = settings
         self._decided: list[CaseResult] = []
 
     def take(self) -> Case | None:
         for case in self._cases:
-            mark = self._flow.mark(case.name)
+            mark = self._flow.mark(case.name, self._settings.target, self._settings.precision)
             if mark is None or mark[0] != "skip":
                 return case
             self._decided.append(CaseResult(case.name, "skipped", mark[1]))
@@ -96,9 +97,9 @@ class _Queue:
         return decided
 
 
-def _judged(result: CaseResult, flow: Flow) -> CaseResult:
+def _judged(result: CaseResult, flow: Flow, settings: Settings) -> CaseResult:
     """The result in the light of the flow's strict xfails."""
-    mark = flow.mark(result.case)
+    mark = flow.mark(result.case, settings.target, settings.precision)
     if mark is None or mark[0] != "xfail" or result.verdict == "unsupported":
         return result
     data = result.to_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.datasets import load_digits
 from ort_rknn_conformance.cli import check, conformance
 from ort_rknn_conformance.doctor import bundle
 from ort_rknn_converters.toolkit import environment
+from tests.helpers.emulator import Emulator, build_emulator
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
 
@@ -206,3 +208,42 @@ def test_a_folder_of_models(tmp_path: Path) -> None:
     assert "is for one model" in _refusal(_check(zoo, "--layers"))
     (tmp_path / "empty").mkdir()
     assert "no .onnx file" in _refusal(_check(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--flow", "simulator", "--target", "rk3576", "--precision", "w4a16"], "take|toolkit"),
+        (["--flow", "toolkit", "--precision", "w4a16"], "w4a16 is not for rk3588"),
+        (["--flow", "toolkit", "--precision", "mixed"], "flow toolkit does not do mixed"),
+        (["--flow", "emulated"], "no emulated NPU: `make emulator`"),
+        (["--flow", "npu"], "no NPU can be used"),
+    ],
+)
+def test_what_a_flow_cannot_do_is_one_line(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(conformance, [*arguments, "--filter", "node/test_relu"])
+    assert re.search(message, _refusal(result))
+
+
+def test_the_emulator_is_not_taken_for_an_npu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_RKNN_RUNTIME_LIBRARY", str(build_emulator()))
+    assert "take device emulated" in _refusal(_check(DIGITS, "--device", "npu"))
+
+
+@pytest.mark.toolkit
+def test_check_and_conformance_on_the_emulated_npu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulator = Emulator()
+    monkeypatch.setenv("ORT_RKNN_RUNTIME_LIBRARY", str(emulator.path))
+    before = emulator.count("rknn_run")
+    result = _check(DIGITS, "--device", "emulated", "--samples", 2, "--min-gain", 0, "--layers")
+    assert result.exit_code == 0, result.output
+    assert "emulated: the vendor's interface without its NPU" in " ".join(result.stdout.split())
+    assert "layers, worst first" in result.stdout
+    assert emulator.count("rknn_run") > before + 2
+    run = CliRunner().invoke(
+        conformance, ["--flow", "emulated", "--filter", "node/test_relu", "--json", str(tmp_path / "r.json")]
+    )
+    assert run.exit_code == 0, run.output
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["flow"] == "emulated"
+    assert set(content["counts"]) == {"right"}

@@ -10,7 +10,10 @@ import ort_rknn_conformance.flows as flows
 from ort_rknn.devices.base import Device
 from ort_rknn.devices.choose import DeviceOptions, choose
 from ort_rknn.options import RknnOptions
-from ort_rknn_conformance.flows import FLOWS, Flow, find_flow
+from ort_rknn_conformance.case import Case, Settings
+from ort_rknn_conformance.execute import execute
+from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
+from ort_rknn_conformance.sources import onnx_node
 from tests.helpers.emulator import build_emulator
 
 
@@ -26,7 +29,7 @@ def test_flow_is_complete(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     flow = find_flow(name)
     assert flow.name == name
     assert flow.about
-    for reason in (*flow.skips.values(), *flow.xfails.values()):
+    for reason in (*flow.lacks.values(), *flow.skips.values(), *flow.xfails.values()):
         assert len(reason.split()) >= 3, "a reason is a sentence"
     options = RknnOptions.parse(flow.provider_options("rk3588", "fp16", min_gain=0))
     assert (options.target, options.min_gain) == ("rk3588", 0)
@@ -58,3 +61,46 @@ def test_marks() -> None:
     assert flow.mark("node/x_a") == ("skip", "one")
     assert flow.mark("node/x_b") == ("xfail", "two")
     assert flow.mark("simple/x") is None
+
+
+def test_marks_of_one_soc_and_precision() -> None:
+    flow = Flow("f", "cpu", "", skips={"rk3566/*:node/*_a": "one"}, xfails={"*/int8:node/*": "two"})
+    assert flow.mark("node/x_a", "rk3566", "fp16") == ("skip", "one")
+    assert flow.mark("node/x_a", "rk3588", "int8") == ("xfail", "two")
+    assert flow.mark("node/x_a", "rk3588", "fp16") is None
+
+
+def test_what_a_flow_lacks_says_who_has_it() -> None:
+    assert "toolkit" in (find_flow("simulator").refusal("rk3576", "w4a16") or "")
+    assert "simulator" in (find_flow("toolkit").refusal("rk3576", "mixed") or "")
+    assert all(find_flow("npu").refusal("rk3576", precision) is None for precision in PRECISIONS)
+
+
+@pytest.fixture(scope="module")
+def conv() -> Case:
+    """One of the standard's cases."""
+    (case,) = onnx_node.cases(["node/test_basic_conv_with_padding"])
+    return case
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One conversion serves all flows."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.mark.toolkit
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["cpu", "simulator", "emulated", "toolkit"])
+def test_a_case_on_every_flow_and_precision(
+    name: str, precision: str, conv: Case, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = find_flow(name)
+    if flow.refusal("rk3576", precision):
+        return  # and says so: see above
+    if name == "emulated":
+        monkeypatch.setenv("ORT_RKNN_RUNTIME_LIBRARY", str(build_emulator()))
+    result = execute(conv, flow, Settings("rk3576", precision, cache_dir=cache))
+    assert (result.verdict, result.npu_nodes, result.message) == ("right", 1, "")
+    (output,) = result.outputs
+    assert output.tolerance == (1e-5 if name == "cpu" else {"fp16": 5e-3, "mixed": 0.1}.get(precision, 0.4))

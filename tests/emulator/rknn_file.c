@@ -117,6 +117,7 @@ static int read_tensor(text trailer, text types, text ranges, int id, int is_out
         text range = member(member(ranges, "quant_tab"), t->name);
         double low = number(item(member(range, "min"), 0), 0), high = number(item(member(range, "max"), 0), 1);
         t->qnt = RKNN_TENSOR_QNT_AFFINE_ASYMMETRIC;
+        if (high <= low) low = low < 0 ? low : 0, high = high > 0 ? high : 0; /* seen once only: a range holds 0 */
         t->scale = (float)((high - low) / 255);
         double zero = -128 - low / t->scale;
         t->zp = (int32_t)(zero < 0 ? zero - 0.5 : zero + 0.5);

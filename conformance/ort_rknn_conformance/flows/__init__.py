@@ -12,9 +12,15 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal
 
-__all__ = ["FLOWS", "Flow", "find_flow"]
+__all__ = ["FLOWS", "MIXED", "PRECISIONS", "Flow", "find_flow"]
 
 Mark = Literal["skip", "xfail"]
+
+PRECISIONS = ("fp16", "int8", "w4a16", "mixed")
+"""What a run can be asked for; ``mixed`` is int8 in which layers stay fp16 until a promise holds."""
+
+MIXED: Mapping[str, Any] = {"precision": "int8", "max_loss": 0.05, "metric": "rel-rms"}
+"""The promise of ``mixed``: 5 % relative RMS, a tenth of what int8 is allowed (a guess)."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,9 @@ class Flow:
         about: One sentence for the help text and the reports; says so where something is simulated.
         rounds: Whether it rounds as an NPU does, so that outputs get the precision's tolerance; else float32's.
         options: More provider options.
-        skips: Case-name pattern (as in a shell) -> why it is not run.
-        xfails: Case-name pattern -> why it fails.
+        lacks: SoC and precision it cannot do, as a pattern (``*/w4a16``) -> why, and what can.
+        skips: Case-name pattern (as in a shell) -> why it is not run. ``rk3566/int8:node/test_x``: only there.
+        xfails: Case-name pattern, likewise -> why it fails.
     """
 
     name: str
@@ -36,6 +43,7 @@ class Flow:
     about: str
     rounds: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    lacks: Mapping[str, str] = field(default_factory=dict)
     skips: Mapping[str, str] = field(default_factory=dict)
     xfails: Mapping[str, str] = field(default_factory=dict)
 
@@ -43,18 +51,23 @@ class Flow:
         """What a session for this SoC is given as its ``device``."""
         return self.device if isinstance(self.device, str) else partial(self.device, target)
 
-    def mark(self, case: str) -> tuple[Mark, str] | None:
+    def refusal(self, target: str, precision: str) -> str | None:
+        """Why there is nothing to run for this SoC and precision; ``None`` when there is."""
+        return next((why for pattern, why in self.lacks.items() if fnmatchcase(f"{target}/{precision}", pattern)), None)
+
+    def mark(self, case: str, target: str = "", precision: str = "") -> tuple[Mark, str] | None:
         """What the flow says about a case beforehand: skip or xfail, and the reason."""
         marks: tuple[tuple[Mark, Mapping[str, str]], ...] = (("skip", self.skips), ("xfail", self.xfails))
         for kind, table in marks:
             for pattern, reason in table.items():
-                if fnmatchcase(case, pattern):
+                if fnmatchcase(f"{target}/{precision}:{case}", pattern if ":" in pattern else f"*:{pattern}"):
                     return kind, reason
         return None
 
     def provider_options(self, target: str, precision: str, **more: Any) -> dict[str, Any]:
         """The options a session of this flow is opened with."""
-        return {"target": target, "precision": precision, **self.options, **more}
+        meant = MIXED if precision == "mixed" else {"precision": precision}
+        return {"target": target, **meant, **self.options, **more}
 
 
 FLOWS: tuple[str, ...] = ("simulator", "toolkit", "cpu", "emulated", "npu", "lite")

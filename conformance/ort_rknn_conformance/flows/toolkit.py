@@ -8,4 +8,7 @@ FLOW = Flow(
     name="toolkit",
     device="toolkit",
     about="simulated: the vendor's simulator (rknn-toolkit2), no board",
+    lacks={
+        "*/mixed": "the vendor's simulator compiles anew and does not know which layers stayed fp16; take simulator"
+    },
 )
