@@ -15,7 +15,6 @@ import numpy as np
 
 from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.echo import Echo
-from ort_rknn.ort_errors import ort_error
 from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Checked", "FeedChecker", "InputSpec"]
@@ -60,15 +59,15 @@ class Checked:
     Attributes:
         feed: Input name to array (or whatever a non-tensor input takes).
         outputs: Names of the outputs to return, in order; may hold doubles.
-        overrides: The feed replaces an initializer that was compiled in, so that only onnxruntime can run it.
+        only_whole: Only onnxruntime can run it: it replaces an initializer that was compiled in, or lacks an input.
     """
 
-    __slots__ = ("feed", "outputs", "overrides")
+    __slots__ = ("feed", "only_whole", "outputs")
 
-    def __init__(self, feed: dict[str, Any], outputs: list[str], overrides: bool = False) -> None:
+    def __init__(self, feed: dict[str, Any], outputs: list[str], only_whole: bool = False) -> None:
         self.feed = feed
         self.outputs = outputs
-        self.overrides = overrides
+        self.only_whole = only_whole
 
 
 class FeedChecker:
@@ -138,6 +137,8 @@ class FeedChecker:
         arrays: dict[str, Any] = {}
         foreign: dict[str, Any] = {}
         for name, value in feed.items():
+            if value is None and name in self._required:
+                continue
             spec = self._inputs.get(name) or self._overridable[name]
             converted = _array(value, spec)
             if converted is None and spec.type.startswith(("tensor", "seq", "optional")):
@@ -146,11 +147,9 @@ class FeedChecker:
                 arrays[name] = value if converted is None else converted
         if foreign:
             arrays |= self._echo.convert(foreign)
-        missing = sorted(name for name in self._required if arrays.get(name) is None)
-        if missing:
-            raise ort_error("Fail", f"Missing Input: {', '.join(missing)}")
-        overrides = any(name in self._overridable for name in arrays)
-        return Checked(arrays, [str(name) for name in output_names], overrides)
+        # What the shell accepts and the model does not have (``None`` for a tensor), its nodes complain of.
+        only_whole = any(name in self._overridable for name in arrays) or not arrays.keys() >= self._required
+        return Checked(arrays, [str(name) for name in output_names], only_whole)
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

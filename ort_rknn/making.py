@@ -128,7 +128,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
             return
     if npu_only:
         create(rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
-    judge()
+    session._sess_options = judge().session_options
     session._rknn_reason = placement.reason
     session._rknn_plan = None if placement.compiled is None else placement.compiled.plan
     session._rknn_notes = placement.notes

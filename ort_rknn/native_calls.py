@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["NativeCalls"]
+
+
+class _Watched:
+    """A callback that is counted until it has returned. Error messages show it as the program's own."""
+
+    def __init__(self, calls: NativeCalls, callback: Callable[..., object]) -> None:
+        self._calls = calls
+        self._callback = callback
+
+    def __call__(self, *results: Any) -> None:
+        with self._calls.inside():
+            self._callback(*results)
+
+    def __repr__(self) -> str:
+        return repr(self._callback)
 
 
 class NativeCalls:
@@ -19,19 +35,20 @@ class NativeCalls:
 
     def watch(self, callback: Callable[..., object]) -> Callable[..., object]:
         """The callback, counted until it has returned."""
-
-        def watched(*results: Any) -> None:
-            me = threading.get_ident()
-            self._inside.add(me)
-            try:
-                callback(*results)
-            finally:
-                self._inside.discard(me)
-                self.ended()
-
         with self._changed:
             self._left += 1
-        return watched
+        return _Watched(self, callback)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """The calling thread is inside a callback, which has ended afterwards."""
+        me = threading.get_ident()
+        self._inside.add(me)
+        try:
+            yield
+        finally:
+            self._inside.discard(me)
+            self.ended()
 
     def ended(self) -> None:
         """One has returned, or its call was refused."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         if not self._fits(checked):
             return self._parts.whole.run(checked.feed, checked.outputs, run_options)
         results = self._parts.engine.run(checked.feed, checked.outputs, run_options)
-        return results if len(set(checked.outputs)) == len(results) else [np.array(array) for array in results]
+        return results if len(set(checked.outputs)) == len(results) else [deepcopy(value) for value in results]
 
     def job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
         """Queue one inference; see :meth:`ort_rknn.session.InferenceSession.submit`."""
@@ -132,6 +133,8 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         except Exception as error:
             text = status_text(error)
             if text is None:
+                if isinstance(error, TypeError):  # of a call of run(); said of this one, it reads like that:
+                    super().run_async(output_names, input_feed, callback, user_data, run_options)
                 raise
             self._parts.engine.later(partial(deliver, [], user_data, text))
 
@@ -139,9 +142,9 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
         self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None
     ) -> Any:
         """As onnxruntime's native call: ``OrtValue`` objects in, an ``OrtValueVector`` out."""
+        super().run_with_ort_values(input_dict, output_names, run_options)
         if type(output_names) is not list:
             output_names = list(output_names)
-        super().run_with_ort_values(input_dict, output_names, run_options)
         if not self._numeric(input_dict.values(), output_names):
             return self._parts.whole.native.run_with_ort_values(input_dict, output_names, run_options)
         vector = C.OrtValueVector()
@@ -266,7 +269,7 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _fits(self, checked: Checked) -> bool:
-        if checked.overrides:
+        if checked.only_whole:
             return False
         fixed = self._fixed_shapes
         return not fixed or all(np.shape(checked.feed[name]) == fixed[name] for name in fixed if name in checked.feed)

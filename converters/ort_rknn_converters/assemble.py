@@ -55,7 +55,9 @@ def outside(source: ir.Model, original: str | bytes) -> onnx.ModelProto:
             tensor = ir.Tensor(value.const_value.numpy(), dtype=value.const_value.dtype, name=value.name)
             proto.graph.initializer.append(ir.serde.serialize_tensor(tensor))
     show_maps(proto)
-    foreign = any(node.domain not in _KNOWN_DOMAINS for node in graph.all_nodes())
+    nodes = (node for part in (graph, *source.functions.values()) for node in part.all_nodes())
+    known = {(domain, name) for domain, name, _ in source.functions}
+    foreign = any(node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in known for node in nodes)
     return make_shell(proto, source=None if foreign else original)
 
 

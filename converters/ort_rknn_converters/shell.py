@@ -94,11 +94,15 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
             # onnxruntime shows a scalar and an unknown rank alike; the declaration decides, or else unknown it stays.
             if argument.shape or declared.HasField("shape"):
                 _set_shape(declared, argument.shape)
+        elif kind == "optional_type" and argument.shape:
+            _set_shape(value.type.optional_type.elem_type.tensor_type, argument.shape)
     return outputs
 
 
 def _is_static(kind: TypeProto) -> bool:
     which = kind.WhichOneof("value")
+    if which == "optional_type":
+        return _is_static(kind.optional_type.elem_type)
     if which != "tensor_type":
         return which is not None
     tensor = kind.tensor_type

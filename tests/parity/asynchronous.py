@@ -48,6 +48,8 @@ cases(
         "rank": _async(None, {"A": A.ravel(), "B": B}),
         "unconvertible": _async(None, {"A": 1.0, "B": B}),
         "unknown_output": _async(["Z"], FEED),
+        "names_of_wrong_type": _async("K", FEED),
+        "names_read_once": _async(iter(["K"]), FEED),
         "kernel": _async(None, {"X": A, "i": np.array([9], np.int64)}, "gather"),
     },
 )

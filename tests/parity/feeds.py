@@ -95,6 +95,7 @@ VALUES: dict[str, Any] = {
     "string_array": A.astype(str),
     "range": range(6),
     "function": len,
+    "none": None,
 }
 
 

@@ -24,6 +24,7 @@ from tests.parity import (  # noqa: F401 - they enter their cases
     asynchronous,
     bindings,
     feeds,
+    graphs,
     module,
     options,
     sessions,
