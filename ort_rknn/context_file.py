@@ -12,9 +12,7 @@ from ort_rknn_converters.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled import CompiledModel
 
-__all__ = ["CONTEXT_ENABLE", "ContextWish", "refuse_existing", "write_context"]
-
-CONTEXT_ENABLE = "ep.context_enable"
+__all__ = ["ContextWish", "refuse_existing", "write_context"]
 
 _EXISTS = (
     "Failed to generate EP context model since the file '\"{}\"' exists already. "
@@ -40,14 +38,12 @@ class ContextWish:
     weights_file: str = ""
 
     @classmethod
-    def of(cls, sess_options: Any, model_path: str) -> ContextWish | None:
-        """The wish in session options; ``None`` where there is none.
+    def of(cls, sess_options: Any, model_path: str) -> ContextWish:
+        """The wish in session options where :data:`~ort_rknn.session_options.CONTEXT_ENABLE` is ``"1"``.
 
         Raises:
             InvalidArgument: onnxruntime's, for a model from bytes without a path, and for a folder.
         """
-        if config_entry(sess_options, CONTEXT_ENABLE) != "1":
-            return None
         named = config_entry(sess_options, "ep.context_file_path")
         if not named and not model_path:
             raise ort_error("InvalidArgument", "Both ep_context_path and model_path are empty.")

@@ -161,8 +161,7 @@ class BatchJob(InferenceJob):
         if error is not None:
             self.set_exception(error)
         elif len(errors) < len(self._jobs):
-            Future.cancel(self)
-            self.set_running_or_notify_cancel()
+            self._end_as_cancelled()
         else:
             try:
                 results = [job.result() for job in self._jobs]

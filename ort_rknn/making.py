@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -17,7 +16,8 @@ from ort_rknn.ort_errors import ort_error
 from ort_rknn.placement import Placement, place
 from ort_rknn.provider_names import CPU_PROVIDER
 from ort_rknn.providers import without_rknn
-from ort_rknn.session_options import clone, config_entry, replay_libraries
+from ort_rknn.session_options import CONTEXT_ENABLE, clone, config_entry, replay_libraries
+from ort_rknn_converters.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.engine.options import EngineOptions
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ort_rknn_converters.plan import Plan
 
 __all__ = ["make", "open_npu_session"]
-
-logger = logging.getLogger("ort_rknn")
 
 _NO_CPU = "session.disable_cpu_ep_fallback"
 _NODES_ON_CPU = (
@@ -96,12 +94,15 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     except InvalidOption as error:
         session._rknn_refused = error
     session._sess_options = user  # a judgement has put its own copy there
-    if placement.from_onnx and placement.compiled is not None and placement.compiled.npu_steps:
+    if (
+        config_entry(user, CONTEXT_ENABLE) == "1"
+        and placement.from_onnx
+        and placement.compiled is not None
+        and placement.compiled.npu_steps
+    ):
         from ort_rknn.context_file import ContextWish
 
-        context = ContextWish.of(user, session._model_path or "")
-        if context is not None:
-            context.write(placement.compiled)
+        ContextWish.of(user, session._model_path or "").write(placement.compiled)
     if (placement.moving is not None and not npu_only) or placement.bundle is not None:
         from ort_rknn.moving import open_forms, open_moving
 
@@ -120,7 +121,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
         except RknnError as error:
             if not placement.from_onnx:  # onnxruntime cannot run what was compiled before
                 raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error
-            logger.warning("the model runs on the CPU: %s", error)
+            logger().warning("the model runs on the CPU: %s", error)
             placement = Placement(target=placement.target, reason=str(error), notes=placement.notes)
         else:
             _forget(opened)
@@ -169,7 +170,6 @@ def open_npu_session(
         RknnError: The device refuses.
         Exception: What onnxruntime raises.
     """
-    from ort_rknn.context_file import CONTEXT_ENABLE
     from ort_rknn.engine.engine import Engine
     from ort_rknn.npu_session import NpuParts, NpuSession
     from ort_rknn.program import Program
@@ -195,14 +195,9 @@ def open_npu_session(
             "log_verbosity_level",
         )
     }
-    if npu_only:
-        options.add_session_config_entry(_NO_CPU, "0")  # the shell itself is all on the CPU
-
-    profiled, options.enable_profiling = options.enable_profiling, False
+    profiled = options.enable_profiling
     variant = whole is not None  # its profile is written with the others' into that of the session
-    options.optimized_model_filepath = ""
-    if config_entry(user, CONTEXT_ENABLE) == "1":
-        options.add_session_config_entry(CONTEXT_ENABLE, "0")  # the parts are not to be written as well
+    _settle(options, npu_only)
     replay_libraries(user, options)
 
     def open_cpu_step(blob: Any) -> Any:
@@ -210,8 +205,8 @@ def open_npu_session(
         native.initialize_session(names, given, optimizers)
         return native
 
-    shell_options = clone(options)
-    shell_options.enable_profiling = False  # the profile is of what runs, which is not the shell
+    shell_options = clone(user)
+    _settle(shell_options, npu_only)
     shell_options.graph_optimization_level = C.GraphOptimizationLevel.ORT_DISABLE_ALL
     shell_options.intra_op_num_threads = 1
     shell_options.log_severity_level = 4  # the shell only judges feeds: what it says of its outputs is of no interest
@@ -275,6 +270,16 @@ def open_npu_session(
         )
     )
     return native
+
+
+def _settle(options: Any, npu_only: bool) -> None:
+    """Turn a copy of the user's options into those of a session that runs a part only."""
+    options.enable_profiling = False  # the engine sees what runs
+    options.optimized_model_filepath = ""
+    if npu_only:
+        options.add_session_config_entry(_NO_CPU, "0")  # the shell itself is all on the CPU
+    if config_entry(options, CONTEXT_ENABLE) == "1":
+        options.add_session_config_entry(CONTEXT_ENABLE, "0")  # the parts are not to be written as well
 
 
 def _close(

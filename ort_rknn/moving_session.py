@@ -18,9 +18,9 @@ from onnxruntime.capi import _pybind_state as C
 from ort_rknn.bound import run_copied
 from ort_rknn.engine.engine import Engine
 from ort_rknn.feed import InputSpec
+from ort_rknn.native_session import NativeSession
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.plain import complete_feed
-from ort_rknn.provider_names import RKNN_PROVIDER
 from ort_rknn.variants import ShapeState, Variants
 from ort_rknn_converters.frozen import frozen
 
@@ -56,7 +56,7 @@ class MovingParts:
     refusal: str = ""
 
 
-class MovingSession(C.InferenceSession):  # type: ignore[misc]
+class MovingSession(NativeSession):
     """A native session of the whole model. Made by :mod:`ort_rknn.moving` only."""
 
     _parts: MovingParts
@@ -170,17 +170,6 @@ class MovingSession(C.InferenceSession):  # type: ignore[misc]
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
-    def get_providers(self) -> list[str]:
-        """The providers, first who is asked first."""
-        names: list[str] = super().get_providers()
-        return [RKNN_PROVIDER, *names] if self._parts.npu else names
-
-    def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """Their options."""
-        options = {RKNN_PROVIDER: dict(self._parts.provider_options)} if self._parts.npu else {}
-        options.update(super().get_provider_options())
-        return options
-
     @property
     def plan(self) -> Plan:
         """The placement in the first variant that is ready, and the state of every shape in the notes."""
@@ -233,9 +222,6 @@ class MovingSession(C.InferenceSession):  # type: ignore[misc]
     def __del__(self) -> None:
         if getattr(self, "_profiling", False):
             self.end_profiling()
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("cannot pickle 'onnxruntime.capi.onnxruntime_pybind11_state.InferenceSession' object")
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

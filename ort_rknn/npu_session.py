@@ -18,13 +18,12 @@ import numpy as np
 from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.bound import run_bound, to_ort_value
-from ort_rknn.dispatch import read_options, submit_batch
 from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.feed import Checked, FeedChecker
 from ort_rknn.jobs import JobHow
+from ort_rknn.native_session import NativeSession
 from ort_rknn.ort_errors import status_text
 from ort_rknn.plain import WholeModel, complete_feed
-from ort_rknn.provider_names import RKNN_PROVIDER
 from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class NpuParts:
     at_close: list[Callable[[], object]] = field(default_factory=list)
 
 
-class NpuSession(C.InferenceSession):  # type: ignore[misc]
+class NpuSession(NativeSession):
     """A native session of the shell, run by the engine. Made by :mod:`ort_rknn.session` only."""
 
     _parts: NpuParts
@@ -85,6 +84,8 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
     def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Any]:
         """As onnxruntime's native ``run``; with batch dispatch the samples run on all cores."""
         if run_options is not None:
+            from ort_rknn.dispatch import read_options, submit_batch
+
             batch, run_options = read_options(run_options)
             if batch:
 
@@ -116,6 +117,8 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
     ) -> None:
         """As onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
         if run_options is not None:
+            from ort_rknn.dispatch import read_options
+
             _, run_options = read_options(run_options, callback)
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
@@ -206,17 +209,6 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
-    def get_providers(self) -> list[str]:
-        """The providers, first who is asked first."""
-        names: list[str] = super().get_providers()
-        return [RKNN_PROVIDER, *names] if self._parts.npu else names
-
-    def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """Their options."""
-        options = {RKNN_PROVIDER: dict(self._parts.provider_options)} if self._parts.npu else {}
-        options.update(super().get_provider_options())
-        return options
-
     def get_provider_graph_assignment_info(self) -> list[Any]:
         """Which node went to which provider, when the session was told to record it."""
         super().get_provider_graph_assignment_info()  # raises unless it was
@@ -262,9 +254,6 @@ class NpuSession(C.InferenceSession):  # type: ignore[misc]
     def plan(self) -> Plan:
         """Which node runs where."""
         return self._parts.plan
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("cannot pickle 'onnxruntime.capi.onnxruntime_pybind11_state.InferenceSession' object")
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

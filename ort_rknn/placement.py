@@ -5,7 +5,6 @@ Whatever is in the way of the NPU becomes a sentence, and the model runs on onnx
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.devices.choose import Choice, DeviceOptions, choose
 from ort_rknn.session_options import config_entry
 from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Device
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ort_rknn_converters.options import ConvertOptions
 
 __all__ = ["Placement", "convert_options", "place", "say_once"]
-
-logger = logging.getLogger("ort_rknn")
 
 _BARE_MAGIC = b"RKNN"
 _HOW_TO_PIN = (
@@ -111,7 +109,7 @@ def place(
         return Placement(target=choice.target, reason=choice.reason)
     obstacle = _obstacle(model, sess_options)
     if obstacle:
-        logger.warning("the model runs on the CPU: %s", obstacle)
+        logger().warning("the model runs on the CPU: %s", obstacle)
         return Placement(target=choice.target, reason=obstacle)
     return _compile(model, options, sess_options, choice, judge)
 
@@ -122,7 +120,7 @@ def say_once(topic: str, sentence: str) -> None:
         if topic in _said:
             return
         _said.add(topic)
-    logger.warning("%s", sentence)
+    logger().warning("%s", sentence)
 
 
 def _head(model: str | bytes) -> bytes | None:
@@ -175,9 +173,9 @@ def _compile(
             return Placement(
                 compiled, choice.device, choice.target, shapes=wanted.shapes, dims=wanted.dims, from_onnx=True
             )
-        logger.warning("the model runs on the CPU: %s", reason)
+        logger().warning("the model runs on the CPU: %s", reason)
         return Placement(compiled, None, choice.target, reason, from_onnx=True)
-    logger.warning("the model runs on the CPU: %s", reason)
+    logger().warning("the model runs on the CPU: %s", reason)
     return Placement(target=choice.target, reason=reason)
 
 
@@ -230,4 +228,4 @@ class _FirstReport:
             raise
         if not self._may_compile:
             raise _NotInTheCache
-        logger.info("the model is not in the cache and is compiled now")
+        logger().info("the model is not in the cache and is compiled now")

@@ -7,7 +7,6 @@ and Perfetto open the file; so does whatever reads onnxruntime's: one event a li
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import time
@@ -20,10 +19,9 @@ from typing import Any, NamedTuple
 from ort_rknn.devices.base import TensorSpec
 from ort_rknn.program import CpuPart, NpuPart
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
+from ort_rknn_converters.log import logger
 
 __all__ = ["MOST_EVENTS", "Profile", "add_to"]
-
-logger = logging.getLogger("ort_rknn")
 
 MOST_EVENTS = 1_000_000
 """Events kept: onnxruntime's own limit."""
@@ -125,7 +123,7 @@ class Profile:
                 file.write(_lines(events, self._zero))
                 file.write("\n]\n")
         except OSError as error:
-            logger.warning("the profile cannot be written: %s", error)
+            logger().warning("the profile cannot be written: %s", error)
         return self._shown + stamp
 
 
@@ -146,7 +144,7 @@ def add_to(path: Path, start_time_ns: int, profiles: Sequence[Profile]) -> None:
         body = path.read_text(encoding="utf-8").rstrip().removesuffix("]").rstrip()
         path.write_text(f"{body},\n{lines}\n]\n" if len(body) > 1 else f"[\n{lines}\n]\n", encoding="utf-8")
     except OSError as error:
-        logger.warning("the profile cannot be written: %s", error)
+        logger().warning("the profile cannot be written: %s", error)
 
 
 def _lines(events: Sequence[_Event], zero: float) -> str:

@@ -15,7 +15,10 @@ from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.provider_names import is_rknn
 
-__all__ = ["SessionOptions", "clone", "config_entry", "has_providers", "replay_libraries"]
+__all__ = ["CONTEXT_ENABLE", "SessionOptions", "clone", "config_entry", "has_providers", "replay_libraries"]
+
+CONTEXT_ENABLE = "ep.context_enable"
+"""onnxruntime's key of the wish to have the compiled model written."""
 
 # An ONNX model with one Identity over a boolean: the least a native session can be made of.
 _TINY_MODEL = bytes.fromhex(

@@ -7,7 +7,6 @@ rather than the oldest thrown out: free widths would otherwise be compiled one a
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import weakref
@@ -20,14 +19,13 @@ from ort_rknn.background import Cancelled, Ticket, wish
 from ort_rknn.errors import RknnError
 from ort_rknn.shape_keys import ShapeKey, name_of
 from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.npu_session import NpuSession
     from ort_rknn_converters.compiled import CompiledModel
 
 __all__ = ["ShapeState", "State", "Variants", "Works"]
-
-logger = logging.getLogger("ort_rknn")
 
 State = Literal["new", "waiting", "compiling", "ready", "cpu", "failed"]
 
@@ -236,10 +234,10 @@ class Variants:
             self._set(key, "new")
             return
         if not isinstance(error, (ConvertError, RknnError)):
-            logger.debug("a shape could not be compiled", exc_info=error)
+            logger().debug("a shape could not be compiled", exc_info=error)
         if isinstance(error, ToolkitMissing):
             self._stopped = str(error)
-        logger.warning("%s stays on the CPU: %s", name_of(key), error)
+        logger().warning("%s stays on the CPU: %s", name_of(key), error)
         self._set(key, "failed", str(error))
 
     def _set(self, key: ShapeKey, state: State, detail: str = "") -> None:

@@ -127,7 +127,7 @@ def no_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(placement, "_said", set())
     monkeypatch.setattr(CONVERT, "compile_segment", missing)
-    monkeypatch.setattr(placement.logger, "warning", lambda text, *values: said.append(text % values))
+    monkeypatch.setattr(logging.getLogger("ort_rknn"), "warning", lambda text, *values: said.append(text % values))
     sessions = [ours() for _ in range(2)]
     assert not any(map(on_npu, sessions))
     assert sessions[0].run(None, TWO)[0].shape == (3, 2)

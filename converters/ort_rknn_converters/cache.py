@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from ort_rknn_converters.cache_key import key_of
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError, NotAllOnNpu, ToolkitFailed, VerificationFailed
 from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.log import logger
 from ort_rknn_converters.options import ConvertOptions
 
 __all__ = ["DEFAULT_LIMIT", "Cache", "Entry", "directory", "freeze", "key_of", "load_or_convert", "thaw"]
@@ -38,7 +38,6 @@ _REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, Verif
 
 _REMEMBERED_NOTE = " (remembered from an earlier try; `ort-rknn cache clear` forgets it)"
 
-_log = logging.getLogger("ort_rknn")
 _warned: set[str] = set()
 
 
@@ -96,7 +95,7 @@ class Cache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.info("the cache entry %s is damaged and is made again: %s", folder, error)
+            logger().info("the cache entry %s is damaged and is made again: %s", folder, error)
             return None
         with contextlib.suppress(OSError):
             os.utime(folder / _ENTRY)
@@ -303,7 +302,7 @@ def _warn_once(folder: Path, error: Exception) -> None:
     if str(folder) not in _warned:
         _warned.add(str(folder))
         why = getattr(error, "strerror", None) or error
-        _log.warning(
+        logger().warning(
             "compiled models are not kept: %s cannot be written (%s). Every start converts again; set "
             "ORT_RKNN_CACHE_DIR to a folder with room",
             folder,

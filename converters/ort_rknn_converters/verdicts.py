@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ import onnx_ir as ir
 from filelock import FileLock, Timeout
 
 from ort_rknn_converters.graph import constant, dims, type_string
+from ort_rknn_converters.log import logger
 from ort_rknn_converters.options import ConvertOptions
 
 __all__ = ["FILE", "Verdicts", "signature"]
@@ -29,8 +29,6 @@ _SMALL_CONSTANT = 64
 """Elements up to which a constant is part of the signature: shapes, axes, scales; not weights. A guess."""
 _LOCK_S = 10.0
 """Longest wait for another process that writes. A guess: writing takes milliseconds."""
-
-_log = logging.getLogger("ort_rknn")
 
 
 class Verdicts:
@@ -61,7 +59,7 @@ class Verdicts:
                 self._section(content, make=True).update(learned)
                 _replace(self._file, json.dumps(content, indent=1))
         except (OSError, Timeout) as error:
-            _log.debug("verdicts were not written: %s", error)
+            logger().debug("verdicts were not written: %s", error)
 
     def _read(self) -> dict[str, Any]:
         empty: dict[str, Any] = {"format": _FORMAT}

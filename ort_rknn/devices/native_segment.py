@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 import os
 import sysconfig
 from ctypes import POINTER, Structure, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary
+from ort_rknn_converters.log import logger
 
 __all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "Outcome", "OutputForm", "native_library"]
 
@@ -23,8 +23,6 @@ ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"
 
 CALLS = ("", "rknn_inputs_set", "rknn_run", "rknn_outputs_get")
 """What :attr:`Outcome.call` stands for."""
-
-_log = logging.getLogger("ort_rknn")
 
 
 class Calls(Structure):
@@ -129,7 +127,7 @@ def _open(named: str) -> NativeLibrary | None:
         try:
             return NativeLibrary(path)
         except (OSError, AttributeError) as error:
-            _log.warning("the native lanes of ort_rknn are not used: %s", error)
+            logger().warning("the native lanes of ort_rknn are not used: %s", error)
     return None
 
 

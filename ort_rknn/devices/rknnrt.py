@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import logging
 import os
 import re
 import struct
@@ -25,6 +24,7 @@ from ort_rknn.devices.rknnrt_halves import HalfInputs
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure, load
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
+from ort_rknn_converters.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt_memory import NpuMemory
@@ -41,8 +41,6 @@ GOOD_RUNTIME = (2, 3, 0)
 
 GOOD_DRIVER = (0, 9, 6)
 """Drivers before this one fail on cores 1 and 2 (users' reports on 0.9.2 and 0.9.3)."""
-
-_log = logging.getLogger("ort_rknn")
 
 _devices: weakref.WeakSet[NpuDevice] = weakref.WeakSet()
 _loaders: weakref.WeakSet[NpuContext] = weakref.WeakSet()
@@ -187,7 +185,7 @@ class NpuDevice:
                 if handle is not None:
                     return lender, handle
             except DeviceError as error:
-                _log.warning("the weights of segment %s are loaded once more: %s", code.name, error)
+                logger().warning("the weights of segment %s are loaded once more: %s", code.name, error)
         return None, None
 
     def _may_share(self, other: NpuContext, code: SegmentCode) -> bool:
@@ -256,9 +254,9 @@ class NpuDevice:
                 self._versions = ("", "")
         runtime, driver = map(_numbers, self._versions)
         if runtime and runtime < GOOD_RUNTIME:
-            _log.warning("librknnrt %s is old; 2.3.0 or newer is known to work", self._versions[0])
+            logger().warning("librknnrt %s is old; 2.3.0 or newer is known to work", self._versions[0])
         if driver and driver < GOOD_DRIVER:
-            _log.warning(
+            logger().warning(
                 "the rknpu driver %s is old: cores 1 and 2 are reported to fail before 0.9.6", self._versions[1]
             )
 

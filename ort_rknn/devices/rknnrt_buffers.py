@@ -7,7 +7,6 @@ this context. Never run on a board.
 from __future__ import annotations
 
 import ctypes
-import logging
 import threading
 import weakref
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from ort_rknn.devices.rknnrt_io import IoPlan
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
 from ort_rknn.devices.rknnrt_memory import NpuMemory, allocate, imported
 from ort_rknn.errors import DeviceError
+from ort_rknn_converters.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array, TensorSpec
@@ -30,8 +30,6 @@ __all__ = ["BoundContext", "Slot"]
 _TO_DEVICE, _FROM_DEVICE = 1, 2
 _PATIENCE = 2.0
 """Seconds that closing waits for an inference under way. A guess."""
-
-_log = logging.getLogger("ort_rknn")
 
 
 class Slot:
@@ -208,7 +206,7 @@ class BoundContext:
             Whether it did. It does not while an inference hangs: the NPU may yet write there.
         """
         if not self._use.acquire(timeout=_PATIENCE):
-            _log.warning("segment %s: an inference hangs; its memory is not given back", self.context.code.name)
+            logger().warning("segment %s: an inference hangs; its memory is not given back", self.context.code.name)
             return False
         try:
             for _, memory in self._imports.values():

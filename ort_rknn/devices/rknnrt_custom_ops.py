@@ -7,7 +7,6 @@ fields (version, target, op type: the vendor's header ``rknn_custom_op.h``) are 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 from collections.abc import Iterable
 from dataclasses import field
@@ -17,6 +16,7 @@ from typing import Any
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.log import logger
 
 __all__ = ["DEFAULT_FOLDER", "CustomOp", "find_custom_ops", "load_custom_ops", "register"]
 
@@ -25,8 +25,6 @@ DEFAULT_FOLDER = "/usr/lib/rknpu/op_plugins"
 
 ENTRY = "get_rknn_custom_op"
 TARGETS = {1: "CPU", 2: "NPU", 3: "GPU"}
-
-_log = logging.getLogger("ort_rknn")
 
 
 class _Head(ctypes.Structure):
@@ -86,16 +84,16 @@ def _open(path: str) -> CustomOp | None:
         library = ctypes.CDLL(path)
         entry = getattr(library, ENTRY)
     except OSError as error:
-        _log.warning("the custom operators in %s are left out: %s", path, error)
+        logger().warning("the custom operators in %s are left out: %s", path, error)
         return None
     except AttributeError:
-        _log.warning("the custom operators in %s are left out: it has no function %s", path, ENTRY)
+        logger().warning("the custom operators in %s are left out: it has no function %s", path, ENTRY)
         return None
     entry.restype = ctypes.c_void_p
     entry.argtypes = []
     address = entry()
     if not address:
-        _log.warning("the custom operators in %s are left out: %s gave nothing", path, ENTRY)
+        logger().warning("the custom operators in %s are left out: %s gave nothing", path, ENTRY)
         return None
     head = _Head.from_address(address)
     return CustomOp(path, head.op_type.decode(errors="replace"), head.version, head.target, address, library)

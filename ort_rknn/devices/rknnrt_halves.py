@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import threading
 from collections.abc import Callable
 
 from ort_rknn.devices.rknnrt_abi import Input
 from ort_rknn.devices.rknnrt_io import IoPlan
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, error_name
+from ort_rknn_converters.log import logger
 
 __all__ = ["HalfInputs"]
-
-_log = logging.getLogger("ort_rknn")
 
 
 class HalfInputs:
@@ -44,7 +42,7 @@ class HalfInputs:
                 code = _try(library, handle, io)
                 self._taken = not code
                 if code:
-                    _log.info("the runtime refuses float16 inputs (%s): it gets float32", error_name(code))
+                    logger().info("the runtime refuses float16 inputs (%s): it gets float32", error_name(code))
                     io = make(False)
             return io
 

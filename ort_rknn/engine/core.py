@@ -9,15 +9,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.delivery import Delivery, call_back
-from ort_rknn.engine.job import Callback, InferenceJob
 from ort_rknn.engine.lanes import Lanes
 from ort_rknn.engine.lifecycle import FORKED, forget, watch
-from ort_rknn.engine.observer import Observer
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.schedule import LanePlan
@@ -27,6 +24,10 @@ from ort_rknn.engine.walk import Fallback, Walker
 from ort_rknn.engine.workers import CpuWorkers
 from ort_rknn.errors import RknnError, SessionClosed, SubmitTimeout
 from ort_rknn.program import Program
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.job import Callback, InferenceJob
+    from ort_rknn.engine.observer import Observer
 
 __all__ = ["Core"]
 
@@ -126,6 +127,8 @@ class Core:
         park: bool = False,
     ) -> InferenceJob:
         """Accept a job, when there is room for it."""
+        from ort_rknn.engine.job import InferenceJob  # and concurrent.futures, which sessions that only run do without
+
         if self._forked:
             raise RknnError(FORKED)
         route = self.program.route(output_names)
@@ -267,8 +270,7 @@ class Core:
         job._values = job._feed = {}
         job._task = job._work = None
         if cancelled:
-            Future.cancel(job)
-            job.set_running_or_notify_cancel()
+            job._end_as_cancelled()
         elif error is not None:
             job.set_exception(error)
         else:

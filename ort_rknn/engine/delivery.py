@@ -7,18 +7,19 @@ callback's error goes to ``sys.unraisablehook``.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ort_rknn.engine.job import Callback, InferenceJob
 from ort_rknn.engine.signals import Sleeper
 from ort_rknn.ort_errors import status_text
+from ort_rknn_converters.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.job import Callback, InferenceJob
 
 __all__ = ["Delivery", "call_back", "report_unraisable"]
-
-_log = logging.getLogger("ort_rknn")
 
 Call = Callable[[], object]
 
@@ -168,7 +169,7 @@ class Delivery:
             try:
                 function()
             except BaseException:  # as concurrent.futures does with its own
-                _log.exception("exception calling the done callback of a job")
+                logger().exception("exception calling the done callback of a job")
             return
         with self._lock:
             self._undelivered -= 1

@@ -98,6 +98,10 @@ class InferenceJob(Future[list[Any]]):
             total=max(0.0, self._ended_at - self._accepted_at) if self._ended_at else 0.0,
         )
 
+    def _end_as_cancelled(self) -> None:
+        super().cancel()
+        self.set_running_or_notify_cancel()
+
     def running(self) -> bool:
         """Whether a step of the job has begun and the job has not ended."""
         task = self._task

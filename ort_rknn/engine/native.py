@@ -7,7 +7,6 @@ yet is opened by a short-lived thread, together with its first task.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -25,10 +24,9 @@ from ort_rknn.engine.native_pool import BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.schedule import LaneSpec
 from ort_rknn.engine.switching import Haste
 from ort_rknn.errors import DeviceError, InferenceTimeout
+from ort_rknn_converters.log import logger
 
 __all__ = ["NativeLanes"]
-
-_log = logging.getLogger("ort_rknn")
 
 HASTE_S = 0.1
 """How long nothing must have been in flight before quick switches end: starved lanes are empty for moments. A guess."""
@@ -210,7 +208,7 @@ class NativeLanes(LaneKeeper):
                 try:
                     self._arrive(token, kind, self._by_number[number], outcome)
                 except BaseException:  # a completion that raises must not stop the others
-                    _log.exception("an inference's completion failed")
+                    logger().exception("an inference's completion failed")
             if self._flights:
                 continue
             if not events:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -14,13 +13,12 @@ from ort_rknn.engine.native_lane import Flight, NativeContext, NativeLane, Rest
 from ort_rknn.engine.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.engine.schedule import LaneSpec
 from ort_rknn.errors import DeviceError
+from ort_rknn_converters.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.program import LaneContexts
 
 __all__ = ["LaneKeeper", "native_contexts"]
-
-_log = logging.getLogger("ort_rknn")
 
 PATIENCE_S = 1.0
 """How long an idle lane's thread may take to end: it only has to wake up. A guess."""
@@ -230,7 +228,7 @@ class LaneKeeper:
         served = {lane.spec.core for lane in self._lanes if lane.in_service}
         note = f"{why}; {len(served)} core(s) left" if served else f"{why}; no core is left"
         self._notes.append(note)
-        _log.warning(note)
+        logger().warning(note)
         for core, group in self._groups.items():
             if core not in served:
                 self._pool.close_group(group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from ort_rknn_converters.frozen import frozen
@@ -19,17 +19,12 @@ PERF_VARIABLES = ("ORT_RKNN_PRINT_PERF", "ZTU_EZRKNN_ASYNC_PRINT_PERF")
 _TRUE = frozenset({"1", "true", "on", "yes"})
 
 
-@dataclass
 class Counters:
     """Counted under the engine's lock."""
 
-    accepted: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    dropped: int = 0
-    runs: int = 0
-    most_waiting: int = 0
+    def __init__(self) -> None:
+        self.accepted = self.completed = self.failed = self.cancelled = self.dropped = 0
+        self.runs = self.most_waiting = 0
 
 
 @frozen

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.copying import copy_of
 from ort_rknn.engine.lane import After, Lane, Outcome, SharedContexts
@@ -13,12 +12,13 @@ from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneState, Lane
 from ort_rknn.engine.queues import Queues
 from ort_rknn.engine.schedule import LaneSpec
 from ort_rknn.engine.signals import Room
-from ort_rknn.engine.watchdog import Watchdog
 from ort_rknn.errors import DeviceError, InferenceTimeout
+from ort_rknn_converters.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.watchdog import Watchdog
 
 __all__ = ["ThreadLanes"]
-
-_log = logging.getLogger("ort_rknn")
 
 
 class ThreadLanes:
@@ -41,7 +41,11 @@ class ThreadLanes:
         self._phases = phases
         self._clock = clock
         self._time_limit = time_limit
-        self._watchdog = Watchdog(time_limit, self._expire) if time_limit else None
+        self._watchdog: Watchdog | None = None
+        if time_limit:
+            from ort_rknn.engine.watchdog import Watchdog
+
+            self._watchdog = Watchdog(time_limit, self._expire)
         self._lock = threading.RLock()
         self._room = Room()
         self.mark, self.touch, self.wait = self._room.mark, self._room.touch, self._room.wait
@@ -207,7 +211,7 @@ class ThreadLanes:
         left = len({lane.core for lane in self._lanes if lane.in_service})
         note = f"{why}; {left} core(s) left" if left else f"{why}; no core is left"
         self._notes.append(note)
-        _log.warning(note)
+        logger().warning(note)
         for task in self._queues.take_orphans(lambda core: self._effective(core) is not None):
             self._place(task, False, after)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ort_rknn.engine.copying import copy_of
-from ort_rknn.engine.job import InferenceJob
 from ort_rknn.engine.lanes import Lanes, NoCoreLeft, Task
-from ort_rknn.engine.observer import Observer
-from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.schedule import core_of
 from ort_rknn.engine.stats import print_perf_line
-from ort_rknn.engine.workers import CpuWorkers
 from ort_rknn.program import Program, Route, Stop, check_terminated
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.engine.observer import Observer
+    from ort_rknn.engine.pacing import Pacer
+    from ort_rknn.engine.workers import CpuWorkers
 
 __all__ = ["Fallback", "Walker"]
 

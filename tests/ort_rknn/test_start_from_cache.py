@@ -19,15 +19,33 @@ from tests.helpers.segments import cnn
 _START = """
 import json, sys
 import numpy as np
-import ort_rknn
+import onnxruntime, ort_rknn
+before = set(sys.modules)
 options = {"device": "simulator", "min_gain": 0, "compile": "load"}
 session = ort_rknn.InferenceSession(sys.argv[1], providers=[("RKNNExecutionProvider", options)])
+read = sorted(set(sys.modules) - before)
+ours = [module for name, module in sys.modules.items() if name.startswith("ort_rknn")]
+made = {made for module in ours for made in vars(module).values() if hasattr(made, "__dataclass_params__")}
+generated = sorted(made.__name__ for made in made if isinstance(made, type) and made.__dataclass_params__.init)
 x = np.load(sys.argv[2])
 [y] = session.run(None, {"x": x})
 names = ("onnx", "onnx_ir", "google.protobuf", "importlib.metadata", "ort_rknn_converters.convert")
 there = [name for name in names if name in sys.modules]
-print(json.dumps({"providers": session.get_providers(), "y": y.tobytes().hex(), "there": there}))
+facts = {"there": there, "read": read, "generated": generated}
+print(json.dumps({"providers": session.get_providers(), "y": y.tobytes().hex(), **facts}))
 """
+
+_NOT_READ = (
+    # of the standard library and what we depend on: 1 to 100 ms each
+    *("asyncio", "concurrent.futures", "filelock", "importlib.metadata", "logging", "multiprocessing", "platformdirs"),
+    *("shutil", "subprocess", "tempfile", "tomllib", "traceback", "zipfile"),
+    # of ours: what makes compiled models, what other devices need, and what waits for its first use
+    *("ort_rknn_converters.calibration", "ort_rknn_converters.convert", "ort_rknn_converters.epcontext"),
+    *("ort_rknn_converters.plan_table", "ort_rknn_converters.rknn_file", "ort_rknn_converters.toolkit.client"),
+    *("ort_rknn.background", "ort_rknn.bench", "ort_rknn.context_file", "ort_rknn.devices.rknnrt", "ort_rknn.dispatch"),
+    *("ort_rknn.engine.job", "ort_rknn.engine.native", "ort_rknn.engine.watchdog", "ort_rknn.iobinding"),
+    *("ort_rknn.moving", "ort_rknn.profiling", "ort_rknn.streams", "ort_rknn.variants"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +93,16 @@ def test_a_second_start_needs_no_onnx_and_gives_the_same_bits(model: Path, first
     answer = start(model)
     assert answer["there"] == []
     assert bytes.fromhex(answer["y"]) == first
+
+
+def test_a_second_start_reads_only_what_it_uses(model: Path, first: bytes) -> None:
+    answer = start(model)
+    assert {"ort_rknn.making", "ort_rknn.devices.simulator"} <= {*answer["read"]}, "the list below proves something"
+    assert sorted({*_NOT_READ} & {*answer["read"]}) == []
+
+
+def test_a_second_start_generates_no_code(model: Path, first: bytes) -> None:
+    assert start(model)["generated"] == [], "make values with ort_rknn_converters.frozen"
 
 
 def test_what_was_rounded_counts_as_the_entrys_size(model: Path, first: bytes) -> None:

@@ -1,0 +1,42 @@
+"""What both kinds of native sessions of ours say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from onnxruntime.capi import _pybind_state as C
+
+from ort_rknn.provider_names import RKNN_PROVIDER
+
+__all__ = ["NativeSession"]
+
+
+class _Parts(Protocol):
+    @property
+    def npu(self) -> bool:
+        """Whether a device other than onnxruntime runs what was compiled."""
+
+    @property
+    def provider_options(self) -> Mapping[str, str]:
+        """The provider's options as strings."""
+
+
+class NativeSession(C.InferenceSession):  # type: ignore[misc]
+    """A native session that lists our provider where it has one."""
+
+    _parts: _Parts
+
+    def get_providers(self) -> list[str]:
+        """The providers, first who is asked first."""
+        names: list[str] = super().get_providers()
+        return [RKNN_PROVIDER, *names] if self._parts.npu else names
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        """Their options."""
+        options = {RKNN_PROVIDER: dict(self._parts.provider_options)} if self._parts.npu else {}
+        options.update(super().get_provider_options())
+        return options
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("cannot pickle 'onnxruntime.capi.onnxruntime_pybind11_state.InferenceSession' object")
