@@ -274,10 +274,10 @@ class NpuContext:
         if last:
             self._destroy()
 
-    def _hold(self) -> bool:
+    def _hold(self, patience_ns: int = HOLD_NS) -> bool:
         if self.segment and self.native is not None:
-            return bool(self.native.long.ort_rknn_segment_hold(self.segment, HOLD_NS))
-        return self._use.acquire(timeout=HOLD_NS / 1e9)
+            return bool(self.native.long.ort_rknn_segment_hold(self.segment, patience_ns))
+        return self._use.acquire(timeout=patience_ns / 1e9)
 
     def _let_go(self) -> None:
         if self.segment and self.native is not None:
@@ -339,6 +339,9 @@ class NpuContext:
         """Destroy the context, or have it destroyed as soon as nobody shares its weights. May be called twice."""
         if self._bound is not None and not self._bound.release():
             return  # it hangs: closing may be tried again
+        if not self._hold(0):
+            return  # the same: whoever is inside would come back to what is gone
+        self._let_go()
         self._bound = None
         with _families:
             if self._closed:

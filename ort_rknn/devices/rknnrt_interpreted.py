@@ -78,5 +78,9 @@ class InterpretedCalls:
             library.call("rknn_run", handle, None)
             ran = clock()
             library.call("rknn_outputs_get", handle, len(self._io.outputs), self._outputs, None)
+            for slot, output in zip(self._outputs, outputs, strict=False):
+                # a runtime that gives its own memory whatever it is told
+                if output is not None and slot.buf and slot.buf != address_of(output):
+                    ctypes.memmove(address_of(output), slot.buf, output.nbytes)
             library.function("rknn_outputs_release")(handle, len(self._io.outputs), self._outputs)
             self._owner.phases = (ready - begun, ran - ready, clock() - ran)

@@ -279,7 +279,9 @@ def _plan_input(spec: TensorSpec, attr: TensorAttr, nhwc: bool, halves: bool) ->
 def _plan_output(spec: TensorSpec, attr: TensorAttr) -> OutputPlan:
     shape = _check(spec, attr, "output")
     stored = NUMPY_OF.get(int(attr.type))
-    quantized = attr.qnt_type != Qnt.NONE and stored is not None and stored.kind in "iu"
+    quantized = attr.qnt_type != Qnt.NONE and stored is not None and stored.kind in "iu" and stored.itemsize <= 2
+    # Runtimes say that of tensors which are not quantized too, with a scale that changes nothing (seen in users' logs).
+    quantized = quantized and (attr.scale, attr.zp) != (1.0, 0)
     # Integers stay integers: a float32 cannot hold what is above 2**24.
     if stored is None or stored == np.float32 or spec.dtype == np.float32 or quantized:
         want_float = True

@@ -93,6 +93,7 @@ class LaneKeeper:
         """Give a task to a free lane, else queue it, else end it. Needs the lock."""
         task = flight.task
         if not any(lane.in_service for lane in self._lanes):
+            self._flights.pop(task.ticket, None)  # of a lane that could not be opened for it
             self._end_without_core(task, rest)
             return
         if not task.ticket:

@@ -2,6 +2,7 @@
  *
  * Settings come from the environment when the first call is made (EMU_<KEY>) and from emu_configure(key, value).
  *   cores 3 | light 0 | latency_us 0 | pattern 5000*9,25000 | target rk3588 | api 2.5.0 | driver 0.9.8
+ *   affine 0 (1: says of every tensor that it is quantized) | own_outputs 0 (1: gives its own memory for every output)
  *   max_version 6 | fault rknn_run@3x2=-1;rknn_run@9=hang;rknn_init@1x*=delay:20 | stall 1:1500000
  * A fault is CALL@N[xCOUNT]=CODE|hang|delay:MS, N counted from 1 at the moment it is armed, COUNT * for ever.
  */
@@ -95,6 +96,8 @@ static int configure(const char *key, const char *value) {
     else if (!strcmp(key, "light")) emu_set.light = atoi(value);
     else if (!strcmp(key, "latency_us")) emu_set.latency_us = atoll(value), emu_set.n_pattern = 0;
     else if (!strcmp(key, "pattern")) set_pattern(value);
+    else if (!strcmp(key, "affine")) emu_set.affine = atoi(value);
+    else if (!strcmp(key, "own_outputs")) emu_set.own_outputs = atoi(value);
     else if (!strcmp(key, "max_version")) emu_set.max_version = strtoull(value, NULL, 0);
     else if (!strcmp(key, "target")) snprintf(emu_set.target, sizeof emu_set.target, "%s", value);
     else if (!strcmp(key, "api")) snprintf(emu_set.api, sizeof emu_set.api, "%s", value);

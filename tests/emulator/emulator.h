@@ -81,7 +81,7 @@ typedef enum { EMU_CONCURRENT, EMU_DEAD, EMU_CHANGED, EMU_BUSY_DESTROY, EMU_UNRU
                EMU_DEAD_MEM, EMU_BUSY_MEM, EMU_LEFT_MEM, EMU_LENT_WEIGHTS, EMU_MISUSES } emu_misuse;
 
 typedef struct {
-    int cores, light;
+    int cores, light, affine, own_outputs;
     int64_t latency_us, pattern[64];
     int n_pattern;
     uint64_t max_version;

@@ -22,7 +22,7 @@ void emu_describe(const emu_tensor *t, uint32_t index, uint32_t shape, rknn_tens
     }
     out->fmt = fmt;
     out->type = t->type;
-    out->qnt_type = t->qnt;
+    out->qnt_type = emu_set.affine ? RKNN_TENSOR_QNT_AFFINE_ASYMMETRIC : t->qnt;
     out->zp = t->zp;
     out->scale = t->qnt ? t->scale : 1.0f;
     out->n_elems = emu_packed_elements(t, shape, fmt);

@@ -291,7 +291,7 @@ int rknn_outputs_get(rknn_context handle, uint32_t n, rknn_output *outputs, rknn
         emu_tensor *t = &c->model->outputs[index];
         rknn_tensor_type type = out->want_float ? RKNN_TENSOR_FLOAT32 : t->type;
         uint32_t size = (uint32_t)(emu_elements(t, c->shape) * emu_type_size(type));
-        if (!out->is_prealloc) {
+        if (!out->is_prealloc || emu_set.own_outputs) {
             out->buf = malloc(size);
             out->size = size;
             out->index = index;
@@ -313,7 +313,7 @@ int rknn_outputs_release(rknn_context handle, uint32_t n, rknn_output *outputs) 
     if (!c) return RKNN_ERR_CTX_INVALID;
     int mine = emu_hold(c), code = emu_enter(EMU_RELEASE);
     for (uint32_t i = 0; i < n; i++)
-        if (!outputs[i].is_prealloc && outputs[i].buf) {
+        if ((!outputs[i].is_prealloc || emu_set.own_outputs) && outputs[i].buf) {
             free(outputs[i].buf);
             outputs[i].buf = NULL;
             c->unreleased--;

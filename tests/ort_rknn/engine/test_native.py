@@ -11,7 +11,7 @@ import pytest
 
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
-from ort_rknn.errors import DeviceError, DeviceUnavailable, InferenceTimeout
+from ort_rknn.errors import DeviceError, DeviceUnavailable, InferenceTimeout, RknnError
 from ort_rknn.program import NpuPart, Program
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.engines import LONG, Calls, our_threads
@@ -289,3 +289,32 @@ def test_a_fallback_gets_what_the_caller_gave(emulator: Emulator) -> None:
     engine.close()
     assert seen[0].dtype == np.float32
     np.testing.assert_array_equal(seen[0], given.astype(np.float16))
+
+
+def test_a_session_is_closed_while_an_inference_hangs(emulator: Emulator) -> None:
+    device = npu(emulator)
+    part = NpuPart("segment", ("x", "n"), ("y", "k"), CODE)
+    program = Program.from_parts([part], device, outputs=("y", "k"))
+    before = emulator.count("contexts")
+    engine = Engine(program, EngineOptions(run_timeout_ms=50), on_closed=device.close)
+    emulator.configure(fault="rknn_run@1=hang")
+    with pytest.raises(InferenceTimeout):
+        engine.run(feed(0))
+    check(engine.run(feed(1)), 1)
+    engine.close()
+    assert emulator.count("contexts") == before + 1, "only the one that hangs"
+    emulator.release_hangs()
+    deadline = threading.Event()
+    while our_threads() and not deadline.wait(0.01):
+        pass
+    assert emulator.count("contexts") == before
+
+
+def test_the_last_lane_cannot_be_opened_for_its_task(new_engine: New, emulator: Emulator) -> None:
+    engine = new_engine(schedule=(0, 1))
+    emulator.configure(fault="rknn_run@1x*=-1;rknn_dup_context@1x*=-4;rknn_init@1x*=-4")
+    for tag in range(8):
+        with pytest.raises(RknnError):
+            engine.submit(feed(tag)).result(LONG)
+    engine.close()
+    assert our_threads() == []
