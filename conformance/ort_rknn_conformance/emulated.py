@@ -7,7 +7,6 @@ compared: types, layouts, copies, contexts and cores are the emulator's, and not
 from __future__ import annotations
 
 import ctypes
-import logging
 import threading
 import zlib
 from collections.abc import Sequence
@@ -24,13 +23,12 @@ from ort_rknn.devices.rknnrt_abi import MAX_DIMS, NUMPY_OF
 from ort_rknn.devices.rknnrt_context import NpuContext
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.errors import DeviceUnavailable
+from ort_rknn_converters.log import logger
 from ort_rknn_converters.targets import DEFAULT_TARGET
 
 __all__ = ["EmulatedNpu", "is_emulator"]
 
 _DONE, _UNKNOWN, _FAILED = 0, 1, 2
-
-_log = logging.getLogger("ort_rknn")
 
 
 class _Array(ctypes.Structure):
@@ -155,7 +153,7 @@ class _Lender:
                             room.write(answer)
                         return _DONE
         except Exception:  # it must not get into C code
-            _log.exception("the arithmetic lent to the emulated NPU failed")
+            logger().exception("the arithmetic lent to the emulated NPU failed")
             return _FAILED
         return _UNKNOWN
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.probe import Bench
 from ort_rknn_conformance.result import GraphNode, LayerError
 from ort_rknn_converters.errors import ConvertError
+from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.plan import NPU
 from ort_rknn_converters.verify import FP16_MAX, TensorError, compare, tolerance
 
@@ -33,7 +34,7 @@ _COMPILING = frozenset({"toolkit", "npu", "lite"})
 _SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 
 
-@dataclass(frozen=True)
+@frozen
 class Layers:
     """What was found.
 

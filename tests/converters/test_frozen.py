@@ -119,7 +119,7 @@ def test_help_shows_the_fields() -> None:
     assert [row.default for row in ours.values()] == [inspect.Parameter.empty, 1, {}, "s"]
 
 
-@pytest.mark.parametrize("folder", ["ort_rknn", "converters"])
+@pytest.mark.parametrize("folder", ["ort_rknn", "converters", "conformance"])
 def test_it_is_the_one_way_to_make_a_value(folder: str) -> None:
     found = [path for path in (ROOT / folder).rglob("*.py") if "@dataclass(frozen=True)" in path.read_text("utf-8")]
     assert not found, f"@frozen makes values: {', '.join(map(str, found))}"

@@ -6,7 +6,7 @@ A board has no toolkit, so the compiled files lie in ``models/``; ``python -m`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_conformance.doctor.bundle import SUFFIX, source
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["DYNAMIC", "MODELS", "BoardModel", "dynamic_source", "read_dynamic"]
 
@@ -26,7 +27,7 @@ Array = NDArray[Any]
 FLOAT, HALF, INT64, BOOL = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64, TensorProto.BOOL
 
 
-@dataclass(frozen=True)
+@frozen
 class BoardModel:
     """One of the bundled models.
 

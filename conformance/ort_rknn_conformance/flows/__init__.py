@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal
+
+from ort_rknn_converters.frozen import frozen
 
 __all__ = ["FLOWS", "MIXED", "PRECISIONS", "Flow", "find_flow"]
 
@@ -23,7 +25,7 @@ MIXED: Mapping[str, Any] = {"precision": "int8", "max_loss": 0.05, "metric": "re
 """The promise of ``mixed``: 5 % relative RMS, a tenth of what int8 is allowed (a guess)."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Flow:
     """One device as the suite sees it.
 
