@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import onnx
 import onnx_ir as ir
@@ -55,7 +56,7 @@ def outside(source: ir.Model, original: str | bytes) -> onnx.ModelProto:
             tensor = ir.Tensor(value.const_value.numpy(), dtype=value.const_value.dtype, name=value.name)
             proto.graph.initializer.append(ir.serde.serialize_tensor(tensor))
     show_maps(proto)
-    nodes = (node for part in (graph, *source.functions.values()) for node in part.all_nodes())
+    nodes = chain(graph.all_nodes(), *(function.all_nodes() for function in source.functions.values()))
     known = {(domain, name) for domain, name, _ in source.functions}
     foreign = any(node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in known for node in nodes)
     return make_shell(proto, source=None if foreign else original)
