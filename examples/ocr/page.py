@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["NOTICE", "POSTER", "TICKET", "Page", "draw"]
+__all__ = ["LABEL", "NOTICE", "POSTER", "TICKET", "Page", "draw"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,14 @@ NOTICE = Page(
         ("Library closes early today", 60, 60, 76, _INK),
         ("Books may be returned at the side door", 60, 190, 44, _SOFT),
         ("We open again on Monday at nine", 60, 280, 44, _BLUE),
+    ),
+)
+LABEL = Page(
+    "label",
+    (444, 300),
+    (
+        ("Fragile", 50, 50, 64, _INK),
+        ("This side up", 50, 170, 48, _BLUE),
     ),
 )
 
