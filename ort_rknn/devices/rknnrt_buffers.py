@@ -18,6 +18,7 @@ from ort_rknn.devices.rknnrt_abi import NUMPY_OF, Format, Query, TensorAttr, Ten
 from ort_rknn.devices.rknnrt_io import IoPlan
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
 from ort_rknn.devices.rknnrt_memory import NpuMemory, allocate, imported
+from ort_rknn.devices.rknnrt_query import query_attrs
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.log import logger
 
@@ -85,13 +86,11 @@ class BoundContext:
     """
 
     def __init__(self, library: RuntimeLibrary, handle: int, context: NpuContext) -> None:
-        from ort_rknn.devices.rknnrt_context import query_attrs
-
         self.context = context
         self._library = library
         self._handle = handle
         self._use = threading.Lock()
-        self._imports: dict[int, tuple[weakref.ref[NpuMemory], Any]] = {}
+        self._imports: dict[int, tuple[weakref.ref[NpuMemory], Any, bool]] = {}
         self._dead: list[int] = []
         self._rooms: dict[str, NpuMemory] = {}
         code = context.code
@@ -123,7 +122,7 @@ class BoundContext:
         """
         memory = self._rooms.get(slot.spec.name)
         if memory is None:
-            memory = self._rooms[slot.spec.name] = allocate(self._library, self._handle, slot.size)
+            memory = self._rooms[slot.spec.name] = allocate(self.context, self._handle, slot.size)
         return memory
 
     def run(self, memories: Sequence[NpuMemory]) -> None:
@@ -172,7 +171,8 @@ class BoundContext:
                     finally:
                         self._use.release()
 
-            known = weakref.ref(memory, freed), imported(self._library, self._handle, memory)
+            mem = imported(self._library, self._handle, memory)
+            known = weakref.ref(memory, freed), mem, memory.own is None
             self._imports[key] = known
         if self._set[number] is known[1]:
             return
@@ -188,11 +188,11 @@ class BoundContext:
         while self._dead:
             found = self._imports.pop(self._dead.pop(), None)
             if found is not None:
-                self._let_go(found[1])
+                self._let_go(*found[1:])
 
-    def _let_go(self, memory: Any) -> None:
+    def _let_go(self, memory: Any, imported_here: bool) -> None:
         self._set = [None if one is memory else one for one in self._set]
-        if self._handle:
+        if self._handle and imported_here:
             self._library.function("rknn_destroy_mem")(self._handle, memory)
 
     def close(self) -> None:
@@ -209,8 +209,8 @@ class BoundContext:
             logger().warning("segment %s: an inference hangs; its memory is not given back", self.context.code.name)
             return False
         try:
-            for _, memory in self._imports.values():
-                self._let_go(memory)
+            for _, memory, imported_here in self._imports.values():
+                self._let_go(memory, imported_here)
             self._imports.clear()
             self._dead.clear()
             self._rooms.clear()

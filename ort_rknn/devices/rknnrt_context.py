@@ -12,19 +12,18 @@ from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.native_segment import CALLS, Calls, NativeLibrary, Outcome
 from ort_rknn.devices.rknnrt_abi import (
     Custom,
-    Format,
     InOutNum,
     MemSize,
     PerfDetail,
     PerfRun,
     Query,
     SdkVersion,
-    TensorAttr,
 )
 from ort_rknn.devices.rknnrt_halves import HalfInputs
 from ort_rknn.devices.rknnrt_interpreted import InterpretedCalls
-from ort_rknn.devices.rknnrt_io import IoPlan, address_of, matched, runtime_shape
+from ort_rknn.devices.rknnrt_io import IoPlan, address_of
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
+from ort_rknn.devices.rknnrt_query import choose_shapes, query, query_attrs
 from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -32,47 +31,13 @@ if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt_buffers import BoundContext
     from ort_rknn.devices.rknnrt_memory import NpuMemory
 
-__all__ = ["NpuContext", "query", "query_attrs"]
+__all__ = ["NpuContext"]
 
 HOLD_NS = 2_000_000_000
 """How long a duplicate waits for the inference under way before it loads its own weights instead. A guess."""
 
 _families = threading.Lock()
 """Held while it is looked at, and changed, who shares whose weights."""
-
-
-def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> Any:
-    """Ask the runtime; gives ``info`` back, filled in.
-
-    Raises:
-        DeviceError: It does not answer this.
-    """
-    code = library.function("rknn_query")(handle, command, ctypes.byref(info), ctypes.sizeof(info))
-    if code:
-        raise failure(f"rknn_query({command.name})", code)
-    return info
-
-
-def query_attrs(library: RuntimeLibrary, handle: int, command: Query, count: int) -> list[TensorAttr]:
-    """All attributes that one command gives."""
-    return [query(library, handle, command, TensorAttr(index=index)) for index in range(count)]
-
-
-def _choose_shapes(
-    library: RuntimeLibrary, handle: int, code: SegmentCode, attrs: Sequence[TensorAttr]
-) -> list[TensorAttr]:
-    """Take one of the sets of input shapes the code was compiled for; gives the inputs as they are then."""
-    for spec, attr in matched(code, "input", code.inputs, attrs):
-        shape = runtime_shape(spec.shape)
-        if len(shape) == 4 and attr.fmt == Format.NHWC:
-            shape = (shape[0], shape[2], shape[3], shape[1])
-        attr.n_dims = len(shape)
-        attr.dims[: len(shape)] = shape
-    result = library.function("rknn_set_input_shapes")(handle, len(attrs), (TensorAttr * len(attrs))(*attrs))
-    if result:
-        shapes = ", ".join(f"{spec.name}:{'x'.join(map(str, spec.shape))}" for spec in code.inputs)
-        raise failure("rknn_set_input_shapes", result, f"Segment {code.name} was not compiled for {shapes}")
-    return query_attrs(library, handle, Query.CURRENT_INPUT_ATTR, len(attrs))
 
 
 class NpuContext:
@@ -115,6 +80,7 @@ class NpuContext:
         self.segment = 0
         self._closed = False
         self._borrowers = 0
+        self._unused: list[Any] = []
         self.lender = lender
         self.borrows = False
         self.library = library
@@ -122,11 +88,12 @@ class NpuContext:
         self._mask = mask
         self.native = native
         self._use = threading.Lock()
+        self._calls = threading.Lock()
         self._bound: BoundContext | None = None
         counts = query(library, handle, Query.IN_OUT_NUM, InOutNum())
         inputs = query_attrs(library, handle, Query.INPUT_ATTR, counts.n_input)
         if code.dynamic:
-            inputs = _choose_shapes(library, handle, code, inputs)
+            inputs = choose_shapes(library, handle, code, inputs)
         command = Query.CURRENT_OUTPUT_ATTR if code.dynamic else Query.OUTPUT_ATTR
         outputs = query_attrs(library, handle, command, counts.n_output)
 
@@ -206,7 +173,7 @@ class NpuContext:
         if self._bound or not self._hold():
             return None
         try:
-            return allocate(self.library, self._handle, size) if self.handle else None
+            return allocate(self, self._handle, size) if self.handle else None
         finally:
             self._let_go()
 
@@ -274,12 +241,44 @@ class NpuContext:
         if last:
             self._destroy()
 
-    def _hold(self, patience_ns: int = HOLD_NS) -> bool:
+    def keep(self) -> None:
+        """Memory of it is about, see :class:`~ort_rknn.devices.rknnrt_memory.Keeper`."""
+        with _families:
+            self._borrowers += 1
+
+    def give_back(self, memory: Any) -> None:
+        """That memory is not used any more: it is freed now, or by whoever is at work here."""
+        self._unused.append(memory)
+        if self._hold(0):
+            self._let_go()
+        self.taken_back()
+
+    def _sweep(self) -> None:
+        while self._unused:
+            self.library.function("rknn_destroy_mem")(self._handle, self._unused.pop())
+
+    def _hold(self, patience_ns: int | None = None) -> bool:
+        """Keep inferences and other calls off; ``False`` when one is under way for too long."""
+        patience = HOLD_NS if patience_ns is None else patience_ns
+        if not self._calls.acquire(timeout=patience / 1e9):
+            return False
+        if self._rest(patience):
+            return True
+        self._calls.release()
+        return False
+
+    def _let_go(self) -> None:
+        self._sweep()
+        self._wake()
+        self._calls.release()
+
+    def _rest(self, patience_ns: int) -> bool:
+        """Keep inferences off."""
         if self.segment and self.native is not None:
             return bool(self.native.long.ort_rknn_segment_hold(self.segment, patience_ns))
         return self._use.acquire(timeout=patience_ns / 1e9)
 
-    def _let_go(self) -> None:
+    def _wake(self) -> None:
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_let_go(self.segment)
         else:
@@ -339,9 +338,14 @@ class NpuContext:
         """Destroy the context, or have it destroyed as soon as nobody shares its weights. May be called twice."""
         if self._bound is not None and not self._bound.release():
             return  # it hangs: closing may be tried again
-        if not self._hold(0):
-            return  # the same: whoever is inside would come back to what is gone
-        self._let_go()
+        if not self._calls.acquire(timeout=HOLD_NS / 1e9):
+            return
+        try:
+            if not self._rest(0):
+                return  # the same: whoever is inside would come back to what is gone
+            self._wake()
+        finally:
+            self._calls.release()
         self._bound = None
         with _families:
             if self._closed:
@@ -352,6 +356,7 @@ class NpuContext:
             self._destroy()
 
     def _destroy(self) -> None:
+        self._sweep()
         handle, self._handle = self._handle, 0
         self.library.function("rknn_destroy")(handle)
         if self.segment and self.native is not None:

@@ -76,6 +76,10 @@ class RuntimeLibrary:
         function: Callable[..., Any] = self._functions[name]
         return function
 
+    def has(self, name: str) -> bool:
+        """Whether it has an entry point."""
+        return name in self._functions
+
     def address(self, name: str) -> int:
         """Where an entry point is in memory, for native code."""
         return ctypes.cast(self._functions[name], ctypes.c_void_p).value or 0

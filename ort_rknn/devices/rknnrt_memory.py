@@ -1,7 +1,8 @@
-"""Memory that the program, the NPU and other devices see alike: a dma-buf, mapped here, imported by each context.
+"""Memory that the program, the NPU and other devices see alike.
 
-It belongs to no context: what the runtime allocates is taken over by its file descriptor, so that values outlive the
-session they were made for. Never run on a board.
+It is a dma-buf, mapped here and imported by each context; so it belongs to no context, and values outlive the session
+they were made for. Where the runtime gives or takes no file descriptors, it is the runtime's own allocation, whose
+context is kept as long. Never run on a board.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import ctypes
 import mmap
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
     from ort_rknn.devices.rknnrt_library import RuntimeLibrary
 
-__all__ = ["NpuMemory", "allocate", "imported"]
+__all__ = ["Keeper", "NpuMemory", "allocate", "imported"]
 
 
 class NpuMemory:
@@ -32,11 +35,12 @@ class NpuMemory:
         offset: Where in the dma-buf they begin.
 
     Attributes:
-        fd: A file descriptor of the dma-buf that lives as long as this object.
+        fd: A file descriptor of the dma-buf that lives as long as this object; -1 without one.
         size: Bytes.
         offset: The same as given.
         base: The address at which the dma-buf is mapped.
         address: Where the bytes begin.
+        own: The runtime's ``rknn_tensor_mem`` where there is no file descriptor.
 
     Raises:
         DeviceError: The file descriptor cannot be mapped with so many bytes.
@@ -55,10 +59,32 @@ class NpuMemory:
                 f"the file descriptor {fd} cannot be mapped with {offset + size} bytes: {error}"
             ) from None
         weakref.finalize(self, os.close, self.fd).atexit = False
+        self._take(np.frombuffer(mapping, np.uint8), size, offset)
+
+    @classmethod
+    def of_runtime(cls, memory: Any, size: int, give_back: Callable[[], object]) -> NpuMemory:
+        """What the runtime has allocated, without a file descriptor.
+
+        Args:
+            memory: A ``rknn_tensor_mem``.
+            size: Bytes.
+            give_back: Called when nobody uses it any more.
+        """
+        kind: Any = type("RuntimeBytes", (ctypes.c_ubyte * size,), {})  # of a class of its own, to be told of its end
+        held = kind.from_address(memory.contents.virt_addr)
+        weakref.finalize(held, give_back).atexit = False
+        made = cls.__new__(cls)
+        made.fd = -1
+        made._take(np.frombuffer(memoryview(held), np.uint8), size, 0)
+        made.own = memory
+        return made
+
+    def _take(self, content: Array, size: int, offset: int) -> None:
         self.size = size
         self.offset = offset
-        self._bytes = np.frombuffer(mapping, np.uint8)
-        self.base = int(self._bytes.__array_interface__["data"][0])
+        self.own: Any = None
+        self._bytes = content
+        self.base = int(content.__array_interface__["data"][0])
         self.address = self.base + offset
 
     def view(self, dtype: np.dtype[Any], shape: tuple[int, ...], *, nhwc: bool = False) -> Array:
@@ -71,32 +97,75 @@ class NpuMemory:
         return flat.reshape(n, h, w, c).transpose(0, 3, 1, 2)
 
 
-def allocate(library: RuntimeLibrary, handle: int, size: int) -> NpuMemory:
-    """Memory from the runtime, taken over from the context it is asked of.
+class Keeper(Protocol):
+    """A context that allocates."""
+
+    @property
+    def library(self) -> RuntimeLibrary:
+        """Its runtime."""
+
+    def keep(self) -> None:
+        """Memory of it is about: it is not destroyed before that is given back."""
+
+    def give_back(self, memory: Any) -> None:
+        """Undo that, in whatever thread."""
+
+
+def allocate(keeper: Keeper, handle: int, size: int) -> NpuMemory:
+    """Memory from the runtime.
 
     Args:
-        library: The runtime.
-        handle: A context that nobody else uses meanwhile.
+        keeper: The context it is asked of.
+        handle: The same for the runtime; nobody else uses it meanwhile.
         size: Bytes.
 
     Raises:
-        DeviceError: There is none, or it has no file descriptor.
+        DeviceError: There is none.
     """
+    library = keeper.library
     memory = library.function("rknn_create_mem")(handle, size)
     if not memory:
         raise DeviceError(f"rknn_create_mem failed: no memory of {size} bytes", call="rknn_create_mem")
-    try:
-        return NpuMemory(int(memory.contents.fd), size)
-    finally:
+    taken_over = _taken_over(library, handle, memory, size)
+    if taken_over is not None:
         library.function("rknn_destroy_mem")(handle, memory)
+        return taken_over
+    keeper.keep()
+    return NpuMemory.of_runtime(memory, size, partial(keeper.give_back, memory))
+
+
+def _taken_over(library: RuntimeLibrary, handle: int, memory: Any, size: int) -> NpuMemory | None:
+    """The same memory by its file descriptor; ``None`` where that does not lead there, or nothing can be imported."""
+    found, fd = memory.contents, _descriptor(memory)
+    if fd < 0 or not library.has("rknn_create_mem_from_fd"):
+        return None
+    try:
+        mine = NpuMemory(fd, size, found.offset)
+        library.function("rknn_destroy_mem")(handle, imported(library, handle, mine))
+    except DeviceError:
+        return None
+    first, seen = ctypes.c_ubyte.from_address(found.virt_addr), mine.view(np.dtype(np.uint8), (size,))
+    for mark in (0x5A, 0xA5, 0):
+        first.value = mark
+        if seen[0] != mark:
+            return None
+    return mine
+
+
+def _descriptor(memory: Any) -> int:
+    return int(memory.contents.fd)
 
 
 def imported(library: RuntimeLibrary, handle: int, memory: NpuMemory) -> Any:
-    """The same memory as a ``rknn_tensor_mem`` of a context, to be destroyed before the context is.
+    """The same memory as a ``rknn_tensor_mem`` of a context.
+
+    Unless it is :attr:`NpuMemory.own` it must be destroyed before the context is.
 
     Raises:
         DeviceError: The runtime refuses.
     """
+    if memory.own is not None:
+        return memory.own
     found = library.function("rknn_create_mem_from_fd")(
         handle, memory.fd, ctypes.c_void_p(memory.base), memory.size, memory.offset
     )

@@ -27,6 +27,7 @@ typedef struct {
 } context;
 
 context *emu_find(rknn_context handle); /* NULL and a count of misuse when there is no such context */
+int emu_mem_alive(const rknn_tensor_mem *mem); /* 0 and a count of misuse when it was freed */
 int emu_mems_of(uint64_t owner); /* memory of a context that is alive */
 int emu_hold(context *c);
 void emu_let_go(context *c, int mine);

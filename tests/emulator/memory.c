@@ -24,21 +24,23 @@ static void enter(rknn_tensor_mem *mem, uint64_t owner) {
     emu_live_mems++;
 }
 
-/* Whether a context owns this memory; takes it out of the list if asked to. */
-static int owned(const rknn_tensor_mem *mem, uint64_t owner, int take) {
+/* Whether this memory is alive; with an owner, whether it is that context's, and it is taken out of the list. */
+static int alive(const rknn_tensor_mem *mem, uint64_t owner) {
     int found = 0;
     pthread_mutex_lock(&lock);
     for (entry **at = &live; *at; at = &(*at)->next)
-        if ((*at)->mem == mem && (*at)->owner == owner) {
+        if ((*at)->mem == mem && (!owner || (*at)->owner == owner)) {
             entry *e = *at;
             found = 1;
-            if (take) *at = e->next, free(e);
+            if (owner) *at = e->next, free(e);
             break;
         }
     pthread_mutex_unlock(&lock);
     if (!found) emu_misuses[EMU_DEAD_MEM]++;
     return found;
 }
+
+int emu_mem_alive(const rknn_tensor_mem *mem) { return alive(mem, 0); }
 
 int emu_mems_of(uint64_t owner) {
     int n = 0;
@@ -93,7 +95,7 @@ int rknn_destroy_mem(rknn_context handle, rknn_tensor_mem *mem) {
     context *c = emu_find(handle);
     if (!mem) return RKNN_ERR_PARAM_INVALID;
     if (code) return code;
-    if (!owned(mem, handle, 1)) return RKNN_ERR_PARAM_INVALID;
+    if (!alive(mem, handle)) return RKNN_ERR_PARAM_INVALID;
     int used = 0;
     for (int i = 0; c && i < EMU_MAX_IO; i++) {
         if (c->inputs[i].mem == mem) c->inputs[i].mem = NULL, c->inputs[i].view.data = NULL, used = 1;
@@ -121,7 +123,7 @@ int rknn_set_io_mem(rknn_context handle, rknn_tensor_mem *mem, rknn_tensor_attr 
         else if (i < c->model->n_output && !strcmp(attr->name, c->model->outputs[i].name))
             slot = &c->outputs[i], t = &c->model->outputs[i];
     }
-    if (!code && (!slot || !owned(mem, handle, 0))) code = RKNN_ERR_PARAM_INVALID;
+    if (!code && (!slot || !emu_mem_alive(mem))) code = RKNN_ERR_PARAM_INVALID;
     if (!code) {
         uint64_t need = (uint64_t)emu_packed_elements(t, c->shape, attr->fmt) * emu_type_size(attr->type);
         if (mem->size < need) code = RKNN_ERR_PARAM_INVALID;
@@ -138,5 +140,5 @@ int rknn_mem_sync(rknn_context handle, rknn_tensor_mem *mem, rknn_mem_sync_mode 
     int code = emu_enter(EMU_SYNC);
     if (code) return code;
     if (!emu_find(handle)) return RKNN_ERR_CTX_INVALID;
-    return !mem || !mode || !owned(mem, handle, 0) ? RKNN_ERR_PARAM_INVALID : 0;
+    return !mem || !mode || !emu_mem_alive(mem) ? RKNN_ERR_PARAM_INVALID : 0;
 }

@@ -235,7 +235,7 @@ static uint64_t fold_inputs(context *c, int *missing) {
     uint64_t state = c->model->salt;
     for (uint32_t i = 0; i < c->model->n_input; i++) {
         emu_view view = c->inputs[i].view;
-        if (!view.data) *missing = 1;
+        if (!view.data || (c->inputs[i].mem && !emu_mem_alive(c->inputs[i].mem))) *missing = 1;
         else state = emu_fold(state, i, emu_digest(&c->model->inputs[i], c->shape, view, emu_set.light));
     }
     return state;
@@ -263,7 +263,7 @@ int rknn_run(rknn_context handle, rknn_run_extend *extend) {
             c->fresh = 1;
             if (extend) extend->frame_id = ++c->frame;
             for (uint32_t i = 0; i < c->model->n_output; i++)
-                if (c->outputs[i].mem)
+                if (c->outputs[i].mem && emu_mem_alive(c->outputs[i].mem))
                     answer(c, i, c->outputs[i].view.type, c->outputs[i].view.fmt, (void *)c->outputs[i].view.data);
         }
     }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ort_rknn.devices import rknnrt_buffers
+from ort_rknn.devices import rknnrt_buffers, rknnrt_memory
 from ort_rknn.devices.rknnrt_buffers import BoundContext, Slot
 from ort_rknn.devices.rknnrt_memory import NpuMemory
 from ort_rknn.errors import DeviceError
@@ -139,6 +139,44 @@ def test_memory_freed_in_another_thread_during_the_run(emulator: Emulator) -> No
     assert emulator.count("mems") == 2
     bound.close()
     other.close()
+
+
+@pytest.mark.parametrize("fault", ["rknn_create_mem@2=-4", ""])
+def test_memory_that_is_not_behind_its_descriptor(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, fault: str, kind: str
+) -> None:
+    """Then the runtime's own allocation is used, and the context it belongs to lives as long."""
+    code, device = segment(ONE), npu(emulator)
+    context = device.open(code)
+    if fault:  # it cannot be imported
+        emulator.configure(fault=fault)
+    else:
+        wrong = os.memfd_create("wrong")
+        os.ftruncate(wrong, 4096)
+        monkeypatch.setattr(rknnrt_memory, "_descriptor", lambda _: wrong)
+    memory = context.allocate(768)
+    if not fault:
+        os.close(wrong)
+    assert memory is not None
+    assert (memory.fd, memory.offset) == (-1, 0)
+    array = memory.view(np.dtype(np.float32), (192,))
+    array[:] = 3
+    emulator.configure(fault="rknn_run@1=hang")
+    thread = threading.Thread(target=context.run, args=(feeds(code),))
+    thread.start()
+    while not emulator.count("hanging"):
+        time.sleep(0.001)
+    del memory
+    gc.collect()
+    assert (array == 3).all()
+    del array
+    gc.collect()
+    assert emulator.count("mems") == 1, "not while the NPU is at work"
+    emulator.release_hangs()
+    thread.join()
+    assert context.describe()["memory"]
+    assert emulator.count("mems") == 0
+    context.close()
 
 
 def test_what_cannot_be_bound(emulator: Emulator) -> None:
