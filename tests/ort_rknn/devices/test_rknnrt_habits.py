@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.npu import feeds, npu, same, segment
 
