@@ -63,6 +63,7 @@ def test_made_by_position_or_name_it_is_as_the_standard_librarys(given: tuple[An
     named = Ours(**dict(zip(("name", "size", "rows", "secret"), given, strict=False)))
     assert ours == named
     assert asdict(ours) == asdict(named) == asdict(theirs)
+    assert list(vars(ours)) == list(vars(theirs))
     assert repr(ours) == repr(theirs).replace("Theirs", "Ours")
     assert hash(ours) == hash(theirs) == hash(named)
     assert [row.name for row in fields(ours)] == [row.name for row in fields(theirs)]
