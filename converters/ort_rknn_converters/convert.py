@@ -28,7 +28,7 @@ from ort_rknn_converters.errors import ModelError, NotAllOnNpu, UnknownOption
 from ort_rknn_converters.learning import blame
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.other_folding import better
-from ort_rknn_converters.overflow import possible
+from ort_rknn_converters.overflow import MARGIN, possible
 from ort_rknn_converters.partition import partition
 from ort_rknn_converters.plan import CPU, Plan
 from ort_rknn_converters.prepare import Prepared, prepare
@@ -47,9 +47,6 @@ __all__ = ["convert", "plan_only", "prepared"]
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 _OWN_QUANTIZATION = "the model brings its own quantization (QDQ), which is taken as it is: no calibration data are used"
-
-_NEAR = 4.0
-"""Tensors within this factor of fp16's limit are reported: real inputs may be larger than random ones."""
 
 
 def convert(
@@ -231,9 +228,9 @@ def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -
     for attempt in attempts.values():
         yield from attempt.warnings
         for name, peak in (attempt.peaks or {}).items():
-            if peak * _NEAR > FP16_MAX:
+            if peak * MARGIN > FP16_MAX:
                 node = makers[name]
-                how = "is above" if peak > FP16_MAX else f"is within a factor of {_NEAR:g} of"
+                how = "is above" if peak > FP16_MAX else f"is within a factor of {MARGIN:g} of"
                 yield f"{node.op_type} {node.name}: {name} reaches {peak:.3g}; that {how} fp16's limit, {FP16_MAX:.0f}"
         if workshop.options.precision == "fp16":
             yield from possible([named[name] for name in attempt.nodes], {**attempt.entering, **(attempt.peaks or {})})

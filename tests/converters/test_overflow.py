@@ -17,7 +17,7 @@ from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.convert import convert
 from ort_rknn_converters.dataflow import Flow
 from ort_rknn_converters.graph import load
-from ort_rknn_converters.overflow import entering_peaks, overflows, possible
+from ort_rknn_converters.overflow import MARGIN, entering_peaks, overflows, possible
 from tests.helpers.conversions import assert_same, image, model
 from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
 
@@ -28,10 +28,10 @@ SUM = """
 ATTENTION = "a = Conv (x, v) m = Where (visible, a, lowest) p = Softmax <axis = -1> (m) y = Conv (p, v)"
 
 
-def summed(size: float = 2000.0) -> onnx.ModelProto:
+def summed(size: float | NDArray[np.float32] = 2000.0) -> onnx.ModelProto:
     """Large sums inside, made small again before anybody sees them: fp16 answers almost the same."""
     proto = model(SUM)
-    constants = {"k": np.float32([size]), "r": np.float32([1e-5]), "plane": np.int64([2, 3])}
+    constants = {"k": np.atleast_1d(np.float32(size)), "r": np.float32([1e-5]), "plane": np.int64([2, 3])}
     proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
     return proto
 
@@ -59,7 +59,13 @@ class TestOverflows:
     def test_what_enters(self) -> None:
         assert self.named({"x": 7e4}) == {"Mul": "its input x reaches 7e+04, beyond fp16's 65504"}
 
-    @pytest.mark.parametrize("peak", [65504.0, math.inf])
+    def test_what_real_inputs_might_reach(self) -> None:
+        assert self.named({"a": 33000.0}) == {
+            "Mul": "its values reach 3.3e+04, on other inputs perhaps beyond fp16's 65504",
+            "Sqrt": "its input a reaches 3.3e+04, on other inputs perhaps beyond fp16's 65504",
+        }
+
+    @pytest.mark.parametrize("peak", [65504.0 / MARGIN, math.inf])
     def test_what_fp16_has(self, peak: float) -> None:
         assert self.named({"a": peak}) == {}
 
@@ -118,7 +124,9 @@ class TestConversions:
         assert convert(summed(1.0), min_gain=0, compile=ScriptedToolkit(), verdicts=tmp_path).plan.npu_share == 1
 
     def test_a_sum_that_might_is_noted(self, tmp_path: Path) -> None:
-        compiled = convert(summed(600.0), min_gain=0, compile=ScriptedToolkit(), verdicts=tmp_path)
+        one_large = np.ones((8, 8), np.float32)
+        one_large[0, 0] = 2000
+        compiled = convert(summed(one_large), min_gain=0, compile=ScriptedToolkit(), verdicts=tmp_path)
         assert compiled.plan.npu_share == 1
         assert any("might reach" in note and "on other inputs" in note for note in compiled.plan.notes)
 
