@@ -2,7 +2,7 @@
 
 Called as ``python worker.py JOB_DIRECTORY PARENT`` by :mod:`ort_rknn_converters.toolkit.client`, maybe before there is
 a job: it imports the toolkit and waits for a line on its standard input. This package is not installed there, so only
-the standard library, numpy, the toolkit and ``standins.py`` beside this file may be imported, and the syntax stays that
+the standard library, numpy, the toolkit and the files beside this one may be imported, and the syntax stays that
 of Python 3.8. What goes in and out is described by ``job.json`` and ``result.json`` in the job's directory; everything
 printed, by Python or by the vendor's native code, goes to this process's own output.
 """
@@ -20,14 +20,14 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
 LINE_BUFFERED = 1  # _IOLBF of glibc
-M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 MOST_ROUNDS = 300  # of graph rules; a guess, more than 30 times what large models need
-LARGE = 1 << 20  # bytes: arrays from this size on go back to the system when they are freed
 
 
 class Refused(Exception):
@@ -87,6 +87,7 @@ def insert_standins() -> list[str]:
     return list(beside("standins").insert())
 
 
+@lru_cache(maxsize=None)  # noqa: UP033 - Python 3.8 has no other
 def beside(name: str) -> Any:
     """The module in the file of that name beside this one."""
     file = Path(__file__).resolve().with_name(f"{name}.py")
@@ -147,74 +148,13 @@ def file_interface(path: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     return inputs, outputs
 
 
-def give_memory_back() -> None:
-    """Return freed memory to the system; the C library keeps it otherwise."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc
-        libc.malloc_trim(0)
-
-
-def load_leanly() -> None:
-    """Spare the toolkit two passes over all weights: ours is a checked model, and types do not depend on weights.
-
-    Measured on ResNet-50: 0.6 s of 4.
-    """
-    import onnx
-    import onnx.checker
-    import onnx.shape_inference
-
-    infer = onnx.shape_inference.infer_shapes
-
-    def infer_lightly(model: Any, *args: Any, **kwargs: Any) -> Any:
-        initializers = getattr(getattr(model, "graph", None), "initializer", ())
-        heavy = [tensor for tensor in initializers if len(tensor.raw_data) > LARGE]
-        if not heavy:
-            return infer(model, *args, **kwargs)
-        light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-        light.graph.name = model.graph.name
-        for kind in ("node", "input", "output", "value_info"):
-            getattr(light.graph, kind).extend(getattr(model.graph, kind))
-        light.graph.initializer.extend(tensor for tensor in initializers if len(tensor.raw_data) <= LARGE)
-        for tensor in heavy:
-            light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        inferred = infer(light, *args, **kwargs)
-        for kind in ("output", "value_info"):
-            del getattr(model.graph, kind)[:]
-            getattr(model.graph, kind).extend(getattr(inferred.graph, kind))
-        return model
-
-    onnx.checker.check_model = lambda *_, **__: None
-    onnx.shape_inference.infer_shapes = infer_lightly
-
-
-def simulate_leanly() -> None:
-    """Let the simulator need no more memory than the build did.
-
-    It makes one onnxruntime session a node, each of which keeps an arena as large as its outputs. Measured on
-    YOLOv8n: 450 MB without this, 235 MB with it, which is what the build alone takes.
-    """
-    import onnxruntime
-
-    class Lean(onnxruntime.InferenceSession):  # type: ignore[misc]
-        def __init__(self, model: Any, sess_options: Any = None, *args: Any, **kwargs: Any) -> None:
-            options = sess_options or onnxruntime.SessionOptions()
-            options.enable_cpu_mem_arena = False
-            super().__init__(model, options, *args, **kwargs)
-
-    onnxruntime.InferenceSession = Lean
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
-    give_memory_back()
-
-
 def simulate(
     toolkit: Any, feeds: list[dict[str, str]], inputs: list[str], outputs: list[str]
 ) -> Iterator[dict[str, str]]:
     """Run the live simulator on each feed and write its answers; yields output name -> file, per feed."""
     import numpy as np
 
-    Path("outputs").mkdir()
+    Path("outputs").mkdir(exist_ok=True)
     for number, feed in enumerate(feeds):
         missing = [name for name in inputs if name not in feed]
         if missing:
@@ -232,17 +172,21 @@ def simulate(
             files[name] = f"outputs/{number}_{position}.npy"
             np.save(files[name], answers[position])
         del arrays, answers
-        give_memory_back()
+        beside("lean").give_memory_back()
         yield files
 
 
-def get_ready(stages: Stages) -> tuple[Any, str, list[str]]:
-    """Import the toolkit; returns its class, its version, and what was stood in for."""
+def get_ready(stages: Stages) -> tuple[Any, Any, str, list[str]]:
+    """Import the toolkit; returns its class, an object of it, its version, and what was stood in for."""
     replaced = stages.run("import", insert_standins)
     stages.run("import", end_endless_fusing)
     toolkit_class, version = stages.run("import", import_toolkit)
-    stages.run("import", load_leanly)
-    return toolkit_class, version, replaced
+    lean = beside("lean")
+    stages.run("import", lean.load)
+    stages.run("import", lean.build)
+    toolkit = stages.run("import", toolkit_class, verbose=False)
+    stages.run("import", lean.collect_rarely)
+    return toolkit_class, toolkit, version, replaced
 
 
 def await_job() -> dict[str, Any]:
@@ -255,25 +199,40 @@ def await_job() -> dict[str, Any]:
     return job
 
 
-def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, str, list[str]]) -> dict[str, Any]:
+def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, list[str]]) -> dict[str, Any]:
     """Do the whole job; returns what the client wants to know about it."""
-    toolkit_class, version, replaced = ready
+    toolkit_class, toolkit, version, replaced = ready
+    lean = beside("lean")
+    simulation = beside("aside").Simulation(die_with_parent)
     if job["float16"]:
         toolkit = beside("hybrid").build(stages.checked, toolkit_class, job)
     else:
-        toolkit = stages.run("config", toolkit_class, verbose=False)
         stages.checked("config", toolkit.config, **job["config"])
         stages.checked("load", toolkit.load_onnx, model=job["model"])
-        stages.checked("build", toolkit.build, **job["build"])
+        try:
+            with simulation.beside_the_compiler() if job["feeds"] else nullcontext():
+                stages.checked("build", toolkit.build, **job["build"])
+            if simulation.here:
+                lean.simulate(threads=max(1, (os.cpu_count() or 1) - 1))  # the compiler has one core
+                simulation.leave(toolkit, lambda *names: list(simulate(toolkit, job["feeds"], *names)))
+        finally:
+            if simulation.here:
+                os._exit(1)
     stages.checked("export", toolkit.export_rknn, job["rknn"])
     inputs, outputs = file_interface(job["rknn"])
     answers: list[dict[str, str]] = []
     if job["feeds"]:
-        stages.run("simulate", simulate_leanly)
-        stages.checked("simulate", toolkit.init_runtime)
         names = [entry["name"] for entry in inputs], [entry["name"] for entry in outputs]
-        answers = stages.run("simulate", lambda: list(simulate(toolkit, job["feeds"], *names)))
-    return {"version": version, "inputs": inputs, "outputs": outputs, "answers": answers, "stand_ins": replaced}
+        found = stages.run("simulate", simulation.answers, *names)
+        if found is None:
+            stages.run("simulate", lean.simulate)
+            stages.checked("simulate", toolkit.init_runtime)
+            found = stages.run("simulate", lambda: list(simulate(toolkit, job["feeds"], *names)))
+        answers = found
+    analysis = []
+    if job["analyse"]:
+        analysis = beside("analysis").run(stages.checked, toolkit, job["analyse"], [entry["name"] for entry in inputs])
+    return {"version": version, "inputs": inputs, "outputs": outputs, "answers": answers, "stand_ins": replaced, "analysis": analysis}
 
 
 def peak_memory() -> int:
