@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from functools import lru_cache
 
@@ -45,7 +44,8 @@ def _versions(folder: str, changed: int) -> dict[str, str]:
 
 
 def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    """The packaging standard's form of a name; runs of separators, which it makes one, nobody has."""
+    return name.lower().replace("_", "-").replace(".", "-")
 
 
 def _ask(package: str) -> str:
