@@ -94,12 +94,15 @@ class OrtValue(collection.OrtValue, metaclass=_AnyOrtValue):  # type: ignore[mis
             **named: As onnxruntime's.
 
         Raises:
+            Exception: What onnxruntime raises where no session is open on an NPU.
             RuntimeError: As onnxruntime's; or there is no NPU memory.
         """
         if device_type not in NPU_NAMES or rest or named.keys() & {"vendor_id", "memory_info"}:
             if layout is not None:
                 raise ValueError("layout is for values in NPU memory")
             return super().ortvalue_from_shape_and_type(shape, element_type, device_type, device_id, *rest, **named)
+        if not npu_open():  # refused in the words of the installed release
+            return super().ortvalue_from_shape_and_type(shape, element_type, device_type, device_id)
         _one_npu(device_id)
         dtype, dims = _dtype(element_type), tuple(map(int, shape))
         return NpuOrtValue(memory_for(dtype, dims), dtype, dims, layout)
@@ -168,6 +171,10 @@ class NpuOrtValue(OrtValue):
         """The native value: over the same memory where that is in ONNX's order, else a copy."""
         if self.settle("nchw") == "nchw":
             view = self.numpy()
+            if not hasattr(C.OrtValue, "from_dlpack"):  # onnxruntime 1.20: a value over memory that it does not keep
+                native = C.OrtValue.ortvalue_from_numpy(view, _cpu())
+                weakref.finalize(native, lambda memory: None, self.memory)
+                return native
             flag = self.dtype == np.bool_
             return C.OrtValue.from_dlpack((view.view(np.uint8) if flag else view).__dlpack__(), flag)
         copy = self.empty()
@@ -176,8 +183,7 @@ class NpuOrtValue(OrtValue):
 
     def empty(self) -> Any:
         """A native value of this shape and type in the CPU's memory."""
-        cpu = C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
-        return C.OrtValue.ortvalue_from_shape_and_type(self._shape, self.dtype.type, cpu)
+        return C.OrtValue.ortvalue_from_shape_and_type(self._shape, self.dtype.type, _cpu())
 
     def shape(self) -> list[int]:
         """The dimensions, as ONNX has them."""
@@ -222,8 +228,7 @@ class NpuOrtValue(OrtValue):
         return int(self._native_type().element_type())
 
     def _native_type(self) -> Any:
-        cpu = C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
-        return C.OrtValue.ortvalue_from_shape_and_type([0], self.dtype.type, cpu)
+        return C.OrtValue.ortvalue_from_shape_and_type([0], self.dtype.type, _cpu())
 
     def tensor_size_in_bytes(self) -> int:
         """Bytes of the content."""
@@ -303,6 +308,10 @@ def at_address(address: int, element_type: Any, shape: Sequence[int]) -> NpuOrtV
     return NpuOrtValue(known.memory, dtype, dims, known.layout)
 
 
+def _cpu() -> Any:
+    return C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
+
+
 def _one_npu(device_id: int) -> None:
     if device_id != 0:
         raise RuntimeError(f"Unsupported device: there is one NPU, and its device_id is 0, not {device_id}")
@@ -310,13 +319,12 @@ def _one_npu(device_id: int) -> None:
 
 def _dtype(element_type: Any) -> np.dtype[Any]:
     """The dtype as numpy has it; onnxruntime reads ONNX's numbers."""
-    cpu = C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
     if isinstance(element_type, (int, np.integer)):
-        native: Any = C.OrtValue.ortvalue_from_shape_and_onnx_type([0], int(element_type), cpu)
+        native: Any = C.OrtValue.ortvalue_from_shape_and_onnx_type([0], int(element_type), _cpu())
         known: np.dtype[Any] = np.asarray(native.numpy()).dtype
         return known
     dtype = np.dtype(element_type)
-    C.OrtValue.ortvalue_from_shape_and_type([0], dtype.type, cpu)  # says what it does not have
+    C.OrtValue.ortvalue_from_shape_and_type([0], dtype.type, _cpu())  # says what it does not have
     native_order: np.dtype[Any] = dtype.newbyteorder("=")
     return native_order
 

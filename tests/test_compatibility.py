@@ -263,7 +263,7 @@ def more_names(_: Any) -> None:
 def npu_memory(_: Any) -> None:
     a = np.ones((1, 2), np.float32)
     for kind in (onnxruntime.OrtValue, ort_rknn.OrtValue):  # no session is open on an NPU here
-        with pytest.raises(RuntimeError, match="Cannot place the OrtValue on this device"):
+        with pytest.raises(Exception, match="Unsupported device"):
             kind.ortvalue_from_numpy(a, "npu")
     emulator = Emulator()
     with ort_rknn.InferenceSession(real_path("tokens_fp16_rk3588"), device=npu(emulator)):

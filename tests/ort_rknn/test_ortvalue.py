@@ -44,9 +44,12 @@ def test_on_the_cpu_it_is_onnxruntimes() -> None:
 
 
 def test_without_an_npu_the_error_is_onnxruntimes() -> None:
+    refusals = []
     for kind in (OrtValue, onnxruntime.OrtValue):
-        with pytest.raises(RuntimeError, match="Unsupported device: Cannot place the OrtValue on this device"):
+        with pytest.raises(Exception, match="Unsupported device") as refusal:
             kind.ortvalue_from_numpy(PICTURE, "npu")
+        refusals.append((refusal.type, str(refusal.value)))
+    assert refusals[0] == refusals[1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "int64", "int8", "uint8", "bool"])
@@ -55,7 +58,8 @@ def test_it_answers_as_onnxruntimes(board: Emulator, dtype: str, layout: str | N
     array = (PICTURE % 3).astype(dtype)
     mine, theirs = OrtValue.ortvalue_from_numpy(array, "npu", layout=layout), OrtValue.ortvalue_from_numpy(array)
     questions = ("shape", "data_type", "element_type", "has_value", "is_tensor", "is_sparse_tensor")
-    for question in (*questions, "is_tensor_sequence", "tensor_size_in_bytes", "__dlpack_device__"):
+    newer = {"tensor_size_in_bytes", "__dlpack_device__"} & set(dir(theirs))  # not in onnxruntime 1.20
+    for question in (*questions, "is_tensor_sequence", *newer):
         assert getattr(mine, question)() == getattr(theirs, question)(), question
     assert np.array_equal(mine.numpy(), array)
     assert np.array_equal(np.asarray(mine), array)

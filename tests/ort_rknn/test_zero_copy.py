@@ -21,6 +21,7 @@ from ort_rknn.errors import DeviceError, SessionClosed
 from tests.helpers.emulator import REAL, Emulator, real_path
 from tests.helpers.npu import build_native, npu, same
 from tests.helpers.ort_models import model as onnx_model
+from tests.helpers.versions import needs_onnxruntime
 
 IMAGE = "image_fp16_rk3588"
 SHAPES = {"x": (1, 3, 6, 5), "y": (1, 4, 6, 5), "z": (1, 4)}
@@ -247,7 +248,8 @@ def test_wrong_bindings_are_found_in_onnxruntimes_words(emulator: Emulator) -> N
     binding.clear_binding_inputs()
     with pytest.raises(Exception, match="x"):
         session.run_with_iobinding(binding)
-    with pytest.raises(ValueError, match="must be used with the session that created it"):
+    # The first since onnxruntime 1.25 or later.
+    with pytest.raises((ValueError, RuntimeError), match=r"with the session that created it|Invalid output name: y"):
         ort_rknn.InferenceSession(onnx_model("two")).run_with_iobinding(binding)
     session.close()
 
@@ -289,11 +291,16 @@ def test_everything_outlives_the_session(emulator: Emulator) -> None:
     outputs = [one.numpy() for one in binding.get_outputs()]
     del binding, x
     gc.collect()
+<<<<<<< HEAD
     same(outputs, right(picture()))
     del outputs
     gc.collect()
     assert emulator.count("contexts") == 0
     with pytest.raises(RuntimeError, match="no session is open on an NPU"):
+=======
+    same([one.numpy() for one in outputs], right(picture()))
+    with pytest.raises(Exception, match="Unsupported device"):
+>>>>>>> 3d8d835 (wip)
         value("x")
 
 
@@ -386,6 +393,7 @@ def test_on_a_session_of_the_cpu(emulator: Emulator) -> None:
             plain.io_binding().bind_ortvalue_output("K", value("y", layout="nhwc"))
 
 
+@needs_onnxruntime("1.23", "there are devices called npu")
 def test_without_an_npu_it_is_onnxruntimes_business() -> None:
     theirs = onnxruntime.InferenceSession(onnx_model("two"), providers=["CPUExecutionProvider"])
     ours = ort_rknn.InferenceSession(onnx_model("two"), providers=["CPUExecutionProvider"])
