@@ -22,7 +22,7 @@ test-aarch64: $(READY)
 	$(BIN)/python tests/aarch64/prepare.py
 	build/aarch64/python -m pytest -p no:cacheprovider --confcutdir=tests/ort_rknn/devices tests/aarch64 \
 	    tests/emulator tests/ort_rknn/engine/test_native.py \
-	    $(addprefix tests/ort_rknn/devices/test_,rknnrt.py rknnrt_buffers.py rknnrt_custom_ops.py interleave.py)
+	    $(addprefix tests/ort_rknn/devices/test_,rknnrt.py rknnrt_buffers.py rknnrt_sharing.py rknnrt_custom_ops.py interleave.py)
 
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:

@@ -85,6 +85,8 @@ def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any
     Raises:
         RuntimeError: The memory has another shape.
     """
+    if not results:
+        return
     from ort_rknn.ortvalue import OrtValue
 
     record = binding.rknn_record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ort_rknn.errors import SessionClosed
@@ -128,6 +128,18 @@ class Verbs:
         if isinstance(self._sess, ClosedSession):
             self._sess.refuse()
         super().run_with_iobinding(iobinding, run_options)  # type: ignore[misc]
+
+    def create_ortvalue_from_shape_and_type(
+        self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0, *rest: Any, **named: Any
+    ) -> Any:
+        """As onnxruntime's, with ``device_type="npu"`` too: see :class:`ort_rknn.OrtValue`."""
+        from ort_rknn.ortvalue import NPU_NAMES, OrtValue
+
+        if device_type in NPU_NAMES and self._existing_engine() is not None and not rest and not named:
+            return OrtValue.ortvalue_from_shape_and_type(shape, element_type, device_type, device_id)
+        return super().create_ortvalue_from_shape_and_type(  # type: ignore[misc]
+            shape, element_type, device_type, device_id, *rest, **named
+        )
 
     def wait_all(self, timeout: float | None = None) -> bool:
         """Wait until every accepted job has ended and its callback has returned.

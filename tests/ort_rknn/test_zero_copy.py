@@ -88,6 +88,7 @@ def test_nothing_is_copied(emulator: Emulator) -> None:
         stats = session.stats()
         assert (stats.bound_runs, stats.copied) == (4, {})
         assert [one.device_name() for one in binding.get_outputs()] == ["npu", "npu"]
+        assert session.create_ortvalue_from_shape_and_type([2], np.float32, "npu").device_name() == "npu"
         same(session.run(None, {"x": picture()}), right(picture()))  # beside it
 
 
@@ -405,3 +406,6 @@ def test_without_an_npu_it_is_onnxruntimes_business() -> None:
         binding.bind_output("K", "npu")
         session.run_with_iobinding(binding)
         assert np.array_equal(binding.copy_outputs_to_cpu()[0], a @ np.float32([[1, 2], [-1, 3]]))
+        if hasattr(theirs, "create_ortvalue_from_shape_and_type"):
+            with pytest.raises(RuntimeError, match="No session allocator found"):
+                session.create_ortvalue_from_shape_and_type([2], np.float32, "npu")

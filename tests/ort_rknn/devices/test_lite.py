@@ -127,6 +127,14 @@ def test_a_failed_opening_is_released(
     assert [made.released for made in FakeLite.made] == [1]
 
 
+def test_files_with_several_sets_of_shapes_are_refused_with_the_reason(board: Path) -> None:
+    """The package chooses the set by itself, but asks for the outputs' shapes as those of the first set."""
+    dynamic = type(CODE)(**{**vars(CODE), "dynamic": True})
+    with pytest.raises(DeviceError, match="does not say which one its outputs have; use device='npu'"):
+        LiteDevice(root=board).open(dynamic)
+    assert FakeLite.made == []
+
+
 def test_what_is_missing_is_named(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceUnavailable, match="this is rk3588, not rk3566"):
         LiteDevice(root=board, target="rk3566")
