@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
 from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.native_segment import native_library
-from ort_rknn.devices.rknnrt_abi import Flag, InitExtend
+from ort_rknn.devices.rknnrt_abi import Flag
 from ort_rknn.devices.rknnrt_context import NpuContext
 from ort_rknn.devices.rknnrt_custom_ops import find_custom_ops, load_custom_ops, register
 from ort_rknn.devices.rknnrt_halves import HalfInputs
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure, load
+from ort_rknn.devices.rknnrt_opening import CoreMasks, init
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_converters.log import logger
@@ -117,6 +117,8 @@ class NpuDevice:
         self._share_weights = share_weights
         self._nhwc = nhwc
         self._halves = HalfInputs(half_inputs)
+        self._masks = CoreMasks()
+        self._loaded_again: set[str] = set()
         self._native = native_library() if native else None
         self._contexts: weakref.WeakSet[NpuContext] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -147,7 +149,7 @@ class NpuDevice:
             handle = self._init(code, code.rknn)
         try:
             register(self.library, handle, self._custom_ops)
-            mask = self._set_mask(handle, mask)
+            mask = self._masks.put(self.library, handle, mask)
             context = NpuContext(
                 self.library,
                 handle,
@@ -174,7 +176,11 @@ class NpuDevice:
         """A handle on another context's weights, and whose they are; nothing of both where none can be shared."""
         own = share if isinstance(share, NpuContext) and self._may_share(share, code) else None
         if own is not None and not own.borrows:
-            handle = own.duplicate()
+            try:
+                handle = own.duplicate()
+            except DeviceError as error:
+                self._say_loaded_again(code, error)
+                handle = None
             return (None, None) if handle is None else (own, handle)
         lenders = [own.lender] if own is not None else list(_loaders) if self._share_weights else []
         for lender in lenders:
@@ -185,8 +191,14 @@ class NpuDevice:
                 if handle is not None:
                     return lender, handle
             except DeviceError as error:
-                logger().warning("the weights of segment %s are loaded once more: %s", code.name, error)
+                self._say_loaded_again(code, error)
         return None, None
+
+    def _say_loaded_again(self, code: SegmentCode, error: DeviceError) -> None:
+        if code.name not in self._loaded_again:
+            text = str(error)  # a log must not keep the error, whose traceback keeps contexts open
+            logger().warning("the weights of segment %s are loaded once more: %s", code.name, text)
+        self._loaded_again.add(code.name)
 
     def _may_share(self, other: NpuContext, code: SegmentCode) -> bool:
         return not self._custom_ops and (other.code is code or _same(other.code.rknn, code.rknn))
@@ -205,28 +217,10 @@ class NpuDevice:
         return next((memory for memory in memories if memory is not None), None)
 
     def _init(self, code: SegmentCode, blob: Blob, lender: int = 0) -> int:
-        """``rknn_init``, by path where there is one: then nobody keeps a copy of the file."""
-        handle, extend = ctypes.c_uint64(), InitExtend(ctx=lender)
-        flags = self._flags | (Flag.SHARE_WEIGHT_MEM if lender else 0)
-        init = self.library.function("rknn_init")
-        if blob.path is not None:
-            result = init(ctypes.byref(handle), os.fsencode(blob.path), 0, flags, ctypes.byref(extend))
-        else:
-            data = blob.read()
-            result = init(ctypes.byref(handle), data, len(data), flags, ctypes.byref(extend))
+        result, handle = init(self.library, blob, self._flags, lender)
         if result:
             raise failure("rknn_init", result, self._why_not(code, blob))
-        return handle.value
-
-    def _set_mask(self, handle: int, mask: int) -> int:
-        if mask == AUTO:
-            return AUTO
-        code = self.library.function("rknn_set_core_mask")(handle, mask)
-        if code == UNMATCHED and mask == 1:  # a chip with one core: it has no masks, and core 0 is all there is
-            return AUTO
-        if code:
-            raise failure("rknn_set_core_mask", code, f"Core mask {mask:#x}")
-        return mask
+        return handle
 
     def _why_not(self, code: SegmentCode, blob: Blob) -> str:
         """What the file and the runtime say about themselves, when they do not go together."""

@@ -19,6 +19,7 @@ from onnx import numpy_helper
 
 from ort_rknn.devices.base import SegmentCode, TensorSpec
 from ort_rknn.devices.rknnrt import PRIORITIES, NpuDevice
+from ort_rknn.errors import DeviceError
 from ort_rknn_conformance.doctor.board_models import DYNAMIC, MODELS, dynamic_source, read_dynamic
 from ort_rknn_conformance.doctor.trial import Trial
 from ort_rknn_converters.blobs import BytesBlob, FileBlob
@@ -109,6 +110,8 @@ class _Bench:
         try:
             second = self._device.open(self._code, share=first)
             try:
+                if second.lender is None:
+                    raise DeviceError("the runtime shares no weights, they were loaded twice; the warning says why")
                 # one after the other in turn: neither may see the other's values
                 return self._judge([first.run([self._feeds[0]])[0], second.run([self._feeds[1]])[0]])
             finally:

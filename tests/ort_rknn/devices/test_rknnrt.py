@@ -183,13 +183,13 @@ def test_every_return_code_becomes_an_error(emulator: Emulator, kind: str, call:
     context.close()
 
 
-@pytest.mark.parametrize("call", ["rknn_init", "rknn_dup_context", "rknn_set_core_mask", "rknn_query"])
+@pytest.mark.parametrize("call", ["rknn_init", "rknn_set_core_mask", "rknn_query"])
 def test_a_failed_open_leaves_nothing(emulator: Emulator, kind: str, call: str) -> None:
     device = npu(emulator)
     first = device.open(code := segment(ONE), 1)
-    emulator.configure(fault=f"{call}@1=-1")
+    emulator.configure(fault=f"{call}@1x2=-1")
     with pytest.raises(DeviceError, match="RKNN_ERR_FAIL"):
-        device.open(code, 2, first if call == "rknn_dup_context" else None)
+        device.open(code, 2)
     first.close()
 
 
@@ -219,11 +219,10 @@ def test_one_core_chips_have_no_masks(emulator: Emulator) -> None:
         context.close()
     assert emulator.count("rknn_set_core_mask") == 0
     wrong = npu(emulator)  # taken for a chip with three cores
-    context = wrong.open(code, 1)
-    assert context.mask == 0
-    context.close()
-    with pytest.raises(DeviceError, match="RKNN_ERR_TARGET_PLATFORM_UNMATCH"):
-        wrong.open(code, 2)
+    for mask in (1, 2):
+        context = wrong.open(code, mask)
+        assert context.mask == 0
+        context.close()
 
 
 def test_old_runtime_says_what_to_do(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:

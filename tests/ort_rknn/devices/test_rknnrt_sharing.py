@@ -71,7 +71,7 @@ def test_weights_that_cannot_be_shared(emulator: Emulator, caplog: pytest.LogCap
     code = segment(ONE)
     one, two = (npu(emulator, share_weights=True) for _ in range(2))
     first = one.open(code)
-    emulator.configure(fault="rknn_init@1=-5")
+    emulator.configure(fault="rknn_init@1x2=-5")
     second = two.open(code)
     assert "loaded once more: rknn_init failed" in caplog.text
     first.close()
