@@ -239,8 +239,10 @@ def write(model: onnx.ModelProto, outside: dict[str, bytes], path: Path) -> tupl
     _writable(path)
     if size_of(model) > _INSIDE_LIMIT:
         outside = {**outside, f"{path.stem}.weights": take_weights(model, f"{path.stem}.weights")}
-    if size_of(model) > _INSIDE_LIMIT:
-        raise CompiledModelError(f"{path} would exceed protobuf's 2 GB: save it with the compiled code beside the file")
+        if size_of(model) > _INSIDE_LIMIT:
+            raise CompiledModelError(
+                f"{path} would exceed protobuf's 2 GB: save it with the compiled code beside the file"
+            )
     try:
         with _staged(path.parent) as stage:
             for name, data in outside.items():

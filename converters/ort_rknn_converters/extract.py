@@ -11,6 +11,7 @@ from ort_rknn_converters.dataflow import reads
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import constant
 from ort_rknn_converters.graph_types import show_maps
+from ort_rknn_converters.heavy import raw_size
 
 __all__ = ["extract"]
 
@@ -60,7 +61,8 @@ def extract(
         info = _described(value)
         info.name = name
         graph.output.append(info)
-    graph.initializer.extend(_tensor(value) for value in constants)
+    for value in constants:
+        _write_tensor(graph.initializer.add(), value)
     graph.node.extend(ir.serde.serialize_node(node) for node in members)
     _give_constants(graph, wanted)
     graph.value_info.extend(
@@ -103,17 +105,16 @@ def _described(value: ir.Value) -> onnx.ValueInfoProto:
     return ir.serde.serialize_value(value)
 
 
-def _tensor(value: ir.Value) -> onnx.TensorProto:
+def _write_tensor(proto: onnx.TensorProto, value: ir.Value) -> None:
     tensor = value.const_value
     assert tensor is not None
-    proto = ir.serde.serialize_tensor(tensor)
+    ir.serde.serialize_tensor_into(proto, tensor)
     proto.name = value.name or ""
     if isinstance(tensor, ir.ExternalTensor):
         # The part may be written anywhere; what it does not hold must be found from there.
         for entry in proto.external_data:
             if entry.key == "location":
                 entry.value = str(tensor.path)
-    return proto
 
 
 def _give_constants(graph: onnx.GraphProto, wanted: dict[str, ir.Value]) -> None:
@@ -161,7 +162,7 @@ def _light(proto: onnx.ModelProto) -> onnx.ModelProto:
     for field in ("node", "input", "output", "value_info"):
         getattr(graph, field).extend(getattr(proto.graph, field))
     for tensor in proto.graph.initializer:
-        if len(tensor.raw_data) > _LARGE:
+        if raw_size(tensor) > _LARGE:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
             graph.initializer.append(tensor)

@@ -14,7 +14,7 @@ from onnx import ValueInfoProto
 
 from ort_rknn_converters.blobs import Blob, BytesBlob
 from ort_rknn_converters.compiled import CpuStep, NpuStep
-from ort_rknn_converters.heavy import chunk, is_heavy
+from ort_rknn_converters.heavy import is_heavy, pieces
 from ort_rknn_converters.plan import Segment, TensorInfo
 from ort_rknn_converters.tensor_types import raw_constant, value_info
 
@@ -74,7 +74,7 @@ def _bytes(part: onnx.ModelProto, model: onnx.ModelProto) -> bytes:
     whole = io.BytesIO()
     whole.write(part.SerializeToString(deterministic=True))
     for tensor in sorted(filter(is_heavy, model.graph.initializer), key=lambda tensor: tensor.name):
-        whole.write(chunk(raw_constant(tensor)))
+        whole.writelines(pieces(tensor.name, tensor.data_type, tensor.dims, tensor.raw_data))
     return whole.getvalue()
 
 
