@@ -120,7 +120,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         result = found.result
         terminal.print_case(console, result, flow, target=settings.target, precision=settings.precision)
         if result.layers:
-            terminal.print_layers(console, result.layers)
+            terminal.print_layers(console, result.layers, found.vendor_missing)
         if found.fix is not None:
             terminal.print_fix(console, found.fix, options["fix"])
             if found.fix.nodes:

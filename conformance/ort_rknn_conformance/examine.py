@@ -22,10 +22,12 @@ class Examined:
     Attributes:
         result: The comparison, with ``layers`` where they were asked for.
         fix: The nodes to keep on the CPU; ``None`` when not asked for, or when the model agrees as it is.
+        vendor_missing: Why the vendor's analysis is not among the layers; empty when it is, or was not asked for.
     """
 
     result: CaseResult
     fix: Fix | None = None
+    vendor_missing: str = ""
 
 
 def examine(case: Case, flow: Flow, settings: Settings, *, layers: bool = False, fix: bool = False) -> Examined:
@@ -46,12 +48,12 @@ def examine(case: Case, flow: Flow, settings: Settings, *, layers: bool = False,
         raise CaseError(f"{case.name}: {result.message}")
     if not (layers or (fix and result.verdict == "wrong")) or not result.graph:
         return Examined(result)
-    found = find_layers(case, flow, settings, result.graph)
+    found = find_layers(case, flow, settings, result.graph, vendor=layers)
     result = replace(result, layers=found.rows)
     if not fix or result.verdict != "wrong":
-        return Examined(result)
+        return Examined(result, vendor_missing=found.vendor_missing)
 
     def trial(nodes: frozenset[str]) -> CaseResult:
         return execute(case, flow, replace(settings, cpu_nodes=settings.cpu_nodes | nodes, closely=False))
 
-    return Examined(result, find_fix(found.groups, trial))
+    return Examined(result, find_fix(found.groups, trial), found.vendor_missing)

@@ -1,7 +1,7 @@
 """Where an error begins: each node on the NPU path alone on exact inputs, and with everything before it.
 
-The numbers come from our own cut-outs, run on the flow's device; what is exact comes from CPU onnxruntime on the whole
-prepared model.
+The numbers come from our own cut-outs, run on the flow's device, with the vendor's accuracy analysis beside them; what
+is exact comes from CPU onnxruntime on the whole prepared model.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.probe import Bench
 from ort_rknn_conformance.result import GraphNode, LayerError
+from ort_rknn_conformance.vendor_layers import VendorError, vendor_errors
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.plan import NPU
@@ -42,13 +43,17 @@ class Layers:
         rows: The nodes on the NPU path, worst first.
         groups: Sets of nodes to try on the CPU, most suspicious first; where a tensor is beyond fp16, its maker comes
             with all that read it, because it cannot enter the NPU either.
+        vendor_missing: Why the vendor's analysis is not beside our own numbers; empty when it is.
     """
 
     rows: tuple[LayerError, ...]
     groups: tuple[frozenset[str], ...]
+    vendor_missing: str = ""
 
 
-def find_layers(case: Case, flow: Flow, settings: Settings, placed: Sequence[GraphNode]) -> Layers:
+def find_layers(
+    case: Case, flow: Flow, settings: Settings, placed: Sequence[GraphNode], *, vendor: bool = False
+) -> Layers:
     """Measure every node that runs on the NPU path.
 
     Args:
@@ -56,6 +61,7 @@ def find_layers(case: Case, flow: Flow, settings: Settings, placed: Sequence[Gra
         flow: What runs the NPU part.
         settings: SoC and precision.
         placed: Where the nodes run.
+        vendor: Ask for the vendor's accuracy analysis too, which compiles each segment once more.
 
     Raises:
         CaseError: The device cannot be had, or the model cannot be prepared again.
@@ -66,7 +72,8 @@ def find_layers(case: Case, flow: Flow, settings: Settings, placed: Sequence[Gra
         return Layers((), ())
     device = _device(flow, settings)
     try:
-        bench = Bench(model, case.shapes, device, settings.target, settings.precision)
+        precision = "int8" if settings.precision == "mixed" else settings.precision  # which layers would it cost?
+        bench = Bench(model, case.shapes, device, settings.target, precision)
         missing = [name for name in nodes if name not in bench.names]
         if missing:
             raise CaseError(f"the model prepared again has no node {missing[0]}: convert it again")
@@ -74,17 +81,31 @@ def find_layers(case: Case, flow: Flow, settings: Settings, placed: Sequence[Gra
         # What is quantized is calibrated on these, too.
         exact = [bench.exact(feed) for feed in case.feeds[: FEEDS if settings.precision == "fp16" else CALIBRATION]]
         entire: dict[str, TensorError] = {}
-        for segment in dict.fromkeys(node.segment for node in placed if node.place == NPU):
-            entire |= _measure(bench, [node.name for node in placed if node.segment == segment], exact)
+        segments = [
+            [node.name for node in placed if node.segment == segment]
+            for segment in dict.fromkeys(node.segment for node in placed if node.place == NPU)
+        ]
+        for inside in segments:
+            entire |= _measure(bench, inside, exact)
         alone = {name: _worst(_measure(bench, [name], exact), bench, name) for name in _suspects(bench, nodes, entire)}
+        said, silent = vendor_errors(bench, segments, exact) if vendor else ({}, "")
     except ConvertError as error:
         raise CaseError(str(error)) from error
     finally:
         device.close()
     ops = {node.name: node.op_type for node in placed}
     rows = [_row(bench, name, ops[name], entire, alone.get(name), exact, settings) for name in nodes]
+    rows = [_beside(row, bench, said) for row in rows]
     rows.sort(key=_badness, reverse=True)
-    return Layers(tuple(rows), tuple(_groups(bench, rows, set(nodes))))
+    return Layers(tuple(rows), tuple(_groups(bench, rows, set(nodes))), silent)
+
+
+def _beside(row: LayerError, bench: Bench, said: Mapping[str, VendorError]) -> LayerError:
+    """A row with the vendor's numbers, the worst of its outputs."""
+    pairs = [said[tensor] for tensor in bench.outputs_of(row.node) if tensor in said]
+    if not pairs:
+        return row
+    return replace(row, vendor_own=max(own for own, _ in pairs), vendor_entire=max(whole for _, whole in pairs))
 
 
 def _device(flow: Flow, settings: Settings) -> Device:

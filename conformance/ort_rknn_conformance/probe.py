@@ -22,7 +22,7 @@ from ort_rknn_converters.blobs import BytesBlob
 from ort_rknn_converters.convert import prepared
 from ort_rknn_converters.dataflow import Flow, boundary
 from ort_rknn_converters.extract import extract
-from ort_rknn_converters.lower import lower
+from ort_rknn_converters.lower import Lowered, lower
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.client import CompileRequest, compile_segment
@@ -119,6 +119,25 @@ class Bench:
         part = extract(self._model, nodes, inputs, outputs)
         return Probe(self.device, part, self._target, self.precision, self._seen)
 
+    def analysis_request(
+        self, nodes: Sequence[str], exact: Sequence[Mapping[str, Array]]
+    ) -> tuple[CompileRequest, Mapping[str, str]]:
+        """A segment as it is compiled, for the vendor's accuracy analysis, and its inputs' and outputs' own names.
+
+        Args:
+            nodes: The segment's.
+            exact: Tensors by name; the first sample is what is analysed.
+        """
+        entering, leaving = boundary(self._flow, [self._number[name] for name in nodes])
+        edges = [[value.name or "" for value in values] for values in (entering, leaving)]
+        part = lower(extract(self._model, nodes, *edges), find_target(self._target))
+        data = _samples(part, exact)
+        options: dict[str, Any] = {"analyse": data[0]}
+        if self.precision != "fp16":
+            options["dataset"] = data
+        request = CompileRequest(part.model.SerializeToString(), self._target, self.precision, options=options)
+        return request, part.names
+
 
 class Probe:
     """A part on the device; quantized ones are calibrated on the exact tensors seen so far."""
@@ -148,15 +167,20 @@ class Probe:
 
 def _compiled(part: onnx.ModelProto, target: str, precision: str, seen: Sequence[Mapping[str, Array]]) -> bytes:
     lowered = lower(part, find_target(target))
-    data = tuple(
+    data = _samples(lowered, seen)
+    options = {} if precision == "fp16" else {"dataset": data}
+    return compile_segment(CompileRequest(lowered.model.SerializeToString(), target, precision, options=options)).rknn
+
+
+def _samples(lowered: Lowered, seen: Sequence[Mapping[str, Array]]) -> tuple[dict[str, Array], ...]:
+    """A lowered part's inputs out of tensors by name, as the compiled code wants them."""
+    return tuple(
         {
             name: tensors[lowered.names.get(name, name)].astype(dtype).reshape(shape)
             for name, dtype, shape in lowered.inputs
         }
         for tensors in seen
     )
-    options = {} if precision == "fp16" else {"dataset": data}
-    return compile_segment(CompileRequest(lowered.model.SerializeToString(), target, precision, options=options)).rknn
 
 
 def _specs(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:

@@ -126,6 +126,9 @@ class LayerError:
         peak: Largest magnitude in the exact tensor.
         nan_mismatch: Elements that are NaN or infinite on one side only.
         advice: What to do, with the exact option; empty when nothing is wrong.
+        vendor_own: The same as ``own`` by the vendor's accuracy analysis on its simulator; ``None``: it has no such
+            layer (fused into another), or was not asked.
+        vendor_entire: The same as ``entire``, likewise.
     """
 
     node: str
@@ -136,6 +139,8 @@ class LayerError:
     peak: float
     nan_mismatch: int
     advice: str = ""
+    vendor_own: float | None = None
+    vendor_entire: float | None = None
 
 
 @frozen
@@ -206,7 +211,7 @@ class CaseResult:
 
 _FLOATS = frozenset({"max_abs", "mean_abs", "max_rel", "mean_rel", "rel_rms", "sqnr_db", "cosine"})
 
-_LAYER_FLOATS = frozenset({"own", "entire", "peak"})
+_LAYER_FLOATS = frozenset({"own", "entire", "peak", "vendor_own", "vendor_entire"})
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.cli import check
 from ort_rknn_conformance.examine import examine
 from ort_rknn_conformance.flows import Flow, find_flow
+from ort_rknn_conformance.vendor_layers import vendor_errors
 from ort_rknn_converters.options_file import read_options
 from tests.helpers.broken_device import SwappingDevice
 
@@ -69,7 +70,7 @@ def test_overflow_is_located_and_cured() -> None:
 
 @pytest.mark.toolkit
 def test_swapped_layout_is_located_and_cured() -> None:
-    flow = Flow("simulator", SwappingDevice, "a broken simulator")
+    flow = Flow("simulator", lambda target: SwappingDevice(), "a broken simulator")
     found = examine(_case(SWAP), flow, SETTINGS, fix=True)
     assert found.result.verdict == "wrong"
     assert found.result.layers[0].node == "turn"
@@ -121,3 +122,26 @@ def test_nothing_to_move() -> None:
     case = _case(OVERFLOW)
     with pytest.raises(CaseError, match="CPU onnxruntime"):
         examine(replace(case, feeds=({"x": np.zeros(3, np.float32)},)), SIMULATOR, SETTINGS, layers=True)
+
+
+@pytest.mark.toolkit
+def test_the_vendors_analysis_stands_beside_ours() -> None:
+    found = examine(_case(OVERFLOW), SIMULATOR, SETTINGS, layers=True)
+    by_name = {row.node: row for row in found.result.layers}
+    assert found.vendor_missing == ""
+    assert by_name["scale"].vendor_own is None  # the toolkit makes one layer of three
+    for name in ("before", "act", "after"):
+        assert 0 < (by_name[name].vendor_own or 0.0) < 5e-3
+
+
+@pytest.mark.toolkit
+def test_the_vendors_analysis_of_int8() -> None:
+    found = examine(_case(SWAP), SIMULATOR, replace(SETTINGS, precision="int8"), layers=True)
+    rows = [row for row in found.result.layers if row.vendor_own is not None]
+    assert {"before", "act"} <= {row.node for row in rows}
+    assert all(0 < (row.vendor_entire or 0.0) < 0.4 for row in rows if row.node != "turn")
+
+
+def test_without_toolkit_the_layers_are_ours_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ort_rknn_conformance.vendor_layers.toolkit_version", lambda: None)
+    assert vendor_errors(None, [], []) == ({}, "no toolkit here")  # type: ignore[arg-type]

@@ -10,6 +10,5 @@ FLOW = Flow(
     name="emulated",
     device=EmulatedNpu,
     about="emulated: the vendor's interface without its NPU, our own arithmetic, no board",
-    lacks={"*/w4a16": "our simulator rounds fp16 and int8 only; the vendor's (toolkit) has w4a16"},
     xfails=XFAILS,
 )

@@ -15,6 +15,5 @@ FLOW = Flow(
     name="simulator",
     device="simulator",
     about="simulated: our own rounding simulator, no board",
-    lacks={"*/w4a16": "our simulator rounds fp16 and int8 only; the vendor's (toolkit) has w4a16"},
     xfails=XFAILS,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ort_rknn_conformance.report.baseline import Change
 from ort_rknn_conformance.report.document import MEANINGS, Document
-from ort_rknn_conformance.result import BAD, CaseResult
+from ort_rknn_conformance.result import BAD, CaseResult, LayerError
 
 __all__ = ["render", "write"]
 
@@ -116,19 +116,22 @@ def _one(result: CaseResult) -> Iterator[str]:
     if result.layers:
         yield from ("", "## Layers, worst first", "")
         yield from _table(
-            ("node", "op", "alone", "entire", "peak", "advice"),
+            ("node", "op", "alone", "entire", "vendor alone", "vendor entire", "peak", "advice"),
             (
                 (
                     f"`{row.node}`",
                     row.op_type,
-                    "-" if row.own is None else _number(row.own),
-                    _number(row.entire),
+                    *("-" if size is None else _number(size) for size in _sizes(row)),
                     _number(row.peak, ".3g"),
                     row.advice,
                 )
                 for row in result.layers[:LISTED]
             ),
         )
+
+
+def _sizes(row: LayerError) -> tuple[float | None, ...]:
+    return row.own, row.entire, row.vendor_own, row.vendor_entire
 
 
 def _changes(name: str, changes: tuple[Change, ...]) -> Iterator[str]:

@@ -41,6 +41,8 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
             console.print(f"right label, {k}: {ours:.2%} (CPU onnxruntime {cpu:.2%})")
     if result.verdict == "right" and not result.npu_nodes:
         console.print("[bold yellow]PASS[/] but nothing ran on the NPU path: this compared CPU onnxruntime with itself")
+        if any("too small" in reason or "does not pay" in reason for reason in result.cpu_reasons):
+            console.print("--min-gain 0 sends to the NPU all that can go there")
     elif result.verdict == "right":
         console.print("[bold green]PASS[/] agrees with CPU onnxruntime within the tolerance")
     else:
@@ -84,19 +86,32 @@ def print_difference(console: Console, difference: Difference) -> None:
             console.print(f"  ... and {len(changes) - LISTED} more (--json and --html list all)")
 
 
-def print_layers(console: Console, layers: Sequence[LayerError]) -> None:
+def print_layers(console: Console, layers: Sequence[LayerError], vendor_missing: str = "") -> None:
     """The nodes on the NPU path, worst first, and what to do about those that are off."""
+    asked = any(row.vendor_own is not None for row in layers)
     table = Table(title="layers, worst first: relative RMS alone, and with all before", title_justify="left")
-    for heading in ("node", "op", "alone", "entire", "peak"):
+    columns = ("node", "op", "alone", "entire", *(("vendor alone", "vendor entire") if asked else ()), "peak")
+    for heading in columns:
         table.add_column(heading, justify="left" if heading in ("node", "op") else "right", overflow="fold")
+    room = max(16, console.width - 11 * len(columns) - 6)
     for row in layers[:LISTED]:
-        alone = "-" if row.own is None else _number(row.own)
-        table.add_row(escape(row.node), escape(row.op_type), alone, _number(row.entire), f"{row.peak:.3g}")
+        sizes = (row.own, row.entire, *((row.vendor_own, row.vendor_entire) if asked else ()))
+        numbers = ["-" if size is None else _number(size, ".1e") for size in sizes]
+        table.add_row(escape(_end(row.node, room)), escape(row.op_type), *numbers, f"{row.peak:.3g}")
     console.print(table)
     if len(layers) > LISTED:
         console.print(f"... and {len(layers) - LISTED} more (--json lists all)")
+    if asked:
+        console.print("vendor: rknn-toolkit2's accuracy analysis on its simulator; -: fused into another layer")
+    if vendor_missing:
+        console.print(f"no accuracy analysis by the vendor: {escape(vendor_missing)}", highlight=False)
     for row in [row for row in layers if row.advice][:LISTED]:
         console.print(f"[yellow]{escape(row.node)}[/] {escape(row.advice)}", highlight=False)
+
+
+def _end(name: str, room: int) -> str:
+    """A long name's end, which tells more than its beginning."""
+    return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
 def print_fix(console: Console, fix: Fix, path: str) -> None:

@@ -28,7 +28,24 @@ from ort_rknn_converters.toolkit.onnx_io import GraphIO, read_io
 from ort_rknn_converters.toolkit.report import LayerRow
 from ort_rknn_converters.toolkit.request import CompileRequest, write_job
 
-__all__ = ["CompileRequest", "CompileResult", "LayerRow", "Standby", "compile_segment"]
+__all__ = ["AnalysedLayer", "CompileRequest", "CompileResult", "LayerRow", "Standby", "compile_segment"]
+
+
+@frozen
+class AnalysedLayer:
+    """One row of the vendor's accuracy analysis.
+
+    Attributes:
+        op: The toolkit's op type, ``exNorm`` ...
+        tensor: The toolkit's name of the layer's output: an ONNX name, maybe with something appended.
+        entire: Relative RMS error with everything before it on the simulator; ``None``: not to be had.
+        alone: The same of the layer alone, on exact inputs.
+    """
+
+    op: str
+    tensor: str
+    entire: float | None
+    alone: float | None
 
 
 @frozen
@@ -47,6 +64,7 @@ class CompileResult:
         errors: What the compiler marked as an error though it delivered (see :func:`report.errors`).
         dropped_inputs: ONNX inputs that the toolkit left out of the file (unused ones).
         dropped_outputs: ONNX outputs that it left out (constant, duplicate or passed-through ones).
+        analysis: The vendor's accuracy analysis, where it was asked for.
     """
 
     rknn: bytes
@@ -60,6 +78,7 @@ class CompileResult:
     errors: tuple[str, ...] = ()
     dropped_inputs: tuple[str, ...] = ()
     dropped_outputs: tuple[str, ...] = ()
+    analysis: tuple[AnalysedLayer, ...] = ()
 
 
 class Standby:
@@ -182,4 +201,5 @@ def compile_segment(
             errors=report.errors(log),
             dropped_inputs=tuple(value.name for value in io.inputs if value.name not in kept_inputs),
             dropped_outputs=tuple(value.name for value in io.outputs if value.name not in kept_outputs),
+            analysis=tuple(AnalysedLayer(**row) for row in result["analysis"]),
         )

@@ -49,8 +49,8 @@ CONFIG_OPTIONS = frozenset(
     }
 )
 BUILD_OPTIONS = frozenset({"do_quantization", "auto_hybrid"})
-OPTIONS = CONFIG_OPTIONS | BUILD_OPTIONS | {"dataset", "float16"}
-"""Every key ``CompileRequest.options`` takes; all but ``dataset`` and ``float16`` are the toolkit's own keywords."""
+OPTIONS = CONFIG_OPTIONS | BUILD_OPTIONS | {"dataset", "float16", "analyse"}
+"""Every key ``CompileRequest.options`` takes; the last three are ours, all others the toolkit's own keywords."""
 
 
 @frozen
@@ -69,6 +69,7 @@ class CompileRequest:
             weights need not be copied into one string. Iterated once a compilation.
         options: More of the toolkit's keywords, see :data:`OPTIONS`. ``dataset`` is a sequence of feeds to calibrate
             the quantization on (4-D in NCHW); ``float16`` names values whose layers stay float16 in a quantized model.
+            ``analyse`` is a feed for the vendor's accuracy analysis.
     """
 
     model: bytes
@@ -171,6 +172,9 @@ def write_job(request: CompileRequest, io: GraphIO, directory: Path, *, nice: in
         "build": build,
         "float16": _float16(request),
         "feeds": _save(directory, "feeds", request.feeds),
+        "analyse": (
+            _save(directory, "analysed", [request.options["analyse"]])[0] if "analyse" in request.options else {}
+        ),
         "nice": nice,
     }
     (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")

@@ -193,12 +193,17 @@
     section("Outputs", make("div", { class: "outputs" }, (only.outputs ?? []).map(output)));
     if (only.layers) {
       const size = (row) => (row.nan_mismatch ? Infinity : row.own ?? row.entire);
+      const vendor = only.layers.some((row) => row.vendor_own != null);
       const scale = (value) => (value === Infinity || value === "inf" ? 100 : value > 0 ? Math.max(1, Math.min(100, (Math.log10(value) + 8) * 12.5)) : 0);
-      section("Layers", make("p", { class: "soft" }, "Each node on the NPU path, alone on exact inputs and with everything before it. Bars are logarithmic, 1e-8 to 1."), table([
+      section("Layers", make("p", { class: "soft" }, `Each node on the NPU path, alone on exact inputs and with everything before it. Bars are logarithmic, 1e-8 to 1.${vendor ? " Vendor: rknn-toolkit2's accuracy analysis on its simulator; –: fused into another layer." : ""}`), table([
         { name: "node", value: (r) => r.node, show: (r) => make("code", {}, r.node), long: true }, { name: "op", value: (r) => r.op_type, wide: true },
         { name: "alone", value: (r) => size(r), show: (r) => (r.nan_mismatch ? `${r.nan_mismatch} NaN/inf` : number(r.own)), num: true },
         { name: "", value: (r) => size(r), show: (r) => make("div", { style: "width:110px" }, make("div", { class: `layer ${r.advice ? "bad" : ""}`, style: `width:${scale(size(r))}%` })), wide: true },
         { name: "entire", value: (r) => r.entire, show: (r) => number(r.entire), num: true, wide: true },
+        ...(vendor ? [
+          { name: "vendor alone", value: (r) => r.vendor_own ?? -1, show: (r) => number(r.vendor_own), num: true, wide: true },
+          { name: "vendor entire", value: (r) => r.vendor_entire ?? -1, show: (r) => number(r.vendor_entire), num: true, wide: true },
+        ] : []),
         { name: "peak", value: (r) => r.peak, show: (r) => number(r.peak), num: true, wide: true },
         { name: "advice", value: (r) => r.advice ?? "", why: true },
       ], only.layers, { first: 2, descending: true, label: "layers" }).element);
