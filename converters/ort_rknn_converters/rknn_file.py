@@ -44,7 +44,7 @@ DTYPES = {
     12: "uint32",
     13: "uint64",
     16: "bfloat16",
-    22: "int4",
+    64: "int4",  # the compiler's own number; weights only
 }
 KINDS = {
     1: "input",

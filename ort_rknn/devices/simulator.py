@@ -1,4 +1,4 @@
-"""An NPU in software: float16 or int8 numbers as the NPU stores them, any number of pretend cores, a pretend latency.
+"""An NPU in software: numbers as the NPU stores them (float16, int8, int4), any number of cores, a pretend latency.
 
 What was simulated was not measured on a board: see :mod:`ort_rknn.devices.rounding` for what the numbers leave out; the
 latency is whatever was asked for.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatorContext", "SimulatorDevice"]
 
-SIMULATED = ("fp16", "int8")
+SIMULATED = ("fp16", "int8", "w4a16")
 
 ALL_CORES = 0xFFFF
 """``RKNN_NPU_CORE_ALL``."""
@@ -68,7 +68,7 @@ class SimulatorDevice:
         if code.precision not in SIMULATED:
             raise DeviceError(
                 f"segment {code.name} is compiled for {code.precision}; the in-process simulator has only "
-                f"{' and '.join(SIMULATED)}"
+                f"{', '.join(SIMULATED)}"
             )
         if mask != ALL_CORES and mask >> self.cores:
             raise DeviceError(f"core mask {mask:#x} names a core that the {self.cores}-core simulator does not have")
@@ -85,7 +85,7 @@ class SimulatorDevice:
             "target": self.target,
             "cores": self.cores,
             "latency_s": self.latency_s,
-            "note": "simulated: fp16 or int8 rounding of every value, not measured on a board",
+            "note": "simulated: every value rounded as it is stored, not measured on a board",
         }
 
     def close(self) -> None:
@@ -144,13 +144,13 @@ def _file(code: SegmentCode) -> RknnFile:
     from ort_rknn_converters.rknn_file import read
 
     if code.rknn is None:
-        raise DeviceError(f"segment {code.name} has no compiled code for {code.target}, which holds its int8 scales")
+        raise DeviceError(f"segment {code.name} has no compiled code for {code.target}, which holds its scales")
     try:
         file = read(code.rknn.path or code.rknn.read())
     except CompiledModelError as error:
-        raise DeviceError(f"the int8 scales of segment {code.name} cannot be read: {error}") from error
+        raise DeviceError(f"the scales of segment {code.name} cannot be read: {error}") from error
     if file.problem:
-        raise DeviceError(f"the int8 scales of segment {code.name} cannot be read: {file.problem}")
+        raise DeviceError(f"the scales of segment {code.name} cannot be read: {file.problem}")
     return file
 
 

@@ -75,8 +75,8 @@ def test_what_cannot_be_simulated() -> None:
     device = SimulatorDevice()
     with pytest.raises(DeviceError, match=r"stripped"):
         device.open(SegmentCode("npu_0", (), (), "rk3588", "fp16", None, None))
-    with pytest.raises(DeviceError, match="compiled for w4a16; the in-process simulator has only fp16 and int8"):
-        device.open(segment_of(gate_model(), precision="w4a16"))
+    with pytest.raises(DeviceError, match="compiled for w8a16; the in-process simulator has only fp16, int8, w4a16"):
+        device.open(segment_of(gate_model(), precision="w8a16"))
     with pytest.raises(DeviceError, match="core mask 0x8 names a core that the 3-core simulator does not have"):
         device.open(segment_of(gate_model()), 8)
 
