@@ -18,6 +18,7 @@ from onnxruntime.capi import _pybind_state as C
 from ort_rknn.bound import run_copied
 from ort_rknn.engine.engine import Engine
 from ort_rknn.feed import InputSpec
+from ort_rknn.native_calls import Keeping
 from ort_rknn.native_session import NativeSession
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.plain import complete_feed
@@ -114,16 +115,7 @@ class MovingSession(NativeSession):
         """As onnxruntime's native ``run_async``."""
         key, variant = self._choose(input_feed)
         if variant is not None:
-            keep: Any = self  # a call keeps its session alive
-
-            def deliver(results: Any, data: Any, error: str) -> None:
-                nonlocal keep
-                try:
-                    callback(results, data, error)
-                finally:
-                    keep = None
-
-            told = deliver if callable(callback) else callback
+            told = Keeping(callback, self) if callable(callback) else callback
             variant.run_async(output_names, input_feed, told, user_data, run_options)
             return
         super().run_async(output_names, input_feed, callback, user_data, run_options)

@@ -1,4 +1,4 @@
-"""Calls of onnxruntime's own ``run_async`` that are under way, so that ``wait_all`` and ``close`` can wait for them."""
+"""Callbacks of ``run_async``: counted while under way, so that ``wait_all`` and ``close`` can wait for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["NativeCalls"]
+__all__ = ["Keeping", "NativeCalls"]
+
+
+class Keeping:
+    """A callback that keeps something alive until it has returned. Error messages show it as the program's own.
+
+    Args:
+        callback: The program's.
+        kept: What must live until then: a call keeps its session alive.
+    """
+
+    def __init__(self, callback: Callable[..., object], kept: object) -> None:
+        self._callback = callback
+        self._kept: object = kept
+
+    def __call__(self, *results: Any) -> None:
+        """Deliver, and let go."""
+        try:
+            self._callback(*results)
+        finally:
+            self._kept = None
+
+    def __repr__(self) -> str:
+        return repr(self._callback)
 
 
 class _Watched:

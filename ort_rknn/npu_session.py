@@ -21,6 +21,7 @@ from ort_rknn.bound import run_bound, to_ort_value
 from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.feed import Checked, FeedChecker
 from ort_rknn.jobs import JobHow
+from ort_rknn.native_calls import Keeping
 from ort_rknn.native_session import NativeSession
 from ort_rknn.ort_errors import status_text
 from ort_rknn.plain import WholeModel, complete_feed
@@ -122,15 +123,7 @@ class NpuSession(NativeSession):
             _, run_options = read_options(run_options, callback)
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
-        keep = self  # a call keeps its session alive
-
-        def deliver(results: Any, data: Any, error: str) -> None:
-            nonlocal keep
-            try:
-                callback(results, data, error)
-            finally:
-                keep = None  # type: ignore[assignment]
-
+        deliver = Keeping(callback, self)
         try:
             self.job(output_names, input_feed, run_options, JobHow(callback=deliver, user_data=user_data))
         except Exception as error:

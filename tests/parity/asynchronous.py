@@ -49,6 +49,7 @@ cases(
         "unconvertible": _async(None, {"A": 1.0, "B": B}),
         "unknown_output": _async(["Z"], FEED),
         "names_of_wrong_type": _async("K", FEED),
+        "names_of_wrong_type_moving": _async("Y", {"X": A}, "dynamic"),
         "names_read_once": _async(iter(["K"]), FEED),
         "kernel": _async(None, {"X": A, "i": np.array([9], np.int64)}, "gather"),
     },
