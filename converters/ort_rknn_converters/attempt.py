@@ -24,6 +24,7 @@ from ort_rknn_converters.extract import extract
 from ort_rknn_converters.feeds import boundary_values, feeds_for
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.graph import to_proto, value_info
+from ort_rknn_converters.heavy import Told
 from ort_rknn_converters.lower import Lowered, lower
 from ort_rknn_converters.mixed import EVALUATED, search, table
 from ort_rknn_converters.options import ConvertOptions
@@ -52,6 +53,9 @@ computes without registers, agrees with ONNX Runtime all the same."""
 LEAST_S, PER_MB_S = 120.0, 10.0
 """Seconds a compilation may take, whatever its size, and more for each MB of the lowered model. Guesses: a part of a
 few nodes takes 0.3 s and ViT-tiny 0.3 s a MB on a PC; a board, or a PC that has much else to do, is 10 times slower."""
+
+MMSE_TIMES = 12.0
+"""How much longer the algorithm mmse takes than the others (measured on ResNet-50)."""
 
 
 @frozen
@@ -175,15 +179,25 @@ class Workshop:
             return replace(attempt, failure=Failure("refused", f"cannot be brought into the compiler's form: {error}"))
         request = self._request(lowered, feeds, dataset)
         self.compilations += 1
+        written = threading.Event()
+        request = replace(request, weights=Told(request.weights, written))
+
+        def after_that() -> Reference:
+            written.wait()
+            return reference(part, feeds)
+
         with ThreadPoolExecutor(1) as beside:
-            # While the child process compiles: it costs the conversion no time on two cores.
-            answer = beside.submit(reference, part, feeds)
+            # While the child process compiles, and not while it waits for its model.
+            answer = beside.submit(after_that)
             try:
                 # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
                 more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
                 limit = self._timeout(len(request.model) + lowered.heavy.size)
                 run = partial(self._compile, timeout=limit, **more)
-                result = run(request)
+                try:
+                    result = run(request)
+                finally:
+                    written.set()
                 if dataset and self.options.max_loss is not None:
                     promise, metric = self._promise(leaving, self.options.max_loss)
                     mixed = search(lowered.model, request, result, run, max_loss=promise, metric=metric)
@@ -202,7 +216,8 @@ class Workshop:
 
     def _timeout(self, size: int) -> float:
         """Seconds this compilation may take: the user's limit is for the largest, small parts are known to be quick."""
-        return min(self.options.timeout_s, LEAST_S + size / 1e6 * PER_MB_S)
+        times = MMSE_TIMES if self._samples and self.options.quantized_algorithm == "mmse" else 1.0
+        return min(self.options.timeout_s, times * (LEAST_S + size / 1e6 * PER_MB_S))
 
     def _feeds_of(self, part: onnx.ModelProto, inputs: Sequence[str]) -> tuple[dict[str, Array], ...]:
         """Feeds for a part: what the whole model gives it on random inputs, or else random values of its own."""

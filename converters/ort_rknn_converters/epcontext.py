@@ -130,13 +130,9 @@ class _Parts:
 
     def npu(self, step: NpuStep, *, strip: bool) -> None:
         """Append the EPContext node of a segment, and its ONNX as a function."""
-        node = helper.make_node(
-            "EPContext",
-            [tensor.name for tensor in step.inputs],
-            [tensor.name for tensor in step.outputs],
-            name=f"{PROVIDER}_{step.name}",
-            domain=EP_DOMAIN,
-        )
+        node = self.model.graph.node.add(op_type="EPContext", name=f"{PROVIDER}_{step.name}", domain=EP_DOMAIN)
+        node.input.extend(tensor.name for tensor in step.inputs)
+        node.output.extend(tensor.name for tensor in step.outputs)
         codes, payload = self._payload(step)
         notes: dict[str, Any] = {"precision": step.precision, "codes": codes}
         self._opsets[EP_DOMAIN] = 1
@@ -159,8 +155,10 @@ class _Parts:
             ("partition_name", step.name),
             ("notes", json.dumps(notes)),
         ):
-            node.attribute.append(helper.make_attribute(key, value))
-        self.model.graph.node.append(node)
+            if key != "ep_cache_context":
+                node.attribute.append(helper.make_attribute(key, value))
+            else:  # straight into its place: the code may have hundreds of megabytes
+                node.attribute.add(name=key, type=onnx.AttributeProto.STRING).s = payload
 
     def finish(self, outside: set[str]) -> None:
         """Write what was collected."""
@@ -176,19 +174,19 @@ class _Parts:
     def _payload(self, step: NpuStep) -> tuple[list[dict[str, Any]], bytes]:
         """The codes' table for ``notes``, and ``ep_cache_context``: all codes in a row, or the first one's file."""
         codes: list[dict[str, Any]] = []
-        inside = bytearray()
+        inside: list[bytes] = []
         for target, blob in step.code.items():
             data = blob.read()
             row: dict[str, Any] = {"target": target, "size": len(data), "sha256": digest(data)}
             if self._stem is None:
-                row["offset"] = len(inside)
-                inside += data
+                row["offset"] = sum(map(len, inside))
+                inside.append(data)
             else:
                 middle = f".{target}" if len(step.code) > 1 else ""
                 row["file"] = f"{self._stem}_{PROVIDER}_{step.name}{middle}.rknn"
                 self.files[row["file"]] = data
             codes.append(row)
-        return codes, bytes(inside) if self._stem is None else codes[0]["file"].encode()
+        return codes, b"".join(inside) if self._stem is None else codes[0]["file"].encode()
 
     def _needs(self, part: onnx.ModelProto) -> None:
         self.model.ir_version = max(self.model.ir_version, part.ir_version)

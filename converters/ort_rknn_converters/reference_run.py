@@ -5,6 +5,7 @@ The child process that compiles the same segment is at work at the same time, so
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,7 @@ def run_measured(
     # A few runs only: memory matters more than speed (measured: 150 MB less for the 100 MB of ResNet-50).
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.disable_prepacking", "1")
+    options.intra_op_num_threads = max(1, (os.cpu_count() or 1) - 1)  # the compiler has one core
     # In the order of the file, which has each measurement right behind what it measures; onnxruntime's own order has
     # them all at the end, when every tensor is alive (measured on YOLOv8n: 500 MB more).
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
