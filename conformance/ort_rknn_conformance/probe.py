@@ -67,6 +67,10 @@ class Bench:
         """Names of all nodes."""
         return frozenset(self._number)
 
+    def op_type(self, node: str) -> str:
+        """A node's op."""
+        return str(self._flow.nodes[self._number[node]].op_type)
+
     def outputs_of(self, node: str) -> list[str]:
         """Names of a node's floating tensors."""
         values = self._flow.nodes[self._number[node]].outputs

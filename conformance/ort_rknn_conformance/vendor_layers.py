@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ort_rknn_conformance.probe import Bench
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.int8_rounding import owners
-from ort_rknn_converters.toolkit.client import compile_segment
+from ort_rknn_converters.toolkit.client import AnalysedLayer, compile_segment
 from ort_rknn_converters.toolkit.environment import toolkit_version
 
 __all__ = ["VendorError", "vendor_errors"]
@@ -47,14 +47,21 @@ def vendor_errors(
         except ConvertError as error:
             missing = str(error).partition("\n")[0]
             continue
-        values = [name for node in nodes for name in bench.outputs_of(node)]
-        known = {name: names.get(name, name) for name in (*values, *names)}
+        ops = {name: bench.op_type(node) for node in nodes for name in bench.outputs_of(node)}
+        known = {name: names.get(name, name) for name in (*ops, *names)}
         owned = owners([row.tensor for row in rows], known)
         for row in rows:
-            if row.alone is None or row.entire is None or row.tensor not in owned:
+            name = known.get(owned.get(row.tensor, ""), "")
+            if row.alone is None or row.entire is None or not _same_layer(row, name, ops.get(name, "")):
                 continue
-            name = known[owned[row.tensor]]
             before = found.get(name, (0.0, 0.0))
-            # what belongs to one value (its conversions, its own layer): the worst of them
             found[name] = (max(before[0], row.alone), max(before[1], row.entire))
     return found, missing
+
+
+def _same_layer(row: AnalysedLayer, name: str, op_type: str) -> bool:
+    """Whether a row is about this value: by its name, or with something appended if the op is the same.
+
+    The toolkit moves layers past each other and keeps names: ``b_sw`` may be what was computed before ``b``.
+    """
+    return row.tensor in (name, f"{name}_int8") or row.op == op_type

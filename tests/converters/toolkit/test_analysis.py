@@ -33,6 +33,11 @@ def test_rows_of_the_table() -> None:
     ]
 
 
+def test_rows_without_numbers_are_left_out_though_they_were_heard() -> None:
+    found = rows(TABLE, [0.0, 0.0, 0.5, 0.6, 0.1, 0.2, 0.3, 0.4])
+    assert [(row["tensor"], row["alone"]) for row in found] == [("a name", 0.2), ("y", 0.4)]
+
+
 def test_numbers_that_do_not_fit_the_table_are_left_out() -> None:
     assert [row["alone"] for row in rows(TABLE, [0.0] * 5)] == [None, None]
 
