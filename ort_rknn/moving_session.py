@@ -28,9 +28,9 @@ from ort_rknn_converters.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.jobs import JobHow
+    from ort_rknn.memory_use import MemoryUse
     from ort_rknn.npu_session import NpuSession
     from ort_rknn.shape_keys import ShapeKey
-    from ort_rknn.zero_copy import MemoryUse
     from ort_rknn_converters.plan import Plan
 
 __all__ = ["MovingParts", "MovingSession", "Plain"]

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.iobinding import SessionIOBinding
+    from ort_rknn.memory_use import MemoryUse
     from ort_rknn.profiling import Profile
-    from ort_rknn.zero_copy import MemoryUse
     from ort_rknn_converters.plan import Plan
 
 __all__ = ["NpuParts", "NpuSession"]
@@ -183,11 +183,11 @@ class NpuSession(NativeSession):
 
     def share(self, binding: SessionIOBinding, run_options: Any) -> bool:
         """Run on the binding's memory if this session can; says in :attr:`memory_use` why not."""
-        from ort_rknn.zero_copy import MemoryUse
+        from ort_rknn.memory_use import MemoryUse
 
         with self._opening:
             if self._memory_use is None:
-                self._memory_use = MemoryUse.of(self._parts.engine, self._parts.at_close)
+                self._memory_use = MemoryUse.of(self._parts.engine, self._parts.at_close, self._parts.profile)
         return self._memory_use.run(binding, run_options)
 
     @property

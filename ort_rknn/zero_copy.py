@@ -7,117 +7,29 @@ first concurrent use, and are handed from thread to thread in the order of the c
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ort_rknn.bound import deliver
-from ort_rknn.devices.base import AUTO
 from ort_rknn.errors import DeviceError, SessionClosed
 from ort_rknn.ortvalue import NpuOrtValue, memory_for
-from ort_rknn.program import NpuPart, Program, check_terminated
+from ort_rknn.program import NpuPart, Program
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt_buffers import BoundContext, Slot
     from ort_rknn.devices.rknnrt_memory import NpuMemory
-    from ort_rknn.engine.engine import Engine
-    from ort_rknn.iobinding import SessionIOBinding
 
-__all__ = ["MemoryUse", "SharedRuns", "Unshareable", "why_copied"]
+__all__ = ["SharedRuns", "Told", "Unshareable"]
+
+Told = Callable[[int, float, tuple[float, float, float]], None]
+"""Takes the core (-1 where the driver chose), when a run began, and its seconds to copy in, infer and copy out."""
 
 
 class Unshareable(DeviceError):
     """The NPU keeps an input or output in a way that no memory of the program's can have."""
-
-
-def why_copied(program: Program, run_timeout_ms: float) -> str:
-    """Why no run of a session can be on shared memory; ``""`` when they can."""
-    if len(program.parts) != 1 or not isinstance(program.parts[0], NpuPart):
-        return "the model is not one NPU part from its inputs to its outputs; print(session.plan) shows what it is"
-    name = getattr(program.device, "name", None)
-    if name != "npu":
-        return f"only device 'npu' shares memory; this session's is {name!r}"
-    if run_timeout_ms:
-        return "run_timeout_ms is set, and only inferences of the engine's own can be timed out"
-    return ""
-
-
-class MemoryUse:
-    """What a session does with bindings that have NPU memory.
-
-    Args:
-        shared: Runs on it; ``None`` where everything is copied.
-        why: Why everything is copied.
-
-    Attributes:
-        runs: Runs on the memory itself.
-        copied: Input or output name to the reason why it was copied in the last run over a binding.
-    """
-
-    def __init__(self, shared: SharedRuns | None, why: str) -> None:
-        self.runs = 0
-        self.copied: dict[str, str] = {}
-        self._shared = shared
-        self._why = why
-
-    @classmethod
-    def of(cls, engine: Engine, at_close: list[Callable[[], object]]) -> MemoryUse:
-        """That of the session of an engine; ``at_close`` is told what to close then."""
-        why = why_copied(engine.program, engine.options.run_timeout_ms)
-        if why:
-            return cls(None, why)
-        shared = SharedRuns(engine.program, _masks(engine))
-        at_close.append(shared.close)
-        return cls(shared, "")
-
-    def run(self, binding: SessionIOBinding, run_options: Any) -> bool:
-        """Run on the binding's memory; ``False`` when that is not possible.
-
-        Raises:
-            DeviceError: The inference failed.
-            SessionClosed: The session was closed.
-        """
-        record = binding.rknn_record
-        shared = self._shared
-        if shared is not None:
-            check_terminated(run_options)
-            inputs = record.feed(shared.input_dtypes)
-            outputs = {name: record.npu_value(name) for name in record.outputs}
-            fits = shared.covers(inputs, outputs)
-            if fits:
-                for name, value in outputs.items():
-                    if value is None and record.goes_to_npu(name):
-                        outputs[name] = made = shared.fresh(name)
-                        record.made(name, made)
-                copied: dict[str, str] = {}
-                try:
-                    deliver(binding, shared.run(id(binding), inputs, outputs, copied))
-                except Unshareable as error:
-                    self._shared, self._why = None, str(error)
-                else:
-                    self.runs += 1
-                    self.copied = copied
-                    return True
-        why = self._why or "the NPU has no code for these shapes and outputs"
-        self.copied = dict.fromkeys((*record.inputs, *record.outputs), why)
-        return False
-
-
-def _masks(engine: Engine) -> list[int]:
-    """The core mask of each context.
-
-    Where cores are named, each has one context, and whoever waits longest gets it. Else the driver chooses, and there
-    are two for each core, so that it has work while Python hands over: in the engine's own way of fixed cores with two
-    contexts each, a fifth thread would always share a core with the same other one.
-    """
-    options, lanes = engine.options, engine.plan().lanes
-    if options.schedule is not None:
-        return list(dict.fromkeys(lane.mask for lane in lanes))
-    if options.tp_mode is not None:
-        return [lane.mask for lane in lanes]
-    return [AUTO] * (2 * len({lane.core for lane in lanes}))
 
 
 class _Seat:
@@ -125,6 +37,7 @@ class _Seat:
 
     def __init__(self, mask: int) -> None:
         self.mask = mask
+        self.core = mask.bit_length() - 1 if mask.bit_count() == 1 else -1
         self.bound: BoundContext | None = None
         self.last = 0
 
@@ -133,7 +46,7 @@ class SharedRuns:
     """A session's contexts for runs on shared memory.
 
     Args:
-        program: A program for which :func:`why_copied` finds nothing.
+        program: A program that is one NPU part, on device ``npu``.
         masks: Core mask of each context.
 
     Attributes:
@@ -164,6 +77,7 @@ class SharedRuns:
         inputs: Mapping[str, Any],
         outputs: Mapping[str, NpuOrtValue | None],
         copied: dict[str, str],
+        told: Told | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Run once.
 
@@ -172,6 +86,7 @@ class SharedRuns:
             inputs: Name to array, or to a value in NPU memory.
             outputs: Name to the value to write; ``None`` for an array of its own.
             copied: Is told the names of what was copied, and why.
+            told: Called after a good run.
 
         Returns:
             The arrays.
@@ -182,6 +97,7 @@ class SharedRuns:
             SessionClosed: The session was closed meanwhile.
         """
         seat = self._take(key)
+        begun = time.perf_counter()
         try:
             bound = seat.bound
             if bound is None:
@@ -198,7 +114,9 @@ class SharedRuns:
                 memories.append(_memory_of(bound, slot, outputs.get(name), copied if wanted else {}))
                 if name in copied:
                     later.append((slot, memories[-1]))
+            ready = time.perf_counter()
             bound.run(memories)
+            ran = time.perf_counter()
             arrays = {}
             for slot, memory in later:
                 name = slot.spec.name
@@ -210,6 +128,8 @@ class SharedRuns:
                 given = slot.view(memory)
                 rounds = given.dtype.kind == "f" and target_array.dtype.kind in "iu"
                 target_array[...] = np.rint(given) if rounds else given
+            if told is not None:
+                told(seat.core, begun, (ready - begun, ran - ready, time.perf_counter() - ran))
         except BaseException:
             bound, seat.bound = seat.bound, None
             if bound is not None:

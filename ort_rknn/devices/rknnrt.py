@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
 from ort_rknn.devices.library_name import named_library
@@ -42,14 +42,25 @@ GOOD_RUNTIME = (2, 3, 0)
 GOOD_DRIVER = (0, 9, 6)
 """Drivers before this one fail on cores 1 and 2 (users' reports on 0.9.2 and 0.9.3)."""
 
+T = TypeVar("T")
+
 _devices: weakref.WeakSet[NpuDevice] = weakref.WeakSet()
 _loaders: weakref.WeakSet[NpuContext] = weakref.WeakSet()
 """Contexts that have loaded weights, which those of other sessions may share."""
 
 
+def _all(members: weakref.WeakSet[T]) -> list[T]:
+    """What is in a set that other threads add to."""
+    while True:
+        try:
+            return list(members)
+        except RuntimeError:  # it has grown meanwhile
+            continue
+
+
 def open_devices() -> list[NpuDevice]:
-    """Every device of this process that is in use."""
-    return list(_devices)
+    """Every device of this process on which a segment is open."""
+    return [device for device in _all(_devices) if device.in_use]
 
 
 class NpuDevice:
@@ -182,7 +193,7 @@ class NpuDevice:
                 self._say_loaded_again(code, error)
                 handle = None
             return (None, None) if handle is None else (own, handle)
-        lenders = [own.lender] if own is not None else list(_loaders) if self._share_weights else []
+        lenders = [own.lender] if own is not None else _all(_loaders) if self._share_weights else []
         for lender in lenders:
             if lender is None or lender.library is not self.library or not self._may_share(lender, code):
                 continue
@@ -205,7 +216,12 @@ class NpuDevice:
 
     def relative(self, code: SegmentCode) -> NpuContext | None:
         """An open context of the same segment, for ``share``."""
-        return next((one for one in list(self._contexts) if one.lends and self._may_share(one, code)), None)
+        return next((one for one in _all(self._contexts) if one.lends and self._may_share(one, code)), None)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a segment is open."""
+        return any(context.handle for context in _all(self._contexts))
 
     def allocate(self, size: int) -> NpuMemory | None:
         """Memory that the program and the NPU share; ``None`` while no segment is open.
@@ -213,7 +229,7 @@ class NpuDevice:
         Raises:
             DeviceError: The runtime has none.
         """
-        memories = (context.allocate(size) for context in list(self._contexts))
+        memories = (context.allocate(size) for context in _all(self._contexts))
         return next((memory for memory in memories if memory is not None), None)
 
     def _init(self, code: SegmentCode, blob: Blob, lender: int = 0) -> int:
@@ -270,7 +286,7 @@ class NpuDevice:
 
     def close(self) -> None:
         """Close what was left open; the library stays loaded (it does not survive being unloaded)."""
-        for context in list(self._contexts):
+        for context in _all(self._contexts):
             context.close()
 
 

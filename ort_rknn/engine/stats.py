@@ -13,7 +13,7 @@ from ort_rknn_converters.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn.engine.lanes import LaneStats, Task
 
-__all__ = ["Counters", "EngineStats", "print_perf_line", "wants_perf_lines"]
+__all__ = ["Counters", "EngineStats", "print_perf_line", "print_phases", "wants_perf_lines"]
 
 PERF_VARIABLES = ("ORT_RKNN_PRINT_PERF", "ZTU_EZRKNN_ASYNC_PRINT_PERF")
 _TRUE = frozenset({"1", "true", "on", "yes"})
@@ -71,10 +71,14 @@ def wants_perf_lines() -> bool:
 
 def print_perf_line(job_id: int, task: Task) -> None:
     """Print the seed's line for one inference to stderr; a device that does not split its time counts as inference."""
-    phases = task.phases or (0.0, task.seconds, 0.0)
+    print_phases(job_id, task.lane, task.ran_on, task.phases or (0.0, task.seconds, 0.0))
+
+
+def print_phases(job_id: int, lane: int, core: int | None, phases: tuple[float, float, float], more: str = "") -> None:
+    """Print the seed's line for the seconds one inference took to set inputs, to infer and to fetch outputs."""
     set_input, infer, copy_output = (round(seconds * 1e6) for seconds in phases)
     line = (
-        f"[ort_rknn_perf] task_id={job_id} thread_id={task.lane} core_id={task.ran_on} set_input_us={set_input} "
-        f"infer_us={infer} copy_output_us={copy_output} total_us={set_input + infer + copy_output}"
+        f"[ort_rknn_perf] task_id={job_id} thread_id={lane} core_id={core} set_input_us={set_input} "
+        f"infer_us={infer} copy_output_us={copy_output} total_us={set_input + infer + copy_output}{more}"
     )
     print(line, file=sys.stderr, flush=True)

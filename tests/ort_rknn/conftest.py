@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ort_rknn.devices.rknnrt_library import RuntimeLibrary
+from tests.helpers.emulator import Emulator
 from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.npu import build_native
 
 
 @pytest.fixture
@@ -33,3 +37,22 @@ def npu_session(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         yield open_session
     for session in opened:
         session.close()
+
+
+@pytest.fixture(params=["native", "python", "no descriptors"])
+def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """An emulated runtime; the last one cannot import memory, as runtimes before 1.4."""
+    monkeypatch.setenv("ORT_RKNN_NATIVE_LIBRARY", "off" if request.param == "python" else str(build_native()))
+    if request.param == "no descriptors":
+        has = RuntimeLibrary.has
+        monkeypatch.setattr(RuntimeLibrary, "has", lambda self, name: "from_fd" not in name and has(self, name))
+    emulator = Emulator()
+    emulator.reset()
+    names = ("contexts", "dma_bytes", "mems")
+    before = [emulator.count(name) for name in names]
+    yield emulator
+    gc.collect()
+    misuses = emulator.misuses()
+    emulator.reset()
+    assert not misuses
+    assert [emulator.count(name) for name in names] == before

@@ -1,0 +1,126 @@
+"""What a session does with bindings that have NPU memory: runs on it where it can, else says why it copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.bound import deliver
+from ort_rknn.devices.base import AUTO
+from ort_rknn.engine.stats import print_phases, wants_perf_lines
+from ort_rknn.program import NpuPart, Program, check_terminated
+from ort_rknn.zero_copy import SharedRuns, Told, Unshareable
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.engine import Engine
+    from ort_rknn.engine.observer import Observer
+    from ort_rknn.iobinding import SessionIOBinding
+
+__all__ = ["MemoryUse"]
+
+
+class MemoryUse:
+    """What a session does with bindings that have NPU memory.
+
+    Args:
+        shared: Runs on it; ``None`` where everything is copied.
+        why: Why everything is copied.
+
+    Attributes:
+        runs: Runs on the memory itself.
+        copied: Input or output name to the reason why it was copied in the last run over a binding.
+    """
+
+    def __init__(self, shared: SharedRuns | None, why: str, told: Told | None = None) -> None:
+        self.runs = 0
+        self.copied: dict[str, str] = {}
+        self._shared = shared
+        self._why = why
+        self._told = told
+
+    @classmethod
+    def of(cls, engine: Engine, at_close: list[Callable[[], object]], profile: Observer | None) -> MemoryUse:
+        """That of the session of an engine.
+
+        Args:
+            engine: The engine.
+            at_close: Is given what to close then.
+            profile: Watches the session, if anything does.
+        """
+        why = _why_copied(engine.program, engine.options.run_timeout_ms)
+        if why:
+            return cls(None, why)
+        shared = SharedRuns(engine.program, _masks(engine))
+        at_close.append(shared.close)
+        lines = wants_perf_lines() if engine.options.print_perf is None else engine.options.print_perf
+        if profile is None and not lines:
+            return cls(shared, "")
+        part = engine.program.parts[0]
+
+        def told(core: int, begun: float, phases: tuple[float, float, float]) -> None:
+            if lines:
+                print_phases(-1, -1, core, phases, " mode=zero_copy")
+            if profile is not None:
+                profile.step(-1, part, begun, sum(phases), core, phases)
+                profile.inference(-1, begun, sum(phases))
+
+        return cls(shared, "", told)
+
+    def run(self, binding: SessionIOBinding, run_options: Any) -> bool:
+        """Run on the binding's memory; ``False`` when that is not possible.
+
+        Raises:
+            DeviceError: The inference failed.
+            SessionClosed: The session was closed.
+        """
+        record = binding.rknn_record
+        shared = self._shared
+        if shared is not None:
+            check_terminated(run_options)
+            inputs = record.feed(shared.input_dtypes)
+            outputs = {name: record.npu_value(name) for name in record.outputs}
+            fits = shared.covers(inputs, outputs)
+            if fits:
+                for name, value in outputs.items():
+                    if value is None and record.goes_to_npu(name):
+                        outputs[name] = made = shared.fresh(name)
+                        record.made(name, made)
+                copied: dict[str, str] = {}
+                try:
+                    deliver(binding, shared.run(id(binding), inputs, outputs, copied, self._told))
+                except Unshareable as error:
+                    self._shared, self._why = None, str(error)
+                else:
+                    self.runs += 1
+                    self.copied = copied
+                    return True
+        why = self._why or "the NPU has no code for these shapes and outputs"
+        self.copied = dict.fromkeys((*record.inputs, *record.outputs), why)
+        return False
+
+
+def _why_copied(program: Program, run_timeout_ms: float) -> str:
+    """Why no run of a session can be on shared memory; ``""`` when they can."""
+    if len(program.parts) != 1 or not isinstance(program.parts[0], NpuPart):
+        return "the model is not one NPU part from its inputs to its outputs; print(session.plan) shows what it is"
+    name = getattr(program.device, "name", None)
+    if name != "npu":
+        return f"only device 'npu' shares memory; this session's is {name!r}"
+    if run_timeout_ms:
+        return "run_timeout_ms is set, and only inferences of the engine's own can be timed out"
+    return ""
+
+
+def _masks(engine: Engine) -> list[int]:
+    """The core mask of each context.
+
+    Where cores are named, each has one context, and whoever waits longest gets it. Else the driver chooses, and there
+    are two for each core, so that it has work while Python hands over: in the engine's own way of fixed cores with two
+    contexts each, a fifth thread would always share a core with the same other one.
+    """
+    options, lanes = engine.options, engine.plan().lanes
+    if options.schedule is not None:
+        return list(dict.fromkeys(lane.mask for lane in lanes))
+    if options.tp_mode is not None:
+        return [lane.mask for lane in lanes]
+    return [AUTO] * (2 * len({lane.core for lane in lanes}))
