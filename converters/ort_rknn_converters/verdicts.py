@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-from filelock import FileLock, Timeout
 
 from ort_rknn_converters.graph import constant, dims, type_string
 from ort_rknn_converters.log import logger
@@ -52,6 +51,8 @@ class Verdicts:
         learned = {signature(n, model): reasons[n.name] for n in model.graph if n.name in wanted and n.name in reasons}
         if self._file is None or not learned:
             return
+        from filelock import FileLock, Timeout  # 40 ms that most conversions do without
+
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._file}.lock", timeout=_LOCK_S):
