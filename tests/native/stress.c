@@ -30,7 +30,7 @@ enum { CORES = 3, LANES = 6, SUBMITTERS = 4, IN = 3 * 20, OUT = 64, MOST_LANES =
 static const char MODEL[] = "RKNNEMU 1\ninput x float16 1,3,4,5 nhwc\noutput y float16 1,64\n";
 static char model[sizeof MODEL + 64];
 static const ort_rknn_calls CALLS = {rknn_inputs_set, rknn_run, rknn_outputs_get, rknn_outputs_release};
-static const ort_rknn_input_form INPUT = {0, IN * 4, RKNN_TENSOR_FLOAT32, RKNN_TENSOR_NHWC, 1, 3, 20, 4};
+static const ort_rknn_input_form INPUT = {0, IN * 4, RKNN_TENSOR_FLOAT32, RKNN_TENSOR_NHWC, 1, 3, 20, 4, 0};
 static const ort_rknn_output_form OUTPUT = {0, OUT * 4, OUT * 2, 1};
 
 typedef struct {
