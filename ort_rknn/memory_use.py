@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ class MemoryUse:
         self._shared = shared
         self._why = why
         self._told = told
+        self._counting = threading.Lock()
 
     @classmethod
     def of(cls, engine: Engine, at_close: list[Callable[[], object]], profile: Observer | None) -> MemoryUse:
@@ -75,12 +77,12 @@ class MemoryUse:
         """
         record = binding.rknn_record
         shared = self._shared
-        if shared is not None:
+        # What is no input of the NPU's part may be a weight that is compiled in.
+        if shared is not None and record.inputs.keys() == shared.input_dtypes.keys():
             check_terminated(run_options)
             inputs = record.feed(shared.input_dtypes)
             outputs = {name: record.npu_value(name) for name in record.outputs}
-            fits = shared.covers(inputs, outputs)
-            if fits:
+            if shared.covers(inputs, outputs):
                 for name, value in outputs.items():
                     if value is None and record.goes_to_npu(name):
                         outputs[name] = made = shared.fresh(name)
@@ -91,10 +93,11 @@ class MemoryUse:
                 except Unshareable as error:
                     self._shared, self._why = None, str(error)
                 else:
-                    self.runs += 1
+                    with self._counting:
+                        self.runs += 1
                     self.copied = copied
                     return True
-        why = self._why or "the NPU has no code for these shapes and outputs"
+        why = self._why or "the NPU has no code for these inputs, shapes and outputs"
         self.copied = dict.fromkeys((*record.inputs, *record.outputs), why)
         return False
 

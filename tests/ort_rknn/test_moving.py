@@ -18,7 +18,9 @@ import pytest
 import ort_rknn
 from ort_rknn.background import Ticket
 from ort_rknn_converters.errors import ToolkitFailed, ToolkitMissing
+from tests.helpers.emulator import Emulator, real_path
 from tests.helpers.fake_toolkit import compile_in_thread, fake_toolkit
+from tests.helpers.npu import npu
 from tests.helpers.ort_models import model
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
@@ -136,6 +138,25 @@ def test_every_way_to_run_goes_by_the_shape(moving: Callable[..., Any]) -> None:
     assert session.wait_all(WAIT_S)
     assert session.wait_compiled(WAIT_S)
     assert _states(session) == ["ready", "ready"]
+
+
+def test_npu_memory_goes_by_the_shape_too(moving: Callable[..., Any]) -> None:
+    session = moving()
+    session.run(None, _feed(3))
+    assert session.wait_compiled(WAIT_S)
+    with ort_rknn.InferenceSession(real_path("tokens_fp16_rk3588"), device=npu(Emulator())):
+        for rows in (3, 4):  # on the simulator, and on onnxruntime
+            binding = session.io_binding()
+            x = ort_rknn.OrtValue.ortvalue_from_numpy(_feed(rows)["X"], "npu")
+            binding.bind_ortvalue_input("X", x)
+            binding.bind_output("Y", "npu")
+            for _ in range(2):
+                session.run_with_iobinding(binding)
+                (y,) = binding.get_outputs()
+                assert y.device_name() == "npu"
+                assert np.array_equal(y.numpy(), _expected(rows))
+                x.update_inplace(_feed(rows)["X"])
+    assert session.stats().copied["X"].startswith("only device 'npu' shares memory")
 
 
 def test_wrong_feeds_get_onnxruntimes_words_and_are_not_compiled(
