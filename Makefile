@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROGRAMS := $(VENV)/programs
+OLDEST := build/oldest
 TARGET ?= rk3588
 
-.PHONY: demo demo-ocr emulator test test-page test-programs test-aarch64 test-sanitizers lint setup conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator test test-page test-programs test-oldest test-aarch64 test-sanitizers lint setup conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -23,6 +24,21 @@ test-aarch64: $(READY)
 	build/aarch64/python -m pytest -p no:cacheprovider --confcutdir=tests/ort_rknn/devices tests/aarch64 \
 	    tests/emulator tests/ort_rknn/engine/test_native.py \
 	    $(addprefix tests/ort_rknn/devices/test_,rknnrt.py rknnrt_buffers.py rknnrt_sharing.py rknnrt_custom_ops.py interleave.py)
+
+# Sessions once more with the oldest onnxruntime, and the oldest pure-Python packages, that pyproject.toml takes (a minute
+# or two). numpy and onnx stay as new as they get: old ones have no wheels for new Pythons.
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit" tests/parity \
+	    $(addprefix tests/ort_rknn/test_,$(addsuffix .py,surface session session_options providers feed iobinding ortvalue \
+	    profiling context_file swap))
+
+$(OLDEST)/.ready: $(READY)
+	@test -x $(OLDEST)/bin/python || $(BIN)/python -m venv $(OLDEST)
+	@sed -n '/^ *"\(numpy\|onnx\)>=/d; s/^    "\([a-z-]*\)>=\([0-9.]*\)\(.*\)",$$/\1==\2.*\3/p' pyproject.toml >$(OLDEST)/oldest.txt
+	@echo "installing the oldest packages ort_rknn works with into $(OLDEST) ..."
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/oldest.txt -e . \
+	    hypothesis pytest pytest-timeout
+	@touch $@
 
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:

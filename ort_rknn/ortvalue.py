@@ -101,11 +101,12 @@ class OrtValue(collection.OrtValue, metaclass=_AnyOrtValue):  # type: ignore[mis
             if layout is not None:
                 raise ValueError("layout is for values in NPU memory")
             return super().ortvalue_from_shape_and_type(shape, element_type, device_type, device_id, *rest, **named)
-        if not npu_open():  # refused in the words of the installed release
+        dtype, dims = _dtype(element_type), tuple(map(int, shape))
+        memory = _allocated(dtype, dims)
+        if memory is None:  # refused in the words of the installed release
             return super().ortvalue_from_shape_and_type(shape, element_type, device_type, device_id)
         _one_npu(device_id)
-        dtype, dims = _dtype(element_type), tuple(map(int, shape))
-        return NpuOrtValue(memory_for(dtype, dims), dtype, dims, layout)
+        return NpuOrtValue(memory, dtype, dims, layout)
 
     @classmethod
     def ortvalue_from_dmabuf(
@@ -270,14 +271,18 @@ def memory_for(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpuMemory:
     Raises:
         RuntimeError: No session is open on an NPU, or it has no memory.
     """
-    for device in _devices():
-        memory: NpuMemory | None = device.allocate(_bytes(dtype, shape))
-        if memory is not None:
-            return memory
+    memory = _allocated(dtype, shape)
+    if memory is not None:
+        return memory
     raise RuntimeError(
         "Unsupported device: Cannot place the OrtValue on this device: no session is open on an NPU. "
         "Make the session (device 'npu') before values in its memory."
     )
+
+
+def _allocated(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpuMemory | None:
+    taken = (device.allocate(_bytes(dtype, shape)) for device in _devices())
+    return next((memory for memory in taken if memory is not None), None)
 
 
 def npu_open() -> bool:
