@@ -226,7 +226,8 @@ def open_npu_session(
         profile = Profile(options.profile_file_prefix, npu=device.name != "cpu")
     native = open_shell(compiled.shell.path or compiled.shell.read())
     pins = _pins(user, native, judged)
-    if any(dim in pins for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape):
+    dims = (dim for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape)
+    if pins and not all(isinstance(dim, int) for dim in dims):
         native = open_shell(_pinned(compiled.shell.read(), pins))
 
     program = Program(
@@ -317,18 +318,13 @@ def _pins(user: Any, shell: Any, judged: Sequence[Any]) -> dict[str, int]:
 
 
 def _pinned(shell: bytes, pins: Mapping[str, int]) -> bytes:
-    """The shell with pinned dimensions written as numbers.
-
-    onnxruntime does that to the inputs itself (but not in every release where nothing is optimized) and infers the
-    outputs, which a shell keeps it from.
-    """
+    """The shell with pinned dimensions written as numbers."""
     import onnx
 
+    from ort_rknn_converters.shell import pin
+
     model = onnx.ModelProto.FromString(shell)
-    for value in (*model.graph.input, *model.graph.output):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in pins:
-                dim.dim_value = pins[dim.dim_param]
+    pin(model, pins)
     content: bytes = model.SerializeToString()
     return content
 

@@ -19,7 +19,7 @@ from ort_rknn_converters.graph_types import show_maps
 from ort_rknn_converters.partition import Part, parts
 from ort_rknn_converters.plan import NPU, Plan
 from ort_rknn_converters.prepare import Prepared
-from ort_rknn_converters.shell import make_shell
+from ort_rknn_converters.shell import make_shell, note_pinned
 from ort_rknn_converters.steps import cpu_step, npu_step
 
 __all__ = ["assemble", "outside"]
@@ -28,12 +28,13 @@ _KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.m
 """Operators that onnxruntime itself has; others need a library that only the session's options name."""
 
 
-def outside(source: ir.Model, original: str | bytes) -> onnx.ModelProto:
+def outside(source: ir.Model, original: str | bytes, dims: Mapping[str, int]) -> onnx.ModelProto:
     """The shell of a model.
 
     Args:
         source: The model as read.
         original: The same for onnxruntime: path or bytes.
+        dims: Sizes of the dimensions that are pinned by name.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -59,7 +60,10 @@ def outside(source: ir.Model, original: str | bytes) -> onnx.ModelProto:
     nodes = chain(graph.all_nodes(), *(function.all_nodes() for function in source.functions.values()))
     known = {(domain, name) for domain, name, _ in source.functions}
     foreign = any(node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in known for node in nodes)
-    return make_shell(proto, source=None if foreign else original)
+    shell = make_shell(proto, source=None if foreign else original)
+    if dims and not foreign:
+        note_pinned(shell, original, dims)
+    return shell
 
 
 def assemble(shell: onnx.ModelProto, prepared: Prepared, plan: Plan, attempts: Mapping[str, Attempt]) -> CompiledModel:

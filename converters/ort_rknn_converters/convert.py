@@ -96,7 +96,7 @@ def convert(
         final, attempts = _settle(workshop, memory, progress)
         final = final.with_notes(*notes, *_notes(source, workshop, attempts))
     progress.report("assemble")
-    return assemble(outside(source, _original(model)), prepared, final, attempts)
+    return assemble(outside(source, _original(model), options.dims), prepared, final, attempts)
 
 
 def plan_only(

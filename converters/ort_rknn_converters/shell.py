@@ -10,7 +10,8 @@ what onnxruntime shows: names of dimensions, unknown dimensions, unknown rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 import onnxruntime as ort
@@ -19,9 +20,10 @@ from onnx import TensorProto, TypeProto, ValueInfoProto, helper
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.tensor_types import element_type, raw_constant
 
-__all__ = ["declare_outputs", "make_shell"]
+__all__ = ["declare_outputs", "make_shell", "note_pinned", "pin"]
 
 _PREFIX = "ort_rknn.shell."
+_PINNED = "ort_rknn.pinned"
 _OPSET = 21  # the first with the 4-bit types; onnxruntime 1.20, the oldest we take, has it
 _IR_VERSION = 10  # goes with opset 21
 _BY_CAST = frozenset({"UINT4", "INT4", "UINT2", "INT2", "FLOAT8E8M0"})  # onnxruntime reshapes none, but casts to them
@@ -97,6 +99,43 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
         elif kind == "optional_type" and argument.shape:
             _set_shape(value.type.optional_type.elem_type.tensor_type, argument.shape)
     return outputs
+
+
+def note_pinned(shell: onnx.ModelProto, source: bytes | str, dims: Mapping[str, int]) -> None:
+    """Write into a shell what onnxruntime shows of its outputs when named dimensions are pinned; see :func:`pin`.
+
+    Raises:
+        ModelError: onnxruntime cannot load ``source``.
+    """
+    if all(_is_static(value.type) for value in shell.graph.output):
+        return
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    for name, size in dims.items():
+        options.add_free_dimension_override_by_name(name, size)
+    try:
+        shown = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]).get_outputs()
+    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
+        raise ModelError(f"ONNX Runtime cannot load the model with these dimensions: {error}") from error
+    note = [dict(dims), [argument.shape for argument in shown]]
+    shell.graph.metadata_props.add(key=_PINNED, value=json.dumps(note, sort_keys=True))
+
+
+def pin(shell: onnx.ModelProto, dims: Mapping[str, int]) -> None:
+    """Write named dimensions as numbers, and all outputs as onnxruntime infers them then where that was noted.
+
+    onnxruntime does that to the inputs itself (but not in every release where nothing is optimized) and infers the
+    outputs, which a shell keeps it from.
+    """
+    for value in (*shell.graph.input, *shell.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in dims:
+                dim.dim_value = dims[dim.dim_param]
+    notes = [json.loads(entry.value) for entry in shell.graph.metadata_props if entry.key == _PINNED]
+    for noted, shapes in notes:
+        for value, shape in zip(shell.graph.output, shapes, strict=True):
+            if noted == dims and shape and value.type.HasField("tensor_type"):
+                _set_shape(value.type.tensor_type, shape)
 
 
 def _is_static(kind: TypeProto) -> bool:

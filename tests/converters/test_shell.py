@@ -9,7 +9,7 @@ from onnx import TensorProto, TypeProto, helper
 from onnx.parser import parse_graph
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.shell import make_shell
+from ort_rknn_converters.shell import make_shell, note_pinned, pin
 from tests.helpers.compiled_models import original
 from tests.helpers.versions import needs_onnxruntime
 
@@ -170,3 +170,22 @@ def test_a_type_no_operator_gives() -> None:
     graph = helper.make_graph([], "g", [], [helper.make_value_info("y", map_type(TensorProto.INT64))])
     with pytest.raises(ModelError, match="map_type"):
         make_shell(helper.make_model(graph))
+
+
+def test_pinned_dimensions_show_in_the_outputs() -> None:
+    outside = "g (float[N,2] x) => (float[Q,2] y, float[N,2] z, float[2] w)"
+    inside = (
+        "{ y = Relu (x)  z = Neg (x)  first = Constant <value_ints = [0]> ()  w = ReduceMax <keepdims = 0> (x, first) }"
+    )
+    made = model(f"{outside} {inside}")
+    shell = make_shell(made, source=made.SerializeToString())
+    note_pinned(shell, made.SerializeToString(), {"N": 3})
+    other = onnx.ModelProto.FromString(shell.SerializeToString())
+    pin(shell, {"N": 3})
+    pin(other, {"N": 4})
+    assert [_dims(value) for value in shell.graph.output] == [[3, 2], [3, 2], [2]]
+    assert [_dims(value) for value in other.graph.output] == [["Q", 2], [4, 2], [2]], "noted for other sizes"
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]

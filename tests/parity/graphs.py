@@ -87,15 +87,24 @@ def _pinned(text: str) -> Any:
         options = t.ort.SessionOptions()
         options.add_free_dimension_override_by_name("N", 2)
         session = t.open(parsed(text), options)
-        return [[str(value) for value in (*session.get_inputs(), *session.get_outputs())], session.run(None, {"x": X})]
+        return [
+            [str(value) for value in (*session.get_inputs(), *session.get_outputs())],
+            session.run(None, _all(session)),
+        ]
 
     return run
+
+
+def _all(session: Any) -> dict[str, Any]:
+    return {value.name: X for value in session.get_inputs()}
 
 
 PINNED = {
     "same_name": "g (float[N,2] x) => (float[N,2] y) { y = Relu (x) }",
     "inferred": "g (float[N,2] x) => (float[] y) { y = Relu (x) }",
     "unknown": "g (float[N,2] x) => (float[?,2] y) { y = Relu (x) }",
+    "other_name": "g (float[N,2] x) => (float[Q,2] y) { y = Relu (x) }",
+    "two_names": "g (float[N,2] x, float[M,2] w) => (float[Q,2] y, float[R,2] z) { y = Relu (x)  z = Neg (w) }",
 }
 cases(
     "graph-pinned", {name: _pinned(f'<ir_version: 8, opset_import: ["" : 17]> {text}') for name, text in PINNED.items()}
