@@ -49,6 +49,7 @@ RAPIDOCR = ("rapidocr-onnxruntime==1.4.4",)
 PROGRAMS = {
     "rapidocr": Program(("ocr.py", "all"), RAPIDOCR, 3),
     "rapidocr-service": Program(("ocr_service.py",), RAPIDOCR, 3),
+    "rapidocr-3": Program(("ocr_v6.py",), ("rapidocr==3.10.0",), 3),
     "magika": Program(("file_types.py",), ("magika==1.0.3",), 1),
     "faster-whisper": Program(("speech.py",), ("faster-whisper==1.2.1",), 1),
     "piper": Program(("vowels.py",), ("piper-tts==1.8.0",), 2),
