@@ -223,6 +223,17 @@ def callback_order(_: Any) -> None:
 
 
 @check
+def async_threads(_: Any) -> None:
+    options = ort_rknn.SessionOptions()
+    options.intra_op_num_threads = 1
+    ended = threading.Event()
+    with pytest.raises(errors.InvalidArgument, match="at least one thread"):
+        onnxruntime.InferenceSession(model("two"), options, CPU).run_async(None, TWO, print, None)
+    ours(options=options).run_async(None, TWO, lambda *_: ended.set())
+    assert ended.wait(20)
+
+
+@check
 def full_queue(_: Any) -> None:
     gate = threading.Event()
     session = ours(max_queue_size=1, max_callback_queue_size=1, simulator_cores=1, submit_timeout_ms=1)
