@@ -99,11 +99,19 @@ def simulate(threads: int | None = None) -> None:
     give_memory_back()
 
 
+def restore_sessions() -> None:
+    """From now on, onnxruntime's sessions are as they are without us."""
+    import onnxruntime
+
+    onnxruntime.InferenceSession = getattr(onnxruntime.InferenceSession, "real", onnxruntime.InferenceSession)
+
+
 def _sessions(threads: int) -> None:
     """From now on, onnxruntime's sessions have so many threads and no arena."""
     import onnxruntime
 
-    real = getattr(onnxruntime.InferenceSession, "real", onnxruntime.InferenceSession)
+    restore_sessions()
+    real = onnxruntime.InferenceSession
 
     class Lean(real):  # type: ignore[misc, valid-type]
         def __init__(self, model: Any, sess_options: Any = None, *args: Any, **kwargs: Any) -> None:

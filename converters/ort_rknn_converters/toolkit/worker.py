@@ -204,13 +204,16 @@ def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, lis
     toolkit_class, toolkit, version, replaced = ready
     lean = beside("lean")
     simulation = beside("aside").Simulation(die_with_parent)
+    calibrated = "dataset" in job["build"]
+    if calibrated:
+        lean.restore_sessions()  # they run all samples; and a copy of this process would lack their threads
     if job["float16"]:
         toolkit = beside("hybrid").build(stages.checked, toolkit_class, job)
     else:
         stages.checked("config", toolkit.config, **job["config"])
         stages.checked("load", toolkit.load_onnx, model=job["model"])
         try:
-            with simulation.beside_the_compiler() if job["feeds"] else nullcontext():
+            with simulation.beside_the_compiler() if job["feeds"] and not calibrated else nullcontext():
                 stages.checked("build", toolkit.build, **job["build"])
             if simulation.here:
                 lean.simulate(threads=max(1, (os.cpu_count() or 1) - 1))  # the compiler has one core
@@ -232,7 +235,14 @@ def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, lis
     analysis = []
     if job["analyse"]:
         analysis = beside("analysis").run(stages.checked, toolkit, job["analyse"], [entry["name"] for entry in inputs])
-    return {"version": version, "inputs": inputs, "outputs": outputs, "answers": answers, "stand_ins": replaced, "analysis": analysis}
+    return {
+        "version": version,
+        "inputs": inputs,
+        "outputs": outputs,
+        "answers": answers,
+        "stand_ins": replaced,
+        "analysis": analysis,
+    }
 
 
 def peak_memory() -> int:
