@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -82,7 +83,7 @@ def test_pictures() -> None:
         )
         for n in range(1, LARGE + 100)
     ]
-    nodes = [GraphNode(*(*list(vars(node).values())[:5], (n - 1,) if n else ())) for n, node in enumerate(nodes)]
+    nodes = [replace(node, after=(n - 1,) if n else ()) for n, node in enumerate(nodes)]
     large = draw(nodes)
     assert large.count("<rect") == 6  # three segments and three nodes between and in them
     assert "npu_0: 198 nodes" in large
