@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.choose_lanes import best_lanes
 from ort_rknn.engine.core import Core
-from ort_rknn.engine.lanes import LanesFactory
+from ort_rknn.engine.lanes import LaneSetup, LanesFactory
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.schedule import LanePlan, plan_lanes
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
@@ -66,14 +66,14 @@ class Engine:
             assert program.device is not None
             native = lanes is best_lanes and getattr(program.device, "native_lanes", False)
             plan = plan_lanes(options, program.device.cores, native=native)
-            made = lanes(
-                program,
+            setup = LaneSetup(
                 plan.lanes,
                 share=not options.disable_dup_context,
                 time_limit=options.run_timeout_ms / 1000 or None,
                 phases=perf or options.enable_pacing or observer is not None,
                 clock=clock,
             )
+            made = lanes(program, setup)
         self._core = Core(
             program,
             options,

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ort_rknn.errors import DeviceUnavailable
 from ort_rknn_converters.frozen import frozen
@@ -36,7 +36,17 @@ if TYPE_CHECKING:
     from ort_rknn.engine.schedule import LaneSpec
     from ort_rknn.program import LaneContexts
 
-__all__ = ["FAILURES_IN_A_ROW", "LaneOpener", "LaneState", "LaneStats", "Lanes", "LanesFactory", "NoCoreLeft", "Task"]
+__all__ = [
+    "FAILURES_IN_A_ROW",
+    "LaneOpener",
+    "LaneSetup",
+    "LaneState",
+    "LaneStats",
+    "Lanes",
+    "LanesFactory",
+    "NoCoreLeft",
+    "Task",
+]
 
 FAILURES_IN_A_ROW = 3
 """Failures of one core in a row after which it gets no more work. A guess."""
@@ -219,26 +229,23 @@ class Lanes(Protocol):
         """Facts about the contexts of each lane; empty where none are open."""
 
 
-class LanesFactory(Protocol):
-    """Makes the lanes of an engine."""
+class LaneSetup(NamedTuple):
+    """How the lanes of an engine work.
 
-    def __call__(
-        self,
-        program: LaneOpener,
-        specs: Sequence[LaneSpec],
-        *,
-        share: bool,
-        time_limit: float | None,
-        phases: bool,
-        clock: Callable[[], float],
-    ) -> Lanes:
-        """Make lanes.
+    Attributes:
+        specs: The lanes, in order of preference.
+        share: Whether they share the weights of the first.
+        time_limit: Seconds one task may take; ``None`` is for ever.
+        phases: Whether to fill in ``task.phases``.
+        clock: Seconds, monotonic.
+    """
 
-        Args:
-            program: Opens contexts.
-            specs: The lanes, in order of preference.
-            share: Whether the lanes share the weights of the first.
-            time_limit: Seconds one task may take; ``None`` is for ever.
-            phases: Whether to fill in ``task.phases``.
-            clock: Seconds, monotonic.
-        """
+    specs: Sequence[LaneSpec]
+    share: bool
+    time_limit: float | None
+    phases: bool
+    clock: Callable[[], float]
+
+
+LanesFactory = Callable[[LaneOpener, LaneSetup], Lanes]
+"""Makes the lanes of an engine; the first argument opens their contexts."""

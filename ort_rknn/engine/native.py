@@ -11,17 +11,15 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from ort_rknn.devices.native_segment import Outcome
 from ort_rknn.devices.rknnrt_context import phases_of
 from ort_rknn.engine.copying import copy_of
-from ort_rknn.engine.lanes import LaneOpener, LaneState, LaneStats, Task
+from ort_rknn.engine.lanes import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.native_keeper import LaneKeeper, native_contexts
 from ort_rknn.engine.native_lane import Flight, NativeLane, Rest
 from ort_rknn.engine.native_pool import BUSY, LATE, TIMEOUT, NativePool
-from ort_rknn.engine.schedule import LaneSpec
 from ort_rknn.engine.switching import Haste
 from ort_rknn.errors import DeviceError, InferenceTimeout
 from ort_rknn_converters.log import logger
@@ -36,26 +34,17 @@ SLICE_S = 0.1
 
 
 class NativeLanes(LaneKeeper):
-    """Lanes whose threads are native; see :class:`ort_rknn.engine.lanes.LanesFactory` for the arguments.
+    """Lanes whose threads are native; see :class:`ort_rknn.engine.lanes.LaneSetup` for how they work.
 
     The program's device must give contexts with a native segment: :class:`~ort_rknn.engine.native_lane.NativeContext`.
     """
 
     kind = "native"
 
-    def __init__(
-        self,
-        program: LaneOpener,
-        specs: Sequence[LaneSpec],
-        *,
-        share: bool,
-        time_limit: float | None,
-        phases: bool,
-        clock: Callable[[], float],
-    ) -> None:
-        super().__init__(program, specs, share=share, time_limit=time_limit, clock=clock)
-        self._phases = phases
-        self._time_limit = time_limit
+    def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
+        super().__init__(program, setup)
+        self._phases = setup.phases
+        self._time_limit = setup.time_limit
         self._haste = Haste()
         self._collector: threading.Thread | None = None
         self._finalizer = weakref.finalize(self, _free, self._pool, os.getpid())

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt_io import address_of
 from ort_rknn.engine.lane import SharedContexts
-from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneState, NoCoreLeft, Task
+from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneSetup, LaneState, NoCoreLeft, Task
 from ort_rknn.engine.native_lane import Flight, NativeContext, NativeLane, Rest
 from ort_rknn.engine.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
-from ort_rknn.engine.schedule import LaneSpec
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.log import logger
 
@@ -27,24 +26,16 @@ PATIENCE_S = 1.0
 class LaneKeeper:
     """What :class:`ort_rknn.engine.native.NativeLanes` knows of its lanes. ``_lock`` guards everything here."""
 
-    def __init__(
-        self,
-        program: LaneOpener,
-        specs: Sequence[LaneSpec],
-        *,
-        share: bool,
-        time_limit: float | None,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
         self._program = program
-        self._share = share
-        self._clock = clock
+        self._share = setup.share
+        self._clock = setup.clock
         self._lock = threading.RLock()
-        self._lanes = [NativeLane(spec) for spec in specs]
-        cores = list(dict.fromkeys(spec.core for spec in specs))
+        self._lanes = [NativeLane(spec) for spec in setup.specs]
+        cores = list(dict.fromkeys(spec.core for spec in setup.specs))
         self._groups = {core: number for number, core in enumerate(cores)}
         self._failures = dict.fromkeys(cores, 0)
-        self._cold = len(specs) - 1  # the first is opened here
+        self._cold = len(setup.specs) - 1  # the first is opened here
         self._flights: dict[int, Flight] = {}
         self._tickets = 0
         self._by_number: dict[int, NativeLane] = {}
@@ -64,7 +55,7 @@ class LaneKeeper:
         self._tables = [table_of(len(io.inputs) + len(io.outputs)) for io in self._ios]
         self._library = library
         most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
-        self._pool = NativePool(library, most_io, len(cores), time_limit)
+        self._pool = NativePool(library, most_io, len(cores), setup.time_limit)
         first.contexts = SharedContexts(contexts, None)
         self._start(first, None)
 

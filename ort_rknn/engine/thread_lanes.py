@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.copying import copy_of
 from ort_rknn.engine.lane import After, Lane, Outcome, SharedContexts
-from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneState, LaneStats, NoCoreLeft, Task
+from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneSetup, LaneState, LaneStats, NoCoreLeft, Task
 from ort_rknn.engine.queues import Queues
-from ort_rknn.engine.schedule import LaneSpec
 from ort_rknn.engine.signals import Room
 from ort_rknn.errors import DeviceError, InferenceTimeout
 from ort_rknn_converters.log import logger
@@ -22,35 +21,26 @@ __all__ = ["ThreadLanes"]
 
 
 class ThreadLanes:
-    """Lanes whose threads are Python's; see :class:`ort_rknn.engine.lanes.LanesFactory` for the arguments."""
+    """Lanes whose threads are Python's; see :class:`ort_rknn.engine.lanes.LaneSetup` for how they work."""
 
     kind = "thread"
 
-    def __init__(
-        self,
-        program: LaneOpener,
-        specs: Sequence[LaneSpec],
-        *,
-        share: bool,
-        time_limit: float | None,
-        phases: bool,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
         self._program = program
-        self._share = share
-        self._phases = phases
-        self._clock = clock
-        self._time_limit = time_limit
+        self._share = setup.share
+        self._phases = setup.phases
+        self._clock = setup.clock
+        self._time_limit = setup.time_limit
         self._watchdog: Watchdog | None = None
-        if time_limit:
+        if setup.time_limit:
             from ort_rknn.engine.watchdog import Watchdog
 
-            self._watchdog = Watchdog(time_limit, self._expire)
+            self._watchdog = Watchdog(setup.time_limit, self._expire)
         self._lock = threading.RLock()
         self._room = Room()
         self.mark, self.touch, self.wait = self._room.mark, self._room.touch, self._room.wait
-        self._lanes = [Lane(spec) for spec in specs]
-        cores = [spec.core for spec in specs]
+        self._lanes = [Lane(spec) for spec in setup.specs]
+        cores = [spec.core for spec in setup.specs]
         self._queues = Queues(cores)
         self._busy = dict.fromkeys(cores, 0)
         self._failures = dict.fromkeys(cores, 0)

@@ -18,7 +18,7 @@ from ort_rknn.devices.fake import FakeContext
 from ort_rknn.devices.native_segment import Calls, InputForm, NativeLibrary, Outcome, OutputForm, native_library
 from ort_rknn.devices.rknnrt_abi import Input, Output
 from ort_rknn.devices.rknnrt_io import address_of
-from ort_rknn.engine.lanes import LaneOpener
+from ort_rknn.engine.lanes import LaneOpener, LaneSetup
 from ort_rknn.engine.native import NativeLanes
 from ort_rknn.errors import DeviceError
 from ort_rknn.program import LaneContexts
@@ -140,6 +140,6 @@ class _Opener:
         return LaneContexts([NativeFakeContext(context, self._library) for context in opened.contexts])  # type: ignore
 
 
-def native_lanes(program: LaneOpener, specs: Any, **options: Any) -> NativeLanes:
+def native_lanes(program: LaneOpener, setup: LaneSetup) -> NativeLanes:
     """A lanes factory for programs on a fake device."""
-    return NativeLanes(_Opener(program), specs, **options)
+    return NativeLanes(_Opener(program), setup)
