@@ -56,4 +56,5 @@ def examine(case: Case, flow: Flow, settings: Settings, *, layers: bool = False,
     def trial(nodes: frozenset[str]) -> CaseResult:
         return execute(case, flow, replace(settings, cpu_nodes=settings.cpu_nodes | nodes, closely=False))
 
-    return Examined(result, find_fix(found.groups, trial), found.vendor_missing)
+    cure = find_fix(found.groups, trial)
+    return Examined(replace(result, cure=tuple(sorted(cure.nodes))), cure, found.vendor_missing)

@@ -162,6 +162,7 @@ class CaseResult:
         accuracy: ``cpu_top1``, ``cpu_top5``, ``top1``, ``top5``: share of samples with the right label, by CPU
             onnxruntime and by us; empty without labels.
         layers: The nodes on the NPU by their error, worst first; only where they were asked for.
+        cure: The nodes that must leave the NPU for the model to agree; empty when that was not asked for or not found.
     """
 
     case: str
@@ -177,6 +178,7 @@ class CaseResult:
     graph: tuple[GraphNode, ...] = ()
     accuracy: Mapping[str, float] = field(default_factory=dict)
     layers: tuple[LayerError, ...] = ()
+    cure: tuple[str, ...] = ()
 
     @property
     def bad(self) -> bool:
@@ -206,7 +208,9 @@ class CaseResult:
             LayerError(**{key: _number(value) if key in _LAYER_FLOATS else value for key, value in row.items()})
             for row in data.get("layers", ())
         )
-        return cls(**{**data, "outputs": outputs, "graph": graph, "layers": layers})
+        return cls(
+            **{**data, "outputs": outputs, "graph": graph, "layers": layers, "cure": tuple(data.get("cure", ()))}
+        )
 
 
 _FLOATS = frozenset({"max_abs", "mean_abs", "max_rel", "mean_rel", "rel_rms", "sqnr_db", "cosine"})

@@ -1,7 +1,7 @@
 """The vendor's own view of where an error begins: rknn-toolkit2's accuracy analysis of each segment, on its simulator.
 
-It stands beside what our cut-outs say. The vendor measures the layers that it made, so a node that was fused into
-another has no row of its own.
+It stands beside what our cut-outs say. The vendor measures the layers that it made: one made of several nodes stands at
+the node that it is named after, the others have none.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def vendor_errors(
 
 
 def _same_layer(row: AnalysedLayer, name: str, op_type: str) -> bool:
-    """Whether a row is about this value: by its name, or with something appended if the op is the same.
+    """Whether a row is about this value: by its name, or with something appended that does not mean another place.
 
-    The toolkit moves layers past each other and keeps names: ``b_sw`` may be what was computed before ``b``.
+    The toolkit moves layers past each other and keeps names: ``b_sw`` is what was computed before ``b``.
     """
-    return row.tensor in (name, f"{name}_int8") or row.op == op_type
+    return bool(name) and (row.op == op_type or "_sw" not in row.tensor[len(name) :])

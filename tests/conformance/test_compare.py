@@ -133,3 +133,10 @@ def test_top5_histogram_and_mean_relative() -> None:
     assert lost.top5 == 0
     assert lost.histogram[-1] == 1
     assert compare_output("y", [x[:, :9]], [x[:, :9]], LOOSE).top5 is None
+
+
+def test_an_output_of_nothing_but_nan_has_no_numbers() -> None:
+    result = compare_output("y", [np.ones(3, np.float32)], [np.full(3, np.nan, np.float32)], Tolerance(0.1, "t"))
+    assert not result.ok
+    assert result.nan_mismatch == 3
+    assert np.isnan([result.rel_rms, result.max_abs, result.cosine, result.sqnr_db]).all(), "0 would look perfect"

@@ -66,6 +66,7 @@ def test_overflow_is_located_and_cured() -> None:
     assert found.fix.nodes == {"scale", "unscale"}  # what is beyond fp16 cannot enter the NPU either
     assert found.fix.result.verdict == "right"
     assert found.fix.smallest
+    assert found.result.cure == ("scale", "unscale")
 
 
 @pytest.mark.toolkit

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn_conformance.report.document import MEANINGS, Document
-from ort_rknn_conformance.report.picture import draw
+from ort_rknn_conformance.report.picture import draw, draw_parts
 from ort_rknn_conformance.result import BAD, HISTOGRAM_EDGES, CaseResult
 
 __all__ = ["render", "write"]
+
+MANY = 40  # nodes above which the picture of the parts comes first: as many as a screen shows (a guess)
 
 
 def write(path: str | Path, document: Document) -> None:
@@ -61,7 +63,9 @@ def _case(result: CaseResult) -> dict[str, Any]:
     """A result as the page needs it: the graph as a drawing, and nothing that is empty."""
     row = result.to_dict()
     if result.graph:
-        row["picture"] = draw(result.graph)
+        bad = {layer.node for layer in result.layers if layer.advice}
+        row["picture"] = draw(result.graph, bad)
+        row["overview"] = draw_parts(result.graph, bad) if len(result.graph) > MANY else ""
     del row["graph"]
     worst = _worst(result)
     row["rel_rms"] = worst if worst is None or math.isfinite(worst) else "inf"

@@ -1,21 +1,21 @@
 """The placement picture: a model's graph from top to bottom as SVG, each node in its place's colour.
 
-Nodes stand in layers by their longest way from the inputs. Large graphs are drawn by parts: each segment and each run
-of CPU nodes is one box. Colours come from the page's style sheet.
+Nodes stand in layers by their longest way from the inputs. Large graphs are drawn by parts, too: each segment and each
+run of CPU nodes is one box. Colours come from the page's style sheet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from html import escape
 
 from ort_rknn_conformance.result import GraphNode
 from ort_rknn_converters.frozen import frozen
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_parts"]
 
-LARGE = 400  # nodes above which parts are drawn instead: more boxes no one can read (a guess)
+LARGE = 400  # nodes above which only parts are drawn: more boxes no one can read (a guess)
 WIDTH, HEIGHT, GAP_X, GAP_Y = 148, 30, 14, 26
 
 
@@ -27,13 +27,27 @@ class _Box:
     title: str
     place: str
     after: tuple[int, ...]
+    bad: bool = False
 
 
-def draw(nodes: Sequence[GraphNode]) -> str:
-    """The graph as an ``<svg>`` element; empty for no nodes."""
-    if not nodes:
+def draw(nodes: Sequence[GraphNode], bad: Collection[str] = ()) -> str:
+    """The graph as an ``<svg>`` element; empty for no nodes, and for more than anyone can read.
+
+    Args:
+        nodes: In the plan's order.
+        bad: Names of nodes that are to stand out: where the errors begin.
+    """
+    if not nodes or len(nodes) > LARGE:
         return ""
-    boxes = _parts(nodes) if len(nodes) > LARGE else [_box(node) for node in nodes]
+    return _drawn([_box(node, node.name in bad) for node in nodes], len(nodes))
+
+
+def draw_parts(nodes: Sequence[GraphNode], bad: Collection[str] = ()) -> str:
+    """The same with one box for each segment and each run of CPU nodes."""
+    return _drawn(_parts(nodes, bad), len(nodes)) if nodes else ""
+
+
+def _drawn(boxes: list[_Box], count: int) -> str:
     boxes = _chained(boxes)
     spots = _layout(boxes)
     columns = max(x for x, _ in spots) + 1
@@ -52,23 +66,24 @@ def draw(nodes: Sequence[GraphNode]) -> str:
                 f'<path class="edge{crossing}" d="M{x1:g} {y1:g}C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} '
                 f'{x2:g} {y2:g}"/>'
             )
+        ill = " bad" if box.bad else ""
         rects.append(
-            f'<g class="node {box.place.lower()}"><title>{escape(box.title)}</title>'
+            f'<g class="node {box.place.lower()}{ill}"><title>{escape(box.title)}</title>'
             f'<rect x="{left:g}" y="{top:g}" width="{WIDTH}" height="{HEIGHT}" rx="7"/>'
             f'<text x="{left + WIDTH / 2:g}" y="{top + HEIGHT / 2 + 4:g}">{escape(_short(box.label))}</text></g>'
         )
     return (
-        f'<svg class="graph" role="img" aria-label="placement of {len(nodes)} nodes" width="{width}" '
+        f'<svg class="graph" role="img" aria-label="placement of {count} nodes" width="{width}" '
         f'height="{height}" viewBox="0 0 {width} {height}">{"".join(lines)}{"".join(rects)}</svg>'
     )
 
 
-def _box(node: GraphNode) -> _Box:
+def _box(node: GraphNode, bad: bool) -> _Box:
     where = f"NPU, {node.segment}" if node.segment else f"CPU: {node.reason}"
-    return _Box(node.op_type.rpartition(".")[2], f"{node.op_type} {node.name}\n{where}", node.place, node.after)
+    return _Box(node.op_type.rpartition(".")[2], f"{node.op_type} {node.name}\n{where}", node.place, node.after, bad)
 
 
-def _parts(nodes: Sequence[GraphNode]) -> list[_Box]:
+def _parts(nodes: Sequence[GraphNode], bad: Collection[str]) -> list[_Box]:
     """One box a segment, and one a run of CPU nodes in the plan's order."""
     home: list[int] = []
     members: list[list[int]] = []
@@ -92,7 +107,10 @@ def _parts(nodes: Sequence[GraphNode]) -> list[_Box]:
         givers = {home[giver] for number in inside for giver in nodes[number].after} - {part}
         ops = sorted({nodes[number].op_type for number in inside})
         name = first.segment or "CPU"
-        boxes.append(_Box(f"{name}: {len(inside)} nodes", f"{name}\n{', '.join(ops)}", first.place, tuple(givers)))
+        ill = [nodes[number].name for number in inside if nodes[number].name in bad]
+        title = "\n".join((name, ", ".join(ops), *ill))
+        many = f"{len(inside)} node{'s' * (len(inside) > 1)}"
+        boxes.append(_Box(f"{name}: {many}", title, first.place, tuple(givers), bool(ill)))
     return boxes
 
 

@@ -102,7 +102,7 @@ def print_layers(console: Console, layers: Sequence[LayerError], vendor_missing:
     if len(layers) > LISTED:
         console.print(f"... and {len(layers) - LISTED} more (--json lists all)")
     if asked:
-        console.print("vendor: rknn-toolkit2's accuracy analysis on its simulator; -: fused into another layer")
+        console.print("vendor: rknn-toolkit2's accuracy analysis on its simulator, by its own layers")
     if vendor_missing:
         console.print(f"no accuracy analysis by the vendor: {escape(vendor_missing)}", highlight=False)
     for row in [row for row in layers if row.advice][:LISTED]:

@@ -14,7 +14,7 @@ from ort_rknn_conformance.case import CaseError
 from ort_rknn_conformance.report import json_report, junit, markdown, page
 from ort_rknn_conformance.report.baseline import Change, Difference
 from ort_rknn_conformance.report.files import ReportFiles
-from ort_rknn_conformance.report.picture import LARGE, draw
+from ort_rknn_conformance.report.picture import LARGE, draw, draw_parts
 from ort_rknn_conformance.result import GraphNode
 from tests.helpers.reports import HOSTILE, document, many_results, model_result
 
@@ -69,6 +69,7 @@ def test_page_is_one_file() -> None:
     assert (relu["right"], relu["bad"]) == (6, 0)
     (model,) = [row for row in content["cases"] if row["case"] == "m.onnx"]
     assert model["picture"].startswith("<svg")
+    assert "overview" not in model, "three nodes need none"
     assert "recurrent &lt;x&gt;" in model["picture"]
 
 
@@ -84,7 +85,9 @@ def test_pictures() -> None:
         for n in range(1, LARGE + 100)
     ]
     nodes = [replace(node, after=(n - 1,) if n else ()) for n, node in enumerate(nodes)]
-    large = draw(nodes)
+    assert draw(nodes) == "", "more than anyone can read"
+    large = draw_parts(nodes, {"n3"})
+    assert large.count('class="node npu bad"') == 1
     assert large.count("<rect") == 6  # three segments and three nodes between and in them
     assert "npu_0: 198 nodes" in large
     assert draw([GraphNode(f"n{n}", "Relu", "CPU", "why") for n in range(3)]).count('class="edge"') == 2

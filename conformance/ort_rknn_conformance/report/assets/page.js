@@ -21,6 +21,7 @@
     holder.innerHTML = text; // made by the report itself, its labels are escaped
     return holder.firstChild;
   };
+  const entry = (value) => (typeof value === "string" ? value : number(value, 5));
   const number = (value, digits = 2) => {
     if (value === undefined || value === null || value === "nan") return "–";
     if (typeof value === "string") return value;
@@ -131,7 +132,7 @@
       make("thead", {}, make("tr", {}, ["largest differences at", "CPU", "ours"].map((name, i) => make("th", { class: i ? "num" : "" }, name)))),
       make("tbody", {}, result.worst.map((w) => make("tr", {},
         make("td", {}, `sample ${w.sample} [${w.index.join(", ")}]`),
-        make("td", { class: "num" }, number(w.expected, 5)), make("td", { class: "num" }, number(w.actual, 5))))))) : null,
+        make("td", { class: "num" }, entry(w.expected)), make("td", { class: "num" }, entry(w.actual))))))) : null,
   );
   const reasons = (result) => Object.entries(result.cpu_reasons ?? {}).sort((a, b) => b[1] - a[1])
     .map(([reason, count]) => make("p", { class: "soft" }, `CPU: ${count} × ${reason}`));
@@ -154,7 +155,8 @@
     : failing ? `${failing} of ${data.cases.length} cases are bad` : "Nothing wrong, nothing crashed";
   page.append(make("div", { class: "card banner" }, make("div", { class: `sign ${mood}`, "aria-hidden": "true" }, failing ? "✕" : idle ? "!" : "✓"),
     make("div", {}, make("b", {}, headline), make("div", { class: "soft" },
-      `${data.cases.length} ${single ? "model" : "cases"} in ${Math.round(data.seconds)} s`, data.difference ? ` · against ${data.difference.name}: ${data.difference.said}` : ""))));
+      `${data.cases.length} ${single ? "model" : "cases"} in ${Math.round(data.seconds)} s`, data.difference ? ` · against ${data.difference.name}: ${data.difference.said}` : ""),
+      only?.cure ? make("div", { class: "cure" }, "Cured when these stay on the CPU: ", make("code", {}, only.cure.join("  "))) : null)));
   const tile = (value, said, kind = "") => make("div", { class: "card tile" }, make("b", { class: kind }, value), make("span", {}, said));
   if (single) {
     const worst = only.rel_rms;
@@ -186,17 +188,27 @@
   }
 
   // --- one model in full
+  const toTheError = (folded) => {
+    const [box, spot] = [folded.querySelector(".picture"), folded.querySelector(".bad")?.getBBox()];
+    if (spot) box.scrollTo(spot.x - box.clientWidth / 2, spot.y - box.clientHeight / 2);
+  };
   const picture = (result) => make("div", { class: "card pad" }, make("div", { class: "legend" },
     make("span", {}, make("i", { class: "npu" }), "NPU path"), make("span", {}, make("i", { class: "cpu" }), "CPU"),
-    make("span", {}, make("i", { class: "cross" }), "crosses between them")), make("div", { class: "picture" }, drawing(result.picture)));
+    make("span", {}, make("i", { class: "cross" }), "crosses between them"),
+    result.layers?.some((row) => row.advice) ? make("span", {}, make("i", { class: "ill" }), "the error begins here") : null),
+    result.overview ? make("div", { class: "picture" }, drawing(result.overview)) : null,
+    result.overview && result.picture
+      ? make("details", { ontoggle: (event) => toTheError(event.target) },
+        make("summary", {}, `Every node (${result.nodes})`), make("div", { class: "picture" }, drawing(result.picture)))
+      : result.picture ? make("div", { class: "picture" }, drawing(result.picture)) : null);
   if (single) {
     section("Outputs", make("div", { class: "outputs" }, (only.outputs ?? []).map(output)));
     if (only.layers) {
       const size = (row) => (row.nan_mismatch ? Infinity : row.own ?? row.entire);
       const vendor = only.layers.some((row) => row.vendor_own != null);
       const scale = (value) => (value === Infinity || value === "inf" ? 100 : value > 0 ? Math.max(1, Math.min(100, (Math.log10(value) + 8) * 12.5)) : 0);
-      section("Layers", make("p", { class: "soft" }, `Each node on the NPU path, alone on exact inputs and with everything before it. Bars are logarithmic, 1e-8 to 1.${vendor ? " Vendor: rknn-toolkit2's accuracy analysis on its simulator; –: fused into another layer." : ""}`), table([
-        { name: "node", value: (r) => r.node, show: (r) => make("code", {}, r.node), long: true }, { name: "op", value: (r) => r.op_type, wide: true },
+      section("Layers", make("p", { class: "soft" }, `Each node on the NPU path, alone on exact inputs and with everything before it. Bars are logarithmic, 1e-8 to 1.${vendor ? " Vendor: rknn-toolkit2's accuracy analysis on its simulator, by its own layers; –: part of another." : ""}`), table([
+        { name: "node", value: (r) => r.node, show: (r) => make("code", { title: r.node }, r.node.length > 40 ? `…${r.node.slice(-39)}` : r.node), long: true }, { name: "op", value: (r) => r.op_type, wide: true },
         { name: "alone", value: (r) => size(r), show: (r) => (r.nan_mismatch ? `${r.nan_mismatch} NaN/inf` : number(r.own)), num: true },
         { name: "", value: (r) => size(r), show: (r) => make("div", { style: "width:110px" }, make("div", { class: `layer ${r.advice ? "bad" : ""}`, style: `width:${scale(size(r))}%` })), wide: true },
         { name: "entire", value: (r) => r.entire, show: (r) => number(r.entire), num: true, wide: true },
@@ -206,9 +218,9 @@
         ] : []),
         { name: "peak", value: (r) => r.peak, show: (r) => number(r.peak), num: true, wide: true },
         { name: "advice", value: (r) => r.advice ?? "", why: true },
-      ], only.layers, { first: 2, descending: true, label: "layers" }).element);
+      ], only.layers, { first: 2, descending: true, limit: 25, label: "layers" }).element);
     }
-    if (only.picture) section("Placement", reasons(only), picture(only));
+    if (only.picture || only.overview) section("Placement", reasons(only), picture(only));
     else if (only.cpu_reasons) section("Placement", reasons(only));
   }
 
