@@ -32,12 +32,30 @@ class Unshareable(DeviceError):
     """The NPU keeps an input or output in a way that no memory of the program's can have."""
 
 
+class _Core:
+    """What shares one core mask.
+
+    Attributes:
+        mask: The core mask.
+        number: The core; -1 where the mask is not one core.
+        idle: Seats without a run.
+        busy: Runs under way or waiting for the core.
+        since: When the first of these began.
+    """
+
+    def __init__(self, mask: int, seats: int) -> None:
+        self.mask = mask
+        self.number = mask.bit_length() - 1 if mask.bit_count() == 1 else -1
+        self.idle = [_Seat(self) for _ in range(seats)]
+        self.busy = 0
+        self.since = 0.0
+
+
 class _Seat:
     """A context for runs on shared memory, once it is open."""
 
-    def __init__(self, mask: int) -> None:
-        self.mask = mask
-        self.core = mask.bit_length() - 1 if mask.bit_count() == 1 else -1
+    def __init__(self, core: _Core) -> None:
+        self.core = core
         self.bound: BoundContext | None = None
         self.last = 0
 
@@ -47,20 +65,21 @@ class SharedRuns:
 
     Args:
         program: A program that is one NPU part, on device ``npu``.
-        masks: Core mask of each context.
+        cores: Core mask, and how many contexts may share it.
 
     Attributes:
         input_dtypes: Numpy's dtype of each input.
     """
 
-    def __init__(self, program: Program, masks: Iterable[int]) -> None:
+    def __init__(self, program: Program, cores: Iterable[tuple[int, int]]) -> None:
         part = program.parts[0]
         assert isinstance(part, NpuPart)
         self._code = part.code
         self.input_dtypes = {spec.name: spec.dtype for spec in part.code.inputs}
         self._device: Any = program.device
         self._lock = threading.Lock()
-        self._idle = [_Seat(mask) for mask in masks]
+        self._cores = [_Core(mask, seats) for mask, seats in cores]
+        self._mean = 0.0
         self._waiting: deque[tuple[threading.Lock, list[_Seat]]] = deque()
         self._closed = False
 
@@ -99,7 +118,7 @@ class SharedRuns:
         try:
             bound = seat.bound
             if bound is None:
-                bound = seat.bound = self._open(seat.mask)
+                bound = seat.bound = self._open(seat.core.mask)
             memories: list[NpuMemory] = []
             for slot in bound.inputs:
                 memories.append(_memory_of(bound, slot, inputs[slot.spec.name], copied))
@@ -127,7 +146,7 @@ class SharedRuns:
                 rounds = given.dtype.kind == "f" and target_array.dtype.kind in "iu"
                 target_array[...] = np.rint(given) if rounds else given
             if told is not None:
-                told(seat.core, begun, (ready - begun, ran - ready, time.perf_counter() - ran))
+                told(seat.core.number, begun, (ready - begun, ran - ready, time.perf_counter() - ran))
         except BaseException:
             bound, seat.bound = seat.bound, None
             if bound is not None:
@@ -146,7 +165,9 @@ class SharedRuns:
         """Close what is idle; the others are closed by those who use them. May be called twice."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
+            idle = [seat for core in self._cores for seat in core.idle]
+            for core in self._cores:
+                core.idle = []
             waiting = list(self._waiting)
             self._waiting.clear()
         for seat in idle:
@@ -171,11 +192,11 @@ class SharedRuns:
         with self._lock:
             if self._closed:
                 raise SessionClosed("the session was closed; make a new one")
-            if self._idle:
-                known = (seat for seat in self._idle if seat.last == key)
-                seat = next(known, None) or next((one for one in self._idle if one.bound is not None), self._idle[0])
-                self._idle.remove(seat)
-                seat.last = key
+            core = min((core for core in self._cores if core.idle), key=self._free_at(key), default=None)
+            if core is not None:
+                seat = min(core.idle, key=lambda one: (one.last != key, one.bound is None))
+                core.idle.remove(seat)
+                self._begin(seat, key)
                 return seat
             gate, given = threading.Lock(), list[_Seat]()
             gate.acquire()
@@ -186,15 +207,36 @@ class SharedRuns:
         given[0].last = key
         return given[0]
 
+    def _free_at(self, key: int) -> Callable[[_Core], tuple[float, bool, bool]]:
+        """How soon a core is free, by the mean of what runs took; among idle ones whose context need not be changed."""
+        now = time.perf_counter()
+
+        def order(core: _Core) -> tuple[float, bool, bool]:
+            free = max(now, core.since + core.busy * self._mean) if core.busy else 0.0
+            return free, all(seat.last != key for seat in core.idle), all(seat.bound is None for seat in core.idle)
+
+        return order
+
+    def _begin(self, seat: _Seat, key: int) -> None:
+        seat.last = key
+        seat.core.busy += 1
+        if seat.core.busy == 1:
+            seat.core.since = time.perf_counter()
+
     def _give_back(self, seat: _Seat) -> None:
+        core, now = seat.core, time.perf_counter()
         with self._lock:
+            took, core.since = now - core.since, now
+            self._mean += (took - self._mean) / 8 if self._mean else took
+            core.busy -= 1
             if not self._closed:
                 if self._waiting:
                     gate, given = self._waiting.popleft()
+                    self._begin(seat, seat.last)
                     given.append(seat)
                     gate.release()
                 else:
-                    self._idle.append(seat)
+                    core.idle.append(seat)
                 return
         if seat.bound is not None:
             seat.bound.close()

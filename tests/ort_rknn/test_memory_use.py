@@ -121,7 +121,7 @@ def test_dropped_without_closing(emulator: Emulator) -> None:
 
 def test_closing_while_others_run_and_wait(emulator: Emulator) -> None:
     session = image_session(emulator, schedule=0)
-    bindings = [all_on_npu(session)[0] for _ in range(3)]
+    bindings = [all_on_npu(session)[0] for _ in range(4)]
     session.run_with_iobinding(bindings[0])
     ends: list[str] = []
 
@@ -132,7 +132,7 @@ def test_closing_while_others_run_and_wait(emulator: Emulator) -> None:
         except SessionClosed:
             ends.append("closed")
 
-    emulator.configure(fault="rknn_run@1=hang")
+    emulator.configure(fault="rknn_run@1x2=hang")
     threads = [threading.Thread(target=serve, args=(binding,)) for binding in bindings]
     native = session._sess
     for thread in threads:
@@ -147,7 +147,7 @@ def test_closing_while_others_run_and_wait(emulator: Emulator) -> None:
     emulator.release_hangs()
     for thread in (*threads, closing):
         thread.join()
-    assert sorted(ends) == ["closed", "closed", "ran"]
+    assert sorted(ends) == ["closed", "closed", "ran", "ran"]
 
 
 def test_memory_is_freed_with_the_value_in_any_thread(emulator: Emulator) -> None:
