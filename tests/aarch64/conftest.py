@@ -28,14 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
     """The runtime, which must come out of every test without misuse and without leaks."""
-    emulator = Emulator(RUNTIME)
-    emulator.reset()
-    before = emulator.count("contexts"), emulator.count("dma_bytes")
-    yield emulator
-    misuses = emulator.misuses()
-    emulator.reset()
-    assert not misuses
-    assert (emulator.count("contexts"), emulator.count("dma_bytes")) == before
+    with Emulator(RUNTIME).watched() as emulator:
+        yield emulator
 
 
 @pytest.fixture

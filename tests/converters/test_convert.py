@@ -29,24 +29,6 @@ from tests.helpers.conversions import BODY, IMAGE, assert_same, image, model
 from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Any:
-    """Convert with a fake toolkit, the cost rule off."""
-
-    def run(proto: onnx.ModelProto, fake: ScriptedToolkit | None = None, **fields: Any) -> CompiledModel:
-        fields = {"min_gain": 0, "compile": fake or ScriptedToolkit(), "verdicts": tmp_path} | fields
-        return convert(proto, **fields)
-
-    return run
-
-
-@pytest.fixture(autouse=True)
-def _toolkit_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "toolkit_version", lambda: VERSION)
-
-
 class TestGoodModels:
     def test_all_on_the_npu(self, made: Any) -> None:
         fake = ScriptedToolkit()

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from onnx import numpy_helper
 
 from ort_rknn_converters.compiled import CompiledModel
-from ort_rknn_converters.convert import convert
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.toolkit.client import CompileRequest
 from tests.helpers.conversions import BODY, assert_same, image, model
-from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Any:
-    """Convert with a fake toolkit, the cost rule off."""
-
-    def run(proto: onnx.ModelProto, fake: ScriptedToolkit | None = None, **fields: Any) -> CompiledModel:
-        fields = {"min_gain": 0, "compile": fake or ScriptedToolkit(), "verdicts": tmp_path} | fields
-        return convert(proto, **fields)
-
-    return run
-
-
-@pytest.fixture(autouse=True)
-def _toolkit_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "toolkit_version", lambda: VERSION)
+from tests.helpers.scripted_toolkit import ScriptedToolkit
 
 
 class TestFailingSegments:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from ort_rknn_converters import rknn_file
@@ -17,21 +15,10 @@ from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.targets import TARGETS
 from tests.helpers.conversions import BODY, model
 from tests.helpers.quantized import digit_samples, digits, qdq
-from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
+from tests.helpers.scripted_toolkit import ScriptedToolkit
 
 SAMPLES = np.random.default_rng(0).normal(size=(5, 1, 4, 8, 8)).astype(np.float32)
 CUT = f"{BODY.replace('d = Conv (c, v)', 'k = Asinh (c) d = Conv (k, v)')}"
-
-
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "toolkit_version", lambda: VERSION)
-
-    def run(proto: onnx.ModelProto, fake: ScriptedToolkit | None = None, **fields: Any) -> Any:
-        fields = {"min_gain": 0, "compile": fake or ScriptedToolkit(), "verdicts": tmp_path} | fields
-        return convert(proto, **fields)
-
-    return run
 
 
 class TestRequests:

@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,19 @@ class Emulator:
     def misuses(self) -> dict[str, int]:
         """Every misuse counted since the last reset that is not zero."""
         return {name: count for name in MISUSES if (count := self.count(name))}
+
+    @contextmanager
+    def watched(self) -> Iterator[Emulator]:
+        """A test's time with it: begun as new, it must end without misuse and without anything left open."""
+        self.reset()
+        names = ("contexts", "mems", "dma_bytes")
+        before = [self.count(name) for name in names]
+        yield self
+        self.release_hangs()
+        misuses = self.misuses()
+        self.reset()
+        assert not misuses
+        assert [self.count(name) for name in names] == before
 
     def release_hangs(self) -> None:
         self._lib.emu_release_hangs()

@@ -46,13 +46,6 @@ def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.param == "no descriptors":
         has = RuntimeLibrary.has
         monkeypatch.setattr(RuntimeLibrary, "has", lambda self, name: "from_fd" not in name and has(self, name))
-    emulator = Emulator()
-    emulator.reset()
-    names = ("contexts", "dma_bytes", "mems")
-    before = [emulator.count(name) for name in names]
-    yield emulator
-    gc.collect()
-    misuses = emulator.misuses()
-    emulator.reset()
-    assert not misuses
-    assert [emulator.count(name) for name in names] == before
+    with Emulator().watched() as emulator:
+        yield emulator
+        gc.collect()

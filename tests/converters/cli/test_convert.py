@@ -25,22 +25,13 @@ from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.toolkit.environment import MISSING
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 
+pytestmark = pytest.mark.usefixtures("toolkit")
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def net(body: str = "a = Sigmoid (x) b = Asinh (a) y = Tanh (b)", size: str = "2,8") -> onnx.ModelProto:
     graph = parse_graph(f"g (float[{size}] x) => (float[{size}] y) {{ {body} }}")
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-@pytest.fixture(autouse=True)
-def toolkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedToolkit:
-    import ort_rknn_converters.convert  # noqa: F401  the package's attribute of that name is the function
-
-    fake = ScriptedToolkit()
-    monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "compile_segment", fake)
-    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path / "cache"))
-    return fake
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,17 +15,8 @@ from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import ToolkitFailed
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 
+pytestmark = pytest.mark.usefixtures("toolkit")
 N = helper.make_node
-
-
-@pytest.fixture(autouse=True)
-def toolkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedToolkit:
-    import ort_rknn_converters.convert  # noqa: F401  the package's attribute of that name is the function
-
-    fake = ScriptedToolkit()
-    monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "compile_segment", fake)
-    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path / "cache"))
-    return fake
 
 
 def save(path: Path, nodes: list[NodeProto], opset: int = 17, weights: Sequence[TensorProto] = ()) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,7 @@ from ort_rknn_converters.compiled import CompiledModel
 from tests.helpers.conversions import model as small
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 
-
-@pytest.fixture(autouse=True)
-def toolkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedToolkit:
-    import ort_rknn_converters.convert  # noqa: F401  the package's attribute of that name is the function
-
-    fake = ScriptedToolkit()
-    monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "compile_segment", fake)
-    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path / "cache"))
-    return fake
+pytestmark = pytest.mark.usefixtures("toolkit")
 
 
 @pytest.fixture

@@ -12,15 +12,8 @@ from tests.helpers.npu import build_native
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    emulator = Emulator()
-    emulator.reset()
-    before = emulator.count("contexts"), emulator.count("mems"), emulator.count("dma_bytes")
-    yield emulator
-    emulator.release_hangs()
-    misuses = emulator.misuses()
-    emulator.reset()
-    assert not misuses
-    assert (emulator.count("contexts"), emulator.count("mems"), emulator.count("dma_bytes")) == before
+    with Emulator().watched() as emulator:
+        yield emulator
 
 
 @pytest.fixture(params=["native", "python"])

@@ -43,14 +43,8 @@ def check(results: list[Any], tag: int) -> None:
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     monkeypatch.setenv("ORT_RKNN_NATIVE_LIBRARY", str(build_native()))
-    emulator = Emulator()
-    emulator.reset()
-    before = emulator.count("contexts"), emulator.count("dma_bytes")
-    yield emulator
-    misuses = emulator.misuses()
-    emulator.reset()
-    assert not misuses
-    assert (emulator.count("contexts"), emulator.count("dma_bytes")) == before
+    with Emulator().watched() as emulator:
+        yield emulator
 
 
 @pytest.fixture
