@@ -14,7 +14,7 @@ from ort_rknn_converters.blobs import BytesBlob
 from ort_rknn_converters.compiled import CompiledModel, CpuStep, Step
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.extract import extract
-from ort_rknn_converters.graph import constant
+from ort_rknn_converters.graph import constant, said_name
 from ort_rknn_converters.graph_types import show_maps
 from ort_rknn_converters.partition import Part, parts
 from ort_rknn_converters.plan import NPU, Plan
@@ -78,6 +78,7 @@ def assemble(shell: onnx.ModelProto, prepared: Prepared, plan: Plan, attempts: M
     Raises:
         ModelError: onnxruntime cannot load a part that is left to it.
     """
+    unsaid = {node.name for node in prepared.model.graph if not said_name(node)}
     steps: list[Step] = []
     for part in _with_constants(prepared.model, parts(prepared.model, plan)):
         if part.place == NPU:
@@ -96,7 +97,7 @@ def assemble(shell: onnx.ModelProto, prepared: Prepared, plan: Plan, attempts: M
                 )
             )
         else:
-            steps.append(_on_cpu(part, prepared.model, shell))
+            steps.append(_on_cpu(part, prepared.model, shell, unsaid))
     versions = [attempt.result.toolkit_version for attempt in attempts.values() if attempt.result is not None]
     return CompiledModel(
         shell=BytesBlob(shell.SerializeToString(deterministic=True)),
@@ -121,8 +122,11 @@ def _with_constants(model: ir.Model, found: tuple[Part, ...]) -> Iterator[Part]:
         yield part
 
 
-def _on_cpu(part: Part, model: ir.Model, shell: onnx.ModelProto) -> CpuStep:
+def _on_cpu(part: Part, model: ir.Model, shell: onnx.ModelProto, unsaid: set[str | None]) -> CpuStep:
     proto = extract(model, part.nodes, part.inputs, part.outputs)
+    for node in proto.graph.node:
+        if node.name in unsaid:
+            node.name = ""  # onnxruntime says of a node that fails what it says of the original's
     step = cpu_step(part.name, proto, shell)
     if all(entry.domain in _KNOWN_DOMAINS for entry in proto.opset_import):
         options = ort.SessionOptions()

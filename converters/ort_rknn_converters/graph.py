@@ -27,6 +27,7 @@ __all__ = [
     "initializer",
     "load",
     "many",
+    "said_name",
     "static_shape",
     "to_bytes",
     "to_proto",
@@ -38,6 +39,8 @@ __all__ = [
 
 PROTO_LIMIT = 2**31 - 1
 """Bytes one protobuf message can have on disk or on a wire (the format's limit)."""
+
+_UNNAMED = "ort_rknn.unnamed"
 
 ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -139,6 +142,7 @@ def unsaid_names(model: ir.Model) -> tuple[str, ...]:
             continue
         output = next((value.name for value in node.outputs if value.name), None)
         base = node.name or f"{node.op_type}_{output or 'node'}"
+        node.meta[_UNNAMED] = not node.name
         node.name = names.new(base)
         seen.add(node.name)
         made += 1
@@ -148,6 +152,11 @@ def unsaid_names(model: ir.Model) -> tuple[str, ...]:
 def many(count: int, noun: str) -> str:
     """``1 node``, ``2 nodes``: a count for a sentence."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def said_name(node: ir.Node) -> str:
+    """The node's name in the model it came from, empty when :func:`unsaid_names` made it up."""
+    return "" if node.meta.get(_UNNAMED) else node.name or ""
 
 
 class Names:

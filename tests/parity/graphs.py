@@ -115,3 +115,10 @@ cases(
 def values_of_wrong_names(t: Bench) -> Any:
     feed = {name: t.ort.OrtValue.ortvalue_from_numpy(X) for name in "AB"}
     t.open(model("two")).run_with_ort_values(iter(["Y"]), feed)
+
+
+@case
+def node_without_a_name_fails(t: Bench) -> Any:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2,2] x, int64[5] k, int64[1] i) => (int64[1] y, float[2,2] z) { z = Relu (x)  y = Gather (k, i) }"""
+    t.open(parsed(text)).run(None, {"x": X, "k": np.arange(5), "i": np.array([9], np.int64)})
