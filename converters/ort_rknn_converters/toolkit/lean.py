@@ -13,7 +13,8 @@ import os
 from typing import Any
 
 LARGE = 1 << 20  # bytes: arrays from this size on go back to the system when they are freed
-M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+ROOM = 32 << 20  # bytes: glibc's own limit of blocks it keeps
 COLLECT_AFTER = 50_000  # new objects: the toolkit makes millions, of which next to none are cycles
 
 
@@ -83,20 +84,34 @@ def build() -> None:
     optimizer.sparse_weight = look_if_asked
 
 
-def simulate(threads: int | None = None) -> None:
-    """Let the simulator need no more memory than the build did.
+def simulate() -> None:
+    """Let the simulator need no more memory than the build did, in the same process.
 
     It makes one onnxruntime session a node, each of which keeps an arena as large as its outputs. Measured on
     YOLOv8n: 450 MB without this, 235 MB with it, which is what the build alone takes.
-
-    Args:
-        threads: Of each session; all cores when ``None``.
     """
-    _sessions(os.cpu_count() or 1 if threads is None else threads)
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
+    _sessions(os.cpu_count() or 1)
+    _keep_free(0, LARGE)
     give_memory_back()
+
+
+def simulate_beside() -> None:
+    """The same for a process of its own, which has not built: it may keep what it frees for the next layer.
+
+    Measured on YOLOv8n: 0.3 s of 1.0 s of CPU, and 210 MB instead of 160 MB.
+    """
+    _sessions(max(1, (os.cpu_count() or 1) - 1))  # the compiler has one core
+    _keep_free(2 * ROOM, ROOM)
+    give_memory_back()
+
+
+def _keep_free(together: int, each: int) -> None:
+    """Let the C library keep freed memory, up to so many bytes at the end of its heap, in blocks up to a size."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(M_MMAP_THRESHOLD, each)
+        if together:
+            libc.mallopt(M_TRIM_THRESHOLD, together)
 
 
 def restore_sessions() -> None:

@@ -216,7 +216,7 @@ def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, lis
             with simulation.beside_the_compiler() if job["feeds"] and not calibrated else nullcontext():
                 stages.checked("build", toolkit.build, **job["build"])
             if simulation.here:
-                lean.simulate(threads=max(1, (os.cpu_count() or 1) - 1))  # the compiler has one core
+                lean.simulate_beside()
                 simulation.leave(toolkit, lambda *names: list(simulate(toolkit, job["feeds"], *names)))
         finally:
             if simulation.here:
