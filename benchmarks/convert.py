@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -58,11 +59,13 @@ class Cost:
 
     Attributes:
         seconds: From the start of the process to its end.
+        cpu: Seconds of CPU of it and its children: what a machine that others use as well still shows right.
         largest: Peak resident size of its largest process, in MB.
         together: Peak of what all its processes held at once (shared pages counted once), in MB.
     """
 
     seconds: float
+    cpu: float
     largest: float
     together: float
 
@@ -70,8 +73,8 @@ class Cost:
         """The smaller of each: what other programs on the machine add is no part of the cost."""
         return Cost(*(min(pair) for pair in zip(self._all(), other._all(), strict=True)))
 
-    def _all(self) -> tuple[float, float, float]:
-        return self.seconds, self.largest, self.together
+    def _all(self) -> tuple[float, float, float, float]:
+        return self.seconds, self.cpu, self.largest, self.together
 
 
 def cost_of(command: list[str], folder: Path) -> Cost:
@@ -83,18 +86,23 @@ def cost_of(command: list[str], folder: Path) -> Cost:
     log = folder / "log.txt"
     environment = {**os.environ, "TQDM_DISABLE": "1", "ORT_RKNN_CACHE_DIR": str(folder / "cache")}
     with log.open("wb") as output:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), _cpu_of_children()
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment)
         ended, peaks = threading.Event(), [0.0, 0.0]
         watcher = threading.Thread(target=_watch, args=(process.pid, ended, peaks))
         watcher.start()
         status = process.wait()
-        seconds = time.perf_counter() - began
+        seconds, cpu = time.perf_counter() - began, _cpu_of_children() - used
         ended.set()
         watcher.join()
     if status:
         raise SystemExit(f"{command[0]} failed:\n{log.read_text(errors='replace')[-2000:]}")
-    return Cost(seconds, *peaks)
+    return Cost(seconds, cpu, *peaks)
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _watch(root: int, ended: threading.Event, peaks: list[float]) -> None:
@@ -131,7 +139,7 @@ def compare(names: list[str], target: str, rounds: int, console: Console) -> boo
     toolkit = find_python().python
     os.environ[PYTHON_VARIABLE] = toolkit  # the cache of a run is empty, and the toolkit may live in the user's
     table = Table(title=f"conversion for {target}: the best of {rounds} runs in turns, bare toolkit / ours")
-    for column in ("model", "time", "ratio", "largest process", "ratio", "all processes", "ratio", ""):
+    for column in ("model", "time", "ratio", "CPU", "ratio", "largest process", "ratio", "all processes", "ratio", ""):
         table.add_column(column, justify="left" if column in ("model", "") else "right")
     kept = True
     with tempfile.TemporaryDirectory() as scratch:
@@ -154,7 +162,9 @@ def compare(names: list[str], target: str, rounds: int, console: Console) -> boo
 
 
 def _cells(bare: Cost, ours: Cost) -> list[str]:
-    cells = [f"{bare.seconds:.2f} / {ours.seconds:.2f} s", f"{ours.seconds / bare.seconds:.2f}"]
+    cells = []
+    for one, other in ((bare.seconds, ours.seconds), (bare.cpu, ours.cpu)):
+        cells += [f"{one:.2f} / {other:.2f} s", f"{other / one:.2f}"]
     for one, other in ((bare.largest, ours.largest), (bare.together, ours.together)):
         cells += [f"{one:.0f} / {other:.0f} MB", f"{other / one:.2f}"]
     return cells

@@ -22,7 +22,6 @@ from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
 from ort_rknn_converters.late import without_algebra
 from ort_rknn_converters.options import ALGORITHMS, METRICS, PRECISIONS, ConvertOptions
 from ort_rknn_converters.plan import Plan
-from ort_rknn_converters.plan_table import render
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.toolkit.ahead import started_ahead
 
@@ -230,6 +229,8 @@ def _convert_many(
         gc.collect()  # graphs refer to themselves, and hold the weights that saving copies
         files = bundle.save(output, embed=not external, strip=strip)
     seconds = time.perf_counter() - began
+    from ort_rknn_converters.plan_table import render
+
     forms = [(variant, variant.load()) for variant in bundle.variants]
     if as_json:
         rows = [
@@ -306,6 +307,8 @@ def _show(plan: Plan, explain: bool, as_json: bool, facts: dict[str, Any]) -> No
     if as_json:
         click.echo(json.dumps(facts | {"plan": plan.to_dict()}, indent=2))
     else:
+        from ort_rknn_converters.plan_table import render  # slow to import, and mostly imported meanwhile
+
         click.echo(render(plan, nodes=explain))
 
 

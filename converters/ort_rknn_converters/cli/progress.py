@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import threading
 from types import TracebackType
-
-from rich.console import Console
-from rich.markup import escape
-from rich.status import Status
+from typing import Any
 
 __all__ = ["Drawn"]
+
+_PATIENCE_S = 0.5
+"""What takes less than this needs no picture, a guess; and what draws is imported while the compiler works, mostly."""
 
 _WORDS = {
     "load": "reading the model",
@@ -31,19 +33,43 @@ class Drawn:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._status: Status = Console(stderr=True, quiet=quiet).status("starting")
+        self._drawn = sys.stderr.isatty() and not quiet
+        self._status: Any = None
+        self._text = "starting"
+        self._ended = False
         self._lock = threading.Lock()
+        self._timer = threading.Timer(_PATIENCE_S, self._begin)
+        self._timer.daemon = True
 
     def __enter__(self) -> Drawn:
-        self._status.start()
+        self._timer.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._status.stop()
+        self._timer.cancel()
+        with self._lock:
+            self._ended = True
+            if self._status is not None:
+                self._status.stop()
+
+    def _begin(self) -> None:
+        importlib.import_module("ort_rknn_converters.plan_table")  # what draws the result is the same library
+        if not self._drawn:
+            return
+        from rich.console import Console
+        from rich.markup import escape
+
+        with self._lock:
+            if not self._ended:
+                self._escape = escape
+                self._status = Console(stderr=True).status(escape(self._text))
+                self._status.start()
 
     def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
         """Draw."""
         count = f" ({done} of {total})" if total > 1 else ""
         what = f": {detail[:_DETAIL]}" if detail else ""
         with self._lock:
-            self._status.update(escape(f"{_WORDS.get(stage, stage)}{count}{what}"))
+            self._text = f"{_WORDS.get(stage, stage)}{count}{what}"
+            if self._status is not None:
+                self._status.update(self._escape(self._text))
