@@ -7,6 +7,7 @@ same type and shape where it has to judge.
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import onnxruntime.capi.onnxruntime_inference_collection as collection
 from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.ortvalue import NPU_NAMES, NpuOrtValue, at_address, npu_open
+from ort_rknn.verbs import ClosedSession
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
@@ -185,8 +187,21 @@ class IOBinding(collection.IOBinding):  # type: ignore[misc]
     """
 
     def __init__(self, session: Any) -> None:
+        self._owner = weakref.ref(session)
         super().__init__(session)
         self._iobinding = SessionIOBinding(session._sess)
+
+    @property
+    def _session(self) -> Any:
+        """The native session, which ``run_with_iobinding`` compares with its own: a closed one says that it is."""
+        owner = self._owner()
+        if owner is not None and isinstance(owner._sess, ClosedSession):
+            owner._sess.refuse()
+        return self._native
+
+    @_session.setter
+    def _session(self, native: Any) -> None:
+        self._native = native
 
     def bind_input(
         self, name: str, device_type: str, device_id: int, element_type: Any, shape: Any, buffer_ptr: int

@@ -123,12 +123,6 @@ class Verbs:
         """The results that :meth:`run_pipeline` still owes, in order."""
         return [] if self._pipeline is None else self._pipeline.drain()
 
-    def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
-        """As onnxruntime's."""
-        if isinstance(self._sess, ClosedSession):  # newer releases would say that the binding is another session's
-            self._sess.refuse()
-        super().run_with_iobinding(iobinding, run_options)  # type: ignore[misc]
-
     def create_ortvalue_from_shape_and_type(
         self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0, *rest: Any, **named: Any
     ) -> Any:
