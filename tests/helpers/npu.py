@@ -68,6 +68,8 @@ def feeds(code: SegmentCode, seed: int = 0) -> list[np.ndarray]:
     arrays = []
     for tensor in code.inputs:
         values = random.standard_normal(tensor.shape) * 8
+        if tensor.dtype.kind == "u":
+            values = np.abs(values)
         arrays.append(np.ascontiguousarray((values > 0) if tensor.dtype == np.bool_ else values).astype(tensor.dtype))
     return arrays
 

@@ -188,8 +188,8 @@ def test_a_hang_ends_as_that_job_s_error(new_engine: New, emulator: Emulator) ->
 def test_a_core_that_fails_is_taken_out_of_service(new_engine: New, emulator: Emulator, caplog: Any) -> None:
     emulator.configure(cores=2)  # the device is taken for one with three cores
     engine = new_engine()
-    emulator.configure(latency_us=1000)
-    for tag, job in enumerate([engine.submit(feed(tag)) for tag in range(30)]):
+    emulator.configure(latency_us=20_000)
+    for tag, job in enumerate([engine.submit(feed(tag)) for tag in range(12)]):
         check(job.result(LONG), tag)
     assert any("core 2" in note for note in engine.plan().notes)
     assert "core 2" in caplog.text
@@ -213,7 +213,7 @@ def test_all_cores_gone_with_fallback(new_engine: New, emulator: Emulator) -> No
 
 
 def test_cancel_and_close(new_engine: New, emulator: Emulator) -> None:
-    emulator.configure(latency_us=20000)
+    emulator.configure(latency_us=200_000)
     engine = new_engine(schedule=(0,), max_queue_size=8)
     jobs = [engine.submit(feed(tag)) for tag in range(6)]
     assert jobs[0].running()
