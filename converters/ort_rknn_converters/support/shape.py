@@ -74,8 +74,8 @@ def _mode(node: ir.Node, target: Target) -> bool:
 
 
 # 13 bits of an NPU register. Seen for rk3588 only: [1, 64, 8192] to [1, 4, 16, 8192] and back overflow, the same to
-# [1, 64, 1, 8192] or [1, 64, 2, 4096] do not. The compiler reports it and delivers all the same (YOLOv8's boxes of a
-# 640 x 640 image are such a case; users of boards report wrong results for such files).
+# [1, 64, 1, 8192] or [1, 64, 2, 4096] do not. The compiler reports it and delivers all the same (users of boards report
+# wrong results for such files). Not so before a Transpose and a Softmax: YOLOv8's box decoder is such a case.
 _WIDEST = 8191
 
 
@@ -84,7 +84,18 @@ def _long_rows(node: ir.Node, target: Target) -> bool:
     before, after = ([size for size in dims(value) if size != 1] for value in (node.inputs[0], node.outputs[0]))
     if target.name != "rk3588" or not before or not after or before == after:
         return False
-    return before[-1] == after[-1] and after[-1] > _WIDEST
+    return before[-1] == after[-1] and after[-1] > _WIDEST and not _into_softmax(node)
+
+
+def _into_softmax(node: ir.Node) -> bool:
+    """Whether a Softmax, behind a Transpose, is all that takes the node's result."""
+    for expected in ("Transpose", "Softmax"):
+        value = node.outputs[0]
+        users = value.consumers()
+        if value.is_graph_output() or len(users) != 1 or users[0].op_type != expected:
+            return False
+        node = users[0]
+    return True
 
 
 @check(f"Split of rows longer than {_WIDEST + 1}: they do not fit the NPU's registers")

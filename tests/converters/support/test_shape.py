@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
+from onnx.parser import parse_graph
 
+from ort_rknn_converters.convert import plan_only
 from tests.helpers.one_node import floats, ints, reason
 
 
@@ -99,6 +102,16 @@ def test_long_rows_that_are_grouped_anew_do_not_fit_the_registers() -> None:
     assert said([1, 64, 8400], [1, 64, 2, 4200]) is None
     assert said([1, 8400, 64], [1, 8400, 4, 16]) is None
     assert said([1, 64, 8400], [1, 4, 16, 8400], target="rk3576") is None
+
+
+@pytest.mark.parametrize(("behind", "fits"), [("Softmax", True), ("Relu", False)])
+def test_long_rows_before_a_transpose_and_a_softmax_fit(behind: str, fits: bool) -> None:
+    body = f"r = Reshape (x, shape) t = Transpose <perm = [0, 2, 1, 3]> (r) y = {behind} (t)"
+    graph = parse_graph(f"g (float[1,64,8400] x) => (float[1,16,4,8400] y) {{ {body} }}")
+    graph.initializer.append(numpy_helper.from_array(np.array([1, 4, 16, 8400]), "shape"))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    plan = plan_only(model, "rk3588", min_gain=0)
+    assert [node.place for node in plan.nodes] == ["NPU" if fits else "CPU", "NPU", "NPU"]
 
 
 @pytest.mark.parametrize("target", ["rk3588", "rk3576", "rk3566"])
