@@ -262,6 +262,54 @@ def test_zero_copy(emulator: Emulator, bare: Bare) -> None:
     assert emulator.count("mems") == 0
 
 
+def test_misuse_of_memory_is_counted(emulator: Emulator, lib: Any) -> None:
+    bare = Bare(lib, SMALL.data())
+    given = bare.attr(Query.INPUT_ATTR)
+    mem = lib.rknn_create_mem(bare.handle, given.size)
+    descriptor, base = mem.contents.fd, ctypes.c_void_p(mem.contents.virt_addr)
+    part = lib.rknn_create_mem_from_fd(bare.handle, descriptor, base, given.size - 8, 8)
+    assert lib.rknn_set_io_mem(bare.handle, part, byref(given)) != 0, "too small"
+    assert lib.rknn_set_io_mem(bare.handle, mem, byref(given)) == 0
+    emulator.configure(fault="rknn_run@1=hang")
+    thread = threading.Thread(target=lib.rknn_run, args=(bare.handle, None))
+    thread.start()
+    while not emulator.count("hanging"):
+        time.sleep(0.001)
+    assert lib.rknn_destroy_mem(bare.handle, mem) == 0
+    emulator.release_hangs()
+    thread.join()
+    assert emulator.misuses() == {"busy_mem": 1}
+    assert lib.rknn_destroy_mem(bare.handle, mem) != 0
+    assert lib.rknn_mem_sync(bare.handle, mem, 1) != 0
+    assert emulator.misuses() == {"busy_mem": 1, "dead_mem": 2}
+    lib.rknn_destroy(bare.handle)
+    assert emulator.misuses()["left_mem"] == 1
+    lib.rknn_destroy_mem(bare.handle, part)  # the test's own leak
+
+
+def test_weights_that_are_lent_must_stay(emulator: Emulator, lib: Any) -> None:
+    before = emulator.count("dma_bytes")
+    owner = Bare(lib, SMALL.data())
+    loaded = emulator.count("dma_bytes")
+    borrower, flag = c_uint64(), 0x20
+    data = SMALL.data()
+    assert lib.rknn_init(byref(borrower), data, len(data), flag, byref(InitExtend())) != 0, "whose?"
+    assert lib.rknn_init(byref(borrower), data, len(data), flag, byref(InitExtend(ctx=owner.handle))) == 0
+    assert emulator.count("init_flags") == flag
+    assert emulator.count("dma_bytes") == loaded
+    lib.rknn_destroy(owner.handle)
+    assert emulator.misuses() == {"dead_context": 1, "lent_weights": 1}
+    lib.rknn_destroy(borrower)
+    assert emulator.count("dma_bytes") == before
+
+
+def test_copies_are_counted(emulator: Emulator, bare: Bare) -> None:
+    bare.set(X, Format.NCHW)
+    assert bare.lib.rknn_run(bare.handle, None) == 0
+    bare.get((1, 5))
+    assert (emulator.count("copied_in"), emulator.count("copied_out")) == (X.nbytes, 20)
+
+
 def test_dynamic_shapes(lib: Any) -> None:
     text = b"RKNNEMU 1\ninput x float16 1,2,3,4|1,2,6,8 nhwc\noutput y float16 1,3,4|1,6,8\n" + b"\0" * 64
     bare = Bare(lib, text)
