@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,7 +100,7 @@ class Gate:
         self._started.set()
         self._opened.wait()
         if self._error is not None:
-            raise self._error
+            raise copy(self._error)  # what was raised knows its callers, and this gate stays
 
 
 class FakeDevice:

@@ -25,10 +25,11 @@ What every implementation must do:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ort_rknn.errors import DeviceUnavailable
+from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
     "LanesFactory",
     "NoCoreLeft",
     "Task",
+    "unraised",
 ]
 
 FAILURES_IN_A_ROW = 3
@@ -54,6 +56,17 @@ FAILURES_IN_A_ROW = 3
 
 class NoCoreLeft(DeviceUnavailable):
     """Raised when every core was taken out of service."""
+
+
+def unraised(error: BaseException) -> BaseException:
+    """A copy of an error, to be remembered: the traceback of one that was raised keeps the program's frames alive.
+
+    Those hold the session, so that one dropped without ``close()`` would never end.
+    """
+    try:
+        return copy(error)
+    except Exception:  # a device's own class, with a constructor of its own
+        return DeviceError(str(error))
 
 
 class LaneState(Enum):

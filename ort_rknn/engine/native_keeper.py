@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt_io import address_of
 from ort_rknn.engine.lane import SharedContexts
-from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneSetup, LaneState, NoCoreLeft, Task
+from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneSetup, LaneState, NoCoreLeft, Task, unraised
 from ort_rknn.engine.native_lane import Flight, NativeContext, NativeLane, Rest
 from ort_rknn.engine.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.errors import DeviceError
@@ -182,7 +182,7 @@ class LaneKeeper:
                 lane.contexts = None
             lane.state = LaneState.GONE
             if not self._stopping:
-                self._last_failure = error
+                self._last_failure = unraised(error)
                 place = f"lane {lane.spec.index} on core {lane.spec.core}"
                 self._retire([lane], f"{place} is out of service, it cannot be opened: {error}", rest)
             if flight is not None:
@@ -200,7 +200,7 @@ class LaneKeeper:
     def _failed(self, lane: NativeLane, error: DeviceError, rest: Rest) -> None:
         """Count a failure of the lane's core. Needs the lock."""
         core = lane.spec.core
-        self._last_failure = error
+        self._last_failure = unraised(error)
         self._failures[core] += 1
         if self._failures[core] >= FAILURES_IN_A_ROW and lane.in_service:
             lanes = [other for other in self._lanes if other.spec.core == core and other.in_service]

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.copying import copy_of
 from ort_rknn.engine.lane import After, Lane, Outcome, SharedContexts
-from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, LaneOpener, LaneSetup, LaneState, LaneStats, NoCoreLeft, Task
+from ort_rknn.engine.lanes import (
+    FAILURES_IN_A_ROW,
+    LaneOpener,
+    LaneSetup,
+    LaneState,
+    LaneStats,
+    NoCoreLeft,
+    Task,
+    unraised,
+)
 from ort_rknn.engine.queues import Queues
 from ort_rknn.engine.signals import Room
 from ort_rknn.errors import DeviceError, InferenceTimeout
@@ -207,7 +216,7 @@ class ThreadLanes:
 
     def _failed(self, lane: Lane, error: DeviceError, after: After) -> None:
         """Count a failure of the lane's core."""
-        self._last_failure = error
+        self._last_failure = unraised(error)
         self._failures[lane.core] += 1
         if self._failures[lane.core] >= FAILURES_IN_A_ROW and lane.in_service:
             lanes = [other for other in self._lanes if other.core == lane.core and other.in_service]
@@ -326,7 +335,7 @@ class ThreadLanes:
                 if lane.free and (lane.leaving or self._stopping):
                     self._dismiss(lane, after)
                 elif outcome.unopened:
-                    self._last_failure = outcome.error
+                    self._last_failure = unraised(outcome.error or DeviceError("it is closed"))
                     why = f"lane {lane.spec.index} on core {lane.core} is out of service, it cannot be opened"
                     self._retire([lane], f"{why}: {outcome.error}", after)
                 if outcome.unopened and not here:

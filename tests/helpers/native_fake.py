@@ -113,8 +113,9 @@ class NativeFakeContext:
         self.native.long.ort_rknn_segment_run(self.segment, ins, outs, ctypes.byref(outcome))
 
     def failed(self, outcome: Outcome) -> BaseException:
-        assert self._error is not None
-        return self._error
+        error, self._error = self._error, None
+        assert error is not None
+        return error
 
     def run(self, inputs: Sequence[Any], wanted: Sequence[bool] | None = None) -> list[Any]:
         return self.inner.run(inputs, wanted)

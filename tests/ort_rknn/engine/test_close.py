@@ -14,7 +14,7 @@ import pytest
 
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
-from ort_rknn.errors import SessionClosed
+from ort_rknn.errors import DeviceError, SessionClosed
 from tests.helpers.engines import LONG, Background, Calls, fake, frame, our_threads, program
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -287,3 +287,20 @@ def test_a_closed_engine_is_freed_although_its_device_knows_it(lanes) -> None:
     del device, engine
     gc.collect()
     assert gone() is None
+
+
+def test_an_engine_dropped_after_a_failure_is_freed(lanes) -> None:
+    device = fake(1)
+    engine = Engine(program(device), lanes=lanes)
+    gone = weakref.ref(engine)
+    device.gate(1).fail(-1)
+
+    with pytest.raises(DeviceError):
+        engine.run(frame(1))
+    del engine
+    gc.collect()
+    assert gone() is None
+    pause = threading.Event()
+    while our_threads() and not pause.wait(0.01):
+        pass
+    assert device.alive == []
