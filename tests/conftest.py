@@ -1,7 +1,11 @@
-"""What holds for all tests: the configuration of whoever runs them has no say."""
+"""What holds for all tests: neither the configuration of whoever runs them nor the speed of the machine has a say."""
 
 from __future__ import annotations
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 os.environ["ORT_RKNN_CONFIG"] = ""
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")

@@ -61,7 +61,7 @@ def test_reads_what_the_standard_parsers_do_not() -> None:
     ids=lambda text: text[:12],
 )
 def test_refuses_the_rest_at_once(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(ValueError):
         parse(text)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1

@@ -17,7 +17,7 @@ from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.flatbuffer import Damaged, FlatBuffer
 
 FILES = [path.read_bytes() for path in sorted((Path(__file__).resolve().parents[1] / "data" / "rknn").glob("*.rknn"))]
-SLOWEST_S = 5.0  # on a busy machine; measured: 0.02 s at the most
+SLOWEST_S = 5.0  # of the processor's time; measured: 0.02 s at the most
 MUTANTS = 100_000
 SMALLEST = 200  # bytes: less is nothing to mutate
 
@@ -85,23 +85,23 @@ def mutant(seed: int) -> bytes:
 
 def check(data: bytes) -> bool:
     """Whether the file was read; anything but an answer or CompiledModelError fails the test."""
-    began = time.perf_counter()
+    began = time.thread_time()
     try:
         rknn_file.read(data)
         read = True
     except CompiledModelError:
         read = False
-    assert time.perf_counter() - began < SLOWEST_S
+    assert time.thread_time() - began < SLOWEST_S
     return read
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(0, 1 << 60))
 def test_mangled_files(seed: int) -> None:
     check(mutant(seed))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=400))
 def test_random_bytes_behind_the_magic(data: bytes) -> None:
     check(b"RKNN\0\0\0\0" + data)
@@ -126,7 +126,7 @@ def test_offsets_that_share_one_object_do_not_take_forever() -> None:
     vtable_at, table_at, vector_at = 4, 12, 20
     head = struct.pack("<IHHHxx", table_at, 6, 8, 4) + struct.pack("<iI", table_at - vtable_at, vector_at - 16)
     offsets = [(table_at - (vector_at + 4 + 4 * position)) & 0xFFFFFFFF for position in range(count)]
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(Damaged, match="an offset leads to"):  # unsigned: nothing leads backwards
         follow_everything(head + struct.pack(f"<I{count}I", count, *offsets))
     table_at = vector_at + 4 + 4 * count
@@ -134,4 +134,4 @@ def test_offsets_that_share_one_object_do_not_take_forever() -> None:
     inner = struct.pack("<iI", table_at - vtable_at, 4) + struct.pack("<I400I", 400, *([0] * 400))
     with pytest.raises(Damaged, match="more is described than"):
         follow_everything(head + struct.pack(f"<I{count}I", count, *offsets) + inner)
-    assert time.perf_counter() - began < SLOWEST_S
+    assert time.thread_time() - began < SLOWEST_S

@@ -84,7 +84,7 @@ def test_a_generator_of_names_is_read_once() -> None:
     assert judge.checker().check(names, {"A": A, "B": A}, None, judge).outputs == ["K", "Y"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.sampled_from([np.float32, np.float64, np.int32]),
     st.lists(st.integers(0, 4), min_size=0, max_size=3).map(tuple),
