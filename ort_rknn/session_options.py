@@ -60,7 +60,8 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
     def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
         """Pin a symbolic dimension to a size; the NPU code is compiled for it."""
         super().add_free_dimension_override_by_name(dim_name, dim_value)
-        self._rknn_dims[dim_name] = dim_value
+        if dim_value >= 0:  # others onnxruntime takes too, and pins nothing
+            self._rknn_dims[dim_name] = dim_value
 
     def add_free_dimension_override_by_denotation(self, dim_denotation: str, dim_value: int) -> None:
         """Pin the dimensions of a denotation to a size."""

@@ -75,6 +75,9 @@ cases(
         "pinned": _with(_pin, "dynamic", {"X": A}),
         "pinned_wrong_feed": _with(_pin, "dynamic", {"X": A[:2]}),
         "pinned_unknown": _with(_pin_unknown, "dynamic", {"X": A}),
+        "pinned_to_nothing": _with(
+            lambda options, t: options.add_free_dimension_override_by_name("N", -5), "dynamic", {"X": A}
+        ),
         "pinned_nothing_open": _with(_pin),
         "cancelled": _with(lambda options, t: options.set_load_cancellation_flag(True)),
         "policy": _with(
