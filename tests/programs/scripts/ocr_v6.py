@@ -9,6 +9,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3] / "examples" / "ocr"))
 from page import TICKET, draw
 from rapidocr import RapidOCR
 
-found = RapidOCR()(str(draw(TICKET, Path("ticket.png"))))
+reader = RapidOCR()
+found = reader(str(draw(TICKET, Path("ticket.png"))))
 for text in found.txts:
     print(text)
