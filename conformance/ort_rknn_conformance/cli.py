@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -96,8 +97,11 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         closely=files.html is not None,
     )
     flow = find_flow(device)
+    logging.getLogger("ort_rknn").setLevel(logging.ERROR)  # the report says where everything ran, and why
     try:
         earlier = files.earlier()
+        if options["fix"] and not Path(options["fix"]).absolute().parent.is_dir():
+            raise CaseError(f"{options['fix']} cannot be written: there is no folder {Path(options['fix']).parent}")
         _check_settings(settings, flow, compiled=options["reference"] is not None)
         if options["preprocess"] and not (options["data"] or options["calibration"]):
             raise CaseError("--preprocess is for the images of --data or --calibration")

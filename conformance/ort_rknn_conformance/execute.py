@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections import Counter
 from typing import Any
@@ -64,6 +65,8 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
                 placement["graph"] = placed_nodes(reference, plan, case.shapes)
         finally:
             session.close()
+        if unknown := _unknown_nodes(settings, plan, proto):
+            return CaseResult(case.name, "unsupported", unknown)
     except Exception as error:
         message = f"{type(error).__name__}: {one_line(error)}"
         return CaseResult(case.name, "error", message, seconds=time.perf_counter() - start, **placement)
@@ -88,6 +91,15 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         seconds=time.perf_counter() - start,
         **placement,
     )
+
+
+def _unknown_nodes(settings: Settings, plan: Plan, proto: onnx.ModelProto) -> str:
+    """What is wrong with the nodes that the user named; empty when each exists, or did in the model as given."""
+    names = {node.name for node in plan.nodes} | {node.name for node in proto.graph.node}
+    for name in sorted(settings.cpu_nodes - names):
+        near = difflib.get_close_matches(name, sorted(names - {""}), n=3)
+        return f"the model has no node {name!r}" + (f"; it has {', '.join(near)}" if near else "")
+    return ""
 
 
 def _placed(plan: Plan) -> dict[str, Any]:

@@ -213,7 +213,6 @@ def test_a_folder_of_models(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--flow", "simulator", "--target", "rk3576", "--precision", "w4a16"], "take|toolkit"),
         (["--flow", "toolkit", "--precision", "w4a16"], "w4a16 is not for rk3588"),
         (["--flow", "toolkit", "--precision", "mixed"], "flow toolkit does not do mixed"),
         (["--flow", "emulated"], "no emulated NPU: `make emulator`"),
@@ -223,6 +222,15 @@ def test_a_folder_of_models(tmp_path: Path) -> None:
 def test_what_a_flow_cannot_do_is_one_line(arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(conformance, [*arguments, "--filter", "node/test_relu"])
     assert re.search(message, _refusal(result))
+
+
+def test_a_fix_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    assert "there is no folder" in _refusal(_check(DIGITS, "--fix", tmp_path / "no" / "fix.toml"))
+
+
+@pytest.mark.toolkit
+def test_a_node_that_is_not_there(tmp_path: Path) -> None:
+    assert "no node 'conv9'; it has conv2" in _refusal(_check(DIGITS, "--cpu-node", "conv9"))
 
 
 def test_the_emulator_is_not_taken_for_an_npu(monkeypatch: pytest.MonkeyPatch) -> None:
