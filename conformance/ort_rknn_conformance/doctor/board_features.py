@@ -76,6 +76,7 @@ class _Bench:
         yield "time of each layer", self._layers
         yield "text inside the compiled code", self._text
         yield "calls made by Python alone", partial(self._with, native=False)
+        yield "float images handed over as float32", partial(self._with, half_inputs=False)
         yield "images in NCHW order", self._nchw
         for shape in DYNAMIC:
             yield f"several input shapes: {'x'.join(map(str, shape))}", partial(self._dynamic, shape)

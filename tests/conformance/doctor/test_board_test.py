@@ -122,6 +122,7 @@ def test_the_command_on_the_emulated_npu(tmp_path: Path) -> None:
         "priority low",
         "time of each layer",
         "calls made by Python alone",
+        "float images handed over as float32",
         "several input shapes: 1x3x16x16",
     } <= set(trials)
     assert all(trial["ok"] is not False for trial in content["trials"]), content["trials"]
