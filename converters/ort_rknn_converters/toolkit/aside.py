@@ -34,9 +34,10 @@ class Simulation:
         here: Whether this is the copy.
     """
 
-    def __init__(self, die_with_parent: Callable[[int], None]) -> None:
+    def __init__(self, die_with_parent: Callable[[int], None], give_memory_back: Callable[[], None]) -> None:
         self.here = False
         self._die_with_parent = die_with_parent
+        self._give_memory_back = give_memory_back
         self._began = time.monotonic()
         self._limit = 0.0
         self._copy = 0
@@ -69,6 +70,7 @@ class Simulation:
     def _fork(self) -> None:
         parent = os.getpid()
         self._limit = max(LEAST_S, PATIENCE * (time.monotonic() - self._began))
+        self._give_memory_back()  # the compiler is where a build needs most
         _flush()  # or both would print what waits there
         self._ended, held = os.pipe()
         try:

@@ -33,9 +33,9 @@ def collect_rarely() -> None:
 
 
 def load() -> None:
-    """Spare two passes over all weights at loading: ours is a checked model, and types do not depend on weights.
+    """Spare two passes over all weights at loading, and memory at saving.
 
-    Measured on ResNet-50: 0.6 s of 4.
+    Ours is a checked model, and types do not depend on weights. Measured on ResNet-50: 0.6 s of 4.
     """
     import onnx
     import onnx.checker
@@ -61,6 +61,14 @@ def load() -> None:
             getattr(model.graph, kind).extend(getattr(inferred.graph, kind))
         return model
 
+    save = onnx.save_model
+
+    def save_with_room(*args: Any, **kwargs: Any) -> Any:
+        # The model is serialized for the compiler: the moment at which a build needs most.
+        give_memory_back()
+        return save(*args, **kwargs)
+
+    onnx.save = onnx.save_model = save_with_room
     onnx.checker.check_model = lambda *_, **__: None
     onnx.shape_inference.infer_shapes = infer_lightly
 

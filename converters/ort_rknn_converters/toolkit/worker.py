@@ -203,7 +203,7 @@ def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, lis
     """Do the whole job; returns what the client wants to know about it."""
     toolkit_class, toolkit, version, replaced = ready
     lean = beside("lean")
-    simulation = beside("aside").Simulation(die_with_parent)
+    simulation = beside("aside").Simulation(die_with_parent, lean.give_memory_back)
     calibrated = "dataset" in job["build"]
     if calibrated:
         lean.restore_sessions()  # they run all samples; and a copy of this process would lack their threads
