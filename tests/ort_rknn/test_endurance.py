@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def open_session(name: str, **options: Any) -> Any:
     return ort_rknn.InferenceSession(model(name), providers=[("RKNNExecutionProvider", {**SIMULATOR, **options})])
 
 
+def options_for(device: str) -> dict[str, Any]:
+    """Provider options."""
+    return {**emulated_npu(), "compile": "load"} if device == "npu" else {**SIMULATOR, "device": device}
+
+
+def toolkit_for(device: str, cache: Path) -> AbstractContextManager[None]:
+    """What stands in for the toolkit."""
+    return emulated_toolkit(cache) if device == "npu" else fake_toolkit(cache)
+
+
 def in_threads(work: Callable[[int], None]) -> None:
     """Run ``work(number)`` in eight threads; the first exception of any is raised here."""
     wrong: list[BaseException] = []
@@ -51,19 +62,44 @@ def in_threads(work: Callable[[int], None]) -> None:
         raise wrong[0]
 
 
-def test_eight_threads_one_session_mixed_shapes() -> None:
+@pytest.mark.parametrize("device", ["cpu", "simulator", "npu"])
+def test_eight_threads_one_session_mixed_shapes(device: str, tmp_path: Path) -> None:
     """Some shapes have compiled variants, the others run on onnxruntime: 10,000 runs, each answer checked."""
-    session = open_session("dynamic", max_shapes=3)
+    with toolkit_for(device, tmp_path / "cache"):
+        session = open_session("dynamic", **{**options_for(device), "max_shapes": 3})
 
-    def work(number: int) -> None:
-        random = np.random.default_rng(number)
-        for _ in range(RUNS // THREADS):
-            x = random.integers(-9, 9, (int(random.integers(1, 7)), 2)).astype(np.float32)
-            np.testing.assert_array_equal(session.run(["Y"], {"X": x})[0], np.maximum(x @ W, 0))
+        def work(number: int) -> None:
+            random = np.random.default_rng(number)
+            for _ in range(RUNS // THREADS):
+                x = random.integers(-9, 9, (int(random.integers(1, 7)), 2)).astype(np.float32)
+                (y,) = session.run(["Y"], {"X": x})
+                assert y.shape == x.shape
+                if device != "npu":  # the emulator makes its numbers up
+                    np.testing.assert_array_equal(y, np.maximum(x @ W, 0))
 
-    in_threads(work)
+        in_threads(work)
     states = [state.state for state in session.shape_states]
-    assert states.count("ready") == 3
+    assert states.count("ready") == (0 if device == "cpu" else 3)
+
+
+@pytest.mark.parametrize("device", ["cpu", "simulator", "npu"])
+def test_a_session_is_used_inside_its_own_callbacks(device: str, tmp_path: Path) -> None:
+    feed = {name: np.ones((3, 2), np.float32) for name in "AB"}
+    came: list[Any] = []
+    ended = threading.Event()
+    with toolkit_for(device, tmp_path / "cache"):
+        session = open_session("two", **options_for(device))
+
+        def callback(results: Any, left: int, error: str) -> None:
+            came.append((error, session.run(["Y"], feed)[0].shape))
+            if left:
+                session.run_async(["Y"], feed, callback, left - 1)
+            else:
+                ended.set()
+
+        session.run_async(["Y"], feed, callback, 99)
+        assert ended.wait(60)
+    assert came == [("", (3, 2))] * 100
 
 
 def test_eight_threads_all_ways_to_run() -> None:
@@ -113,7 +149,7 @@ def make_and_drop(name: str, options: dict[str, Any], count: int) -> None:
     feed = {"two": {key: np.ones((3, 2), np.float32) for key in "AB"}}.get(name, {"X": np.ones((3, 2), np.float32)})
     for number in range(count):
         session = ort_rknn.InferenceSession(content, providers=[("RKNNExecutionProvider", options)])
-        assert session.get_providers()[0] == "RKNNExecutionProvider"
+        assert (session.get_providers()[0] == "RKNNExecutionProvider") == (options["device"] != "cpu")
         session.run(None, feed)
         if number % 2:
             session.submit(None, feed).result(30)
@@ -121,12 +157,12 @@ def make_and_drop(name: str, options: dict[str, Any], count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("device", ["simulator", "npu", "moving"])
+@pytest.mark.parametrize("device", ["cpu", "simulator", "npu", "moving"])
 def test_a_thousand_sessions_leave_nothing(device: str, tmp_path: Path) -> None:
     """Each has its engine, half of them run asynchronously too; the first hundred fill what is kept for ever."""
-    options = emulated_npu() | {"compile": "load"} if device == "npu" else SIMULATOR
+    options = SIMULATOR if device == "moving" else options_for(device)
     name = "dynamic" if device == "moving" else "two"
-    with emulated_toolkit(tmp_path / "cache") if device == "npu" else fake_toolkit(tmp_path / "cache"):
+    with toolkit_for(device, tmp_path / "cache"):
         make_and_drop(name, options, 100)
         before = usage()
         make_and_drop(name, options, 900)
