@@ -23,6 +23,7 @@ __all__ = ["check", "conformance"]
 
 DISAGREES, UNREADABLE = 1, 2
 BOARDS = frozenset({"npu", "lite", "emulated"})  # devices that are there or not
+SAVE_EVERY = 5.0  # seconds between two writings of a run's JSON, which --resume goes on with (a guess)
 MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes minutes to convert (a guess)
 
 
@@ -235,7 +236,7 @@ def conformance(
             results[result.case] = result
             bad = sum(item.bad for item in results.values())
             status.update(f"{len(results)} of {total}, {bad} bad, last: {escape(result.case)}")
-            if json_file is not None and time.monotonic() - written > 5:
+            if json_file is not None and time.monotonic() - written > SAVE_EVERY:
                 json_report.write(json_file, head, results.values(), finished=False)
                 written = time.monotonic()
     seconds = time.monotonic() - start

@@ -6,6 +6,7 @@ time over a pipe and sends its result back. The parent is one thread that waits 
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -173,9 +174,17 @@ class _Worker:
         return f"{how}: {lines[-1]}" if lines else how
 
 
+def _die_with_parent() -> None:
+    """End when the parent does, however it does: in the middle of a case nobody would read the pipe's end."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "prctl"):  # Linux
+        libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
 def _work(pipe: Connection, flow: str, settings: Settings, run: Execute, log: str) -> None:
     """A worker's life: cases in, results out, until the pipe closes."""
     os.setsid()
+    _die_with_parent()
     with open(log, "ab", buffering=0) as file:  # noqa: PTH123 (a descriptor is all that is wanted)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
 
 from ort_rknn_conformance.case import Case, Settings
+from ort_rknn_conformance.cli import conformance
 from ort_rknn_conformance.flows import Flow, find_flow
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.runner import run_cases
+from ort_rknn_conformance.sources import onnx_node
 from tests.helpers.conformance_cases import act
 
 FLOW = find_flow("cpu")
@@ -63,3 +74,61 @@ def test_skips_and_strict_xfails() -> None:
 
 def test_no_cases_no_workers() -> None:
     assert _run() == {}
+
+
+def test_as_many_workers_as_jobs() -> None:
+    results = _run(*(f"right/{number}" for number in range(8)), jobs=2)
+    assert 1 <= len({result.message for result in results.values()}) <= 2
+
+
+@pytest.mark.toolkit
+def test_the_simulator_says_the_same_each_time(tmp_path: Path) -> None:
+    cases = list(onnx_node.cases(["node/test_basic_conv_with_padding", "node/test_softmax_axis_1", "node/test_tanh"]))
+    runs = []
+    for number, order in enumerate((cases, cases[::-1])):
+        settings = Settings(min_gain=0.0, cache_dir=str(tmp_path / str(number)), stable=True)
+        results = run_cases(order, find_flow("simulator"), settings, jobs=number + 1)
+        runs.append({result.case: {**result.to_dict(), "seconds": 0} for result in results})
+    assert runs[0] == runs[1]
+    assert {row["verdict"] for row in runs[0].values()} == {"right"}
+
+
+@pytest.mark.toolkit
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    arguments = ["--flow", "cpu", "--filter", "node/test_re*", "--jobs", "2", "--json", str(report)]
+    program = "import ort_rknn_conformance.cli as cli; cli.SAVE_EVERY = 0.0; cli.conformance()"
+    with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL) as process:
+        try:
+            _until(lambda: len(_results(report)) >= 3 or process.poll() is not None)
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        finally:
+            process.kill()
+    assert children, "it was ended before it was killed"
+    _until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    content = json.loads(report.read_text())
+    assert not content["finished"]
+    kept = content["results"]
+    for row in kept:
+        row["message"] = "kept"
+    report.write_text(json.dumps(content))
+    names = [word for row in kept for word in ("--filter", row["case"])]
+    again = ["--flow", "cpu", "--filter", "node/test_relu", *names, "--json", str(report), "--resume"]
+    result = CliRunner().invoke(conformance, again, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    after = json.loads(report.read_text())
+    assert after["finished"]
+    assert {row["case"] for row in after["results"]} >= {row["case"] for row in kept} | {"node/test_relu"}
+    assert sum(row["message"] == "kept" for row in after["results"]) == len(kept)
+
+
+def _results(report: Path) -> list[object]:
+    return json.loads(report.read_text())["results"] if report.exists() else []
+
+
+def _until(true: Callable[[], bool], seconds: float = 120) -> None:
+    """Other processes tell nobody what they have done: look again and again."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
