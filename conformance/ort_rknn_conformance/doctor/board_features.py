@@ -20,6 +20,8 @@ from onnx import numpy_helper
 from ort_rknn.devices.base import SegmentCode, TensorSpec
 from ort_rknn.devices.rknnrt import PRIORITIES, NpuDevice
 from ort_rknn.errors import DeviceError
+from ort_rknn.ortvalue import OrtValue
+from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.doctor.board_models import DYNAMIC, MODELS, dynamic_source, read_dynamic
 from ort_rknn_conformance.doctor.trial import Trial
 from ort_rknn_converters.blobs import BytesBlob, FileBlob
@@ -29,6 +31,7 @@ from ort_rknn_converters.verify import FP16_MAX, compare, tolerance
 __all__ = ["feature_trials"]
 
 Array = NDArray[Any]
+NPU = "RKNNExecutionProvider"
 Facts = tuple["bool | None", str] | tuple["bool | None", str, str]
 """Right, wrong or neither; what was seen; and perhaps a long text."""
 
@@ -78,6 +81,8 @@ class _Bench:
         yield "calls made by Python alone", partial(self._with, native=False)
         yield "float images handed over as float32", partial(self._with, half_inputs=False)
         yield "images in NCHW order", self._nchw
+        yield "zero copy", partial(self._zero_copy, handed_on=False)
+        yield "zero copy from another's file descriptor", partial(self._zero_copy, handed_on=True)
         for shape in DYNAMIC:
             yield f"several input shapes: {'x'.join(map(str, shape))}", partial(self._dynamic, shape)
         yield f"values beyond {FP16_MAX:.0f}", self._overflow
@@ -174,6 +179,27 @@ class _Bench:
         except Exception as error:  # users report that: it is why we turn images ourselves
             return None, f"refused: {error}".partition("\n")[0]
         return (True, "taken, and right") if ok else (None, f"taken, but {said}")
+
+    def _zero_copy(self, *, handed_on: bool) -> Facts:
+        """A session that runs on memory which this program and the NPU share."""
+        session = InferenceSession(
+            MODELS[0].read(self._target), providers=[NPU, "CPUExecutionProvider"], device=self._device
+        )
+        try:
+            shape = self._feeds[0].shape
+            given, taken = (OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "npu") for _ in range(2))
+            bound = OrtValue.ortvalue_from_dmabuf(given.fileno(), shape, np.float32) if handed_on else given
+            binding = session.io_binding()
+            binding.bind_ortvalue_input("x", bound)
+            binding.bind_ortvalue_output("y", taken)
+            answers: list[Array | None] = []
+            for feed in self._feeds:
+                given.update_inplace(feed)
+                session.run_with_iobinding(binding)
+                answers.append(np.array(taken.numpy()))
+            return self._judge(answers)
+        finally:
+            session.close()
 
     def _dynamic(self, shape: tuple[int, ...]) -> Facts:
         model = dynamic_source(shape).SerializeToString()
