@@ -98,7 +98,9 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         closely=files.html is not None,
     )
     flow = find_flow(device)
-    logging.getLogger("ort_rknn").setLevel(logging.ERROR)  # the report says where everything ran, and why
+    log = logging.getLogger("ort_rknn")
+    click.get_current_context().call_on_close(lambda level=log.level: log.setLevel(level))
+    log.setLevel(logging.ERROR)  # the report says where everything ran, and why
     try:
         earlier = files.earlier()
         if options["fix"] and not Path(options["fix"]).absolute().parent.is_dir():
