@@ -35,7 +35,7 @@ typedef struct {
     uint64_t version, salt;
     uint32_t weight_bytes;
     char needs[RKNN_MAX_NAME_LEN]; /* a custom operator it has, or "" */
-    uint64_t identity; /* size << 32 | CRC-32 of the file */
+    uint64_t identity; /* size << 32 | CRC-32 of the file; 0 when no arithmetic is lent */
 } emu_model;
 
 /* model.c, rknn_file.c: 0 or one of the RKNN_ERR codes. */

@@ -12,6 +12,7 @@ static _Atomic(emu_arithmetic) lender;
 void emu_lend(emu_arithmetic lent) { atomic_store(&lender, lent); }
 
 uint64_t emu_identity(const uint8_t *data, size_t size) {
+    if (!atomic_load(&lender)) return 0; /* nobody will ask, and a large file need not come into memory */
     uint32_t table[256], crc = 0xFFFFFFFFu;
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t value = i;
