@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ort_rknn.options import RknnOptions
     from ort_rknn.shape_keys import ShapeKey
     from ort_rknn_converters.compiled import CompiledModel
-    from ort_rknn_converters.open_inputs import DeclaredInput
+    from ort_rknn_converters.declared import DeclaredValue
     from ort_rknn_converters.options import ConvertOptions
 
 __all__ = ["Forms", "Moving", "read_shapes"]
@@ -83,7 +83,7 @@ def read_shapes(
         InvalidOption: Several shapes are listed and do not settle all inputs.
     """
     from ort_rknn_converters.buckets import shape_sets
-    from ort_rknn_converters.open_inputs import declared_inputs
+    from ort_rknn_converters.declared import declared_inputs
 
     inputs = [value for value in declared_inputs(model) if value.is_open]
     sets = shape_sets(options.shapes)
@@ -114,8 +114,8 @@ def read_shapes(
     )
 
 
-def _is_open(value: DeclaredInput, shapes: Shapes, dims: Mapping[str, int]) -> bool:
+def _is_open(value: DeclaredValue, shapes: Shapes, dims: Mapping[str, int]) -> bool:
     """Whether callers still choose a shape after all pins."""
     if value.name in shapes:
         return False
-    return value.shape is None or not all(isinstance(dim, int) or dim in dims for dim in value.shape)
+    return value.dims is None or not all(isinstance(dim, int) or dim in dims for dim in value.dims)

@@ -10,8 +10,8 @@ import onnx
 
 from ort_rknn_converters.bundle import Bundle, Variant, merged
 from ort_rknn_converters.convert import convert
+from ort_rknn_converters.declared import declared_inputs
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.open_inputs import declared_inputs
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.progress import SILENT, Progress
 
@@ -64,7 +64,7 @@ def _closed(
     for value in declared_inputs(model):
         if not value.is_open:
             continue
-        dims: tuple[int | str | None, ...] | None = options.shapes.get(value.name, value.shape)
+        dims: tuple[int | str | None, ...] | None = options.shapes.get(value.name, value.dims)
         settled = [options.dims.get(dim, dim) if isinstance(dim, str) else dim for dim in dims or (None,)]
         sizes = tuple(dim for dim in settled if isinstance(dim, int))
         if len(sizes) < len(settled):

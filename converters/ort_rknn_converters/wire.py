@@ -1,4 +1,4 @@
-"""Just enough of protobuf's wire format to tell a compiled model from any other file without parsing it.
+"""Just enough of protobuf's wire format to look into a model, and to tell a compiled one, without parsing it.
 
 A model of 100 MB is almost all weights; this walk steps over them by their length, so it costs what its nodes cost.
 """
@@ -128,7 +128,7 @@ def fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, 
         if kind == LENGTH:
             length, at = _varint(data, at, end)
             if at + length > end:
-                raise NotProtobuf
+                raise NotProtobuf("a field that ends behind its message")
             yield key >> 3, kind, at, at + length
             at += length
         elif kind == VARINT:
@@ -139,7 +139,7 @@ def fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, 
         elif kind == 5:
             at += 4
         else:
-            raise NotProtobuf
+            raise NotProtobuf(f"wire type {kind}")
 
 
 def _varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:
@@ -151,4 +151,4 @@ def _varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    raise NotProtobuf
+    raise NotProtobuf("a number without an end")

@@ -1,4 +1,4 @@
-"""Names, dtypes and dims read from a model's bytes, compared with the real parser."""
+"""Names and dims read from a model's bytes, compared with the real parser."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from ort_rknn_converters.declared import DeclaredValue
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.toolkit.onnx_io import ValueInfo, read_io
+from ort_rknn_converters.toolkit.onnx_io import read_io
 from tests.helpers import toolkit as models
 
 
@@ -26,10 +27,10 @@ def test_reads_what_onnx_reads() -> None:
     )
     io = read_io(model)
     assert io.inputs == (
-        ValueInfo("é/x", TensorProto.FLOAT16, (None, 3, 1 << 40)),
-        ValueInfo("s", TensorProto.INT64, ()),
+        DeclaredValue("é/x", ("batch", 3, 1 << 40)),
+        DeclaredValue("s", ()),
     )
-    assert [(value.name, value.dims) for value in io.outputs] == [("y", (None, 3, 1 << 40)), ("z", ())]
+    assert [(value.name, value.dims) for value in io.outputs] == [("y", ("batch", 3, 1 << 40)), ("z", ())]
 
 
 def test_a_value_without_shape_or_type() -> None:
@@ -40,8 +41,8 @@ def test_a_value_without_shape_or_type() -> None:
         [onnx.ValueInfoProto(name="y")],
     )
     io = read_io(helper.make_model(graph).SerializeToString())
-    assert io.inputs[0] == ValueInfo("x", TensorProto.FLOAT, None)
-    assert io.outputs[0] == ValueInfo("y", 0, None)
+    assert io.inputs[0] == DeclaredValue("x", None)
+    assert io.outputs[0] == DeclaredValue("y", None, is_tensor=False)
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\x08\x08", b"\xff" * 30, b"\x3a\xff\x01x"])

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ort_rknn_converters.declared import DeclaredValue
 from ort_rknn_converters.errors import UnknownOption, UnknownTarget
-from ort_rknn_converters.toolkit.onnx_io import GraphIO, ValueInfo
+from ort_rknn_converters.toolkit.onnx_io import GraphIO
 from ort_rknn_converters.toolkit.request import CompileRequest, write_job
 
-IO = GraphIO((ValueInfo("a", 1, (1, 2)), ValueInfo("b", 7, (3,))), (ValueInfo("y", 1, (1, 2)),))
+IO = GraphIO((DeclaredValue("a", (1, 2)), DeclaredValue("b", (3,))), (DeclaredValue("y", (1, 2)),))
 SAMPLE = {"b": np.arange(3), "a": np.ones((1, 2), np.float32)}
 
 
