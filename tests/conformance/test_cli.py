@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ort_rknn_conformance.cli import check, conformance
-from ort_rknn_conformance.doctor import bundle
+from ort_rknn_conformance.doctor.board_models import CONVOLUTION
 from ort_rknn_converters.toolkit import environment
 from tests.helpers.emulator import Emulator, build_emulator
 
@@ -95,9 +95,9 @@ def test_without_a_board_nothing_is_claimed(device: str, monkeypatch: pytest.Mon
 
 def test_a_compiled_model_needs_no_toolkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(environment, "toolkit_version", lambda: None)
-    onnx.save(bundle.source(), tmp_path / "original.onnx")
+    onnx.save(CONVOLUTION.source(), tmp_path / "original.onnx")
     compiled = tmp_path / "m.rknn.onnx"
-    compiled.write_bytes((Path(bundle.__file__).parent / "models" / f"rk3588{bundle.SUFFIX}").read_bytes())
+    compiled.write_bytes(CONVOLUTION.read("rk3588"))
     result = _check(compiled, "--reference", tmp_path / "original.onnx")
     assert result.exit_code == 0, result.output
     assert "2 of 2 nodes on the NPU path" in result.stdout

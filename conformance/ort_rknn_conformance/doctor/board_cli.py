@@ -37,6 +37,8 @@ GROUPS: Mapping[str, str] = {
 }
 """Group of trials -> its heading, in the order of the report."""
 
+RUNS = 100  # inferences a trial: a second or two on a slow core (a guess)
+
 _MODEL_FILES = ("/proc/device-tree/model", "/sys/firmware/devicetree/base/model")
 
 
@@ -49,7 +51,7 @@ _MODEL_FILES = ("/proc/device-tree/model", "/sys/firmware/devicetree/base/model"
     help="The simulator proves the command, nothing about a board.",
 )
 @click.option("--target", help="SoC. Default: what the device tree says.")
-@click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, help="Inferences per trial.")
+@click.option("--runs", type=click.IntRange(min=1), default=RUNS, show_default=True, help="Inferences per trial.")
 @click.option("--json", "json_file", default="board-test.json", show_default=True, type=click.Path(dir_okay=False))
 def command(device: str, target: str | None, runs: int, json_file: str) -> None:
     """Run the bundled models on every core in every way, and write what is true on this board as JSON.

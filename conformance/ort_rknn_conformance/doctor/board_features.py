@@ -22,7 +22,7 @@ from ort_rknn.devices.rknnrt import PRIORITIES, NpuDevice
 from ort_rknn.errors import DeviceError
 from ort_rknn.ortvalue import OrtValue
 from ort_rknn.session import InferenceSession
-from ort_rknn_conformance.doctor.board_models import DYNAMIC, MODELS, dynamic_source, read_dynamic
+from ort_rknn_conformance.doctor.board_models import CONVOLUTION, DYNAMIC, dynamic_source, read_dynamic
 from ort_rknn_conformance.doctor.trial import Trial
 from ort_rknn_converters.blobs import BytesBlob, FileBlob
 from ort_rknn_converters.compiled import CompiledModel
@@ -53,8 +53,7 @@ class _Bench:
     def __init__(self, device: NpuDevice, target: str) -> None:
         self._device = device
         self._target = target
-        model = MODELS[0]
-        (step,) = CompiledModel.load(model.read(target)).npu_steps
+        (step,) = CompiledModel.load(CONVOLUTION.read(target)).npu_steps
         self._code = SegmentCode(
             step.name,
             (TensorSpec("x", np.dtype(np.float32), (1, 8, 8, 8)),),
@@ -64,8 +63,9 @@ class _Bench:
             step.code[target],
             step.onnx,
         )
-        self._feeds = [feed["x"] for feed in model.feeds(2)]
-        reference = onnxruntime.InferenceSession(model.source().SerializeToString(), providers=["CPUExecutionProvider"])
+        self._feeds = [feed["x"] for feed in CONVOLUTION.feeds(2)]
+        original = CONVOLUTION.source().SerializeToString()
+        reference = onnxruntime.InferenceSession(original, providers=["CPUExecutionProvider"])
         self._right = [reference.run(None, {"x": feed})[0] for feed in self._feeds]
 
     def attempts(self) -> Iterator[tuple[str, Callable[[], Facts]]]:
@@ -183,7 +183,7 @@ class _Bench:
     def _zero_copy(self, *, handed_on: bool) -> Facts:
         """A session that runs on memory which this program and the NPU share."""
         session = InferenceSession(
-            MODELS[0].read(self._target), providers=[NPU, "CPUExecutionProvider"], device=self._device
+            CONVOLUTION.read(self._target), providers=[NPU, "CPUExecutionProvider"], device=self._device
         )
         try:
             shape = self._feeds[0].shape
@@ -227,7 +227,7 @@ class _Bench:
         return ok, "right" if ok else f"wrong numbers: off by {off:.2g} (relative RMS)"
 
     def _overflow(self) -> Facts:
-        (weights,) = (numpy_helper.to_array(one) for one in MODELS[0].source().graph.initializer)
+        (weights,) = (numpy_helper.to_array(one) for one in CONVOLUTION.source().graph.initializer)
         feed = np.zeros_like(self._feeds[0])
         feed[0, :, :3, :3] = np.sign(weights[0]) * 60000  # all products of channel 0 add up around (1, 1)
         context = self._device.open(self._code)

@@ -1,4 +1,4 @@
-"""The models that come with the package for ``ort-rknn board-test``: small, generated, compiled for every SoC.
+"""The models that come with the package for the self-test and the board test: small, generated, for every SoC.
 
 A board has no toolkit, so the compiled files lie in ``models/``; ``python -m`` this module makes them anew.
 """
@@ -17,10 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_conformance.doctor.bundle import SUFFIX, source
 from ort_rknn_converters.frozen import frozen
 
-__all__ = ["DYNAMIC", "MODELS", "BoardModel", "dynamic_source", "read_dynamic"]
+__all__ = ["CONVOLUTION", "DYNAMIC", "MODELS", "BoardModel", "dynamic_source", "read_dynamic"]
 
 Array = NDArray[Any]
 
@@ -58,6 +57,17 @@ class BoardModel:
         """
         content: bytes = (_folder() / _file_name(self.name, target)).read_bytes()
         return content
+
+
+def _convolution() -> onnx.ModelProto:
+    """``y = relu(conv(x))``, 8 channels of 8 x 8."""
+    shape = [1, 8, 8, 8]
+    weights = np.random.default_rng(0).normal(0, 0.1, (8, 8, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["y"], "relu"),
+    ]
+    return _model(nodes, {"x": (FLOAT, shape)}, {"y": FLOAT}, {"w": weights})
 
 
 def _operators() -> onnx.ModelProto:
@@ -144,14 +154,17 @@ def _work() -> onnx.ModelProto:
     return _model(nodes, {"image": (FLOAT, [1, 32, 112, 112])}, {"c": FLOAT}, constants)
 
 
+CONVOLUTION = BoardModel("conv", "a convolution", _convolution)
+"""The doctor's self-test, and the first of the board test."""
+
 MODELS: tuple[BoardModel, ...] = (
-    BoardModel("conv", "a convolution", source),
+    CONVOLUTION,
     BoardModel("operators", "operators one by one", _operators),
     BoardModel("types", "integers, truth values, half floats", _types),
-    BoardModel("int8", "a quantized convolution", source, "int8"),
+    BoardModel("int8", "a quantized convolution", _convolution, "int8"),
     BoardModel("work", "0.7 G multiplications and additions", _work),
 )
-"""What is compiled for each SoC. The first is also the doctor's self-test."""
+"""What is compiled for each SoC."""
 
 DYNAMIC: tuple[tuple[int, ...], ...] = ((1, 3, 8, 8), (1, 3, 16, 16))
 """Input shapes of the model that was compiled for several."""
@@ -206,7 +219,7 @@ def _folder() -> Any:
 
 
 def _file_name(name: str, target: str) -> str:
-    return f"{target}{SUFFIX}" if name == MODELS[0].name else f"{target}-{name}{SUFFIX}"
+    return f"{target}.compiled" if name == CONVOLUTION.name else f"{target}-{name}.compiled"
 
 
 def main() -> None:

@@ -25,16 +25,15 @@ from ort_rknn_conformance.doctor.board_models import MODELS, BoardModel
 from ort_rknn_conformance.doctor.trial import Trial
 from ort_rknn_converters.verify import compare, softmax_outputs, tolerance
 
-__all__ = ["RUNS", "board_test"]
+__all__ = ["board_test"]
 
-RUNS = 100  # inferences a trial: a second or two on a slow core (a guess)
 FEEDS = 4
 
 Answers = Sequence[NDArray[Any]]
 Way = Callable[[Any, list[dict[str, NDArray[Any]]], int], tuple[list[Answers], list[float]]]
 
 
-def board_test(device: Device, target: str, *, runs: int = RUNS) -> list[Trial]:
+def board_test(device: Device, target: str, *, runs: int) -> list[Trial]:
     """Run every trial on a device.
 
     Args:
@@ -52,7 +51,7 @@ def board_test(device: Device, target: str, *, runs: int = RUNS) -> list[Trial]:
     for model in others:
         bench = _Bench(model, target, device, FEEDS)
         trials += [
-            bench.trial("models", f"{model.about}, core {core}", one_at_a_time, schedule=[core]) for core in everywhere
+            bench.trial("models", f"{model.about}, core {core}", _one_at_a_time, schedule=[core]) for core in everywhere
         ]
         if model.name == "operators":
             trials += bench.by_output("operators")
@@ -67,14 +66,14 @@ def _ways(group: str, bench: _Bench) -> Iterator[Trial]:
     cores = bench.device.cores
     everywhere = list(range(cores))
     for core in everywhere:
-        yield bench.trial(group, f"core {core}, one at a time", one_at_a_time, schedule=[core])
+        yield bench.trial(group, f"core {core}, one at a time", _one_at_a_time, schedule=[core])
     for mode, mask in TP_MODES.items():
         if not mode.isdigit() and (mask in (0, 0xFFFF) or mask < 1 << cores):
-            yield bench.trial(group, f"core mask {mode}", one_at_a_time, tp_mode=mode)
-    yield bench.trial(group, "all cores, several in flight", in_flight, schedule=everywhere)
-    yield bench.trial(group, "all cores, two contexts each", in_flight, schedule=everywhere, threads_per_core=2)
+            yield bench.trial(group, f"core mask {mode}", _one_at_a_time, tp_mode=mode)
+    yield bench.trial(group, "all cores, several in flight", _in_flight, schedule=everywhere)
+    yield bench.trial(group, "all cores, two contexts each", _in_flight, schedule=everywhere, threads_per_core=2)
     yield bench.trial(
-        group, "all cores, weights loaded for each", in_flight, schedule=everywhere, disable_dup_context=True
+        group, "all cores, weights loaded for each", _in_flight, schedule=everywhere, disable_dup_context=True
     )
 
 
@@ -164,7 +163,7 @@ def _worst(wrong: Mapping[str, float]) -> str:
     return f"{name} is off by {size:.2g} (relative RMS)"
 
 
-def one_at_a_time(session: Any, feeds: list[dict[str, NDArray[Any]]], runs: int) -> tuple[list[Answers], list[float]]:
+def _one_at_a_time(session: Any, feeds: list[dict[str, NDArray[Any]]], runs: int) -> tuple[list[Answers], list[float]]:
     """Each inference waits for the one before; gives the answers and the seconds each took."""
     answers, times = [], []
     for number in range(runs):
@@ -174,7 +173,7 @@ def one_at_a_time(session: Any, feeds: list[dict[str, NDArray[Any]]], runs: int)
     return answers, times
 
 
-def in_flight(session: Any, feeds: list[dict[str, NDArray[Any]]], runs: int) -> tuple[list[Answers], list[float]]:
+def _in_flight(session: Any, feeds: list[dict[str, NDArray[Any]]], runs: int) -> tuple[list[Answers], list[float]]:
     """All are submitted at once; gives the answers."""
     jobs = [session.submit(None, feeds[number % FEEDS]) for number in range(runs)]
     return [job.result(timeout=60) for job in jobs], []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import onnxruntime
 
 from ort_rknn.devices.choose import choose
 from ort_rknn.session import InferenceSession
-from ort_rknn_conformance.doctor.bundle import SUFFIX, source
+from ort_rknn_conformance.doctor.board_models import CONVOLUTION
 from ort_rknn_conformance.doctor.finding import Finding
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.verify import compare, tolerance
@@ -58,13 +57,13 @@ def self_test(device: Any = None) -> tuple[Finding, ...]:
 def _run(device: Any, target: str) -> Finding:
     name = getattr(device, "name", device)
     topic = f"self-test on {'the ' if name == 'simulator' else ''}{name}"
-    file = resources.files("ort_rknn_conformance.doctor") / "models" / f"{target}{SUFFIX}"
-    if not file.is_file():
+    try:
+        model = CONVOLUTION.read(target)
+    except FileNotFoundError:
         return Finding(topic, "note", f"no bundled model for {target}", "ort-rknn check MODEL --device simulator")
-    x = np.random.default_rng(0).normal(0, 1, (1, 8, 8, 8)).astype(np.float32)
-    (want,) = onnxruntime.InferenceSession(source().SerializeToString(), providers=["CPUExecutionProvider"]).run(
-        None, {"x": x}
-    )
+    (feed,) = CONVOLUTION.feeds(1)
+    original = CONVOLUTION.source().SerializeToString()
+    (want,) = onnxruntime.InferenceSession(original, providers=["CPUExecutionProvider"]).run(None, feed)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     start = time.perf_counter()
@@ -72,10 +71,10 @@ def _run(device: Any, target: str) -> Finding:
     logging.getLogger("ort_rknn").addHandler(reasons)
     try:
         session = InferenceSession(
-            file.read_bytes(), options, providers=["RKNNExecutionProvider", "CPUExecutionProvider"], device=device
+            model, options, providers=["RKNNExecutionProvider", "CPUExecutionProvider"], device=device
         )
         try:
-            (got,) = session.run(None, {"x": x})
+            (got,) = session.run(None, feed)
             on_npu = session.plan.npu_nodes
         finally:
             session.close()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from docs.write_hardware import REPORTS
 from ort_rknn.devices.base import AUTO
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn_conformance.doctor import board_cli
@@ -91,6 +92,10 @@ def test_models_for_every_soc_come_with_the_package(target: str, short: None, mo
     assert all(trial.ok is not False for trial in found), found
     assert {trial.group for trial in found} == set(board_cli.GROUPS)
     assert MODELS[-1].read(target)
+    kept = REPORTS / f"emulated-{target}.json"
+    if kept.exists():
+        listed = [(trial["group"], trial["name"]) for trial in json.loads(kept.read_text())["trials"]]
+        assert [(trial.group, trial.name) for trial in found] == listed, f"{kept} is of another list of trials"
 
 
 def _run(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,6 @@ from ort_rknn.devices.cpu import CpuDevice
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_conformance.doctor import software
-from ort_rknn_conformance.doctor.bundle import SUFFIX
 from ort_rknn_conformance.doctor.cli import command
 from ort_rknn_conformance.doctor.selftest import self_test
 from ort_rknn_converters.errors import ToolkitMissing
@@ -44,7 +43,7 @@ class _Dead(CpuDevice):
 
 def test_there_is_a_model_for_every_soc_with_float_models() -> None:
     folder = Path(ort_rknn_conformance.__path__[0]) / "doctor" / "models"
-    wanted = {f"{target.name}{SUFFIX}" for target in TARGETS.values() if target.fp16 and target.flatbuffer}
+    wanted = {f"{target.name}.compiled" for target in TARGETS.values() if target.fp16 and target.flatbuffer}
     assert {path.name for path in folder.iterdir() if "-" not in path.name} == wanted
 
 
