@@ -25,6 +25,7 @@ class MemoryUse:
     Args:
         shared: Runs on it; ``None`` where everything is copied.
         why: Why everything is copied.
+        told: Called after a good run.
 
     Attributes:
         runs: Runs on the memory itself.

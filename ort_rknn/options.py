@@ -244,7 +244,10 @@ class RknnOptions:
         "order of four-dimensional feeds: always the ONNX model's; the others are the seed's words for the same",
     )
     zero_copy_layout: str = _option(
-        "nhwc", choice("nhwc"), "the seed", "order of four-dimensional inputs in memory that the NPU shares"
+        "nhwc",
+        choice("nhwc"),
+        "the seed",
+        "order of four-dimensional inputs in memory that the NPU shares; an OrtValue's own layout= goes before it",
     )
     simulator_cores: int | None = _option(None, whole(1), "the SoC's own number", "pretend cores of the simulator")
     simulator_latency_ms: float = _option(

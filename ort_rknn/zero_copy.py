@@ -1,7 +1,7 @@
 """Runs over a binding that the NPU does on the binding's own memory.
 
-A session has one context for each core it may use beside those of its engine; they share the weights, are opened on
-first concurrent use, and are handed from thread to thread in the order of the calls.
+A session has contexts for them beside those of its engine, as many for each core as it is told; they share the weights,
+are opened on first concurrent use, and are handed from thread to thread in the order of the calls.
 """
 
 from __future__ import annotations
@@ -119,32 +119,22 @@ class SharedRuns:
             bound = seat.bound
             if bound is None:
                 bound = seat.bound = self._open(seat.core.mask)
-            memories: list[NpuMemory] = []
-            for slot in bound.inputs:
-                memories.append(_memory_of(bound, slot, inputs[slot.spec.name], copied))
-                if slot.spec.name in copied:
-                    slot.view(memories[-1])[...] = _array(inputs[slot.spec.name])
-            later: list[tuple[Slot, NpuMemory]] = []
+            read = [_filled(bound, slot, inputs[slot.spec.name], copied) for slot in bound.inputs]
+            written = []
             for slot in bound.outputs:
                 name = slot.spec.name
-                wanted = name in outputs
-                memories.append(_memory_of(bound, slot, outputs.get(name), copied if wanted else {}))
-                if name in copied:
-                    later.append((slot, memories[-1]))
+                written.append(_memory_of(bound, slot, outputs.get(name), copied if name in outputs else {}))
             ready = time.perf_counter()
-            bound.run(memories)
+            bound.run([*read, *written])
             ran = time.perf_counter()
-            arrays = {}
-            for slot, memory in later:
+            arrays: dict[str, np.ndarray[Any, Any]] = {}
+            for slot, memory in zip(bound.outputs, written, strict=True):
                 name = slot.spec.name
-                target = outputs[name]
-                if target is None:
-                    target_array = arrays[name] = np.empty(slot.spec.shape, slot.spec.dtype)
-                else:
-                    target_array = target.numpy()
-                given = slot.view(memory)
-                rounds = given.dtype.kind == "f" and target_array.dtype.kind in "iu"
-                target_array[...] = np.rint(given) if rounds else given
+                if name in copied:
+                    target = outputs[name]
+                    if target is None:
+                        arrays[name] = np.empty(slot.spec.shape, slot.spec.dtype)
+                    _copy_out(slot, memory, arrays[name] if target is None else target.numpy())
             if told is not None:
                 told(seat.core.number, begun, (ready - begun, ran - ready, time.perf_counter() - ran))
         except BaseException:
@@ -255,6 +245,21 @@ def _memory_of(bound: BoundContext, slot: Slot, value: Any, copied: dict[str, st
     else:
         return value.memory
     return bound.room(slot)
+
+
+def _filled(bound: BoundContext, slot: Slot, value: Any, copied: dict[str, str]) -> NpuMemory:
+    """The memory an input is read from, with the value in it."""
+    memory = _memory_of(bound, slot, value, copied)
+    if slot.spec.name in copied:
+        slot.view(memory)[...] = _array(value)
+    return memory
+
+
+def _copy_out(slot: Slot, memory: NpuMemory, target: np.ndarray[Any, Any]) -> None:
+    """A result as ONNX has it; integers that the NPU keeps as floats are rounded."""
+    given = slot.view(memory)
+    rounds = given.dtype.kind == "f" and target.dtype.kind in "iu"
+    target[...] = np.rint(given) if rounds else given
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
 from ort_rknn_conformance.report.files import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.log import logger
 
 __all__ = ["check", "conformance"]
 
@@ -98,7 +99,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         closely=files.html is not None,
     )
     flow = find_flow(device)
-    log = logging.getLogger("ort_rknn")
+    log = logger()
     click.get_current_context().call_on_close(lambda level=log.level: log.setLevel(level))
     log.setLevel(logging.ERROR)  # the report says where everything ran, and why
     try:

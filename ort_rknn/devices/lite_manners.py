@@ -15,13 +15,14 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from ort_rknn_converters.log import logger
+
 __all__ = ["heard", "well_behaved"]
 
 LOGGER = "acuityLogger"
 """The vendor's logger; it does not propagate."""
 
 _LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
-_log = logging.getLogger("ort_rknn")
 _one_at_a_time = threading.RLock()
 
 
@@ -35,7 +36,7 @@ class _Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep errors, in short."""
         text = record.getMessage().strip()
-        _log.debug("rknn-toolkit-lite2: %s", text)
+        logger().debug("rknn-toolkit-lite2: %s", text)
         lines = self.lines.get(threading.get_ident())
         if lines is not None and record.levelno >= logging.ERROR and text:
             # Of a traceback the last line is the reason.
@@ -67,9 +68,9 @@ class _OwnThread(io.TextIOBase):
 @contextlib.contextmanager
 def heard() -> Iterator[list[str]]:
     """Collect the errors the vendor's package logs in this thread meanwhile."""
-    logger = logging.getLogger(LOGGER)
-    if _listener not in logger.handlers:
-        logger.addHandler(_listener)
+    vendors = logging.getLogger(LOGGER)
+    if _listener not in vendors.handlers:
+        vendors.addHandler(_listener)
     thread, lines = threading.get_ident(), list[str]()
     before = _listener.lines.get(thread)
     _listener.lines[thread] = lines

@@ -13,6 +13,7 @@ from ort_rknn.devices.choose import choose
 from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.doctor.board_models import CONVOLUTION
 from ort_rknn_conformance.doctor.finding import Finding
+from ort_rknn_converters.log import logger
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.verify import compare, tolerance
 
@@ -68,7 +69,7 @@ def _run(device: Any, target: str) -> Finding:
     options.log_severity_level = 4
     start = time.perf_counter()
     reasons = _Reasons()
-    logging.getLogger("ort_rknn").addHandler(reasons)
+    logger().addHandler(reasons)
     try:
         session = InferenceSession(
             model, options, providers=["RKNNExecutionProvider", "CPUExecutionProvider"], device=device
@@ -83,7 +84,7 @@ def _run(device: Any, target: str) -> Finding:
         # Without its device a compiled model cannot run at all; why there is none was only logged.
         return Finding(topic, "bad", "; ".join(reasons.said) or first, _CURE)
     finally:
-        logging.getLogger("ort_rknn").removeHandler(reasons)
+        logger().removeHandler(reasons)
     seconds = time.perf_counter() - start
     off = compare(want, np.asarray(got)).rel_rms
     said = f"{on_npu} nodes, off by {off:.1e} (relative RMS), {seconds * 1000:.0f} ms with loading"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -35,6 +36,7 @@ class Drawn:
     def __init__(self, *, quiet: bool = False) -> None:
         self._drawn = sys.stderr.isatty() and not quiet
         self._status: Any = None
+        self._escape: Callable[[str], str] = str
         self._text = "starting"
         self._ended = False
         self._lock = threading.Lock()

@@ -34,7 +34,7 @@ def command() -> None:
 @click.option("--force", is_flag=True, help="Throw away what is there and begin anew.")
 @click.option("--pip", "use_pip", is_flag=True, help="Use venv and pip even where uv is found.")
 def install_command(python: str | None, force: bool, use_pip: bool) -> None:
-    """Make the private environment in the cache directory (about 270 MB)."""
+    """Make the private environment in the cache directory (about 300 MB)."""
     console = Console(stderr=True)
     with console.status("looking for a Python that rknn-toolkit2 has wheels for") as spinner:
 
