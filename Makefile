@@ -9,7 +9,7 @@ PROGRAMS := $(VENV)/programs
 OLDEST := build/oldest
 TARGET ?= rk3588
 
-.PHONY: demo demo-ocr emulator test test-page test-programs test-large test-oldest test-aarch64 test-sanitizers lint setup conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator setup lint test test-page test-programs test-endurance test-large test-oldest test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py

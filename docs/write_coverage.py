@@ -145,7 +145,12 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=[], help="JSON files of `ort-rknn conformance`")
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     arguments = parser.parse_args()
-    lines = ["# Coverage", "", "Written by `python -m docs.write_coverage`; do not edit.", ""]
+    lines = [
+        "# What of which models runs on the NPU, and how right it is",
+        "",
+        "Written by `python -m docs.write_coverage`; do not edit.",
+        "",
+    ]
     lines += models_section(list(convert_all(arguments.models, arguments.targets)))
     if arguments.cases:
         lines += cases_section(arguments.cases)

@@ -19,7 +19,7 @@ PAGE = Path(__file__).with_name("hardware.md")
 REPORTS = PAGE.with_name("board-reports")
 
 INTRODUCTION = """\
-# Hardware
+# What has been seen on which hardware
 
 Written by `python -m docs.write_hardware` from the files of `ort-rknn board-test`; do not edit.
 

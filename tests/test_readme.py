@@ -45,8 +45,12 @@ def test_every_command_exists() -> None:
         assert result.exit_code == 0, f"ort-rknn {command}: {result.output}"
 
 
-def test_every_make_target_exists() -> None:
+def test_make_targets() -> None:
+    """What is named exists, what exists is named, and none is taken for a file."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"^make (\w+)|`make (\w+)", README, re.MULTILINE)):
-        name = "".join(target)
-        assert re.search(rf"^{name}:", makefile, re.MULTILINE), name
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`)make ([a-z0-9-]+)", contributing, re.MULTILINE))
+    assert named == targets
+    assert set(re.findall(r"(?:^|`)make ([a-z0-9-]+)", README, re.MULTILINE)) <= targets
+    assert set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()) == targets
