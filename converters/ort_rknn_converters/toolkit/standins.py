@@ -12,6 +12,7 @@ import math
 import sys
 import types
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,42 @@ def _torch() -> dict[str, types.ModuleType]:
     return {"torch": torch, "torch.nn": nn, "torch.nn.functional": functional}
 
 
+_ERF_END, _ERF_STEPS, _ERF_TERMS = 6, 64, 6
+"""erf is 1 in float64 from 6 on; 64 points per unit and six terms of the series around each leave an error of 2e-16."""
+_PIECE = 1 << 15  # elements computed at a time: they stay in the processor's cache
+
+
+@lru_cache(maxsize=None)  # noqa: UP033 - Python 3.8 has no other
+def _erf_series() -> Any:
+    """Coefficients of erf's Taylor series around each point: (term, point), float64.
+
+    The n-th derivative is (-1)^(n-1) * H(n-1) * 2/sqrt(pi) * exp(-x^2), with the Hermite polynomials H.
+    """
+    points = np.arange(_ERF_END * _ERF_STEPS + 1) / _ERF_STEPS
+    series = [np.array([math.erf(point) for point in points])]
+    slope, before, hermite = 2 / math.sqrt(math.pi) * np.exp(-(points**2)), np.zeros_like(points), np.ones_like(points)
+    for n in range(1, _ERF_TERMS + 1):
+        series.append((-1) ** (n - 1) * hermite * slope / math.factorial(n))
+        before, hermite = hermite, 2 * points * hermite - 2 * (n - 1) * before
+    return np.array(series)
+
+
 def _erf(values: Any) -> Any:
     """``scipy.special.erf`` of real numbers, in the precision of the input."""
     array = np.asarray(values)
-    result = np.frompyfunc(math.erf, 1, 1)(array)
-    return np.asarray(result, dtype=array.dtype if array.dtype.kind == "f" else np.float64)
+    result = np.empty(array.shape, array.dtype if array.dtype.kind == "f" else np.float64)
+    flat, out, series = array.reshape(-1), result.reshape(-1), _erf_series()
+    for start in range(0, flat.size, _PIECE):
+        piece = flat[start : start + _PIECE].astype(np.float64)
+        size = np.minimum(np.abs(piece), _ERF_END)
+        point = np.rint(np.nan_to_num(size) * _ERF_STEPS).astype(np.intp)
+        away = size - point / _ERF_STEPS
+        total = series[_ERF_TERMS].take(point)
+        for n in range(_ERF_TERMS - 1, -1, -1):
+            total *= away
+            total += series[n].take(point)
+        out[start : start + _PIECE] = np.copysign(total, piece)
+    return result
 
 
 def _expit(values: Any) -> Any:
@@ -77,7 +109,10 @@ def _expit(values: Any) -> Any:
     if array.dtype.kind != "f":
         array = array.astype(np.float64)
     small = np.exp(-np.abs(array))
-    return np.where(array >= 0, 1 / (1 + small), small / (1 + small)).astype(array.dtype)
+    result = np.where(array >= 0, array.dtype.type(1), small)
+    small += 1
+    result /= small
+    return result
 
 
 def _scipy() -> dict[str, types.ModuleType]:

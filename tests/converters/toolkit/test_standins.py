@@ -68,7 +68,11 @@ def test_special_functions() -> None:
     erf = special["erf"](x)
     assert erf.dtype == np.float32
     np.testing.assert_allclose(erf, [math.erf(v) for v in x], rtol=1e-6)
-    assert special["erf"](0.5) == math.erf(0.5)
+    everywhere = np.concatenate([np.linspace(-7, 7, 100_001), [-0.0, 1e-300, np.inf, -np.inf, np.nan]])
+    exact = np.array([math.erf(value) for value in everywhere])
+    np.testing.assert_allclose(special["erf"](everywhere), exact, rtol=1e-14, atol=0)
+    assert np.signbit(special["erf"](-0.0))
+    assert special["erf"](np.zeros((2, 0, 3), np.float32)).shape == (2, 0, 3)
     far = special["expit"](np.array([-1000.0, 0.0, 1000.0]))
     np.testing.assert_array_equal(far, [0, 0.5, 1])
     assert special["expit"](np.arange(3)).dtype == np.float64
