@@ -23,7 +23,7 @@ test-aarch64: $(READY)
 	$(BIN)/python tests/aarch64/prepare.py
 	build/aarch64/python -m pytest -p no:cacheprovider --confcutdir=tests/ort_rknn/devices tests/aarch64 \
 	    tests/emulator tests/ort_rknn/engine/test_native.py \
-	    $(addprefix tests/ort_rknn/devices/test_,rknnrt.py rknnrt_buffers.py rknnrt_sharing.py rknnrt_custom_ops.py rknnrt_halves.py rknnrt_habits.py interleave.py)
+	    $(addprefix tests/ort_rknn/devices/test_,rknnrt.py rknnrt_bound.py rknnrt_sharing.py rknnrt_custom_ops.py rknnrt_halves.py rknnrt_habits.py interleave.py)
 
 # Sessions once more with the oldest onnxruntime, and the oldest pure-Python packages, that pyproject.toml takes (a minute
 # or two). numpy and onnx stay as new as they get: old ones have no wheels for new Pythons.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.bound import deliver
 from ort_rknn.engine.stats import print_phases, wants_perf_lines
 from ort_rknn.program import NpuPart, Program, check_terminated
-from ort_rknn.zero_copy import SharedRuns, Told, Unshareable
+from ort_rknn.zero_copy import OnRun, SharedRuns, Unshareable
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -25,19 +25,19 @@ class MemoryUse:
     Args:
         shared: Runs on it; ``None`` where everything is copied.
         why: Why everything is copied.
-        told: Called after a good run.
+        on_run: Called after a good run.
 
     Attributes:
         runs: Runs on the memory itself.
         copied: Input or output name to the reason why it was copied in the last run over a binding.
     """
 
-    def __init__(self, shared: SharedRuns | None, why: str, told: Told | None = None) -> None:
+    def __init__(self, shared: SharedRuns | None, why: str, on_run: OnRun | None = None) -> None:
         self.runs = 0
         self.copied: dict[str, str] = {}
         self._shared = shared
         self._why = why
-        self._told = told
+        self._on_run = on_run
         self._counting = threading.Lock()
 
     @classmethod
@@ -59,14 +59,14 @@ class MemoryUse:
             return cls(shared, "")
         part = engine.program.parts[0]
 
-        def told(core: int, begun: float, phases: tuple[float, float, float]) -> None:
+        def on_run(core: int, begun: float, phases: tuple[float, float, float]) -> None:
             if lines:
                 print_phases(-1, -1, core, phases, " mode=zero_copy")
             if profile is not None:
                 profile.step(-1, part, begun, sum(phases), core, phases)
                 profile.inference(-1, begun, sum(phases))
 
-        return cls(shared, "", told)
+        return cls(shared, "", on_run)
 
     def run(self, binding: SessionIOBinding, run_options: Any) -> bool:
         """Run on the binding's memory; ``False`` when that is not possible.
@@ -89,7 +89,7 @@ class MemoryUse:
                         record.made(name, made)
                 copied: dict[str, str] = {}
                 try:
-                    deliver(binding, shared.run(id(binding), inputs, outputs, copied, self._told))
+                    deliver(binding, shared.run(id(binding), inputs, outputs, copied, self._on_run))
                 except Unshareable as error:
                     self._shared, self._why = None, str(error)
                 else:

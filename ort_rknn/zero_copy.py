@@ -19,12 +19,12 @@ from ort_rknn.ortvalue import NpuOrtValue, memory_for
 from ort_rknn.program import NpuPart, Program
 
 if TYPE_CHECKING:
-    from ort_rknn.devices.rknnrt_buffers import BoundContext, Slot
+    from ort_rknn.devices.rknnrt_bound import BoundContext, Slot
     from ort_rknn.devices.rknnrt_memory import NpuMemory
 
-__all__ = ["SharedRuns", "Told", "Unshareable"]
+__all__ = ["OnRun", "SharedRuns", "Unshareable"]
 
-Told = Callable[[int, float, tuple[float, float, float]], None]
+OnRun = Callable[[int, float, tuple[float, float, float]], None]
 """Takes the core (-1 where the driver chose), when a run began, and its seconds to copy in, infer and copy out."""
 
 
@@ -94,7 +94,7 @@ class SharedRuns:
         inputs: Mapping[str, Any],
         outputs: Mapping[str, NpuOrtValue | None],
         copied: dict[str, str],
-        told: Told | None = None,
+        on_run: OnRun | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Run once.
 
@@ -103,7 +103,7 @@ class SharedRuns:
             inputs: Name to array, or to a value in NPU memory.
             outputs: Name to the value to write; ``None`` for an array of its own.
             copied: Is told the names of what was copied, and why.
-            told: Called after a good run.
+            on_run: Called after a good run.
 
         Returns:
             The arrays.
@@ -135,8 +135,8 @@ class SharedRuns:
                     if target is None:
                         arrays[name] = np.empty(slot.spec.shape, slot.spec.dtype)
                     _copy_out(slot, memory, arrays[name] if target is None else target.numpy())
-            if told is not None:
-                told(seat.core.number, begun, (ready - begun, ran - ready, time.perf_counter() - ran))
+            if on_run is not None:
+                on_run(seat.core.number, begun, (ready - begun, ran - ready, time.perf_counter() - ran))
         except BaseException:
             bound, seat.bound = seat.bound, None
             if bound is not None:

@@ -28,7 +28,7 @@ from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
-    from ort_rknn.devices.rknnrt_buffers import BoundContext
+    from ort_rknn.devices.rknnrt_bound import BoundContext
     from ort_rknn.devices.rknnrt_memory import NpuMemory
 
 __all__ = ["NpuContext"]
@@ -153,7 +153,7 @@ class NpuContext:
         Raises:
             DeviceError: The context is closed or bound already.
         """
-        from ort_rknn.devices.rknnrt_buffers import BoundContext
+        from ort_rknn.devices.rknnrt_bound import BoundContext
 
         if not self.handle or self._bound:
             raise DeviceError(
@@ -262,23 +262,23 @@ class NpuContext:
         patience = HOLD_NS if patience_ns is None else patience_ns
         if not self._calls.acquire(timeout=patience / 1e9):
             return False
-        if self._rest(patience):
+        if self._hold_runs(patience):
             return True
         self._calls.release()
         return False
 
     def _let_go(self) -> None:
         self._sweep()
-        self._wake()
+        self._let_runs_go()
         self._calls.release()
 
-    def _rest(self, patience_ns: int) -> bool:
+    def _hold_runs(self, patience_ns: int) -> bool:
         """Keep inferences off."""
         if self.segment and self.native is not None:
             return bool(self.native.long.ort_rknn_segment_hold(self.segment, patience_ns))
         return self._use.acquire(timeout=patience_ns / 1e9)
 
-    def _wake(self) -> None:
+    def _let_runs_go(self) -> None:
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_let_go(self.segment)
         else:
@@ -341,9 +341,9 @@ class NpuContext:
         if not self._calls.acquire(timeout=HOLD_NS / 1e9):
             return
         try:
-            if not self._rest(0):
+            if not self._hold_runs(0):
                 return  # the same: whoever is inside would come back to what is gone
-            self._wake()
+            self._let_runs_go()
         finally:
             self._calls.release()
         self._bound = None

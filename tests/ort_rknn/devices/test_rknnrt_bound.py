@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ort_rknn.devices import rknnrt_buffers, rknnrt_memory
-from ort_rknn.devices.rknnrt_buffers import BoundContext, Slot
+from ort_rknn.devices import rknnrt_bound, rknnrt_memory
+from ort_rknn.devices.rknnrt_bound import BoundContext, Slot
 from ort_rknn.devices.rknnrt_memory import NpuMemory
 from ort_rknn.errors import DeviceError
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
@@ -213,7 +213,7 @@ def test_what_cannot_be_bound(emulator: Emulator) -> None:
 
 
 def test_two_threads_and_closing_while_one_runs(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rknnrt_buffers, "_PATIENCE", 0.05)
+    monkeypatch.setattr(rknnrt_bound, "_PATIENCE", 0.05)
     code = segment(ONE)
     rig = Rig(npu(emulator).open(code).bind())
     rig.infer(feeds(code))
