@@ -14,6 +14,16 @@ from ort_rknn.option_values import to_text
 from ort_rknn.options import OPTIONS
 
 PAGE = Path(__file__).with_name("options.md")
+ENVIRONMENT = {
+    "ORT_RKNN_TOOLKIT_PYTHON": "the Python that runs rknn-toolkit2, in the place of any other",
+    "ORT_RKNN_PROMOTE_CPU": "`1`: the NPU goes first where a program asks for `CPUExecutionProvider` alone",
+    "ORT_RKNN_CACHE_DIR": "folder of the compiled models and of the toolkit's private environment",
+    "ORT_RKNN_CACHE_LIMIT": "bytes the compiled models may take before the least recently used go; default 10 GiB",
+    "ORT_RKNN_CONFIG": "the configuration file",
+    "ORT_RKNN_SWITCH_INTERVAL_MS": "Python's switch interval while a submission waits for room; default 0.5, "
+    "measured; 0 leaves it alone",
+    "ORT_RKNN_NATIVE_LIBRARY": "the native lanes' library; `off`: Python's own threads",
+}
 
 
 def lines() -> Iterator[str]:
@@ -45,6 +55,13 @@ def lines() -> Iterator[str]:
         variable = f"; `{option.env}`" if option.env else ""
         cells = (f"`{option.name}`", f"`{default}`" if default else "-", option.source, option.doc + variable)
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    yield ""
+    yield "## Environment variables that are no options"
+    yield ""
+    yield "| variable | what it does |"
+    yield "|---|---|"
+    for variable, doc in ENVIRONMENT.items():
+        yield f"| `{variable}` | {doc} |"
 
 
 def main() -> int:

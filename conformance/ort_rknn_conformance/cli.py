@@ -25,6 +25,13 @@ __all__ = ["check", "conformance"]
 DISAGREES, UNREADABLE = 1, 2
 BOARDS = frozenset({"npu", "lite", "emulated"})  # devices that are there or not
 SAVE_EVERY = 5.0  # seconds between two writings of a run's JSON, which --resume goes on with (a guess)
+_PRECISION = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp16",
+    show_default=True,
+    help="Of the NPU parts; mixed: int8 in which layers stay fp16 until the error is small.",
+)
 MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes minutes to convert (a guess)
 
 
@@ -50,7 +57,7 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
     "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
 )
 @click.option("--target", default="rk3588", show_default=True, help="SoC.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
+@_PRECISION
 @click.option(
     "--samples", type=click.IntRange(min=1), help="Feeds to compare. Default: all the data, or 4 random ones."
 )
@@ -179,13 +186,22 @@ def _check_folder(
 
 
 @click.command()
-@click.option("--flow", "flow_name", type=click.Choice(FLOWS), default="simulator", show_default=True)
+@click.option(
+    "--flow",
+    "flow_name",
+    type=click.Choice(FLOWS),
+    default="simulator",
+    show_default=True,
+    help="What runs the NPU parts.",
+)
 @click.option("--target", default="rk3588", show_default=True, help="SoC.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
+@_PRECISION
 @click.option(
     "--filter", "patterns", multiple=True, metavar="PATTERN", help="Only cases whose name matches; repeatable."
 )
-@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="the CPU cores")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="the CPU cores", help="Workers."
+)
 @click.option("--time-limit", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds per case.")
 @report_options
 @click.option("--resume", is_flag=True, help="Keep the results that the --json file of a broken run already holds.")

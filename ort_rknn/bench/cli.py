@@ -47,7 +47,13 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
 @click.option(
     "--output", "output_folder", type=click.Path(path_type=Path), help="Write the last outputs here, as .bin."
 )
-@click.option("--api", type=click.Choice(["sync", "async"]), default="async", show_default=True)
+@click.option(
+    "--api",
+    type=click.Choice(["sync", "async"]),
+    default="async",
+    show_default=True,
+    help="One at a time, or several in flight.",
+)
 @click.option("--benchmark", is_flag=True, help="Both: a sync pass beside the async one; no output files.")
 @click.option(
     "-j", "--jobs", type=click.IntRange(1), help="Inferences in flight.  [default: what cores and queue hold]"

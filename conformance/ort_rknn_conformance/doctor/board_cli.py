@@ -52,7 +52,14 @@ _MODEL_FILES = ("/proc/device-tree/model", "/sys/firmware/devicetree/base/model"
 )
 @click.option("--target", help="SoC. Default: what the device tree says.")
 @click.option("--runs", type=click.IntRange(min=1), default=RUNS, show_default=True, help="Inferences per trial.")
-@click.option("--json", "json_file", default="board-test.json", show_default=True, type=click.Path(dir_okay=False))
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False),
+    default="board-test.json",
+    show_default=True,
+    help="Where the report goes.",
+)
 def command(device: str, target: str | None, runs: int, json_file: str) -> None:
     """Run the bundled models on every core in every way, and write what is true on this board as JSON.
 

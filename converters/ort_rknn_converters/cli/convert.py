@@ -15,12 +15,11 @@ import click
 from click.core import ParameterSource
 
 from ort_rknn_converters.buckets import every_shape, shape_sets
-from ort_rknn_converters.calibration import LIMIT
 from ort_rknn_converters.cli.progress import Drawn
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
 from ort_rknn_converters.late import without_algebra
-from ort_rknn_converters.options import ALGORITHMS, METRICS, PRECISIONS, ConvertOptions
+from ort_rknn_converters.options import ALGORITHMS, LIMIT, METRICS, PRECISIONS, ConvertOptions
 from ort_rknn_converters.plan import Plan
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.toolkit.ahead import started_ahead
@@ -28,6 +27,7 @@ from ort_rknn_converters.toolkit.ahead import started_ahead
 __all__ = ["command"]
 
 _M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+_COLLECT_AFTER = 50_000  # new objects; as for the toolkit's process
 NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
 Value = TypeVar("Value")
@@ -77,7 +77,13 @@ def _dims(text: str) -> tuple[int, ...]:
     metavar="SOC[,SOC]",
     help="What to compile for; several in one file.",
 )
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp16",
+    show_default=True,
+    help="How the NPU stores weights and activations.",
+)
 @click.option("--int8", "precision", flag_value="int8", help="Same as --precision int8.")
 @click.option("--w4a16", "precision", flag_value="w4a16", help="Same as --precision w4a16, where the SoC has it.")
 @click.option(
@@ -94,7 +100,14 @@ def _dims(text: str) -> tuple[int, ...]:
     metavar="SPEC",
     help="Of images: 224x224,mean=123.7:116.3:103.5,std=58.4:57.1:57.4,rgb,nchw. Default: the input's size, 0 to 1.",
 )
-@click.option("--algorithm", "quantized_algorithm", type=click.Choice(ALGORITHMS), default="normal", show_default=True)
+@click.option(
+    "--algorithm",
+    "quantized_algorithm",
+    type=click.Choice(ALGORITHMS),
+    default="normal",
+    show_default=True,
+    help="How ranges are found from the calibration.",
+)
 @click.option(
     "--method",
     "quantized_method",
@@ -280,7 +293,11 @@ def _merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hoard_nothing() -> None:
-    """Let the C library give freed arrays back to the system at once: this process is ours, and weights are large."""
+    """Let the C library give freed arrays back to the system at once: this process is ours, and weights are large.
+
+    What Python's own collector looks for are cycles, of which the many objects of imports and graphs are hardly any.
+    """
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 18)
