@@ -7,8 +7,8 @@ from itertools import chain
 
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 
+from ort_rknn_converters import ort
 from ort_rknn_converters.attempt import Attempt
 from ort_rknn_converters.blobs import BytesBlob
 from ort_rknn_converters.compiled import CompiledModel, CpuStep, Step

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters import ort
 
 __all__ = ["NATIVE", "evaluate"]
 
@@ -98,13 +98,11 @@ def _run(
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opset_imports.items()]
     model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
 
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"])
     results = session.run([name_of(value) for value in wanted], feed)
     return dict(zip(wanted, results, strict=True))
 

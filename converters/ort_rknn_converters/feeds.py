@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.reference_run import without_weights
 

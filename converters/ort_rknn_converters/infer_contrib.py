@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx
 import onnx_ir as ir
-import onnxruntime
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters import ort
 
 __all__ = ["infer_contrib"]
 
@@ -27,12 +27,12 @@ def infer_contrib(model: ir.Model) -> bool:
     unknown = [value for node in model.graph for value in node.outputs if value.name and value.type is None]
     if not unknown:
         return False
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
         data = _described(model, unknown).SerializeToString()
-        session = onnxruntime.InferenceSession(data, sess_options=options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(data, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception:  # onnxruntime's classes share no base below Exception
         return False
     found = {output.name: output for output in session.get_outputs()}

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError, ToolkitFailed
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.int8_rounding import Layout, Rounder

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-import onnxruntime as ort
 
+from ort_rknn_converters import ort
 from ort_rknn_converters.attempt import Attempt, FailureReason, Workshop
 
 __all__ = ["better", "folded_by_onnxruntime"]

@@ -14,9 +14,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, TypeProto, ValueInfoProto, helper
 
+from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.tensor_types import element_type, raw_constant
 

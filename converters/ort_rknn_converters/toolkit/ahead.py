@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ort_rknn_converters.toolkit.client import CompileResult, Standby, compile_segment
+from ort_rknn_converters.toolkit.standby import Standby
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.toolkit.client import CompileResult
 
 __all__ = ["started_ahead"]
 
@@ -32,7 +34,13 @@ def started_ahead(model: Any) -> Iterator[Callable[..., CompileResult] | None]:
         yield None
         return
     with Standby() as standby:
-        yield partial(compile_segment, standby=standby)
+
+        def compile(*args: Any, **kwargs: Any) -> CompileResult:
+            from ort_rknn_converters.toolkit.client import compile_segment  # not before the child is started
+
+            return compile_segment(*args, standby=standby, **kwargs)
+
+        yield compile
 
 
 def _size(model: Any) -> int:

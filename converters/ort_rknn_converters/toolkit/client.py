@@ -11,22 +11,21 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ort_rknn_converters.errors import ToolkitFailed, ToolkitMissing
+from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.toolkit import report
-from ort_rknn_converters.toolkit.child import Child
-from ort_rknn_converters.toolkit.environment import ToolkitPython, find_python, interpreter
+from ort_rknn_converters.toolkit.environment import find_python, interpreter
 from ort_rknn_converters.toolkit.failure import explain, no_room
 from ort_rknn_converters.toolkit.onnx_io import GraphIO, read_io
 from ort_rknn_converters.toolkit.report import LayerRow
 from ort_rknn_converters.toolkit.request import CompileRequest, write_job
+from ort_rknn_converters.toolkit.standby import Standby, Started
 
 __all__ = ["AnalysedLayer", "CompileRequest", "CompileResult", "LayerRow", "Standby", "compile_segment"]
 
@@ -81,50 +80,6 @@ class CompileResult:
     analysis: tuple[AnalysedLayer, ...] = ()
 
 
-class Standby:
-    """A child that is started before there is anything to compile, because its imports take half a second.
-
-    Without a toolkit nothing happens: whoever compiles will be told. Use it as a context manager.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: list[_Started] = []
-
-    def __enter__(self) -> Standby:
-        with suppress(ToolkitMissing, OSError):
-            self._waiting.append(_Started(find_python()))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while (started := self.take()) is not None:
-            started.__exit__(None, None, None)
-
-    def take(self) -> _Started | None:
-        """The child, once; whoever takes it ends it."""
-        try:
-            return self._waiting.pop()
-        except IndexError:
-            return None
-
-
-class _Started:
-    """A child that runs from the start, as a context manager that ends it."""
-
-    def __init__(self, toolkit: ToolkitPython) -> None:
-        self._child = Child(toolkit).__enter__()
-        try:
-            self._child.start()
-        except BaseException:
-            self._child.__exit__()
-            raise
-
-    def __enter__(self) -> Child:
-        return self._child
-
-    def __exit__(self, *_: object) -> None:
-        self._child.__exit__()
-
-
 def _read(file: Path) -> str:
     return file.read_text(encoding="utf-8") if file.exists() else ""
 
@@ -169,7 +124,7 @@ def compile_segment(
     """
     began = time.perf_counter()
     ahead = standby.take() if standby else None
-    with ahead or _Started(interpreter(python) if python else find_python()) as child:
+    with ahead or Started(interpreter(python) if python else find_python()) as child:
         io = read_io(request.model)
         try:
             write_job(request, io, child.directory, nice=nice)

@@ -195,7 +195,7 @@ def test_the_time_limit() -> None:
 def test_too_little_memory(tmp_path: Path) -> None:
     limited = tmp_path / "python"
     python = compile_python()
-    limited.write_text(f'#!/bin/sh\nulimit -v 680000\nexec "{python}" "$@"\n')
+    limited.write_text(f'#!/bin/sh\nulimit -v 620000\nexec "{python}" "$@"\n')
     limited.chmod(0o755)
     with pytest.raises(ToolkitFailed, match="about 8 times the size of the weights") as caught:
         compile_segment(CompileRequest(models.slow(), "rk3588"), python=str(limited))
