@@ -6,7 +6,6 @@ time over a pipe and sends its result back. The parent is one thread that waits 
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -21,6 +20,7 @@ from ort_rknn_conformance.case import Case, Settings
 from ort_rknn_conformance.execute import execute
 from ort_rknn_conformance.flows import Flow, find_flow
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.end_with_parent import end_with_parent
 
 __all__ = ["run_cases"]
 
@@ -117,7 +117,10 @@ class _Worker:
         self.pipe, far_end = context.Pipe()
         self._log = tempfile.NamedTemporaryFile(prefix="ort-rknn-case-", suffix=".log")  # noqa: SIM115 (ended in end)
         self._process = context.Process(
-            target=_work, args=(far_end, flow, settings, run, self._log.name), daemon=False, name="ort-rknn-case"
+            target=_work,
+            args=(far_end, flow, settings, run, self._log.name, os.getpid()),
+            daemon=False,
+            name="ort-rknn-case",
         )
         self._process.start()
         far_end.close()
@@ -174,17 +177,10 @@ class _Worker:
         return f"{how}: {lines[-1]}" if lines else how
 
 
-def _die_with_parent() -> None:
-    """End when the parent does, however it does: in the middle of a case nobody would read the pipe's end."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "prctl"):  # Linux
-        libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
-
-
-def _work(pipe: Connection, flow: str, settings: Settings, run: Execute, log: str) -> None:
+def _work(pipe: Connection, flow: str, settings: Settings, run: Execute, log: str, parent: int) -> None:
     """A worker's life: cases in, results out, until the pipe closes."""
     os.setsid()
-    _die_with_parent()
+    end_with_parent(parent)  # in the middle of a case nobody would read the pipe's end
     with open(log, "ab", buffering=0) as file:  # noqa: PTH123 (a descriptor is all that is wanted)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -6,15 +6,14 @@ is Python for the most part: in a thread of the program it would take turns with
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import pickle
-import signal
 from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters import cache
+from ort_rknn_converters.end_with_parent import end_with_parent
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.options import ConvertOptions
 
@@ -23,8 +22,6 @@ __all__ = ["JOB", "RESULT", "describe", "main"]
 JOB, RESULT = "job.pickle", "result.json"
 NICENESS = 19
 """Of the conversion and the compiler: the program goes first. The least there is; a guess that it should be."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 def describe(model: str | bytes, options: ConvertOptions, cache_dir: str | None, folder: Path) -> None:
@@ -43,7 +40,7 @@ def main(folder: str) -> None:
     """Do the job in ``folder``."""
     directory = Path(folder)
     path, options, cache_dir, parent = pickle.loads((directory / JOB).read_bytes())
-    _die_with(parent)
+    end_with_parent(parent)
     os.nice(NICENESS)
     model = path or (directory / "model.onnx").read_bytes()
     answer: dict[str, Any] = {}
@@ -56,10 +53,3 @@ def main(folder: str) -> None:
     new = directory / f"{RESULT}.new"
     new.write_text(json.dumps(answer), encoding="utf-8")
     new.rename(directory / RESULT)
-
-
-def _die_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent goes, however it goes."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
