@@ -19,7 +19,7 @@ from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 
-__all__ = ["Data", "Input", "load_data", "load_feeds"]
+__all__ = ["Data", "Input", "load_data"]
 
 SUFFIXES = (".npz", ".npy", *IMAGE_SUFFIXES)
 
@@ -62,11 +62,6 @@ class Data:
 
     feeds: tuple[Feed, ...]
     files: tuple[Path, ...]
-
-
-def load_feeds(path: str | Path, inputs: Sequence[Input], *, limit: int | None = None) -> tuple[Feed, ...]:
-    """The feeds alone of :func:`load_data`."""
-    return load_data(path, inputs, limit=limit).feeds
 
 
 def load_data(path: str | Path, inputs: Sequence[Input], *, limit: int | None = None, preprocess: str = "") -> Data:
