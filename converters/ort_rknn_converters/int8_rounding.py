@@ -12,8 +12,7 @@ Measured against it, on 48 to 49,152 outputs each: nets of Conv, Swish, Concat, 
 every quantum, residual ones in 99.5 % (the rest is 1 off); AveragePool is 1 off in 6 % (2 behind a Sigmoid), and so is
 pooling that the compiler splits. Nets with four-bit weights differ by 1.5e-4 at most. With the method ``layer`` behind
 folded normalization, or the algorithm ``mmse``, which clips weights, the weights differ: for four bits by as much as
-the rounding itself.
-Models that are float16 themselves are not rounded.
+the rounding itself. Models that are float16 themselves are not rounded.
 """
 
 from __future__ import annotations
