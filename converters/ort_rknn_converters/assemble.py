@@ -129,11 +129,8 @@ def _on_cpu(part: Part, model: ir.Model, shell: onnx.ModelProto, unsaid: set[str
             node.name = ""  # onnxruntime says of a node that fails what it says of the original's
     step = cpu_step(part.name, proto, shell)
     if all(entry.domain in _KNOWN_DOMAINS for entry in proto.opset_import):
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 4
         try:
-            ort.InferenceSession(step.model.read(), options, providers=["CPUExecutionProvider"])
+            ort.on_cpu(step.model.read(), ort.quiet_options("ORT_DISABLE_ALL"))
         except Exception as error:  # onnxruntime raises a class of its own per kind of fault
             raise ModelError(f"ONNX Runtime cannot run a part that is left to it: {error}") from error
     return step

@@ -98,12 +98,9 @@ def _run(
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opset_imports.items()]
     model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
 
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options = ort.quiet_options("ORT_DISABLE_ALL")
     options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = ort.InferenceSession(model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"])
-    results = session.run([name_of(value) for value in wanted], feed)
+    results = ort.on_cpu(model.SerializeToString(), options).run([name_of(value) for value in wanted], feed)
     return dict(zip(wanted, results, strict=True))
 
 

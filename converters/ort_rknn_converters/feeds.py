@@ -156,15 +156,9 @@ def boundary_values(
     inside = [name for name in dict.fromkeys(names) if name not in given]
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inside)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
     found = []
     try:
-        session = (
-            ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
-            if inside
-            else None
-        )
+        session = ort.on_cpu(copy.SerializeToString(), ort.quiet_options()) if inside else None
         for feed in feeds:
             values = {name: np.asarray(feed[name]) for name in names if name in given}
             if session is not None:

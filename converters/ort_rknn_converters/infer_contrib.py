@@ -27,12 +27,9 @@ def infer_contrib(model: ir.Model) -> bool:
     unknown = [value for node in model.graph for value in node.outputs if value.name and value.type is None]
     if not unknown:
         return False
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
     try:
         data = _described(model, unknown).SerializeToString()
-        session = ort.InferenceSession(data, sess_options=options, providers=["CPUExecutionProvider"])
+        session = ort.on_cpu(data, ort.quiet_options("ORT_DISABLE_ALL"))
     except Exception:  # onnxruntime's classes share no base below Exception
         return False
     found = {output.name: output for output in session.get_outputs()}

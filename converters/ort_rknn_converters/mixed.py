@@ -217,12 +217,9 @@ class _Bench:
 
 
 def _run(model: onnx.ModelProto, feeds: Answers) -> list[dict[str, Array]]:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     names = [value.name for value in model.graph.output]
     try:
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = ort.on_cpu(model.SerializeToString(), ort.quiet_options("ORT_DISABLE_ALL"))
         return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
     except Exception as error:  # onnxruntime raises a class of its own per kind of fault
         raise ModelError(f"ONNX Runtime cannot run a quantized form of the segment: {error}") from error

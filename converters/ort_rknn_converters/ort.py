@@ -9,3 +9,29 @@ def __getattr__(name: str) -> Any:
     import onnxruntime  # threads may be here at once: the import's own lock makes them wait
 
     return getattr(onnxruntime, name)
+
+
+def quiet_options(level: str = "ORT_ENABLE_ALL") -> Any:
+    """``SessionOptions`` of a session that logs nothing: what fails is raised, and told in our own words.
+
+    Args:
+        level: A ``GraphOptimizationLevel``; onnxruntime's default.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    return options
+
+
+def on_cpu(model: str | bytes, options: Any) -> Any:
+    """An ``InferenceSession`` on the CPU alone.
+
+    Args:
+        model: Its path, or the model.
+        options: From :func:`quiet_options`.
+    """
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -51,14 +51,12 @@ def folded_by_onnxruntime(segment: onnx.ModelProto) -> onnx.ModelProto | None:
     Returns:
         The model with the same inputs and outputs, or ``None`` where that changes nothing, or cannot be done.
     """
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 4
+    options = ort.quiet_options("ORT_ENABLE_BASIC")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(path)
         try:
-            ort.InferenceSession(segment.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            ort.on_cpu(segment.SerializeToString(), options)
             folded = onnx.load(path)
         except Exception:  # onnxruntime raises a class of its own per kind of fault; the first form's own is reported
             return None

@@ -82,10 +82,8 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
     outputs = [ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
     if all(_is_static(value.type) for value in outputs):
         return outputs
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
     try:
-        shown = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]).get_outputs()
+        shown = ort.on_cpu(source, ort.quiet_options()).get_outputs()
     except Exception as error:  # onnxruntime raises a class of its own per kind of fault
         raise ModelError(f"ONNX Runtime cannot load the model: {error}") from error
     for value, argument in zip(outputs, shown, strict=True):
@@ -109,12 +107,11 @@ def note_pinned(shell: onnx.ModelProto, source: bytes | str, dims: Mapping[str, 
     """
     if all(_is_static(value.type) for value in shell.graph.output):
         return
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options = ort.quiet_options()
     for name, size in dims.items():
         options.add_free_dimension_override_by_name(name, size)
     try:
-        shown = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]).get_outputs()
+        shown = ort.on_cpu(source, options).get_outputs()
     except Exception as error:  # onnxruntime raises a class of its own per kind of fault
         raise ModelError(f"ONNX Runtime cannot load the model with these dimensions: {error}") from error
     note = [dict(dims), [argument.shape for argument in shown]]
