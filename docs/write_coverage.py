@@ -24,6 +24,7 @@ PAGE = Path(__file__).with_name("coverage.md")
 sys.path.insert(0, str(PAGE.parents[1]))
 
 from benchmarks.models import DIMS, MODELS  # noqa: E402 - found only from the project's root
+from docs.markdown import table  # noqa: E402
 
 TARGETS = ("rk3588", "rk3576", "rk3566")
 
@@ -72,14 +73,6 @@ def convert_all(models: Sequence[str], targets: Sequence[str]) -> Iterator[Row]:
             row = Row(name, target, plan, time.perf_counter() - began)
             print(name, *row.cells()[:6], file=sys.stderr, flush=True)
             yield row
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A Markdown table."""
-    yield "| " + " | ".join(header) + " |"
-    yield "|" + " --- |" * len(header)
-    for row in rows:
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
 def models_section(rows: Sequence[Row]) -> Iterator[str]:

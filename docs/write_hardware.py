@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from docs.markdown import table
 from ort_rknn_conformance.doctor.board_cli import FORMAT, GROUPS, WHERE
 
 PAGE = Path(__file__).with_name("hardware.md")
@@ -123,7 +124,7 @@ def _machines(reports: Sequence[Report]) -> Iterator[str]:
             ]
         )
     header = ["where", "device", "runtime", "driver", "onnxruntime", "date", "trials"]
-    yield from _table(header, rows)
+    yield from table(header, rows)
 
 
 def _results(group: str, heading: str, reports: Sequence[Report]) -> Iterator[str]:
@@ -136,7 +137,7 @@ def _results(group: str, heading: str, reports: Sequence[Report]) -> Iterator[st
     yield f"### {heading}"
     yield ""
     rows = [[name, *(_cell(report.trials(group).get(name), report.hardware) for report in reports)] for name in names]
-    yield from _table(["trial", *(report.title for report in reports)], rows)
+    yield from table(["trial", *(report.title for report in reports)], rows)
 
 
 def _cell(trial: dict[str, Any] | None, timed: bool) -> str:
@@ -165,13 +166,6 @@ def _details(boards: Sequence[Report]) -> Iterator[str]:
                 yield "```"
                 yield trial["details"].rstrip()
                 yield "```"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(header) + " |"
-    yield "|" + " --- |" * len(header)
-    for row in rows:
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
