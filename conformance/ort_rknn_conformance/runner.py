@@ -20,7 +20,7 @@ from ort_rknn_conformance.case import Case, Settings
 from ort_rknn_conformance.execute import execute
 from ort_rknn_conformance.flows import Flow, find_flow
 from ort_rknn_conformance.result import CaseResult
-from ort_rknn_converters.end_with_parent import end_with_parent
+from ort_rknn_converters.toolkit.end_with_parent import end_with_parent
 
 __all__ = ["run_cases"]
 

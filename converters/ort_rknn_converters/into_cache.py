@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters import cache
-from ort_rknn_converters.end_with_parent import end_with_parent
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.toolkit.end_with_parent import end_with_parent
 
 __all__ = ["JOB", "RESULT", "describe", "main"]
 

@@ -34,9 +34,9 @@ class Simulation:
         here: Whether this is the copy.
     """
 
-    def __init__(self, die_with_parent: Callable[[int], None], give_memory_back: Callable[[], None]) -> None:
+    def __init__(self, end_with_parent: Callable[[int], None], give_memory_back: Callable[[], None]) -> None:
         self.here = False
-        self._die_with_parent = die_with_parent
+        self._end_with_parent = end_with_parent
         self._give_memory_back = give_memory_back
         self._began = time.monotonic()
         self._limit = 0.0
@@ -79,7 +79,7 @@ class Simulation:
             self._copy = -1
         self.here = self._copy == 0
         if self.here:
-            self._die_with_parent(parent)
+            self._end_with_parent(parent)
             log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)

@@ -15,7 +15,6 @@ import importlib.util
 import json
 import os
 import resource
-import signal
 import struct
 import sys
 import time
@@ -25,7 +24,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
 LINE_BUFFERED = 1  # _IOLBF of glibc
 MOST_ROUNDS = 300  # of graph rules; a guess, more than 30 times what large models need
 
@@ -60,14 +58,6 @@ class Stages:
         code = self.run(name, function, *args, **kwargs)
         if code != 0:
             raise Refused(f"{name} returned {code}")
-
-
-def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the client goes, however it goes."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def line_buffer_native_output() -> None:
@@ -203,7 +193,7 @@ def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, lis
     """Do the whole job; returns what the client wants to know about it."""
     toolkit_class, toolkit, version, replaced = ready
     lean = beside("lean")
-    simulation = beside("aside").Simulation(die_with_parent, lean.give_memory_back)
+    simulation = beside("aside").Simulation(beside("end_with_parent").end_with_parent, lean.give_memory_back)
     calibrated = "dataset" in job["build"]
     if calibrated:
         lean.restore_sessions()  # they run all samples; and a copy of this process would lack their threads
@@ -260,7 +250,7 @@ def peak_memory() -> int:
 def main(directory: str, parent: int) -> None:
     """Work in ``directory`` and leave ``result.json`` there."""
     os.chdir(directory)
-    die_with_parent(parent)
+    beside("end_with_parent").end_with_parent(parent)
     faulthandler.enable()
     line_buffer_native_output()
     stages = Stages()

@@ -49,7 +49,7 @@ class Toolkit:
         return 0 if os.path.isabs(self.rknn_base.check_rknn_path) else -1
 
 toolkit = Toolkit()
-simulation = aside.Simulation(worker.die_with_parent, lambda: None)
+simulation = aside.Simulation(worker.beside("end_with_parent").end_with_parent, lambda: None)
 with simulation.beside_the_compiler():
     code = RKNNCompiler.build("check.onnx")
     RKNNCompiler.build("once more")

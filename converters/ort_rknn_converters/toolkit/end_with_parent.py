@@ -1,4 +1,7 @@
-"""Child processes that end with their parent, however it ends: nobody would want what they make."""
+"""Child processes that end with their parent, however it ends: nobody would want what they make.
+
+The toolkit's process reads this file by itself: it must run on Python 3.8 and import nothing of ours.
+"""
 
 from __future__ import annotations
 
