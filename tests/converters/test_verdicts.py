@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from onnx.parser import parse_graph
 from ort_rknn_converters import graph
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.verdicts import FILE, Verdicts, signature
+from tests.helpers.together import together
 
 
 def model(
@@ -86,11 +86,7 @@ class TestFile:
         def write(number: int) -> None:
             Verdicts(tmp_path, OPTIONS, "2.5.0").remember(model(shape=f"1,{number}"), {"n0": "x"}, {"n0"})
 
-        threads = [threading.Thread(target=write, args=(number,)) for number in range(1, 9)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(write, range(1, 9))
         assert len(json.loads((tmp_path / FILE).read_text())["2.5.0"]["rk3588/fp16/3"]) == 8
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "2.5.0": 3}'])

@@ -19,6 +19,7 @@ import ort_rknn
 from tests.helpers.emulated_toolkit import emulated_npu, emulated_toolkit
 from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import W, model
+from tests.helpers.together import together
 
 SIMULATOR = {"device": "simulator", "min_gain": 0, "compile": "load"}
 THREADS, RUNS = 8, 10_000
@@ -54,11 +55,7 @@ def in_threads(work: Callable[[int], None]) -> None:
         except BaseException as error:
             wrong.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(guarded, range(THREADS))
     if wrong:
         raise wrong[0]
 

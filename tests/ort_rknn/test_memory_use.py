@@ -18,6 +18,7 @@ from ort_rknn.errors import DeviceError, SessionClosed
 from tests.helpers.emulator import Emulator, real_path
 from tests.helpers.npu import npu, same
 from tests.helpers.shared_memory import IMAGE, all_on_npu, image_session, picture, right, value
+from tests.helpers.together import together
 
 
 def test_four_threads_on_three_cores(emulator: Emulator) -> None:
@@ -37,11 +38,7 @@ def test_four_threads_on_three_cores(emulator: Emulator) -> None:
             except AssertionError as error:
                 wrong.append(error)
 
-    threads = [threading.Thread(target=serve, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(serve, range(4))
     assert not wrong
     runs = [emulator.count(f"core{core}_runs") for core in range(3)]
     assert min(runs) >= 15, runs

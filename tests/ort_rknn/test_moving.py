@@ -22,6 +22,7 @@ from tests.helpers.emulator import Emulator, real_path
 from tests.helpers.fake_toolkit import compile_in_thread, fake_toolkit
 from tests.helpers.npu import npu
 from tests.helpers.ort_models import model
+from tests.helpers.together import together
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 WAIT_S = 30
@@ -316,11 +317,7 @@ def test_many_threads_with_mixed_shapes(moving: Callable[..., Any]) -> None:
             if not np.array_equal(session.run(None, _feed(rows))[0], wants[rows]):
                 wrong.append(rows)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(work, range(6))
     assert not wrong
     assert session.wait_compiled(WAIT_S)
     assert _states(session).count("ready") == 3

@@ -6,7 +6,6 @@ import gc
 import logging
 import subprocess
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from ort_rknn.devices.fake import FakeDevice
 from ort_rknn.errors import DeviceError, DeviceUnavailable, InvalidOption, SessionClosed
 from ort_rknn.npu_session import NpuSession
 from tests.helpers.ort_models import model
+from tests.helpers.together import together
 from tests.helpers.versions import needs_onnxruntime
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
@@ -350,11 +350,7 @@ def test_many_threads_one_session(npu_session: Open) -> None:
             if not np.array_equal(result, np.maximum(value @ np.float32([[1, 2], [-1, 3]]), 0)):
                 wrong.append((value, result))
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(work, range(8))
     assert wrong == []
 
 

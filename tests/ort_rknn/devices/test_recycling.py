@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import pickle
-import threading
 
 import numpy as np
 import pytest
 
 from ort_rknn.devices.recycling import LEAST_BYTES, MOST_BLOCKS, Blocks
+from tests.helpers.together import together
 
 FLOAT = np.dtype(np.float32)
 SHAPE = (3, LEAST_BYTES // 4)
@@ -71,9 +71,5 @@ def test_threads() -> None:
             if not (array[:, ::4096] == tag).all():
                 failures.append(tag)
 
-    threads = [threading.Thread(target=work, args=(tag,)) for tag in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(work, range(8))
     assert not failures
