@@ -14,7 +14,7 @@ from ort_rknn_converters.blobs import Blob, BytesBlob, FileBlob
 from ort_rknn_converters.compiled import CompiledModel, NpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
-from ort_rknn_converters.rknn_file import RknnFile, RknnIO
+from ort_rknn_converters.rknn_values import RknnFile, RknnIO
 from ort_rknn_converters.shell import make_shell
 from ort_rknn_converters.tensor_types import type_string, value_info
 

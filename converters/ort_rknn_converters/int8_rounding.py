@@ -30,7 +30,7 @@ from ort_rknn_converters.int4_rounding import in_four_bits
 if TYPE_CHECKING:
     import onnx
 
-    from ort_rknn_converters.rknn_file import RknnFile, RknnNode, RknnTensor
+    from ort_rknn_converters.rknn_values import RknnFile, RknnNode, RknnTensor
 
     Array = np.ndarray[Any, Any]
 

@@ -1,4 +1,4 @@
-"""Parses the two notations of nested values in a ``.rknn`` file: JSON and what Python's ``repr`` prints.
+"""Parses the two notations of nested values in a ``.rknn`` file (JSON, and what Python prints), and checks the values.
 
 The standard library's parsers can be made to recurse or to compute for a very long time by a hostile text
 (``ast.literal_eval`` also knows neither ``nan`` nor ``inf``); this one is linear and stops at a fixed depth.
@@ -11,11 +11,12 @@ import json
 import re
 from typing import Any
 
-__all__ = ["parse"]
+__all__ = ["as_list", "as_mapping", "as_sizes", "as_text", "parse"]
 
 DEEPEST = 32  # the vendor's files nest 5 deep
 LONGEST = 1 << 20  # characters; the vendor writes some hundred for each input and output
 DIGITS = 400  # of a number: float64's longest repr with room to spare
+MOST_DIMS = 64  # of a tensor; the vendor's RKNN_MAX_DIMS is 16
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<mark>[\[\](){},:])
@@ -131,3 +132,42 @@ def parse(text: str) -> Any:
         raise ValueError(f"a string that is none: {error}") from error
     parser.end()
     return value
+
+
+def as_mapping(value: Any) -> dict[Any, Any]:
+    """``value``, which must be a mapping.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("a description that is no mapping")
+    return value
+
+
+def as_list(value: Any) -> list[Any]:
+    """``value``, which must be a list.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(value, list):
+        raise ValueError("a description that is no list")
+    return value
+
+
+def as_text(value: Any) -> str:
+    """``value`` if it is a text, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def as_sizes(value: Any) -> tuple[int, ...]:
+    """``value``, which must be the list of a tensor's dimensions.
+
+    Raises:
+        ValueError: It cannot be that.
+    """
+    dims = as_list(value)
+    if len(dims) > MOST_DIMS or not all(type(dim) is int and 0 <= dim < 1 << 31 for dim in dims):
+        raise ValueError(f"impossible dimensions {str(dims)[:80]}")
+    return tuple(dims)

@@ -19,7 +19,8 @@ from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError, ToolkitFailed
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.int8_rounding import Layout, Rounder
-from ort_rknn_converters.rknn_file import RknnFile, read
+from ort_rknn_converters.rknn_file import read
+from ort_rknn_converters.rknn_values import RknnFile
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
 
 __all__ = ["EVALUATED", "Mixed", "Trade", "fewest", "loss", "search", "table"]

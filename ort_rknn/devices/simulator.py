@@ -18,7 +18,7 @@ from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
-    from ort_rknn_converters.rknn_file import RknnFile
+    from ort_rknn_converters.rknn_values import RknnFile
 
 __all__ = ["SimulatorContext", "SimulatorDevice"]
 

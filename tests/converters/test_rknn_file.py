@@ -9,7 +9,7 @@ import pytest
 
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.errors import CompiledModelError
-from ort_rknn_converters.rknn_file import RknnFile
+from ort_rknn_converters.rknn_values import RknnFile
 from ort_rknn_converters.targets import TARGETS
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "rknn"

@@ -19,7 +19,7 @@ from ort_rknn_converters.cli.info_tables import draw_facts, draw_table, shape
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.plan_table import render
-from ort_rknn_converters.rknn_file import RknnFile
+from ort_rknn_converters.rknn_values import RknnFile
 from ort_rknn_converters.wire import is_bundle
 
 __all__ = ["compiled"]

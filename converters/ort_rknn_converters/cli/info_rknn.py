@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.cli.info_tables import draw_facts, draw_table, scales, shape
-from ort_rknn_converters.rknn_file import RknnFile, RknnIO
+from ort_rknn_converters.rknn_values import RknnFile, RknnIO
 
 __all__ = ["IO_COLUMNS", "bare", "io_rows", "node_tables", "places"]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ort_rknn_converters.rknn_file import Quantization
+from ort_rknn_converters.rknn_values import Quantization
 
 __all__ = ["draw_facts", "draw_table", "scales", "shape"]
 

@@ -18,7 +18,7 @@ from ort_rknn.program import Program
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.convert import convert
 from ort_rknn_converters.int8_rounding import on_grid, owners, round_to_int8
-from ort_rknn_converters.rknn_file import Quantization, RknnFile, RknnNode, RknnSubgraph, RknnTensor
+from ort_rknn_converters.rknn_values import Quantization, RknnFile, RknnNode, RknnSubgraph, RknnTensor
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult, compile_segment
 from tests.helpers.quantized import digit_samples, digits
 from tests.helpers.segments import cnn, segment_of
