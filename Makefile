@@ -94,10 +94,11 @@ emulator: $(READY)
 	@$(BIN)/python -c 'from tests.helpers.emulator import build_emulator; \
 	    print(f"export ORT_RKNN_RUNTIME_LIBRARY={build_emulator()}")'
 
-# All of the ONNX standard's backend test cases on the simulator.
+# All of the ONNX standard's backend test cases on the simulator (minutes); after an interruption it goes on where it was.
 conformance-nodes: $(READY)
 	$(BIN)/ort-rknn toolkit install
-	$(BIN)/ort-rknn conformance --flow simulator --target $(TARGET) --json out/conformance-$(TARGET).json
+	@mkdir -p out
+	$(BIN)/ort-rknn conformance --flow simulator --target $(TARGET) --json out/conformance-$(TARGET).json --resume
 
 bench: $(READY)
 	$(BIN)/ort-rknn toolkit install

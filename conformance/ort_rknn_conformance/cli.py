@@ -8,21 +8,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.markup import escape
 
 from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
+from ort_rknn_conformance.progress import Progress
 from ort_rknn_conformance.report.files import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_converters.log import logger
 
 __all__ = ["check", "conformance"]
 
-DISAGREES, UNREADABLE = 1, 2
+DISAGREES, UNREADABLE, INTERRUPTED = 1, 2, 130
 BOARDS = frozenset({"npu", "lite", "emulated"})  # devices that are there or not
 SAVE_EVERY = 5.0  # seconds between two writings of a run's JSON, which --resume goes on with (a guess)
 _PRECISION = click.option(
@@ -169,10 +169,10 @@ def _check_folder(
             raise CaseError(f"--{name.replace('_', '-')} is for one model, not for a folder of them")
     start = time.monotonic()
     cases, results = models.cases(folder, samples=options["samples"], seed=options["seed"], dims=dims)
-    with console.status("starting the workers") as status:
+    with Progress() as progress:
         for result in run_cases(cases, flow, settings, jobs=os.cpu_count() or 1, time_limit=MODEL_LIMIT):
             results.append(result)
-            status.update(f"{len(results)} models, last: {escape(result.case)}")
+            progress.step(result.case, bad=result.bad)
     seconds = time.monotonic() - start
     terminal.print_run(console, results, flow, seconds=seconds)
     terminal.print_models(console, results)
@@ -204,7 +204,7 @@ def _check_folder(
 )
 @click.option("--time-limit", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds per case.")
 @report_options
-@click.option("--resume", is_flag=True, help="Keep the results that the --json file of a broken run already holds.")
+@click.option("--resume", is_flag=True, help="Keep the results that the --json file holds, if its run was broken off.")
 def conformance(
     flow_name: str,
     target: str,
@@ -217,7 +217,7 @@ def conformance(
 ) -> None:
     """Run the ONNX standard's backend test cases and compare each with CPU onnxruntime.
 
-    Exit code 0: nothing wrong, crashed or hanging. 1: something was. 2: it could not be run.
+    Exit code 0: nothing wrong, crashed or hanging. 1: something was. 2: it could not be run. 130: interrupted.
     """
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.runner import run_cases
@@ -248,16 +248,23 @@ def conformance(
             raise CaseError(f"no case matches {', '.join(patterns)}")
     except CaseError as error:
         _refuse(str(error))
-    total = len(cases) + len(results)
+    if results:
+        click.echo(f"going on with {len(results)} results of the broken run in {json_file}", err=True)
     written = start
-    with console.status("starting the workers") as status:
-        for result in run_cases(cases, flow, settings, jobs=jobs, time_limit=time_limit):
-            results[result.case] = result
-            bad = sum(item.bad for item in results.values())
-            status.update(f"{len(results)} of {total}, {bad} bad, last: {escape(result.case)}")
-            if json_file is not None and time.monotonic() - written > SAVE_EVERY:
-                json_report.write(json_file, head, results.values(), finished=False)
-                written = time.monotonic()
+    try:
+        kept = sum(result.bad for result in results.values())
+        with Progress(len(cases) + len(results), done=len(results), bad=kept) as progress:
+            for result in run_cases(cases, flow, settings, jobs=jobs, time_limit=time_limit):
+                results[result.case] = result
+                progress.step(result.case, bad=result.bad)
+                if json_file is not None and time.monotonic() - written > SAVE_EVERY:
+                    json_report.write(json_file, head, results.values(), finished=False)
+                    written = time.monotonic()
+    except KeyboardInterrupt:
+        if json_file is None:
+            _refuse("interrupted; nothing was written", INTERRUPTED)
+        json_report.write(json_file, head, results.values(), finished=False)
+        _refuse(f"interrupted; {len(results)} results are in {json_file}: --resume goes on with them", INTERRUPTED)
     seconds = time.monotonic() - start
     terminal.print_run(console, list(results.values()), flow, seconds=seconds)
     try:
@@ -309,15 +316,19 @@ def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -
 
 
 def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:
-    """The results of an earlier run of the same thing; none where there is no file yet."""
+    """The results of a broken run of the same thing; none where there is no file yet, or that run came to its end."""
     from ort_rknn_conformance.report import json_report
 
     if not Path(json_file).exists():
         return {}
     before, results = json_report.read(json_file)
+    if before["finished"]:
+        return {}
     different = json_report.same_run(head, before)
     if different:
-        raise CaseError(f"{json_file} is another run's: {', '.join(different)} differ")
+        raise CaseError(
+            f"{json_file} is another run's ({', '.join(different)} differ): remove it, or go on without --resume"
+        )
     return {result.case: result for result in results}
 
 
@@ -328,6 +339,6 @@ def _dimension(text: str) -> tuple[str, int]:
     return name, int(size)
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str, code: int = UNREADABLE) -> NoReturn:
     click.echo(f"error: {message}", err=True)
-    raise SystemExit(UNREADABLE)
+    raise SystemExit(code)

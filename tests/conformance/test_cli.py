@@ -151,15 +151,20 @@ def test_standard_cases_and_resume(tmp_path: Path) -> None:
     }
     assert all(row["npu_nodes"] for row in content["results"])
 
-    content["results"] = content["results"][:1]
+    content |= {"finished": False, "results": content["results"][:1]}
     content["results"][0]["message"] = "kept"
     report.write_text(json.dumps(content))
     result = CliRunner().invoke(conformance, [*arguments, "--resume"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     rows = json.loads(report.read_text())["results"]
     assert [row["message"] for row in rows] == ["kept", ""]
+    again = CliRunner().invoke(conformance, [*arguments, "--resume"], catch_exceptions=False)
+    assert again.exit_code == 0, again.output
+    rows = json.loads(report.read_text())["results"]
+    assert [row["message"] for row in rows] == ["", ""], "that run had come to its end"
+    report.write_text(json.dumps(content))
     other = CliRunner().invoke(conformance, [*arguments, "--resume", "--target", "rk3566"], catch_exceptions=False)
-    assert "target differ" in _refusal(other)
+    assert "(target differ): remove it, or go on without --resume" in _refusal(other)
 
 
 @pytest.mark.toolkit

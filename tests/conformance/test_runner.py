@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -120,6 +121,22 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert after["finished"]
     assert {row["case"] for row in after["results"]} >= {row["case"] for row in kept} | {"node/test_relu"}
     assert sum(row["message"] == "kept" for row in after["results"]) == len(kept)
+
+
+@pytest.mark.toolkit
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    arguments = ["--flow", "cpu", "--filter", "node/test_re*", "--jobs", "2", "--json", str(report)]
+    program = "import ort_rknn_conformance.cli as cli; cli.SAVE_EVERY = 0.0; cli.conformance()"
+    start = [sys.executable, "-c", program, *arguments]
+    with subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        _until(lambda: len(_results(report)) >= 3 or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    content = json.loads(report.read_text())
+    assert not content["finished"]
+    assert f"interrupted; {len(content['results'])} results are in {report}: --resume goes on" in said
 
 
 def _results(report: Path) -> list[object]:
