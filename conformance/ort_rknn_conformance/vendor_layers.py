@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ort_rknn_conformance.probe import Bench
 from ort_rknn_converters.errors import ConvertError
-from ort_rknn_converters.int8_rounding import owners
+from ort_rknn_converters.stored_forms import owners
 from ort_rknn_converters.toolkit.client import AnalysedLayer, compile_segment
 from ort_rknn_converters.toolkit.environment import toolkit_version
 

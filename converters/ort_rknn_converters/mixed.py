@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError, ToolkitFailed
 from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.int8_rounding import Layout, Rounder
+from ort_rknn_converters.int8_rounding import Rounder
 from ort_rknn_converters.rknn_file import read
 from ort_rknn_converters.rknn_values import RknnFile
+from ort_rknn_converters.stored_forms import StoredForms
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
 
 __all__ = ["EVALUATED", "Mixed", "Trade", "fewest", "loss", "search", "table"]
@@ -177,15 +178,15 @@ class _Bench:
         self._rounder, self._metric = Rounder(model, file), metric
         self._feeds, self._expected = feeds, expected
         graph = model.graph
-        layout = Layout(graph, file)
+        base, tensors = StoredForms(graph, file).base, file.tensors
         self._makers = {name: node for node in graph.node for name in node.output}
         self._inputs = {value.name: {u.output[0] for u in graph.node if value.name in u.input} for value in graph.input}
-        self._stored = set(layout.base)
+        self._stored = set(base)
         self.layers = [
             value
             for node in graph.node
             for value in node.output
-            if value in layout.base and file.tensors[layout.base[value]].dtype == "int8"
+            if value in base and tensors[base[value]].dtype == "int8"
         ]
 
     def loss(self, fp16: Iterable[str], metric: str = "", count: int = _SEARCHED) -> float:

@@ -17,7 +17,7 @@ from ort_rknn.errors import DeviceError
 from ort_rknn.program import Program
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.convert import convert
-from ort_rknn_converters.int8_rounding import on_grid, owners, round_to_int8
+from ort_rknn_converters.int8_rounding import round_to_int8
 from ort_rknn_converters.rknn_values import Quantization, RknnFile, RknnNode, RknnSubgraph, RknnTensor
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult, compile_segment
 from tests.helpers.quantized import digit_samples, digits
@@ -216,21 +216,6 @@ class TestRounding:
         np.testing.assert_allclose(
             run(round_to_int8(small(body), file_of(tensors, nodes)), x), [[0, -0.2, -0.1, 0]], atol=2e-3
         )
-
-    def test_weights_keep_255_steps_a_channel(self) -> None:
-        weights = np.array([[1.0, -0.5, 0.0011], [0.2, 0.1, 0.05]], np.float32)
-        rounded = on_grid(weights, (0,))
-        steps = rounded / (np.array([[1.5], [0.2]]) / 255)
-        np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
-        np.testing.assert_allclose(rounded, weights, atol=1.5 / 255 / 2 + 1e-6)
-
-    def test_weights_of_zero_stay(self) -> None:
-        np.testing.assert_array_equal(on_grid(np.zeros((2, 3), np.float32), (0,)), 0)
-
-
-def test_names_are_appended_to_only() -> None:
-    found = owners(["y", "y_mm", "y__float16", "y1_2rs", "y1", "z", "conv/y-rs"], ["y", "y1", "conv/y"])
-    assert found == {"y": "y", "y_mm": "y", "y__float16": "y", "y1_2rs": "y1", "y1": "y1", "conv/y-rs": "conv/y"}
 
 
 def test_without_the_file_there_are_no_scales() -> None:
