@@ -1,4 +1,4 @@
-"""The engine proper: accepts jobs, walks them through their steps, ends each exactly once.
+"""The engine proper: answers for the jobs that were let in, sends them on their way, ends each exactly once.
 
 :class:`ort_rknn.engine.engine.Engine` is the handle users hold; threads and jobs hold this, so that dropping the handle
 closes the engine.
@@ -7,11 +7,11 @@ closes the engine.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.engine.admission import Admission
 from ort_rknn.engine.delivery import Delivery, call_back
 from ort_rknn.engine.lanes import Lanes
 from ort_rknn.engine.lifecycle import FORKED, forget, watch
@@ -22,7 +22,7 @@ from ort_rknn.engine.signals import Room
 from ort_rknn.engine.stats import Counters
 from ort_rknn.engine.walk import Fallback, Walker
 from ort_rknn.engine.workers import CpuWorkers
-from ort_rknn.errors import RknnError, SessionClosed, SubmitTimeout
+from ort_rknn.errors import RknnError, SessionClosed
 from ort_rknn.program import Program
 
 if TYPE_CHECKING:
@@ -60,12 +60,25 @@ class Core:
         self._fallback = fallback
         self._on_closed = on_closed
         self._clock = clock
-        self._room: Lanes | Room = lanes if lanes is not None else Room()
+        self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
         self.workers = CpuWorkers(self._room_made)
         self.delivery = Delivery(
             ordered=options.sequential_callbacks,
             limit=options.max_callback_queue_size,
             on_started=self._room_made,
+        )
+        self._admission = Admission(
+            options,
+            lock=self._lock,
+            room=lanes if lanes is not None else Room(),
+            delivery=self.delivery,
+            pacer=self.pacer,
+            clock=clock,
+            waiting=self._waiting,
+            accept=self._accept,
+            send=self._send,
+            drop_oldest=self._drop_oldest,
         )
         self._walker = Walker(
             program,
@@ -79,13 +92,9 @@ class Core:
             clock=clock,
             end=self._end,
         )
-        self._lock = threading.RLock()
-        self._idle = threading.Condition(self._lock)
         self._jobs: dict[int, InferenceJob] = {}
-        self._parked: deque[InferenceJob] = deque()
         self._next_id = 0
         self._active = 0  # jobs not ended or not delivered, and calls of run
-        self._closing = False
         self._stopping = False
         self._stopped = False
         self._forked = False
@@ -104,8 +113,7 @@ class Core:
         if self._forked:
             raise RknnError(FORKED)
         with self._lock:
-            if self._closing:
-                raise SessionClosed("the session is closed")
+            self._admission.check_open()
             self._active += 1
             self.counters.runs += 1
             job_id = self._next_id
@@ -138,57 +146,10 @@ class Core:
         if self._fallback is not None:
             job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
         if park:
-            self._park(job)
-            return job
-
-        if timeout is None:
-            timeout = self.options.submit_timeout_ms / 1000
-        if self.options.overflow == "raise":
-            timeout = 0.0
-        deadline = self._clock() + timeout
-        # Who waits for less is woken first: it can use any room, the others could not use room it has to leave.
-        first = callback is None or self.delivery.here
-        slept = False
-        try:
-            while True:
-                mark = self._room.mark()
-                with self._lock:
-                    wait = self._hold_back(job)
-                    if wait == 0.0:
-                        self._accept(job)
-                        self._send(job)
-                        break
-                    victim = self._oldest_waiting() if self._may_drop() else None
-                if victim is not None and self._cancel(victim, "it was dropped to make room for a newer one"):
-                    continue
-                left = deadline - self._clock()
-                if left <= 0:
-                    raise SubmitTimeout(self._why_full(timeout))
-                self._room.wait(mark, left if wait is None else min(left, wait), first=first)
-                slept = True
-        except (SubmitTimeout, SessionClosed):
-            raise
-        except BaseException:  # an interrupt may have swallowed a wake-up that was meant for the next in line
-            self._room.touch()
-            raise
-        if slept:  # there may be room for the next in line as well: one event can make room for several
-            self._room.touch()
+            self._admission.park(job)
+        else:
+            self._admission.admit(job, timeout)
         return job
-
-    def _hold_back(self, job: InferenceJob, parked: bool = False) -> float | None:
-        """0 when the job may go; seconds until it may; ``None`` when something has to happen first. Needs the lock."""
-        if self._closing and not parked:
-            raise SessionClosed("the session is closed")
-        if self._parked and not parked:
-            return None
-        if self.waiting >= self.options.max_queue_size:
-            return None
-        # The delivery thread must not wait for itself, and who wants no callback need not wait for others' callbacks.
-        if job._callback is not None and self.delivery.saturated and not self.delivery.here:
-            return None
-        if self.pacer is not None and not parked:
-            return self.pacer.delay()
-        return 0.0
 
     def _accept(self, job: InferenceJob) -> None:
         """Number a job and answer for it from now on. Needs the lock."""
@@ -203,52 +164,26 @@ class Core:
         if self.pacer is not None:
             self.pacer.accepted()
 
-    def _park(self, job: InferenceJob) -> None:
-        """Accept a job whether there is room or not; it goes on its way when there is."""
-        with self._lock:
-            if self._closing:
-                raise SessionClosed("the session is closed")
-            self._accept(job)
-            self._parked.append(job)
-        self._pump()
-
-    def _pump(self) -> None:
-        """Send parked jobs on their way as far as there is room."""
-        if not self._parked:
-            return
-        with self._lock:
-            while self._parked and self._hold_back(self._parked[0], parked=True) == 0.0:
-                self._send(self._parked.popleft())
-            emptied = not self._parked
-        if emptied:
-            self._room.touch(everyone=True)
-
     def _send(self, job: InferenceJob) -> None:
         """Start a job on its way. Needs the lock: the look for room and the push are one."""
         self._walker.proceed(job)
-        self.counters.most_waiting = max(self.counters.most_waiting, self.waiting)
+        self.counters.most_waiting = max(self.counters.most_waiting, self._waiting())
 
     def _room_made(self) -> None:
-        self._room.touch()
-        self._pump()
+        self._admission.room_made()
 
     @property
     def waiting(self) -> int:
         """Jobs that wait for a lane or a CPU worker."""
+        return self._waiting()
+
+    def _waiting(self) -> int:
         return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
 
-    def _may_drop(self) -> bool:
-        return self.options.overflow == "drop_oldest" and self.waiting >= self.options.max_queue_size
-
-    def _oldest_waiting(self) -> InferenceJob | None:
-        return next((job for job in self._jobs.values() if not job.running() and not job.done()), None)
-
-    def _why_full(self, timeout: float) -> str:
-        return (
-            f"no room for another job within {timeout:g} s: {self.waiting} wait for a core "
-            f"(max_queue_size={self.options.max_queue_size}), {self.delivery.undelivered} for their callback "
-            f"(max_callback_queue_size={self.options.max_callback_queue_size})"
-        )
+    def _drop_oldest(self) -> bool:
+        with self._lock:
+            oldest = next((job for job in self._jobs.values() if not job.running() and not job.done()), None)
+        return oldest is not None and self._cancel(oldest, "it was dropped to make room for a newer one")
 
     def _end(
         self,
@@ -280,7 +215,7 @@ class Core:
             self._leave()
         else:
             self.delivery.post(job.job_id, partial(call_back, job, callback, cancelled), self._leave)
-        self._pump()
+        self._admission.pump()
 
     def cancel_waiting(self, job: InferenceJob) -> bool:
         """Cancel a job that waits; ``False`` when it is too late."""
@@ -289,8 +224,8 @@ class Core:
     def _cancel(self, job: InferenceJob, why: str) -> bool:
         with self._lock:
             task, work = job._task, job._work
-            if job in self._parked:
-                self._parked.remove(job)
+            if self._admission.unpark(job):
+                pass
             elif job._position or job._begun_at:
                 return False
             elif task is not None and self.lanes is not None:
@@ -317,13 +252,13 @@ class Core:
             else:
                 stop = self._must_stop()
                 self._idle.notify_all()
-        self._pump()
+        self._admission.pump()
         if stop:
             self._stop()
 
     def _must_stop(self) -> bool:
         """Whether the caller has to stop everything. Needs the lock."""
-        if not self._closing or self._active or self._stopping:
+        if not self._admission.closed or self._active or self._stopping:
             return False
         self._stopping = True
         return True
@@ -354,9 +289,9 @@ class Core:
         if self._forked:
             return
         with self._lock:
-            self._closing = True
+            self._admission.close()
             stop = self._must_stop()
-        self._room.touch(everyone=True)
+        self._admission.room.touch(everyone=True)
         if stop:
             self._stop()
         if cancel_jobs:

@@ -58,13 +58,13 @@ def test_w6_a_held_back_submission_does_not_spin(new_engine) -> None:
     first.result(LONG)
     engine._core.pacer.sample(0.05)
     waits: list[float | None] = []
-    original = engine._core._room.wait
+    original = engine._core._admission.room.wait
 
     def counted(mark: int, timeout: float | None = None, *, first: bool = False) -> None:
         waits.append(timeout)
         original(mark, timeout, first=first)
 
-    engine._core._room.wait = counted
+    engine._core._admission.room.wait = counted
     device.open_all()
     engine.submit(frame(1))
     engine.submit(frame(2))
