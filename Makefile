@@ -7,9 +7,20 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROGRAMS := $(VENV)/programs
 OLDEST := build/oldest
+PY ?= 3.10
+ANOTHER := build/python-$(PY)
 TARGET ?= rk3588
+INSTALLED_FROM := pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h)
 
-.PHONY: demo demo-ocr emulator setup lint test test-page test-programs test-endurance test-large test-oldest test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
+# Installs into the environment $(1). uv is taken where it exists, because it is faster; pip does the same.
+define install
+	@echo "installing ort_rknn and its development tools into $(1) (under a minute) ..."
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(1)/bin/python -e ".[dev]"; \
+	else $(1)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"; fi
+	@touch $@
+endef
+
+.PHONY: demo demo-ocr emulator setup lint test test-page test-programs test-endurance test-large test-oldest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -40,6 +51,17 @@ $(OLDEST)/.ready: $(READY)
 	    hypothesis pytest pytest-timeout
 	@touch $@
 
+# The suite on another Python (PY=3.13), without the toolkit's tests and the slow ones: a few minutes. The interpreter is
+# that of the system, pyenv's, or uv's.
+test-python: $(ANOTHER)/.ready
+	$(ANOTHER)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit and not aarch64"
+
+$(ANOTHER)/.ready: $(INSTALLED_FROM)
+	@for python in python$(PY) $(HOME)/.pyenv/versions/$(PY).*/bin/python; do \
+	    test -x $(ANOTHER)/bin/python || ! "$$python" -c "import ensurepip" 2>/dev/null || "$$python" -m venv $(ANOTHER); done
+	@test -x $(ANOTHER)/bin/python || uv venv --python $(PY) $(ANOTHER) || { echo "there is no Python $(PY) here"; exit 1; }
+	$(call install,$(ANOTHER))
+
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:
 	tests/native/sanitizers.sh
@@ -56,13 +78,9 @@ lint: $(READY)
 setup: $(READY)
 	$(BIN)/ort-rknn toolkit install
 
-# uv is taken where it exists, because it is faster; pip does the same.
-$(READY): pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h)
+$(READY): $(INSTALLED_FROM)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || uv venv --python $(PYTHON) $(VENV)
-	@echo "installing ort_rknn and its development tools into $(VENV) (under a minute) ..."
-	@if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python -e ".[dev]"; \
-	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"; fi
-	@touch $@
+	$(call install,$(VENV))
 
 # Unmodified programs from the package registry, in an environment of their own; compiles real OCR models (minutes).
 test-programs: $(READY)
