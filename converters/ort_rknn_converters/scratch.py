@@ -6,6 +6,7 @@ Each is locked while its process lives; the next process that makes one removes 
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import tempfile
 import time
@@ -59,12 +60,10 @@ def temporary(prefix: str) -> Iterator[Path]:
             yield directory
 
 
-_held: list[BufferedWriter] = []
-
-
 def hold(prefix: str) -> Path:
     """A folder that is this process's own until it ends; the caller sees to its removal."""
     directory, lock = new(prefix)
-    _held.append(lock)
+    os.dup(lock.fileno())  # locked until the process ends; a file object would be called unclosed then
+    lock.close()
     sweep(directory.parent, prefix)
     return directory
