@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import chain
 
 import onnx
@@ -11,24 +13,84 @@ import onnx_ir as ir
 from ort_rknn_converters import ort
 from ort_rknn_converters.attempt import Attempt
 from ort_rknn_converters.blobs import BytesBlob
-from ort_rknn_converters.compiled import CompiledModel, CpuStep, Step
+from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.extract import extract
 from ort_rknn_converters.graph import constant, said_name
 from ort_rknn_converters.graph_types import show_maps
 from ort_rknn_converters.partition import Part, parts
-from ort_rknn_converters.plan import NPU, Plan
+from ort_rknn_converters.plan import NPU, Plan, Segment
 from ort_rknn_converters.prepare import Prepared
 from ort_rknn_converters.shell import make_shell, note_pinned
 from ort_rknn_converters.steps import cpu_step, npu_step
 
-__all__ = ["assemble", "outside"]
+__all__ = ["Assembly"]
 
 _KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 """Operators that onnxruntime itself has; others need a library that only the session's options name."""
 
 
-def outside(source: ir.Model, original: str | bytes, dims: Mapping[str, int]) -> onnx.ModelProto:
+class Assembly:
+    """Puts a converted model together; what needs no compiled code may be made before there is any.
+
+    Args:
+        source: The model as read.
+        original: The same for onnxruntime: path or bytes.
+        dims: Sizes of the dimensions that are pinned by name.
+        prepared: The model that is cut.
+    """
+
+    def __init__(self, source: ir.Model, original: str | bytes, dims: Mapping[str, int], prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._unsaid = {node.name for node in prepared.model.graph if not said_name(node)}
+        self._outside = partial(_shell_of, source, original, dims)
+        self._shell: onnx.ModelProto | None = None
+        self._left: dict[Part, CpuStep] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, plan: Plan) -> onnx.ModelProto:
+        """Make the shell, and all steps of a plan that are left to the CPU; returns the shell. Thread-safe.
+
+        Raises:
+            ModelError: onnxruntime cannot load the model, or a part that is left to it.
+        """
+        with self._lock:
+            self._shell = self._shell or self._outside()
+            for part in self._parts(plan):
+                if part.place != NPU and part not in self._left:
+                    self._left[part] = _on_cpu(part, self._prepared.model, self._shell, self._unsaid)
+            return self._shell
+
+    def finish(self, plan: Plan, attempts: Mapping[str, Attempt]) -> CompiledModel:
+        """Build the compiled model.
+
+        Args:
+            plan: How the model was cut.
+            attempts: Segment name -> the compiled segment.
+
+        Raises:
+            ModelError: As :meth:`begin`.
+        """
+        shell = self.begin(plan)
+        named = {segment.name: segment for segment in plan.segments}
+        versions = [attempt.result.toolkit_version for attempt in attempts.values() if attempt.result is not None]
+        return CompiledModel(
+            shell=BytesBlob(shell.SerializeToString(deterministic=True)),
+            steps=tuple(
+                _on_npu(named[part.name], plan, attempts[part.name]) if part.place == NPU else self._left[part]
+                for part in self._parts(plan)
+            ),
+            plan=plan,
+            targets=(plan.target,),
+            toolkit_version=versions[0] if versions else "",
+            passes=self._prepared.changes,
+        )
+
+    def _parts(self, plan: Plan) -> Iterator[Part]:
+        return _with_constants(self._prepared.model, parts(self._prepared.model, plan))
+
+
+def _shell_of(source: ir.Model, original: str | bytes, dims: Mapping[str, int]) -> onnx.ModelProto:
     """The shell of a model.
 
     Args:
@@ -66,49 +128,6 @@ def outside(source: ir.Model, original: str | bytes, dims: Mapping[str, int]) ->
     return shell
 
 
-def assemble(shell: onnx.ModelProto, prepared: Prepared, plan: Plan, attempts: Mapping[str, Attempt]) -> CompiledModel:
-    """Build the compiled model.
-
-    Args:
-        shell: From :func:`outside`.
-        prepared: The model that was cut.
-        plan: How it was cut.
-        attempts: Segment name -> the compiled segment.
-
-    Raises:
-        ModelError: onnxruntime cannot load a part that is left to it.
-    """
-    unsaid = {node.name for node in prepared.model.graph if not said_name(node)}
-    steps: list[Step] = []
-    for part in _with_constants(prepared.model, parts(prepared.model, plan)):
-        if part.place == NPU:
-            segment = next(one for one in plan.segments if one.name == part.name)
-            attempt = attempts[part.name]
-            assert attempt.result is not None
-            steps.append(
-                npu_step(
-                    segment,
-                    code={plan.target: BytesBlob(attempt.result.rknn)},
-                    model=attempt.model,
-                    inputs=attempt.inputs,
-                    outputs=attempt.outputs,
-                    precision=plan.precision,
-                    toolkit_version=attempt.result.toolkit_version,
-                )
-            )
-        else:
-            steps.append(_on_cpu(part, prepared.model, shell, unsaid))
-    versions = [attempt.result.toolkit_version for attempt in attempts.values() if attempt.result is not None]
-    return CompiledModel(
-        shell=BytesBlob(shell.SerializeToString(deterministic=True)),
-        steps=tuple(steps),
-        plan=plan,
-        targets=(plan.target,),
-        toolkit_version=versions[0] if versions else "",
-        passes=prepared.changes,
-    )
-
-
 def _with_constants(model: ir.Model, found: tuple[Part, ...]) -> Iterator[Part]:
     """The parts; graph outputs that are constants are given by the first CPU part, or by one of their own."""
     fixed = tuple(value.name or "" for value in model.graph.outputs if constant(value) is not None)
@@ -120,6 +139,19 @@ def _with_constants(model: ir.Model, found: tuple[Part, ...]) -> Iterator[Part]:
             part = Part(part.name, part.place, part.nodes, part.inputs, (*part.outputs, *fixed))
             fixed = ()
         yield part
+
+
+def _on_npu(segment: Segment, plan: Plan, attempt: Attempt) -> NpuStep:
+    assert attempt.result is not None
+    return npu_step(
+        segment,
+        code={plan.target: BytesBlob(attempt.result.rknn)},
+        model=attempt.model,
+        inputs=attempt.inputs,
+        outputs=attempt.outputs,
+        precision=plan.precision,
+        toolkit_version=attempt.result.toolkit_version,
+    )
 
 
 def _on_cpu(part: Part, model: ir.Model, shell: onnx.ModelProto, unsaid: set[str | None]) -> CpuStep:

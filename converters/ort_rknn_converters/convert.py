@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import onnx
 import onnx_ir as ir
 
 from ort_rknn_converters import graph
-from ort_rknn_converters.assemble import assemble, outside
-from ort_rknn_converters.attempt import Attempt, Compile, Workshop
+from ort_rknn_converters.assemble import Assembly
+from ort_rknn_converters.attempt import Attempt
 from ort_rknn_converters.cache_folder import directory
 from ort_rknn_converters.compiled import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu, UnknownOption
@@ -41,6 +42,7 @@ from ort_rknn_converters.toolkit.client import compile_segment
 from ort_rknn_converters.toolkit.environment import toolkit_version
 from ort_rknn_converters.verdicts import Verdicts
 from ort_rknn_converters.verify import FP16_MAX
+from ort_rknn_converters.workshop import Compile, Workshop
 
 __all__ = ["convert", "plan_only", "prepared"]
 
@@ -92,11 +94,11 @@ def convert(
         else:
             notes = ()
         workshop = Workshop(prepared.model, options, started or compile_segment)
-        memory = _memory(verdicts, options)
-        final, attempts = _settle(workshop, memory, progress)
+        assembly = Assembly(source, _original(model), options.dims, prepared)
+        final, attempts = _settle(workshop, assembly, _memory(verdicts, options), progress)
         final = final.with_notes(*notes, *_notes(source, workshop, attempts))
     progress.report("assemble")
-    return assemble(outside(source, _original(model), options.dims), prepared, final, attempts)
+    return assembly.finish(final, attempts)
 
 
 def plan_only(
@@ -164,7 +166,9 @@ def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> P
     return prepared
 
 
-def _settle(workshop: Workshop, memory: Verdicts, progress: Progress) -> tuple[Plan, dict[str, Attempt]]:
+def _settle(
+    workshop: Workshop, assembly: Assembly, memory: Verdicts, progress: Progress
+) -> tuple[Plan, dict[str, Attempt]]:
     """Cut, compile and learn until every segment holds."""
     learned = memory.recall(workshop.model)
     while True:
@@ -172,7 +176,7 @@ def _settle(workshop: Workshop, memory: Verdicts, progress: Progress) -> tuple[P
         current = partition(workshop.model, workshop.target, workshop.options, learned)
         if workshop.options.npu_only:
             _demand_npu(current)
-        workshop.expect(current.segments)
+        workshop.expect(current.segments, partial(assembly.begin, current))
         attempts = {name: better(workshop, one) for name, one in _attempts(workshop, current, progress).items()}
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
         if not failed:

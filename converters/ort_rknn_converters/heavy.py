@@ -6,8 +6,7 @@ model without its large weights, followed by a small message for each of them.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import onnx
@@ -16,7 +15,7 @@ from onnx import TensorProto, helper
 
 from ort_rknn_converters.frozen import frozen
 
-__all__ = ["HEAVY", "Heavy", "Told", "is_heavy", "pieces", "raw_size", "serialized", "size_of"]
+__all__ = ["HEAVY", "Heavy", "is_heavy", "pieces", "raw_size", "serialized", "size_of"]
 
 HEAVY = 1 << 20
 """Bytes from which a weight is worth the trouble. A guess: smaller ones are copied in microseconds."""
@@ -100,20 +99,3 @@ class Heavy:
             ir.serde.serialize_tensor_into(proto, tensor)
             proto.name = name
             yield proto
-
-
-@frozen
-class Told:
-    """Pieces of a model that tell when the last of them was taken.
-
-    Attributes:
-        pieces: Such as a :class:`Heavy`.
-        taken: Set then.
-    """
-
-    pieces: Iterable[bytes]
-    taken: threading.Event
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self.pieces
-        self.taken.set()

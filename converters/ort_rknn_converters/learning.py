@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ort_rknn_converters.attempt import Attempt, Failure, FailureReason, Workshop
+from ort_rknn_converters.attempt import Attempt, Failure, FailureReason
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.support import boundary_reason
 from ort_rknn_converters.verify import FP16_MAX
+from ort_rknn_converters.workshop import Workshop
 
 __all__ = ["Blame", "blame"]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.errors import ModelError
@@ -27,6 +28,8 @@ from ort_rknn_converters.passes.identity import Identities
 from ort_rknn_converters.targets import Target
 
 __all__ = ["Lowered", "LoweredTensor", "lower"]
+
+Array = NDArray[Any]
 
 _IR_VERSION = 10
 """Newest IR version written: known to every onnx the toolkit may be run with."""
@@ -71,6 +74,40 @@ class Lowered:
         whole.CopyFrom(self.light)
         whole.graph.initializer.extend(self.heavy.protos())
         return whole
+
+    def feeds(self, declared: Iterable[Mapping[str, Array]]) -> tuple[dict[str, Array], ...]:
+        """Feeds as the compiled code takes them, made of feeds of the segment."""
+        return tuple(
+            {name: feed[self.names.get(name, name)].astype(dtype).reshape(shape) for name, dtype, shape in self.inputs}
+            for feed in declared
+        )
+
+    def answers(
+        self, given: Sequence[Mapping[str, Array]], wanted: Sequence[Mapping[str, Array]]
+    ) -> list[dict[str, Array]]:
+        """The compiled code's answers as the segment declares them; floating ones stay float32.
+
+        Args:
+            given: Per feed, lowered output name -> array. Lowering may have changed names, rank 0, and whole numbers
+                into floats.
+            wanted: Per feed, the segment's output name -> array of its dtype and rank.
+        """
+        forms = {self.names.get(name, name): (name, dtype) for name, dtype, _ in self.outputs}
+        declared = []
+        for wants, answer in zip(wanted, given, strict=True):
+            found = {}
+            for name, want in wants.items():
+                known, dtype = forms[name]
+                array = answer.get(known)
+                if array is None:
+                    continue
+                if want.ndim == 0 and array.size == 1:
+                    array = array.reshape(())
+                if dtype.kind == "f" and want.dtype.kind in "biu":
+                    array = array.astype(want.dtype)
+                found[name] = array
+            declared.append(found)
+        return declared
 
 
 def lower(segment: onnx.ModelProto, target: Target) -> Lowered:

@@ -13,7 +13,8 @@ from pathlib import Path
 import onnx
 
 from ort_rknn_converters import ort
-from ort_rknn_converters.attempt import Attempt, FailureReason, Workshop
+from ort_rknn_converters.attempt import Attempt, FailureReason
+from ort_rknn_converters.workshop import Workshop
 
 __all__ = ["better", "folded_by_onnxruntime"]
 

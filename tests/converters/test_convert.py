@@ -13,6 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import ort_rknn_converters
+from ort_rknn_converters.assemble import Assembly
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.convert import convert, plan_only
 from ort_rknn_converters.errors import (
@@ -153,6 +154,27 @@ class TestGoodModels:
         later = [feed["b"] for request in fake.requests for feed in request.feeds if "b" in feed]
         assert later
         assert all(value.min() >= 0 for value in later)
+
+    def test_what_needs_no_compiler_is_made_while_it_works(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        made, fake = threading.Event(), ScriptedToolkit()
+        begin = Assembly.begin
+
+        def noted(*args: Any) -> Any:
+            shell = begin(*args)
+            made.set()
+            return shell
+
+        def compile(request: CompileRequest, **options: Any) -> CompileResult:
+            assert not made.is_set()
+            options["on_begun"]()
+            assert made.wait(10)
+            return fake(request, **options)
+
+        monkeypatch.setattr(Assembly, "begin", noted)
+        proto = model("a = Sigmoid (x) y = Asinh (a)")
+        assert_same(convert(proto, min_gain=0, compile=compile, verdicts=tmp_path), proto, image())
 
     def test_progress(self, made: Any) -> None:
         seen: list[tuple[str, int, int]] = []

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.heavy import HEAVY, Told, is_heavy, serialized, size_of
+from ort_rknn_converters.heavy import HEAVY, is_heavy, serialized, size_of
 from ort_rknn_converters.lower import lower
 from ort_rknn_converters.targets import find_target
 
@@ -54,11 +52,3 @@ def test_lowering_shares_large_weights() -> None:
     whole = onnx.load_model_from_string(b"".join([lowered.light.SerializeToString(), *lowered.heavy]))
     assert constants(whole) == constants(lowered.model) == constants(model)
     assert [value.name for value in whole.graph.input] == ["x"]
-
-
-def test_it_is_told_when_the_last_piece_was_taken() -> None:
-    taken = threading.Event()
-    told = Told([b"a", b"b"], taken)
-    first, rest = next(iter(told)), taken.is_set()
-    assert (first, rest) == (b"a", False)
-    assert (list(told), taken.is_set()) == ([b"a", b"b"], True)

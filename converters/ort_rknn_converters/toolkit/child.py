@@ -90,10 +90,18 @@ class Child:
 
     def begin(self) -> None:
         """Let the worker begin the job that was written into :attr:`directory`."""
+        self._say()
+
+    def go_on(self) -> None:
+        """Let it read the feeds, which were written into :attr:`directory` after it had begun."""
+        self._say()
+
+    def _say(self) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError), self._process.stdin as stdin:  # it is dead: its exit status will say so
-            stdin.write(b"\n")
+        with suppress(BrokenPipeError):  # it is dead: its exit status will say so
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
 
     def wait(
         self, timeout: float, on_line: Callable[[str], None] | None, cancelled: threading.Event | None = None
@@ -127,7 +135,8 @@ class Child:
                     os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
                 if self._process.stdin is not None:
-                    self._process.stdin.close()
+                    with suppress(BrokenPipeError):
+                        self._process.stdin.close()
             if self._alive >= 0:
                 os.close(self._alive)
             shutil.rmtree(self.directory, ignore_errors=True)

@@ -24,7 +24,7 @@ from ort_rknn_converters.toolkit.environment import find_python, interpreter
 from ort_rknn_converters.toolkit.failure import explain, no_room
 from ort_rknn_converters.toolkit.onnx_io import GraphIO, read_io
 from ort_rknn_converters.toolkit.report import LayerRow
-from ort_rknn_converters.toolkit.request import CompileRequest, write_job
+from ort_rknn_converters.toolkit.request import CompileRequest, write_feeds, write_job
 from ort_rknn_converters.toolkit.standby import Standby, Started
 
 __all__ = ["AnalysedLayer", "CompileRequest", "CompileResult", "LayerRow", "Standby", "compile_segment"]
@@ -103,6 +103,7 @@ def compile_segment(
     nice: int = 0,
     cancelled: threading.Event | None = None,
     standby: Standby | None = None,
+    on_begun: Callable[[], object] | None = None,
 ) -> CompileResult:
     """Compile one segment with the vendor's toolkit, and run its simulator on the request's feeds.
 
@@ -114,6 +115,7 @@ def compile_segment(
         nice: Added to the child's niceness, for conversions in the background.
         cancelled: Set by another thread to end the child: Ctrl-C reaches the main thread only.
         standby: May have a child that is started already; ``python`` does not matter then.
+        on_begun: Called when the child has its model, before anybody looks at the feeds.
 
     Raises:
         ToolkitMissing: There is no toolkit, or it does not start.
@@ -128,11 +130,15 @@ def compile_segment(
         io = read_io(request.model)
         try:
             write_job(request, io, child.directory, nice=nice)
+            child.begin()
+            if on_begun:
+                on_begun()
+            write_feeds(request, child.directory)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise no_room(child.directory.parent) from error
             raise
-        child.begin()
+        child.go_on()
         status = child.wait(timeout, on_line, cancelled)
         log = report.clean(child.log.read_text(encoding="utf-8", errors="replace"))
         if status is None:

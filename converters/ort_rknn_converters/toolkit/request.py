@@ -17,7 +17,9 @@ from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.onnx_io import GraphIO
 
-__all__ = ["OPTIONS", "PRECISIONS", "CompileRequest", "write_job"]
+__all__ = ["OPTIONS", "PRECISIONS", "CompileRequest", "write_feeds", "write_job"]
+
+FEEDS = "feeds.json"
 
 PRECISIONS: Mapping[str, str | None] = {
     "fp16": None,
@@ -62,7 +64,7 @@ class CompileRequest:
         target: A SoC of :data:`ort_rknn_converters.targets.TARGETS`.
         precision: A key of :data:`PRECISIONS`.
         feeds: Input name -> array, in the dtypes and shapes of the lowered model (4-D in NCHW); each is run on the
-            toolkit's simulator.
+            toolkit's simulator. Their arrays are not looked at before the toolkit has begun.
         optimization_level: The toolkit's graph passes, 0 to 3 (3 is the vendor's default).
         custom_string: Kept in the file as it is; under 1 kB, because the runtime's query has room for no more.
         weights: Bytes that follow ``model`` in its file: further pieces of the same protobuf message, so that large
@@ -75,7 +77,7 @@ class CompileRequest:
     model: bytes
     target: str
     precision: str = "fp16"
-    feeds: tuple[Mapping[str, NDArray[Any]], ...] = ()
+    feeds: Sequence[Mapping[str, NDArray[Any]]] = ()
     optimization_level: int = 3
     custom_string: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -144,7 +146,7 @@ def _float16(request: CompileRequest) -> dict[str, list[str]] | None:
 
 
 def write_job(request: CompileRequest, io: GraphIO, directory: Path, *, nice: int = 0) -> None:
-    """Put the model, the arrays and ``job.json`` into ``directory``.
+    """Put the model, ``job.json`` and all arrays but the feeds into ``directory``.
 
     Raises:
         UnknownOption: Calibration data that lack an input.
@@ -171,10 +173,23 @@ def write_job(request: CompileRequest, io: GraphIO, directory: Path, *, nice: in
         "config": config,
         "build": build,
         "float16": _float16(request),
-        "feeds": _save(directory, "feeds", request.feeds),
+        "feeds": FEEDS if request.feeds else "",
         "analyse": (
             _save(directory, "analysed", [request.options["analyse"]])[0] if "analyse" in request.options else {}
         ),
         "nice": nice,
     }
     (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")
+
+
+def write_feeds(request: CompileRequest, directory: Path) -> None:
+    """Put the feeds into ``directory``; the worker looks for them when it has something to simulate.
+
+    Raises:
+        OSError: The directory cannot be written, or the disk is full.
+    """
+    if request.feeds:
+        saved = json.dumps(_save(directory, "feeds", request.feeds))
+        part = directory / f"{FEEDS}.part"
+        part.write_text(saved, encoding="utf-8")
+        part.replace(directory / FEEDS)

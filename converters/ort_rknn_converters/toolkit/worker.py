@@ -1,10 +1,11 @@
 """Runs inside the toolkit's own Python: one conversion, then the simulator on the feeds given, then the end.
 
 Called as ``python worker.py JOB_DIRECTORY PARENT`` by :mod:`ort_rknn_converters.toolkit.client`, maybe before there is
-a job: it imports the toolkit and waits for a line on its standard input. This package is not installed there, so only
-the standard library, numpy, the toolkit and the files beside this one may be imported, and the syntax stays that
-of Python 3.8. What goes in and out is described by ``job.json`` and ``result.json`` in the job's directory; everything
-printed, by Python or by the vendor's native code, goes to this process's own output.
+a job: it imports the toolkit and waits for a line on its standard input; a second line says that the feeds are there,
+too. This package is not installed there, so only the standard library, numpy, the toolkit and the files beside this one
+may be imported, and the syntax stays that of Python 3.8. What goes in and out is described by ``job.json`` and
+``result.json`` in the job's directory; everything printed, by Python or by the vendor's native code, goes to this
+process's own output.
 """
 
 from __future__ import annotations
@@ -189,6 +190,18 @@ def await_job() -> dict[str, Any]:
     return job
 
 
+def await_feeds(job: dict[str, Any]) -> list[dict[str, str]]:
+    """Wait until the client has written the feeds; input name -> file, per feed.
+
+    A copy of this process may have read the line that says so.
+    """
+    file = Path(job["feeds"])
+    if not file.exists():
+        sys.stdin.buffer.readline()
+    feeds: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+    return feeds
+
+
 def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, list[str]]) -> dict[str, Any]:
     """Do the whole job; returns what the client wants to know about it."""
     toolkit_class, toolkit, version, replaced = ready
@@ -207,7 +220,7 @@ def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, lis
                 stages.checked("build", toolkit.build, **job["build"])
             if simulation.here:
                 lean.simulate_beside()
-                simulation.leave(toolkit, lambda *names: list(simulate(toolkit, job["feeds"], *names)))
+                simulation.leave(toolkit, lambda *names: list(simulate(toolkit, await_feeds(job), *names)))
         finally:
             if simulation.here:
                 os._exit(1)
@@ -220,7 +233,7 @@ def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, lis
         if found is None:
             stages.run("simulate", lean.simulate)
             stages.checked("simulate", toolkit.init_runtime)
-            found = stages.run("simulate", lambda: list(simulate(toolkit, job["feeds"], *names)))
+            found = stages.run("simulate", lambda: list(simulate(toolkit, await_feeds(job), *names)))
         answers = found
     analysis = []
     if job["analyse"]:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitFailed, ToolkitMissing
 from ort_rknn_converters.heavy import pieces
+from ort_rknn_converters.random_feeds import LateFeeds
 from ort_rknn_converters.toolkit.client import CompileRequest, Standby, compile_segment
 from tests.helpers import toolkit as models
 
@@ -289,6 +290,29 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConvertError, match=r"no room to convert in .* set TMPDIR") as caught:
         compile_segment(CompileRequest(models.conv()[0], "rk3588"))
     assert not isinstance(caught.value, ToolkitFailed)
+
+
+def test_feeds_are_looked_at_when_the_child_has_begun() -> None:
+    model, feed = models.conv()
+    begun: list[bool] = []
+
+    def make() -> list[dict[str, np.ndarray]]:
+        assert begun
+        return [feed]
+
+    request = CompileRequest(model, "rk3588", feeds=LateFeeds(1, make))
+    result = compile_segment(request, on_begun=lambda: begun.append(True))
+    np.testing.assert_allclose(
+        result.outputs[0]["y"], onnxruntime.InferenceSession(model).run(None, feed)[0], atol=5e-3
+    )
+
+
+def test_feeds_that_cannot_be_made_end_the_child() -> None:
+    def make() -> list[dict[str, np.ndarray]]:
+        raise ModelError("no values")
+
+    with pytest.raises(ModelError, match="no values"):
+        compile_segment(CompileRequest(models.conv()[0], "rk3588", feeds=LateFeeds(1, make)))
 
 
 def test_a_child_started_ahead_is_used_once() -> None:

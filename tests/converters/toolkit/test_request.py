@@ -11,7 +11,7 @@ import pytest
 from ort_rknn_converters.declared import DeclaredValue
 from ort_rknn_converters.errors import UnknownOption, UnknownTarget
 from ort_rknn_converters.toolkit.onnx_io import GraphIO
-from ort_rknn_converters.toolkit.request import CompileRequest, write_job
+from ort_rknn_converters.toolkit.request import CompileRequest, write_feeds, write_job
 
 IO = GraphIO((DeclaredValue("a", (1, 2)), DeclaredValue("b", (3,))), (DeclaredValue("y", (1, 2)),))
 SAMPLE = {"b": np.arange(3), "a": np.ones((1, 2), np.float32)}
@@ -52,7 +52,10 @@ def test_the_job(tmp_path: Path) -> None:
     a, b = (np.load(tmp_path / file) for file in lines[1].split(" "))  # in the model's order, not the sample's
     np.testing.assert_array_equal(a, SAMPLE["a"])
     np.testing.assert_array_equal(b, SAMPLE["b"])
-    np.testing.assert_array_equal(np.load(tmp_path / job["feeds"][0]["b"]), SAMPLE["b"])
+    assert not (tmp_path / job["feeds"]).exists()
+    write_feeds(request, tmp_path)
+    (feed,) = json.loads((tmp_path / job["feeds"]).read_text())
+    np.testing.assert_array_equal(np.load(tmp_path / feed["b"]), SAMPLE["b"])
 
 
 def test_calibration_data_that_lack_an_input(tmp_path: Path) -> None:
