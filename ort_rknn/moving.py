@@ -72,7 +72,7 @@ class _Opener:
     lease: _Lease
 
     def __call__(self, key: ShapeKey, compiled: CompiledModel) -> NpuSession | None:
-        from ort_rknn.making import open_npu_session
+        from ort_rknn.opening import open_npu_session
 
         if not compiled.npu_steps:
             return None

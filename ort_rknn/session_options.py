@@ -15,10 +15,13 @@ from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.provider_names import is_rknn
 
-__all__ = ["CONTEXT_ENABLE", "SessionOptions", "clone", "config_entry", "has_providers", "replay_libraries"]
+__all__ = ["CONTEXT_ENABLE", "NO_CPU", "SessionOptions", "clone", "config_entry", "has_providers", "replay_libraries"]
 
 CONTEXT_ENABLE = "ep.context_enable"
 """onnxruntime's key of the wish to have the compiled model written."""
+
+NO_CPU = "session.disable_cpu_ep_fallback"
+"""onnxruntime's key of the wish that a node on the CPU is an error."""
 
 # An ONNX model with one Identity over a boolean: the least a native session can be made of.
 _TINY_MODEL = bytes.fromhex(
