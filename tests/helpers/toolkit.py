@@ -120,3 +120,23 @@ def make_old(folder: Path) -> None:
     """Let a folder look as if nobody had touched it for a day."""
     yesterday = folder.stat().st_mtime - 86400
     os.utime(folder, (yesterday, yesterday))
+
+
+def attention_from_the_right() -> tuple[bytes, dict[str, np.ndarray]]:
+    """Attention whose weights stand on the right, as in YOLO11: a graph rule of the toolkit raises an IndexError."""
+    swap = {"perm": [0, 1, 3, 2]}
+    data = model(
+        [
+            helper.make_node("Transpose", ["q"], ["qt"], **swap),
+            helper.make_node("MatMul", ["qt", "k"], ["scores"]),
+            helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+            helper.make_node("Transpose", ["weights"], ["turned"], **swap),
+            helper.make_node("MatMul", ["v", "turned"], ["y"]),
+        ],
+        [("q", FLOAT, [1, 2, 16, 16]), ("k", FLOAT, [1, 2, 16, 16]), ("v", FLOAT, [1, 2, 32, 16])],
+        [("y", FLOAT, [1, 2, 32, 16])],
+    )
+    rng = np.random.default_rng(4)
+    return data, {name: rng.standard_normal((1, 2, 16, 16)).astype(np.float32) for name in "qk"} | {
+        "v": rng.standard_normal((1, 2, 32, 16)).astype(np.float32)
+    }

@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.toolkit import report
+from ort_rknn_converters.toolkit.broken_rules import without_broken_rule
 from ort_rknn_converters.toolkit.environment import find_python, interpreter
 from ort_rknn_converters.toolkit.failure import explain, no_room
 from ort_rknn_converters.toolkit.onnx_io import GraphIO, read_io
@@ -107,6 +109,8 @@ def compile_segment(
 ) -> CompileResult:
     """Compile one segment with the vendor's toolkit, and run its simulator on the request's feeds.
 
+    Where one of the toolkit's own graph rules fails, it is done again without that rule.
+
     Args:
         request: What to compile.
         python: Interpreter that has the toolkit; None: the one :func:`find_python` finds.
@@ -124,6 +128,31 @@ def compile_segment(
         ModelError: ``request.model`` is no ONNX model.
         KeyboardInterrupt: After the child was killed.
     """
+    once = partial(_compile_once, python=python, timeout=timeout, on_line=on_line, nice=nice, cancelled=cancelled)
+    try:
+        return once(request, standby=standby, on_begun=on_begun)
+    except ToolkitFailed as failure:
+        error = failure
+    while spared := without_broken_rule(request, error):
+        request = spared
+        try:
+            return once(request)
+        except ToolkitFailed as failure:
+            error = failure
+    raise error
+
+
+def _compile_once(
+    request: CompileRequest,
+    *,
+    python: str | None,
+    timeout: float,
+    on_line: Callable[[str], None] | None,
+    nice: int,
+    cancelled: threading.Event | None,
+    standby: Standby | None = None,
+    on_begun: Callable[[], object] | None = None,
+) -> CompileResult:
     began = time.perf_counter()
     ahead = standby.take() if standby else None
     with ahead or Started(interpreter(python) if python else find_python()) as child:

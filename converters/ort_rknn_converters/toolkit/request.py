@@ -39,6 +39,7 @@ CONFIG_OPTIONS = frozenset(
         "quantized_hybrid_level",
         "auto_hybrid_cos_thresh",
         "auto_hybrid_euc_thresh",
+        "disable_rules",
         "dynamic_input",
         "op_target",
         "single_core_mode",
