@@ -2,8 +2,8 @@
 
 The toolkit fuses and rearranges a model by some hundred rules before it compiles it. Some of them raise an IndexError
 on ordinary models, seen with the box decoder of YOLOv8 (``seperate_conv_rs_split``) and with attention whose weights
-stand on the right, as in YOLO11 (``fuse_exmatmul_add_mul_exsoftmax13_exmatmul_to_sdpa``). The toolkit then names the
-rule and the setting that turns it off.
+stand on the right, as in YOLO11 (``fuse_exmatmul_add_mul_exsoftmax13_exmatmul_to_sdpa``); two undo each other without
+end on a rotary embedding of rank 3. The toolkit then names the rule at work and the setting that turns it off.
 """
 
 from __future__ import annotations
