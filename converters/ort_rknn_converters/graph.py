@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from ort_rknn_converters import graph_types
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph_sparse import dense
+from ort_rknn_converters.graph_types import type_string
 from ort_rknn_converters.plan import TensorInfo
 
 __all__ = [
@@ -220,11 +221,6 @@ def initializer(name: str, tensor: ir.TensorProtocol) -> ir.Value:
     return ir.Value(
         name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
     )
-
-
-def type_string(kind: ir.TypeProtocol | ir.DataType | None) -> str:
-    """The type as onnxruntime spells it, e.g. ``tensor(float)``, ``seq(tensor(int64))``; ``""`` for an unknown one."""
-    return graph_types.type_string(kind)
 
 
 def walk(graph: ir.Graph) -> list[ir.Node]:

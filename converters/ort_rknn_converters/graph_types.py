@@ -12,15 +12,6 @@ __all__ = ["hide_maps", "is_hidden_map", "show_maps", "type_string"]
 
 _MARK = "ort_rknn.map:"
 
-_ELEMENTS = {
-    ir.DataType.FLOAT: "float",
-    ir.DataType.DOUBLE: "double",
-    ir.DataType.FLOAT16: "float16",
-    ir.DataType.BFLOAT16: "bfloat16",
-    ir.DataType.COMPLEX64: "complex64",
-    ir.DataType.COMPLEX128: "complex128",
-}
-
 
 def hide_maps(proto: onnx.ModelProto) -> onnx.ModelProto:
     """``proto``, or a copy in which each map type is a tensor type whose denotation holds the real one."""
@@ -52,11 +43,11 @@ def is_hidden_map(kind: ir.TypeProtocol | None) -> bool:
 
 
 def type_string(kind: ir.TypeProtocol | ir.DataType | None) -> str:
-    """The type as onnxruntime spells it; see :func:`ort_rknn_converters.graph.type_string`."""
+    """The type as onnxruntime spells it, e.g. ``tensor(float)``, ``seq(tensor(int64))``; ``""`` for an unknown one."""
     if kind is None:
         return ""
     if isinstance(kind, ir.DataType):
-        return f"tensor({_ELEMENTS.get(kind, kind.name.lower())})"
+        return f"tensor({kind.name.lower()})"
     if is_hidden_map(kind):
         assert kind.denotation is not None
         proto = onnx.TypeProto.FromString(base64.b64decode(kind.denotation[len(_MARK) :]))

@@ -9,9 +9,6 @@ from ort_rknn_converters.plan import TensorInfo
 
 __all__ = ["element_type", "raw_constant", "type_string", "value_info"]
 
-# Only these names differ from ONNX's own in lower case.
-_RENAMED = {"float": "FLOAT", "double": "DOUBLE"}
-
 
 def element_type(text: str) -> int:
     """``tensor(float) -> TensorProto.FLOAT``.
@@ -21,7 +18,7 @@ def element_type(text: str) -> int:
     """
     name = text.removeprefix("tensor(").removesuffix(")")
     try:
-        return int(TensorProto.DataType.Value(_RENAMED.get(name, name.upper())))
+        return int(TensorProto.DataType.Value(name.upper()))
     except ValueError:
         raise ModelError(f"{text!r} is not a tensor type") from None
 
