@@ -176,7 +176,7 @@ def compile_in_child(
         ConvertError: What the conversion raised, or the child died.
     """
     from ort_rknn_converters import cache, into_cache, scratch
-    from ort_rknn_converters.errors import ConvertError
+    from ort_rknn_converters.errors import ConvertError, thaw
     from ort_rknn_converters.toolkit.environment import find_python, toolkit_version
 
     find_python()
@@ -201,7 +201,7 @@ def compile_in_child(
             raise ConvertError(f"the conversion's process ended with status {status}: {tail}")
         failure = json.loads(result.read_text(encoding="utf-8")).get("failure")
         if failure:
-            raise cache.thaw(failure)
+            raise thaw(failure)
     found = cache.Cache(cache.directory(cache_dir)).lookup(cache.key_of(model, options), toolkit_version())
     if found is None:
         raise ConvertError(

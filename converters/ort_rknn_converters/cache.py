@@ -15,16 +15,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_converters import errors
 from ort_rknn_converters.cache_folder import directory
 from ort_rknn_converters.cache_key import key_of
 from ort_rknn_converters.compiled import CompiledModel
-from ort_rknn_converters.errors import CompiledModelError, ConvertError, NotAllOnNpu, ToolkitFailed, VerificationFailed
+from ort_rknn_converters.errors import (
+    CompiledModelError,
+    ConvertError,
+    NotAllOnNpu,
+    ToolkitFailed,
+    VerificationFailed,
+    freeze,
+    thaw,
+)
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.log import logger
 from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["DEFAULT_LIMIT", "Cache", "Entry", "directory", "freeze", "key_of", "load_or_convert", "thaw"]
+__all__ = ["DEFAULT_LIMIT", "Cache", "Entry", "directory", "key_of", "load_or_convert"]
 
 DEFAULT_LIMIT = 10 * 2**30
 """Bytes the entries may take before the least recently used go: about a hundred large models. A guess."""
@@ -308,21 +315,6 @@ def _warn_once(folder: Path, error: Exception) -> None:
             folder,
             why,
         )
-
-
-def freeze(error: ConvertError) -> dict[str, str]:
-    """An error as plain data, for another process."""
-    return {"class": type(error).__name__, "message": str(error), "kind": getattr(error, "kind", "")}
-
-
-def thaw(failure: dict[str, str], note: str = "") -> ConvertError:
-    """The error that :func:`freeze` was given, with a note behind its message."""
-    text = failure["message"] + note
-    if failure["class"] == ToolkitFailed.__name__:
-        return ToolkitFailed(text, kind=failure["kind"])  # type: ignore[arg-type]
-    known = getattr(errors, failure["class"], ConvertError)
-    made = known(text)
-    return made if isinstance(made, ConvertError) else ConvertError(text)
 
 
 def _entry(folder: Path) -> Entry:

@@ -30,6 +30,8 @@ __all__ = [
     "UnknownOption",
     "UnknownTarget",
     "VerificationFailed",
+    "freeze",
+    "thaw",
 ]
 
 FailureKind = Literal["refused", "crashed", "timeout", "memory"]
@@ -84,3 +86,17 @@ class ToolkitFailed(ConvertError):
 
 class VerificationFailed(ConvertError):
     """Raised when a compiled segment's numbers, names or shapes differ from ONNX Runtime's."""
+
+
+def freeze(error: ConvertError) -> dict[str, str]:
+    """An error as plain data, for another process."""
+    return {"class": type(error).__name__, "message": str(error), "kind": getattr(error, "kind", "")}
+
+
+def thaw(failure: dict[str, str], note: str = "") -> ConvertError:
+    """The error that :func:`freeze` was given, with a note behind its message."""
+    text = failure["message"] + note
+    if failure["class"] == ToolkitFailed.__name__:
+        return ToolkitFailed(text, kind=failure["kind"])  # type: ignore[arg-type]
+    known = globals().get(failure["class"])
+    return known(text) if isinstance(known, type) and issubclass(known, ConvertError) else ConvertError(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters import cache
-from ort_rknn_converters.errors import ConvertError
+from ort_rknn_converters.errors import ConvertError, freeze
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.end_with_parent import end_with_parent
 
@@ -47,9 +47,9 @@ def main(folder: str) -> None:
     try:
         cache.load_or_convert(model, options, cache_dir=cache_dir)
     except ConvertError as error:
-        answer["failure"] = cache.freeze(error)
+        answer["failure"] = freeze(error)
     except Exception as error:  # a defect of ours; the parent's model runs on the CPU and says why
-        answer["failure"] = cache.freeze(ConvertError(f"{type(error).__name__}: {error}"))
+        answer["failure"] = freeze(ConvertError(f"{type(error).__name__}: {error}"))
     new = directory / f"{RESULT}.new"
     new.write_text(json.dumps(answer), encoding="utf-8")
     new.rename(directory / RESULT)
