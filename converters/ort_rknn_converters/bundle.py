@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.wire import KEY_BUNDLE
 
-__all__ = ["Bundle", "Variant"]
+__all__ = ["Bundle", "Variant", "merged", "same_cut"]
 
 _FORMAT = 1
 _BLOB = "ort_rknn.blob."
@@ -179,8 +179,6 @@ def _same_step(one: Any, other: Any) -> bool:
 
 def merged(forms: Sequence[CompiledModel]) -> list[CompiledModel]:
     """Forms for several SoCs, those that differ in their code only made one."""
-    from dataclasses import replace
-
     kept: list[CompiledModel] = []
     for form in forms:
         for at, known in enumerate(kept):

@@ -20,7 +20,10 @@ CONVERTER = 4
 _LOCATION = b"\x0a\x08location\x12"
 """How protobuf writes the key ``location`` of an external tensor, and the tag of the value that follows."""
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # bytes read at a time
+
+_PACKAGES = ("ort-rknn", "onnx", "onnxruntime", "onnx-ir")
+"""Whose versions count. An onnxruntime of another name (``onnxruntime-gpu`` ...) counts as none."""
 
 
 def key_of(model: str | os.PathLike[str] | bytes, options: ConvertOptions, content: str | None = None) -> str:
@@ -53,14 +56,6 @@ def content_digest(model: str | os.PathLike[str] | bytes) -> str:
     with opened(model) as data:
         _add(digest, data, Path() if isinstance(data, bytes) else Path(os.fspath(model)).parent)  # type: ignore[arg-type]
     return digest.hexdigest()
-
-
-_PACKAGES = (
-    "ort-rknn",
-    "onnx",
-    "onnxruntime",
-    "onnx-ir",
-)  # onnxruntime comes under other names too (onnxruntime-gpu ...)
 
 
 def _add(digest: hashlib._Hash, data: bytes | mmap.mmap, folder: Path) -> None:

@@ -19,7 +19,7 @@ from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 from ort_rknn_converters.options import LIMIT
 
-__all__ = ["LIMIT", "Calibration", "InputSpec", "Source", "spread"]
+__all__ = ["Calibration", "InputSpec", "Source", "spread"]
 
 Array = np.ndarray[Any, np.dtype[Any]]  # as NDArray, whose module is a long import
 Source = str | tuple[Mapping[str, Array], ...]

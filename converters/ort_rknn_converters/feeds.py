@@ -49,16 +49,14 @@ def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, 
     constants = {tensor.name for tensor in model.graph.initializer}
     bounds, one_hot = _index_bounds(model)
     generator = np.random.default_rng(seed)
-    return tuple(
-        {
-            value.name: _padded(_array(value, number, bounds.get(value.name, 2), generator), number, bounds[value.name])
-            if value.name in one_hot
-            else _array(value, number, bounds.get(value.name, 2), generator)
-            for value in model.graph.input
-            if value.name not in constants
-        }
-        for number in range(n)
-    )
+
+    def one(value: onnx.ValueInfoProto, number: int) -> Array:
+        bound = bounds.get(value.name, 2)
+        array = _array(value, number, bound, generator)
+        return _padded(array, number, bound) if value.name in one_hot else array
+
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    return tuple({value.name: one(value, number) for value in inputs} for number in range(n))
 
 
 def _array(value: onnx.ValueInfoProto, number: int, bound: int, generator: np.random.Generator) -> Array:

@@ -43,8 +43,8 @@ def lower_opset(model: ir.Model) -> ir.Model:
 
 
 def _restamp(node: ir.Node, version: int) -> bool:
-    """Whether ``node`` means the same in opset 19, after dropping what says nothing new."""
-    if node.op_type == "GridSample" and version > NEWEST:
+    """Whether ``node``, of a newer ``version``, means the same in opset 19, after dropping what says nothing new."""
+    if node.op_type == "GridSample":
         mode = str(attribute(node, "mode", "linear"))
         node.attributes["mode"] = ir.AttrString("mode", _OLD_MODES.get(mode, mode))
         return True

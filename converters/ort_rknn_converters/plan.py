@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from ort_rknn_converters.frozen import frozen
@@ -27,7 +27,7 @@ class TensorInfo:
     Attributes:
         name: The ONNX value's name.
         dtype: onnxruntime's spelling, e.g. ``tensor(float)``, ``tensor(int64)``.
-        shape: Dimensions; ``None`` where unknown (never so for an NPU segment).
+        shape: Dimensions: a number, a symbol's name, or ``None`` where unknown. An NPU segment has numbers only.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Plan:
     precision: str
     nodes: tuple[NodePlacement, ...] = ()
     segments: tuple[Segment, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def npu_nodes(self) -> int:

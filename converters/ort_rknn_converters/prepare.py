@@ -9,7 +9,6 @@ from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.graph import unsaid_names
 from ort_rknn_converters.infer import infer
 from ort_rknn_converters.infer_contrib import infer_contrib
-from ort_rknn_converters.lower import Lowered, lower
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.activations import Activations
 from ort_rknn_converters.passes.attention import Attention
@@ -38,13 +37,13 @@ from ort_rknn_converters.passes.sums import Sums
 from ort_rknn_converters.passes.trigonometry import Trigonometry
 from ort_rknn_converters.passes.trilu import Trilu
 
-__all__ = ["Lowered", "Prepared", "lower", "prepare"]
+__all__ = ["Prepared", "prepare"]
 
 _ROUNDS = 50
 """Rounds of folding and inference at most (a guess; real models need two to four)."""
 
-
 _SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(), Fold())
+"""What makes models smaller; repeated, with inference in between, until nothing changes."""
 
 _EXPAND: tuple[Pass, ...] = (
     FunctionOps(),
@@ -69,6 +68,7 @@ _REWRITE: tuple[Pass, ...] = (
     Trigonometry(),
     Trilu(),
 )
+"""What the compiler does not know, in terms of what it does."""
 
 
 @frozen

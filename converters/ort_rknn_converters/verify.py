@@ -1,4 +1,4 @@
-"""Proof that a compiled segment computes what ONNX Runtime computes: feeds, reference, comparison, fp16 range.
+"""Proof that a compiled segment computes what ONNX Runtime computes: reference, comparison, tolerance.
 
 The compiler is known to drop nodes and to mistranslate silently, so nothing it made is used before its simulator agreed
 with ONNX Runtime on the same feeds, name by name.
@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ort_rknn_converters.feeds import feeds_for
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.reference_run import run_measured
 
@@ -24,7 +23,6 @@ __all__ = [
     "Verification",
     "check",
     "compare",
-    "feeds_for",
     "reference",
     "softmax_outputs",
     "tolerance",
@@ -211,11 +209,7 @@ def reference(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]]) -> R
         ModelError: ONNX Runtime cannot run it.
     """
     outputs, peaks = run_measured(model, feeds)
-    return Reference(
-        outputs=tuple(outputs),
-        peaks=peaks,
-        after_softmax=softmax_outputs(model),
-    )
+    return Reference(tuple(outputs), peaks, softmax_outputs(model))
 
 
 @frozen

@@ -13,9 +13,9 @@ from ort_rknn_conformance.case import Case, CaseError, Feed
 from ort_rknn_conformance.data import Input, load_data
 from ort_rknn_conformance.execute import one_line
 from ort_rknn_conformance.labels import read_labels
-from ort_rknn_converters import verify
 from ort_rknn_converters.compiled import is_compiled
 from ort_rknn_converters.errors import ConvertError
+from ort_rknn_converters.feeds import feeds_for
 
 __all__ = ["case"]
 
@@ -104,6 +104,6 @@ def _random_feeds(model: Path, samples: int, seed: int, dims: Mapping[str, int])
             for dim in item.type.tensor_type.shape.dim:
                 if dim.dim_param in dims:
                     dim.dim_value = dims[dim.dim_param]
-        return verify.feeds_for(proto, samples, seed)
+        return feeds_for(proto, samples, seed)
     except (ConvertError, ValueError) as error:
         raise CaseError(f"{model}: no random feeds for it ({one_line(error)}); give --data") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from dataclasses import asdict
 
@@ -94,7 +93,6 @@ def prune_command(context: click.Context, max_size: int) -> None:
 def _report(freed: int, cache: Cache) -> None:
     left = cache.entries()
     click.echo(f"{_size(freed)} freed, {len(left)} entries left")
-    sys.exit(0)
 
 
 def _what(entry: Entry) -> str:

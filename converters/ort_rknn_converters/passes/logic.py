@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import onnx_ir as ir
 
@@ -20,9 +19,9 @@ class Logic(Rewrite):
     says = "And and Not"
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
-        """Xor is "one, but not both"."""
+        """Xor: either, but not both."""
         a, b = node.inputs
-        both: Any = tape.op("Not", tape.op("And", tape.op("Not", a), tape.op("Not", b)))
-        if node.op_type == "Xor":
-            both = tape.op("And", both, tape.op("Not", tape.op("And", a, b)))
-        return [both]
+        either = tape.op("Not", tape.op("And", tape.op("Not", a), tape.op("Not", b)))
+        if node.op_type == "Or":
+            return [either]
+        return [tape.op("And", either, tape.op("Not", tape.op("And", a, b)))]

@@ -11,12 +11,9 @@ import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
-from ort_rknn_converters.passes.parts import cast, layer_norm, rms_norm
+from ort_rknn_converters.passes.parts import LAYER_NORM_OPSET, cast, layer_norm, rms_norm
 
 __all__ = ["Norms"]
-
-_LAYER_NORM = 17
-"""First opset of the standard with a LayerNormalization."""
 
 
 class Norms(Rewrite):
@@ -97,7 +94,7 @@ def _rms(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
 def _layer(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
     scale, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
     axis, epsilon = int(attribute(node, "axis", -1)), attribute(node, "epsilon", 1e-5)
-    if tape.opset < _LAYER_NORM:
+    if tape.opset < LAYER_NORM_OPSET:
         # Only onnxruntime knows the op in such models.
         return cast(layer_norm(cast(x, stash, tape), scale, bias, axis, epsilon, tape), x.dtype, tape)
     moving = [value is not None and graphs.constant(value) is None for value in (scale, bias)]

@@ -9,9 +9,10 @@ import onnx_ir as ir
 
 from ort_rknn_converters.passes.tape import Tape
 
-__all__ = ["cast", "gelu", "layer_norm", "rms_norm", "swish"]
+__all__ = ["LAYER_NORM_OPSET", "cast", "gelu", "layer_norm", "rms_norm", "swish"]
 
-_WITH_LAYER_NORM = 17
+LAYER_NORM_OPSET = 17
+"""First opset of the standard with a LayerNormalization."""
 
 
 def cast(x: ir.Value, dtype: ir.DataType | None, tape: Tape) -> Any:
@@ -48,7 +49,7 @@ def layer_norm(
     x: ir.Value, scale: ir.Value | None, bias: ir.Value | None, axis: int, epsilon: float, tape: Tape
 ) -> Any:
     """LayerNormalization: the op where the opset has it and its scale is there, else written out."""
-    if tape.opset >= _WITH_LAYER_NORM and scale is not None:
+    if tape.opset >= LAYER_NORM_OPSET and scale is not None:
         return tape.op("LayerNormalization", x, scale, bias, axis=axis, epsilon=epsilon)
     assert x.shape is not None
     rank = len(x.shape)

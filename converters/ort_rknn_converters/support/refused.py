@@ -28,7 +28,7 @@ _GROUPS: dict[str, str] = {
     _UNDOCUMENTED: "DeformConv GatherND GridSample Hardmax LRN ReduceLogSumExp",
     _MOVING: "Compress NonMaxSuppression NonZero Range Unique",
     _RANDOM: "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
-    _QUANTIZED: ("ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul"),
+    _QUANTIZED: "ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul",
     _CONSTANT: "Constant ConstantOfShape Shape Size",
     _HOST_TYPES: (
         "ConcatFromSequence ImageDecoder Optional OptionalGetElement OptionalHasElement RegexFullMatch SequenceAt "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ class Rule:
     outputs: tuple[Types, ...] = (FLOAT,)
     constants: tuple[int, ...] = ()
     ranks: tuple[int, int] = (0, 6)
-    checks: tuple[Check, ...] = field(default=())
+    checks: tuple[Check, ...] = ()
 
     def decide(self, node: ir.Node, target: Target) -> str | None:
         """``None`` when the NPU may have the node, else the reason in words."""
