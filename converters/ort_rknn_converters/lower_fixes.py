@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import Pass, Rewrite, Tape, attribute
+from ort_rknn_converters.passes.base import Context, Pass, Rewrite, Tape, attribute
 
 __all__ = ["FIXES"]
 
@@ -103,4 +103,17 @@ class LastState(Rewrite):
         return one if directions == 1 else tape.slice(one, which, which + 1, axis=1)
 
 
-FIXES: tuple[Pass, ...] = (FillValue(), SplitParts(), PadAxes(), LastState())
+class SaidEpsilon(Pass):
+    """LayerNormalization with its epsilon said: without it, the build dies of a KeyError."""
+
+    name = "said-epsilon"
+
+    def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
+        """The standard's default."""
+        silent = [n for n in model.graph if n.op_type == "LayerNormalization" and "epsilon" not in n.attributes]
+        for node in silent:
+            node.attributes.add(ir.AttrFloat32("epsilon", 1e-5))
+        return (f"{len(silent)} LayerNormalization with the epsilon said",) if silent else ()
+
+
+FIXES: tuple[Pass, ...] = (FillValue(), SplitParts(), PadAxes(), LastState(), SaidEpsilon())

@@ -1,7 +1,7 @@
 """What was learned about single nodes, kept in a file so that the next model starts wiser.
 
 A verdict belongs to a node's signature (op, attributes, types and shapes, small constants), a SoC with its precision,
-and a version of the toolkit. A new toolkit starts with a clean slate.
+and the versions of the toolkit and of the conversion: a new one of either may do what the old one could not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from ort_rknn_converters.cache_key import CONVERTER
 from ort_rknn_converters.graph import constant, dims, type_string
 from ort_rknn_converters.log import logger
 from ort_rknn_converters.options import ConvertOptions
@@ -35,7 +36,8 @@ class Verdicts:
 
     def __init__(self, directory: Path | None, options: ConvertOptions, toolkit_version: str | None) -> None:
         self._file = None if directory is None or not toolkit_version else directory / FILE
-        self._path = (toolkit_version or "", f"{options.target}/{options.precision}/{options.optimization_level}")
+        how = f"{options.target}/{options.precision}/{options.optimization_level}"
+        self._path = (toolkit_version or "", f"{how}/converter {CONVERTER}")
 
     def recall(self, model: ir.Model) -> dict[str, str]:
         """Node name -> reason, for the nodes of a prepared model that are known to fail."""

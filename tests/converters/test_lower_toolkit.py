@@ -46,6 +46,15 @@ def attention() -> onnx.ModelProto:
     return one_op("Attention", feed, opset=23, is_causal=1)
 
 
+def plain_layer_norm() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("LayerNormalization", ["a", "scale"], ["b"]),
+        helper.make_node("MatMul", ["b", "w"], ["y"]),
+    ]
+    return build(nodes, {"x": random(1, 16, 64)}, ["y"], {"w": random(64, 64, seed=1), "scale": random(64, seed=2)})
+
+
 @pytest.mark.parametrize(
     ("model", "layer"),
     [
@@ -55,8 +64,12 @@ def attention() -> onnx.ModelProto:
         (odd_forms(), "Split"),
         (attention(), "exSDPAttention"),
         (one_op("RMSNormalization", {"x": random(2, 3, 8)}, {"scale": random(8)}, opset=23), "exNorm"),
+        (
+            one_op("LayerNormalization", {"x": random(2, 3, 8)}, {"scale": random(8), "bias": random(8, seed=1)}),
+            "exNorm",
+        ),
     ],
-    ids=["LSTM", "GRU", "long names", "odd forms", "Attention", "RMSNormalization"],
+    ids=["LSTM", "GRU", "long names", "odd forms", "Attention", "RMSNormalization", "LayerNormalization"],
 )
 def test_the_toolkit_compiles_it_right(model: onnx.ModelProto, layer: str) -> None:
     segment = graph.to_proto(prepare(graph.load(model)).model)

@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
 from ort_rknn_converters import graph
+from ort_rknn_converters.cache_key import CONVERTER
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.verdicts import FILE, Verdicts, signature
 from tests.helpers.together import together
@@ -71,6 +72,13 @@ class TestFile:
         assert Verdicts(tmp_path, OPTIONS, None).recall(model()) == {}
         assert Verdicts(tmp_path, ConvertOptions(target="rk3566"), "2.5.0").recall(model()) == {}
 
+    def test_a_new_converter_may_do_what_the_old_one_could_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Verdicts(tmp_path, OPTIONS, "2.5.0").remember(model(), {"n0": "it crashes"}, {"n0"})
+        monkeypatch.setattr("ort_rknn_converters.verdicts.CONVERTER", CONVERTER + 1)
+        assert Verdicts(tmp_path, OPTIONS, "2.5.0").recall(model()) == {}
+
     def test_only_the_certain_ones(self, tmp_path: Path) -> None:
         Verdicts(tmp_path, OPTIONS, "2.5.0").remember(model(), {"n0": "perhaps"}, ())
         assert not (tmp_path / FILE).exists()
@@ -87,7 +95,7 @@ class TestFile:
             Verdicts(tmp_path, OPTIONS, "2.5.0").remember(model(shape=f"1,{number}"), {"n0": "x"}, {"n0"})
 
         together(write, range(1, 9))
-        assert len(json.loads((tmp_path / FILE).read_text())["2.5.0"]["rk3588/fp16/3"]) == 8
+        assert len(json.loads((tmp_path / FILE).read_text())["2.5.0"][f"rk3588/fp16/3/converter {CONVERTER}"]) == 8
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "2.5.0": 3}'])
     def test_a_damaged_file_is_an_empty_one(self, tmp_path: Path, text: str) -> None:
