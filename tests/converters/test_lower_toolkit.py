@@ -64,10 +64,7 @@ def plain_layer_norm() -> onnx.ModelProto:
         (odd_forms(), "Split"),
         (attention(), "exSDPAttention"),
         (one_op("RMSNormalization", {"x": random(2, 3, 8)}, {"scale": random(8)}, opset=23), "exNorm"),
-        (
-            one_op("LayerNormalization", {"x": random(2, 3, 8)}, {"scale": random(8), "bias": random(8, seed=1)}),
-            "exNorm",
-        ),
+        (plain_layer_norm(), "exNorm"),
     ],
     ids=["LSTM", "GRU", "long names", "odd forms", "Attention", "RMSNormalization", "LayerNormalization"],
 )
