@@ -104,12 +104,7 @@ def write_context(
     if not path.parent.is_dir():
         raise ort_error("InvalidArgument", f'open file "{path}" failed: No such file or directory')
     try:
-        model, beside = epcontext.build(compiled, strip=False, stem=None if embed else path.stem)
-        for node in model.graph.node if prefix else ():
-            if node.op_type == "EPContext":
-                node.name = prefix + node.name
-        if weights_file:
-            beside = {**beside, weights_file: epcontext.take_weights(model, weights_file, threshold)}
-        epcontext.write(model, beside, path)
+        model, beside = epcontext.build(compiled, stem=None if embed else path.stem, prefix=prefix)
+        epcontext.write(model, beside, path, weights_file=weights_file, threshold=threshold)
     except CompiledModelError as error:
         raise ort_error("Fail", str(error)) from error

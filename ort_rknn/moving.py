@@ -122,7 +122,7 @@ def open_forms(session: Any, request: Request, placement: Placement, disabled: A
     if forms.original is None:
         native = _plain(session, request, disabled, forms.shell.read(), shell=True)
     else:
-        native = _plain(session, request, disabled, forms.original().SerializeToString())
+        native = _plain(session, request, disabled, forms.original().read())
     opener = _opener(session, request, placement, disabled, native)
 
     def lookup(key: ShapeKey) -> CompiledModel | None:

@@ -50,7 +50,7 @@ class Forms:
 
     Attributes:
         loaders: The open inputs' shapes -> gives the compiled model.
-        original: Gives the original ONNX as protobuf; ``None`` when it is not there.
+        original: Gives the original ONNX, a blob; ``None`` when it is not there.
         shell: A model with the original inputs and outputs, and no computation.
         refusal: What to say to a feed of other shapes when there is no original.
     """

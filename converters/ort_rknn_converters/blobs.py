@@ -1,4 +1,4 @@
-"""Bytes that may still be on disk: compiled code and ONNX parts, read only when somebody needs them.
+"""Bytes that may still be on disk, or in pieces: compiled code and ONNX parts, read only when somebody needs them.
 
 A device that takes a path never reads the bytes at all, so opening a cached model costs a few ``stat`` calls.
 """
@@ -9,16 +9,20 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.frozen import frozen
 
-__all__ = ["Blob", "BytesBlob", "FileBlob", "StoredBlob", "digest"]
+__all__ = ["Blob", "Buffer", "BytesBlob", "FileBlob", "StoredBlob", "digest"]
 
+Buffer: TypeAlias = "bytes | memoryview"
+"""Bytes that need not have been copied to be passed on."""
 
 _PIECE = 1 << 18  # bytes read at a time
 
@@ -28,8 +32,36 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+class Blob(ABC):
+    """Bytes; blobs are equal when their bytes are, wherever they lie."""
+
+    @property
+    @abstractmethod
+    def path(self) -> str | None:
+        """The file that holds exactly these bytes, or ``None``."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of bytes."""
+
+    @abstractmethod
+    def pieces(self) -> Iterator[Buffer]:
+        """The bytes one part after the other, for whoever writes them: no part is copied for that."""
+
+    def read(self) -> bytes:
+        """The bytes."""
+        return b"".join(self.pieces())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Blob) and self.read() == other.read()
+
+    def __hash__(self) -> int:
+        return hash(self.read())
+
+
 @frozen
-class BytesBlob:
+class BytesBlob(Blob):
     """Bytes in memory."""
 
     data: bytes = field(repr=False)
@@ -44,22 +76,27 @@ class BytesBlob:
         """Number of bytes."""
         return len(self.data)
 
+    @cached_property
+    def sha256(self) -> str:
+        """Their :func:`digest`, which takes longer than to write them: computed once."""
+        return digest(self.data)
+
+    def pieces(self) -> Iterator[Buffer]:
+        """All at once."""
+        yield self.data
+
     def read(self) -> bytes:
         """The bytes."""
         return self.data
 
-    def __eq__(self, other: object) -> bool:
-        return _same(self, other)
-
-    def __hash__(self) -> int:
-        return hash(self.data)
+    __eq__, __hash__ = Blob.__eq__, Blob.__hash__
 
     def __repr__(self) -> str:
         return f"BytesBlob({self.size} bytes)"
 
 
 @frozen
-class FileBlob:
+class FileBlob(Blob):
     """A whole file.
 
     Attributes:
@@ -79,6 +116,10 @@ class FileBlob:
     def size(self) -> int:
         """Number of bytes."""
         return Path(self.file).stat().st_size
+
+    def pieces(self) -> Iterator[Buffer]:
+        """All at once: as :meth:`read`."""
+        yield self.read()
 
     def read(self) -> bytes:
         """The bytes.
@@ -116,11 +157,7 @@ class FileBlob:
     def _damaged(self) -> CompiledModelError:
         return CompiledModelError(f"{self.file} is damaged (its digest differs). Convert the model again")
 
-    def __eq__(self, other: object) -> bool:
-        return _same(self, other)
-
-    def __hash__(self) -> int:
-        return hash(self.read())
+    __eq__, __hash__ = Blob.__eq__, Blob.__hash__
 
 
 class StoredBlob(FileBlob):
@@ -168,11 +205,3 @@ def _write(file: Path, data: bytes, stamp: int) -> None:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
-
-
-Blob: TypeAlias = "BytesBlob | FileBlob"
-
-
-def _same(one: BytesBlob | FileBlob, other: object) -> bool:
-    """Blobs are equal when their bytes are, wherever they lie."""
-    return isinstance(other, (BytesBlob, FileBlob)) and one.read() == other.read()

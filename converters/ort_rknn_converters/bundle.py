@@ -14,14 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import onnx
-from onnx import TensorProto
+import numpy as np
+import onnx_ir as ir
 
 from ort_rknn_converters import epcontext, epcontext_read
 from ort_rknn_converters.bundle_weights import Weights, restore, share
 from ort_rknn_converters.compiled import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.heavy import Heavy
+from ort_rknn_converters.parted import Parted
 from ort_rknn_converters.wire import KEY_BUNDLE
 
 __all__ = ["Bundle", "Variant", "merged", "same_cut"]
@@ -57,11 +59,11 @@ class Bundle:
 
     Attributes:
         variants: The compiled forms, the first one first.
-        original: Gives the original ONNX with its weights; ``None`` when it is not there.
+        original: Gives the original ONNX; ``None`` when it is not there.
     """
 
     variants: tuple[Variant, ...]
-    original: Callable[[], onnx.ModelProto] | None = None
+    original: Callable[[], Parted] | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -86,17 +88,22 @@ class Bundle:
         stem = None if embed else path.stem
         model, files = epcontext.build(self.variants[0].load(), strip=strip, stem=stem)
         weights = Weights(model)
+        blobs: dict[str, Parted] = {}
         rows = [_row(self.variants[0])]
         for number, variant in enumerate(self.variants[1:], 1):
             other, more = epcontext.build(variant.load(), strip=strip, stem=None if embed else f"{path.stem}_{number}")
             files |= more
-            rows.append({**_row(variant), "blob": _add(model, str(number), share(other, weights))})
+            blob = f"{_BLOB}{number}"
+            blobs[blob] = share(other, weights)
+            rows.append({**_row(variant), "blob": blob})
         original = None
         if self.original is not None and not strip:
-            original = _add(model, "original", share(self.original(), weights))
+            original = f"{_BLOB}original"
+            blobs[original] = share(self.original(), weights)
         table = {"format": _FORMAT, "variants": rows, "original": original}
-        model.metadata_props.add(key=KEY_BUNDLE, value=json.dumps(table))
-        return epcontext.write(model, files, path)
+        model.light.metadata_props.add(key=KEY_BUNDLE, value=json.dumps(table))
+        inside = ((name, ir.Tensor(np.frombuffer(part.read(), np.uint8))) for name, part in blobs.items())
+        return epcontext.write(replace(model, heavy=Heavy((*model.heavy.tensors, *inside))), files, path)
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | bytes) -> Bundle:
@@ -106,8 +113,8 @@ class Bundle:
             FileNotFoundError: There is no such file.
             CompiledModelError: It is no bundle, or it is damaged.
         """
-        name, folder, proto = epcontext_read.parse(model)
-        table = next((entry.value for entry in proto.metadata_props if entry.key == KEY_BUNDLE), None)
+        name, folder, held = epcontext_read.parse(model)
+        table = next((entry.value for entry in held.light.metadata_props if entry.key == KEY_BUNDLE), None)
         if table is None:
             raise CompiledModelError(f"{name} holds one compiled form only")
         try:
@@ -116,13 +123,12 @@ class Bundle:
                 raise CompiledModelError(
                     f"{name} has form {facts['format']}, known is {_FORMAT}. Convert the model again"
                 )
-            held = {tensor.name: tensor for tensor in proto.graph.initializer}
-            read = partial(_restored, name, held)
+            read = partial(_restored, name, held.weights())
             variants = []
             for row in facts["variants"]:
                 blob = row.get("blob")
                 load = (
-                    partial(epcontext_read.read, name, folder, proto)
+                    partial(epcontext_read.read, name, folder, held)
                     if blob is None
                     else partial(_load_other, name, folder, partial(read, blob))
                 )
@@ -140,25 +146,17 @@ def _row(variant: Variant) -> dict[str, Any]:
     return {"shapes": {name: list(shape) for name, shape in variant.shapes.items()}, "targets": list(variant.targets)}
 
 
-def _add(model: onnx.ModelProto, name: str, part: onnx.ModelProto) -> str:
-    data = part.SerializeToString()
-    model.graph.initializer.append(
-        TensorProto(name=_BLOB + name, data_type=TensorProto.UINT8, dims=[len(data)], raw_data=data)
-    )
-    return _BLOB + name
-
-
-def _restored(name: str, held: Mapping[str, TensorProto], blob: str) -> onnx.ModelProto:
+def _restored(name: str, held: Mapping[str, ir.TensorProtocol], blob: str) -> Parted:
     if blob not in held:
         raise CompiledModelError(f"{name} lacks {blob}. Convert the original ONNX model again")
     try:
-        part = onnx.ModelProto.FromString(held[blob].raw_data)
+        part = Parted.parse(held[blob].tobytes())
     except Exception as error:  # protobuf's own class differs between its versions
         raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
     return restore(part, held)
 
 
-def _load_other(name: str, folder: Path | None, read: Callable[[], onnx.ModelProto]) -> CompiledModel:
+def _load_other(name: str, folder: Path | None, read: Callable[[], Parted]) -> CompiledModel:
     return epcontext_read.read(name, folder, read())
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto
 
 from ort_rknn_converters.errors import CompiledModelError
-from ort_rknn_converters.tensor_types import raw_constant
+from ort_rknn_converters.heavy import Heavy, is_heavy, raw, size_of
+from ort_rknn_converters.parted import Parted, tensors
 
 __all__ = ["Weights", "restore", "share"]
 
@@ -19,90 +22,82 @@ LOCATION = "ort_rknn.shared"
 _SMALL = 256
 """Bytes up to which a tensor is not worth a reference. A guess; a reference takes about 60."""
 
+_DATA = ("raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data")
+
 
 class Weights:
     """The tensors of a model that others may refer to, by content."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._names = {_digest(t): t.name for t in model.graph.initializer if len(t.raw_data) > _SMALL}
+    def __init__(self, model: Parted) -> None:
+        self._names = {_digest(tensor): name for name, tensor in model.weights().items() if tensor.nbytes > _SMALL}
 
-    def name_of(self, tensor: TensorProto) -> str | None:
+    def name_of(self, tensor: ir.TensorProtocol) -> str | None:
         """The tensor of equal type, shape and content."""
-        return self._names.get(_digest(tensor)) if len(tensor.raw_data) > _SMALL else None
+        return self._names.get(_digest(tensor)) if tensor.nbytes > _SMALL else None
 
 
-def share(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """A copy of ``model`` in which everything that ``weights`` has is a reference.
-
-    Weights may not lie in other files.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for tensor in _tensors(copy):
-        plain = (
-            tensor if tensor.HasField("raw_data") or tensor.data_type == TensorProto.STRING else raw_constant(tensor)
-        )
-        found = weights.name_of(plain)
+def share(model: Parted, weights: Weights) -> Parted:
+    """``model`` with references in place of everything that ``weights`` has."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model.light)
+    for proto in tensors(light):
+        found = weights.name_of(ir.serde.deserialize_tensor(proto)) if size_of(proto) > _SMALL else None
         if found is not None:
-            name, doc = tensor.name, tensor.doc_string
-            kind, dims = tensor.data_type, list(tensor.dims)
-            tensor.Clear()
-            tensor.name, tensor.data_type, tensor.data_location = name, kind, TensorProto.EXTERNAL
-            tensor.dims.extend(dims)
-            if doc:
-                tensor.doc_string = doc
-            tensor.external_data.add(key="location", value=LOCATION)
-            tensor.external_data.add(key="key", value=found)
-    return copy
+            for kind in _DATA:
+                proto.ClearField(kind)
+            _refer(proto, found)
+    kept = []
+    for name, tensor in model.heavy.tensors:
+        found = weights.name_of(tensor)
+        if found is None:
+            kept.append((name, tensor))
+        else:
+            dims = tensor.shape.numpy()
+            _refer(light.graph.initializer.add(name=name, data_type=tensor.dtype.value, dims=dims), found)
+    return replace(model, light=light, heavy=Heavy(tuple(kept)))
 
 
-def restore(model: onnx.ModelProto, weights: Mapping[str, TensorProto]) -> onnx.ModelProto:
-    """Put the data back where ``model`` refers to ``weights``; changes and returns ``model``.
+def restore(model: Parted, weights: Mapping[str, ir.TensorProtocol]) -> Parted:
+    """``model`` with the data of ``weights`` where it refers to them.
 
     Raises:
         CompiledModelError: A tensor that is referred to is not there.
     """
-    for tensor in _tensors(model):
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        if entries.get("location") != LOCATION:
-            continue
-        found = weights.get(entries.get("key", ""))
-        if found is None or found.data_type != tensor.data_type or found.dims != tensor.dims:
-            raise CompiledModelError(
-                f"the weight {tensor.name} is not in the file. Convert the original ONNX model again"
-            )
-        tensor.ClearField("external_data")
-        tensor.ClearField("data_location")
-        tensor.raw_data = found.raw_data
-    return model
+    light = onnx.ModelProto()
+    light.CopyFrom(model.light)
+    heavy = list(model.heavy.tensors)
+    for proto in [one for one in light.graph.initializer if is_heavy(one)]:
+        found = _referred(proto, weights)
+        if found is not None:
+            heavy.append((proto.name, found))
+            light.graph.initializer.remove(proto)
+    for proto in tensors(light):
+        found = _referred(proto, weights)
+        if found is not None:
+            proto.ClearField("external_data")
+            proto.ClearField("data_location")
+            proto.raw_data = bytes(raw(found))
+    return replace(model, light=light, heavy=Heavy(tuple(heavy)))
 
 
-def _digest(tensor: TensorProto) -> bytes:
-    head = f"{tensor.data_type} {list(tensor.dims)} ".encode()
-    return hashlib.sha256(head + tensor.raw_data).digest()
+def _referred(proto: TensorProto, weights: Mapping[str, ir.TensorProtocol]) -> ir.TensorProtocol | None:
+    """What a tensor is a reference to, or ``None`` when it is none."""
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    if entries.get("location") != LOCATION:
+        return None
+    found = weights.get(entries.get("key", ""))
+    if found is None or found.dtype.value != proto.data_type or found.shape.numpy() != tuple(proto.dims):
+        raise CompiledModelError(f"the weight {proto.name} is not in the file. Convert the original ONNX model again")
+    return found
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    yield from _of_graph(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _of_node(node)
+def _refer(proto: TensorProto, name: str) -> None:
+    proto.data_location = TensorProto.EXTERNAL
+    proto.external_data.add(key="location", value=LOCATION)
+    proto.external_data.add(key="key", value=name)
 
 
-def _of_graph(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        yield from _of_node(node)
-
-
-def _of_node(node: onnx.NodeProto) -> Iterator[TensorProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        if attribute.HasField("g"):
-            yield from _of_graph(attribute.g)
-        for graph in attribute.graphs:
-            yield from _of_graph(graph)
+def _digest(tensor: ir.TensorProtocol) -> bytes:
+    digest = hashlib.sha256(f"{tensor.dtype.value} {list(tensor.shape.numpy())} ".encode())
+    digest.update(raw(tensor))
+    return digest.digest()

@@ -130,14 +130,15 @@ class CompiledModel:
         Args:
             strip: Leave out the segments' own ONNX; then only an NPU can run them.
         """
-        from ort_rknn_converters.epcontext import to_onnx
+        from ort_rknn_converters.epcontext import build
 
-        return to_onnx(self, strip=strip)
+        return build(self, strip=strip)[0].whole()
 
     def to_bytes(self, *, strip: bool = False) -> bytes:
         """:meth:`to_onnx`, serialized."""
-        data: bytes = self.to_onnx(strip=strip).SerializeToString()
-        return data
+        from ort_rknn_converters.epcontext import build
+
+        return build(self, strip=strip)[0].read()
 
     def save(self, path: str | os.PathLike[str], *, embed: bool = True, strip: bool = False) -> tuple[Path, ...]:
         """Write the EPContext form: all of it, or nothing.

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import onnx
-
+from ort_rknn_converters.blobs import BytesBlob, FileBlob
 from ort_rknn_converters.bundle import Bundle, Variant, merged
 from ort_rknn_converters.convert import convert
 from ort_rknn_converters.declared import declared_inputs
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.parted import Parted
 from ort_rknn_converters.progress import SILENT, Progress
 
 __all__ = ["convert_bundle"]
@@ -77,7 +77,5 @@ def _closed(
     return found
 
 
-def _original(model: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
-    if isinstance(model, bytes):
-        return onnx.load_model_from_string(model)
-    return onnx.load(os.fspath(model))
+def _original(model: str | os.PathLike[str] | bytes) -> Parted:
+    return Parted.of(BytesBlob(model) if isinstance(model, bytes) else FileBlob(os.fspath(model)))

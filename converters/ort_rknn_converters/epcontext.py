@@ -12,18 +12,20 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 from onnx import ValueInfoProto, helper
 
-from ort_rknn_converters.blobs import digest
+from ort_rknn_converters.blobs import Blob, Buffer, BytesBlob
 from ort_rknn_converters.compiled import PROVIDER, CompiledModel, CpuStep, NpuStep
 from ort_rknn_converters.errors import CompiledModelError
-from ort_rknn_converters.heavy import serialized, size_of
+from ort_rknn_converters.heavy import Heavy, is_same
+from ort_rknn_converters.parted import Parted
 from ort_rknn_converters.steps import IR_VERSION
 from ort_rknn_converters.tensor_types import value_info
 from ort_rknn_converters.wire import KEY_BUNDLE
@@ -38,8 +40,6 @@ __all__ = [
     "SEGMENT_DOMAIN",
     "build",
     "save",
-    "take_weights",
-    "to_onnx",
     "write",
 ]
 
@@ -56,40 +56,40 @@ _INSIDE_LIMIT = 1_800_000_000
 """Bytes of weights and code up to which one protobuf file holds all (its own limit is 2**31 - 1)."""
 
 
-def to_onnx(compiled: CompiledModel, *, strip: bool = False) -> onnx.ModelProto:
-    """Build the EPContext form with the compiled code inside.
+def build(
+    compiled: CompiledModel, *, strip: bool = False, stem: str | None = None, prefix: str = ""
+) -> tuple[Parted, dict[str, Blob]]:
+    """Build the EPContext form.
 
     Args:
         compiled: What to write.
         strip: Leave out the segments' own ONNX.
+        stem: Begins the names of the files that take the compiled code; ``None`` puts it inside.
+        prefix: In front of the names of the EPContext nodes.
+
+    Returns:
+        The model, and the files that go beside it.
 
     Raises:
         CompiledModelError: A stored part cannot be read, or two parts disagree.
     """
-    return build(compiled, strip=strip, stem=None)[0]
-
-
-def build(compiled: CompiledModel, *, strip: bool, stem: str | None) -> tuple[onnx.ModelProto, dict[str, bytes]]:
-    """The model, and the files that go beside it when there is a ``stem`` to name them."""
     model = onnx.ModelProto.FromString(compiled.shell.read())
-    shell = onnx.ModelProto.FromString(compiled.shell.read())
     graph = model.graph
+    edges = {value.name for value in (*graph.input, *graph.output)}
+    given = {value.name for value in graph.input}
+    overridable = [tensor for tensor in graph.initializer if tensor.name in given]
     del graph.node[:], graph.initializer[:], model.opset_import[:]
-    given = {value.name for value in shell.graph.input}
-    parts = _Parts(model, stem)
-    parts.weights(tensor for tensor in shell.graph.initializer if tensor.name in given)
+    parts = _Parts(model, stem, prefix)
+    parts.weights(Heavy(), overridable)
     rows: list[dict[str, Any]] = []
     for step in compiled.steps:
         if isinstance(step, CpuStep):
-            part = onnx.ModelProto.FromString(step.model.read())
-            parts.cpu(part)
-            rows.append({"kind": "cpu", "name": step.name, "nodes": len(part.graph.node)})
+            rows.append({"kind": "cpu", "name": step.name, "nodes": parts.cpu(Parted.of(step.model))})
             rows[-1] |= {"inputs": list(step.inputs), "outputs": list(step.outputs)}
         else:
             parts.npu(step, strip=strip)
             rows.append({"kind": "npu", "name": step.name})
             rows[-1] |= {"inputs": [asdict(t) for t in step.inputs], "outputs": [asdict(t) for t in step.outputs]}
-    parts.finish({value.name for value in (*shell.graph.input, *shell.graph.output)})
     facts = {
         "steps": rows,
         "targets": list(compiled.targets),
@@ -98,115 +98,126 @@ def build(compiled: CompiledModel, *, strip: bool, stem: str | None) -> tuple[on
     }
     for key, value in ((KEY_VERSION, FORMAT), (KEY_PLAN, compiled.plan.to_json(indent=None)), (KEY_STEPS, facts)):
         model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
-    return model, parts.files
+    return parts.finish(edges), parts.files
 
 
 class _Parts:
     """The main graph while it grows part by part."""
 
-    def __init__(self, model: onnx.ModelProto, stem: str | None) -> None:
+    def __init__(self, model: onnx.ModelProto, stem: str | None, prefix: str) -> None:
         self.model = model
-        self.files: dict[str, bytes] = {}
+        self.files: dict[str, Blob] = {}
         self._stem = stem
+        self._prefix = prefix
         self.model.ir_version = IR_VERSION
         self._opsets = {"": 0}
         self._weights: dict[str, onnx.TensorProto] = {}
+        self._heavy: dict[str, ir.TensorProtocol] = {}
+        self._code: dict[str, bytes] = {}
         self._values: dict[str, ValueInfoProto] = {}
 
-    def weights(self, tensors: Iterable[onnx.TensorProto]) -> None:
+    def weights(self, heavy: Heavy, others: Iterable[onnx.TensorProto]) -> None:
         """Add initializers; the same name must mean the same content everywhere."""
-        for tensor in tensors:
-            known = self._weights.setdefault(tensor.name, tensor)
-            if known is not tensor and known != tensor:
-                raise CompiledModelError(f"two parts of the model have different constants called {tensor.name!r}")
+        for name, tensor in heavy.tensors:
+            if name in self._weights or not is_same(self._heavy.setdefault(name, tensor), tensor):
+                raise _different(name)
+        for proto in others:
+            if proto.name in self._heavy or self._weights.setdefault(proto.name, proto) != proto:
+                raise _different(proto.name)
 
-    def cpu(self, part: onnx.ModelProto) -> None:
-        """Append the nodes of a CPU part."""
-        self._needs(part)
-        self.model.graph.node.extend(part.graph.node)
-        self.weights(part.graph.initializer)
-        for value in (*part.graph.input, *part.graph.output, *part.graph.value_info):
+    def cpu(self, part: Parted) -> int:
+        """Append the nodes of a CPU part; returns how many."""
+        graph = self._add(part)
+        self.model.graph.node.extend(graph.node)
+        for value in (*graph.input, *graph.output, *graph.value_info):
             self._values.setdefault(value.name, value)
+        return len(graph.node)
 
     def npu(self, step: NpuStep, *, strip: bool) -> None:
         """Append the EPContext node of a segment, and its ONNX as a function."""
-        node = self.model.graph.node.add(op_type="EPContext", name=f"{PROVIDER}_{step.name}", domain=EP_DOMAIN)
+        name = f"{self._prefix}{PROVIDER}_{step.name}"
+        node = self.model.graph.node.add(op_type="EPContext", name=name, domain=EP_DOMAIN)
         node.input.extend(tensor.name for tensor in step.inputs)
         node.output.extend(tensor.name for tensor in step.outputs)
-        codes, payload = self._payload(step)
+        codes, self._code[name] = self._payload(step)
         notes: dict[str, Any] = {"precision": step.precision, "codes": codes}
         self._opsets[EP_DOMAIN] = 1
         for tensor in (*step.inputs, *step.outputs):
             self._values.setdefault(tensor.name, value_info(tensor))
         if step.onnx is not None and not strip:
-            part = onnx.ModelProto.FromString(step.onnx.read())
-            notes["ir_version"] = part.ir_version
-            self._needs(part)
+            part = Parted.of(step.onnx)
+            notes["ir_version"] = part.light.ir_version
             self._opsets[SEGMENT_DOMAIN] = 1
-            self.weights(part.graph.initializer)
+            self._add(part)
             self.model.functions.append(_function(step.name, part))
         for key, value in (
             ("main_context", 1),
             ("embed_mode", int(self._stem is None)),
-            ("ep_cache_context", payload),
             ("source", PROVIDER),
             ("ep_sdk_version", step.toolkit_version),
             ("hardware_architecture", ",".join(step.code)),
             ("partition_name", step.name),
             ("notes", json.dumps(notes)),
         ):
-            if key != "ep_cache_context":
-                node.attribute.append(helper.make_attribute(key, value))
-            else:  # straight into its place: the code may have hundreds of megabytes
-                node.attribute.add(name=key, type=onnx.AttributeProto.STRING).s = payload
+            node.attribute.append(helper.make_attribute(key, value))
 
-    def finish(self, outside: set[str]) -> None:
+    def finish(self, outside: set[str]) -> Parted:
         """Write what was collected."""
         graph = self.model.graph
         graph.initializer.extend(self._weights[name] for name in sorted(self._weights))
-        graph.value_info.extend(
-            self._values[name] for name in sorted(self._values) if name not in outside and name not in self._weights
-        )
+        inside = outside | set(self._weights) | set(self._heavy)
+        graph.value_info.extend(self._values[name] for name in sorted(self._values) if name not in inside)
         self._opsets[""] = self._opsets[""] or 21  # only a model that computes nothing says nothing
         for domain in sorted(self._opsets):
             self.model.opset_import.add(domain=domain, version=self._opsets[domain])
+        return Parted(self.model, Heavy(tuple(sorted(self._heavy.items()))), self._code)
 
     def _payload(self, step: NpuStep) -> tuple[list[dict[str, Any]], bytes]:
         """The codes' table for ``notes``, and ``ep_cache_context``: all codes in a row, or the first one's file."""
         codes: list[dict[str, Any]] = []
         inside: list[bytes] = []
         for target, blob in step.code.items():
-            data = blob.read()
-            row: dict[str, Any] = {"target": target, "size": len(data), "sha256": digest(data)}
+            held = blob if isinstance(blob, BytesBlob) else BytesBlob(blob.read())
+            row: dict[str, Any] = {"target": target, "size": held.size, "sha256": held.sha256}
             if self._stem is None:
                 row["offset"] = sum(map(len, inside))
-                inside.append(data)
+                inside.append(held.data)
             else:
                 middle = f".{target}" if len(step.code) > 1 else ""
                 row["file"] = f"{self._stem}_{PROVIDER}_{step.name}{middle}.rknn"
-                self.files[row["file"]] = data
+                self.files[row["file"]] = held
             codes.append(row)
         return codes, b"".join(inside) if self._stem is None else codes[0]["file"].encode()
 
-    def _needs(self, part: onnx.ModelProto) -> None:
-        self.model.ir_version = max(self.model.ir_version, part.ir_version)
-        for entry in part.opset_import:
+    def _add(self, part: Parted) -> onnx.GraphProto:
+        """Take over a part's weights and what it asks of its reader."""
+        self.model.ir_version = max(self.model.ir_version, part.light.ir_version)
+        for entry in part.light.opset_import:
             known = self._opsets.get(entry.domain, 0)
             if known not in (0, entry.version):
                 raise CompiledModelError(
                     f"two parts of the model use versions {known} and {entry.version} of domain {entry.domain!r}"
                 )
             self._opsets[entry.domain] = entry.version
+        self.weights(part.heavy, part.light.graph.initializer)
+        return part.light.graph
 
 
-def _function(name: str, part: onnx.ModelProto) -> onnx.FunctionProto:
+def _different(name: str) -> CompiledModelError:
+    return CompiledModelError(f"two parts of the model have different constants called {name!r}")
+
+
+def _function(name: str, part: Parted) -> onnx.FunctionProto:
+    graph = part.light.graph
     function = onnx.FunctionProto(name=name, domain=SEGMENT_DOMAIN)
-    function.input.extend(value.name for value in part.graph.input)
-    function.input.extend(tensor.name for tensor in part.graph.initializer)
-    function.output.extend(value.name for value in part.graph.output)
-    function.node.extend(part.graph.node)
-    function.opset_import.extend(part.opset_import)
-    function.value_info.extend(part.graph.value_info)
+    function.input.extend(value.name for value in graph.input)
+    function.input.extend(
+        sorted([*(tensor.name for tensor in graph.initializer), *(name for name, _ in part.heavy.tensors)])
+    )
+    function.output.extend(value.name for value in graph.output)
+    function.node.extend(graph.node)
+    function.opset_import.extend(part.light.opset_import)
+    function.value_info.extend(graph.value_info)
     return function
 
 
@@ -216,17 +227,20 @@ def save(
     """See :meth:`ort_rknn_converters.compiled.CompiledModel.save`."""
     path = Path(path)
     _writable(path)
-    model, outside = build(compiled, strip=strip, stem=None if embed else path.stem)
-    return write(model, outside, path)
+    return write(*build(compiled, strip=strip, stem=None if embed else path.stem), path)
 
 
-def write(model: onnx.ModelProto, outside: dict[str, bytes], path: Path) -> tuple[Path, ...]:
+def write(
+    model: Parted, files: Mapping[str, Blob], path: Path, *, weights_file: str = "", threshold: int = 1024
+) -> tuple[Path, ...]:
     """Write a model and the files beside it: all or nothing. What is too large for one file puts its weights beside it.
 
     Args:
-        model: The model; its weights may be taken out of it.
-        outside: File name -> content.
+        model: The model.
+        files: File name -> content.
         path: The model's file.
+        weights_file: Name of the file that takes the weights in any case.
+        threshold: Bytes from which a weight is put there.
 
     Returns:
         The files written, the model first.
@@ -235,20 +249,21 @@ def write(model: onnx.ModelProto, outside: dict[str, bytes], path: Path) -> tupl
         CompiledModelError: It cannot be written, or is too large all the same.
     """
     _writable(path)
-    if size_of(model) > _INSIDE_LIMIT:
-        outside = {**outside, f"{path.stem}.weights": take_weights(model, f"{path.stem}.weights")}
-        if size_of(model) > _INSIDE_LIMIT:
-            raise CompiledModelError(
-                f"{path} would exceed protobuf's 2 GB: save it with the compiled code beside the file"
-            )
+    beside = {name: blob.pieces() for name, blob in files.items()}
+    if not weights_file and model.weight > _INSIDE_LIMIT:
+        weights_file = f"{path.stem}.weights"
+    if weights_file:
+        model, beside[weights_file] = model.beside(weights_file, threshold)
+    if model.weight > _INSIDE_LIMIT:
+        raise CompiledModelError(f"{path} would exceed protobuf's 2 GB: save it with the compiled code beside the file")
     try:
         with _staged(path.parent) as stage:
-            for name, data in outside.items():
-                stage(name, [data])
-            stage(path.name, serialized(model))
+            for name, pieces in beside.items():
+                stage(name, pieces)
+            stage(path.name, model.pieces())
     except OSError as error:
         raise CompiledModelError(f"cannot write {path}: {error.strerror or error}") from error
-    return (path, *(path.parent / name for name in outside))
+    return (path, *(path.parent / name for name in beside))
 
 
 def _writable(path: Path) -> None:
@@ -257,29 +272,15 @@ def _writable(path: Path) -> None:
         raise CompiledModelError(f"{path} {what}")
 
 
-def take_weights(model: onnx.ModelProto, location: str, threshold: int = 1024) -> bytes:
-    """Move raw data of at least ``threshold`` bytes out of the initializers, as ONNX external data in one file."""
-    data = bytearray()
-    for tensor in model.graph.initializer:
-        if tensor.HasField("raw_data") and len(tensor.raw_data) >= threshold:
-            data += b"\0" * (-len(data) % 64)  # aligned, so that a reader may map it
-            for key, value in (("location", location), ("offset", len(data)), ("length", len(tensor.raw_data))):
-                tensor.external_data.add(key=key, value=str(value))
-            data += tensor.raw_data
-            tensor.ClearField("raw_data")
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-    return bytes(data)
-
-
 @contextlib.contextmanager
-def _staged(folder: Path) -> Iterator[Callable[[str, Iterable[bytes]], None]]:
+def _staged(folder: Path) -> Iterator[Callable[[str, Iterable[Buffer]], None]]:
     """Files written under other names and renamed together at the end; after a failure none is left.
 
     Nobody waits for the disk: what a power cut takes can be made again (measured: 0.1 to 0.4 s for 60 MB).
     """
     staged: list[tuple[str, Path]] = []
 
-    def stage(name: str, pieces: Iterable[bytes]) -> None:
+    def stage(name: str, pieces: Iterable[Buffer]) -> None:
         handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
         staged.append((temporary, folder / name))
         with os.fdopen(handle, "wb") as file:

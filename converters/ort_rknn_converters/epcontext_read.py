@@ -16,15 +16,17 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ValueInfoProto, helper
 
-from ort_rknn_converters.blobs import Blob, BytesBlob, FileBlob, digest
+from ort_rknn_converters.blobs import Blob, BytesBlob, FileBlob
 from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep, Step
 from ort_rknn_converters.epcontext import EP_DOMAIN, FORMAT, KEY_PLAN, KEY_STEPS, KEY_VERSION, OUR_KEYS, SEGMENT_DOMAIN
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
+from ort_rknn_converters.heavy import Heavy
+from ort_rknn_converters.parted import Parted
 from ort_rknn_converters.plan import Plan, Segment, TensorInfo
 from ort_rknn_converters.shell import make_shell
 from ort_rknn_converters.steps import IR_VERSION, cpu_step, made_values, npu_step, used_values
 from ort_rknn_converters.tensor_types import value_info
-from ort_rknn_converters.wire import PROVIDERS
+from ort_rknn_converters.wire import PROVIDERS, NotProtobuf, opened
 
 __all__ = ["load", "parse", "read"]
 
@@ -34,19 +36,19 @@ def load(model: str | os.PathLike[str] | bytes) -> CompiledModel:
     return read(*parse(model))
 
 
-def read(name: str, folder: Path | None, proto: onnx.ModelProto) -> CompiledModel:
+def read(name: str, folder: Path | None, model: Parted) -> CompiledModel:
     """The compiled model in a file that was parsed.
 
     Args:
         name: For messages.
         folder: Of the files beside it; ``None`` for bytes.
-        proto: The file's content, with its weights inside.
+        model: The file's content.
 
     Raises:
         CompiledModelError: It is not a compiled model of ours, or it is damaged.
     """
-    metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    contexts = [node for node in proto.graph.node if node.op_type == "EPContext" and node.domain == EP_DOMAIN]
+    metadata = {entry.key: entry.value for entry in model.light.metadata_props}
+    contexts = [node for node in model.light.graph.node if node.op_type == "EPContext" and node.domain == EP_DOMAIN]
     for node in contexts:
         source = _attributes(node).get("source", b"")
         if source not in PROVIDERS:
@@ -59,34 +61,32 @@ def read(name: str, folder: Path | None, proto: onnx.ModelProto) -> CompiledMode
         what = "is not a compiled model of ort_rknn" if version is None else f"has form {version}, known is {FORMAT}"
         raise CompiledModelError(f"{name} {what}. Convert the original ONNX model with this version of ort-rknn")
     try:
-        return _Reader(name, folder, proto, metadata).read()
+        return _Reader(name, folder, model, metadata).read()
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, ConvertError):
             raise
         raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
 
 
-def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, onnx.ModelProto]:
-    """Name for messages, folder of the files beside it, and the model with its weights inside.
+def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, Parted]:
+    """Name for messages, folder of the files beside it, and the model.
 
     Raises:
         FileNotFoundError: There is no such file.
         CompiledModelError: It cannot be read.
     """
-    if isinstance(model, (bytes, bytearray, memoryview)):
-        name, folder, data = "the model", None, bytes(model)
-    else:
+    name, folder = "the model", None
+    if not isinstance(model, (bytes, bytearray, memoryview)):
         name, folder = os.fspath(model), Path(model).resolve().parent
-        data = Path(model).read_bytes()
-    try:
-        proto = onnx.ModelProto.FromString(data)
-        if folder is not None:
-            onnx.load_external_data_for_model(proto, str(folder))
-    except DecodeError as error:
-        raise CompiledModelError(f"{name} is not an ONNX file, or it is cut short") from error
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise CompiledModelError(f"the weights beside {name} cannot be read: {error}. Copy all its files") from error
-    return name, folder, proto
+    with opened(model) as data:
+        try:
+            return name, folder, Parted.parse(data, folder)
+        except (DecodeError, NotProtobuf) as error:
+            raise CompiledModelError(f"{name} is not an ONNX file, or it is cut short") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise CompiledModelError(
+                f"the weights beside {name} cannot be read: {error}. Copy all its files"
+            ) from error
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -96,13 +96,14 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 class _Reader:
     """One file being read; a class only because every step needs the same five things."""
 
-    def __init__(self, name: str, folder: Path | None, proto: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    def __init__(self, name: str, folder: Path | None, model: Parted, metadata: Mapping[str, str]) -> None:
         self.name = name
         self.folder = folder
-        self.proto = proto
+        self.proto = proto = model.light
         self.plan = Plan.from_dict(json.loads(metadata[KEY_PLAN]))
         self.facts = json.loads(metadata[KEY_STEPS])
         self.weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+        self.heavy = dict(model.heavy.tensors)
         self.values = {value.name: value for value in proto.graph.value_info}
         self.functions = {f.name: f for f in proto.functions if f.domain == SEGMENT_DOMAIN}
         self.shell = self._shell()
@@ -156,11 +157,15 @@ class _Reader:
         part.graph.node.extend(nodes)
         used = used_values(nodes) | set(row["outputs"])
         inputs = set(row["inputs"])
-        part.graph.initializer.extend(t for n, t in self.weights.items() if n in used and n not in inputs)
         part.graph.input.extend(self._value(name) for name in row["inputs"])
         part.graph.output.extend(self._value(name) for name in row["outputs"])
         part.graph.value_info.extend(v for n, v in self.values.items() if n in made_values(nodes))
-        return cpu_step(row["name"], part, self.shell)
+        return cpu_step(row["name"], self._weighted(part, used - inputs), self.shell)
+
+    def _weighted(self, part: onnx.ModelProto, names: Iterable[str]) -> Parted:
+        """A part with those of its values that are weights."""
+        part.graph.initializer.extend(self.weights[name] for name in names if name in self.weights)
+        return Parted(part, Heavy(tuple((name, self.heavy[name]) for name in names if name in self.heavy)))
 
     def _value(self, name: str) -> ValueInfoProto:
         value: ValueInfoProto = self.declared[name] if name in self.declared else self.values[name]
@@ -184,12 +189,13 @@ class _Reader:
         if attributes["embed_mode"]:
             start = entry["offset"]
             data = attributes["ep_cache_context"][start : start + entry["size"]]
-            if len(data) != entry["size"] or digest(data) != entry["sha256"]:
+            blob = BytesBlob(data)
+            if blob.size != entry["size"] or blob.sha256 != entry["sha256"]:
                 raise CompiledModelError(
                     f"the compiled code of {segment} in {self.name} is damaged (its digest differs). "
                     "Copy the file again, or convert the original ONNX model again"
                 )
-            return BytesBlob(data)
+            return blob
         file = entry["file"]
         if self.folder is None:
             raise CompiledModelError(
@@ -202,13 +208,13 @@ class _Reader:
             raise CompiledModelError(
                 f"{self.name} needs {file} beside it, and it is not there. Copy both files together"
             )
-        blob = FileBlob(str(path), entry["sha256"])
-        blob.check()
-        return blob
+        beside = FileBlob(str(path), entry["sha256"])
+        beside.check()
+        return beside
 
     def _segment_model(
         self, name: str, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...], notes: Mapping[str, Any]
-    ) -> onnx.ModelProto | None:
+    ) -> Parted | None:
         function = self.functions.get(name)
         if function is None:
             return None
@@ -218,9 +224,12 @@ class _Reader:
         part.graph.input.extend(value_info(tensor) for tensor in inputs)
         declared = {tensor.name: tensor for tensor in outputs}
         part.graph.output.extend(value_info(declared[output]) for output in function.output)
-        part.graph.initializer.extend(self.weights[weight] for weight in function.input[len(inputs) :])
         part.graph.value_info.extend(function.value_info)
-        return part
+        weights = function.input[len(inputs) :]
+        missing = [weight for weight in weights if weight not in self.weights and weight not in self.heavy]
+        if missing:
+            raise CompiledModelError(f"{self.name} lacks the weight {missing[0]}. Convert the model again")
+        return self._weighted(part, weights)
 
 
 def _tensors(rows: Iterable[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:

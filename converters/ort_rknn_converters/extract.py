@@ -11,7 +11,7 @@ from ort_rknn_converters.dataflow import reads
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import constant
 from ort_rknn_converters.graph_types import show_maps
-from ort_rknn_converters.heavy import raw_size
+from ort_rknn_converters.heavy import size_of
 
 __all__ = ["extract"]
 
@@ -162,7 +162,7 @@ def _light(proto: onnx.ModelProto) -> onnx.ModelProto:
     for field in ("node", "input", "output", "value_info"):
         getattr(graph, field).extend(getattr(proto.graph, field))
     for tensor in proto.graph.initializer:
-        if raw_size(tensor) > _LARGE:
+        if size_of(tensor) > _LARGE:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
             graph.initializer.append(tensor)

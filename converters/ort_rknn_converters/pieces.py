@@ -7,13 +7,14 @@ one is hashed again when the folder is opened.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_converters.blobs import Blob, StoredBlob, digest
+from ort_rknn_converters.blobs import Blob, StoredBlob
 from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep, Step
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.plan import Plan, TensorInfo
@@ -36,10 +37,14 @@ def save_pieces(compiled: CompiledModel, directory: Path) -> None:
     files: dict[str, dict[str, Any]] = {}
 
     def write(name: str, blob: Blob) -> str:
-        data = blob.read()
         file = directory / name
-        file.write_bytes(data)
-        files[name] = {"size": len(data), "sha256": digest(data), "mtime_ns": file.stat().st_mtime_ns}
+        found = hashlib.sha256()
+        with file.open("wb") as stream:
+            for piece in blob.pieces():
+                found.update(piece)
+                stream.write(piece)
+        known = file.stat()
+        files[name] = {"size": known.st_size, "sha256": found.hexdigest(), "mtime_ns": known.st_mtime_ns}
         return name
 
     manifest = {

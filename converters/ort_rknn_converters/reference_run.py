@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.heavy import raw_size
+from ort_rknn_converters.heavy import size_of
 
 __all__ = ["run_measured", "without_weights"]
 
@@ -87,7 +87,7 @@ def without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
     listed = {value.name for value in graph.input}
     weights = {}
     for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and raw_size(tensor) >= _FED and tensor.name not in listed:
+        if tensor.data_type == TensorProto.FLOAT and size_of(tensor) >= _FED and tensor.name not in listed:
             weights[tensor.name] = numpy_helper.to_array(tensor)
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:

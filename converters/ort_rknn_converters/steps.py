@@ -6,15 +6,16 @@ the file does not keep (names of the parts' graphs, order of declarations) is fi
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
+import onnx_ir as ir
 from onnx import ValueInfoProto
 
-from ort_rknn_converters.blobs import Blob, BytesBlob
+from ort_rknn_converters.blobs import Blob
 from ort_rknn_converters.compiled import CpuStep, NpuStep
-from ort_rknn_converters.heavy import is_heavy, pieces
+from ort_rknn_converters.heavy import Heavy, is_heavy
+from ort_rknn_converters.parted import Parted
 from ort_rknn_converters.plan import Segment, TensorInfo
 from ort_rknn_converters.tensor_types import raw_constant, value_info
 
@@ -26,15 +27,15 @@ IR_VERSION = 10
 _NO_OPSET = 21  # of a part that computes nothing and says nothing
 
 
-def cpu_step(name: str, model: onnx.ModelProto, shell: onnx.ModelProto) -> CpuStep:
+def cpu_step(name: str, model: onnx.ModelProto | Parted, shell: onnx.ModelProto) -> CpuStep:
     """A CPU step; values that are inputs or outputs of the whole model are declared as there."""
     declared = {value.name: value for value in (*shell.graph.output, *shell.graph.input)}
     part = canonical(model, name, declared)
     return CpuStep(
         name=name,
-        model=BytesBlob(_bytes(part, model)),
-        inputs=tuple(value.name for value in part.graph.input),
-        outputs=tuple(value.name for value in part.graph.output),
+        model=part,
+        inputs=tuple(value.name for value in part.light.graph.input),
+        outputs=tuple(value.name for value in part.light.graph.output),
     )
 
 
@@ -42,7 +43,7 @@ def npu_step(
     segment: Segment,
     *,
     code: Mapping[str, Blob],
-    model: onnx.ModelProto | None,
+    model: onnx.ModelProto | Parted | None,
     inputs: Sequence[TensorInfo] | None = None,
     outputs: Sequence[TensorInfo] | None = None,
     precision: str,
@@ -61,37 +62,31 @@ def npu_step(
     """
     inputs = tuple(segment.inputs if inputs is None else inputs)
     outputs = tuple(segment.outputs if outputs is None else outputs)
-    data = None
+    part = None
     if model is not None:
         declared = {tensor.name: value_info(tensor) for tensor in (*inputs, *outputs)}
         part = canonical(model, segment.name, declared, [tensor.name for tensor in inputs])
-        data = BytesBlob(_bytes(part, model))
-    return NpuStep(segment.name, segment, inputs, outputs, dict(code), data, precision, toolkit_version)
-
-
-def _bytes(part: onnx.ModelProto, model: onnx.ModelProto) -> bytes:
-    """The canonical form with the model's large weights, which are never all in memory twice."""
-    whole = io.BytesIO()
-    whole.write(part.SerializeToString(deterministic=True))
-    for tensor in sorted(filter(is_heavy, model.graph.initializer), key=lambda tensor: tensor.name):
-        whole.writelines(pieces(tensor.name, tensor.data_type, tensor.dims, tensor.raw_data))
-    return whole.getvalue()
+    return NpuStep(segment.name, segment, inputs, outputs, dict(code), part, precision, toolkit_version)
 
 
 def canonical(
-    model: onnx.ModelProto,
+    model: onnx.ModelProto | Parted,
     name: str,
     declared: Mapping[str, ValueInfoProto],
     inputs: Sequence[str] | None = None,
-) -> onnx.ModelProto:
-    """The same computation with everything arbitrary fixed, but without its large weights.
+) -> Parted:
+    """The same computation with everything arbitrary fixed, and its large weights apart.
 
     Args:
-        model: A standalone model without functions of its own.
+        model: A standalone model without functions of its own; it shares its large weights with the result.
         name: Name of the new graph.
         declared: Declarations that replace the model's own.
         inputs: Order of the inputs; the model's own when ``None``.
     """
+    heavy: dict[str, ir.TensorProtocol] = {}
+    if isinstance(model, Parted):
+        heavy.update(model.heavy.tensors)
+        model = model.light
     graph = model.graph
     part = onnx.ModelProto(ir_version=max(IR_VERSION, model.ir_version), producer_name="ort_rknn")
     domains = {_domain(entry.domain): entry.version for entry in model.opset_import}
@@ -99,8 +94,11 @@ def canonical(
         part.opset_import.add(domain=domain, version=domains.get(domain, _NO_OPSET))
     part.graph.name = name
     part.graph.node.extend(graph.node)
-    constants = sorted(graph.initializer, key=lambda tensor: tensor.name)
-    part.graph.initializer.extend(raw_constant(tensor) for tensor in constants if not is_heavy(tensor))
+    for tensor in sorted(graph.initializer, key=lambda tensor: tensor.name):
+        if is_heavy(tensor):
+            heavy[tensor.name] = ir.serde.deserialize_tensor(tensor)
+        else:
+            part.graph.initializer.append(raw_constant(tensor))
     own = {value.name: value for value in (*graph.input, *graph.output)}
     order = [value.name for value in graph.input] if inputs is None else inputs
     part.graph.input.extend(_plain(declared.get(value, own[value])) for value in order)
@@ -109,7 +107,7 @@ def canonical(
     known = {value.name: value for value in graph.value_info}
     hidden = {value.name for value in graph.output}
     part.graph.value_info.extend(_plain(known[value]) for value in sorted(known) if value in made - hidden)
-    return part
+    return Parted(part, Heavy(tuple(sorted(heavy.items()))))
 
 
 def made_values(nodes: Iterable[onnx.NodeProto]) -> set[str]:

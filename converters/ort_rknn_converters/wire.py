@@ -1,4 +1,4 @@
-"""Just enough of protobuf's wire format to look into a model, and to tell a compiled one, without parsing it.
+"""Just enough of protobuf's wire format to look into a model, and to write one, without its large contents.
 
 A model of 100 MB is almost all weights; this walk steps over them by their length, so it costs what its nodes cost.
 """
@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["KEY_BUNDLE", "LENGTH", "PROVIDERS", "VARINT", "NotProtobuf", "fields", "is_bundle", "is_compiled", "opened"]
+__all__ = [
+    "KEY_BUNDLE",
+    "LENGTH",
+    "PROVIDERS",
+    "VARINT",
+    "NotProtobuf",
+    "fields",
+    "is_bundle",
+    "is_compiled",
+    "opened",
+    "opening",
+]
 
 PROVIDERS = (b"RKNNExecutionProvider", b"RKNPU2ExecutionProvider")
 """``source`` of the EPContext nodes that are ours (the provider's name and its alias)."""
@@ -19,9 +30,11 @@ PROVIDERS = (b"RKNNExecutionProvider", b"RKNPU2ExecutionProvider")
 KEY_BUNDLE = "ort_rknn.bundle"
 """Metadata key of a file that holds several compiled forms."""
 
-_MODEL_GRAPH, _MODEL_METADATA, _GRAPH_NODE = 7, 14, 1
-_NODE_OP_TYPE, _NODE_ATTRIBUTE = 4, 5
-_ATTRIBUTE_NAME, _ATTRIBUTE_S = 1, 4
+MODEL_GRAPH, _MODEL_METADATA = 7, 14
+GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
+_NODE_OP_TYPE, NODE_ATTRIBUTE = 4, 5
+_ATTRIBUTE_NAME, ATTRIBUTE_S = 1, 4
+TENSOR_RAW = 9
 
 _VERSION_ENTRY = b"\x0a\x10ort_rknn.version\x12"
 """How protobuf writes the metadata key that every compiled model has, and the tag of its value."""
@@ -80,7 +93,7 @@ def opened(model: str | os.PathLike[str] | bytes) -> Iterator[bytes | mmap.mmap]
 def _scan(data: _Bytes) -> bool:
     try:
         for field, start, end in _fields(data, 0, len(data)):
-            if field == _MODEL_GRAPH and any(_is_ours(data, *node) for node in _nodes(data, start, end)):
+            if field == MODEL_GRAPH and any(_is_ours(data, *node) for node in _nodes(data, start, end)):
                 return True
             # A model of which nothing runs on the NPU has no such node, but it was converted all the same.
             if field == _MODEL_METADATA and data[start : start + len(_VERSION_ENTRY)] == _VERSION_ENTRY:
@@ -92,7 +105,7 @@ def _scan(data: _Bytes) -> bool:
 
 def _nodes(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     for field, low, high in _fields(data, start, end):
-        if field == _GRAPH_NODE:
+        if field == GRAPH_NODE:
             yield low, high
 
 
@@ -103,10 +116,10 @@ def _is_ours(data: _Bytes, start: int, end: int) -> bool:
             op_type = data[low:high]
             if op_type != b"EPContext":
                 return False
-        elif field == _NODE_ATTRIBUTE and high - low < 256:
+        elif field == NODE_ATTRIBUTE and high - low < 256:
             found = {number: data[a:b] for number, a, b in _fields(data, low, high)}
             if found.get(_ATTRIBUTE_NAME) == b"source":
-                source = found.get(_ATTRIBUTE_S, b"")
+                source = found.get(ATTRIBUTE_S, b"")
     return op_type == b"EPContext" and source in PROVIDERS
 
 
@@ -140,6 +153,30 @@ def fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, 
             at += 4
         else:
             raise NotProtobuf(f"wire type {kind}")
+
+
+def opening(size: int, *levels: tuple[bytes, int]) -> bytes:
+    """What stands in front of the bytes that end a message inside of a message inside of a message ...
+
+    Args:
+        size: Number of the bytes.
+        levels: Per message, the outermost first: what it has in front, and the number of the field that follows: the
+            next message, or the bytes.
+    """
+    head = b""
+    for before, number in reversed(levels):
+        head = before + bytes([number << 3 | LENGTH]) + _length(len(head) + size) + head
+    return head
+
+
+def _length(number: int) -> bytes:
+    """A length as protobuf writes it: seven bits a byte, the lowest first."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def _varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:

@@ -1,12 +1,14 @@
-"""Large weights kept apart: what is written in pieces is read as one model."""
+"""Large weights kept apart: their sizes and bytes, and what is appended to a model."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.heavy import HEAVY, is_heavy, serialized, size_of
+from ort_rknn_converters.heavy import HEAVY, Heavy, is_heavy, is_same, raw, size_of
 from ort_rknn_converters.lower import lower
 from ort_rknn_converters.targets import find_target
 
@@ -29,19 +31,32 @@ def constants(model: onnx.ModelProto) -> dict[str, bytes]:
     return {tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in model.graph.initializer}
 
 
-def test_pieces_in_a_row_are_one_model() -> None:
+def test_what_is_appended_belongs_to_the_model() -> None:
     model = large()
-    pieces = list(serialized(large()))
-    assert len(pieces) == 3
-    read = onnx.load_model_from_string(b"".join(pieces))
-    assert constants(read) == constants(model)
-    assert read.graph.node == model.graph.node
-    onnx.checker.check_model(read, full_check=True)
+    light, (weight, bias) = onnx.ModelProto.FromString(model.SerializeToString()), model.graph.initializer
+    del light.graph.initializer[:]
+    heavy = Heavy(tuple((tensor.name, ir.serde.deserialize_tensor(tensor)) for tensor in (weight, bias)))
+    read = onnx.load_model_from_string(b"".join([light.SerializeToString(), *heavy]))
+    assert read == model
+    assert list(heavy.protos()) == [weight, bias]
+    assert heavy.size == size_of(weight) + size_of(bias)
 
 
-def test_size_without_a_copy() -> None:
-    model = large()
-    assert 0 <= len(model.SerializeToString()) - size_of(model) < 1000
+@pytest.mark.parametrize("kind", ["FLOAT", "BOOL", "INT4", "BFLOAT16", "FLOAT8E4M3FN", "COMPLEX64"])
+def test_sizes_and_bytes_are_those_of_onnx(kind: str) -> None:
+    dtype = onnx.TensorProto.DataType.Value(kind)
+    values = [1, 0, 1, 1, 0, 0, 1]
+    tensor = numpy_helper.from_array(np.array(values, helper.tensor_dtype_to_np_dtype(dtype)), "t")
+    assert size_of(tensor) == len(tensor.raw_data)
+    assert raw(ir.serde.deserialize_tensor(tensor)) == tensor.raw_data
+
+
+def test_same_is_said_of_type_shape_and_content() -> None:
+    zeros = np.zeros((3, HEAVY), np.uint8)
+    other = zeros.copy()
+    other[2, HEAVY - 1] = 1
+    tensors = [ir.Tensor(array) for array in (zeros, zeros.copy(), zeros.view(np.int8), zeros.reshape(-1), other)]
+    assert [is_same(tensors[0], tensor) for tensor in tensors] == [True, True, False, False, False]
 
 
 def test_lowering_shares_large_weights() -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from ort_rknn_converters import rknn_file
 from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitFailed, ToolkitMissing
-from ort_rknn_converters.heavy import pieces
+from ort_rknn_converters.heavy import Heavy
 from ort_rknn_converters.random_feeds import LateFeeds
 from ort_rknn_converters.toolkit.client import CompileRequest, Standby, compile_segment
 from tests.helpers import toolkit as models
@@ -339,9 +340,9 @@ def test_a_child_started_ahead_for_nothing_is_ended(scratch: Path) -> None:
 
 def test_weights_may_follow_the_model() -> None:
     model, feed = models.conv()
-    light, heavy = onnx.load_model_from_string(model), []
+    light = onnx.load_model_from_string(model)
     weight = light.graph.initializer.pop()
-    heavy += pieces(weight.name, weight.data_type, weight.dims, weight.raw_data)
+    heavy = Heavy(((weight.name, ir.serde.deserialize_tensor(weight)),))
     whole = compile_segment(CompileRequest(model, "rk3588", feeds=(feed,)))
     parted = compile_segment(CompileRequest(light.SerializeToString(), "rk3588", feeds=(feed,), weights=heavy))
     np.testing.assert_array_equal(whole.outputs[0]["y"], parted.outputs[0]["y"])

@@ -1,0 +1,276 @@
+"""An ONNX model whose large contents lie beside its message, to be passed on and written without copying them."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
+
+from ort_rknn_converters.blobs import Blob, Buffer
+from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.heavy import HEAVY, Heavy, is_heavy, raw, size_of
+from ort_rknn_converters.wire import (
+    ATTRIBUTE_S,
+    GRAPH_INITIALIZER,
+    GRAPH_NODE,
+    MODEL_GRAPH,
+    NODE_ATTRIBUTE,
+    TENSOR_RAW,
+    fields,
+    opened,
+    opening,
+)
+
+__all__ = ["CODE", "Parted", "tensors"]
+
+CODE = "ep_cache_context"
+"""Attribute of an EPContext node: the compiled code."""
+
+_ALIGNED = 64
+"""Bytes that weights in a file of their own are aligned to, so that a reader may map them: a cache line's."""
+
+
+@frozen
+class Parted(Blob):
+    """A model, and as a blob its bytes: one ordinary ONNX message.
+
+    Attributes:
+        light: The model without what follows.
+        heavy: Initializers of the main graph.
+        code: Name of an EPContext node -> its attribute :data:`CODE`.
+    """
+
+    light: onnx.ModelProto
+    heavy: Heavy = Heavy()
+    code: Mapping[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, blob: Blob) -> Parted:
+        """The model in a blob.
+
+        Raises:
+            CompiledModelError: Its file cannot be read.
+            ValueError, google.protobuf.message.DecodeError: It is no ONNX model.
+        """
+        if isinstance(blob, Parted):
+            return blob
+        try:
+            with opened(blob.path or blob.read()) as data:
+                return cls.parse(data, Path(blob.path).parent if blob.path else None)
+        except OSError as error:
+            raise CompiledModelError(f"cannot read {blob.path}: {error}. Convert the model again") from error
+
+    @classmethod
+    def parse(cls, data: bytes | mmap.mmap, folder: Path | None = None) -> Parted:
+        """Read a model; its large weights are copied once, those in files of their own not at all.
+
+        Args:
+            data: The model's bytes, or its file mapped.
+            folder: Of the files beside it; ``None`` when there are none.
+
+        Raises:
+            OSError: A file beside it cannot be read.
+            ValueError, google.protobuf.message.DecodeError: It is no ONNX model, or a file beside it is too short.
+        """
+        kept, heavy = list[bytes](), list[tuple[str, ir.TensorProtocol]]()
+        at = 0
+        for number, _, low, high in fields(data, 0, len(data)):
+            if number == MODEL_GRAPH:
+                graph = _without_heavy(data, low, high, heavy)
+                kept += [opening(sum(map(len, graph)), (b"", MODEL_GRAPH)), *graph]
+            else:
+                kept.append(data[at:high])
+            at = high
+        light = ModelProto.FromString(b"".join(kept))
+        if folder is not None:
+            heavy += _taken_from_files(light, folder)
+        return cls(light, Heavy(tuple(heavy)))
+
+    @property
+    def path(self) -> None:
+        """There is no file."""
+        return
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return sum(map(len, self.pieces()))
+
+    @property
+    def weight(self) -> int:
+        """Bytes of the weights and codes inside, next to which nothing counts: the exact size costs a copy of them."""
+        inside = (tensor for tensor in self.light.graph.initializer if not _is_outside(tensor))
+        return self.heavy.size + sum(map(size_of, inside)) + sum(map(len, self.code.values()))
+
+    def weights(self) -> dict[str, ir.TensorProtocol]:
+        """All initializers of the main graph, but for strings."""
+        others = (tensor for tensor in self.light.graph.initializer if size_of(tensor))
+        return {tensor.name: ir.serde.deserialize_tensor(tensor) for tensor in others} | dict(self.heavy.tensors)
+
+    def pieces(self) -> Iterator[Buffer]:
+        """The message, its large contents one by one. There is one graph in it: not every reader joins several."""
+        if not self.code and not self.heavy.tensors:
+            yield self.light.SerializeToString(deterministic=True)
+            return
+        outside, graph = ModelProto(), GraphProto()
+        outside.CopyFrom(self.light)
+        outside.ClearField("graph")
+        graph.CopyFrom(self.light.graph)
+        del graph.node[:]
+        rest = graph.SerializeToString(deterministic=True)
+        nodes, weights = list(self._nodes()), list(self.heavy.fields())
+        size = sum(len(head) + len(code) for head, code in nodes) + len(rest)
+        size += sum(len(head) + tensor.nbytes for head, tensor in weights)
+        yield outside.SerializeToString(deterministic=True) + opening(size, (b"", MODEL_GRAPH))
+        for head, code in nodes:
+            yield head
+            yield code
+        yield rest
+        for head, tensor in weights:
+            yield head
+            yield raw(tensor)
+
+    def _nodes(self) -> Iterator[tuple[bytes, bytes]]:
+        """The nodes as a graph has them: bytes, and the code that follows."""
+        attribute = AttributeProto(name=CODE, type=AttributeProto.STRING).SerializeToString(deterministic=True)
+        for node in self.light.graph.node:
+            code, data = self.code.get(node.name, b""), node.SerializeToString(deterministic=True)
+            if code:
+                yield opening(len(code), (b"", GRAPH_NODE), (data, NODE_ATTRIBUTE), (attribute, ATTRIBUTE_S)), code
+            else:
+                yield opening(len(data), (b"", GRAPH_NODE)) + data, b""
+
+    def whole(self) -> onnx.ModelProto:
+        """The model with everything inside, a copy."""
+        model = ModelProto()
+        model.CopyFrom(self.light)
+        model.graph.initializer.extend(self.heavy.protos())
+        for node in model.graph.node if self.code else ():
+            if node.name in self.code:
+                node.attribute.add(name=CODE, type=AttributeProto.STRING).s = self.code[node.name]
+        return model
+
+    def beside(self, location: str, threshold: int = 1024) -> tuple[Parted, Iterator[Buffer]]:
+        """The model with its weights as ONNX external data in one file.
+
+        Args:
+            location: The file's name.
+            threshold: Bytes from which a weight is put there.
+
+        Returns:
+            The model, and what the file holds.
+        """
+        light = ModelProto()
+        light.CopyFrom(self.light)
+        held: list[tuple[TensorProto, ir.TensorProtocol]] = []
+        for ours, theirs in zip(self.light.graph.initializer, light.graph.initializer, strict=True):
+            if size_of(ours) >= threshold:
+                theirs.ClearField("raw_data")
+                held.append((theirs, ir.serde.deserialize_tensor(ours)))
+        for name, tensor in self.heavy.tensors:
+            proto = light.graph.initializer.add(name=name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
+            held.append((proto, tensor))
+        end, content = 0, list[tuple[bytes, ir.TensorProtocol]]()
+        for proto, tensor in held:
+            padding = -end % _ALIGNED
+            for key, value in (("location", location), ("offset", end + padding), ("length", tensor.nbytes)):
+                proto.external_data.add(key=key, value=str(value))
+            proto.data_location = TensorProto.EXTERNAL
+            content.append((bytes(padding), tensor))
+            end += padding + tensor.nbytes
+        return Parted(light, code=self.code), (piece for pad, tensor in content for piece in (pad, raw(tensor)))
+
+    __eq__, __hash__ = Blob.__eq__, Blob.__hash__
+
+    def __repr__(self) -> str:
+        return f"Parted({self.light.graph.name!r}, {len(self.heavy.tensors)} weights apart)"
+
+
+def _without_heavy(
+    data: bytes | mmap.mmap, start: int, end: int, heavy: list[tuple[str, ir.TensorProtocol]]
+) -> list[bytes]:
+    """A graph's bytes without its large weights, which are added to ``heavy``."""
+    kept = []
+    at = start
+    for number, _, low, high in fields(data, start, end):
+        large = number == GRAPH_INITIALIZER and high - low >= HEAVY
+        tensor = _tensor(data, low, high) if large else None
+        if tensor is None:
+            kept.append(data[at:high])
+        else:
+            heavy.append((tensor.name or "", tensor))
+        at = high
+    return kept
+
+
+def _tensor(data: bytes | mmap.mmap, start: int, end: int) -> ir.TensorProtocol | None:
+    """A tensor with raw data, or ``None`` for another one."""
+    head, at, content = bytearray(), start, b""
+    for number, _, low, high in fields(data, start, end):
+        if number == TENSOR_RAW:
+            content = data[low:high]
+        else:
+            head += data[at:high]
+        at = high
+    proto = TensorProto.FromString(bytes(head))
+    dtype = ir.DataType(proto.data_type)
+    if not content or dtype == ir.DataType.STRING or dtype.bitwidth < 8:
+        return None
+    array = np.frombuffer(content, dtype.numpy()).reshape(proto.dims)
+    return ir.Tensor(array, dtype=dtype, name=proto.name)
+
+
+def _taken_from_files(light: onnx.ModelProto, folder: Path) -> list[tuple[str, ir.TensorProtocol]]:
+    """Put the tensors in other files into the model, but for large weights, which are taken out and mapped."""
+    mapped: list[tuple[str, ir.TensorProtocol]] = []
+    for proto in [one for one in light.graph.initializer if is_heavy(one) and _is_outside(one)]:
+        mapped.append((proto.name, _in_file(proto, folder)))
+        light.graph.initializer.remove(proto)
+    for proto in filter(_is_outside, tensors(light)):
+        found = _in_file(proto, folder)
+        proto.ClearField("external_data")
+        proto.ClearField("data_location")
+        proto.raw_data = bytes(raw(found))
+    return mapped
+
+
+def _is_outside(tensor: TensorProto) -> bool:
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def _in_file(proto: TensorProto, folder: Path) -> ir.TensorProtocol:
+    tensor = ir.serde.deserialize_tensor(proto, base_path=folder)
+    tensor.numpy()  # says here what is wrong with the file, and holds on to it
+    return tensor
+
+
+def tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Every tensor in a model: initializers, those of bodies too, and attributes."""
+    yield from _of_graph(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _of_node(node)
+
+
+def _of_graph(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from _of_node(node)
+
+
+def _of_node(node: onnx.NodeProto) -> Iterator[TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("g"):
+            yield from _of_graph(attribute.g)
+        for graph in attribute.graphs:
+            yield from _of_graph(graph)

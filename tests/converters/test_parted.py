@@ -1,0 +1,111 @@
+"""A model whose large contents lie beside its message: read, written and put together without copies."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+from ort_rknn_converters.blobs import BytesBlob, FileBlob
+from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.heavy import HEAVY
+from ort_rknn_converters.parted import CODE, Parted
+from ort_rknn_converters.wire import LENGTH, NotProtobuf, fields
+from tests.converters.test_heavy import constants, large
+
+
+def parted() -> Parted:
+    return Parted.parse(large().SerializeToString())
+
+
+def test_large_weights_are_apart_and_the_message_is_the_same() -> None:
+    model = parted()
+    assert [name for name, _ in model.heavy.tensors] == ["w"]
+    assert [tensor.name for tensor in model.light.graph.initializer] == ["b"]
+    read = onnx.load_model_from_string(model.read())
+    onnx.checker.check_model(read, full_check=True)
+    assert read == model.whole()
+    assert constants(read) == constants(large())
+    assert read.graph.node == large().graph.node
+    assert model.size == len(model.read())
+    assert model.weight == sum(map(len, constants(large()).values()))
+    assert Parted.parse(model.read()) == model == BytesBlob(model.read())
+
+
+def test_there_is_one_graph_for_readers_that_join_nothing() -> None:
+    data = coded().read()
+    found = [number for number, kind, _, _ in fields(data, 0, len(data)) if kind == LENGTH]
+    assert found.count(7) == 1
+
+
+def test_data_are_not_copied() -> None:
+    model = parted()
+    array = model.heavy.tensors[0][1].numpy()
+    views = [np.frombuffer(piece, np.uint8) for piece in model.pieces() if len(piece) >= HEAVY]
+    assert [np.shares_memory(array, view) for view in views] == [True]
+
+
+def coded() -> Parted:
+    """Nodes between which two carry code."""
+    model = large()
+    contexts = [helper.make_node("EPContext", ["x"], [f"c{n}"], f"code{n}", domain="com.microsoft") for n in range(2)]
+    nodes = [contexts[0], *model.graph.node, contexts[1]]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    part = Parted.parse(model.SerializeToString())
+    return Parted(part.light, part.heavy, {"code0": b"\0" * 300, "code1": b"\1" * 20_000})
+
+
+def test_code_is_written_into_its_node() -> None:
+    read = onnx.load_model_from_string(coded().read())
+    assert read == coded().whole()
+    assert [node.name for node in read.graph.node] == ["code0", "m", "a", "code1"]
+    found = {node.name: helper.get_node_attr_value(node, CODE) for node in read.graph.node if node.attribute}
+    assert found == dict(coded().code)
+
+
+@pytest.mark.parametrize("threshold", [1, HEAVY])
+def test_weights_go_into_a_file_of_their_own_and_come_back(tmp_path: Path, threshold: int) -> None:
+    model, content = parted().beside("w.bin", threshold)
+    (tmp_path / "w.bin").write_bytes(b"".join(content))
+    (tmp_path / "m.onnx").write_bytes(model.read())
+    onnx.checker.check_model(str(tmp_path / "m.onnx"))
+    assert model.weight == (0 if threshold == 1 else 2048)
+    assert constants(onnx.load(tmp_path / "m.onnx")) == constants(large())
+    read = Parted.of(FileBlob(str(tmp_path / "m.onnx")))
+    assert read == parted()
+    (tmp_path / "w.bin").unlink()
+    assert read == parted()  # it holds on to the file
+    with pytest.raises(CompiledModelError, match=r"w\.bin"):
+        Parted.of(FileBlob(str(tmp_path / "m.onnx")))
+
+
+def test_a_file_outside_the_folder_is_not_read(tmp_path: Path) -> None:
+    model, content = parted().beside("../w.bin")
+    (tmp_path / "w.bin").write_bytes(b"".join(content))
+    (tmp_path / "here").mkdir()
+    with pytest.raises(ValueError, match="outside"):
+        Parted.parse(model.read(), tmp_path / "here")
+
+
+def test_other_ways_to_store_a_large_weight_stay_in_the_message() -> None:
+    model = large()
+    values = list(itertools.repeat(1.5, HEAVY // 4))
+    model.graph.initializer.append(helper.make_tensor("f", TensorProto.FLOAT, [HEAVY // 4], values))
+    model.graph.initializer.append(helper.make_tensor("s", TensorProto.STRING, [2], [b"x" * HEAVY, b"y"]))
+    read = Parted.parse(model.SerializeToString())
+    assert [tensor.name for tensor in read.light.graph.initializer] == ["b", "f", "s"]
+    assert sorted(read.weights()) == ["b", "f", "w"]
+    assert np.array_equal(read.weights()["f"].numpy(), numpy_helper.to_array(model.graph.initializer[2]))
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises((ValueError, DecodeError)):
+        Parted.parse(b"\xff" * 100)
+    with pytest.raises(NotProtobuf):
+        Parted.parse(large().SerializeToString()[:-5])
