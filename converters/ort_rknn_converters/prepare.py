@@ -27,6 +27,7 @@ from ort_rknn_converters.passes.identity import Identities
 from ort_rknn_converters.passes.if_known import IfKnown
 from ort_rknn_converters.passes.listed_constants import ListedConstants
 from ort_rknn_converters.passes.logic import Logic
+from ort_rknn_converters.passes.masks import Masks
 from ort_rknn_converters.passes.min_max import MinMax
 from ort_rknn_converters.passes.norms import Norms
 from ort_rknn_converters.passes.reductions import Reductions
@@ -61,6 +62,7 @@ _REWRITE: tuple[Pass, ...] = (
     Activations(),
     Ceil(),
     Logic(),
+    Masks(),
     MinMax(),
     Reductions(),
     Sign(),

@@ -121,6 +121,10 @@ class Tape:
             was.replace_all_uses_with(new, replace_graph_outputs=True)
         graph.remove(old, safe=True)
 
+    def insert(self) -> None:
+        """Put the nodes before the old one, which stays."""
+        self._model.graph.insert_before(self._node, self._new)
+
     def discard(self) -> None:
         """Forget everything written."""
         for value in self._constants:

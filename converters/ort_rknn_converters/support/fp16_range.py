@@ -13,24 +13,31 @@ import onnx_ir as ir
 
 from ort_rknn_converters.support.rule import FLOAT, constant
 
-__all__ = ["REASON", "out_of_range", "way_to_softmax"]
+__all__ = ["FORBIDDEN", "FP16_MAX", "REASON", "SEES_NOTHING", "out_of_range", "way_to_softmax"]
 
 REASON = "a constant beyond fp16's range, which the compiler replaces by 10000"
 
-_FP16_MAX = 65504.0
+FP16_MAX = 65504.0
+"""Largest finite fp16 number."""
+
+FORBIDDEN = -8000.0
+"""What a mask may hold in the place of minus infinity: no score comes near, and two of them added up stay below a
+quarter of fp16's range, from where on values are suspected to overflow. A guess."""
+
+SEES_NOTHING = FORBIDDEN / 2
+"""A row of such a mask with no larger number forbids everything."""
+
 _USES = frozenset({"Add", "Concat", "Div", "Expand", "Max", "Mul", "Pad", "Pow", "Sub", "Where"})
 # What may stand between a mask and the Softmax it is for.
 _MASK_WAY = frozenset(
     {"Add", "Cast", "Concat", "Div", "Expand", "Flatten", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Sub"}
     | {"Transpose", "Unsqueeze", "Where"}
 )
-# Nodes looked at on that way; ONNX's own attention function has eight. A guess.
-_FAR = 64
 
 
 def out_of_range(node: ir.Node) -> bool:
     """Whether a float constant of the node is beyond fp16, in an op where the compiler was seen to replace it."""
-    return any(np.abs(array).max() > _FP16_MAX or np.isnan(array).any() for array in _constants(node))
+    return any(np.abs(array).max() > FP16_MAX or np.isnan(array).any() for array in _constants(node))
 
 
 def way_to_softmax(node: ir.Node) -> list[ir.Node] | None:
@@ -41,15 +48,19 @@ def way_to_softmax(node: ir.Node) -> list[ir.Node] | None:
     """
     if any(_whole_rows(array) for array in _constants(node)):
         return None
-    waiting, way = list(node.outputs[:1]), [node]
+    # The mask of a text model goes to the Softmax of every layer.
+    waiting, way, seen = list(node.outputs[:1]), [node], {node}
     while waiting:
         value = waiting.pop()
-        if value.is_graph_output() or len(way) > _FAR:
+        if value.is_graph_output():
             return None
         for user, _ in value.uses():
             softmax = user.op_type in ("Softmax", "LogSoftmax")
             if user.graph is not node.graph or not (softmax or user.op_type in _MASK_WAY):
                 return None
+            if user in seen:
+                continue
+            seen.add(user)
             way.append(user)
             if not softmax:
                 waiting.append(user.outputs[0])
@@ -69,5 +80,5 @@ def _constants(node: ir.Node) -> list[np.ndarray[Any, Any]]:
 
 
 def _whole_rows(array: np.ndarray[Any, Any]) -> bool:
-    masked = ~(array >= -_FP16_MAX)
+    masked = ~(array >= -FP16_MAX)
     return array.ndim > 0 and array.shape[-1] > 1 and bool(masked.all(axis=-1).any())

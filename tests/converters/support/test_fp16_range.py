@@ -58,3 +58,9 @@ def test_seen_elsewhere_too_it_does() -> None:
 
 def test_what_fits_is_fine() -> None:
     assert decide(masked("y = Relu(m)", constant=-65504.0).graph[0], RK3588) is None
+
+
+def test_a_mask_may_go_to_the_softmax_of_any_number_of_layers() -> None:
+    layers = [line for number in range(60) for line in (f"a{number} = Add(x, m)", f"y{number} = Softmax(a{number})")]
+    model = masked(*layers, constant=causal(), outputs=" ".join(f"y{number}" for number in range(60)))
+    assert decide(model.graph[0], RK3588) is None
