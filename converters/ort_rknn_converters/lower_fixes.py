@@ -103,17 +103,20 @@ class LastState(Rewrite):
         return one if directions == 1 else tape.slice(one, which, which + 1, axis=1)
 
 
-class SaidEpsilon(Pass):
-    """LayerNormalization with its epsilon said: without it, the build dies of a KeyError."""
+class SaidDefaults(Pass):
+    """LayerNormalization with its attributes said: without epsilon the build dies, without axis it is a CPU op."""
 
-    name = "said-epsilon"
+    name = "said-defaults"
 
     def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
-        """The standard's default."""
-        silent = [n for n in model.graph if n.op_type == "LayerNormalization" and "epsilon" not in n.attributes]
-        for node in silent:
-            node.attributes.add(ir.AttrFloat32("epsilon", 1e-5))
-        return (f"{len(silent)} LayerNormalization with the epsilon said",) if silent else ()
+        """The standard's defaults."""
+        changed = 0
+        for node in model.graph:
+            if node.op_type == "LayerNormalization" and not {"axis", "epsilon"} <= node.attributes.keys():
+                node.attributes.setdefault("axis", ir.AttrInt64("axis", -1))
+                node.attributes.setdefault("epsilon", ir.AttrFloat32("epsilon", 1e-5))
+                changed += 1
+        return (f"{changed} LayerNormalization with its defaults said",) if changed else ()
 
 
-FIXES: tuple[Pass, ...] = (FillValue(), SplitParts(), PadAxes(), LastState(), SaidEpsilon())
+FIXES: tuple[Pass, ...] = (FillValue(), SplitParts(), PadAxes(), LastState(), SaidDefaults())

@@ -49,10 +49,15 @@ def attention() -> onnx.ModelProto:
 def plain_layer_norm() -> onnx.ModelProto:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"]),
-        helper.make_node("LayerNormalization", ["a", "scale"], ["b"]),
+        helper.make_node("LayerNormalization", ["a", "scale", "bias"], ["b"]),
         helper.make_node("MatMul", ["b", "w"], ["y"]),
     ]
-    return build(nodes, {"x": random(1, 16, 64)}, ["y"], {"w": random(64, 64, seed=1), "scale": random(64, seed=2)})
+    return build(
+        nodes,
+        {"x": random(1, 16, 64)},
+        ["y"],
+        {"w": random(64, 64, seed=1), "scale": random(64, seed=2), "bias": random(64, seed=3)},
+    )
 
 
 @pytest.mark.parametrize(
