@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.passes.base import FLOATS, attribute
+from ort_rknn_converters.passes.base import FLOATS
 from ort_rknn_converters.support.fp16_range import FP16_MAX, SEES_NOTHING, out_of_range, way_to_softmax
 
 __all__ = ["Edge", "Masked", "Source", "masked_softmaxes"]
@@ -119,7 +119,7 @@ def _sources(graph: ir.Graph) -> Iterator[Source]:
 
 def _along_rows(softmax: ir.Node) -> bool:
     shape = graphs.static_shape(softmax.inputs[0])
-    return shape is not None and attribute(softmax, "axis", -1) in (-1, len(shape) - 1)
+    return shape is not None and softmax.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
 
 
 def _guard(softmax: ir.Node) -> ir.Node | None:
