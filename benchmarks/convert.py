@@ -201,7 +201,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", choices=[*MODELS, []], help="default: the four of the comparison, or all")
     parser.add_argument("--target", default=TARGETS[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--all", action="store_true", help="verification errors for all targets, no comparison")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 160)

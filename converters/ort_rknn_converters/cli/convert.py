@@ -213,7 +213,6 @@ def _convert(
 
         compiled = convert(model, options=options, progress=progress, compile=compile)
         progress.report("save", str(output))
-        gc.collect()  # graphs refer to themselves, and hold the weights that saving copies
         files = compiled.save(output, embed=not external, strip=strip)
     seconds = time.perf_counter() - began
     _show(compiled.plan, explain, as_json, _facts(compiled, files, seconds))
@@ -240,7 +239,6 @@ def _convert_many(
     with Drawn(quiet=as_json) as progress:
         bundle = convert_bundle(str(model), wanted, progress=progress)
         progress.report("save", str(output))
-        gc.collect()  # graphs refer to themselves, and hold the weights that saving copies
         files = bundle.save(output, embed=not external, strip=strip)
     seconds = time.perf_counter() - began
     from ort_rknn_converters.plan_table import render
