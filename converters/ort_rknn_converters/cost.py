@@ -14,7 +14,7 @@ from math import prod
 import onnx_ir as ir
 
 from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.support.rule import attribute
+from ort_rknn_converters.nodes import attribute
 from ort_rknn_converters.targets import Target
 
 __all__ = ["MOVES_ONLY", "Estimate", "estimate"]

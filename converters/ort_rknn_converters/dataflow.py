@@ -6,13 +6,14 @@ Partitioning asks the same questions thousands of times; lists of indices answer
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import onnx_ir as ir
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.graph import constant
+from ort_rknn_converters.nodes import bodies
 
 __all__ = ["Flow", "boundary", "reads"]
 
@@ -58,8 +59,7 @@ class Flow:
 def reads(node: ir.Node) -> tuple[ir.Value, ...]:
     """Every value of the node's own graph that it reads: its inputs, and what the bodies inside it capture."""
     found = [value for value in node.inputs if value is not None]
-    bodies = [body for attribute in node.attributes.values() for body in _graphs(attribute)]
-    for body in bodies:
+    for body in bodies(node):
         inside = [value for inner in ir.traversal.RecursiveGraphIterator(body) for value in inner.inputs]
         found += [value for value in (*inside, *body.outputs) if value is not None and value.graph is node.graph]
     return tuple(dict.fromkeys(found))
@@ -82,15 +82,6 @@ def boundary(flow: Flow, members: Iterable[int]) -> tuple[list[ir.Value], list[i
 
 def _made(flow: Flow, value: ir.Value, inside: set[int]) -> bool:
     return flow.maker.get(value, -1) in inside
-
-
-def _graphs(attribute: ir.Attr) -> Iterator[ir.Graph]:
-    if attribute.is_ref():
-        return
-    if attribute.type == ir.AttributeType.GRAPH:
-        yield attribute.as_graph()
-    elif attribute.type == ir.AttributeType.GRAPHS:
-        yield from attribute.as_graphs()
 
 
 def _sorted(nodes: list[ir.Node]) -> list[ir.Node]:

@@ -12,6 +12,7 @@ from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import constant
 from ort_rknn_converters.graph_types import show_maps
 from ort_rknn_converters.heavy import size_of
+from ort_rknn_converters.nodes import bodies
 
 __all__ = ["extract"]
 
@@ -150,8 +151,7 @@ def _functions(proto: onnx.ModelProto, model: ir.Model, members: Sequence[ir.Nod
 
 
 def _with_bodies(node: ir.Node) -> list[ir.Node]:
-    bodies = [attribute for attribute in node.attributes.values() if attribute.type == ir.AttributeType.GRAPH]
-    return [node, *(inner for body in bodies for inner in ir.traversal.RecursiveGraphIterator(body.as_graph()))]
+    return [node, *(inner for body in bodies(node) for inner in ir.traversal.RecursiveGraphIterator(body))]
 
 
 def _light(proto: onnx.ModelProto) -> onnx.ModelProto:

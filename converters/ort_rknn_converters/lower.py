@@ -20,6 +20,7 @@ from ort_rknn_converters.lower_fixes import FIXES
 from ort_rknn_converters.lower_names import name_outputs, scalar_inputs, shorten
 from ort_rknn_converters.lower_opset import lower_opset
 from ort_rknn_converters.lower_types import strip_border_casts, to_float32
+from ort_rknn_converters.nodes import bodies
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.base import Context, drop_unused
 from ort_rknn_converters.passes.cast_like import CastLike
@@ -212,7 +213,7 @@ def _check(model: ir.Model, target: Target) -> None:
         if not value.uses():
             raise ModelError(f"input {value.name} is not used; the toolkit would drop it")
     for node in graph:
-        if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
+        if bodies(node):
             raise ModelError(f"{node.op_type} {node.name}: the toolkit has no control flow")
         if any(not isinstance(value.type, ir.TensorType) for value in node.outputs if value.name and value.type):
             raise ModelError(f"{node.op_type} {node.name} makes something that is no tensor")

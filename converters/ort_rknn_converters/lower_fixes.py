@@ -9,7 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import Context, Pass, Rewrite, Tape, attribute
+from ort_rknn_converters.nodes import attribute, is_used, operand
+from ort_rknn_converters.passes.base import Context, Pass, Rewrite, Tape
 
 __all__ = ["FIXES"]
 
@@ -57,9 +58,7 @@ class PadAxes(Rewrite):
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
         """Axes that are not named get no padding."""
-        if len(node.inputs) < 4 or node.inputs[3] is None:
-            return None
-        x, pads, axes = node.inputs[0], graphs.constant(node.inputs[1]), graphs.constant(node.inputs[3])
+        x, pads, axes = node.inputs[0], graphs.constant(node.inputs[1]), graphs.constant(operand(node, 3))
         if x is None or x.shape is None or pads is None or axes is None:
             return None
         rank = len(x.shape)
@@ -78,9 +77,8 @@ class LastState(Rewrite):
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
         """Left alone where sequences have their own lengths or the batch comes first."""
-        inputs = [*node.inputs, *[None] * (6 - len(node.inputs))]
-        used = [bool(value.uses()) or value.is_graph_output() for value in node.outputs]
-        if used != [False, True] or inputs[4] is not None or attribute(node, "layout", 0):
+        used = [is_used(value) for value in node.outputs]
+        if used != [False, True] or operand(node, 4) is not None or attribute(node, "layout", 0):
             return None
         kept = {name: attr.value for name, attr in node.attributes.items()}
         states, _ = tape.op("GRU", *node.inputs, outputs=2, **kept)

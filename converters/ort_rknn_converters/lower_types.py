@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.passes.base import attribute
+from ort_rknn_converters.nodes import attribute
 
 __all__ = ["BORDER", "strip_border_casts", "to_float32"]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.nodes import attribute
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 from ort_rknn_converters.passes.parts import gelu, swish
 
 __all__ = ["Activations"]

@@ -12,8 +12,9 @@ from typing import Any
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.nodes import attribute, operands
 from ort_rknn_converters.passes.attention_mask import Bias, bias_of
-from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 
 __all__ = ["Attention", "attend", "heads", "joined"]
 
@@ -31,7 +32,7 @@ class Attention(Rewrite):
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
         """Grouped heads are repeated; past keys and values are joined in front."""
-        inputs = [*node.inputs, *[None] * (7 - len(node.inputs))]
+        inputs = operands(node, 6)
         shapes = [graphs.static_shape(value) for value in inputs[:3]]
         if any(shape is None or len(shape) not in (3, 4) or 0 in shape for shape in shapes):
             return None

@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.passes.base import Tape, attribute
+from ort_rknn_converters.nodes import attribute, operand
+from ort_rknn_converters.passes.base import Tape
 
 __all__ = ["Bias", "bias_of"]
 
@@ -31,8 +32,7 @@ class Bias:
 def bias_of(node: ir.Node, query: ir.Value, key: ir.Value, tape: Tape) -> Bias | None:
     """The bias of an ``Attention`` node, or ``None`` when it cannot be written down (an unknown mask shape)."""
     queries, keys = ((graphs.static_shape(value) or ())[2] for value in (query, key))
-    inputs = [*node.inputs, *[None] * (7 - len(node.inputs))]
-    mask, past, filled = inputs[3], inputs[4], inputs[6]
+    mask, past, filled = (operand(node, position) for position in (3, 4, 6))
     causal = bool(attribute(node, "is_causal", 0))
 
     # Which keys a query may see, known now (numpy) and at run time (a value).

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.nodes import bodies, is_used
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.tape import Tape
 
@@ -20,7 +21,6 @@ __all__ = [
     "Pass",
     "Rewrite",
     "Tape",
-    "attribute",
     "drop_unused",
     "kept_for_cpu",
     "let_go_of_bodies",
@@ -110,23 +110,17 @@ def kept_for_cpu(node: ir.Node, ctx: Context) -> bool:
     return node.op_type in ctx.options.cpu_ops or node.name in ctx.options.cpu_nodes
 
 
-def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
-    """Value of an attribute as a Python value (strings decoded), or ``default``."""
-    found = node.attributes.get(name)
-    return default if found is None else found.value
-
-
 def drop_unused(model: ir.Model) -> int:
     """Remove nodes and constants of the main graph that nothing uses; returns how many nodes went."""
     removed = 0
     graph = model.graph
     for node in reversed(list(graph)):
-        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+        if not any(map(is_used, node.outputs)):
             graph.remove(node, safe=True)
             let_go_of_bodies(node)
             removed += 1
     for value in list(graph.initializers.values()):
-        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+        if not is_used(value) and not value.is_graph_input():
             assert value.name is not None
             graph.initializers.pop(value.name)
     return removed
@@ -134,18 +128,10 @@ def drop_unused(model: ir.Model) -> int:
 
 def let_go_of_bodies(node: ir.Node) -> None:
     """Make the bodies of a removed node stop using values of the graph it was in."""
-    for attr in node.attributes.values():
-        bodies = (
-            [attr.as_graph()]
-            if attr.type == ir.AttributeType.GRAPH
-            else list(attr.as_graphs())
-            if attr.type == ir.AttributeType.GRAPHS
-            else []
-        )
-        for body in bodies:
-            for inner in graphs.walk(body):
-                for index in range(len(inner.inputs)):
-                    inner.replace_input_with(index, None)
+    for body in bodies(node):
+        for inner in graphs.walk(body):
+            for index in range(len(inner.inputs)):
+                inner.replace_input_with(index, None)
 
 
 def _taken(graph: ir.Graph) -> set[str]:

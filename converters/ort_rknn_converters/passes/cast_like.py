@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from ort_rknn_converters.passes.base import Rewrite, Tape, attribute
+from ort_rknn_converters.nodes import attribute
+from ort_rknn_converters.passes.base import Rewrite, Tape
 
 __all__ = ["CastLike"]
 

@@ -8,7 +8,8 @@ from typing import Any
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.nodes import attribute, is_used, operand
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 from ort_rknn_converters.passes.parts import gelu, layer_norm, rms_norm, swish
 
 __all__ = ["Contrib"]
@@ -16,16 +17,12 @@ __all__ = ["Contrib"]
 Outputs = Sequence[Any] | None
 
 
-def _input(node: ir.Node, index: int) -> ir.Value | None:
-    return node.inputs[index] if index < len(node.inputs) else None
-
-
 def _plus(x: Any, more: ir.Value | None, tape: Tape) -> Any:
     return x if more is None else tape.op("Add", x, more)
 
 
 def _gelu(node: ir.Node, x: ir.Value, tape: Tape) -> Outputs:
-    return [gelu(_plus(x, _input(node, 1), tape), tape, tanh=node.op_type == "FastGelu")]
+    return [gelu(_plus(x, operand(node, 1), tape), tape, tanh=node.op_type == "FastGelu")]
 
 
 def _quick_gelu(node: ir.Node, x: ir.Value, tape: Tape) -> Outputs:
@@ -33,7 +30,7 @@ def _quick_gelu(node: ir.Node, x: ir.Value, tape: Tape) -> Outputs:
 
 
 def _fused_matmul(node: ir.Node, a: ir.Value, tape: Tape) -> Outputs:
-    b = _input(node, 1)
+    b = operand(node, 1)
     if b is None or attribute(node, "transBatchA", 0) or attribute(node, "transBatchB", 0):
         return None
     sides: list[Any] = []
@@ -50,37 +47,37 @@ def _fused_matmul(node: ir.Node, a: ir.Value, tape: Tape) -> Outputs:
 
 def _skip_norm(node: ir.Node, x: ir.Value, tape: Tape) -> Outputs:
     simplified = node.op_type.startswith("SkipSimplified")
-    if any(value.uses() or value.is_graph_output() for value in node.outputs[1:3]) or x.shape is None:
+    if any(map(is_used, node.outputs[1:3])) or x.shape is None:
         return None
-    bias = _input(node, 3 if simplified else 4)
-    total = _plus(_plus(x, _input(node, 1), tape), bias, tape)
+    bias = operand(node, 3 if simplified else 4)
+    total = _plus(_plus(x, operand(node, 1), tape), bias, tape)
     epsilon = attribute(node, "epsilon", 1e-5 if simplified else 1e-12)
     if simplified:
         y = tape.op("Mul", rms_norm(total, -1, epsilon, tape), node.inputs[2])
     else:
-        y = layer_norm(total, node.inputs[2], _input(node, 3), -1, epsilon, tape)
+        y = layer_norm(total, node.inputs[2], operand(node, 3), -1, epsilon, tape)
     return [y, None, None, total][: len(node.outputs)]
 
 
 def _embed_norm(node: ir.Node, ids: ir.Value, tape: Tape) -> Outputs:
     shape = graphs.static_shape(ids)
-    word, place = _input(node, 2), _input(node, 3)
+    word, place = operand(node, 2), operand(node, 3)
     if shape is None or len(shape) != 2 or word is None or place is None:
         return None
-    if any(value.uses() or value.is_graph_output() for value in node.outputs[1:2]):
+    if any(map(is_used, node.outputs[1:2])):
         return None
-    at = _input(node, 8)
+    at = operand(node, 8)
     places = tape.slice(place, 0, shape[1], axis=0) if at is None else tape.op("Gather", place, at, axis=0)
     total = tape.op("Add", tape.op("Gather", word, ids, axis=0), places)
-    kinds, kind = _input(node, 1), _input(node, 4)
+    kinds, kind = operand(node, 1), operand(node, 4)
     if kinds is not None and kind is not None:
         total = tape.op("Add", total, tape.op("Gather", kind, kinds, axis=0))
-    y = layer_norm(total, node.inputs[5], _input(node, 6), -1, attribute(node, "epsilon", 1e-12), tape)
+    y = layer_norm(total, node.inputs[5], operand(node, 6), -1, attribute(node, "epsilon", 1e-12), tape)
     return [y, None, total][: len(node.outputs)]
 
 
 def _fused_conv(node: ir.Node, x: ir.Value, tape: Tape) -> Outputs:
-    extra = _input(node, 3)
+    extra = operand(node, 3)
     names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     y = tape.op("Conv", *node.inputs[:3], **{name: attribute(node, name) for name in names})
     y = _plus(y, extra, tape)

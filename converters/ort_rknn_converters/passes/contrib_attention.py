@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.nodes import attribute, is_used, operands
 from ort_rknn_converters.passes.attention import attend, heads, joined
 from ort_rknn_converters.passes.attention_mask import Bias
-from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 
 __all__ = ["ContribAttention"]
 
@@ -30,7 +31,7 @@ class ContribAttention(Rewrite):
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
         """Needs known shapes."""
-        if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+        if any(map(is_used, node.outputs[1:])):
             return None
         projected = _attention(node, tape) if node.op_type == "Attention" else _multi_head(node, tape)
         if projected is None:
@@ -50,12 +51,8 @@ class ContribAttention(Rewrite):
 Projected = tuple[tuple[Any, Any, Any], ir.Value | None, ir.Value | None]
 
 
-def _optional(node: ir.Node, count: int) -> list[ir.Value | None]:
-    return [*node.inputs, *[None] * (count - len(node.inputs))]
-
-
 def _attention(node: ir.Node, tape: Tape) -> Projected | None:
-    x, weights, bias, mask, past, added, *rest = _optional(node, 7)
+    x, weights, bias, mask, past, added, *rest = operands(node, 7)
     shape = graphs.static_shape(weights)
     if x is None or shape is None or x.dtype not in FLOATS or graphs.static_shape(x) is None:
         return None
@@ -70,7 +67,7 @@ def _attention(node: ir.Node, tape: Tape) -> Projected | None:
 
 
 def _multi_head(node: ir.Node, tape: Tape) -> Projected | None:
-    query, key, value, bias, mask, added, *rest = _optional(node, 10)
+    query, key, value, bias, mask, added, *rest = operands(node, 10)
     if any(each is not None for each in rest):
         return None
     shapes = [graphs.static_shape(each) for each in (query, key, value)]

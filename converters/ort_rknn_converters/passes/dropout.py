@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import Context, Pass, attribute
+from ort_rknn_converters.nodes import attribute, is_used, operand
+from ort_rknn_converters.passes.base import Context, Pass
 from ort_rknn_converters.passes.identity import bypass
 
 __all__ = ["Dropouts"]
@@ -22,7 +23,7 @@ class Dropouts(Pass):
         for node in graphs.walk(model.graph):
             if node.op_type != "Dropout" or node.domain or _training(node, ctx.opset):
                 continue
-            if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+            if any(map(is_used, node.outputs[1:])):
                 continue
             count += bypass(node, node.inputs[0], node.outputs[0])
         return (f"{graphs.many(count, 'Dropout node')} removed (inference mode)",) if count else ()
@@ -31,7 +32,7 @@ class Dropouts(Pass):
 def _training(node: ir.Node, opset: int) -> bool:
     if opset < 7:
         return not attribute(node, "is_test", 0)
-    mode = node.inputs[2] if len(node.inputs) > 2 else None
+    mode = operand(node, 2)
     if mode is None:
         return False
     known = graphs.constant(mode)

@@ -9,7 +9,8 @@ from typing import Any
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.nodes import attribute
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 
 __all__ = ["Einsum"]
 

@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.evaluate import NATIVE, evaluate
-from ort_rknn_converters.passes.base import Context, Pass, attribute, drop_unused
+from ort_rknn_converters.nodes import attribute, bodies, is_used
+from ort_rknn_converters.passes.base import Context, Pass, drop_unused
 
 __all__ = ["Fold"]
 
@@ -77,7 +78,7 @@ class Fold(Pass):
             or (quantized and any(user.op_type in _IN_INTEGERS for user in node.outputs[0].consumers()))
         ):
             return False
-        if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
+        if bodies(node):
             return False
         size = 0
         for value in node.inputs:
@@ -157,6 +158,6 @@ def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray, ctx: Context) 
     new = graphs.initializer(name, ir.tensor(array))
     for user, index in value.uses():
         user.replace_input_with(index, new)
-    if not stays and not any(output.uses() or output.is_graph_output() for output in node.outputs):
+    if not stays and not any(map(is_used, node.outputs)):
         graph.remove(node, safe=True)
     graph.register_initializer(new)

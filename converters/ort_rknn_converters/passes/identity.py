@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.nodes import take_over
 from ort_rknn_converters.passes.base import Context, Pass
 
 __all__ = ["Identities", "bypass"]
@@ -46,13 +47,7 @@ def bypass(node: ir.Node, source: ir.Value | None, result: ir.Value) -> bool:
     maker = source.producer()
     if maker is None or maker.graph is not graph or source.is_graph_output():
         return False
-    name = result.name
     result.replace_all_uses_with(source, replace_graph_outputs=True)
     graph.remove(node, safe=True)
-    result.name = None
-    source.name = name
-    source.type = result.type if result.type is not None else source.type
-    source.shape = source.shape if source.shape is not None else result.shape
-    source.doc_string = result.doc_string
-    source.metadata_props.update(result.metadata_props)
+    take_over(result, source)
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.nodes import take_over
 from ort_rknn_converters.passes.base import Context, Pass, let_go_of_bodies
 
 __all__ = ["IfKnown"]
@@ -75,10 +76,5 @@ def _stand_in(graph: ir.Graph, node: ir.Node, was: ir.Value, new: ir.Value, ours
         identity = ir.node("Identity", [new], name=ctx.name("Identity"))
         graph.insert_before(node, identity)
         new = identity.outputs[0]
-    name, was.name = was.name, None
-    new.name = name
-    new.type = was.type if was.type is not None else new.type
-    new.shape = new.shape if new.shape is not None else was.shape
-    new.doc_string = was.doc_string
-    new.metadata_props.update(was.metadata_props)
+    take_over(was, new)
     was.replace_all_uses_with(new, replace_graph_outputs=True)

@@ -10,7 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.nodes import attribute, is_used, operand
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 from ort_rknn_converters.passes.parts import LAYER_NORM_OPSET, cast, layer_norm, rms_norm
 
 __all__ = ["Norms"]
@@ -42,7 +43,7 @@ class Norms(Rewrite):
         x = node.inputs[0]
         if x is None or x.dtype not in FLOATS or x.shape is None or not len(x.shape):
             return None
-        if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+        if any(map(is_used, node.outputs[1:])):
             return None
         if node.op_type == "MeanVarianceNormalization":
             return [_mean_variance(node, x, tape)]
@@ -92,7 +93,7 @@ def _rms(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
 
 
 def _layer(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
-    scale, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    scale, bias = operand(node, 1), operand(node, 2)
     axis, epsilon = int(attribute(node, "axis", -1)), attribute(node, "epsilon", 1e-5)
     if tape.opset < LAYER_NORM_OPSET:
         # Only onnxruntime knows the op in such models.

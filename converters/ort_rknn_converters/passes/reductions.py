@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.nodes import attribute, operand
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 
 __all__ = ["Reductions"]
 
@@ -25,11 +26,11 @@ class Reductions(Rewrite):
         if x is None or x.dtype not in FLOATS:
             return None
         axes = attribute(node, "axes")
-        if len(node.inputs) > 1 and node.inputs[1] is not None:
-            given = graphs.constant(node.inputs[1])
-            if given is None:
+        if (given := operand(node, 1)) is not None:
+            known = graphs.constant(given)
+            if known is None:
                 return None
-            axes = given.numpy().tolist()
+            axes = known.numpy().tolist()
         if not axes and attribute(node, "noop_with_empty_axes", 0):
             return None
         if node.op_type == "ReduceL1":

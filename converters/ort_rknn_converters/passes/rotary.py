@@ -8,7 +8,8 @@ from typing import Any
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.nodes import attribute, operand
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 
 __all__ = ["Rotary"]
 
@@ -53,7 +54,7 @@ def _angles(node: ir.Node, cache: ir.Value | None, heads_first: bool, tape: Tape
     """Cosines or sines as [batch, 1, sequence, part/2] (``heads_first``) or [batch, sequence, 1, part/2]."""
     if cache is None:
         return None
-    positions = node.inputs[3] if len(node.inputs) > 3 else None
+    positions = operand(node, 3)
     if positions is not None:
         cache = tape.op("Gather", cache, positions, axis=0)
     shape = graphs.static_shape(cache)

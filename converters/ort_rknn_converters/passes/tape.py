@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
+from ort_rknn_converters.nodes import take_over
 
 __all__ = ["Tape"]
 
@@ -117,7 +118,7 @@ class Tape:
                 new = node.outputs[0]
             given.add(new)
             if new in ours or needs_own:
-                _take_over(was, new)
+                take_over(was, new)
             was.replace_all_uses_with(new, replace_graph_outputs=True)
         graph.remove(old, safe=True)
 
@@ -133,18 +134,6 @@ class Tape:
         for node in reversed(self._new):
             for index in range(len(node.inputs)):
                 node.replace_input_with(index, None)
-
-
-def _take_over(was: ir.Value, new: ir.Value) -> None:
-    """Give ``new`` the name, type and documentation of ``was``."""
-    name = was.name
-    was.name = None
-    new.name = name
-    new.type = was.type if was.type is not None else new.type
-    if was.shape is not None and (new.shape is None or graphs.static_shape(new) is None):
-        new.shape = was.shape
-    new.doc_string = was.doc_string
-    new.metadata_props.update(was.metadata_props)
 
 
 def _infer_outputs(node: ir.Node, opset: int) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape, attribute
+from ort_rknn_converters.nodes import attribute, operand
+from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 
 __all__ = ["Trilu"]
 
@@ -32,11 +33,11 @@ class Trilu(Rewrite):
         x = node.inputs[0]
         shape = None if x is None else graphs.dims(x)
         k = 0
-        if len(node.inputs) > 1 and node.inputs[1] is not None:
-            diagonal = graphs.constant(node.inputs[1])
-            if diagonal is None:
+        if (diagonal := operand(node, 1)) is not None:
+            known = graphs.constant(diagonal)
+            if known is None:
                 return None
-            k = int(diagonal.numpy().item())
+            k = int(known.numpy().item())
         if x is None or x.dtype not in _TYPES or shape is None or len(shape) < 2:
             return None
         rows, columns = shape[-2:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ort_rknn_converters.nodes import is_used, operand
 from ort_rknn_converters.support.rule import BOOL, FLOAT, Rule, check, dims, is_constant
 from ort_rknn_converters.targets import Target
 
@@ -40,7 +41,7 @@ def _softmax_batch(node: ir.Node, target: Target) -> bool:
 
 @check("Dropout in training mode aborts the compiler")
 def _training(node: ir.Node, target: Target) -> bool:
-    mode = node.inputs[2] if len(node.inputs) > 2 else None
+    mode = operand(node, 2)
     if mode is None:
         return False
     return not is_constant(mode) or mode.const_value is None or bool(mode.const_value.numpy())
@@ -48,7 +49,7 @@ def _training(node: ir.Node, target: Target) -> bool:
 
 @check("Dropout's mask: the toolkit drops this output")
 def _mask(node: ir.Node, target: Target) -> bool:
-    return len(node.outputs) > 1 and bool(node.outputs[1].uses() or node.outputs[1].is_graph_output())
+    return any(map(is_used, node.outputs[1:]))
 
 
 RULES = {

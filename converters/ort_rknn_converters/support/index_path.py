@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ort_rknn_converters.dataflow import Flow
+from ort_rknn_converters.nodes import operand
 from ort_rknn_converters.support.rule import FLOAT, INDEX
 
 __all__ = ["REASON", "WHOLE_REASON", "index_paths", "whole_paths"]
@@ -70,7 +71,7 @@ def index_paths(flow: Flow) -> set[int]:
         value
         for node in flow.nodes
         for position in _POSITIONS.get(node.op_type, ())
-        if position < len(node.inputs) and (value := node.inputs[position]) is not None
+        if (value := operand(node, position)) is not None
     ]
     return _walk(flow, waiting)
 

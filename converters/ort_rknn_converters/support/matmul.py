@@ -6,6 +6,7 @@ from math import prod
 
 import onnx_ir as ir
 
+from ort_rknn_converters.nodes import operand
 from ort_rknn_converters.support.rule import Rule, check, dims, is_constant
 from ort_rknn_converters.targets import Target
 
@@ -14,7 +15,7 @@ __all__ = ["RULES"]
 
 @check("Gemm with a bias of one element computed at run time: the toolkit refuses it")
 def _moving_scalar_bias(node: ir.Node, target: Target) -> bool:
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = operand(node, 2)
     return bias is not None and not is_constant(bias) and prod(dims(bias)) == 1
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.support.rule import FLOAT, attribute, constant, dims
+from ort_rknn_converters.nodes import attribute
+from ort_rknn_converters.support.rule import FLOAT, constant, dims
 
 __all__ = ["passes_through"]
 

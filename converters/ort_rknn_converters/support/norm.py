@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.support.rule import Rule, attribute, check
+from ort_rknn_converters.nodes import attribute, is_used
+from ort_rknn_converters.support.rule import Rule, check
 from ort_rknn_converters.targets import Target
 
 __all__ = ["RULES"]
@@ -17,7 +18,7 @@ def _training(node: ir.Node, target: Target) -> bool:
 
 @check("LayerNormalization that also gives mean or deviation: not known to be in the board's runtime")
 def _statistics(node: ir.Node, target: Target) -> bool:
-    return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+    return any(map(is_used, node.outputs[1:]))
 
 
 RULES = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.support.rule import FLOAT, INDEX, Rule, attribute, check, dims
+from ort_rknn_converters.nodes import attribute
+from ort_rknn_converters.support.rule import FLOAT, INDEX, Rule, check, dims
 from ort_rknn_converters.targets import Target
 
 __all__ = ["RULES"]

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.nodes import operand
 from ort_rknn_converters.targets import Target
 
 __all__ = [
@@ -20,7 +22,6 @@ __all__ = [
     "Check",
     "Rule",
     "Types",
-    "attribute",
     "check",
     "constant",
     "dims",
@@ -79,7 +80,7 @@ class Rule:
 
     def _constants(self, node: ir.Node) -> str | None:
         for position in self.constants:
-            value = node.inputs[position] if position < len(node.inputs) else None
+            value = operand(node, position)
             if value is not None and not is_constant(value):
                 return f"{node.op_type}: input {position} must be a constant"
         return None
@@ -109,12 +110,6 @@ def check(reason: str) -> Callable[[Callable[[ir.Node, Target], bool]], Check]:
     return decorate
 
 
-def attribute(node: ir.Node, name: str, default: Any) -> Any:
-    """The attribute's value, or ``default`` when it is not set."""
-    found = node.attributes.get(name)
-    return default if found is None or found.is_ref() else found.value
-
-
 def dims(value: ir.Value | None) -> tuple[int, ...]:
     """The static shape; only meaningful after :func:`~ort_rknn_converters.support.decide` has seen that it is one."""
     if value is None or value.shape is None:
@@ -124,17 +119,13 @@ def dims(value: ir.Value | None) -> tuple[int, ...]:
 
 def is_constant(value: ir.Value) -> bool:
     """Whether the value is an initializer that no caller can override."""
-    return value.const_value is not None and not value.is_graph_input()
+    return graphs.constant(value) is not None
 
 
 def constant(node: ir.Node, position: int) -> np.ndarray[Any, Any] | None:
     """The small constant at an input, or ``None`` when it is absent, empty, large or computed at run time."""
-    value = node.inputs[position] if position < len(node.inputs) else None
-    if value is None or not is_constant(value) or value.const_value is None:
-        return None
-    if value.const_value.size > _FAR_TOO_LARGE:
-        return None
-    return np.asarray(value.const_value.numpy())
+    tensor = graphs.constant(operand(node, position))
+    return None if tensor is None or tensor.size > _FAR_TOO_LARGE else np.asarray(tensor.numpy())
 
 
 def type_name(dtype: ir.DataType) -> str:

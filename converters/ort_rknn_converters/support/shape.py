@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.support.rule import BOOL, FLOAT, INDEX, NUMBER, Rule, Types, attribute, check, constant, dims
+from ort_rknn_converters.nodes import attribute, operand
+from ort_rknn_converters.support.rule import BOOL, FLOAT, INDEX, NUMBER, Rule, Types, check, constant, dims
 from ort_rknn_converters.targets import Target
 
 __all__ = ["RULES"]
@@ -20,7 +21,7 @@ def _empty_part(node: ir.Node, target: Target) -> bool:
 
 @check("Split into uneven parts by number: the toolkit refuses it")
 def _uneven(node: ir.Node, target: Target) -> bool:
-    if len(node.inputs) > 1 and node.inputs[1] is not None:
+    if operand(node, 1) is not None:
         return False
     return "split" not in node.attributes and len({dims(part) for part in node.outputs}) > 1
 
@@ -32,7 +33,7 @@ def _wrap(node: ir.Node, target: Target) -> bool:
 
 @check("Pad with an axes input: the toolkit refuses it")
 def _pad_axes(node: ir.Node, target: Target) -> bool:
-    return len(node.inputs) > 3 and node.inputs[3] is not None
+    return operand(node, 3) is not None
 
 
 @check("Tile of a batch: the board's runtime has it for batch 1 only")
