@@ -117,4 +117,21 @@ class SaidDefaults(Pass):
         return (f"{changed} LayerNormalization with its defaults said",) if changed else ()
 
 
-FIXES: tuple[Pass, ...] = (FillValue(), SplitParts(), PadAxes(), LastState(), SaidDefaults())
+class AxisFromFront(Pass):
+    """GatherElements with its axis counted from the front: with constant positions the build dies of the other form."""
+
+    name = "axis-from-front"
+
+    def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
+        """Ranks are known in a segment."""
+        changed = 0
+        for node in model.graph:
+            axis = node.attributes.get_int("axis", 0)
+            shape = graphs.static_shape(node.inputs[0]) if node.inputs else None
+            if node.op_type == "GatherElements" and axis < 0 and shape is not None:
+                node.attributes["axis"] = ir.AttrInt64("axis", axis + len(shape))
+                changed += 1
+        return (f"{changed} GatherElements with the axis counted from the front",) if changed else ()
+
+
+FIXES: tuple[Pass, ...] = (FillValue(), SplitParts(), PadAxes(), LastState(), SaidDefaults(), AxisFromFront())

@@ -218,6 +218,12 @@ def test_pad_says_every_axis() -> None:
     assert len([name for name in lowered.model.graph.node[0].input if name]) == 2
 
 
+def test_gather_elements_counts_its_axis_from_the_front() -> None:
+    feed = {"x": random(2, 3, 4)}
+    lowered = check(one_op("GatherElements", feed, {"at": np.array([[[3, 0]]])}, axis=-1), feed)
+    assert lowered.model.graph.node[0].attribute[0].i == 2
+
+
 def test_constants_listed_as_inputs_are_no_inputs() -> None:
     model = build(
         [helper.make_node("Add", ["x", "w"], ["y"])], {"x": random(3), "w": random(3)}, ["y"], {"w": random(3)}

@@ -70,8 +70,12 @@ def plain_layer_norm() -> onnx.ModelProto:
         (attention(), "exSDPAttention"),
         (one_op("RMSNormalization", {"x": random(2, 3, 8)}, {"scale": random(8)}, opset=23), "exNorm"),
         (plain_layer_norm(), "exNorm"),
+        (
+            one_op("GatherElements", {"x": random(4, 8, 8)}, {"at": np.arange(256).reshape(4, 8, 8) % 7}, axis=-1),
+            "exMatMul",
+        ),
     ],
-    ids=["LSTM", "GRU", "long names", "odd forms", "Attention", "RMSNormalization", "LayerNormalization"],
+    ids=["LSTM", "GRU", "long names", "odd forms", "Attention", "RMSNorm", "LayerNormalization", "GatherElements"],
 )
 def test_the_toolkit_compiles_it_right(model: onnx.ModelProto, layer: str) -> None:
     segment = graph.to_proto(prepare(graph.load(model)).model)

@@ -30,6 +30,15 @@ def test_gather_takes_given_positions() -> None:
     assert reason("Gather", [("int64", [9]), ("int64", [2])], [("int64", [2])]) is not None
 
 
+def test_many_fixed_positions_would_become_a_large_table() -> None:
+    data, result = ("float", [4, 64, 128]), [("float", [4, 64, 256])]
+    assert reason("GatherElements", [data, ("int64", [4, 64, 256])], result, axis=-1) is None
+    positions = np.zeros((4, 64, 64), np.int64)
+    assert reason("GatherElements", [data, positions], [("float", [4, 64, 64])], axis=-1) is None
+    positions = np.zeros((4, 64, 256), np.int64)
+    assert reason("GatherElements", [data, positions], result, axis=-1) is not None
+
+
 def test_scatter_with_a_reduction_is_not_known_to_the_board() -> None:
     inputs = [("float", [4, 4]), ints(1, 2).reshape(2, 1), ("float", [2, 4])]
     assert reason("ScatterND", inputs, [("float", [4, 4])]) is None
