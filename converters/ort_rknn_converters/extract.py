@@ -11,12 +11,10 @@ from ort_rknn_converters.dataflow import reads
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import constant
 from ort_rknn_converters.graph_types import show_maps
-from ort_rknn_converters.heavy import size_of
+from ort_rknn_converters.light import lightened
 from ort_rknn_converters.nodes import bodies
 
 __all__ = ["extract"]
-
-_LARGE = 1 << 16  # bytes of a weight; a guess, no operator's parameters are that large
 
 
 def extract(
@@ -154,21 +152,6 @@ def _with_bodies(node: ir.Node) -> list[ir.Node]:
     return [node, *(inner for body in bodies(node) for inner in ir.traversal.RecursiveGraphIterator(body))]
 
 
-def _light(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its large weights as inputs: checking does not read them, but copies them twice."""
-    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
-    graph = light.graph
-    graph.name = proto.graph.name
-    for field in ("node", "input", "output", "value_info"):
-        getattr(graph, field).extend(getattr(proto.graph, field))
-    for tensor in proto.graph.initializer:
-        if size_of(tensor) > _LARGE:
-            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        else:
-            graph.initializer.append(tensor)
-    return light
-
-
 def _check(proto: onnx.ModelProto) -> None:
     external = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer)
     # The checker insists on the rank of what crosses the edge; onnxruntime does not, and not every rank is known.
@@ -179,6 +162,6 @@ def _check(proto: onnx.ModelProto) -> None:
     if external or unknown:
         return
     try:
-        onnx.checker.check_model(_light(proto))
+        onnx.checker.check_model(lightened(proto)[0])  # it would copy large weights twice, and not read them
     except onnx.checker.ValidationError as error:
         raise ModelError(f"the part cut out is no valid ONNX: {error}") from error

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.heavy import HEAVY, Heavy, is_heavy
+from ort_rknn_converters.heavy import HEAVY, Heavy
 from ort_rknn_converters.infer import infer
+from ort_rknn_converters.light import lightened
 from ort_rknn_converters.lower_fixes import FIXES
 from ort_rknn_converters.lower_names import name_outputs, scalar_inputs, shorten
 from ort_rknn_converters.lower_opset import lower_opset
@@ -125,7 +126,8 @@ def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
     _drop_listed_constants(model)
     ctx = Context.of(model, ConvertOptions(target=target.name))
     Constants().apply(model, ctx)
-    infer(model)
+    if any(graphs.static_shape(value) is None for node in model.graph for value in node.outputs if value.name):
+        infer(model)  # a part of a prepared model brings all its shapes
     _check(model, target)
     CastLike().apply(model, ctx)
 
@@ -152,20 +154,7 @@ def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
 
 def _load(segment: onnx.ModelProto) -> ir.Model:
     """The segment as a graph of its own that shares only the data of large weights with it."""
-    light = onnx.ModelProto(ir_version=segment.ir_version, opset_import=segment.opset_import)
-    light.functions.extend(segment.functions)
-    graph = light.graph
-    graph.name = segment.graph.name
-    for kind in ("node", "input", "output", "value_info", "sparse_initializer"):
-        getattr(graph, kind).extend(getattr(segment.graph, kind))
-    listed = {value.name for value in segment.graph.input}
-    heavy = []
-    for tensor in segment.graph.initializer:
-        if tensor.name not in listed and is_heavy(tensor):
-            heavy.append(tensor)
-            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        else:
-            graph.initializer.append(tensor)
+    light, heavy = lightened(segment, least=HEAVY)
     model = graphs.load(light)
     weights = {tensor.name: ir.serde.deserialize_tensor(tensor) for tensor in heavy}
     for value in [value for value in model.graph.inputs if value.name in weights]:

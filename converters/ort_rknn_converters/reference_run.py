@@ -16,15 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.heavy import size_of
+from ort_rknn_converters.light import lightened
 
 __all__ = ["run_measured", "without_weights"]
 
 Array = NDArray[Any]
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
-_FED = 1 << 16
-"""Bytes from which a weight is fed instead of written into the model: no operator's parameters are that large."""
 
 
 def run_measured(
@@ -77,22 +75,8 @@ def without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
 
     Models above 2 GB can be run that way, too.
     """
-    copy = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
-    copy.functions.extend(model.functions)
-    graph = copy.graph
-    graph.name = model.graph.name
-    graph.node.extend(model.graph.node)
-    for field in ("input", "output", "value_info", "sparse_initializer"):
-        getattr(graph, field).extend(getattr(model.graph, field))
-    listed = {value.name for value in graph.input}
-    weights = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and size_of(tensor) >= _FED and tensor.name not in listed:
-            weights[tensor.name] = numpy_helper.to_array(tensor)
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        else:
-            graph.initializer.append(tensor)
-    return copy, weights
+    copy, weights = lightened(model, types=(TensorProto.FLOAT,))
+    return copy, {tensor.name: numpy_helper.to_array(tensor) for tensor in weights}
 
 
 def _measure(model: onnx.ModelProto) -> list[str]:
