@@ -114,7 +114,10 @@ class RknnOptions:
         "how calibration images become inputs: 224x224,mean=0,std=255,rgb,nchw",
     )
     quantized_algorithm: str = _option(
-        "normal", choice("normal", "mmse", "kl_divergence"), "the vendor's", "how ranges are found from the calibration"
+        "normal",
+        choice("normal", "mmse", "kl_divergence", "kl"),
+        "the vendor's",
+        "how ranges are found from the calibration",
     )
     quantized_method: str = _option(
         "channel", text, "the vendor's", "weights that share a scale: channel, layer, or group (w4a16)"

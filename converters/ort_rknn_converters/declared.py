@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterable
 
+from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.wire import LENGTH, VARINT, NotProtobuf, fields, opened
 
-__all__ = ["DeclaredValue", "declared", "declared_inputs"]
+__all__ = ["DeclaredValue", "check_dims", "declared", "declared_inputs"]
 
 Data = bytes | mmap.mmap
 
@@ -80,6 +82,22 @@ def declared_inputs(model: str | os.PathLike[str] | bytes) -> tuple[DeclaredValu
         except NotProtobuf:
             return ()
     return tuple(value for value in inputs if value.is_tensor)
+
+
+def check_dims(dims: Iterable[str], inputs: Iterable[DeclaredValue]) -> None:
+    """Refuse sizes of dimensions that no input has: the model would stay as open as it is.
+
+    Args:
+        dims: Names of dimensions.
+        inputs: What the model declares.
+
+    Raises:
+        UnknownOption: A dimension there is not.
+    """
+    there = {dim for value in inputs for dim in value.dims or () if isinstance(dim, str)}
+    if unknown := sorted(set(dims) - there):
+        have = f"The model's: {', '.join(sorted(there))}" if there else "The model's inputs have none that is named"
+        raise UnknownOption(f"no input has a dimension called {', '.join(unknown)}. {have}")
 
 
 def _inner(data: Data, start: int, end: int, wanted: int) -> list[tuple[int, int]]:

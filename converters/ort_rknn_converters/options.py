@@ -15,7 +15,7 @@ from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_ta
 if TYPE_CHECKING:
     from ort_rknn_converters.calibration import Calibration
 
-__all__ = ["ALGORITHMS", "LIMIT", "METRICS", "PRECISIONS", "ConvertOptions"]
+__all__ = ["ALGORITHMS", "KL", "LIMIT", "METRICS", "PRECISIONS", "ConvertOptions"]
 
 PRECISIONS = ("fp16", "int8", "w4a16")
 LIMIT = 100
@@ -23,6 +23,8 @@ LIMIT = 100
 minute."""
 
 ALGORITHMS = ("normal", "mmse", "kl_divergence")
+KL = "kl"
+"""What people call the last one."""
 METRICS = ("cosine", "rel-rms", "top1")
 
 _METHODS = ("channel", "layer", "group", *(f"group{size}" for size in range(32, 257, 32)))
@@ -46,8 +48,8 @@ class ConvertOptions:
             than with 10).
         preprocess: How calibration images become inputs, e.g. ``224x224,mean=123.7:116.3:103.5,std=58.4,rgb,nchw``.
             Default: the input's own size, 0 to 1, RGB.
-        quantized_algorithm: ``normal``, ``mmse`` (12 times slower, measured) or ``kl_divergence``. Default: the
-            vendor's.
+        quantized_algorithm: ``normal``, ``mmse`` (12 times slower, measured) or ``kl_divergence`` (``kl`` for short).
+            Default: the vendor's.
         quantized_method: ``channel`` or ``layer``; for ``w4a16`` also ``group`` (of 32 weights) or ``group32`` to
             ``group256``. Default: the vendor's.
         max_loss: Error of ``int8`` that is accepted, in terms of ``metric``; layers become fp16 until it holds.
@@ -139,6 +141,8 @@ class ConvertOptions:
             from ort_rknn_converters.images import Preprocess
 
             Preprocess.parse(self.preprocess)
+        if self.quantized_algorithm == KL:
+            self._set("quantized_algorithm", "kl_divergence")
         for option, allowed in (
             ("quantized_algorithm", ALGORITHMS),
             ("quantized_method", _METHODS),

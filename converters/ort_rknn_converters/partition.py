@@ -31,6 +31,7 @@ BY_OPTION = "kept on the CPU by option"
 TOO_SMALL = "too small to pay for the trip to the NPU"
 MOVES_DATA = "only moves data: does not pay for the trip to the NPU"
 UNUSED = "its result is never used"
+NO_FP16 = "{} computes in int8 only, quantized by the toolkit: --int8 with --calibration"
 PASS_THROUGH = "passes a value through: the toolkit drops such an output"
 
 
@@ -129,6 +130,8 @@ def parts(model: ir.Model, plan: Plan) -> tuple[Part, ...]:
 
 def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mapping[str, str]) -> list[str]:
     """For each node the reason it stays on the CPU, empty when the NPU may have it."""
+    if options.precision == "fp16" and not target.fp16:
+        return [NO_FP16.format(target.name)] * len(flow.nodes)
     on_path = dict.fromkeys(whole_paths(flow), WHOLE_REASON) | dict.fromkeys(index_paths(flow), INDEX_REASON)
     reasons = []
     for index, node in enumerate(flow.nodes):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ort_rknn_converters.plan import CPU, NodePlacement, Plan, Segment, TensorInfo
 
-__all__ = ["render"]
+__all__ = ["render", "size_text"]
 
 _WIDTH = 100
 _TYPES = {"float": "float32", "double": "float64"}
@@ -39,6 +39,13 @@ def render(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     if plan.notes:
         pieces.append("\n".join(f"note: {note}" for note in plan.notes))
     return "\n\n".join(pieces)
+
+
+def size_text(size: int) -> str:
+    """Bytes in words: ``1.5 MB``, ``30 kB``, ``700 bytes``."""
+    if size >= 1e6:
+        return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e3:.0f} kB" if size >= 1e3 else f"{size} bytes"
 
 
 def _headline(plan: Plan) -> str:
@@ -146,9 +153,7 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _size(size: int | None) -> str:
-    if size is None:
-        return ""
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(size, 1) / 1e3:.0f} kB"
+    return "" if size is None else size_text(size)
 
 
 def _count(number: int, what: str) -> str:

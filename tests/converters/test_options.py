@@ -47,6 +47,11 @@ def test_nonsense_is_refused_by_name(field: str, value: Any) -> None:
         ConvertOptions(**{field: value})
 
 
+def test_kl_is_short_for_kl_divergence() -> None:
+    assert ConvertOptions(quantized_algorithm="kl").quantized_algorithm == "kl_divergence"
+    assert ConvertOptions(quantized_algorithm="kl").key() == ConvertOptions(quantized_algorithm="kl_divergence").key()
+
+
 def test_unknown_target_lists_the_known() -> None:
     with pytest.raises(UnknownTarget, match="rk3576"):
         ConvertOptions(target="rk9999")

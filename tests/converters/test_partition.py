@@ -53,6 +53,12 @@ def test_options_and_verdicts_keep_nodes_on_the_cpu() -> None:
     assert plan_of(model, {"y": "crashed the compiler"}).nodes[2].reason == "crashed the compiler"
 
 
+def test_a_soc_without_fp16_says_what_it_needs_instead() -> None:
+    options, small = ConvertOptions(target="rv1103", min_gain=0), find_target("rv1103")
+    (reason,) = {node.reason for node in partition(chain("y = Relu(x)"), small, options).nodes}
+    assert reason == "rv1103 computes in int8 only, quantized by the toolkit: --int8 with --calibration"
+
+
 def test_islands_too_small_stay_on_the_cpu_unless_the_rule_is_off() -> None:
     model = chain("y = Add(x, x)", shape=(1, 8))
     assert places(plan_of(model)) == "n"

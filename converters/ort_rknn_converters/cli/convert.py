@@ -7,7 +7,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +17,10 @@ from click.core import ParameterSource
 from ort_rknn_converters.buckets import every_shape, shape_sets
 from ort_rknn_converters.cli.progress import Drawn
 from ort_rknn_converters.compiled import CompiledModel
-from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
+from ort_rknn_converters.declared import check_dims, declared_inputs
+from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, UnknownOption
 from ort_rknn_converters.late import without_algebra
-from ort_rknn_converters.options import ALGORITHMS, LIMIT, METRICS, PRECISIONS, ConvertOptions
+from ort_rknn_converters.options import ALGORITHMS, KL, LIMIT, METRICS, PRECISIONS, ConvertOptions
 from ort_rknn_converters.plan import Plan
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.toolkit.ahead import started_ahead
@@ -60,6 +61,11 @@ def _listed(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> di
         for name, dims in _pairs(_dims)(_, __, (text,)).items():
             found.setdefault(name, []).append(dims)
     return found
+
+
+def _names(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> frozenset[str]:
+    """A click callback for names, one by one or with commas."""
+    return frozenset(name.strip() for text in texts for name in text.split(",") if name.strip())
 
 
 def _dims(text: str) -> tuple[int, ...]:
@@ -103,7 +109,8 @@ def _dims(text: str) -> tuple[int, ...]:
 @click.option(
     "--algorithm",
     "quantized_algorithm",
-    type=click.Choice(ALGORITHMS),
+    type=click.Choice([*ALGORITHMS, KL]),
+    metavar=f"[{'|'.join(ALGORITHMS[:-1])}|{KL}]",
     default="normal",
     show_default=True,
     help="How ranges are found from the calibration.",
@@ -129,8 +136,24 @@ def _dims(text: str) -> tuple[int, ...]:
     help="Fix an input's shape. Several of one input are compiled one by one into one file; a session takes what fits.",
 )
 @click.option("--dim", "dims", multiple=True, callback=_pairs(int), metavar="N=1", help="Fix a symbolic dimension.")
-@click.option("--cpu-op", "cpu_ops", multiple=True, metavar="OP", help="Keep all nodes of an op on the CPU.")
-@click.option("--cpu-node", "cpu_nodes", multiple=True, metavar="NAME", help="Keep one node on the CPU.")
+@click.option(
+    "--cpu-op",
+    "--cpu-ops",
+    "cpu_ops",
+    multiple=True,
+    callback=_names,
+    metavar="OP[,OP]",
+    help="Keep all nodes of these ops on the CPU.",
+)
+@click.option(
+    "--cpu-node",
+    "--cpu-nodes",
+    "cpu_nodes",
+    multiple=True,
+    callback=_names,
+    metavar="NAME[,NAME]",
+    help="Keep these nodes on the CPU.",
+)
 @click.option(
     "--options",
     "options_file",
@@ -167,7 +190,8 @@ def command(
     and --npu-only was given, 2 something is wrong with what was given, 130 interrupted.
     """
     try:
-        values = _merged(options_file, {"timeout_s": timeout, **_sets(fields)})
+        values = _merged(options_file, {"timeout_s": timeout, **fields})
+        _check(model, values)
         shapes, targets = every_shape(values.pop("shapes", {})), values.pop("target").split(",")
         sets = shape_sets(shapes)
         wanted = [ConvertOptions.of(**values, target=soc.strip(), shapes=one) for one in sets for soc in targets]
@@ -176,15 +200,17 @@ def command(
                 from ort_rknn_converters.convert import plan_only as only
 
             for options in wanted:
-                _show(only(model, options=options), explain, as_json, {})
+                _show(only(model, options=options), model, options, explain, as_json, {})
             return
         _convert(model, output or _beside(model), wanted, external, strip, explain, as_json)
     except NotAllOnNpu as error:
         _fail(str(error), NOT_POSSIBLE)
     except (ConvertError, OSError) as error:
         reason = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            reason = f"{error.filename or model}: {error.strerror}"
+        if isinstance(error, OSError):
+            # numpy does not say why a file could not be written whole.
+            what = error.strerror or f"a temporary file could not be written ({error}); is the disk full?"
+            reason = f"{error.filename or model}: {what}"
         _fail(reason, BAD_INPUT)
     except KeyboardInterrupt:
         _fail("interrupted; nothing was written", INTERRUPTED)
@@ -215,7 +241,7 @@ def _convert(
         progress.report("save", str(output))
         files = compiled.save(output, embed=not external, strip=strip)
     seconds = time.perf_counter() - began
-    _show(compiled.plan, explain, as_json, _facts(compiled, files, seconds))
+    _show(compiled.plan, model, options, explain, as_json, _facts(compiled, files, seconds))
     if not as_json:
         _say_written(files, seconds)
     gc.freeze()  # or Python looks for cycles once more before it ends (measured: 0.08 s)
@@ -259,6 +285,7 @@ def _convert_many(
     for variant, form in forms:
         shapes = " ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in variant.shapes.items())
         click.echo(f"{', '.join(variant.targets)} {shapes}".rstrip() + "\n" + render(form.plan, nodes=explain) + "\n")
+    _say_hints(dict.fromkeys(hint for _, form in forms for hint in _hints(form.plan, model, wanted[0])))
     _say_written(files, seconds)
 
 
@@ -271,8 +298,11 @@ def _check_output(model: Path, output: Path) -> None:
 
 def _say_written(files: tuple[Path, ...], seconds: float) -> None:
     size = sum(file.stat().st_size for file in files)
-    more = f" and {len(files) - 1} files beside it" if len(files) > 1 else ""
-    click.echo(f"\n{files[0]}{more}: {size / 1e6:.1f} MB, converted in {seconds:.1f} s")
+    others = len(files) - 1
+    more = f" and {others} file{'s' if others > 1 else ''} beside it" if others else ""
+    from ort_rknn_converters.plan_table import size_text
+
+    click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s")
 
 
 def _merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
@@ -302,10 +332,6 @@ def _hoard_nothing() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 18)
 
 
-def _sets(fields: dict[str, Any]) -> dict[str, Any]:
-    return fields | {name: frozenset(fields[name]) for name in ("cpu_ops", "cpu_nodes")}
-
-
 def _beside(model: Path) -> Path:
     return model.with_name(f"{model.stem}.rknn.onnx")
 
@@ -319,13 +345,36 @@ def _facts(compiled: CompiledModel, files: tuple[Path, ...], seconds: float) -> 
     }
 
 
-def _show(plan: Plan, explain: bool, as_json: bool, facts: dict[str, Any]) -> None:
-    if as_json:
-        click.echo(json.dumps(facts | {"plan": plan.to_dict()}, indent=2))
-    else:
-        from ort_rknn_converters.plan_table import render  # slow to import, and mostly imported meanwhile
+def _check(model: Path, values: dict[str, Any]) -> None:
+    """What would be ignored is refused."""
+    if values.get("calibration") is not None and values["precision"] == "fp16":
+        raise UnknownOption("calibration data are for precision int8 or w4a16, not fp16: add --int8 or --w4a16")
+    if values["dims"]:
+        check_dims(values["dims"], declared_inputs(model))
 
-        click.echo(render(plan, nodes=explain))
+
+def _show(
+    plan: Plan, model: Path, options: ConvertOptions, explain: bool, as_json: bool, facts: dict[str, Any]
+) -> None:
+    hints = _hints(plan, model, options)
+    if as_json:
+        click.echo(json.dumps(facts | {"plan": plan.to_dict(), "hints": hints}, indent=2))
+        return
+    from ort_rknn_converters.plan_table import render  # slow to import, and mostly imported meanwhile
+
+    click.echo(render(plan, nodes=explain))
+    _say_hints(hints)
+
+
+def _hints(plan: Plan, model: Path, options: ConvertOptions) -> list[str]:
+    from ort_rknn_converters.advice import advice
+
+    return list(advice(plan, options, declared_inputs(model)))
+
+
+def _say_hints(hints: Iterable[str]) -> None:
+    if text := "\n".join(f"hint: {hint}" for hint in hints):
+        click.echo(f"\n{text}")
 
 
 def _fail(reason: str, code: int) -> None:

@@ -30,7 +30,9 @@ from ort_rknn_converters.support.refused import REFUSED
 from ort_rknn_converters.support.rule import BOUNDARY, Rule, is_constant, type_name
 from ort_rknn_converters.targets import Target
 
-__all__ = ["BOUNDARY", "REFUSED", "RULES", "Rule", "boundary_reason", "decide"]
+__all__ = ["BOUNDARY", "DYNAMIC", "REFUSED", "RULES", "Rule", "boundary_reason", "decide"]
+
+DYNAMIC = "dynamic shape"
 
 _FAMILIES = (activation, conv, elementwise, gather, logic, matmul, norm, pool, quantized, reduce, resize, shape)
 
@@ -86,7 +88,7 @@ def _values(node: ir.Node) -> str | None:
         if value.shape is None:
             return "unknown shape"
         if not value.shape.is_static():
-            return "dynamic shape"
+            return DYNAMIC
     # An empty constant may stand for an absent parameter (the scales of Resize).
     for value in (*(one for one in inputs if not is_constant(one)), *outputs):
         if 0 in (value.shape or ()):
@@ -111,4 +113,4 @@ def boundary_reason(value: ir.Value) -> str | None:
     """Why this value cannot cross a segment's edge, or ``None``."""
     if value.dtype is None or value.dtype in BOUNDARY:
         return None
-    return f"boundary dtype {type_name(value.dtype)}"
+    return f"{type_name(value.dtype)} cannot go in or out of NPU code"

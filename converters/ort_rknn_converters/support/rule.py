@@ -134,6 +134,10 @@ def type_name(dtype: ir.DataType) -> str:
     return names.get(dtype, dtype.name.lower())
 
 
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeio' else 'a'} {name}"
+
+
 def _types(node: ir.Node, kind: str, values: Any, allowed: tuple[Types, ...]) -> str | None:
     for position, value in enumerate(values):
         if value is None or (kind == "output" and not value.name):
@@ -143,5 +147,5 @@ def _types(node: ir.Node, kind: str, values: Any, allowed: tuple[Types, ...]) ->
                 return _TYPE_TROUBLE[value.dtype]
             if value.dtype in INDEX:
                 return f"{node.op_type} of integers: exact only to 2048 in fp16"
-            return f"{node.op_type} with a {type_name(value.dtype)} {kind}"
+            return f"{node.op_type} with {_a(type_name(value.dtype))} {kind}: not a type the NPU takes there"
     return None

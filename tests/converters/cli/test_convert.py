@@ -75,6 +75,30 @@ class TestDone:
         assert nodes[name]["reason"] == "kept on the CPU by option"
 
     @pytest.mark.parametrize(
+        "arguments", [["--cpu-nodes", "first,third"], ["--cpu-ops", "Sigmoid,Tanh"], ["--cpu-op", "Sigmoid, Tanh"]]
+    )
+    def test_lists_of_what_the_cpu_keeps(self, model: Path, arguments: list[str]) -> None:
+        proto = onnx.load(model)
+        for node, name in zip(proto.graph.node, ("first", "second", "third"), strict=True):
+            node.name = name
+        onnx.save(proto, model)
+        result = run(model, "--min-gain", 0, "--plan-only", "--json", *arguments)
+        nodes = {node["name"]: node["reason"] for node in json.loads(result.stdout)["plan"]["nodes"]}
+        assert nodes["first"] == nodes["third"] == "kept on the CPU by option"
+
+    def test_names_that_meet_nothing_are_told(self, model: Path) -> None:
+        for more in ([], ["--plan-only"], ["--target", "rk3588,rk3566"]):
+            result = run(model, "--min-gain", 0, "--cpu-op", "Tahn", *more)
+            assert result.exit_code == 0, result.output
+            assert (
+                "hint: --cpu-op Tahn met nothing: the model as it is cut has none of that name; did you mean Tanh?"
+                in (result.output)
+            )
+
+    def test_sizes_are_readable(self, model: Path) -> None:
+        assert " kB, converted in " in run(model, "--min-gain", 0).output
+
+    @pytest.mark.parametrize(
         "arguments", [["--shape", "x=2x8"], ["--shape", "x=2,8"], ["--dim", "N=2", "--dim", "M=8"]]
     )
     def test_shapes(self, tmp_path: Path, arguments: list[str]) -> None:
@@ -158,6 +182,12 @@ class TestNotDone:
         self.refused(run(model, "--shape", "x=2x9"), 2, "x")
         self.refused(run(model, "--shape", "unknown=2x9"), 2, "unknown")
 
+    def test_a_dimension_that_is_not_there(self, model: Path) -> None:
+        self.refused(run(model, "--dim", "N=2"), 2, "no input has a dimension called N")
+
+    def test_calibration_that_nothing_is_calibrated_on(self, model: Path, tmp_path: Path) -> None:
+        self.refused(run(model, "--calibration", tmp_path), 2, "not fp16: add --int8 or --w4a16")
+
     def test_compiled_already(self, model: Path) -> None:
         run(model, "--min-gain", 0)
         self.refused(run(model.with_name("m.rknn.onnx")), 2, "compiled already")
@@ -170,6 +200,10 @@ class TestNotDone:
         monkeypatch.setattr(os, "fdopen", full)
         self.refused(run(model, "--min-gain", 0), 2, "No space left on device")
         assert [file.name for file in model.parent.iterdir() if file.is_file()] == ["m.onnx"]
+
+    def test_a_reason_numpy_does_not_give(self, model: Path, toolkit: ScriptedToolkit) -> None:
+        toolkit.fails_with = OSError("16384 requested and 5088 written")
+        self.refused(run(model, "--min-gain", 0), 2, "16384 requested and 5088 written", "is the disk full?")
 
     def test_ctrl_c(self, model: Path, toolkit: ScriptedToolkit) -> None:
         toolkit.fails_with = KeyboardInterrupt()
