@@ -90,10 +90,8 @@ class TestDone:
         for more in ([], ["--plan-only"], ["--target", "rk3588,rk3566"]):
             result = run(model, "--min-gain", 0, "--cpu-op", "Tahn", *more)
             assert result.exit_code == 0, result.output
-            assert (
-                "hint: --cpu-op Tahn met nothing: the model as it is cut has none of that name; did you mean Tanh?"
-                in (result.output)
-            )
+            assert "hint: --cpu-op Tahn met nothing" in result.output
+            assert "did you mean Tanh?" in result.output
 
     def test_sizes_are_readable(self, model: Path) -> None:
         assert " kB, converted in " in run(model, "--min-gain", 0).output
