@@ -20,6 +20,7 @@ from ort_rknn_converters.passes.contrib import Contrib
 from ort_rknn_converters.passes.contrib_attention import ContribAttention
 from ort_rknn_converters.passes.dropout import Dropouts
 from ort_rknn_converters.passes.einsum import Einsum
+from ort_rknn_converters.passes.empty_parts import EmptyParts
 from ort_rknn_converters.passes.fold import Fold
 from ort_rknn_converters.passes.function_ops import FunctionOps
 from ort_rknn_converters.passes.functions import Functions
@@ -47,6 +48,7 @@ _SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(),
 """What makes models smaller; repeated, with inference in between, until nothing changes."""
 
 _EXPAND: tuple[Pass, ...] = (
+    EmptyParts(),
     FunctionOps(),
     CastLike(),
     Attention(),

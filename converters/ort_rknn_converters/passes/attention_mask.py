@@ -11,6 +11,7 @@ from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.nodes import attribute, operand
 from ort_rknn_converters.passes.base import Tape
+from ort_rknn_converters.support.fp16_range import FORBIDDEN, SEES_NOTHING
 
 __all__ = ["Bias", "bias_of"]
 
@@ -20,7 +21,7 @@ class Bias:
     """What is added to the scores.
 
     Attributes:
-        added: 0 or minus infinity (or the float mask's own numbers), broadcastable to [batch, heads, queries, keys];
+        added: 0 or what forbids (or the float mask's own numbers), broadcastable to [batch, heads, queries, keys];
             ``None`` when nothing is masked.
         some: Bool, [..., queries, 1]: whether the row may attend to any key at all; ``None`` when every row surely may.
     """
@@ -68,6 +69,8 @@ def bias_of(node: ir.Node, query: ir.Value, key: ir.Value, tape: Tape) -> Bias |
 
 def _put_together(fixed: np.ndarray | None, moving: Any, added: Any, query: ir.Value, tape: Tape) -> Bias:
     guard = moving is not None or (fixed is not None and not fixed.any(-1).all())
+    # A mask of floats may hold any number; where there is none, fp16 can hold all of it.
+    forbidden, nothing = (FORBIDDEN, SEES_NOTHING) if added is None else (-np.inf, -np.inf)
     if added is not None:
         known = graphs.constant(added)
         guard = guard or known is None or bool(np.isneginf(known.numpy()).any())
@@ -75,15 +78,15 @@ def _put_together(fixed: np.ndarray | None, moving: Any, added: Any, query: ir.V
         if moving is not None:
             moving = tape.op("And", moving, tape.const(fixed))
         else:
-            rule = tape.const(np.where(fixed, 0, -np.inf), query.dtype)
+            rule = tape.const(np.where(fixed, 0, forbidden), query.dtype)
             added = rule if added is None else tape.op("Add", added, rule)
     if moving is not None:
-        rule = tape.op("Where", moving, tape.like(query, 0), tape.like(query, -np.inf))
+        rule = tape.op("Where", moving, tape.like(query, 0), tape.like(query, forbidden))
         added = rule if added is None else tape.op("Add", added, rule)
     if added is None or not guard:
         return Bias(added, None)
     best = tape.reduce("ReduceMax", added, [-1], keepdims=True)
-    return Bias(added, tape.op("Greater", best, tape.like(best, -np.inf)))
+    return Bias(added, tape.op("Greater", best, tape.like(best, nothing)))
 
 
 def _widened(mask: ir.Value, keys: int, tape: Tape) -> Any:
