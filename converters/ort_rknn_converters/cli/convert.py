@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import sys
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from ort_rknn_converters.buckets import every_shape, shape_sets
+from ort_rknn_converters.cli.convert_report import Report
+from ort_rknn_converters.cli.convert_values import check, listed, merged, names, pairs
 from ort_rknn_converters.cli.progress import Drawn
-from ort_rknn_converters.compiled import CompiledModel
-from ort_rknn_converters.declared import check_dims, declared_inputs
-from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, UnknownOption
+from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
 from ort_rknn_converters.late import without_algebra
 from ort_rknn_converters.options import ALGORITHMS, KL, LIMIT, METRICS, PRECISIONS, ConvertOptions
-from ort_rknn_converters.plan import Plan
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.toolkit.ahead import started_ahead
 
@@ -30,47 +26,6 @@ __all__ = ["command"]
 _M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 _COLLECT_AFTER = 50_000  # new objects; as for the toolkit's process
 NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
-
-Value = TypeVar("Value")
-
-
-def _pairs(
-    parse: Callable[[str], Value],
-) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, Value]]:
-    """A click callback for a repeatable ``NAME=VALUE`` option."""
-
-    def callback(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, Value]:
-        found = {}
-        for text in texts:
-            name, equals, value = text.rpartition("=")
-            try:
-                if not (name and equals):
-                    raise ValueError
-                found[name] = parse(value)
-            except ValueError:
-                raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE") from None
-        return found
-
-    return callback
-
-
-def _listed(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, list[tuple[int, ...]]]:
-    """A click callback for shapes, of which an input may have several."""
-    found: dict[str, list[tuple[int, ...]]] = {}
-    for text in texts:
-        for name, dims in _pairs(_dims)(_, __, (text,)).items():
-            found.setdefault(name, []).append(dims)
-    return found
-
-
-def _names(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> frozenset[str]:
-    """A click callback for names, one by one or with commas."""
-    return frozenset(name.strip() for text in texts for name in text.split(",") if name.strip())
-
-
-def _dims(text: str) -> tuple[int, ...]:
-    """``1x3x224x224`` (or with commas); nothing for a scalar."""
-    return tuple(int(size) for size in text.replace(",", "x").split("x")) if text else ()
 
 
 @click.command("convert")
@@ -131,17 +86,17 @@ def _dims(text: str) -> tuple[int, ...]:
     "--shape",
     "shapes",
     multiple=True,
-    callback=_listed,
+    callback=listed,
     metavar="NAME=1x3x224x224",
     help="Fix an input's shape. Several of one input are compiled one by one into one file; a session takes what fits.",
 )
-@click.option("--dim", "dims", multiple=True, callback=_pairs(int), metavar="N=1", help="Fix a symbolic dimension.")
+@click.option("--dim", "dims", multiple=True, callback=pairs(int), metavar="N=1", help="Fix a symbolic dimension.")
 @click.option(
     "--cpu-op",
     "--cpu-ops",
     "cpu_ops",
     multiple=True,
-    callback=_names,
+    callback=names,
     metavar="OP[,OP]",
     help="Keep all nodes of these ops on the CPU.",
 )
@@ -150,7 +105,7 @@ def _dims(text: str) -> tuple[int, ...]:
     "--cpu-nodes",
     "cpu_nodes",
     multiple=True,
-    callback=_names,
+    callback=names,
     metavar="NAME[,NAME]",
     help="Keep these nodes on the CPU.",
 )
@@ -190,19 +145,19 @@ def command(
     and --npu-only was given, 2 something is wrong with what was given, 130 interrupted.
     """
     try:
-        values = _merged(options_file, {"timeout_s": timeout, **fields})
-        _check(model, values)
+        values = merged(options_file, {"timeout_s": timeout, **fields})
+        check(model, values)
         shapes, targets = every_shape(values.pop("shapes", {})), values.pop("target").split(",")
         sets = shape_sets(shapes)
         wanted = [ConvertOptions.of(**values, target=soc.strip(), shapes=one) for one in sets for soc in targets]
+        report = Report(model, explain, as_json)
         if plan_only:
             with without_algebra():
                 from ort_rknn_converters.convert import plan_only as only
 
-            for options in wanted:
-                _show(only(model, options=options), model, options, explain, as_json, {})
+            report.planned([(options, only(model, options=options)) for options in wanted])
             return
-        _convert(model, output or _beside(model), wanted, external, strip, explain, as_json)
+        _convert(model, output or _beside(model), wanted, report, external=external, strip=strip)
     except NotAllOnNpu as error:
         _fail(str(error), NOT_POSSIBLE)
     except (ConvertError, OSError) as error:
@@ -217,76 +172,40 @@ def command(
 
 
 def _convert(
-    model: Path,
-    output: Path,
-    wanted: list[ConvertOptions],
-    external: bool,
-    strip: bool,
-    explain: bool,
-    as_json: bool,
+    model: Path, output: Path, wanted: list[ConvertOptions], report: Report, *, external: bool, strip: bool
 ) -> None:
+    _check_output(model, output)
     if len(wanted) > 1:
-        _convert_many(model, output, wanted, external, strip, explain, as_json)
+        _convert_many(model, output, wanted, report, external=external, strip=strip)
         return
     options = wanted[0]
-    _check_output(model, output)
     began = time.perf_counter()
     _hoard_nothing()
     # Importing all that a conversion needs takes long enough to start the toolkit meanwhile.
-    with started_ahead(model) as compile, Drawn(quiet=as_json) as progress:
+    with started_ahead(model) as compile, Drawn(quiet=report.as_json) as progress:
         with without_algebra():
             from ort_rknn_converters.convert import convert
 
         compiled = convert(model, options=options, progress=progress, compile=compile)
         progress.report("save", str(output))
         files = compiled.save(output, embed=not external, strip=strip)
-    seconds = time.perf_counter() - began
-    _show(compiled.plan, model, options, explain, as_json, _facts(compiled, files, seconds))
-    if not as_json:
-        _say_written(files, seconds)
+    report.converted(compiled, options, files, time.perf_counter() - began)
     gc.freeze()  # or Python looks for cycles once more before it ends (measured: 0.08 s)
 
 
 def _convert_many(
-    model: Path,
-    output: Path,
-    wanted: list[ConvertOptions],
-    external: bool,
-    strip: bool,
-    explain: bool,
-    as_json: bool,
+    model: Path, output: Path, wanted: list[ConvertOptions], report: Report, *, external: bool, strip: bool
 ) -> None:
     """Several shapes or SoCs in one file."""
+    began = time.perf_counter()
     with without_algebra():
         from ort_rknn_converters.convert_bundle import convert_bundle
 
-    _check_output(model, output)
-    began = time.perf_counter()
-    with Drawn(quiet=as_json) as progress:
+    with Drawn(quiet=report.as_json) as progress:
         bundle = convert_bundle(str(model), wanted, progress=progress)
         progress.report("save", str(output))
         files = bundle.save(output, embed=not external, strip=strip)
-    seconds = time.perf_counter() - began
-    from ort_rknn_converters.plan_table import render
-
-    forms = [(variant, variant.load()) for variant in bundle.variants]
-    if as_json:
-        rows = [
-            {
-                "shapes": variant.shapes,
-                "targets": variant.targets,
-                **_facts(form, files, seconds),
-                "plan": form.plan.to_dict(),
-            }
-            for variant, form in forms
-        ]
-        click.echo(json.dumps({"variants": rows}, indent=2))
-        return
-    for variant, form in forms:
-        shapes = " ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in variant.shapes.items())
-        click.echo(f"{', '.join(variant.targets)} {shapes}".rstrip() + "\n" + render(form.plan, nodes=explain) + "\n")
-    _say_hints(dict.fromkeys(hint for _, form in forms for hint in _hints(form.plan, model, wanted[0])))
-    _say_written(files, seconds)
+    report.converted_many(bundle.variants, wanted[0], files, time.perf_counter() - began)
 
 
 def _check_output(model: Path, output: Path) -> None:
@@ -294,31 +213,6 @@ def _check_output(model: Path, output: Path) -> None:
         raise ConvertError(f"{output} cannot be written: there is no folder {output.parent}")
     if model.exists() and output.exists() and output.samefile(model):
         raise ConvertError(f"{output} is the model itself: choose another output")
-
-
-def _say_written(files: tuple[Path, ...], seconds: float) -> None:
-    size = sum(file.stat().st_size for file in files)
-    others = len(files) - 1
-    more = f" and {others} file{'s' if others > 1 else ''} beside it" if others else ""
-    from ort_rknn_converters.plan_table import size_text
-
-    click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s")
-
-
-def _merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
-    """The file's options under what was given on the command line; collections of both together."""
-    if file is None:
-        return fields
-    from ort_rknn_converters.options_file import read_options
-
-    merged = fields | read_options(file)
-    context = click.get_current_context()
-    for name, value in fields.items():
-        if isinstance(value, frozenset):
-            merged[name] = value | merged[name]
-        elif context.get_parameter_source("timeout" if name == "timeout_s" else name) is not ParameterSource.DEFAULT:
-            merged[name] = value
-    return merged
 
 
 def _hoard_nothing() -> None:
@@ -334,47 +228,6 @@ def _hoard_nothing() -> None:
 
 def _beside(model: Path) -> Path:
     return model.with_name(f"{model.stem}.rknn.onnx")
-
-
-def _facts(compiled: CompiledModel, files: tuple[Path, ...], seconds: float) -> dict[str, Any]:
-    return {
-        "files": [str(file) for file in files],
-        "seconds": round(seconds, 3),
-        "toolkit_version": compiled.toolkit_version,
-        "passes": list(compiled.passes),
-    }
-
-
-def _check(model: Path, values: dict[str, Any]) -> None:
-    """What would be ignored is refused."""
-    if values.get("calibration") is not None and values["precision"] == "fp16":
-        raise UnknownOption("calibration data are for precision int8 or w4a16, not fp16: add --int8 or --w4a16")
-    if values["dims"]:
-        check_dims(values["dims"], declared_inputs(model))
-
-
-def _show(
-    plan: Plan, model: Path, options: ConvertOptions, explain: bool, as_json: bool, facts: dict[str, Any]
-) -> None:
-    hints = _hints(plan, model, options)
-    if as_json:
-        click.echo(json.dumps(facts | {"plan": plan.to_dict(), "hints": hints}, indent=2))
-        return
-    from ort_rknn_converters.plan_table import render  # slow to import, and mostly imported meanwhile
-
-    click.echo(render(plan, nodes=explain))
-    _say_hints(hints)
-
-
-def _hints(plan: Plan, model: Path, options: ConvertOptions) -> list[str]:
-    from ort_rknn_converters.advice import advice
-
-    return list(advice(plan, options, declared_inputs(model)))
-
-
-def _say_hints(hints: Iterable[str]) -> None:
-    if text := "\n".join(f"hint: {hint}" for hint in hints):
-        click.echo(f"\n{text}")
 
 
 def _fail(reason: str, code: int) -> None:

@@ -48,6 +48,12 @@ def test_as_json_and_as_a_plan() -> None:
     done = _convert("--shape", "X=3x2", "--shape", "X=5x2", "--plan-only")
     assert done.exit_code == 0
     assert "X float32[5x2]" in done.output
+    done = _convert("--shape", "X=3x2", "--shape", "X=5x2", "--plan-only", "--json")
+    rows = json.loads(done.stdout)["variants"]
+    assert [(row["shapes"], row["targets"]) for row in rows] == [
+        ({"X": [3, 2]}, ["rk3588"]),
+        ({"X": [5, 2]}, ["rk3588"]),
+    ]
     assert not Path("m.rknn.onnx").exists()
 
 

@@ -1,0 +1,125 @@
+"""What ``ort-rknn convert`` prints: plans with hints, and what was written, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ort_rknn_converters.declared import declared_inputs
+from ort_rknn_converters.frozen import frozen
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.bundle import Variant
+    from ort_rknn_converters.compiled import CompiledModel
+    from ort_rknn_converters.options import ConvertOptions
+    from ort_rknn_converters.plan import Plan
+
+__all__ = ["Report"]
+
+
+@frozen
+class Report:
+    """How results are shown.
+
+    Attributes:
+        model: What was converted.
+        explain: Whether every node is listed.
+        as_json: Whether all is printed as JSON.
+    """
+
+    model: Path
+    explain: bool
+    as_json: bool
+
+    def planned(self, plans: Sequence[tuple[ConvertOptions, Plan]]) -> None:
+        """Plans of which nothing was compiled, each with its options."""
+        if self.as_json and len(plans) > 1:
+            rows = [
+                {
+                    "shapes": dict(options.shapes),
+                    "targets": [options.target],
+                    "plan": plan.to_dict(),
+                    "hints": self._hints(plan, options),
+                }
+                for options, plan in plans
+            ]
+            click.echo(json.dumps({"variants": rows}, indent=2))
+            return
+        for options, plan in plans:
+            self._show(plan, options, {})
+
+    def converted(
+        self, compiled: CompiledModel, options: ConvertOptions, files: tuple[Path, ...], seconds: float
+    ) -> None:
+        """A compiled model that was written to ``files``."""
+        self._show(compiled.plan, options, _facts(compiled, files, seconds))
+        if not self.as_json:
+            _say_written(files, seconds)
+
+    def converted_many(
+        self, variants: Sequence[Variant], options: ConvertOptions, files: tuple[Path, ...], seconds: float
+    ) -> None:
+        """Several forms of a model that were written to the same files; ``options`` are those of the first."""
+        forms = [(variant, variant.load()) for variant in variants]
+        if self.as_json:
+            rows = [
+                {
+                    "shapes": variant.shapes,
+                    "targets": variant.targets,
+                    **_facts(form, files, seconds),
+                    "plan": form.plan.to_dict(),
+                }
+                for variant, form in forms
+            ]
+            click.echo(json.dumps({"variants": rows}, indent=2))
+            return
+        from ort_rknn_converters.plan_table import render
+
+        for variant, form in forms:
+            shapes = " ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in variant.shapes.items())
+            table = render(form.plan, nodes=self.explain)
+            click.echo(f"{', '.join(variant.targets)} {shapes}".rstrip() + f"\n{table}\n")
+        _say_hints(dict.fromkeys(hint for _, form in forms for hint in self._hints(form.plan, options)))
+        _say_written(files, seconds)
+
+    def _show(self, plan: Plan, options: ConvertOptions, facts: dict[str, Any]) -> None:
+        hints = self._hints(plan, options)
+        if self.as_json:
+            click.echo(json.dumps(facts | {"plan": plan.to_dict(), "hints": hints}, indent=2))
+            return
+        from ort_rknn_converters.plan_table import render  # slow to import, and mostly imported meanwhile
+
+        click.echo(render(plan, nodes=self.explain))
+        _say_hints(hints)
+
+    def _hints(self, plan: Plan, options: ConvertOptions) -> list[str]:
+        from ort_rknn_converters.advice import advice
+
+        return list(advice(plan, options, declared_inputs(self.model)))
+
+
+def _facts(compiled: CompiledModel, files: tuple[Path, ...], seconds: float) -> dict[str, Any]:
+    return {
+        "files": [str(file) for file in files],
+        "seconds": round(seconds, 3),
+        "toolkit_version": compiled.toolkit_version,
+        "passes": list(compiled.passes),
+    }
+
+
+def _say_hints(hints: Iterable[str]) -> None:
+    if text := "\n".join(f"hint: {hint}" for hint in hints):
+        click.echo(f"\n{text}")
+
+
+def _say_written(files: tuple[Path, ...], seconds: float) -> None:
+    size = sum(file.stat().st_size for file in files)
+    others = len(files) - 1
+    more = f" and {others} file{'s' if others > 1 else ''} beside it" if others else ""
+    from ort_rknn_converters.plan_table import size_text
+
+    click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s")
