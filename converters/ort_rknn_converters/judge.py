@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import onnx
 from numpy.typing import NDArray
 
 from ort_rknn_converters.attempt import Attempt, Failure
 from ort_rknn_converters.constant_outputs import gone_constant
 from ort_rknn_converters.dataflow import Flow
 from ort_rknn_converters.lower import Lowered
+from ort_rknn_converters.only_rounding import Rounded, deciders, rounded_run
 from ort_rknn_converters.overflow import overflows
 from ort_rknn_converters.support.board import placement_trouble
 from ort_rknn_converters.targets import Target
@@ -19,6 +21,8 @@ from ort_rknn_converters.toolkit.client import CompileResult
 from ort_rknn_converters.verify import Reference, check
 
 __all__ = ["Judge"]
+
+Feeds = Sequence[Mapping[str, NDArray[Any]]]
 
 _REGISTER = "bit width of field value exceeds the limit"
 """What the compiler says of it. Users of boards report wrong results for files made with it, and the simulator, which
@@ -40,13 +44,14 @@ class Judge:
         self._precision = precision
         self._nodes = {node.name or "": node for node in flow.nodes}
 
-    def verdict(self, attempt: Attempt, lowered: Lowered, expected: Reference) -> Attempt:
+    def verdict(self, attempt: Attempt, lowered: Lowered, expected: Reference, feeds: Feeds) -> Attempt:
         """The attempt with what was measured, or with its failure.
 
         Args:
             attempt: It has a result, and the largest values that enter and come up.
             lowered: What was compiled.
             expected: What ONNX Runtime computes; without outputs nothing is compared.
+            feeds: On what.
         """
         result = attempt.result
         assert result is not None
@@ -64,9 +69,9 @@ class Judge:
         order = {lowered.names.get(name, name): number for number, (name, _, _) in enumerate(lowered.inputs)}
         kept = [value for value in attempt.inputs if value.name not in result.dropped_inputs]
         attempt = replace(attempt, inputs=tuple(sorted(kept, key=lambda value: order.get(value.name, len(order)))))
-        return self._compared(attempt, lowered, expected) if expected.outputs else attempt
+        return self._compared(attempt, lowered, expected, feeds) if expected.outputs else attempt
 
-    def _compared(self, attempt: Attempt, lowered: Lowered, expected: Reference) -> Attempt:
+    def _compared(self, attempt: Attempt, lowered: Lowered, expected: Reference, feeds: Feeds) -> Attempt:
         assert attempt.result is not None
         own = any(node.op_type == "QuantizeLinear" for node in attempt.model.graph.node) if attempt.model else False
         precision = "int8" if own else self._precision
@@ -81,8 +86,27 @@ class Judge:
         attempt = replace(attempt, rel_rms=verdict.rel_rms, max_abs=verdict.max_abs)
         if not verdict.problem:
             return self._lively(attempt, expected, answers) if precision != "fp16" else attempt
-        reason = f"the compiled code computes something else: {verdict.problem}"
-        return replace(attempt, failure=Failure("wrong", reason))
+        failure = Failure("wrong", f"the compiled code computes something else: {verdict.problem}")
+        if precision != "fp16" or attempt.model is None:
+            return replace(attempt, failure=failure)
+        rounded = rounded_run(attempt.model, feeds, expected)
+        decided = [name for name in verdict.outputs if expected.outputs[0][name].dtype.kind in "biu"]
+        others = [name for name in verdict.outputs if name not in decided]
+        note = rounded.excuses(expected, answers, others) if others else ""
+        if others and not note:
+            return replace(attempt, failure=failure)
+        if decided:
+            return replace(attempt, failure=self._decided(attempt.model, failure, decided, rounded))
+        return replace(attempt, warnings=(*attempt.warnings, note))
+
+    def _decided(self, model: onnx.ModelProto, failure: Failure, outputs: Sequence[str], rounded: Rounded) -> Failure:
+        """The failure of outputs that must be equal, with the nodes that decide what they are."""
+        names = deciders(model, outputs)
+        if not rounded.flipped.issuperset(outputs):
+            return replace(failure, nodes=tuple(names))
+        said = "decides between values so close that rounding to fp16 changes the answer"
+        reasons = {name: f"{op} {said}" for name, op in names.items()}
+        return replace(failure, nodes=tuple(names), reasons=reasons)
 
     def named(self, nodes: Sequence[str], message: str) -> tuple[str, ...]:
         """The one node of these whose name or output a message quotes, if it is exactly one."""

@@ -50,11 +50,15 @@ def blame(workshop: Workshop, attempt: Attempt) -> Blame:
     failure = attempt.failure
     assert failure is not None
     if failure.nodes:
-        certain = frozenset(failure.nodes) if failure.certain else frozenset()
-        return Blame(dict.fromkeys(failure.nodes, failure.reason) | dict(failure.reasons), certain)
+        return _named(failure)
     if failure.kind in _HOPELESS or workshop.compilations >= COMPILATIONS:
         return _all(attempt)
     return _Search(workshop, failure).run(attempt.nodes)
+
+
+def _named(failure: Failure) -> Blame:
+    certain = frozenset(failure.nodes) if failure.certain else frozenset()
+    return Blame(dict.fromkeys(failure.nodes, failure.reason) | dict(failure.reasons), certain)
 
 
 def _all(attempt: Attempt) -> Blame:
@@ -84,7 +88,7 @@ class _Search:
             else:
                 return self._encounter(nodes, middle)
             if self.last.nodes:
-                return Blame(dict.fromkeys(self.last.nodes, self.last.reason), frozenset(self.last.nodes))
+                return _named(self.last)
         if len(nodes) == 1:
             return Blame({nodes[0]: self.last.reason} | self._overflows(nodes[0]), frozenset(nodes))
         return Blame(dict.fromkeys(nodes, self.last.reason))
@@ -94,10 +98,12 @@ class _Search:
         failing = len(nodes)
         while failing - passing > 1:
             middle = (passing + failing) // 2
-            if self.fails(nodes[:middle]):
-                failing = middle
-            else:
+            if not self.fails(nodes[:middle]):
                 passing = middle
+            elif self.last.nodes:
+                return _named(self.last)
+            else:
+                failing = middle
         culprit = nodes[failing - 1]
         return Blame({culprit: f"{self.last.reason} (together with what comes before it)"} | self._overflows(culprit))
 

@@ -140,7 +140,7 @@ class Workshop:
                 attempt = replace(attempt, peaks=expected.result().peaks, entering=peaks.result())
             except (ToolkitFailed, ModelError) as error:
                 return replace(attempt, failure=self._failure(nodes, error, expected))
-        return self._judge.verdict(attempt, lowered, expected.result())
+        return self._judge.verdict(attempt, lowered, expected.result(), feeds)
 
     def _compiled(self, attempt: Attempt, request: CompileRequest, lowered: Lowered, begun: threading.Event) -> Attempt:
         # Ctrl-C reaches the main thread only: with several jobs the others have to be told.

@@ -1,7 +1,7 @@
 """An NPU in software: numbers as the NPU stores them (float16, int8, int4), any number of cores, a pretend latency.
 
-What was simulated was not measured on a board: see :mod:`ort_rknn.devices.rounding` for what the numbers leave out; the
-latency is whatever was asked for.
+What was simulated was not measured on a board: see :mod:`ort_rknn_converters.fp16_rounding` for what the numbers leave
+out; the latency is whatever was asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import AUTO, Context, SegmentCode, StoredBlob
 from ort_rknn.devices.cpu import OrtContext
-from ort_rknn.devices.rounding import RULE
 from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def _rounded(code: SegmentCode) -> str | bytes:
 
         model = onnx.load(blob.path) if blob.path is not None else onnx.load_model_from_string(blob.read())
         if code.precision == "fp16":
-            from ort_rknn.devices.rounding import round_to_fp16
+            from ort_rknn_converters.fp16_rounding import round_to_fp16
 
             rounded = round_to_fp16(model)
         else:
@@ -129,6 +128,8 @@ def _rounded(code: SegmentCode) -> str | bytes:
     if not isinstance(blob, StoredBlob):
         return make()
     if code.precision == "fp16":
+        from ort_rknn_converters.fp16_rounding import RULE
+
         rule = RULE
     else:
         from ort_rknn_converters.int8_rounding import INT8_RULE

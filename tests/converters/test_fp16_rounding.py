@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn.devices.rounding import round_to_fp16
+from ort_rknn_converters.fp16_rounding import round_to_fp16
 from tests.helpers.segments import cnn, gate_model
 
 RNG = np.random.default_rng(5)
