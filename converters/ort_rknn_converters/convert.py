@@ -154,13 +154,7 @@ def _load(model: Model, progress: Progress) -> ir.Model:
 
 def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> Prepared:
     progress.report("prepare")
-    model = source.clone()
-    # What callers may override is a constant here: exporters of old list all weights that way, and the NPU has to have
-    # them. The shell keeps the declaration.
-    fed = [value for value in model.graph.inputs if not value.is_initializer()]
-    model.graph.inputs.clear()
-    model.graph.inputs.extend(fed)
-    prepared = prepare(model, options)
+    prepared = prepare(source, options)
     # Every part must stand alone: the compiled model is one file, and the compiler gets bytes.
     ir.external_data.load_to_model(prepared.model)
     return prepared

@@ -131,13 +131,13 @@ def test_a_model_too_big_for_one_file_keeps_its_weights_beside(tmp_path: Path, m
 def _with_big_weights(compiled: CompiledModel) -> CompiledModel:
     from dataclasses import replace
 
-    from ort_rknn_converters.compiled import BytesBlob
+    from ort_rknn_converters.parted import Parted
 
     step = compiled.npu_steps[1]
     assert step.onnx is not None
     part = onnx.ModelProto.FromString(step.onnx.read())
     part.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones((4, 200, 200), np.float32), "scale"))
-    data = BytesBlob(part.SerializeToString(deterministic=True))
+    data = Parted.parse(part.SerializeToString(deterministic=True))
     steps = tuple(replace(one, onnx=data) if one is step else one for one in compiled.steps)
     return replace(compiled, steps=steps)
 

@@ -14,7 +14,7 @@ from ort_rknn_converters.targets import find_target
 
 
 def large() -> onnx.ModelProto:
-    """A MatMul with a weight of 1 MB and an Add with a small one."""
+    """A MatMul with a weight that is just large enough and an Add with a small one."""
     weight = np.random.default_rng(0).standard_normal((512, HEAVY // 2048)).astype(np.float32)
     bias = np.ones(weight.shape[1], np.float32)
     graph = helper.make_graph(

@@ -1,4 +1,4 @@
-"""Takes weights off the list of inputs where the format's version says that nobody may feed them."""
+"""Takes weights off the list of inputs."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from ort_rknn_converters.passes.base import Context, Pass
 
 __all__ = ["ListedConstants"]
 
-_FIRST_WITH_DEFAULTS = 4
+_FIRST_UNLISTED = 4
 
 
 class ListedConstants(Pass):
-    """Before IR version 4 every initializer had to be listed as an input; onnxruntime takes those for constants.
+    """Before IR version 4 every initializer had to be listed as an input; exporters of old still do so.
 
-    Since version 4 a listed one is the default of an input that the caller may feed: it stays, and is no constant.
+    Since version 4 a listed one is the default of an input that the caller may feed. Here it is a constant all the
+    same, because the NPU has to have its weights; the compiled model's shell keeps the declaration.
     """
 
     name = "listed-constants"
 
     def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
-        """The IR version is raised where the list was shortened."""
+        """The IR version is raised where an older one demands the list."""
         graph = model.graph
-        listed = [value for value in graph.inputs if value.is_initializer()]
+        fed = [value for value in graph.inputs if not value.is_initializer()]
+        listed = len(graph.inputs) - len(fed)
         if not listed:
             return ()
-        count = graphs.many(len(listed), "weight")
-        if model.ir_version >= _FIRST_WITH_DEFAULTS:
-            return (f"{count} listed as inputs: callers may feed them, so they are not taken for constants",)
-        fed = [value for value in graph.inputs if not value.is_initializer()]
         graph.inputs.clear()
         graph.inputs.extend(fed)
-        model.ir_version = _FIRST_WITH_DEFAULTS
-        return (f"{count} listed as inputs made constants",)
+        model.ir_version = max(_FIRST_UNLISTED, model.ir_version)
+        return (f"{graphs.many(listed, 'weight')} listed as inputs made constants",)
