@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.tensor_types import fixed_shapes
 
 __all__ = ["GoneConstant", "gone_constant"]
 
@@ -82,7 +83,7 @@ def _parts(graph: onnx.GraphProto, name: str, wanted: Sequence[Array], got: Sequ
         node = makers.get(node.input[0])
     if node is None or node.op_type != "Concat":
         return []
-    shapes = _shapes(graph)
+    shapes = fixed_shapes(graph)
     whole, axis = shapes.get(node.output[0]), next(one.i for one in node.attribute if one.name == "axis")
     sizes = [shapes.get(part) for part in node.input]
     if whole is None or any(shape is None for shape in sizes):
@@ -100,15 +101,6 @@ def _parts(graph: onnx.GraphProto, name: str, wanted: Sequence[Array], got: Sequ
         if _constant([array[numbers == index] for array in got])
         and not _constant([array[numbers == index] for array in wanted])
     ]
-
-
-def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if all(dim.HasField("dim_value") for dim in dims):
-            found[value.name] = tuple(dim.dim_value for dim in dims)
-    return found
 
 
 def _constant(arrays: Sequence[Array]) -> bool:

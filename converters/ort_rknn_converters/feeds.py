@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.reference_run import without_weights
+from ort_rknn_converters.tensor_types import fixed_shapes
 
 __all__ = ["boundary_values", "feeds_for"]
 
@@ -88,11 +89,7 @@ def _index_bounds(model: onnx.ModelProto) -> tuple[dict[str, int], frozenset[str
 
     And those values that are made one-hot.
     """
-    shapes: dict[str, Sequence[int]] = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if all(dim.HasField("dim_value") for dim in dims):
-            shapes.setdefault(value.name, [dim.dim_value for dim in dims])
+    shapes = fixed_shapes(model.graph)
     same = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type in _SAME}
     small = {tensor.name: tensor for tensor in model.graph.initializer if math.prod(tensor.dims) <= _CATEGORIES}
     bounds: dict[str, int] = {}

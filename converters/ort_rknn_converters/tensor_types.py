@@ -1,13 +1,13 @@
-"""onnxruntime's spelling of element types (``tensor(float)``) against ONNX's numbers; constants in one form."""
+"""What ONNX's messages say of tensors: element types in onnxruntime's spelling, fixed shapes, constants in one form."""
 
 from __future__ import annotations
 
-from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.plan import TensorInfo
 
-__all__ = ["element_type", "raw_constant", "type_string", "value_info"]
+__all__ = ["element_type", "fixed_shapes", "raw_constant", "type_string", "value_info"]
 
 
 def element_type(text: str) -> int:
@@ -31,6 +31,16 @@ def type_string(elem: int) -> str:
 def value_info(tensor: TensorInfo) -> ValueInfoProto:
     """The ONNX declaration of a boundary value."""
     return helper.make_tensor_value_info(tensor.name, element_type(tensor.dtype), list(tensor.shape))
+
+
+def fixed_shapes(graph: GraphProto) -> dict[str, tuple[int, ...]]:
+    """The shapes of a graph's values, as far as all of their dimensions are written down as numbers."""
+    found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+            found.setdefault(value.name, tuple(dim.dim_value for dim in tensor.shape.dim))
+    return found
 
 
 def raw_constant(tensor: TensorProto) -> TensorProto:

@@ -96,3 +96,10 @@ def test_boxes_and_scores_part_before_they_share_a_scale(tmp_path: Path) -> None
     assert all("scores is constant after the Concat" in node.reason for node in plan.nodes if node.place == "CPU")
     assert {output.name for output in plan.segments[0].outputs} == {"boxes", "scores"}
     assert convert(detector(), min_gain=0, verdicts=tmp_path).plan.npu_share == 1
+
+
+def test_parts_of_unknown_rank_cannot_be_told_apart() -> None:
+    want, got = both()
+    concat = model("y = Concat <axis = 1> (b, s)", "1,5,4")
+    concat.graph.input[1].type.tensor_type.ClearField("shape")
+    assert not gone_constant(concat, answers(want), answers(got))
