@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep, is_compiled
     from ort_rknn_converters.convert import convert, plan_only
     from ort_rknn_converters.errors import (
+        CalibrationError,
         CompiledModelError,
         ConvertError,
         ModelError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TARGETS",
+    "CalibrationError",
     "CompiledModel",
     "CompiledModelError",
     "ConvertError",
@@ -58,6 +60,7 @@ _HOMES = {
     "compiled": ("CompiledModel", "CpuStep", "NpuStep", "is_compiled"),
     "convert": ("convert", "plan_only"),
     "errors": (
+        "CalibrationError",
         "CompiledModelError",
         "ConvertError",
         "ModelError",

@@ -17,7 +17,6 @@ import numpy as np
 from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
-from ort_rknn_converters.options import LIMIT
 
 __all__ = ["Calibration", "InputSpec", "Source", "spread"]
 
@@ -52,13 +51,13 @@ class Calibration:
     Args:
         source: Path of a folder or file, samples, one mapping of stacked arrays, or one array.
         preprocess: How images become inputs, see :class:`~ort_rknn_converters.images.Preprocess`.
-        limit: How many samples are used at most, evenly spaced over all.
+        limit: How many samples are used at most, evenly spaced over all; default: all.
 
     Raises:
         CalibrationError: The source is nothing of that.
     """
 
-    def __init__(self, source: Any, preprocess: str = "", limit: int = LIMIT) -> None:
+    def __init__(self, source: Any, preprocess: str = "", limit: int | None = None) -> None:
         self.source = normal(source)
         self.preprocess = Preprocess.parse(preprocess)
         self.limit = limit
@@ -214,8 +213,8 @@ def _expected(inputs: Sequence[InputSpec]) -> str:
     return f"Expected for each sample: {listed} (a leading sample axis is allowed)"
 
 
-def spread(count: int, limit: int) -> list[int]:
+def spread(count: int, limit: int | None) -> list[int]:
     """Positions of at most ``limit`` of ``count`` things, evenly spaced: files are often sorted by class."""
-    if count <= limit:
+    if limit is None or count <= limit:
         return list(range(count))
     return [index * count // limit for index in range(limit)]
