@@ -146,7 +146,7 @@ class CompiledModel:
         Args:
             path: The file to write; an existing one is replaced in one step.
             embed: Put the compiled code inside; otherwise beside it, as
-                ``<stem>_RKNNExecutionProvider_<segment>.rknn``.
+                ``<stem>_RKNNExecutionProvider_<segment>.rknn`` (``.<SoC>.rknn`` where there are several).
             strip: Leave out the segments' own ONNX; then only an NPU can run them.
 
         Returns:
