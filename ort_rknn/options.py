@@ -105,7 +105,10 @@ class RknnOptions:
         "how the NPU stores weights and activations",
     )
     calibration: str | None = _option(
-        None, text, "none: needed for int8 and w4a16", "folder of .npy, .npz or images, or one such file"
+        None,
+        text,
+        "none: needed for int8 and w4a16",
+        "folder of .npy, .npz or images, one such file, or a .txt that lists them",
     )
     preprocess: str = _option(
         "",

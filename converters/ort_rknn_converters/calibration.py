@@ -1,16 +1,16 @@
 """Calibration data: real inputs on which the compiler learns the range of every tensor it quantizes.
 
-A source is a folder of ``.npy``, ``.npz`` or image files, one such file, or arrays in memory; a model's inputs decide
-what a sample must look like.
+A source is a folder of ``.npy``, ``.npz`` or image files, one such file, a ``.txt`` that lists such files as those of
+rknn-toolkit2 do, or arrays in memory; a model's inputs decide what a sample must look like.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,10 +21,12 @@ from ort_rknn_converters.images import IMAGE_SUFFIXES, Preprocess, read_image
 __all__ = ["Calibration", "InputSpec", "Source", "spread"]
 
 Array = np.ndarray[Any, np.dtype[Any]]  # as NDArray, whose module is a long import
+Content = TypeVar("Content")
 Source = str | tuple[Mapping[str, Array], ...]
 """A path, or samples: input name -> array."""
 
 _ARRAYS = (".npy", ".npz")
+_LIST = ".txt"
 
 
 @frozen
@@ -49,7 +51,7 @@ class Calibration:
     """A source of samples.
 
     Args:
-        source: Path of a folder or file, samples, one mapping of stacked arrays, or one array.
+        source: Path of a folder, file or list of files, samples, one mapping of stacked arrays, or one array.
         preprocess: How images become inputs, see :class:`~ort_rknn_converters.images.Preprocess`.
         limit: How many samples are used at most, evenly spaced over all; default: all.
 
@@ -70,7 +72,7 @@ class Calibration:
         """
         digest = hashlib.sha256()
         if isinstance(self.source, str):
-            for file in self._files():
+            for file in (file for row in self._rows() for file in row):
                 digest.update(file.suffix.lower().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
             return digest.hexdigest()
         for sample in self.source:
@@ -98,43 +100,83 @@ class Calibration:
     def _where(self) -> str:
         return self.source if isinstance(self.source, str) else "given"
 
-    def _files(self) -> list[Path]:
+    def _rows(self) -> list[tuple[Path, ...]]:
+        """The files of each sample; only a list may have several, one for each input."""
         assert isinstance(self.source, str)
         path = Path(self.source)
         if path.is_file():
-            return [path]
+            rows = _listed(path) if path.suffix.lower() == _LIST else [(path,)]
+            return [rows[index] for index in spread(len(rows), self.limit)]
         if not path.is_dir():
             raise CalibrationError(f"there are no calibration data: {path} does not exist")
         known = (*_ARRAYS, *IMAGE_SUFFIXES)
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in known)
         if not files:
             raise CalibrationError(f"the calibration folder {path} is empty: it has no file of {', '.join(known)}")
-        return [files[index] for index in spread(len(files), self.limit)]
+        return [(files[index],) for index in spread(len(files), self.limit)]
 
     def _blocks(self, inputs: Sequence[InputSpec]) -> Iterator[tuple[str, Mapping[str, Array]]]:
-        """(file, arrays in it) pairs; only as many files as samples are wanted are read."""
-        for file in self._files():
-            suffix = file.suffix.lower()
-            try:
-                if suffix == ".npz":
-                    with np.load(file, allow_pickle=False) as arrays:
-                        yield str(file), {name: arrays[name] for name in arrays.files}
-                    continue
-                if len(inputs) != 1:
-                    raise CalibrationError(
-                        f"{file}: the model has {len(inputs)} inputs, so the samples must be .npz files of arrays "
-                        f"named as these. {_expected(inputs)}"
-                    )
-                if suffix == ".npy":
-                    yield str(file), {inputs[0].name: np.load(file, allow_pickle=False)}
-                elif suffix in IMAGE_SUFFIXES:
-                    yield str(file), {inputs[0].name: read_image(file, self.preprocess, inputs[0].dims)}
-                else:
-                    raise CalibrationError(f"{file} is neither .npy nor .npz nor an image")
-            except (OSError, ValueError) as error:
-                if isinstance(error, CalibrationError):
-                    raise
-                raise CalibrationError(f"{file} cannot be read: {error}") from error
+        """(files, arrays in them) pairs; only as many files as samples are wanted are read."""
+        for row in self._rows():
+            origin = " ".join(map(str, row))
+            if len(row) == 1 and row[0].suffix.lower() == ".npz":
+                yield origin, _read(row[0], _archive)
+            elif len(row) == len(inputs):
+                yield origin, {spec.name: self._array(file, spec) for file, spec in zip(row, inputs, strict=True)}
+            else:
+                raise CalibrationError(
+                    f"{origin}: the model has {len(inputs)} inputs, so a sample is an .npz file of arrays named as "
+                    f"these, or a line of a {_LIST} with a file for each. {_expected(inputs)}"
+                )
+
+    def _array(self, file: Path, spec: InputSpec) -> Array:
+        if file.suffix.lower() == ".npy":
+            return _read(file, lambda file: np.load(file, allow_pickle=False))
+        if file.suffix.lower() in IMAGE_SUFFIXES:
+            return _read(file, lambda file: read_image(file, self.preprocess, spec.dims))
+        raise CalibrationError(f"{file} is neither .npy nor .npz nor an image")
+
+
+def _read(file: Path, how: Callable[[Path], Content]) -> Content:
+    """What ``how`` reads from the file."""
+    try:
+        return how(file)
+    except CalibrationError:
+        raise
+    except OSError as error:
+        raise CalibrationError(f"{file} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # whatever libraries raise for a damaged file: EOFError, BadZipFile, zlib.error ...
+        if file.suffix.lower() in _ARRAYS:
+            raise CalibrationError(f"{file} is not a whole file of numpy's save or savez, or has no numbers") from error
+        raise CalibrationError(f"{file} cannot be read: {error}") from error
+
+
+def _archive(file: Path) -> dict[str, Array]:
+    # numpy leaves a damaged file open that it has opened itself.
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _listed(file: Path) -> list[tuple[Path, ...]]:
+    """The rows of a list: files, relative to the list's folder or to the current one."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise CalibrationError(f"{file} cannot be read as a list of files: {error}") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if row := [Path(word) for word in line.split()]:
+            rows.append(tuple(_there(one, file, number) for one in row))
+    if not rows:
+        raise CalibrationError(f"the calibration list {file} is empty: each line is the file of a sample")
+    return rows
+
+
+def _there(wanted: Path, file: Path, number: int) -> Path:
+    for path in (file.parent / wanted, wanted):
+        if path.is_file():
+            return path
+    raise CalibrationError(f"{file}, line {number}: {wanted} does not exist")
 
 
 def normal(source: Any) -> Source:

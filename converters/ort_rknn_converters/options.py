@@ -43,7 +43,8 @@ class ConvertOptions:
         precision: ``fp16``, ``int8`` or ``w4a16`` (4-bit weights, 16-bit activations). Default: what needs no
             calibration data. Models that are quantized already (QDQ) are taken as they are.
         calibration: What ``int8`` and ``w4a16`` are calibrated on: path of a folder of ``.npy``, ``.npz`` or images, of
-            one such file, a list of {input name: array}, or one such mapping with a leading sample axis.
+            one such file or of a ``.txt`` that lists them, a list of {input name: array}, or one such mapping with a
+            leading sample axis.
         calibration_limit: Samples used at most, evenly spaced. Default: 100 (measured: ResNet-50 is no better with 50
             than with 10).
         preprocess: How calibration images become inputs, e.g. ``224x224,mean=123.7:116.3:103.5,std=58.4,rgb,nchw``.

@@ -68,6 +68,20 @@ class TestFiles:
             np.savez(tmp_path / f"{number}.npz", x=stack(1)[0] + number, ids=np.zeros((1, 4), np.int64))
         assert [float(sample["x"][0, 0, 0]) for sample in Calibration(tmp_path).samples([X, IDS])] == [0, 1]
 
+    def test_a_list_as_rknn_toolkit2_has_them(self, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        for number in range(2):
+            np.save(tmp_path / "data" / f"x{number}.npy", stack(1)[0] + number)
+            np.save(tmp_path / "data" / f"ids{number}.npy", np.full((1, 4), number))
+        (tmp_path / "one.txt").write_text("data/x1.npy\n\ndata/x0.npy\n")
+        samples = Calibration(tmp_path / "one.txt").samples([X])
+        assert [float(sample["x"][0, 0, 0]) for sample in samples] == [1, 0]
+        (tmp_path / "two.txt").write_text("data/x0.npy data/ids0.npy\ndata/x1.npy data/ids1.npy\n")
+        samples = Calibration(tmp_path / "two.txt").samples([X, IDS])
+        assert [int(sample["ids"][0, 0]) for sample in samples] == [0, 1]
+        assert Calibration(tmp_path / "one.txt").digest() != Calibration(tmp_path / "two.txt").digest()
+        assert len(Calibration(tmp_path / "one.txt", limit=1).samples([X])) == 1
+
 
 class TestErrors:
     def test_other_names_list_the_expected(self) -> None:
@@ -93,17 +107,34 @@ class TestErrors:
 
     def test_a_damaged_file(self, tmp_path: Path) -> None:
         (tmp_path / "a.npy").write_bytes(b"no numpy file")
-        with pytest.raises(CalibrationError, match=r"a\.npy cannot be read"):
+        with pytest.raises(CalibrationError, match=r"a\.npy is not a whole file of numpy's save"):
             Calibration(tmp_path).samples([X])
 
     def test_pickles_are_not_opened(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.array([object()]), allow_pickle=True)
-        with pytest.raises(CalibrationError, match="cannot be read"):
+        with pytest.raises(CalibrationError, match="or has no numbers"):
             Calibration(tmp_path).samples([X])
+
+    @pytest.mark.parametrize("damage", [b"text", b"PK\x03\x04 cut off"])
+    def test_a_damaged_archive(self, tmp_path: Path, damage: bytes) -> None:
+        (tmp_path / "a.npz").write_bytes(damage)
+        with pytest.raises(CalibrationError, match=r"a\.npz is not a whole file of numpy's save"):
+            Calibration(tmp_path / "a.npz").samples([X])
+
+    def test_lists(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("\n")
+        with pytest.raises(CalibrationError, match="is empty: each line is the file of a sample"):
+            Calibration(tmp_path / "a.txt").samples([X])
+        (tmp_path / "a.txt").write_text("\nnone.npy")
+        with pytest.raises(CalibrationError, match=r"a\.txt, line 2: none\.npy does not exist"):
+            Calibration(tmp_path / "a.txt").samples([X])
+        (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
+        with pytest.raises(CalibrationError, match="cannot be read as a list of files"):
+            Calibration(tmp_path / "a.txt").samples([X])
 
     def test_npy_files_cannot_serve_two_inputs(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", stack(1)[0])
-        with pytest.raises(CalibrationError, match=r"2 inputs, so the samples must be \.npz files"):
+        with pytest.raises(CalibrationError, match=r"2 inputs, so a sample is an \.npz file"):
             Calibration(tmp_path).samples([X, IDS])
 
     def test_different_numbers_of_samples(self) -> None:

@@ -50,7 +50,8 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 @click.option(
     "--calibration",
     metavar="PATH",
-    help="What int8 and w4a16 are calibrated on: a folder of .npy, .npz or images, or one such file.",
+    help="What int8 and w4a16 are calibrated on: a folder of .npy, .npz or images, one such file, or a .txt that lists "
+    "them.",
 )
 @click.option(
     "--calibration-limit", type=int, default=LIMIT, show_default=True, help="Samples used, evenly spaced over all."
