@@ -74,8 +74,9 @@ def _headline(form: Variant) -> str:
 
 
 def _draw(console: Console, model: CompiledModel, *, nodes: bool, tensors: bool) -> None:
+    console.print()
     draw_facts(console, [("toolkit", model.toolkit_version), *(("prepared", text) for text in model.passes)])
-    console.print(escape(render(model.plan, nodes=True)), soft_wrap=True)
+    console.print("\n" + escape(render(model.plan, nodes=True)), soft_wrap=True)
     rows = []
     edges = []
     for step, target, size, found in _codes(model):
@@ -90,7 +91,7 @@ def _draw(console: Console, model: CompiledModel, *, nodes: bool, tensors: bool)
     draw_table(console, "What the device sees", ("segment", "target", "", *IO_COLUMNS), edges)
     for step, target, _, found in _codes(model) if nodes or tensors else ():
         if isinstance(found, RknnFile):
-            console.print(f"[bold]{step.name}[/bold] for {target}")
+            console.print(f"\n[bold]{step.name}[/bold] for {target}")
             node_tables(console, found, tensors=tensors)
 
 

@@ -48,7 +48,7 @@ def plain(path: Path, console: Console, as_json: bool) -> dict[str, Any]:
     draw_facts(console, [("producer", data["producer"]), ("IR version", data["ir_version"]), ("opsets", opsets)])
     draw_values(console, data["inputs"], data["outputs"])
     draw_table(console, "Nodes", ("op", "count"), data["ops"].items())
-    console.print("See where they would run with: ort-rknn convert --plan-only", style="dim")
+    console.print("\nSee where they would run with: ort-rknn convert --plan-only", style="dim")
     return data
 
 

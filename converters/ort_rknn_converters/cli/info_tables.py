@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,7 +16,7 @@ __all__ = ["draw_facts", "draw_table", "scales", "shape"]
 
 def draw_facts(console: Console, rows: Iterable[tuple[str, object]]) -> None:
     """Names and values, without those that say nothing."""
-    table = Table(show_header=False, box=None)
+    table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows:
         if value not in ("", None):
             table.add_row(name, escape(str(value)))
@@ -23,12 +24,17 @@ def draw_facts(console: Console, rows: Iterable[tuple[str, object]]) -> None:
 
 
 def draw_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table under its title; long cells are folded."""
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+    """A table under its title, in the style of plans; long cells are folded, what is empty is left out."""
+    cells = [[escape(str(cell)) for cell in row] for row in rows]
+    if not cells:
+        return
+    kept = [index for index in range(len(columns)) if any(row[index] for row in cells)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
+    for index in kept:
+        table.add_column(columns[index], overflow="fold")
+    for row in cells:
+        table.add_row(*(row[index] for index in kept))
+    console.print(f"\n[bold]{escape(title)}[/]")
     console.print(table)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from ort_rknn_converters.blobs import FileBlob
 from ort_rknn_converters.bundle import Bundle, Variant
 from ort_rknn_converters.cli.info import command
+from ort_rknn_converters.cli.info_tables import draw_table
 from ort_rknn_converters.compiled import CompiledModel
 from tests.helpers import compiled_models
 from tests.helpers import toolkit as models
@@ -135,3 +138,13 @@ def test_missing_file() -> None:
     result = run("/nowhere/model.onnx")
     assert result.exit_code == 2
     assert "Error: /nowhere/model.onnx: No such file" in result.output
+
+
+def test_tables_leave_out_what_is_empty() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    draw_table(console, "Nothing", ("a",), [])
+    draw_table(console, "Code", ("name", "string", "size"), [("[x]", "", 0), ("y", "", 1)])
+    assert isinstance(console.file, io.StringIO)
+    title, head, _, *rows = console.file.getvalue().strip().splitlines()
+    assert (title, head.split()) == ("Code", ["name", "size"])
+    assert [row.split() for row in rows] == [["[x]", "0"], ["y", "1"]]
