@@ -115,6 +115,13 @@ class Cache:
     ) -> None:
         """Store a compiled model or a failure under ``key``. The caller holds the key's lock.
 
+        Args:
+            key: From :func:`key_of`.
+            made: What came of the conversion.
+            model: What the list of entries calls it.
+            target: SoC.
+            toolkit_version: Of the toolkit there is; ``None`` without one.
+
         Raises:
             OSError: The folder cannot be written.
         """

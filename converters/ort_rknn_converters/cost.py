@@ -77,7 +77,14 @@ class Estimate:
 def estimate(
     nodes: Iterable[ir.Node], entering: Iterable[ir.Value], leaving: Iterable[ir.Value], target: Target
 ) -> Estimate:
-    """Estimate a segment from its nodes and the values that cross its edge."""
+    """Estimate a segment.
+
+    Args:
+        nodes: Its nodes; their values have static shapes (an unknown dimension counts as 1).
+        entering: The values that cross its edge inwards.
+        leaving: The values that cross its edge outwards.
+        target: The SoC.
+    """
     cpu_s = npu_s = 0.0
     npu_flop_s = _NPU_FLOP_S.get(target.name, _NPU_FLOP_S_OTHERS)
     for node in nodes:

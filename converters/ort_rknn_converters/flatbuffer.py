@@ -50,7 +50,11 @@ class FlatBuffer:
         return Table(self, self.follow(0))
 
     def text(self, at: int) -> str:
-        """The string at byte ``at``."""
+        """The string at byte ``at``.
+
+        Raises:
+            Damaged: There is none.
+        """
         length = self.number("I", at)
         try:
             return bytes(self._take(at + 4, length)).decode("utf-8")
@@ -58,7 +62,11 @@ class FlatBuffer:
             raise Damaged("a string that is not UTF-8") from error
 
     def numbers(self, kind: str, at: int) -> tuple[int, ...] | tuple[float, ...]:
-        """The vector of numbers at byte ``at``."""
+        """The vector of numbers of struct's type ``kind`` at byte ``at``.
+
+        Raises:
+            Damaged: There is none.
+        """
         count = self.number("I", at)
         size = struct.calcsize("<" + kind)
         if count > len(self._data) // size:

@@ -27,6 +27,12 @@ NICENESS = 19
 def describe(model: str | bytes, options: ConvertOptions, cache_dir: str | None, folder: Path) -> None:
     """Write a job into ``folder``.
 
+    Args:
+        model: Path or bytes.
+        options: How to convert.
+        cache_dir: The cache's folder, as for :func:`ort_rknn_converters.cache.load_or_convert`.
+        folder: The job's own; it exists.
+
     Raises:
         OSError: There is no room.
     """

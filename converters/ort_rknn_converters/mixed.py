@@ -228,7 +228,14 @@ def _run(model: onnx.ModelProto, feeds: Answers) -> list[dict[str, Array]]:
 
 
 def table(segment: str, mixed: Mixed, max_loss: float, metric: str) -> str:
-    """The trade in words, one row a build."""
+    """The trade in words, one row a build.
+
+    Args:
+        segment: Its name.
+        mixed: What came of the search.
+        max_loss: What was promised.
+        metric: In terms of what, see :func:`loss`.
+    """
     verdict = "reached" if mixed.reached else "NOT reached"
     rows = [f"accuracy of {segment}: at most {max_loss:g} by {metric}, {verdict}"]
     rows += [

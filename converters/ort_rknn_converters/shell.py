@@ -102,6 +102,11 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
 def note_pinned(shell: onnx.ModelProto, source: bytes | str, dims: Mapping[str, int]) -> None:
     """Write into a shell what onnxruntime shows of its outputs when named dimensions are pinned; see :func:`pin`.
 
+    Args:
+        shell: Changed in place.
+        source: The original model as bytes or path.
+        dims: Dimension name -> size.
+
     Raises:
         ModelError: onnxruntime cannot load ``source``.
     """

@@ -48,7 +48,13 @@ class Verdicts:
         return {name: reason for name, reason in found if reason}
 
     def remember(self, model: ir.Model, reasons: Mapping[str, str], names: Iterable[str]) -> None:
-        """Write down the reasons of these nodes. Failing to write is no error: then the next model learns again."""
+        """Write down why nodes fail. Failing to write is no error: then the next model learns again.
+
+        Args:
+            model: The prepared model.
+            reasons: Node name -> reason.
+            names: Those that would fail in any other model, too.
+        """
         wanted = set(names)
         learned = {signature(n, model): reasons[n.name] for n in model.graph if n.name in wanted and n.name in reasons}
         if self._file is None or not learned:

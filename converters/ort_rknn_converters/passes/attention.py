@@ -61,7 +61,13 @@ class Attention(Rewrite):
 
 
 def heads(x: ir.Value | None, count: int, tape: Tape) -> Any:
-    """``x`` as [batch, heads, length, size], or ``None`` when it cannot be cut like this."""
+    """``x`` as [batch, heads, length, size], or ``None`` when it cannot be cut like this.
+
+    Args:
+        x: [batch, length, heads * size], or cut already.
+        count: How many heads.
+        tape: Where the nodes are written.
+    """
     shape = graphs.static_shape(x)
     if x is None or shape is None or len(shape) == 4:
         return x
@@ -84,7 +90,16 @@ def _after(past: ir.Value | None, new: ir.Value, tape: Tape) -> Any:
 
 
 def attend(node: ir.Node, query: Any, key: Any, value: Any, bias: Bias, tape: Tape) -> tuple[Any, Any]:
-    """The output as [batch, heads, length, size], and the scores the op's fourth output asks for."""
+    """The output as [batch, heads, length, size], and the scores the op's fourth output asks for.
+
+    Args:
+        node: The op, for its attributes.
+        query: [batch, heads, queries, size].
+        key: [batch, heads or a divisor of them, keys, size].
+        value: [batch, as many as ``key``, keys, size of the output].
+        bias: What is added to the scores, which are [batch, heads, queries, keys].
+        tape: Where the nodes are written.
+    """
     size = (graphs.static_shape(query) or ())[3]
     scale = attribute(node, "scale")
     scale = 1 / math.sqrt(size) if scale is None else scale

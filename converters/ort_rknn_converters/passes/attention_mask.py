@@ -31,7 +31,14 @@ class Bias:
 
 
 def bias_of(node: ir.Node, query: ir.Value, key: ir.Value, tape: Tape) -> Bias | None:
-    """The bias of an ``Attention`` node, or ``None`` when it cannot be written down (an unknown mask shape)."""
+    """The bias of an ``Attention`` node, or ``None`` when it cannot be written down (an unknown mask shape).
+
+    Args:
+        node: The op, for its attributes, mask and padding.
+        query: [batch, heads, queries, size].
+        key: [batch, heads, keys, size], past keys included.
+        tape: Where the nodes are written.
+    """
     queries, keys = ((graphs.static_shape(value) or ())[2] for value in (query, key))
     mask, past, filled = (operand(node, position) for position in (3, 4, 6))
     causal = bool(attribute(node, "is_causal", 0))

@@ -31,7 +31,12 @@ class Identities(Pass):
 
 
 def bypass(node: ir.Node, source: ir.Value | None, result: ir.Value) -> bool:
-    """Let ``source`` take the place of ``result``, the only used output of ``node``, and remove the node.
+    """Let one value take the place of another that a node makes of it, and remove the node.
+
+    Args:
+        node: In the main graph or in a body.
+        source: What the node reads.
+        result: Its only output that is used.
 
     Returns:
         Whether it could be done.

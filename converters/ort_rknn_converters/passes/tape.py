@@ -83,7 +83,14 @@ class Tape:
         return self.const(number, value.dtype)
 
     def reduce(self, op_type: str, x: ir.Value, axes: Sequence[int] | None, *, keepdims: bool) -> Any:
-        """Write a reduction; whether its axes are an attribute or an input depends on op and opset."""
+        """Write a reduction; whether its axes are an attribute or an input depends on op and opset.
+
+        Args:
+            op_type: ``ReduceSum``, ``ReduceMean`` ...
+            x: What is reduced.
+            axes: Over which axes; all when ``None``.
+            keepdims: Whether they stay, with size 1.
+        """
         as_input = self.opset >= (13 if op_type == "ReduceSum" else 18)
         if axes is None:
             return self.op(op_type, x, keepdims=int(keepdims))
