@@ -86,7 +86,7 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Place
 def _place(compiled: CompiledModel, choice: Choice) -> Placement:
     reason = _obstacle(compiled.targets, choice)
     if not reason:
-        return Placement(compiled, choice.device, choice.target)
+        return Placement(_seen_by(compiled, choice.target), choice.device, choice.target)
     _demand_onnx(compiled, reason)
     return replace(_on_cpu(choice, reason), compiled=compiled)
 
@@ -104,11 +104,25 @@ def _place_bundle(bundle: Bundle, choice: Choice) -> Placement:
         _demand_onnx(first, reason)
     placement = _on_cpu(choice, reason) if reason else Placement(None, choice.device, choice.target)
     if () in forms:
-        return replace(placement, compiled=forms[()].load())
+        return replace(placement, compiled=_seen_by(forms[()].load(), choice.target))
     exist = ", ".join(map(name_of, forms))
-    loaders = {key: variant.load for key, variant in forms.items()}
+    loaders = {key: partial(_loaded_for, choice.target, variant) for key, variant in forms.items()}
     refusal = f"this compiled model has no code for these input shapes, and its ONNX was left out; there is {exist}"
     return replace(placement, bundle=Forms(loaders, bundle.original, first.shell, refusal))
+
+
+def _loaded_for(target: str, variant: Variant) -> CompiledModel:
+    return _seen_by(variant.load(), target)
+
+
+def _seen_by(compiled: CompiledModel, target: str) -> CompiledModel:
+    """The model with the plan of this SoC: several that share a cut share a plan, which is that of the first."""
+    plan = compiled.plan
+    if target == plan.target or target not in compiled.targets:
+        return compiled
+    sizes = {step.name: step.code[target].size for step in compiled.npu_steps if target in step.code}
+    segments = tuple(replace(one, size=sizes.get(one.name), seconds=None) for one in plan.segments)
+    return replace(compiled, plan=replace(plan, target=target, segments=segments))
 
 
 def _obstacle(targets: Sequence[str], choice: Choice) -> str:

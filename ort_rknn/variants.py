@@ -142,7 +142,8 @@ class Variants:
         lines = [str(state) for state in self.states()]
         if self._beyond:
             count = f"{len(self._beyond)}{'+' if len(self._beyond) >= _REMEMBERED else ''}"
-            lines.append(f"{count} more on the CPU: max_shapes is {self._limit}")
+            why = f"max_shapes is {self._limit}" if self._mode != "never" else "there is no code for them"
+            lines.append(f"{count} more on the CPU: {why}")
         if self._stopped:
             lines.append(f"no new shape is compiled: {self._stopped}")
         return tuple(lines)

@@ -38,7 +38,7 @@ def render(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
         pieces.append(_table(_every_node(plan), width))
     if plan.notes:
         pieces.append("\n".join(f"note: {note}" for note in plan.notes))
-    return "\n\n".join(pieces)
+    return "\n\n".join(filter(None, pieces))
 
 
 def size_text(size: int) -> str:
@@ -52,7 +52,8 @@ def _headline(plan: Plan) -> str:
     total = len(plan.nodes)
     where = f"{plan.target} {plan.precision}: "
     if not total:
-        return where + "a model without nodes"
+        # Where nothing was placed, or is compiled yet, the notes say why.
+        return where.rstrip(": ") if plan.notes else where + "a model without nodes"
     if not plan.segments:
         return where + f"all {_count(total, 'node')} on the CPU"
     segments = _count(len(plan.segments), "segment")

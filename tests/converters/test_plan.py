@@ -67,6 +67,11 @@ def test_the_headline_of_extremes(plan: Plan, said: str) -> None:
     assert said in str(plan).splitlines()[0]
 
 
+def test_where_nothing_was_placed_the_notes_alone_are_said() -> None:
+    assert str(Plan("", "", notes=("no NPU",))) == "note: no NPU"
+    assert str(Plan("rk3588", "fp16", notes=("open",))) == "rk3588 fp16\n\nnote: open"
+
+
 def test_json_and_back() -> None:
     import json
 

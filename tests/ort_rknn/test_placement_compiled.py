@@ -61,6 +61,7 @@ def test_the_feeds_shape_chooses_and_the_cpu_runs_the_others(bundled: Callable[.
                 assert np.array_equal(session.run(None, _feed(rows))[0], _expected(rows))
                 assert session.stats().runs == done
             assert "compiled for the shapes X=3x2; X=5x2; the CPU runs others" in session.plan.notes
+            assert "1 more on the CPU: there is no code for them" in session.plan.notes
 
 
 def test_without_its_onnx_other_shapes_are_refused(bundled: Callable[..., Path]) -> None:
@@ -108,6 +109,9 @@ def test_each_soc_takes_its_own_code(bundled: Callable[..., Path], target: str) 
         x = np.ones((3, 2), np.float32)
         session.run(None, {argument.name: x for argument in session.get_inputs()})
         assert set(device.opened) == {target}
+        assert session.plan.target == target
+        assert str(session.plan).startswith(target)
+        assert all(segment.size for segment in session.plan.segments)
 
 
 def test_a_soc_without_code_runs_on_the_cpu(bundled: Callable[..., Path]) -> None:
