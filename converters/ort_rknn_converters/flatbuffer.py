@@ -11,7 +11,7 @@ import struct
 __all__ = ["Damaged", "FlatBuffer", "Table"]
 
 BYTES_PER_BYTE = 4  # how often each byte may be read: well-formed files stay below 1
-SPARE_BYTES = 1 << 16
+SPARE_BYTES = 1 << 16  # on top of that, for small files (a guess)
 READ_COST = 8  # each read counts as some bytes more, because it takes time too
 MOST_BYTES = 1 << 25  # no description of a model is longer; a few seconds of work at most
 

@@ -47,7 +47,7 @@ _TYPE_TROUBLE: dict[ir.DataType, str] = {
     ir.DataType.DOUBLE: "float64: the NPU computes in fp16",
     ir.DataType.STRING: "strings",
 }
-_FAR_TOO_LARGE = 1 << 20
+_FAR_TOO_LARGE = 1 << 20  # elements of a constant, for rules that look into small ones (a guess)
 
 
 @frozen
