@@ -112,10 +112,21 @@ def open_npu_session(
     if pins and not all(isinstance(dim, int) for dim in dims):
         native = start(NpuSession, shell_options, _pinned(compiled.shell.read(), pins), set())
 
+    def open_cpu_step(blob: Any) -> Any:
+        from ort_rknn_converters.blobs import WEIGHTS_FOLDER
+
+        model, folder = blob.source()
+        own = options
+        if folder:
+            own = clone(options)
+            replay_libraries(user, own)
+            own.add_session_config_entry(WEIGHTS_FOLDER, folder)
+        return start(C.InferenceSession, own, model, optimizers)
+
     program = Program(
         compiled,
         device,
-        lambda blob: start(C.InferenceSession, options, blob.path or blob.read(), optimizers),
+        open_cpu_step,
         outputs=[argument.name for argument in native.outputs_meta],
         target=placement.target if placement.target in compiled.targets else None,
     )

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from ort_rknn.devices.base import Blob, Context, Device, SegmentCode, TensorSpec
+from ort_rknn.devices.base import Context, Device, SegmentCode, TensorSpec
 from ort_rknn.dtypes import DTYPES
 from ort_rknn.ort_errors import ort_error
 from ort_rknn_converters.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
+    from ort_rknn_converters.blobs import Blob
 
 __all__ = [
     "CpuPart",
@@ -281,7 +282,13 @@ def open_cpu_session(model: Blob) -> CpuSession:
     """Open a CPU step with onnxruntime's defaults."""
     import onnxruntime
 
-    session: CpuSession = onnxruntime.InferenceSession(model.path or model.read(), providers=["CPUExecutionProvider"])
+    from ort_rknn_converters.blobs import WEIGHTS_FOLDER
+
+    source, folder = model.source()
+    options = onnxruntime.SessionOptions()
+    if folder:
+        options.add_session_config_entry(WEIGHTS_FOLDER, folder)
+    session: CpuSession = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     return session
 
 

@@ -162,7 +162,8 @@ def _on_cpu(part: Part, model: ir.Model, shell: onnx.ModelProto, unsaid: set[str
     step = cpu_step(part.name, proto, shell)
     if all(entry.domain in _KNOWN_DOMAINS for entry in proto.opset_import):
         try:
-            ort.on_cpu(step.model.read(), ort.quiet_options("ORT_DISABLE_ALL"))
+            source, folder = step.model.source()
+            ort.on_cpu(source, ort.quiet_options("ORT_DISABLE_ALL"), folder)
         except Exception as error:  # onnxruntime raises a class of its own per kind of fault
             raise ModelError(f"ONNX Runtime cannot run a part that is left to it: {error}") from error
     return step

@@ -1,6 +1,7 @@
 """Keeping every part of a model small enough for one protobuf message: that is how onnxruntime and the compiler get it.
 
-Models above 2 GB are cut into parts like any other; a part whose own weights would be too much is cut once more.
+Models above 2 GB are cut into parts like any other; a part whose own weights would be too much is cut once more. A
+single weight above the limit stays in its file all the way, and what reads it on the CPU.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import onnx_ir as ir
 from ort_rknn_converters.dataflow import Flow, reads
 from ort_rknn_converters.graph import constant
 
-__all__ = ["LIMIT", "bearable"]
+__all__ = ["LIMIT", "bearable", "unbearable"]
 
 LIMIT = 1_800_000_000
 """Bytes of weights one part may have; protobuf's own limit is 2**31 - 1 for the part with all its nodes."""
@@ -26,31 +27,43 @@ def bearable(flow: Flow, members: Sequence[int]) -> list[list[int]]:
         members: Nodes in topological order.
 
     Returns:
-        The pieces, in execution order: nearly always one. A node whose own weights are too much is a piece by itself.
+        The pieces, in execution order: nearly always one. A single weight that is too much counts for nothing: it
+        stays in its file.
     """
     pieces: list[list[int]] = [[]]
     held: set[ir.Value] = set()
     size = 0
     for index in members:
         new = [value for value in _weights(flow.nodes[index]) if value not in held]
-        more = sum(_bytes(new))
+        more = _in_message(new)
         if pieces[-1] and size + more > LIMIT:
             pieces.append([])
             held.clear()
             new = list(_weights(flow.nodes[index]))
-            size, more = 0, sum(_bytes(new))
+            size, more = 0, _in_message(new)
         pieces[-1].append(index)
         held.update(new)
         size += more
     return pieces
 
 
+def unbearable(node: ir.Node) -> str | None:
+    """Why the compiler cannot be given a node because of its weights, or ``None``."""
+    for value in _weights(node):
+        if _bytes(value) > LIMIT:
+            return f"{node.op_type}: its weight {value.name} has {_bytes(value) / 1e9:.1f} GB, which no message holds"
+    return None
+
+
 def _weights(node: ir.Node) -> Iterator[ir.Value]:
     return (value for value in reads(node) if constant(value) is not None)
 
 
-def _bytes(values: Iterable[ir.Value]) -> Iterator[int]:
-    for value in values:
-        tensor = constant(value)
-        assert tensor is not None
-        yield 0 if tensor.dtype == ir.DataType.STRING else tensor.nbytes
+def _bytes(value: ir.Value) -> int:
+    tensor = constant(value)
+    assert tensor is not None
+    return 0 if tensor.dtype == ir.DataType.STRING else tensor.nbytes
+
+
+def _in_message(values: Iterable[ir.Value]) -> int:
+    return sum(size for size in map(_bytes, values) if size <= LIMIT)

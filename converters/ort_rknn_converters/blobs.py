@@ -19,10 +19,13 @@ from typing import TypeAlias
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.frozen import frozen
 
-__all__ = ["Blob", "Buffer", "BytesBlob", "FileBlob", "StoredBlob", "digest"]
+__all__ = ["WEIGHTS_FOLDER", "Blob", "Buffer", "BytesBlob", "FileBlob", "StoredBlob", "digest"]
 
 Buffer: TypeAlias = "bytes | memoryview"
 """Bytes that need not have been copied to be passed on."""
+
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""onnxruntime's session option: the folder of the external data of a model that is given as bytes."""
 
 _PIECE = 1 << 18  # bytes read at a time
 
@@ -53,11 +56,30 @@ class Blob(ABC):
         """The bytes."""
         return b"".join(self.pieces())
 
+    def files(self, name: str) -> dict[str, Iterator[Buffer]]:
+        """What to write under which names to keep the bytes in a file: a model above 2 GB takes two.
+
+        Raises:
+            CompiledModelError: No file can hold it.
+        """
+        return {name: self.pieces()}
+
+    def source(self) -> tuple[str | bytes, str]:
+        """A model as onnxruntime takes it: path or bytes, and their :data:`WEIGHTS_FOLDER`, if they need any."""
+        return self.path or self.read(), ""
+
+    def digest(self) -> str:
+        """Their :func:`digest`; they are never all in memory for that."""
+        found = hashlib.sha256()
+        for piece in self.pieces():
+            found.update(piece)
+        return found.hexdigest()
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Blob) and self.read() == other.read()
+        return isinstance(other, Blob) and self.digest() == other.digest()
 
     def __hash__(self) -> int:
-        return hash(self.read())
+        return hash(self.digest())
 
 
 @frozen
@@ -76,9 +98,12 @@ class BytesBlob(Blob):
         """Number of bytes."""
         return len(self.data)
 
+    def digest(self) -> str:
+        """Computed once: it takes longer than to write them."""
+        return self._digest
+
     @cached_property
-    def sha256(self) -> str:
-        """Their :func:`digest`, which takes longer than to write them: computed once."""
+    def _digest(self) -> str:
         return digest(self.data)
 
     def pieces(self) -> Iterator[Buffer]:
@@ -118,8 +143,22 @@ class FileBlob(Blob):
         return Path(self.file).stat().st_size
 
     def pieces(self) -> Iterator[Buffer]:
-        """All at once: as :meth:`read`."""
-        yield self.read()
+        """Block by block.
+
+        Raises:
+            CompiledModelError: As :meth:`read`; what is damaged is found behind the last block.
+        """
+        found = hashlib.sha256()
+        try:
+            with Path(self.file).open("rb", buffering=0) as stream:
+                while piece := stream.read(_PIECE):
+                    if self.sha256 is not None:
+                        found.update(piece)
+                    yield piece
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if self.sha256 is not None and found.hexdigest() != self.sha256:
+            raise self._damaged()
 
     def read(self) -> bytes:
         """The bytes.
@@ -141,15 +180,8 @@ class FileBlob(Blob):
         Raises:
             CompiledModelError: As :meth:`read`.
         """
-        found = hashlib.sha256()
-        try:
-            with Path(self.file).open("rb", buffering=0) as stream:
-                while piece := stream.read(_PIECE):
-                    found.update(piece)
-        except OSError as error:
-            raise self._unreadable(error) from error
-        if self.sha256 is not None and found.hexdigest() != self.sha256:
-            raise self._damaged()
+        for _ in self.pieces():
+            pass
 
     def _unreadable(self, error: OSError) -> CompiledModelError:
         return CompiledModelError(f"cannot read {self.file}: {error.strerror}. Convert the model again")

@@ -20,7 +20,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from ort_rknn_converters import graph
+from ort_rknn_converters import bearable, graph
 from ort_rknn_converters.assemble import Assembly
 from ort_rknn_converters.attempt import Attempt
 from ort_rknn_converters.cache_folder import directory
@@ -156,7 +156,7 @@ def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> P
     progress.report("prepare")
     prepared = prepare(source, options)
     # Every part must stand alone: the compiled model is one file, and the compiler gets bytes.
-    ir.external_data.load_to_model(prepared.model)
+    graph.load_weights(prepared.model, bearable.LIMIT)
     return prepared
 
 

@@ -52,9 +52,6 @@ KEY_VERSION, KEY_PLAN, KEY_STEPS = "ort_rknn.version", "ort_rknn.plan", "ort_rkn
 OUR_KEYS = frozenset({KEY_VERSION, KEY_PLAN, KEY_STEPS, KEY_BUNDLE})
 """Entries of ``metadata_props`` that are ours; all others are the original model's."""
 
-_INSIDE_LIMIT = 1_800_000_000
-"""Bytes of weights and code up to which one protobuf file holds all (its own limit is 2**31 - 1)."""
-
 
 def build(
     compiled: CompiledModel, *, strip: bool = False, stem: str | None = None, prefix: str = ""
@@ -178,7 +175,7 @@ class _Parts:
         inside: list[bytes] = []
         for target, blob in step.code.items():
             held = blob if isinstance(blob, BytesBlob) else BytesBlob(blob.read())
-            row: dict[str, Any] = {"target": target, "size": held.size, "sha256": held.sha256}
+            row: dict[str, Any] = {"target": target, "size": held.size, "sha256": held.digest()}
             if self._stem is None:
                 row["offset"] = sum(map(len, inside))
                 inside.append(held.data)
@@ -233,7 +230,7 @@ def save(
 def write(
     model: Parted, files: Mapping[str, Blob], path: Path, *, weights_file: str = "", threshold: int = 1024
 ) -> tuple[Path, ...]:
-    """Write a model and the files beside it: all or nothing. What is too large for one file puts its weights beside it.
+    """Write a model and the files beside it: all or nothing; see :meth:`ort_rknn_converters.parted.Parted.files`.
 
     Args:
         model: The model.
@@ -249,21 +246,16 @@ def write(
         CompiledModelError: It cannot be written, or is too large all the same.
     """
     _writable(path)
-    beside = {name: blob.pieces() for name, blob in files.items()}
-    if not weights_file and model.weight > _INSIDE_LIMIT:
-        weights_file = f"{path.stem}.weights"
-    if weights_file:
-        model, beside[weights_file] = model.beside(weights_file, threshold)
-    if model.weight > _INSIDE_LIMIT:
-        raise CompiledModelError(f"{path} would exceed protobuf's 2 GB: save it with the compiled code beside the file")
+    written = model.files(path.name, weights_file=weights_file, threshold=threshold)
+    for name, blob in files.items():
+        written |= blob.files(name)
     try:
         with _staged(path.parent) as stage:
-            for name, pieces in beside.items():
+            for name, pieces in written.items():
                 stage(name, pieces)
-            stage(path.name, model.pieces())
     except OSError as error:
         raise CompiledModelError(f"cannot write {path}: {error.strerror or error}") from error
-    return (path, *(path.parent / name for name in beside))
+    return tuple(path.parent / name for name in written)
 
 
 def _writable(path: Path) -> None:

@@ -190,7 +190,7 @@ class _Reader:
             start = entry["offset"]
             data = attributes["ep_cache_context"][start : start + entry["size"]]
             blob = BytesBlob(data)
-            if blob.size != entry["size"] or blob.sha256 != entry["sha256"]:
+            if blob.size != entry["size"] or blob.digest() != entry["sha256"]:
                 raise CompiledModelError(
                     f"the compiled code of {segment} in {self.name} is damaged (its digest differs). "
                     "Copy the file again, or convert the original ONNX model again"

@@ -27,6 +27,7 @@ __all__ = [
     "dims",
     "initializer",
     "load",
+    "load_weights",
     "many",
     "said_name",
     "static_shape",
@@ -99,12 +100,33 @@ def _open_negative_dims(model: ir.Model) -> None:
             value.shape = ir.Shape([None if isinstance(dim, int) and dim < 0 else dim for dim in value.shape or ()])
 
 
+def load_weights(model: ir.Model, limit: int) -> None:
+    """Read the weights that lie in other files, in place; what has more than ``limit`` bytes stays there for good."""
+    for value, tensor in _in_files(model):
+        if tensor.nbytes <= limit:
+            value.const_value = ir.external_data.convert_tensors_from_external([tensor])[0]
+        else:
+            path = os.path.abspath(tensor.path)  # noqa: PTH100 - it is the reader who judges links
+            value.const_value = ir.ExternalTensor(
+                path, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name
+            )
+
+
+def _in_files(model: ir.Model) -> list[tuple[ir.Value, ir.ExternalTensor]]:
+    """The weights in other files, but for those that :func:`load_weights` left there: they have absolute paths."""
+    values = (value for graph in _all_graphs(model) for value in graph.initializers.values())
+    held = ((value, value.const_value) for value in values)
+    return [
+        (value, tensor)
+        for value, tensor in held
+        if isinstance(tensor, ir.ExternalTensor) and not Path(tensor.location).is_absolute()
+    ]
+
+
 def to_proto(model: ir.Model) -> onnx.ModelProto:
-    """The model as protobuf, every weight inside (also those that lie in other files)."""
-    inside = [value for graph in _all_graphs(model) for value in graph.initializers.values()]
-    kept = [(value, value.const_value) for value in inside if isinstance(value.const_value, ir.ExternalTensor)]
+    """The model as protobuf, every weight inside, also those in other files but for what :func:`load_weights` left."""
+    kept = _in_files(model)
     for value, tensor in kept:
-        assert tensor is not None
         value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
     try:
         return graph_types.show_maps(ir.serde.serialize_model(model))

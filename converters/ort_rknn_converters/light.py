@@ -23,7 +23,7 @@ def lightened(
     Args:
         model: Any model; left as it is.
         least: Bytes from which a weight is large.
-        types: Element types of weights that may become inputs; default: all.
+        types: Element types of weights that may become inputs; default: all. What lies in a file of its own always may.
 
     Returns:
         The copy, of IR version 4 or later, and the model's own tensors. Weights that are listed as inputs stay inside:
@@ -38,8 +38,9 @@ def lightened(
     listed = {value.name for value in graph.input}
     weights = []
     for tensor in model.graph.initializer:
-        movable = tensor.name not in listed and (types is None or tensor.data_type in types)
-        if movable and size_of(tensor) >= least:
+        outside = tensor.data_location == TensorProto.EXTERNAL
+        movable = types is None or tensor.data_type in types or outside
+        if movable and tensor.name not in listed and size_of(tensor) >= least:
             weights.append(tensor)
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ort_rknn_converters.blobs import WEIGHTS_FOLDER
+
 
 def __getattr__(name: str) -> Any:
     import onnxruntime  # threads may be here at once: the import's own lock makes them wait
@@ -25,13 +27,16 @@ def quiet_options(level: str = "ORT_ENABLE_ALL") -> Any:
     return options
 
 
-def on_cpu(model: str | bytes, options: Any) -> Any:
+def on_cpu(model: str | bytes, options: Any, weights_folder: str = "") -> Any:
     """An ``InferenceSession`` on the CPU alone.
 
     Args:
         model: Its path, or the model.
         options: From :func:`quiet_options`.
+        weights_folder: Of the external data of a model that is given as bytes.
     """
     import onnxruntime
 
+    if weights_folder:
+        options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -28,10 +29,13 @@ from ort_rknn_converters.wire import (
     opening,
 )
 
-__all__ = ["CODE", "Parted", "tensors"]
+__all__ = ["CODE", "INSIDE_LIMIT", "Parted", "tensors"]
 
 CODE = "ep_cache_context"
 """Attribute of an EPContext node: the compiled code."""
+
+INSIDE_LIMIT = 1_800_000_000
+"""Bytes of weights and code up to which one protobuf file holds all (its own limit is 2**31 - 1)."""
 
 _ALIGNED = 64
 """Bytes that weights in a file of their own are aligned to, so that a reader may map them: a cache line's."""
@@ -157,16 +161,43 @@ class Parted(Blob):
                 node.attribute.add(name=CODE, type=AttributeProto.STRING).s = self.code[node.name]
         return model
 
-    def beside(self, location: str, threshold: int = 1024) -> tuple[Parted, Iterator[Buffer]]:
-        """The model with its weights as ONNX external data in one file.
+    def source(self) -> tuple[str | bytes, str]:
+        """For onnxruntime: the bytes, in which weights that lie in files still do, and the folder of these files."""
+        held = [(name, tensor) for name, tensor in self.heavy.tensors if not isinstance(tensor, ir.ExternalTensor)]
+        files = [(name, tensor) for name, tensor in self.heavy.tensors if isinstance(tensor, ir.ExternalTensor)]
+        if not files:
+            return self.read(), ""
+        folder = os.path.commonpath([Path(tensor.path).resolve().parent for _, tensor in files])
+        light = ModelProto()
+        light.CopyFrom(self.light)
+        for name, tensor in files:
+            proto = light.graph.initializer.add(name=name)
+            ir.serde.serialize_tensor_into(proto, tensor)
+            proto.name = name
+            entry = next(one for one in proto.external_data if one.key == "location")
+            entry.value = os.path.relpath(Path(tensor.path).resolve(), folder)
+        return Parted(light, Heavy(tuple(held)), self.code).read(), folder
+
+    def files(self, name: str, *, weights_file: str = "", threshold: int = 1024) -> dict[str, Iterator[Buffer]]:
+        """What to write under which names: what is too large for one file has its weights in a second one.
 
         Args:
-            location: The file's name.
+            name: The model's file.
+            weights_file: The file, beside it, that takes the weights in any case.
             threshold: Bytes from which a weight is put there.
 
-        Returns:
-            The model, and what the file holds.
+        Raises:
+            CompiledModelError: The codes alone are too large.
         """
+        if not weights_file and self.weight > INSIDE_LIMIT:
+            weights_file = f"{Path(name).stem}.weights"
+        model, beside = self._beside(weights_file, threshold) if weights_file else (self, {})
+        if model.weight > INSIDE_LIMIT:
+            raise CompiledModelError(f"{name} would exceed protobuf's 2 GB: save the compiled code beside it")
+        return {name: model.pieces(), **beside}
+
+    def _beside(self, location: str, threshold: int) -> tuple[Parted, dict[str, Iterator[Buffer]]]:
+        """The model with its weights as ONNX external data in one file, and what that holds."""
         light = ModelProto()
         light.CopyFrom(self.light)
         held: list[tuple[TensorProto, ir.TensorProtocol]] = []
@@ -185,7 +216,8 @@ class Parted(Blob):
             proto.data_location = TensorProto.EXTERNAL
             content.append((bytes(padding), tensor))
             end += padding + tensor.nbytes
-        return Parted(light, code=self.code), (piece for pad, tensor in content for piece in (pad, raw(tensor)))
+        pieces = (piece for padding, tensor in content for piece in (padding, raw(tensor)))
+        return Parted(light, code=self.code), {location: pieces}
 
     __eq__, __hash__ = Blob.__eq__, Blob.__hash__
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from ort_rknn_converters.bearable import bearable
+from ort_rknn_converters.bearable import bearable, unbearable
 from ort_rknn_converters.clusters import cut, steps
 from ort_rknn_converters.cost import MOVES_ONLY, estimate
 from ort_rknn_converters.dataflow import Flow, boundary
@@ -140,7 +140,7 @@ def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mappin
         elif node.name in verdicts:
             reasons.append(verdicts[node.name or ""])
         else:
-            reasons.append(decide(node, target) or on_path.get(index, ""))
+            reasons.append(unbearable(node) or decide(node, target) or on_path.get(index, ""))
     return reasons
 
 

@@ -37,14 +37,15 @@ def save_pieces(compiled: CompiledModel, directory: Path) -> None:
     files: dict[str, dict[str, Any]] = {}
 
     def write(name: str, blob: Blob) -> str:
-        file = directory / name
-        found = hashlib.sha256()
-        with file.open("wb") as stream:
-            for piece in blob.pieces():
-                found.update(piece)
-                stream.write(piece)
-        known = file.stat()
-        files[name] = {"size": known.st_size, "sha256": found.hexdigest(), "mtime_ns": known.st_mtime_ns}
+        for each, pieces in blob.files(name).items():
+            file = directory / each
+            found = hashlib.sha256()
+            with file.open("wb") as stream:
+                for piece in pieces:
+                    found.update(piece)
+                    stream.write(piece)
+            known = file.stat()
+            files[each] = {"size": known.st_size, "sha256": found.hexdigest(), "mtime_ns": known.st_mtime_ns}
         return name
 
     manifest = {

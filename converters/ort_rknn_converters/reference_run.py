@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError
@@ -73,10 +74,10 @@ def run_measured(
 def without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """The model with its large weights as inputs, and the weights: onnxruntime reads fed arrays where they lie.
 
-    Models above 2 GB can be run that way, too.
+    Models above 2 GB can be run that way, too; what lies in a file of its own is mapped.
     """
     copy, weights = lightened(model, types=(TensorProto.FLOAT,))
-    return copy, {tensor.name: numpy_helper.to_array(tensor) for tensor in weights}
+    return copy, {tensor.name: ir.serde.deserialize_tensor(tensor).numpy() for tensor in weights}
 
 
 def _measure(model: onnx.ModelProto) -> list[str]:

@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from ort_rknn_converters import epcontext
+from ort_rknn_converters import parted
 from ort_rknn_converters.compiled import CompiledModel, CpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from tests.helpers.compiled_models import LONG_VALUE, attributes, contexts, original, sample, set_attribute
@@ -118,7 +118,7 @@ def test_strip_drops_the_segments_and_their_weights() -> None:
 def test_a_model_too_big_for_one_file_keeps_its_weights_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = sample()
     big = _with_big_weights(compiled)
-    monkeypatch.setattr(epcontext, "_INSIDE_LIMIT", 150_000)
+    monkeypatch.setattr(parted, "INSIDE_LIMIT", 150_000)
     files = big.save(tmp_path / "m.onnx")
     assert [file.name for file in files] == ["m.onnx", "m.weights"]
     assert (tmp_path / "m.onnx").stat().st_size < 150_000

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import ort_rknn
-from ort_rknn_converters import bearable, epcontext
+from ort_rknn_converters import bearable, parted
 from ort_rknn_converters.bundle import Bundle
 from ort_rknn_converters.cache import load_or_convert
 from ort_rknn_converters.compiled import CompiledModel
@@ -20,7 +20,7 @@ from ort_rknn_converters.convert import convert
 from ort_rknn_converters.convert_bundle import convert_bundle
 from ort_rknn_converters.errors import CompiledModelError, ModelError
 from ort_rknn_converters.options import ConvertOptions
-from tests.helpers.fake_toolkit import fake_compile
+from tests.helpers.fake_toolkit import fake_compile, fake_toolkit
 
 WIDTH = 160
 SIMULATED = [("RKNNExecutionProvider", {"device": "simulator"})]
@@ -77,7 +77,7 @@ def test_weights_beside_the_model_are_read_and_compiled_models_need_them_no_more
 def test_what_does_not_fit_one_message_puts_its_weights_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _model(tmp_path)
     compiled = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
-    monkeypatch.setattr(epcontext, "_INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    monkeypatch.setattr(parted, "INSIDE_LIMIT", 4 * WIDTH * WIDTH)
     files = compiled.save(tmp_path / "c.onnx")
     assert [file.name for file in files] == ["c.onnx", "c.weights"]
     assert files[0].stat().st_size < 20_000
@@ -129,7 +129,7 @@ def test_several_shapes_share_external_weights(tmp_path: Path) -> None:
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A compiled model in a folder of its own whose weights are in a second file, as above 2 GB."""
-    monkeypatch.setattr(epcontext, "_INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    monkeypatch.setattr(parted, "INSIDE_LIMIT", 4 * WIDTH * WIDTH)
     folder = tmp_path / "out"
     folder.mkdir()
     compiled = convert(_model(tmp_path), compile=fake_compile, verdicts=tmp_path, **OPTIONS)
@@ -238,3 +238,71 @@ def test_more_than_two_gigabytes_are_converted(tmp_path: Path) -> None:
     path = _model(tmp_path, 17_000, sparse=True)
     compiled = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
     assert compiled.plan.npu_nodes == 2
+
+
+def _one_huge_tensor(folder: Path, words: int, width: int = 4096) -> Path:
+    """ids [1, 16] -> an embedding of which four rows are not zero, two MatMuls: 16 kB a word, in ``m.weights``."""
+    rng = np.random.default_rng(0)
+    with (folder / "m.weights").open("wb") as file:
+        for row in (0, 1, words // 2, words - 1):
+            file.seek(4 * row * width)
+            file.write(rng.standard_normal(width, np.float32).tobytes())
+    embedding = TensorProto(name="E", data_type=TensorProto.FLOAT, dims=[words, width])
+    embedding.data_location = TensorProto.EXTERNAL
+    embedding.external_data.add(key="location", value="m.weights")
+    tensors = [embedding]
+    for name, shape in (("W0", (width, 32)), ("W1", (32, 32))):
+        small = rng.standard_normal(shape, np.float32) / 32
+        tensors.append(helper.make_tensor(name, TensorProto.FLOAT, shape, small.tobytes(), raw=True))
+    nodes = [
+        helper.make_node("Gather", ["E", "ids"], ["e"], "words"),
+        helper.make_node("MatMul", ["e", "W0"], ["a"], "mm0"),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        helper.make_node("MatMul", ["b", "W1"], ["scores"], "mm1"),
+    ]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 16])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 16, 32])
+    graph = helper.make_graph(nodes, "lm", [ids], [scores], tensors)
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def _huge_in_and_out(folder: Path, words: int) -> None:
+    path = _one_huge_tensor(folder, words)
+    feed = {"ids": np.int64([[0, 1, words // 2, words - 1] * 4])}
+    expected = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feed)[0]
+    assert np.abs(expected).max() > 0.1
+
+    def agrees(source: Path, **options: Any) -> None:
+        options = {"device": "simulator", "min_gain": 0, **options}
+        session = ort_rknn.InferenceSession(source, providers=[("RKNNExecutionProvider", options)])
+        assert session.plan.npu_nodes == 3
+        assert "E has" in next(node.reason for node in session.plan.nodes if node.name == "words")
+        scores = session.run(None, feed)[0]
+        assert np.linalg.norm(scores - expected) < 5e-3 * np.linalg.norm(expected)
+
+    with fake_toolkit(folder / "cache"):
+        for cache in (folder / "cache", folder / "cache", Path("/dev/null/no cache")):
+            agrees(path, cache_dir=str(cache))
+    compiled = convert(path, compile=fake_compile, verdicts=folder, min_gain=0)
+    (folder / "made").mkdir()
+    files = compiled.save(folder / "made" / "c.onnx")
+    assert [file.name for file in files] == ["c.onnx", "c.weights"]
+    assert CompiledModel.load(files[0]) == compiled
+    (folder / "made").rename(folder / "moved")
+    path.with_suffix(".weights").unlink()
+    agrees(folder / "moved" / "c.onnx")
+
+
+def test_a_weight_no_message_holds_stays_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = 100
+    monkeypatch.setattr(bearable, "LIMIT", 4 * words * 4096 - 1)
+    monkeypatch.setattr(parted, "INSIDE_LIMIT", 4 * words * 4096 - 1)
+    _huge_in_and_out(tmp_path, words)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_single_weight_of_more_than_two_gigabytes(tmp_path: Path) -> None:
+    """2.3 GB, in a sparse file to begin with; three copies of it on the disk."""
+    _huge_in_and_out(tmp_path, 140_000)

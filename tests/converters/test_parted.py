@@ -71,11 +71,11 @@ def test_code_is_written_into_its_node() -> None:
 
 @pytest.mark.parametrize("threshold", [1, HEAVY])
 def test_weights_go_into_a_file_of_their_own_and_come_back(tmp_path: Path, threshold: int) -> None:
-    model, content = parted().beside("w.bin", threshold)
-    (tmp_path / "w.bin").write_bytes(b"".join(content))
-    (tmp_path / "m.onnx").write_bytes(model.read())
+    for name, pieces in parted().files("m.onnx", weights_file="w.bin", threshold=threshold).items():
+        (tmp_path / name).write_bytes(b"".join(pieces))
     onnx.checker.check_model(str(tmp_path / "m.onnx"))
-    assert model.weight == (0 if threshold == 1 else HEAVY // 512)  # the bias
+    bias = HEAVY // 512
+    assert (tmp_path / "w.bin").stat().st_size == HEAVY + (bias if threshold == 1 else 0)
     assert constants(onnx.load(tmp_path / "m.onnx")) == constants(large())
     read = Parted.of(FileBlob(str(tmp_path / "m.onnx")))
     assert read == parted()
@@ -86,11 +86,11 @@ def test_weights_go_into_a_file_of_their_own_and_come_back(tmp_path: Path, thres
 
 
 def test_a_file_outside_the_folder_is_not_read(tmp_path: Path) -> None:
-    model, content = parted().beside("../w.bin")
-    (tmp_path / "w.bin").write_bytes(b"".join(content))
+    model, weights = parted().files("m.onnx", weights_file="../w.bin").values()
+    (tmp_path / "w.bin").write_bytes(b"".join(weights))
     (tmp_path / "here").mkdir()
     with pytest.raises(ValueError, match="outside"):
-        Parted.parse(model.read(), tmp_path / "here")
+        Parted.parse(b"".join(model), tmp_path / "here")
 
 
 def test_other_ways_to_store_a_large_weight_stay_in_the_message() -> None:

@@ -17,7 +17,7 @@ from ort_rknn_converters.blobs import BytesBlob
 from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep
 from ort_rknn_converters.plan import Plan, Segment, TensorInfo
 from tests.helpers.engines import cpu_part, npu_part
-from tests.helpers.segments import Memory, gate_model
+from tests.helpers.segments import gate_model
 
 
 def compiled() -> CompiledModel:
@@ -170,7 +170,7 @@ def test_a_lane_that_cannot_open_completely_leaves_nothing_open(monkeypatch: pyt
 
 
 def test_open_cpu_session() -> None:
-    session = open_cpu_session(Memory(gate_model().SerializeToString()))
+    session = open_cpu_session(BytesBlob(gate_model().SerializeToString()))
     assert len(session.run(None, {"x": np.ones((1, 4), np.float32)})) == 2
 
 
