@@ -179,16 +179,28 @@ class ConvertOptions:
         return tuple(option.name for option in fields(cls))
 
     @classmethod
+    def check_names(cls, names: Iterable[str], where: str = "") -> None:
+        """Refuse names that are no options, with the list of the known.
+
+        Args:
+            names: What somebody wants to set.
+            where: What the message begins with.
+
+        Raises:
+            UnknownOption: One of them is no option.
+        """
+        if unknown := sorted(set(names) - set(cls.names())):
+            raise UnknownOption(f"{where}unknown option {', '.join(unknown)}. Known options: {', '.join(cls.names())}")
+
+    @classmethod
     def of(cls, **values: Any) -> ConvertOptions:
-        """Build the options from keywords, refusing unknown ones with the list of the known.
+        """Build the options from keywords.
 
         Raises:
             UnknownOption: A keyword that is no option, or a value that makes no sense.
             UnknownTarget: A SoC that is not in the table.
         """
-        unknown = sorted(set(values) - set(cls.names()))
-        if unknown:
-            raise UnknownOption(f"unknown option {', '.join(unknown)}. Known options: {', '.join(cls.names())}")
+        cls.check_names(values)
         return cls(**values)
 
     def key(self) -> str:

@@ -39,10 +39,7 @@ def read_options(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UnknownOption(f"{path} is no {kind}: {error}") from None
     if not isinstance(found, Mapping):
         raise UnknownOption(f"{path} holds no options but a {type(found).__name__}")
-    unknown = sorted(set(found) - set(ConvertOptions.names()))
-    if unknown:
-        known = ", ".join(ConvertOptions.names())
-        raise UnknownOption(f"{path}: unknown option {', '.join(unknown)}. Known options: {known}")
+    ConvertOptions.check_names(found, f"{path}: ")
     return {
         name: frozenset(value) if name in _NAMES and isinstance(value, list) else value for name, value in found.items()
     }
