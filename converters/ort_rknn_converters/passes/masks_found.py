@@ -15,9 +15,10 @@ from ort_rknn_converters.support.fp16_range import FP16_MAX, SEES_NOTHING, out_o
 __all__ = ["Edge", "Masked", "Source", "masked_softmaxes"]
 
 _MAKES_MASKS = frozenset({"Add", "Mul", "Where"})
-_ONE_OUTPUT_AS_IT_IS = frozenset({"Cast", "Identity"})
+_AS_THEY_ARE = frozenset({"Cast", "Identity"})
+_ROWS_AS_THEY_ARE = frozenset({"Reshape", "Squeeze", "Unsqueeze"})
 # What gives zeros for zeros, between the product of queries and keys and the mask.
-_KEEPS_ZERO = _ONE_OUTPUT_AS_IT_IS | {"Tanh"}
+_KEEPS_ZERO = _AS_THEY_ARE | {"Tanh"}
 # What networks are made of: finite for finite numbers, and never minus infinity.
 _NETWORK = frozenset({"Conv", "Einsum", "Gather", "Gemm", "LayerNormalization", "MatMul", "Sigmoid", "Softmax", "Tanh"})
 _COMBINES = frozenset({"Add", "Cast", "Concat", "Expand", "Identity", "Mul", "Reshape", "Slice", "Sub", "Transpose"})
@@ -139,10 +140,7 @@ def _masked(softmax: ir.Node, sources: tuple[Source, ...], guard: ir.Node | None
     infinite = sources[0].infinite
     if any(source.infinite != infinite for source in sources):
         return None
-    value = softmax.inputs[0]
-    last = value.producer() if value is not None else None
-    while last is not None and last.op_type in _ONE_OUTPUT_AS_IT_IS and last.inputs[0] is not None:
-        last = last.inputs[0].producer()
+    last = _behind_relabels(softmax)
     if last is None:
         return None
     if last.op_type == "Where":
@@ -153,16 +151,38 @@ def _masked(softmax: ir.Node, sources: tuple[Source, ...], guard: ir.Node | None
     if taken is None:
         return None
     mask, scores = taken
-    shape, whole = graphs.static_shape(mask), graphs.static_shape(last.outputs[0])
-    if shape is None or whole is None or shape[-1:] != whole[-1:]:
+    if _width(mask) is None or _width(mask) != _width(last.outputs[0]):
         return None
     if _always_sees(mask):
         return Masked(softmax, sources, None, (), guard)
     if infinite and guard is None:
         return None  # NaN it is, and that no NPU would compute
+    if infinite and _rank(last.outputs[0]) != _rank(softmax.outputs[0]):
+        return None
     if not infinite and sum(source.node.op_type != "Add" for source in sources) > 1:
         return None  # two of them make minus infinity
     return Masked(softmax, sources, mask, tuple(_zeroed_by(edge) for edge in scores), guard)
+
+
+def _behind_relabels(softmax: ir.Node) -> ir.Node | None:
+    """What makes the scores, behind nodes that leave every row as it is."""
+    value = softmax.inputs[0]
+    while value is not None and (node := value.producer()) is not None:
+        source = node.inputs[0] if node.inputs else None
+        if node.op_type not in _AS_THEY_ARE | _ROWS_AS_THEY_ARE:
+            return node
+        if node.op_type in _ROWS_AS_THEY_ARE and _width(source) != _width(value):
+            return None
+        value = source
+    return None
+
+
+def _width(value: ir.Value | None) -> int | None:
+    return (graphs.static_shape(value) or (None,))[-1]
+
+
+def _rank(value: ir.Value) -> int:
+    return len(graphs.static_shape(value) or ())
 
 
 def _taken_apart(node: ir.Node, sources: tuple[Source, ...]) -> tuple[ir.Value, list[Edge]] | None:

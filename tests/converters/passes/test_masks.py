@@ -87,6 +87,14 @@ def test_scores_that_are_more_than_a_product() -> None:
     check(model(f"{SCORES} m = Where(keep, zero, low) e = Exp(s) a = Add(e, m) {PLAIN}"))
 
 
+def test_scores_whose_heads_are_joined_with_the_batch() -> None:
+    joined = "w = Add(s, m) a = Reshape(w, joined) p0 = Softmax(a) p = Reshape(p0, apart)"
+    made = model(f"{SCORES} m = Where(keep, zero, low) {joined} y = MatMul(p, v)")
+    for name, shape in {"joined": (H, L, L), "apart": (1, H, L, L)}.items():
+        made.graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape), name))
+    check(made)
+
+
 def test_product_of_zeros_and_ones_with_the_lowest_number() -> None:
     check(model(f"{SCORES} f0 = Not(keep) f = Cast<to=1>(f0) m = Mul(f, low) a = Add(s, m) {PLAIN}"))
 
