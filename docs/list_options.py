@@ -18,7 +18,7 @@ ENVIRONMENT = {
     "ORT_RKNN_TOOLKIT_PYTHON": "the Python that runs rknn-toolkit2, in the place of any other",
     "ORT_RKNN_PROMOTE_CPU": "`1`: the NPU goes first where a program asks for `CPUExecutionProvider` alone",
     "ORT_RKNN_CACHE_DIR": "folder of the compiled models and of the toolkit's private environment",
-    "ORT_RKNN_CACHE_LIMIT": "bytes the compiled models may take before the least recently used go; default 10 GiB",
+    "ORT_RKNN_CACHE_LIMIT": "what compiled models may take, e.g. 2G; the least recently used go; default 10 GiB",
     "ORT_RKNN_CONFIG": "the configuration file",
     "ORT_RKNN_SWITCH_INTERVAL_MS": "Python's switch interval while a submission waits for room; default 0.5, "
     "measured; 0 leaves it alone",

@@ -42,7 +42,9 @@ def render(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
 
 
 def size_text(size: int) -> str:
-    """Bytes in words: ``1.5 MB``, ``30 kB``, ``700 bytes``."""
+    """Bytes in words: ``2.0 GB``, ``1.5 MB``, ``30 kB``, ``700 bytes``."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
     if size >= 1e6:
         return f"{size / 1e6:.1f} MB"
     return f"{size / 1e3:.0f} kB" if size >= 1e3 else f"{size} bytes"

@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
 from ort_rknn_converters import cache as room
-from ort_rknn_converters.cache import Cache, load_or_convert
+from ort_rknn_converters.cache import Cache, limit, load_or_convert
 from ort_rknn_converters.cache_key import key_of
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu, ToolkitFailed, ToolkitMissing
 from ort_rknn_converters.options import ConvertOptions
@@ -282,6 +282,14 @@ class TestSize:
         with cache.lock("k0"):
             assert cache.clear() == 0
         assert cache.clear() > 0
+
+    def test_the_limit_is_a_size(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        for text, size in (("", 10 * 2**30), ("1000", 1000), ("2G", 2 * 10**9), ("1.5 MiB", 3 * 2**19), ("7kb", 7000)):
+            monkeypatch.setenv("ORT_RKNN_CACHE_LIMIT", text)
+            assert limit() == size
+        monkeypatch.setenv("ORT_RKNN_CACHE_LIMIT", "much")
+        assert limit() == 10 * 2**30
+        assert "ORT_RKNN_CACHE_LIMIT is ignored: 'much' is not a size" in caplog.text
 
     def test_the_limit_holds_by_itself(self, model: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fill(there, 2)

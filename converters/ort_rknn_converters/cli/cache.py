@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from ort_rknn_converters.cache import Cache, Entry, directory
+from ort_rknn_converters.cache import Cache, Entry, directory, limit, size_in
+from ort_rknn_converters.cli.info_tables import new_table
+from ort_rknn_converters.plan_table import size_text
 from ort_rknn_converters.verdicts import FILE
 
 __all__ = ["command"]
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
-
-def _bytes(_: click.Context, __: click.Parameter, text: str) -> int:
-    """``500M``, ``2GiB``, ``1000``: bytes."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is not a size such as 500M or 2G")
-    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int:
+    try:
+        return limit() if text is None else size_in(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.group("cache", help="List, shrink or clear the compiled models that are kept for the next start.")
@@ -57,16 +54,18 @@ def list_command(context: click.Context, as_json: bool) -> None:
         return
     console = Console()
     if entries:
-        table = Table()
+        table = new_table()
         for column in ("model", "target", "size", "used", "toolkit", "what"):
             table.add_column(column, overflow="fold")
         for entry in entries:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-            cells = (entry.model, entry.target, _size(entry.size), used, entry.toolkit_version, _what(entry))
+            cells = (entry.model, entry.target, size_text(entry.size), used, entry.toolkit_version, _what(entry))
             table.add_row(*(escape(cell) for cell in cells))
         console.print(table)
-    total = _size(sum(entry.size for entry in entries))
-    console.print(f"{len(entries)} entries, {total}, in {escape(str(context.obj))}", soft_wrap=True)
+        console.print()
+    total = size_text(sum(entry.size for entry in entries))
+    most = size_text(limit())
+    console.print(f"{_count(entries)}, {total} of at most {most}, in {escape(str(context.obj))}", soft_wrap=True)
 
 
 @command.command("clear")
@@ -81,7 +80,10 @@ def clear_command(context: click.Context) -> None:
 
 @command.command("prune")
 @click.option(
-    "--max-size", callback=_bytes, required=True, metavar="SIZE", help="What the rest may take, e.g. 500M or 2G."
+    "--max-size",
+    callback=_bytes,
+    metavar="SIZE",
+    help="What the rest may take, e.g. 500M or 2G. Default: the limit that new models keep, ORT_RKNN_CACHE_LIMIT.",
 )
 @click.pass_context
 def prune_command(context: click.Context, max_size: int) -> None:
@@ -92,12 +94,12 @@ def prune_command(context: click.Context, max_size: int) -> None:
 
 def _report(freed: int, cache: Cache) -> None:
     left = cache.entries()
-    click.echo(f"{_size(freed)} freed, {len(left)} entries left")
+    click.echo(f"{size_text(freed)} freed, {_count(left)} left")
+
+
+def _count(entries: Sequence[Entry]) -> str:
+    return "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
 
 
 def _what(entry: Entry) -> str:
     return f"failed: {entry.failure}" if entry.failure else "compiled model"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 10**5 else f"{count / 1e3:.1f} kB"

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ort_rknn_converters.rknn_values import Quantization
 
-__all__ = ["draw_facts", "draw_table", "scales", "shape"]
+__all__ = ["draw_facts", "draw_table", "new_table", "scales", "shape"]
 
 
 def draw_facts(console: Console, rows: Iterable[tuple[str, object]]) -> None:
@@ -29,13 +29,18 @@ def draw_table(console: Console, title: str, columns: Sequence[str], rows: Itera
     if not cells:
         return
     kept = [index for index in range(len(columns)) if any(row[index] for row in cells)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
+    table = new_table()
     for index in kept:
         table.add_column(columns[index], overflow="fold")
     for row in cells:
         table.add_row(*(row[index] for index in kept))
     console.print(f"\n[bold]{escape(title)}[/]")
     console.print(table)
+
+
+def new_table() -> Table:
+    """A table in the style of plans."""
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
 
 
 def shape(dims: Iterable[object]) -> str:

@@ -79,6 +79,13 @@ def test_prune(filled: Cache) -> None:
     assert [entry.model for entry in filled.entries()] == ["bad.onnx", "m2.onnx"]
 
 
+def test_prune_to_the_limit(filled: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "4 entries left" in run("prune").output
+    monkeypatch.setenv("ORT_RKNN_CACHE_LIMIT", "0.001 kB")
+    assert "of at most 1 bytes" in run("list").output
+    assert "0 entries left" in run("prune").output
+
+
 @pytest.mark.parametrize("text", ["much", "-1", "1T", ""])
 def test_bad_sizes(text: str) -> None:
     result = run("prune", "--max-size", text)
