@@ -122,7 +122,7 @@ def open_forms(session: Any, request: Request, placement: Placement, disabled: A
     if forms.original is None:
         native = _plain(session, request, disabled, forms.shell.read(), shell=True)
     else:
-        native = _plain(session, request, disabled, forms.original().read())
+        native = _plain(session, request, disabled, *forms.original().source())
     opener = _opener(session, request, placement, disabled, native)
 
     def lookup(key: ShapeKey) -> CompiledModel | None:
@@ -144,11 +144,17 @@ def open_forms(session: Any, request: Request, placement: Placement, disabled: A
     return native
 
 
-def _plain(session: Any, request: Request, disabled: Any, model: str | bytes, *, shell: bool = False) -> MovingSession:
+def _plain(
+    session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, shell: bool = False
+) -> MovingSession:
     """The native session all calls go to first: onnxruntime on the original, or on a shell of it."""
+    from ort_rknn_converters.blobs import WEIGHTS_FOLDER
+
     user = session._sess_options
     options = clone(user)
     replay_libraries(user, options)
+    if weights_folder:
+        options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
     if shell:
         options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4  # it only judges feeds: what it says of its outputs is of no interest

@@ -51,7 +51,7 @@ def unbearable(node: ir.Node) -> str | None:
     """Why the compiler cannot be given a node because of its weights, or ``None``."""
     for value in _weights(node):
         if _bytes(value) > LIMIT:
-            return f"{node.op_type}: its weight {value.name} has {_bytes(value) / 1e9:.1f} GB, which no message holds"
+            return f"{node.op_type}: its weight {value.name} has {_bytes(value) / 1e9:.1f} GB, more than an ONNX file may hold"
     return None
 
 

@@ -240,8 +240,8 @@ def test_more_than_two_gigabytes_are_converted(tmp_path: Path) -> None:
     assert compiled.plan.npu_nodes == 2
 
 
-def _one_huge_tensor(folder: Path, words: int, width: int = 4096) -> Path:
-    """ids [1, 16] -> an embedding of which four rows are not zero, two MatMuls: 16 kB a word, in ``m.weights``."""
+def _one_huge_tensor(folder: Path, words: int, length: Any = 16, width: int = 4096) -> Path:
+    """ids [1, length] -> an embedding of which four rows are not zero, two MatMuls: 16 kB a word, in ``m.weights``."""
     rng = np.random.default_rng(0)
     with (folder / "m.weights").open("wb") as file:
         for row in (0, 1, words // 2, words - 1):
@@ -260,11 +260,20 @@ def _one_huge_tensor(folder: Path, words: int, width: int = 4096) -> Path:
         helper.make_node("Relu", ["a"], ["b"], "relu"),
         helper.make_node("MatMul", ["b", "W1"], ["scores"], "mm1"),
     ]
-    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 16])
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 16, 32])
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, length])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, length, 32])
     graph = helper.make_graph(nodes, "lm", [ids], [scores], tensors)
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), folder / "m.onnx")
     return folder / "m.onnx"
+
+
+WORDS = 100
+
+
+def _limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedding is too large for one message."""
+    monkeypatch.setattr(bearable, "LIMIT", 4 * WORDS * 4096 - 1)
+    monkeypatch.setattr(parted, "INSIDE_LIMIT", 4 * WORDS * 4096 - 1)
 
 
 def _huge_in_and_out(folder: Path, words: int) -> None:
@@ -295,14 +304,28 @@ def _huge_in_and_out(folder: Path, words: int) -> None:
 
 
 def test_a_weight_no_message_holds_stays_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = 100
-    monkeypatch.setattr(bearable, "LIMIT", 4 * words * 4096 - 1)
-    monkeypatch.setattr(parted, "INSIDE_LIMIT", 4 * words * 4096 - 1)
-    _huge_in_and_out(tmp_path, words)
+    _limit(monkeypatch)
+    _huge_in_and_out(tmp_path, WORDS)
+
+
+def test_it_stays_there_in_a_file_of_several_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _limit(monkeypatch)
+    path = _one_huge_tensor(tmp_path, WORDS, "N")
+    wanted = [ConvertOptions(shapes={"ids": (1, length)}, min_gain=0) for length in (4, 8)]
+    bundle = convert_bundle(path, wanted, compile=fake_compile, verdicts=tmp_path)
+    (tmp_path / "out").mkdir()
+    files = bundle.save(tmp_path / "out" / "c.onnx")
+    assert files[0].stat().st_size + files[1].stat().st_size < 1.2 * 4 * WORDS * 4096
+    session = ort_rknn.InferenceSession(files[0], providers=SIMULATED)
+    plain = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for length in (4, 8, 5):
+        feed = {"ids": np.resize(np.int64([0, 1, WORDS // 2, WORDS - 1]), (1, length))}
+        scores, expected = (one.run(None, feed)[0] for one in (session, plain))
+        assert np.linalg.norm(scores - expected) < 5e-3 * np.linalg.norm(expected)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_single_weight_of_more_than_two_gigabytes(tmp_path: Path) -> None:
+def test_a_single_weight_of_more_than_two_gigabytes_in_and_out(tmp_path: Path) -> None:
     """2.3 GB, in a sparse file to begin with; three copies of it on the disk."""
     _huge_in_and_out(tmp_path, 140_000)
