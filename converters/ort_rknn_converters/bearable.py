@@ -50,8 +50,9 @@ def bearable(flow: Flow, members: Sequence[int]) -> list[list[int]]:
 def unbearable(node: ir.Node) -> str | None:
     """Why the compiler cannot be given a node because of its weights, or ``None``."""
     for value in _weights(node):
-        if _bytes(value) > LIMIT:
-            return f"{node.op_type}: its weight {value.name} has {_bytes(value) / 1e9:.1f} GB, more than an ONNX file may hold"
+        size = _bytes(value)
+        if size > LIMIT:
+            return f"{node.op_type}: its weight {value.name} has {size / 1e9:.1f} GB, more than an ONNX file may hold"
     return None
 
 
