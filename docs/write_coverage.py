@@ -1,7 +1,7 @@
 """Writes docs/coverage.md: what of the shaped models runs where and why, how right it is, and what of the standard.
 
 python -m docs.write_coverage                          converts every model for every SoC: minutes, needs the toolkit
-python -m docs.write_coverage --cases out/*.json       adds the counts of `ort-rknn conformance --json` runs
+python -m docs.write_coverage --cases out/*.json       adds what `make conformance-nodes TARGET=...` wrote
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def main() -> None:
     lines = [
         "# What of which models runs on the NPU, and how right it is",
         "",
-        "Written by `python -m docs.write_coverage`; do not edit.",
+        "Written by `python -m docs.write_coverage --cases out/*.json` after `make conformance-nodes` for each",
+        "`TARGET`; do not edit.",
         "",
     ]
     lines += models_section(list(convert_all(arguments.models, arguments.targets)))
