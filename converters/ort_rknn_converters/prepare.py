@@ -21,6 +21,7 @@ from ort_rknn_converters.passes.contrib_attention import ContribAttention
 from ort_rknn_converters.passes.dropout import Dropouts
 from ort_rknn_converters.passes.einsum import Einsum
 from ort_rknn_converters.passes.empty_parts import EmptyParts
+from ort_rknn_converters.passes.fewer_dims import FewerDims
 from ort_rknn_converters.passes.fold import Fold
 from ort_rknn_converters.passes.function_ops import FunctionOps
 from ort_rknn_converters.passes.functions import Functions
@@ -31,6 +32,7 @@ from ort_rknn_converters.passes.logic import Logic
 from ort_rknn_converters.passes.masks import Masks
 from ort_rknn_converters.passes.min_max import MinMax
 from ort_rknn_converters.passes.norms import Norms
+from ort_rknn_converters.passes.outer_product import OuterProduct
 from ort_rknn_converters.passes.reductions import Reductions
 from ort_rknn_converters.passes.rotary import Rotary
 from ort_rknn_converters.passes.sign import Sign
@@ -66,11 +68,13 @@ _REWRITE: tuple[Pass, ...] = (
     Logic(),
     Masks(),
     MinMax(),
+    OuterProduct(),
     Reductions(),
     Sign(),
     Sums(),
     Trigonometry(),
     Trilu(),
+    FewerDims(),
 )
 """What the compiler does not know, in terms of what it does."""
 
