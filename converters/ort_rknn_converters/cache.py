@@ -31,14 +31,7 @@ from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.log import logger
 from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["DEFAULT_LIMIT", "Cache", "Entry", "directory", "key_of", "limit", "load_or_convert", "size_in"]
-
-DEFAULT_LIMIT = 10 * 2**30
-"""Bytes the entries may take before the least recently used go: about a hundred large models. A guess."""
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-
-LIMIT_VARIABLE = "ORT_RKNN_CACHE_LIMIT"
+__all__ = ["Cache", "Entry", "directory", "key_of", "load_or_convert"]
 
 _ENTRY = "entry.json"
 _NEW, _OLD = ".new", ".old"
@@ -296,6 +289,8 @@ def load_or_convert(
             _warn_once(cache.folder, error)
     if isinstance(made, ConvertError):
         raise made
+    from ort_rknn_converters.cache_limit import limit  # not at a start from the cache
+
     cache.prune(limit(), keep=key)
     return made
 
@@ -307,30 +302,6 @@ def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, c
         from ort_rknn_converters.convert import convert
 
     return convert(model, options=options, progress=progress, compile=compile, verdicts=directory(cache_dir))
-
-
-def limit() -> int:
-    """Bytes that all entries together may take: the environment's ``ORT_RKNN_CACHE_LIMIT``, or the default."""
-    text = os.environ.get(LIMIT_VARIABLE, "")
-    try:
-        return size_in(text) if text else DEFAULT_LIMIT
-    except ValueError as error:
-        logger().warning("%s is ignored: %s", LIMIT_VARIABLE, error)
-        return DEFAULT_LIMIT
-
-
-def size_in(text: str) -> int:
-    """Bytes in ``500M``, ``2GiB`` or ``1000``.
-
-    Raises:
-        ValueError: It is no size.
-    """
-    number = text.strip().lower().removesuffix("b")
-    unit = next((unit for unit in sorted(_UNITS, reverse=True) if unit and number.endswith(unit)), "")
-    number = number.removesuffix(unit).strip()
-    if not number.replace(".", "", 1).isdecimal():
-        raise ValueError(f"{text!r} is not a size such as 500M or 2G")
-    return int(float(number) * _UNITS[unit])
 
 
 def _warn_once(folder: Path, error: Exception) -> None:

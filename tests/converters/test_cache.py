@@ -18,8 +18,9 @@ from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
 from ort_rknn_converters import cache as room
-from ort_rknn_converters.cache import Cache, limit, load_or_convert
+from ort_rknn_converters.cache import Cache, load_or_convert
 from ort_rknn_converters.cache_key import key_of
+from ort_rknn_converters.cache_limit import limit
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu, ToolkitFailed, ToolkitMissing
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit import environment

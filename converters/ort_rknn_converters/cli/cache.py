@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from ort_rknn_converters.cache import Cache, Entry, directory, limit, size_in
+from ort_rknn_converters.cache import Cache, Entry, directory
+from ort_rknn_converters.cache_limit import limit, size_in
 from ort_rknn_converters.cli.info_tables import new_table
 from ort_rknn_converters.plan_table import size_text
 from ort_rknn_converters.verdicts import FILE
