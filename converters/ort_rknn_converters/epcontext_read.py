@@ -75,12 +75,12 @@ def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, Part
         FileNotFoundError: There is no such file.
         CompiledModelError: It cannot be read.
     """
-    name, folder = "the model", None
+    name, file = "the model", None
     if not isinstance(model, (bytes, bytearray, memoryview)):
-        name, folder = os.fspath(model), Path(model).resolve().parent
+        name, file = os.fspath(model), Path(model).absolute()
     with opened(model) as data:
         try:
-            return name, folder, Parted.parse(data, folder)
+            return name, file and file.parent, Parted.parse(data, file)
         except (DecodeError, NotProtobuf) as error:
             raise CompiledModelError(f"{name} is not an ONNX file, or it is cut short") from error
         except (OSError, ValueError, TypeError) as error:

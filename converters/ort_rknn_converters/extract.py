@@ -109,11 +109,6 @@ def _write_tensor(proto: onnx.TensorProto, value: ir.Value) -> None:
     assert tensor is not None
     ir.serde.serialize_tensor_into(proto, tensor)
     proto.name = value.name or ""
-    if isinstance(tensor, ir.ExternalTensor):
-        # The part may be written anywhere; what it does not hold must be found from there.
-        for entry in proto.external_data:
-            if entry.key == "location":
-                entry.value = str(tensor.path)
 
 
 def _give_constants(graph: onnx.GraphProto, wanted: dict[str, ir.Value]) -> None:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from ort_rknn_converters import graph_types
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.external import located
 from ort_rknn_converters.graph_sparse import dense
 from ort_rknn_converters.graph_types import type_string
 from ort_rknn_converters.plan import TensorInfo
@@ -61,25 +62,26 @@ def load(model: ModelLike) -> ir.Model:
         FileNotFoundError: No such file.
         ModelError: Not an ONNX model, or one without a graph.
     """
-    name, folder = "the model", Path()
+    name, file = "the model", Path("model.onnx")
     if isinstance(model, onnx.ModelProto):
         proto = model
     else:
         if isinstance(model, (bytes, bytearray, memoryview)):
             data = bytes(model)
         else:
-            path = Path(model)
-            name, folder = str(path), path.parent
-            data = _read(path)
+            file = Path(model)
+            name, data = str(file), _read(file)
         proto = _parse(data, name)
 
     if not proto.HasField("graph"):
         raise ModelError(f"{name} has no graph: it is not an ONNX model")
     try:
-        loaded = ir.from_proto(graph_types.hide_maps(dense(proto, str(folder))))
+        loaded = ir.from_proto(graph_types.hide_maps(dense(proto, str(file.parent))))
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
         raise ModelError(f"{name} is not a valid ONNX graph: {_innermost(error)}") from error
-    ir.external_data.set_base_dir(loaded.graph, folder)
+    ir.external_data.set_base_dir(loaded.graph, file.parent)
+    for value, tensor in _in_files(loaded):
+        value.const_value = located(tensor, file)
     for imports in (loaded.opset_imports, *(function.opset_imports for function in loaded.functions.values())):
         if "ai.onnx" in imports:
             # The standard's domain has two names; onnx-ir has already given the nodes the shorter one.
@@ -101,31 +103,21 @@ def _open_negative_dims(model: ir.Model) -> None:
 
 
 def load_weights(model: ir.Model, limit: int) -> None:
-    """Read the weights that lie in other files, in place; what has more than ``limit`` bytes stays there for good."""
+    """Read the weights that lie in other files, in place; what has more than ``limit`` bytes stays there."""
     for value, tensor in _in_files(model):
         if tensor.nbytes <= limit:
             value.const_value = ir.external_data.convert_tensors_from_external([tensor])[0]
-        else:
-            path = os.path.abspath(tensor.path)  # noqa: PTH100 - it is the reader who judges links
-            value.const_value = ir.ExternalTensor(
-                path, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name
-            )
 
 
 def _in_files(model: ir.Model) -> list[tuple[ir.Value, ir.ExternalTensor]]:
-    """The weights in other files, but for those that :func:`load_weights` left there: they have absolute paths."""
     values = (value for graph in _all_graphs(model) for value in graph.initializers.values())
     held = ((value, value.const_value) for value in values)
-    return [
-        (value, tensor)
-        for value, tensor in held
-        if isinstance(tensor, ir.ExternalTensor) and not Path(tensor.location).is_absolute()
-    ]
+    return [(value, tensor) for value, tensor in held if isinstance(tensor, ir.ExternalTensor)]
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:
-    """The model as protobuf, every weight inside, also those in other files but for what :func:`load_weights` left."""
-    kept = _in_files(model)
+    """The model as protobuf, every weight inside that a message can hold, also those in other files."""
+    kept = [(value, tensor) for value, tensor in _in_files(model) if tensor.nbytes <= PROTO_LIMIT]
     for value, tensor in kept:
         value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
     try:

@@ -15,6 +15,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 
 from ort_rknn_converters.blobs import Blob, Buffer
 from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.external import located
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.heavy import HEAVY, Heavy, is_heavy, raw, size_of
 from ort_rknn_converters.wire import (
@@ -67,21 +68,22 @@ class Parted(Blob):
             return blob
         try:
             with opened(blob.path or blob.read()) as data:
-                return cls.parse(data, Path(blob.path).parent if blob.path else None)
+                return cls.parse(data, Path(blob.path) if blob.path else None)
         except OSError as error:
             raise CompiledModelError(f"cannot read {blob.path}: {error}. Convert the model again") from error
 
     @classmethod
-    def parse(cls, data: bytes | mmap.mmap, folder: Path | None = None) -> Parted:
+    def parse(cls, data: bytes | mmap.mmap, file: Path | None = None) -> Parted:
         """Read a model; its large weights are copied once, those in files of their own not at all.
 
         Args:
             data: The model's bytes, or its file mapped.
-            folder: Of the files beside it; ``None`` when there are none.
+            file: That file, when there is one.
 
         Raises:
             OSError: A file beside it cannot be read.
-            ValueError, google.protobuf.message.DecodeError: It is no ONNX model, or a file beside it is too short.
+            ValueError, google.protobuf.message.DecodeError: It is no ONNX model, or a file beside it is too short, or
+                elsewhere.
         """
         kept, heavy = list[bytes](), list[tuple[str, ir.TensorProtocol]]()
         at = 0
@@ -93,8 +95,8 @@ class Parted(Blob):
                 kept.append(data[at:high])
             at = high
         light = ModelProto.FromString(b"".join(kept))
-        if folder is not None:
-            heavy += _taken_from_files(light, folder)
+        if file is not None:
+            heavy += _taken_from_files(light, file)
         return cls(light, Heavy(tuple(heavy)))
 
     @property
@@ -167,7 +169,7 @@ class Parted(Blob):
         files = [(name, tensor) for name, tensor in self.heavy.tensors if isinstance(tensor, ir.ExternalTensor)]
         if not files:
             return self.read(), ""
-        folder = os.path.commonpath([Path(tensor.path).resolve().parent for _, tensor in files])
+        folder = os.path.commonpath([Path(tensor.path).parent for _, tensor in files])
         light = ModelProto()
         light.CopyFrom(self.light)
         for name, tensor in files:
@@ -175,7 +177,7 @@ class Parted(Blob):
             ir.serde.serialize_tensor_into(proto, tensor)
             proto.name = name
             entry = next(one for one in proto.external_data if one.key == "location")
-            entry.value = os.path.relpath(Path(tensor.path).resolve(), folder)
+            entry.value = os.path.relpath(tensor.path, folder)
         return Parted(light, Heavy(tuple(held)), self.code).read(), folder
 
     def files(self, name: str, *, weights_file: str = "", threshold: int = 1024) -> dict[str, Iterator[Buffer]]:
@@ -259,14 +261,14 @@ def _tensor(data: bytes | mmap.mmap, start: int, end: int) -> ir.TensorProtocol 
     return ir.Tensor(array, dtype=dtype, name=proto.name)
 
 
-def _taken_from_files(light: onnx.ModelProto, folder: Path) -> list[tuple[str, ir.TensorProtocol]]:
+def _taken_from_files(light: onnx.ModelProto, file: Path) -> list[tuple[str, ir.TensorProtocol]]:
     """Put the tensors in other files into the model, but for large weights, which are taken out and mapped."""
     mapped: list[tuple[str, ir.TensorProtocol]] = []
     for proto in [one for one in light.graph.initializer if is_heavy(one) and _is_outside(one)]:
-        mapped.append((proto.name, _in_file(proto, folder)))
+        mapped.append((proto.name, _in_file(proto, file)))
         light.graph.initializer.remove(proto)
     for proto in filter(_is_outside, tensors(light)):
-        found = _in_file(proto, folder)
+        found = _in_file(proto, file)
         proto.ClearField("external_data")
         proto.ClearField("data_location")
         proto.raw_data = bytes(raw(found))
@@ -277,8 +279,10 @@ def _is_outside(tensor: TensorProto) -> bool:
     return bool(tensor.data_location == TensorProto.EXTERNAL)
 
 
-def _in_file(proto: TensorProto, folder: Path) -> ir.TensorProtocol:
-    tensor = ir.serde.deserialize_tensor(proto, base_path=folder)
+def _in_file(proto: TensorProto, file: Path) -> ir.TensorProtocol:
+    tensor = ir.serde.deserialize_tensor(proto)
+    assert isinstance(tensor, ir.ExternalTensor)
+    tensor = located(tensor, file)
     tensor.numpy()  # says here what is wrong with the file, and holds on to it
     return tensor
 

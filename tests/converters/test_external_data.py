@@ -143,6 +143,40 @@ def test_both_files_may_move_together(beside: Path, tmp_path: Path) -> None:
     _agrees(elsewhere / "c.onnx", tmp_path / "m.onnx")
 
 
+def _linked(folder: Path, file: Path) -> Path:
+    """``file`` and what lies beside it as Hugging Face's cache keeps it: links to files named by their content."""
+    (folder / "blobs").mkdir(parents=True)
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    for number, each in enumerate(sorted(file.parent.iterdir())):
+        if each.is_file():
+            each.rename(folder / "blobs" / str(number))
+            (folder / "snapshots" / "abc" / each.name).symlink_to(f"../../blobs/{number}")
+    return folder / "snapshots" / "abc" / file.name
+
+
+def test_models_and_compiled_ones_may_be_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parted, "INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    (tmp_path / "in").mkdir()
+    path = _linked(tmp_path / "hub", _model(tmp_path / "in"))
+    compiled = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
+    (tmp_path / "out").mkdir()
+    assert len(compiled.save(tmp_path / "out" / "c.onnx", embed=False)) == 4
+    made = _linked(tmp_path / "made", tmp_path / "out" / "c.onnx")
+    assert CompiledModel.load(made) == compiled
+    _agrees(made, path)
+
+
+def test_weights_elsewhere_are_not_read(tmp_path: Path) -> None:
+    path = _model(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "w.bin").rename(tmp_path / "elsewhere" / "w.bin")
+    (tmp_path / "model").mkdir()
+    path = path.rename(tmp_path / "model" / "m.onnx")
+    (tmp_path / "model" / "w.bin").symlink_to("../elsewhere/w.bin")
+    with pytest.raises(ModelError, match=r"W0 lies outside the folder .*elsewhere.w\.bin: copy it there"):
+        convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
+
+
 @pytest.mark.parametrize("damage", ["missing", "short"])
 def test_what_is_wrong_with_the_file_beside_is_said(beside: Path, damage: str) -> None:
     weights = beside.with_suffix(".weights")

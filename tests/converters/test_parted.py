@@ -90,7 +90,7 @@ def test_a_file_outside_the_folder_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(b"".join(weights))
     (tmp_path / "here").mkdir()
     with pytest.raises(ValueError, match="outside"):
-        Parted.parse(b"".join(model), tmp_path / "here")
+        Parted.parse(b"".join(model), tmp_path / "here" / "m.onnx")
 
 
 def test_other_ways_to_store_a_large_weight_stay_in_the_message() -> None:
