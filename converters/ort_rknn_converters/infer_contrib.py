@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 import onnx_ir as ir
 
@@ -24,7 +26,7 @@ def infer_contrib(model: ir.Model) -> bool:
     Returns:
         Whether anything was found out. Ops that onnxruntime does not know either leave things as they are.
     """
-    unknown = [value for node in model.graph for value in node.outputs if value.name and value.type is None]
+    unknown = [value for node in model.graph for value in node.outputs if value.name and _unknown(node, value)]
     if not unknown:
         return False
     try:
@@ -33,13 +35,24 @@ def infer_contrib(model: ir.Model) -> bool:
     except Exception:  # onnxruntime's classes share no base below Exception
         return False
     found = {output.name: output for output in session.get_outputs()}
+    learned = False
     for value in unknown:
         output = found[value.name or ""]
         dtype = _DTYPES.get(output.type)
-        if dtype is not None:
+        if dtype is not None and (value.type is None or _is_static(output.shape)):
             value.type = ir.TensorType(dtype)
             value.shape = ir.Shape(output.shape) if output.shape else None
-    return True
+            learned = True
+    return learned
+
+
+def _unknown(node: ir.Node, value: ir.Value) -> bool:
+    """Also a shape with open dimensions, where the standard's inference could not have fixed them."""
+    return value.type is None or (bool(node.domain) and graphs.static_shape(value) is None)
+
+
+def _is_static(shape: Sequence[object]) -> bool:
+    return bool(shape) and all(isinstance(dim, int) for dim in shape)
 
 
 def _described(model: ir.Model, outputs: list[ir.Value]) -> onnx.ModelProto:
@@ -56,8 +69,8 @@ def _described(model: ir.Model, outputs: list[ir.Value]) -> onnx.ModelProto:
     try:
         proto: onnx.ModelProto = ir.serde.serialize_model(model)
     finally:
-        if big:
-            del graph.inputs[-len(big) :]
+        for _ in big:
+            graph.inputs.pop()  # a slice deleted at once would leave the values marked as inputs
         for value in big:
             graph.register_initializer(value)
     proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in outputs if not value.is_graph_output())

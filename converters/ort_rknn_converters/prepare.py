@@ -118,7 +118,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
 
     def settle() -> None:
         for _ in range(_ROUNDS):
-            if not run(*_SIMPLIFY):
+            if not run(*_SIMPLIFY) and not infer_contrib(model):
                 break
             infer(model)
 
@@ -126,12 +126,12 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
     run(ListedConstants(), Functions())
     pinned = run(StaticShapes())
     infer(model)
-    if infer_contrib(model):
-        infer(model)
     settle()
     if pinned:
         _check_shapes(model, original)
-    if run(*_EXPAND):
+    for _ in range(_ROUNDS):  # what one layer is expanded into may tell the shapes of the next
+        if not run(*_EXPAND):
+            break
         settle()
     if run(*_REWRITE):
         settle()

@@ -70,9 +70,35 @@ def test_onnxruntime_knows_its_own_ops() -> None:
     assert [graph.static_shape(node.outputs[0]) for node in model.graph][:2] == [(2, 128), (2, 128)]
     assert list(model.graph.initializers) == before
     assert len(model.graph.inputs) == 1
+    assert graph.constant(model.graph.initializers["w"]) is not None
     feed = {"x": random(2, 64)}
     prepared = check_prepared(contrib(), feed)
     assert graph.static_shape(prepared.graph.outputs[0]) == (2, 128)
+
+
+def test_shapes_behind_each_layer_of_onnxruntimes_own_ops() -> None:
+    nodes, below = [], "x"
+    for layer in "abc":
+        nodes += [
+            helper.make_node("SkipLayerNormalization", [below, "skip", "w"], [f"{layer}0"], domain="com.microsoft"),
+            helper.make_node("Shape", [f"{layer}0"], [f"{layer}1"]),
+            helper.make_node("Gather", [f"{layer}1", "one"], [f"{layer}2"]),
+            helper.make_node("Concat", [f"{layer}2", "rest"], [f"{layer}3"], axis=0),
+            helper.make_node("Reshape", [f"{layer}0", f"{layer}3"], [f"{layer}4"]),
+            helper.make_node("Unsqueeze", [f"{layer}4", "zero"], [f"{layer}5"]),
+        ]
+        below = f"{layer}5"
+    feed = {"x": random(1, 3, 4), "skip": random(1, 3, 4, seed=1)}
+    constants = {"w": random(4), "one": np.array([1]), "zero": np.array([0]), "rest": np.array([4])}
+    model = build(
+        nodes,
+        {"x": (onnx.TensorProto.FLOAT, [1, "n", 4]), "skip": (onnx.TensorProto.FLOAT, [1, "n", 4])},
+        ["c5"],
+        constants,
+        domains=["com.microsoft"],
+    )
+    ops = [node.op_type for node in check_prepared(model, feed, dims={"n": 3}, rtol=1e-4).graph]
+    assert not {"Shape", "SkipLayerNormalization"} & set(ops)
 
 
 @needs_onnxruntime("1.24", "it infers what the op's function does")
