@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters import graph as graphs
@@ -64,8 +65,7 @@ def _embed_norm(node: ir.Node, ids: ir.Value, tape: Tape) -> Outputs:
     word, place = operand(node, 2), operand(node, 3)
     if shape is None or len(shape) != 2 or word is None or place is None:
         return None
-    if any(map(is_used, node.outputs[1:2])):
-        return None
+    lengths = _lengths(operand(node, 7), shape[0], tape) if any(map(is_used, node.outputs[1:2])) else None
     at = operand(node, 8)
     places = tape.slice(place, 0, shape[1], axis=0) if at is None else tape.op("Gather", place, at, axis=0)
     total = tape.op("Add", tape.op("Gather", word, ids, axis=0), places)
@@ -73,7 +73,15 @@ def _embed_norm(node: ir.Node, ids: ir.Value, tape: Tape) -> Outputs:
     if kinds is not None and kind is not None:
         total = tape.op("Add", total, tape.op("Gather", kind, kinds, axis=0))
     y = layer_norm(total, node.inputs[5], operand(node, 6), -1, attribute(node, "epsilon", 1e-12), tape)
-    return [y, None, total][: len(node.outputs)]
+    return [y, lengths, total][: len(node.outputs)]
+
+
+def _lengths(mask: ir.Value | None, batch: int, tape: Tape) -> Any:
+    """How many ones each row of the mask has; zeros without one."""
+    if mask is None:
+        return tape.const(np.zeros(batch), ir.DataType.INT32)
+    ones = tape.op("Cast", tape.op("Equal", mask, tape.like(mask, 1)), to=int(ir.DataType.INT32))
+    return tape.reduce("ReduceSum", ones, [1], keepdims=False)
 
 
 def _fused_conv(node: ir.Node, x: ir.Value, tape: Tape) -> Outputs:

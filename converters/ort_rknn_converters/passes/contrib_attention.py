@@ -21,7 +21,7 @@ __all__ = ["ContribAttention"]
 class ContribAttention(Rewrite):
     """The same to a few roundings, for whole sequences in and out.
 
-    Left to the CPU: caches of past keys, packed inputs, masks given as lengths, rotary positions.
+    Left to the CPU: caches of past keys, packed inputs, masks given as beginnings and ends, rotary positions.
     """
 
     name = "contrib-attention"
@@ -92,9 +92,13 @@ def _bias(node: ir.Node, query: ir.Value, key: ir.Value, mask: ir.Value | None, 
             mask = tape.reshape(mask, (batch, 1, 1, keys))
         elif shape == (batch, queries, keys):
             mask = tape.reshape(mask, (batch, 1, queries, keys))
-        else:
+        elif shape != (batch,):
             return None
-        allowed = tape.op("Greater", mask, tape.like(mask, 0))
+        if shape == (batch,):
+            columns = tape.const(np.arange(keys).reshape(1, 1, 1, keys), mask.dtype)
+            allowed = tape.op("Less", columns, tape.reshape(mask, (batch, 1, 1, 1)))
+        else:
+            allowed = tape.op("Greater", mask, tape.like(mask, 0))
         filler = tape.like(query, attribute(node, "mask_filter_value", -10000.0))
         rule = tape.op("Where", allowed, tape.like(query, 0), filler)
         added = rule if added is None else tape.op("Add", added, rule)

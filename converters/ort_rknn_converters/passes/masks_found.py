@@ -10,9 +10,15 @@ import onnx_ir as ir
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.passes.base import FLOATS
-from ort_rknn_converters.support.fp16_range import FP16_MAX, SEES_NOTHING, out_of_range, way_to_softmax
+from ort_rknn_converters.support.fp16_range import FP16_MAX, SEES_NOTHING, way_to_softmax
 
 __all__ = ["Edge", "Masked", "Source", "masked_softmaxes"]
+
+_SUSPECTED = FP16_MAX / 4
+"""From here on values are suspected to overflow on other inputs."""
+
+_SWALLOWS = 1e8
+"""Steps between float32 numbers of this size are 8: scores added to them are lost, by and large."""
 
 _MAKES_MASKS = frozenset({"Add", "Mul", "Where"})
 _AS_THEY_ARE = frozenset({"Cast", "Identity"})
@@ -26,19 +32,21 @@ _COMBINES = frozenset({"Add", "Cast", "Concat", "Expand", "Identity", "Mul", "Re
 
 @frozen
 class Source:
-    """A node with a constant that fp16 cannot hold, and where that is seen.
+    """A node with a constant that fp16 cannot hold, or only just, and where that is seen.
 
     Attributes:
         node: The node.
         positions: Its inputs that are such constants.
         way: All nodes from it to the Softmaxes, both included.
         infinite: Whether the constant is minus infinity: a row of nothing else is NaN.
+        swallows: Whether what is added to it is lost.
     """
 
     node: ir.Node
     positions: tuple[int, ...]
     way: frozenset[ir.Node]
     infinite: bool
+    swallows: bool
 
     @property
     def softmaxes(self) -> set[ir.Node]:
@@ -103,19 +111,21 @@ def masked_softmaxes(graph: ir.Graph) -> Iterator[Masked]:
 
 def _sources(graph: ir.Graph) -> Iterator[Source]:
     for node in graph:
-        if node.op_type not in _MAKES_MASKS or not out_of_range(node):
+        if node.op_type not in _MAKES_MASKS:
             continue
         arrays = {
             position: tensor.numpy().astype(np.float64)
             for position, value in enumerate(node.inputs)
             if value is not None and value.dtype in FLOATS and (tensor := graphs.constant(value)) is not None
         }
-        low = {position: array.min() for position, array in arrays.items() if array.min(initial=0) < -FP16_MAX}
-        way = way_to_softmax(node)
-        if way is None or not low or any(not (array <= FP16_MAX).all() for array in arrays.values()):
+        low = {position: array.min() for position, array in arrays.items() if array.min(initial=0) < -_SUSPECTED}
+        if not low or any(not (array <= FP16_MAX).all() for array in arrays.values()):
             continue
-        if all(each.op_type != "LogSoftmax" for each in way):
-            yield Source(node, tuple(low), frozenset(way), min(low.values()) == -np.inf)
+        way = way_to_softmax(node)
+        if way is None or any(each.op_type == "LogSoftmax" for each in way):
+            continue
+        lowest, half = min(low.values()), node.outputs[0].dtype == ir.DataType.FLOAT16
+        yield Source(node, tuple(low), frozenset(way), lowest == -np.inf, half or lowest < -_SWALLOWS)
 
 
 def _along_rows(softmax: ir.Node) -> bool:
@@ -137,8 +147,8 @@ def _guard(softmax: ir.Node) -> ir.Node | None:
 
 
 def _masked(softmax: ir.Node, sources: tuple[Source, ...], guard: ir.Node | None) -> Masked | None:
-    infinite = sources[0].infinite
-    if any(source.infinite != infinite for source in sources):
+    infinite, swallows = sources[0].infinite, sources[0].swallows
+    if any((source.infinite, source.swallows) != (infinite, swallows) for source in sources):
         return None
     last = _behind_relabels(softmax)
     if last is None:
@@ -153,7 +163,7 @@ def _masked(softmax: ir.Node, sources: tuple[Source, ...], guard: ir.Node | None
     mask, scores = taken
     if _width(mask) is None or _width(mask) != _width(last.outputs[0]):
         return None
-    if _always_sees(mask):
+    if not swallows or _always_sees(mask):
         return Masked(softmax, sources, None, (), guard)
     if infinite and guard is None:
         return None  # NaN it is, and that no NPU would compute

@@ -90,6 +90,20 @@ def test_embedding() -> None:
     check_prepared(model, feed, gone=["EmbedLayerNormalization"], rtol=1e-4)
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_embedding_that_counts_what_is_not_masked(masked: bool) -> None:
+    feed = {"ids": np.array([[1, 2, 3], [0, 4, 2]], np.int32)}
+    constants = {"word": random(5, 8), "place": random(7, 8, seed=1), "gamma": random(8, seed=3)}
+    order = ["ids", "", "word", "place", "", "gamma", "beta"]
+    constants["beta"] = random(8, seed=4)
+    if masked:
+        feed["mask"] = np.array([[1, 1, 0], [1, 1, 1]], np.int32)
+        order.append("mask")
+    model = contrib("EmbedLayerNormalization", feed, constants, outputs=("y", "lengths"), order=order)
+    model.graph.output[1].type.CopyFrom(helper.make_tensor_type_proto(onnx.TensorProto.INT32, [2]))
+    check_prepared(model, feed, gone=["EmbedLayerNormalization"], rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("activation", "numbers"), [("Relu", []), ("LeakyRelu", [0.2]), ("Clip", [-0.5, 0.5]), ("HardSigmoid", [0.2, 0.5])]
 )
@@ -104,7 +118,7 @@ def test_fused_conv(activation: str, numbers: list[float]) -> None:
 B, S, N, D = 2, 4, 2, 8
 
 
-@pytest.mark.parametrize("mask", ["", "2-d", "3-d"])
+@pytest.mark.parametrize("mask", ["", "lengths", "2-d", "3-d"])
 @pytest.mark.parametrize("causal", [0, 1])
 def test_attention(mask: str, causal: int) -> None:
     feed = {"x": random(B, S, 6)}
@@ -112,7 +126,8 @@ def test_attention(mask: str, causal: int) -> None:
     order = ["x", "w", "b"]
     if mask:
         rows = np.array([[1, 1, 1, 0], [1, 0, 0, 0]], np.int32)
-        feed["mask"] = rows if mask == "2-d" else np.repeat(rows[:, None], S, axis=1)
+        masks = {"lengths": rows.sum(1, dtype=np.int32), "2-d": rows, "3-d": np.repeat(rows[:, None], S, axis=1)}
+        feed["mask"] = masks[mask]
         order.append("mask")
     model = contrib("Attention", feed, constants, order=order, num_heads=N, unidirectional=causal)
     check_prepared(model, feed, gone=["Attention"], rtol=1e-4)

@@ -69,6 +69,16 @@ def test_the_lowest_number_added(opset: int) -> None:
     assert following == ["Mul"]
 
 
+@pytest.mark.parametrize("low", [-1e9, -1e6, -65504])
+def test_other_large_numbers(low: float) -> None:
+    made = model(f"{SCORES} m = Where(keep, zero, low) a = Add(s, m) {PLAIN}", low=low)
+    # How much of the scores is lost in a row that sees nothing depends on the number.
+    swallowed = low < -1e8
+    prepared = check_prepared(made, feed(causal(padded=2 if swallowed else 0)), rtol=2e-5)
+    assert min(constants(prepared).values()) > -16000
+    assert ("ReduceMax" in [node.op_type for node in prepared.graph]) == swallowed
+
+
 def test_one_mask_for_two_layers_is_asked_once() -> None:
     second = "s1 = MatMul(y0, t) b = Add(m, s1) p1 = Softmax(b) y = MatMul(p1, v)"
     body = f"{SCORES} m = Where(keep, zero, low) a = Add(s, m) p = Softmax(a) y0 = MatMul(p, v) {second}"
