@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ort_rknn_conformance.result import HISTOGRAM_EDGES, OutputResult, WorstElement
 from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.verify import compare as tensor_errors
+from ort_rknn_converters.tensor_error import compare as tensor_errors
 
 __all__ = ["Tolerance", "compare_output"]
 

@@ -24,7 +24,8 @@ from ort_rknn_conformance.vendor_layers import VendorError, vendor_errors
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.plan import NPU
-from ort_rknn_converters.verify import FP16_MAX, TensorError, compare, tolerance
+from ort_rknn_converters.tensor_error import TensorError, compare
+from ort_rknn_converters.verify import FP16_MAX, tolerance
 
 __all__ = ["Layers", "find_layers"]
 

@@ -18,7 +18,8 @@ from ort_rknn_converters import ort
 from ort_rknn_converters.fp16_rounding import round_to_fp16
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.reference_run import without_weights
-from ort_rknn_converters.verify import Reference, check, compare
+from ort_rknn_converters.tensor_error import compare
+from ort_rknn_converters.verify import Reference, check
 
 __all__ = ["Rounded", "deciders", "rounded_run"]
 

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.reference_run import run_measured
+from ort_rknn_converters.tensor_error import TensorError, compare, is_float
 
 __all__ = [
     "FP16_MAX",
     "Reference",
-    "TensorError",
     "Verification",
     "check",
-    "compare",
     "reference",
     "softmax_outputs",
     "tolerance",
@@ -81,106 +80,6 @@ def softmax_outputs(model: onnx.ModelProto) -> frozenset[str]:
 
 def _bodies(node: onnx.NodeProto) -> list[Sequence[onnx.NodeProto]]:
     return [body.node for attribute in node.attribute for body in (attribute.g, *attribute.graphs)]
-
-
-@frozen
-class TensorError:
-    """How far one tensor is from what it should be. Numbers are over the elements finite in both.
-
-    Attributes:
-        max_abs: Largest absolute difference.
-        max_rel: Largest difference relative to the expected element's magnitude (elements expected to be 0 are left
-            out).
-        mean_rel: Mean of the same.
-        mean_abs: Mean absolute difference.
-        rel_rms: RMS of the difference over RMS of the expected tensor; the RMS of the difference where all expected
-            elements are 0.
-        cosine: Cosine similarity; 1 when both are all zero.
-        sqnr_db: Signal to noise in decibels; infinite when equal.
-        nan_mismatch: Elements where one is NaN or an infinity and the other is not the same.
-        shape_ok: Whether the shapes agree. When not, all numbers are infinite.
-        dtype_ok: Whether the dtypes agree, any two floating ones counting as equal.
-    """
-
-    max_abs: float
-    max_rel: float
-    mean_rel: float
-    mean_abs: float
-    rel_rms: float
-    cosine: float
-    sqnr_db: float
-    nan_mismatch: int
-    shape_ok: bool
-    dtype_ok: bool
-
-    def __str__(self) -> str:
-        if not self.shape_ok:
-            return "wrong shape"
-        text = f"rel RMS {self.rel_rms:.2g}, max |error| {self.max_abs:.3g}, cosine {self.cosine:.6f}"
-        if self.nan_mismatch:
-            text += f", NaN or infinity differs in {self.nan_mismatch} elements"
-        return text if self.dtype_ok else text + ", wrong dtype"
-
-
-def compare(expected: Array, actual: Array) -> TensorError:
-    """Compare two tensors; strings and other non-numbers are refused by numpy.
-
-    Args:
-        expected: The reference, any numeric dtype and shape.
-        actual: What was computed instead.
-    """
-    expected, actual = np.asarray(expected), np.asarray(actual)
-    dtype_ok = expected.dtype == actual.dtype or (_is_float(expected.dtype) and _is_float(actual.dtype))
-    if expected.shape != actual.shape:
-        inf = float("inf")
-        return TensorError(inf, inf, inf, inf, inf, 0.0, -inf, 0, False, dtype_ok)
-    want, got = _wide(expected), _wide(actual)
-    finite = np.isfinite(want) & np.isfinite(got)
-    same = finite | (want == got) | (np.isnan(want) & np.isnan(got))
-    nan_mismatch = int(np.count_nonzero(~same))
-    if not finite.all():  # to pick elements out is as dear as all that follows
-        want, got = want[finite], got[finite]
-    if not want.size:
-        return TensorError(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, float("inf"), nan_mismatch, True, dtype_ok)
-    difference, size = np.abs(got - want), np.abs(want)
-    noise, signal = _rms(difference), _rms(size)
-    rel_rms = noise / signal if signal else noise
-    strength = _rms(np.abs(got))
-    both = signal and strength
-    cosine = float(np.mean((want / signal * np.conj(got / strength)).real)) if both else float(noise == 0)
-    nonzero = size > 0
-    relative = difference[nonzero] / size[nonzero]
-    return TensorError(
-        max_abs=float(difference.max()),
-        max_rel=float(relative.max()) if relative.size else 0.0,
-        mean_rel=float(relative.mean()) if relative.size else 0.0,
-        mean_abs=float(difference.mean()),
-        rel_rms=rel_rms,
-        cosine=min(1.0, cosine),
-        sqnr_db=float(-20 * np.log10(rel_rms)) if rel_rms else float("inf"),
-        nan_mismatch=nan_mismatch,
-        shape_ok=True,
-        dtype_ok=dtype_ok,
-    )
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    # bfloat16 and the 8-bit floats are not numpy's own: their kind is V.
-    return dtype.kind in "fV"
-
-
-def _wide(array: Array) -> Array:
-    if array.dtype.kind == "c":
-        return array.astype(np.complex128)
-    if array.dtype.kind == "V":
-        array = array.astype(np.float32)
-    return array.astype(np.float64)
-
-
-def _rms(values: Array) -> float:
-    """Root of the mean square of non-negative values, scaled so that the squares of large ones do not overflow."""
-    top = float(values.max())
-    return top * float(np.sqrt(np.mean((values / top) ** 2))) if top else 0.0
 
 
 @frozen
@@ -254,7 +153,7 @@ def check(
                 wrong.setdefault(name, "is missing")
                 continue
             error = compare(want, got)
-            floating = _is_float(want.dtype)
+            floating = is_float(want.dtype)
             limit = tolerance(precision, name in expected.after_softmax) if precise is None else precise
             largest = max(largest, error.max_abs)
             worst = max(worst, error.rel_rms) if floating else worst

@@ -26,7 +26,8 @@ from ort_rknn_conformance.doctor.board_models import CONVOLUTION, DYNAMIC, dynam
 from ort_rknn_conformance.doctor.trial import Trial
 from ort_rknn_converters.blobs import BytesBlob, FileBlob
 from ort_rknn_converters.compiled import CompiledModel
-from ort_rknn_converters.verify import FP16_MAX, compare, tolerance
+from ort_rknn_converters.tensor_error import compare
+from ort_rknn_converters.verify import FP16_MAX, tolerance
 
 __all__ = ["feature_trials"]
 

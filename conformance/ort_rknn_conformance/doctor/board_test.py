@@ -23,7 +23,8 @@ from ort_rknn.session import InferenceSession
 from ort_rknn_conformance.doctor.board_features import feature_trials
 from ort_rknn_conformance.doctor.board_models import MODELS, BoardModel
 from ort_rknn_conformance.doctor.trial import Trial
-from ort_rknn_converters.verify import compare, softmax_outputs, tolerance
+from ort_rknn_converters.tensor_error import compare
+from ort_rknn_converters.verify import softmax_outputs, tolerance
 
 __all__ = ["board_test"]
 

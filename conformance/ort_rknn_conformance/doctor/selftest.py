@@ -15,7 +15,8 @@ from ort_rknn_conformance.doctor.board_models import CONVOLUTION
 from ort_rknn_conformance.doctor.finding import Finding
 from ort_rknn_converters.log import logger
 from ort_rknn_converters.targets import DEFAULT_TARGET
-from ort_rknn_converters.verify import compare, tolerance
+from ort_rknn_converters.tensor_error import compare
+from ort_rknn_converters.verify import tolerance
 
 __all__ = ["self_test"]
 
