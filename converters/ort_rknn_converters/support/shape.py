@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.nodes import attribute, operand
+from ort_rknn_converters.nodes import attribute
 from ort_rknn_converters.support.rule import BOOL, FLOAT, INDEX, NUMBER, Rule, Types, check, constant, dims
 from ort_rknn_converters.targets import Target
 
@@ -19,21 +19,9 @@ def _empty_part(node: ir.Node, target: Target) -> bool:
     return any(0 in dims(part) for part in node.outputs)
 
 
-@check("Split into uneven parts by number: the toolkit refuses it")
-def _uneven(node: ir.Node, target: Target) -> bool:
-    if operand(node, 1) is not None:
-        return False
-    return "split" not in node.attributes and len({dims(part) for part in node.outputs}) > 1
-
-
 @check("Pad in wrap mode: not known to be in the board's runtime")
 def _wrap(node: ir.Node, target: Target) -> bool:
     return bool(attribute(node, "mode", "constant") == "wrap")
-
-
-@check("Pad with an axes input: the toolkit refuses it")
-def _pad_axes(node: ir.Node, target: Target) -> bool:
-    return operand(node, 3) is not None
 
 
 @check("Tile of a batch: the board's runtime has it for batch 1 only")
@@ -119,11 +107,11 @@ RULES = {
     "Expand": Rule(inputs=_WITH_POSITIONS, constants=(1,)),
     "Flatten": _RELABEL,
     "Identity": _RELABEL,
-    "Pad": Rule(inputs=(FLOAT, INDEX, FLOAT, INDEX), constants=(1, 2), ranks=(1, 5), checks=(_wrap, _pad_axes)),
+    "Pad": Rule(inputs=(FLOAT, INDEX, FLOAT, INDEX), constants=(1, 2, 3), ranks=(1, 5), checks=(_wrap,)),
     "Reshape": Rule(inputs=(_ANY, INDEX), outputs=(_ANY,), constants=(1,), checks=(_long_rows,)),
     "Slice": Rule(inputs=_WITH_POSITIONS, constants=(1, 2, 3, 4), checks=(_slice_batch,)),
     "SpaceToDepth": Rule(checks=(_four, _mode)),
-    "Split": Rule(inputs=_WITH_POSITIONS, constants=(1,), checks=(_empty_part, _uneven, _split_long_rows)),
+    "Split": Rule(inputs=_WITH_POSITIONS, constants=(1,), checks=(_empty_part, _split_long_rows)),
     "Squeeze": _RELABEL,
     "Tile": Rule(inputs=_WITH_POSITIONS, constants=(1,), ranks=(1, 4), checks=(_tile_batch,)),
     "Transpose": Rule(),

@@ -24,9 +24,9 @@ def test_split_with_an_empty_part_would_be_dropped() -> None:
     assert said is not None
 
 
-def test_uneven_split_by_number_is_refused() -> None:
+def test_uneven_splits_are_taken_because_lowering_says_their_sizes() -> None:
     parts = [("float", [2]), ("float", [2]), ("float", [1])]
-    assert reason("Split", [("float", [5])], parts, num_outputs=3) is not None
+    assert reason("Split", [("float", [5])], parts, num_outputs=3) is None
     assert reason("Split", [("float", [5]), ints(2, 2, 1)], parts) is None
 
 
@@ -48,12 +48,13 @@ def test_casts(source: str, result: str, taken: bool) -> None:
     assert (reason("Cast", [(source, [2])], [(result, [2])], to=1) is None) is taken
 
 
-def test_pad_in_wrap_mode_or_with_axes_is_refused() -> None:
+def test_pad_in_wrap_mode_is_refused_and_with_axes_lowered() -> None:
     image, wide = ("float", [1, 1, 4, 4]), [("float", [1, 1, 4, 8])]
     pads = ints(0, 0, 0, 2, 0, 0, 0, 2)
     assert reason("Pad", [image, pads], wide) is None
     assert reason("Pad", [image, pads], wide, mode="wrap") is not None
-    assert reason("Pad", [image, ints(2, 2), None, ints(3)], wide) is not None
+    assert reason("Pad", [image, ints(2, 2), None, ints(3)], wide) is None
+    assert reason("Pad", [image, ints(2, 2), None, ("int64", [1])], wide) == "Pad: input 3 must be a constant"
 
 
 def test_depth_to_space_and_back() -> None:
