@@ -18,6 +18,7 @@ from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
 from ort_rknn_conformance.progress import Progress
 from ort_rknn_conformance.report.files import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.cli.convert_values import names
 from ort_rknn_converters.log import logger
 
 __all__ = ["check", "conformance"]
@@ -73,7 +74,15 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
     help="Estimated gain over the CPU a segment must have; 0 sends to the NPU all that can go there.",
 )
 @click.option("--tolerance", type=click.FloatRange(min=0), help="Largest relative RMS. Default: by precision.")
-@click.option("--cpu-node", "cpu_nodes", multiple=True, metavar="NAME", help="Keep one node on the CPU.")
+@click.option(
+    "--cpu-node",
+    "--cpu-nodes",
+    "cpu_nodes",
+    multiple=True,
+    callback=names,
+    metavar="NAME[,NAME]",
+    help="Keep these nodes on the CPU.",
+)
 @click.option("--layers", is_flag=True, help="Measure every node on the NPU path: where does the error begin?")
 @click.option(
     "--fix",
@@ -100,7 +109,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         options["precision"],
         options["tolerance"],
         options["min_gain"],
-        cpu_nodes=frozenset(options["cpu_nodes"]),
+        cpu_nodes=options["cpu_nodes"],
         calibration=options["calibration"],
         preprocess=options["preprocess"] if options["calibration"] else "",
         closely=files.html is not None,
