@@ -93,7 +93,7 @@ class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
     def compile_to_bytes(self) -> bytes:
         """Compile to the bytes of a model with everything inside."""
         compiled = self._rknn_compile()
-        content: bytes = super().compile_to_bytes() if compiled is None else compiled.to_bytes()
+        content: bytes = super().compile_to_bytes() if compiled is None else _in_one(compiled)
         return content
 
     def compile_to_stream(self, write_function: Callable[[bytes], None]) -> None:
@@ -102,7 +102,7 @@ class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
         if compiled is None:
             super().compile_to_stream(write_function)
         else:
-            write_function(compiled.to_bytes())
+            write_function(_in_one(compiled))
 
     def _rknn_compile(self) -> CompiledModel | None:
         """The compiled model; ``None`` for what is onnxruntime's to write or to refuse."""
@@ -142,3 +142,12 @@ class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
         except ConvertError as error:
             raise ort_error("Fail", str(error)) from error
         return compiled if compiled.npu_steps else None
+
+
+def _in_one(compiled: CompiledModel) -> bytes:
+    from ort_rknn_converters.errors import CompiledModelError
+
+    try:
+        return compiled.to_bytes()
+    except CompiledModelError as error:
+        raise ort_error("Fail", str(error)) from error

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ort_rknn_converters.blobs import Blob, BytesBlob, FileBlob
+from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.plan import Plan, Segment, TensorInfo
 
 if TYPE_CHECKING:
     import onnx
+
+    from ort_rknn_converters.parted import Parted
 
 __all__ = [
     "PROVIDER",
@@ -129,16 +132,26 @@ class CompiledModel:
 
         Args:
             strip: Leave out the segments' own ONNX; then only an NPU can run them.
-        """
-        from ort_rknn_converters.epcontext import build
 
-        return build(self, strip=strip)[0].whole()
+        Raises:
+            CompiledModelError: It is larger than one message can be; the message says what to do.
+        """
+        return self._in_one(strip).whole()
 
     def to_bytes(self, *, strip: bool = False) -> bytes:
         """:meth:`to_onnx`, serialized."""
-        from ort_rknn_converters.epcontext import build
+        return self._in_one(strip).read()
 
-        return build(self, strip=strip)[0].read()
+    def _in_one(self, strip: bool) -> Parted:
+        from ort_rknn_converters.epcontext import build
+        from ort_rknn_converters.parted import INSIDE_LIMIT
+
+        model, _ = build(self, strip=strip)
+        if model.weight > INSIDE_LIMIT:
+            raise CompiledModelError(
+                "the compiled model would exceed protobuf's 2 GB: save it to a file, which puts its weights beside it"
+            )
+        return model
 
     def save(self, path: str | os.PathLike[str], *, embed: bool = True, strip: bool = False) -> tuple[Path, ...]:
         """Write the EPContext form: all of it, or nothing.

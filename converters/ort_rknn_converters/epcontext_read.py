@@ -80,13 +80,20 @@ def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, Part
         name, file = os.fspath(model), Path(model).absolute()
     with opened(model) as data:
         try:
-            return name, file and file.parent, Parted.parse(data, file)
+            parted = Parted.parse(data, file)
         except (DecodeError, NotProtobuf) as error:
             raise CompiledModelError(f"{name} is not an ONNX file, or it is cut short") from error
         except (OSError, ValueError, TypeError) as error:
             raise CompiledModelError(
                 f"the weights beside {name} cannot be read: {error}. Copy all its files"
             ) from error
+    for tensor in parted.light.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                raise CompiledModelError(
+                    f"the weights of {name} are in {entry.value}: give the model's path, not its bytes"
+                )
+    return name, file and file.parent, parted
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
