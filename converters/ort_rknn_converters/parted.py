@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
+from onnx import AttributeProto, ModelProto, TensorProto
 
 from ort_rknn_converters.blobs import Blob, Buffer
 from ort_rknn_converters.errors import CompiledModelError
@@ -122,36 +122,45 @@ class Parted(Blob):
 
     def pieces(self) -> Iterator[Buffer]:
         """The message, its large contents one by one. There is one graph in it: not every reader joins several."""
+        data = self.light.SerializeToString(deterministic=True)
         if not self.code and not self.heavy.tensors:
-            yield self.light.SerializeToString(deterministic=True)
+            yield data
             return
-        outside, graph = ModelProto(), GraphProto()
-        outside.CopyFrom(self.light)
-        outside.ClearField("graph")
-        graph.CopyFrom(self.light.graph)
-        del graph.node[:]
-        rest = graph.SerializeToString(deterministic=True)
-        nodes, weights = list(self._nodes()), list(self.heavy.fields())
-        size = sum(len(head) + len(code) for head, code in nodes) + len(rest)
+        at = 0
+        for number, _, low, high in fields(data, 0, len(data)):
+            if number == MODEL_GRAPH:
+                yield from self._graph(data, low, high)
+            else:
+                yield data[at:high]
+            at = high
+
+    def _graph(self, data: bytes, start: int, end: int) -> Iterator[Buffer]:
+        """The light graph's bytes, and what belongs to it."""
+        own = list(self._fields(data, start, end)) if self.code else [(data[start:end], b"")]
+        weights = list(self.heavy.fields())
+        size = sum(len(head) + len(code) for head, code in own)
         size += sum(len(head) + tensor.nbytes for head, tensor in weights)
-        yield outside.SerializeToString(deterministic=True) + opening(size, (b"", MODEL_GRAPH))
-        for head, code in nodes:
+        yield opening(size, (b"", MODEL_GRAPH))
+        for head, code in own:
             yield head
             yield code
-        yield rest
         for head, tensor in weights:
             yield head
             yield raw(tensor)
 
-    def _nodes(self) -> Iterator[tuple[bytes, bytes]]:
-        """The nodes as a graph has them: bytes, and the code that follows."""
+    def _fields(self, data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+        """The light graph's fields, and the code that follows each: of nodes, the end of an attribute more."""
         attribute = AttributeProto(name=CODE, type=AttributeProto.STRING).SerializeToString(deterministic=True)
-        for node in self.light.graph.node:
-            code, data = self.code.get(node.name, b""), node.SerializeToString(deterministic=True)
+        names = (node.name for node in self.light.graph.node)
+        at = start
+        for number, _, low, high in fields(data, start, end):
+            code = self.code.get(next(names), b"") if number == GRAPH_NODE else b""
             if code:
-                yield opening(len(code), (b"", GRAPH_NODE), (data, NODE_ATTRIBUTE), (attribute, ATTRIBUTE_S)), code
+                inside = (b"", GRAPH_NODE), (data[low:high], NODE_ATTRIBUTE), (attribute, ATTRIBUTE_S)
+                yield opening(len(code), *inside), code
             else:
-                yield opening(len(data), (b"", GRAPH_NODE)) + data, b""
+                yield data[at:high], b""
+            at = high
 
     def whole(self) -> onnx.ModelProto:
         """The model with everything inside, a copy."""
