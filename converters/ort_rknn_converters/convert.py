@@ -25,7 +25,7 @@ from ort_rknn_converters.assemble import Assembly
 from ort_rknn_converters.attempt import Attempt
 from ort_rknn_converters.cache_folder import directory
 from ort_rknn_converters.compiled import CompiledModel, is_compiled
-from ort_rknn_converters.errors import ModelError, NotAllOnNpu, UnknownOption
+from ort_rknn_converters.errors import ModelError, NotAllOnNpu
 from ort_rknn_converters.learning import blame
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.other_folding import better
@@ -136,10 +136,7 @@ def _options(options: ConvertOptions | None, target: str | None, fields: dict[st
         fields["target"] = target
     if options is None:
         return ConvertOptions.of(**fields)
-    unknown = sorted(set(fields) - set(ConvertOptions.names()))
-    if unknown:
-        known = ", ".join(ConvertOptions.names())
-        raise UnknownOption(f"unknown option {', '.join(unknown)}. Known options: {known}")
+    ConvertOptions.check_names(fields)
     return replace(options, **fields)
 
 
