@@ -14,6 +14,9 @@ from ort_rknn_converters.passes.base import Context, Pass, Rewrite, Tape
 
 __all__ = ["FIXES"]
 
+_NEARLY_ZERO = 1e-8
+"""Below half of the smallest number that fp16 has."""
+
 
 class FillValue(Rewrite):
     """ConstantOfShape with its value said: without it, loading dies."""
@@ -58,7 +61,7 @@ class PadAxes(Rewrite):
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
         """Axes that are not named get no padding."""
-        x, pads, axes = node.inputs[0], graphs.constant(node.inputs[1]), graphs.constant(operand(node, 3))
+        x, pads, axes = node.inputs[0], graphs.constant(operand(node, 1)), graphs.constant(operand(node, 3))
         if x is None or x.shape is None or pads is None or axes is None:
             return None
         rank = len(x.shape)
@@ -66,6 +69,29 @@ class PadAxes(Rewrite):
         whole[:, axes.numpy() % rank] = pads.numpy().reshape(2, -1)
         mode = attribute(node, "mode", "constant")
         return [tape.op("Pad", x, tape.const(whole.reshape(-1)), node.inputs[2], mode=mode)]
+
+
+class PadBeforePool(Rewrite):
+    """Pad with nearly zeros before a MaxPool: real ones are taken for the pool's own padding, which never wins.
+
+    YOLOv3-tiny has that, and a window of negative values gives zero there.
+    """
+
+    name = "pad-before-pool"
+    op_types = frozenset({"Pad"})
+    says = "Pad with a value that is zero only in fp16"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """Other values are left in their place by the toolkit; for other modes there is no such trick."""
+        x, pads, fill = node.inputs[0], operand(node, 1), operand(node, 2)
+        value = graphs.constant(fill)
+        known = attribute(node, "value", 0.0) if fill is None else None if value is None else value.numpy().item()
+        pooled = any(user.op_type == "MaxPool" for user in node.outputs[0].consumers())
+        if x is None or known != 0 or not pooled or attribute(node, "mode", "constant") != "constant":
+            return None
+        if pads is None:  # before opset 11
+            return [tape.op("Pad", x, pads=attribute(node, "pads"), value=_NEARLY_ZERO)]
+        return [tape.op("Pad", x, pads, tape.const(_NEARLY_ZERO), mode="constant")]
 
 
 class LastState(Rewrite):
@@ -134,4 +160,12 @@ class AxisFromFront(Pass):
         return (f"{changed} GatherElements with the axis counted from the front",) if changed else ()
 
 
-FIXES: tuple[Pass, ...] = (FillValue(), SplitParts(), PadAxes(), LastState(), SaidDefaults(), AxisFromFront())
+FIXES: tuple[Pass, ...] = (
+    FillValue(),
+    SplitParts(),
+    PadAxes(),
+    PadBeforePool(),
+    LastState(),
+    SaidDefaults(),
+    AxisFromFront(),
+)

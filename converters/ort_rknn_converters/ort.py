@@ -6,6 +6,10 @@ from typing import Any
 
 from ort_rknn_converters.blobs import WEIGHTS_FOLDER
 
+_WRONG_OPTIMIZER = "Pad_Fusion"
+"""Takes a ``Pad`` with zeros for the padding of the ``MaxPool`` behind it, which is not of zeros (seen in 1.31: where a
+window holds nothing else but negative values, as in YOLOv3-tiny)."""
+
 
 def __getattr__(name: str) -> Any:
     import onnxruntime  # threads may be here at once: the import's own lock makes them wait
@@ -39,4 +43,6 @@ def on_cpu(model: str | bytes, options: Any, weights_folder: str = "") -> Any:
 
     if weights_folder:
         options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=[_WRONG_OPTIMIZER]
+    )

@@ -218,6 +218,24 @@ def test_pad_says_every_axis() -> None:
     assert len([name for name in lowered.model.graph.node[0].input if name]) == 2
 
 
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("opset", [9, 17])
+def test_zeros_before_a_max_pool_are_only_nearly_so(opset: int, zero: bool) -> None:
+    feed = {"x": -np.abs(random(1, 3, 4, 4))}
+    pads, value = [0, 0, 0, 0, 0, 0, 1, 1], 0.0 if zero else -9.0
+    said = {"pads": pads, "value": value} if opset == 9 else {}
+    names = ["x"] if opset == 9 else ["x", "pads", "value"]
+    nodes = [
+        helper.make_node("Pad", names, ["p"], **said),
+        helper.make_node("MaxPool", ["p"], ["y"], kernel_shape=[2, 2]),
+    ]
+    constants = {} if opset == 9 else {"pads": np.array(pads), "value": np.float32(value)}
+    lowered = check(build(nodes, feed, ["y"], constants, opset=opset), feed)
+    values = [onnx.numpy_helper.to_array(tensor) for tensor in lowered.model.graph.initializer if not tensor.dims]
+    values += [np.array(one.f) for one in lowered.model.graph.node[0].attribute if one.name == "value"]
+    assert 0 < values[-1] < 3e-8 if zero else values[-1] == -9
+
+
 def test_gather_elements_counts_its_axis_from_the_front() -> None:
     feed = {"x": random(2, 3, 4)}
     lowered = check(one_op("GatherElements", feed, {"at": np.array([[[3, 0]]])}, axis=-1), feed)

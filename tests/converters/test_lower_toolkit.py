@@ -60,6 +60,16 @@ def plain_layer_norm() -> onnx.ModelProto:
     )
 
 
+def zeros_before_a_max_pool() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Softplus", ["x"], ["a"]),
+        helper.make_node("Neg", ["a"], ["b"]),
+        helper.make_node("Pad", ["b", "pads"], ["c"]),
+        helper.make_node("MaxPool", ["c"], ["y"], kernel_shape=[2, 2], strides=[1, 1]),
+    ]
+    return build(nodes, {"x": random(1, 4, 6, 6)}, ["y"], {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1])})
+
+
 @pytest.mark.parametrize(
     ("model", "layer"),
     [
@@ -70,12 +80,13 @@ def plain_layer_norm() -> onnx.ModelProto:
         (attention(), "exSDPAttention"),
         (one_op("RMSNormalization", {"x": random(2, 3, 8)}, {"scale": random(8)}, opset=23), "exNorm"),
         (plain_layer_norm(), "exNorm"),
+        (zeros_before_a_max_pool(), "Pad"),
         (
             one_op("GatherElements", {"x": random(4, 8, 8)}, {"at": np.arange(256).reshape(4, 8, 8) % 7}, axis=-1),
             "exMatMul",
         ),
     ],
-    ids=["LSTM", "GRU", "long names", "odd forms", "Attention", "RMSNorm", "LayerNormalization", "GatherElements"],
+    ids=["LSTM", "GRU", "long names", "odd forms", "Attention", "RMSNorm", "LayerNorm", "zeros", "GatherElements"],
 )
 def test_the_toolkit_compiles_it_right(model: onnx.ModelProto, layer: str) -> None:
     segment = graph.to_proto(prepare(graph.load(model)).model)
