@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["as_stored", "in_eight_bits", "in_four_bits"]
+__all__ = ["BY_LAYER", "as_stored", "in_eight_bits", "in_four_bits"]
+
+BY_LAYER = "one scale a weight (quantized_method layer)"
+"""Custom string of files whose int8 weights have one scale each: nothing else in a file tells, and it matters."""
 
 _STEPS_OF_8, _LEAST = 255, -128
 _STEPS_OF_4 = 7  # on either side
@@ -31,6 +34,7 @@ def as_stored(
     group: int = 0,
     one_scale: bool = False,
     with_identity: bool = False,
+    by_layer: bool = False,
 ) -> Array:
     """The weights of a node with the values that they have in the compiled file.
 
@@ -42,6 +46,7 @@ def as_stored(
         one_scale: Of int4: see :func:`in_four_bits`.
         with_identity: Whether they were stored with the identity added, because the node's input is added to its
             output: then the compiler needs no Add.
+        by_layer: Of int8: whether the whole weight shares one scale, instead of each output channel.
 
     Returns:
         An array of the same dtype and shape.
@@ -51,7 +56,7 @@ def as_stored(
             return weights.astype(np.float16).astype(weights.dtype)
     added = _identity(node, weights) if with_identity else np.zeros_like(weights)
     if dtype == "int8":
-        stored = in_eight_bits(weights + added, _channel_axes(node, weights.ndim))
+        stored = in_eight_bits(weights + added, () if by_layer else _channel_axes(node, weights.ndim))
     else:
         stored = in_four_bits(weights + added, _edges(node, weights.ndim), group, one_scale=one_scale)
     result: Array = (stored - added).astype(weights.dtype)

@@ -34,6 +34,7 @@ from ort_rknn_converters.samples import Samples
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
 from ort_rknn_converters.verify import Reference, reference
+from ort_rknn_converters.weight_rounding import BY_LAYER
 
 __all__ = ["Compile", "Workshop"]
 
@@ -184,8 +185,8 @@ class Workshop:
 
     def _request(self, lowered: Lowered, feeds: Feeds, dataset: Feeds) -> CompileRequest:
         more: dict[str, Any] = {}
+        method = self.options.quantized_method
         if dataset:
-            method = self.options.quantized_method
             more = {
                 "dataset": lowered.feeds(dataset),
                 "quantized_algorithm": self.options.quantized_algorithm,
@@ -196,6 +197,7 @@ class Workshop:
             weights=lowered.heavy,
             target=self.target.name,
             precision=self.options.precision,
+            custom_string=BY_LAYER if dataset and method == "layer" else None,
             feeds=LateFeeds(len(feeds), lambda: lowered.feeds(feeds)),
             optimization_level=self.options.optimization_level,
             options=more,

@@ -120,6 +120,18 @@ class TestAgainstTheVendors:
         assert quanta.max() <= 2
         assert np.mean(quanta == 0) > 0.5
 
+    @pytest.mark.parametrize(
+        "options", [{"quantized_method": "layer"}, {"quantized_algorithm": "kl", "quantized_method": "layer"}]
+    )
+    @pytest.mark.parametrize("model", [residual, swish])
+    def test_one_scale_a_weight(self, model: Any, options: dict[str, str], tmp_path: Path) -> None:
+        found = both(model(), {"x": IMAGES}, tmp_path, **options)
+        quantization = found.file.outputs[0].quantization
+        assert quantization is not None
+        quanta = np.rint(np.abs(np.stack(found.ours) - np.stack(found.theirs)) / quantization.scale[0])
+        assert quanta.max() <= 1
+        assert np.mean(quanta == 0) > 0.98
+
     def test_a_float_output_after_int8_layers(self, tmp_path: Path) -> None:
         found = both(digits(), {"image": digit_samples(50)}, tmp_path)
         ours, theirs = np.stack(found.ours), np.stack(found.theirs)
