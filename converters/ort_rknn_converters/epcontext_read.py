@@ -21,7 +21,7 @@ from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep, Step
 from ort_rknn_converters.epcontext import EP_DOMAIN, FORMAT, KEY_PLAN, KEY_STEPS, KEY_VERSION, OUR_KEYS, SEGMENT_DOMAIN
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.heavy import Heavy
-from ort_rknn_converters.parted import Parted
+from ort_rknn_converters.parted import CODE, Parted
 from ort_rknn_converters.plan import Plan, Segment, TensorInfo
 from ort_rknn_converters.shell import make_shell
 from ort_rknn_converters.steps import IR_VERSION, cpu_step, made_values, npu_step, used_values
@@ -111,6 +111,7 @@ class _Reader:
         self.facts = json.loads(metadata[KEY_STEPS])
         self.weights = {tensor.name: tensor for tensor in proto.graph.initializer}
         self.heavy = dict(model.heavy.tensors)
+        self.codes = model.code
         self.values = {value.name: value for value in proto.graph.value_info}
         self.functions = {f.name: f for f in proto.functions if f.domain == SEGMENT_DOMAIN}
         self.shell = self._shell()
@@ -179,7 +180,7 @@ class _Reader:
         return value
 
     def _npu(self, row: Mapping[str, Any], node: onnx.NodeProto, segment: Segment) -> NpuStep:
-        attributes = _attributes(node)
+        attributes = {CODE: self.codes.get(node.name), **_attributes(node)}
         notes = json.loads(attributes["notes"])
         inputs, outputs = _tensors(row["inputs"]), _tensors(row["outputs"])
         return npu_step(
@@ -195,7 +196,7 @@ class _Reader:
     def _code(self, segment: str, entry: Mapping[str, Any], attributes: Mapping[str, Any]) -> Blob:
         if attributes["embed_mode"]:
             start = entry["offset"]
-            data = attributes["ep_cache_context"][start : start + entry["size"]]
+            data = attributes[CODE][start : start + entry["size"]]
             blob = BytesBlob(data)
             if blob.size != entry["size"] or blob.digest() != entry["sha256"]:
                 raise CompiledModelError(

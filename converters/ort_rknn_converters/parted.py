@@ -74,7 +74,7 @@ class Parted(Blob):
 
     @classmethod
     def parse(cls, data: bytes | mmap.mmap, file: Path | None = None) -> Parted:
-        """Read a model; its large weights are copied once, those in files of their own not at all.
+        """Read a model; its large contents are copied once, those in files of their own not at all.
 
         Args:
             data: The model's bytes, or its file mapped.
@@ -85,11 +85,12 @@ class Parted(Blob):
             ValueError, google.protobuf.message.DecodeError: It is no ONNX model, or a file beside it is too short, or
                 elsewhere.
         """
-        kept, heavy = list[bytes](), list[tuple[str, ir.TensorProtocol]]()
+        kept = list[bytes]()
+        heavy, codes = list[tuple[str, ir.TensorProtocol]](), dict[str, bytes]()
         at = 0
         for number, _, low, high in fields(data, 0, len(data)):
             if number == MODEL_GRAPH:
-                graph = _without_heavy(data, low, high, heavy)
+                graph = _apart(data, low, high, heavy, codes)
                 kept += [opening(sum(map(len, graph)), (b"", MODEL_GRAPH)), *graph]
             else:
                 kept.append(data[at:high])
@@ -97,7 +98,7 @@ class Parted(Blob):
         light = ModelProto.FromString(b"".join(kept))
         if file is not None:
             heavy += _taken_from_files(light, file)
-        return cls(light, Heavy(tuple(heavy)))
+        return cls(light, Heavy(tuple(heavy)), codes)
 
     @property
     def path(self) -> None:
@@ -236,38 +237,64 @@ class Parted(Blob):
         return f"Parted({self.light.graph.name!r}, {len(self.heavy.tensors)} weights apart)"
 
 
-def _without_heavy(
-    data: bytes | mmap.mmap, start: int, end: int, heavy: list[tuple[str, ir.TensorProtocol]]
+def _apart(
+    data: bytes | mmap.mmap, start: int, end: int, heavy: list[tuple[str, ir.TensorProtocol]], codes: dict[str, bytes]
 ) -> list[bytes]:
-    """A graph's bytes without its large weights, which are added to ``heavy``."""
+    """A graph's bytes without its large weights and codes, which are added to ``heavy`` and ``codes``."""
     kept = []
     at = start
     for number, _, low, high in fields(data, start, end):
-        large = number == GRAPH_INITIALIZER and high - low >= HEAVY
-        tensor = _tensor(data, low, high) if large else None
-        if tensor is None:
-            kept.append(data[at:high])
-        else:
+        large = high - low >= HEAVY
+        tensor = _tensor(data, low, high) if large and number == GRAPH_INITIALIZER else None
+        node, code = _node(data, low, high) if large and number == GRAPH_NODE else (None, b"")
+        if tensor is not None:
             heavy.append((tensor.name or "", tensor))
+        elif node is not None and code and codes.setdefault(node.name, code) is code:
+            content = node.SerializeToString()
+            kept += [opening(len(content), (b"", GRAPH_NODE)), content]
+        else:
+            kept.append(data[at:high])
         at = high
     return kept
 
 
 def _tensor(data: bytes | mmap.mmap, start: int, end: int) -> ir.TensorProtocol | None:
     """A tensor with raw data, or ``None`` for another one."""
-    head, at, content = bytearray(), start, b""
-    for number, _, low, high in fields(data, start, end):
-        if number == TENSOR_RAW:
-            content = data[low:high]
-        else:
-            head += data[at:high]
-        at = high
-    proto = TensorProto.FromString(bytes(head))
+    head, content = _cut(data, start, end, TENSOR_RAW)
+    proto = TensorProto.FromString(head)
     dtype = ir.DataType(proto.data_type)
     if not content or dtype == ir.DataType.STRING or dtype.bitwidth < 8:
         return None
     array = np.frombuffer(content, dtype.numpy()).reshape(proto.dims)
     return ir.Tensor(array, dtype=dtype, name=proto.name)
+
+
+def _node(data: bytes | mmap.mmap, start: int, end: int) -> tuple[onnx.NodeProto, bytes]:
+    """A node without its code, and the code; empty when it has none."""
+    kept, code = [], b""
+    at = start
+    for number, _, low, high in fields(data, start, end):
+        if number == NODE_ATTRIBUTE and high - low >= HEAVY:
+            head, content = _cut(data, low, high, ATTRIBUTE_S)
+            if AttributeProto.FromString(head).name == CODE:
+                code, at = content, high
+                continue
+        kept.append(data[at:high])
+        at = high
+    return onnx.NodeProto.FromString(b"".join(kept)), code
+
+
+def _cut(data: bytes | mmap.mmap, start: int, end: int, number: int) -> tuple[bytes, bytes]:
+    """A message without one of its fields, and what that holds."""
+    kept, found = [], b""
+    at = start
+    for each, _, low, high in fields(data, start, end):
+        if each == number:
+            found = data[low:high]
+        else:
+            kept.append(data[at:high])
+        at = high
+    return b"".join(kept), found
 
 
 def _taken_from_files(light: onnx.ModelProto, file: Path) -> list[tuple[str, ir.TensorProtocol]]:

@@ -69,6 +69,15 @@ def test_code_is_written_into_its_node() -> None:
     assert found == dict(coded().code)
 
 
+def test_large_code_is_apart_again_when_it_is_read() -> None:
+    model = coded()
+    large = Parted(model.light, model.heavy, {"code0": b"\0" * 300, "code1": b"\1" * HEAVY})
+    read = Parted.parse(large.read())
+    assert list(read.code) == ["code1"]
+    assert read.code["code1"] == b"\1" * HEAVY
+    assert read.whole() == large.whole()
+
+
 @pytest.mark.parametrize("threshold", [1, HEAVY])
 def test_weights_go_into_a_file_of_their_own_and_come_back(tmp_path: Path, threshold: int) -> None:
     for name, pieces in parted().files("m.onnx", weights_file="w.bin", threshold=threshold).items():
