@@ -30,6 +30,7 @@ from ort_rknn_converters.passes.if_known import IfKnown
 from ort_rknn_converters.passes.listed_constants import ListedConstants
 from ort_rknn_converters.passes.logic import Logic
 from ort_rknn_converters.passes.masks import Masks
+from ort_rknn_converters.passes.max_pool_3d import MaxPool3d
 from ort_rknn_converters.passes.min_max import MinMax
 from ort_rknn_converters.passes.norms import Norms
 from ort_rknn_converters.passes.outer_product import OuterProduct
@@ -67,6 +68,7 @@ _REWRITE: tuple[Pass, ...] = (
     Ceil(),
     Logic(),
     Masks(),
+    MaxPool3d(),
     MinMax(),
     OuterProduct(),
     Reductions(),
