@@ -1,8 +1,9 @@
-"""The first look at a model: every value comes from somewhere, and the nodes are in an order they can be run in."""
+"""The first look at a model: values come from somewhere, nodes are in order, weights beside it are whole."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -16,8 +17,13 @@ def make_sound(model: ir.Model) -> None:
     """Bring the nodes into an order in which each comes after what it reads, in place, as ONNX Runtime does.
 
     Raises:
-        ModelError: The graph has a cycle, or reads or gives a value that nothing makes.
+        ModelError: The graph has a cycle, reads or gives a value that nothing makes, or has weights beyond the end of
+            their file.
     """
+    for tensor in _outside(model.graph):
+        path, end = Path(tensor.path), (tensor.offset or 0) + (tensor.length or tensor.nbytes)
+        if path.is_file() and path.stat().st_size < end:
+            raise ModelError(f"{path} is cut off: {tensor.name} ends at byte {end} of {path.stat().st_size}")
     for reader, value in _read(model.graph):
         if value.producer() is None and not value.is_graph_input() and not value.is_initializer():
             raise ModelError(f"the model is invalid: nothing makes {value.name!r}, which {reader}")
@@ -26,6 +32,14 @@ def make_sound(model: ir.Model) -> None:
             model.graph.sort()
         except ValueError as error:
             raise ModelError("the model is invalid: its graph has a cycle") from error
+
+
+def _outside(graph: ir.Graph) -> Iterator[ir.ExternalTensor]:
+    """Weights in files of their own."""
+    for inner in (graph, *graph.subgraphs()):
+        for value in inner.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
 
 
 def _read(graph: ir.Graph) -> Iterator[tuple[str, ir.Value]]:

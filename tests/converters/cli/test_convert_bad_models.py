@@ -93,6 +93,16 @@ def test_missing_weights(tmp_path: Path) -> None:
     assert "none.bin" in result.stderr
 
 
+def test_weights_that_are_cut_off(tmp_path: Path) -> None:
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2, 3], data_location=TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value="short.bin")
+    (tmp_path / "short.bin").write_bytes(bytes(23))
+    save(tmp_path, [N("Add", ["x", "w"], ["y"])], weights=[weight])
+    result = CliRunner().invoke(command, [str(tmp_path / "m.onnx"), "--min-gain", "0"])
+    assert result.exit_code == 2, result.output
+    assert "short.bin is cut off: w ends at byte 24 of 23" in result.stderr
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     save(tmp_path, [N("Relu", ["x"], ["y"])])
