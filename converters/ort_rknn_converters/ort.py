@@ -31,6 +31,14 @@ def quiet_options(level: str = "ORT_ENABLE_ALL") -> Any:
     return options
 
 
+def takes_weights_folder() -> bool:
+    """Whether onnxruntime knows :data:`~ort_rknn_converters.blobs.WEIGHTS_FOLDER`; before, paths could be absolute."""
+    import onnxruntime
+
+    major, minor, *_ = onnxruntime.__version__.split(".")
+    return (int(major), int(minor)) >= (1, 21)  # these were tried: 1.20, and 1.21 to 1.31
+
+
 def on_cpu(model: str | bytes, options: Any, weights_folder: str = "") -> Any:
     """An ``InferenceSession`` on the CPU alone.
 

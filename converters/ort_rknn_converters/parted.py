@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 from onnx import AttributeProto, ModelProto, TensorProto
 
+from ort_rknn_converters import ort
 from ort_rknn_converters.blobs import Blob, Buffer
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.external import located
@@ -187,7 +188,7 @@ class Parted(Blob):
             ir.serde.serialize_tensor_into(proto, tensor)
             proto.name = name
             entry = next(one for one in proto.external_data if one.key == "location")
-            entry.value = os.path.relpath(tensor.path, folder)
+            entry.value = os.path.relpath(tensor.path, folder) if ort.takes_weights_folder() else tensor.path
         return Parted(light, Heavy(tuple(held)), self.code).read(), folder
 
     def files(self, name: str, *, weights_file: str = "", threshold: int = 1024) -> dict[str, Iterator[Buffer]]:
