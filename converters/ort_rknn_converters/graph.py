@@ -6,6 +6,7 @@ onnxruntime can open can be opened.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,6 +49,9 @@ _UNNAMED = "ort_rknn.unnamed"
 ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 
+_NOWHERE = logging.NullHandler()
+
+
 def load(model: ModelLike) -> ir.Model:
     """Read an ONNX model.
 
@@ -75,6 +79,8 @@ def load(model: ModelLike) -> ir.Model:
 
     if not proto.HasField("graph"):
         raise ModelError(f"{name} has no graph: it is not an ONNX model")
+    # What onnx-ir would say of a fault, we say in our own words; programs that want its log still get it.
+    logging.getLogger("onnx_ir").addHandler(_NOWHERE)
     try:
         loaded = ir.from_proto(graph_types.hide_maps(dense(proto, str(file.parent))))
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph

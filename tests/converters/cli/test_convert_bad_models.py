@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,6 +93,13 @@ def test_missing_weights(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(tmp_path / "m.onnx"), "--min-gain", "0"])
     assert result.exit_code == 2, result.output
     assert "none.bin" in result.stderr
+
+
+def test_one_line_says_it_all(tmp_path: Path) -> None:
+    save(tmp_path, [N("Add", ["x", "nowhere"], ["y"])])
+    run = [sys.executable, "-m", "ort_rknn.cli", "convert", str(tmp_path / "m.onnx")]
+    result = subprocess.run(run, capture_output=True, text=True)
+    assert result.stderr.splitlines() == ["Error: the model is invalid: nothing makes 'nowhere', which Add reads"]
 
 
 def test_weights_that_are_cut_off(tmp_path: Path) -> None:
