@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,41 @@ def read_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         raise UnknownOption(f"{path} holds no options but a {type(found).__name__}")
     ConvertOptions.check_names(found, f"{path}: ")
-    return {
-        name: frozenset(value) if name in _NAMES and isinstance(value, list) else value for name, value in found.items()
-    }
+    for name, value in found.items():
+        if name in _FORMS and not _FORMS[name][1](value):
+            raise UnknownOption(f"{path}: {name} is {_FORMS[name][0]}, not {value!r}")
+    return {name: frozenset(value) if name in _NAMES else value for name, value in found.items()}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _list_of(one: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(one, value))
+
+
+def _by_name(one: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(one, value.values()))
+
+
+_SHAPE = _list_of(_is_size)
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "cpu_nodes": ("a list of names", _list_of(_is_text)),
+    "cpu_ops": ("a list of names", _list_of(_is_text)),
+    "dims": ("a size by the name of each dimension", _by_name(_is_size)),
+    "preprocess": ("a text", _is_text),
+    "shapes": (
+        "a shape, or a list of them, by the name of each input",
+        _by_name(lambda one: _SHAPE(one) or _list_of(_SHAPE)(one)),
+    ),
+    "target": ("a text", _is_text),
+}
+"""Options whose form is not looked at where they are used: what they are, and whether a value is that."""
 
 
 def _toml(text: str) -> Any:

@@ -27,6 +27,11 @@ def test_both_formats(tmp_path: Path) -> None:
         assert dict(options.shapes) == {"x:0": (1, 3)}
 
 
+def test_several_shapes(tmp_path: Path) -> None:
+    (tmp_path / "o.toml").write_text("shapes = {x = [[1, 3], [2, 3]]}")
+    assert read_options(tmp_path / "o.toml") == {"shapes": {"x": [[1, 3], [2, 3]]}}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -34,6 +39,13 @@ def test_both_formats(tmp_path: Path) -> None:
         ("o.json", "{", "is no JSON"),
         ("o.json", "[]", "holds no options but a list"),
         ("o.toml", "cpu_node = ['a']", "unknown option cpu_node. Known options: target"),
+        ("o.toml", "cpu_ops = 'Relu'", "cpu_ops is a list of names, not 'Relu'"),
+        ("o.toml", "cpu_nodes = [1]", "cpu_nodes is a list of names"),
+        ("o.toml", "target = 3588", "target is a text, not 3588"),
+        ("o.toml", "preprocess = [224]", "preprocess is a text"),
+        ("o.toml", "shapes = [1, 3]", "shapes is a shape, or a list of them, by the name of each input"),
+        ("o.json", '{"shapes": {"x": [1, "a"]}}', "shapes is a shape"),
+        ("o.toml", "dims = {N = true}", "dims is a size by the name of each dimension"),
         ("none.toml", None, "No such file"),
     ],
 )
