@@ -30,6 +30,7 @@ __all__ = ["Part", "partition", "parts"]
 BY_OPTION = "kept on the CPU by option"
 TOO_SMALL = "too small to pay for the trip to the NPU"
 MOVES_DATA = "only moves data: does not pay for the trip to the NPU"
+CONSTANT = "a constant for a node that stays on the CPU"
 UNUSED = "its result is never used"
 NO_FP16 = "{} computes in int8 only, quantized by the toolkit: --int8 with --calibration"
 PASS_THROUGH = "passes a value through: the toolkit drops such an output"
@@ -162,6 +163,9 @@ def _edge_trouble(flow: Flow, cluster: Sequence[int]) -> dict[int, str]:
     sources: set[ir.Value] = set()
     for value in leaving:
         maker = flow.maker[value]
+        if not flow.reads[maker]:
+            trouble[maker] = CONSTANT
+            continue
         if reason := boundary_reason(value):
             trouble[maker] = reason
             continue

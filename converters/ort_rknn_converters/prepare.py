@@ -16,7 +16,7 @@ from ort_rknn_converters.passes.base import Context, Pass, drop_unused
 from ort_rknn_converters.passes.cast_like import CastLike
 from ort_rknn_converters.passes.ceil import Ceil
 from ort_rknn_converters.passes.constants import Constants
-from ort_rknn_converters.passes.contrib import Contrib
+from ort_rknn_converters.passes.contrib import Contrib, EarlyNorms
 from ort_rknn_converters.passes.contrib_attention import ContribAttention
 from ort_rknn_converters.passes.dropout import Dropouts
 from ort_rknn_converters.passes.einsum import Einsum
@@ -56,6 +56,7 @@ _EXPAND: tuple[Pass, ...] = (
     CastLike(),
     Attention(),
     Contrib(),
+    EarlyNorms(),
     ContribAttention(),
     Rotary(),
     Norms(),
@@ -120,14 +121,13 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
 
     def settle() -> None:
         for _ in range(_ROUNDS):
+            infer(model)
             if not run(*_SIMPLIFY) and not infer_contrib(model):
                 break
-            infer(model)
 
     changes.extend(unsaid_names(model))
     run(ListedConstants(), Functions())
     pinned = run(StaticShapes())
-    infer(model)
     settle()
     if pinned:
         _check_shapes(model, original)

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.partition import residual, tangled
 from ort_rknn_converters import graph
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.partition import partition, parts
+from ort_rknn_converters.partition import CONSTANT, partition, parts
 from ort_rknn_converters.plan import CPU, NPU, Plan
 from ort_rknn_converters.targets import find_target
 from tests.helpers.graphs import chain, tangle
@@ -140,6 +140,15 @@ def test_unused_nodes_are_not_sent_to_the_npu() -> None:
     plan = plan_of(chain("y = Relu(x)", "a = Sign(x)", "z = Tanh(a)"))
     assert places(plan) == "ncc"
     assert plan.nodes[2].reason == "its result is never used"
+
+
+def test_a_weight_in_integers_goes_where_its_product_goes() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[4, 2] x) => (float[4, 3] y)
+        <int8[2, 3] w = {1, 2, 3, 4, 5, 6}, float scale = {0.5}>
+        { a = Relu(x)  d = DequantizeLinear(w, scale)  y = MatMul(a, d) }"""
+    assert places(plan_of(parsed(text))) == "nnn"
+    plan = plan_of(parsed(text), cpu_ops=frozenset({"MatMul"}))
+    assert [node.reason for node in plan.nodes] == ["", CONSTANT, "kept on the CPU by option"]
 
 
 def test_a_value_of_unknown_type_is_not_cut_at() -> None:

@@ -11,9 +11,9 @@ import onnx_ir as ir
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.nodes import attribute, is_used, operand
 from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
-from ort_rknn_converters.passes.parts import gelu, layer_norm, rms_norm, swish
+from ort_rknn_converters.passes.parts import LAYER_NORM_OPSET, gelu, layer_norm, rms_norm, swish
 
-__all__ = ["Contrib"]
+__all__ = ["Contrib", "EarlyNorms"]
 
 Outputs = Sequence[Any] | None
 
@@ -48,7 +48,7 @@ def _fused_matmul(node: ir.Node, a: ir.Value, tape: Tape) -> Outputs:
 
 def _skip_norm(node: ir.Node, x: ir.Value, tape: Tape) -> Outputs:
     simplified = node.op_type.startswith("SkipSimplified")
-    if any(map(is_used, node.outputs[1:3])) or x.shape is None:
+    if any(map(is_used, node.outputs[1:3])):
         return None
     bias = operand(node, 3 if simplified else 4)
     total = _plus(_plus(x, operand(node, 1), tape), bias, tape)
@@ -131,3 +131,29 @@ class Contrib(Rewrite):
         if x is None or (x.dtype not in FLOATS and node.op_type != "EmbedLayerNormalization"):
             return None
         return _DEFINITIONS[node.op_type](node, x, tape)
+
+
+class EarlyNorms(Rewrite):
+    """Normalizations that onnxruntime writes under the standard's name where the standard does not have them.
+
+    Its optimizer does so below opset 17; ``SimplifiedLayerNormalization`` the standard has nowhere.
+    """
+
+    name = "early-norms"
+    op_types = frozenset({"LayerNormalization", "SimplifiedLayerNormalization"})
+    says = "ops of the standard"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """Floats only, and the first output."""
+        simplified = node.op_type.startswith("Simplified")
+        x, scale, axis = node.inputs[0], operand(node, 1), int(attribute(node, "axis", -1))
+        if x is None or x.dtype not in FLOATS or any(map(is_used, node.outputs[1:])):
+            return None
+        if (tape.opset >= LAYER_NORM_OPSET and not simplified) or (axis != -1 and x.shape is None):
+            return None
+        epsilon = attribute(node, "epsilon", 1e-5)
+        if simplified:
+            y = tape.op("Mul", rms_norm(x, axis, epsilon, tape), scale)
+        else:
+            y = layer_norm(x, scale, operand(node, 2), axis, epsilon, tape)
+        return [y, *[None] * (len(node.outputs) - 1)]

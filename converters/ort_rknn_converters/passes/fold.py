@@ -23,7 +23,7 @@ _FACTOR = 4
 _NEVER = frozenset(
     # Random, or quantized on purpose.
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
-    | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant"}
+    | {"DequantizeLinear", "DynamicQuantizeLinear", "Constant"}
 )
 """A weight's DequantizeLinear is folded all the same where nothing else is quantized, or where no integer arithmetic
 waits for it: then it only saved space."""

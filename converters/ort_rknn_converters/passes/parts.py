@@ -38,10 +38,8 @@ def swish(x: ir.Value, alpha: float, tape: Tape) -> Any:
 
 
 def rms_norm(x: ir.Value, axis: int, epsilon: float, tape: Tape) -> Any:
-    """``x / sqrt(mean(x*x) + epsilon)`` over the axes from ``axis`` on; the rank of ``x`` is known."""
-    assert x.shape is not None
-    rank = len(x.shape)
-    mean = tape.reduce("ReduceMean", tape.op("Mul", x, x), list(range(axis % rank, rank)), keepdims=True)
+    """``x / sqrt(mean(x*x) + epsilon)`` over the axes from ``axis`` on."""
+    mean = tape.reduce("ReduceMean", tape.op("Mul", x, x), _from(axis, x), keepdims=True)
     return tape.op("Div", x, tape.op("Sqrt", tape.op("Add", mean, tape.like(x, epsilon))))
 
 
@@ -51,12 +49,19 @@ def layer_norm(
     """LayerNormalization: the op where the opset has it and its scale is there, else written out."""
     if tape.opset >= LAYER_NORM_OPSET and scale is not None:
         return tape.op("LayerNormalization", x, scale, bias, axis=axis, epsilon=epsilon)
-    assert x.shape is not None
-    rank = len(x.shape)
-    axes = list(range(axis % rank, rank))
+    axes = _from(axis, x)
     off = tape.op("Sub", x, tape.reduce("ReduceMean", x, axes, keepdims=True))
     variance = tape.reduce("ReduceMean", tape.op("Pow", off, tape.like(x, 2)), axes, keepdims=True)
     normal = tape.op("Div", off, tape.op("Sqrt", tape.op("Add", variance, tape.like(x, epsilon))))
     if scale is not None:
         normal = tape.op("Mul", normal, scale)
     return normal if bias is None else tape.op("Add", normal, bias)
+
+
+def _from(axis: int, x: ir.Value) -> list[int]:
+    """All axes from one on; the rank of ``x`` is known, unless it is the last axis."""
+    if axis == -1:
+        return [-1]
+    assert x.shape is not None
+    rank = len(x.shape)
+    return list(range(axis % rank, rank))

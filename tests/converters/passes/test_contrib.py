@@ -7,7 +7,11 @@ import onnx
 import pytest
 from onnx import helper
 
+from ort_rknn_converters import graph
+from ort_rknn_converters.extract import extract
+from ort_rknn_converters.prepare import prepare
 from tests.helpers.onnx_models import EDGES, build, check_prepared, random
+from tests.helpers.same import run_cpu
 from tests.helpers.versions import needs_onnxruntime
 
 DOMAIN = "com.microsoft"
@@ -159,3 +163,30 @@ def test_a_cache_of_the_past_stays() -> None:
     order = ["q", "k", "v", "", "", "", "past_k", "past_v"]
     model = contrib("MultiHeadAttention", feed, order=order, outputs=("y", "key", "value"), num_heads=N)
     check_prepared(model, feed, ops=["MultiHeadAttention"])
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization", "SimplifiedLayerNormalization"])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_normalizations_older_than_the_standards(op: str, axis: int) -> None:
+    feed, shape = {"x": random(2, 3, 8)}, (8,) if axis == -1 else (3, 8)
+    constants = {"scale": random(*shape, seed=1)}
+    if op == "LayerNormalization":
+        constants["bias"] = random(*shape, seed=2)
+    node = helper.make_node(op, ["x", *constants], ["y"], axis=axis, epsilon=1e-3)
+    model = build([node], feed, ["y"], constants, opset=14)
+    # The standard's checker knows no such node.
+    expected = run_cpu(model, feed)["y"]
+    prepared = prepare(graph.load(model)).model
+    assert op not in [node.op_type for node in prepared.graph]
+    np.testing.assert_allclose(run_cpu(graph.to_proto(prepared), feed)["y"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_with_a_node_the_standards_checker_does_not_know_can_be_cut() -> None:
+    feed = {"x": random(2, 3, 8)}
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "scale", "bias"], ["y", "mean"], axis=-1),
+        helper.make_node("Relu", ["y"], ["z"]),
+    ]
+    model = build(nodes, feed, ["z", "mean"], {"scale": random(8), "bias": random(8)}, opset=14)
+    prepared = prepare(graph.load(model)).model
+    assert extract(prepared, [node.name or "" for node in prepared.graph], ["x"], ["z", "mean"]).graph.node

@@ -117,6 +117,23 @@ def test_random_ops_and_quantization_are_not_folded() -> None:
     assert "RandomUniform" in [node.op_type for node in prepared.graph]
 
 
+def test_a_weight_quantized_in_the_graph_is_stored_in_integers() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["w", "scale", "zp"], ["wq"]),
+        helper.make_node("DequantizeLinear", ["wq", "scale", "zp"], ["wd"]),
+        helper.make_node("QuantizeLinear", ["x", "scale", "zp"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "scale", "zp"], ["xd"]),
+        helper.make_node("MatMul", ["xd", "wd"], ["y"]),
+    ]
+    constants = {"w": random(2, 3), "scale": np.array(0.1, np.float32), "zp": np.zeros((), np.int8)}
+    feed = {"x": random(4, 2)}
+    check_prepared(
+        build(nodes, feed, ["y"], constants),
+        feed,
+        ops=["DequantizeLinear", "QuantizeLinear", "DequantizeLinear", "MatMul"],
+    )
+
+
 def test_a_weight_that_no_integer_arithmetic_waits_for_is_folded() -> None:
     nodes = [
         helper.make_node("DequantizeLinear", ["q", "scale"], ["w"]),
