@@ -28,6 +28,7 @@ __all__ = [
     "constant",
     "dims",
     "initializer",
+    "innermost",
     "load",
     "load_weights",
     "many",
@@ -84,7 +85,7 @@ def load(model: ModelLike) -> ir.Model:
     try:
         loaded = ir.from_proto(graph_types.hide_maps(dense(proto, str(file.parent))))
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
-        raise ModelError(f"{name} is not a valid ONNX graph: {_innermost(error)}") from error
+        raise ModelError(f"{name} is not a valid ONNX graph: {innermost(error)}") from error
     ir.external_data.set_base_dir(loaded.graph, file.parent)
     for value, tensor in _in_files(loaded):
         value.const_value = located(tensor, file)
@@ -248,7 +249,7 @@ def walk(graph: ir.Graph) -> list[ir.Node]:
     return list(ir.traversal.RecursiveGraphIterator(graph))
 
 
-def _innermost(error: BaseException) -> str:
+def innermost(error: BaseException) -> str:
     """What went wrong first, in one line; onnx-ir wraps it once for every level of the graph."""
     while error.__cause__ is not None:
         error = error.__cause__

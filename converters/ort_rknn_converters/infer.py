@@ -10,7 +10,8 @@ import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
 from ort_rknn_converters import graph_types
-from ort_rknn_converters.graph import static_shape
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.graph import innermost, static_shape
 
 __all__ = ["infer", "skeleton"]
 
@@ -58,6 +59,9 @@ def skeleton(model: ir.Model) -> Iterator[onnx.ModelProto]:
     """The model as protobuf without the data of its big weights, so that its size does not matter.
 
     The weights are written as if they lay in another file; inference reads their type and dimensions only.
+
+    Raises:
+        ModelError: There is something in the model that protobuf reads and does not write, such as names in no UTF-8.
     """
     kept: list[tuple[ir.Value, ir.TensorProtocol]] = []
     for graph in model.graphs():
@@ -71,7 +75,11 @@ def skeleton(model: ir.Model) -> Iterator[onnx.ModelProto]:
                 "absent", 0, 0, tensor.dtype, shape=shape, name=value.name or "", base_dir=""
             )
     try:
-        yield ir.serde.serialize_model(model)
+        try:
+            light = ir.serde.serialize_model(model)
+        except ir.serde.SerdeError as error:
+            raise ModelError(f"the model is invalid: {innermost(error)}") from error
+        yield light
     finally:
         for value, tensor in kept:
             value.const_value = tensor

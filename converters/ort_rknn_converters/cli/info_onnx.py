@@ -63,7 +63,9 @@ def value(info: onnx.ValueInfoProto) -> dict[str, Any]:
     """Name, dtype and shape of an input or output; the shape is ``None`` where not even the rank is known."""
     tensor = info.type.tensor_type
     dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in tensor.shape.dim]
-    dtype = (
-        onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type else info.type.WhichOneof("value")
-    )
+    dtype = info.type.WhichOneof("value")
+    if tensor.elem_type:
+        known = onnx.TensorProto.DataType.values()
+        named = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type in known else ""
+        dtype = named or f"type {tensor.elem_type}"
     return {"name": info.name, "dtype": dtype or "?", "shape": dims if tensor.HasField("shape") else None}

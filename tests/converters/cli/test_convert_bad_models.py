@@ -102,6 +102,16 @@ def test_one_line_says_it_all(tmp_path: Path) -> None:
     assert result.stderr.splitlines() == ["Error: the model is invalid: nothing makes 'nowhere', which Add reads"]
 
 
+@pytest.mark.parametrize("place", [b"Sqrt", b"middle"])
+def test_names_that_are_no_text(tmp_path: Path, place: bytes) -> None:
+    save(tmp_path, [N("Sqrt", ["x"], ["middle"]), N("Relu", ["middle"], ["y"])])
+    data = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_bytes(data.replace(place, place[:-1] + b"\x9e"))
+    result = CliRunner().invoke(command, [str(tmp_path / "m.onnx"), "--plan-only"])
+    assert result.exit_code == 2, result.output
+    assert "the model is invalid: 'utf-8' codec can't decode byte 0x9e" in result.stderr
+
+
 def test_weights_that_are_cut_off(tmp_path: Path) -> None:
     weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2, 3], data_location=TensorProto.EXTERNAL)
     weight.external_data.add(key="location", value="short.bin")

@@ -7,8 +7,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx import helper
 from rich.console import Console
 
 from ort_rknn_converters.blobs import FileBlob
@@ -138,6 +140,15 @@ def test_missing_file() -> None:
     result = run("/nowhere/model.onnx")
     assert result.exit_code == 2
     assert "Error: /nowhere/model.onnx: No such file" in result.output
+
+
+def test_a_type_nobody_knows(tmp_path: Path) -> None:
+    graph = helper.make_graph([], "g", [helper.make_tensor_value_info("x", 1, [2])], [])
+    graph.input[0].type.tensor_type.elem_type = 99
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    result = run(tmp_path / "m.onnx")
+    assert result.exit_code == 0, result.output
+    assert "type 99" in result.output
 
 
 def test_tables_leave_out_what_is_empty() -> None:
