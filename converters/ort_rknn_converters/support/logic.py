@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from ort_rknn_converters.support.rule import BOOL, FLOAT, INDEX, NUMBER, Rule
+import onnx_ir as ir
+
+from ort_rknn_converters.support.rule import BOOL, FLOAT, NUMBER, Rule, check
+from ort_rknn_converters.targets import Target
 
 __all__ = ["RULES"]
+
+
+@check("Equal of floats: those less than an fp16 step apart would be equal on the NPU")
+def _floats(node: ir.Node, target: Target) -> bool:
+    return any(value is not None and value.dtype in FLOAT for value in node.inputs)
+
 
 _COMPARE = Rule(inputs=(NUMBER,), outputs=(BOOL,), ranks=(0, 5))
 
 RULES = {
     "And": Rule(inputs=(BOOL,), outputs=(BOOL,), ranks=(0, 5)),
-    # Floats that differ by less than an fp16 step would compare equal on the NPU.
-    "Equal": Rule(inputs=(INDEX,), outputs=(BOOL,), ranks=(0, 5)),
+    "Equal": Rule(inputs=(NUMBER,), outputs=(BOOL,), ranks=(0, 5), checks=(_floats,)),
     "Greater": _COMPARE,
     "GreaterOrEqual": _COMPARE,
     "Less": _COMPARE,
