@@ -40,6 +40,7 @@ test-aarch64: $(READY)
 # or two). numpy and onnx stay as new as they get: old ones have no wheels for new Pythons.
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit" tests/parity \
+	    tests/converters/test_external_data.py \
 	    $(addprefix tests/ort_rknn/test_,$(addsuffix .py,surface session session_options providers feed iobinding ortvalue \
 	    profiling context_file swap))
 

@@ -6,12 +6,13 @@ single weight above the limit stays in its file all the way, and what reads it o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import onnx_ir as ir
 
 from ort_rknn_converters.dataflow import Flow, reads
-from ort_rknn_converters.graph import constant
+from ort_rknn_converters.graph import constant, static_shape
 
 __all__ = ["LIMIT", "bearable", "unbearable"]
 
@@ -48,11 +49,11 @@ def bearable(flow: Flow, members: Sequence[int]) -> list[list[int]]:
 
 
 def unbearable(node: ir.Node) -> str | None:
-    """Why the compiler cannot be given a node because of its weights, or ``None``."""
-    for value in _weights(node):
+    """Why the compiler cannot be given a node because of the size of what it reads or makes, or ``None``."""
+    for value in (*reads(node), *node.outputs):
         size = _bytes(value)
         if size > LIMIT:
-            return f"{node.op_type}: its weight {value.name} has {size / 1e9:.1f} GB, more than an ONNX file may hold"
+            return f"{node.op_type}: {value.name} has {size / 1e9:.1f} GB, more than an ONNX file may hold"
     return None
 
 
@@ -61,9 +62,9 @@ def _weights(node: ir.Node) -> Iterator[ir.Value]:
 
 
 def _bytes(value: ir.Value) -> int:
-    tensor = constant(value)
-    assert tensor is not None
-    return 0 if tensor.dtype == ir.DataType.STRING else tensor.nbytes
+    """Bytes of a value, 0 where its size is not known."""
+    shape, dtype = static_shape(value), value.dtype
+    return 0 if shape is None or dtype in (None, ir.DataType.STRING) else math.ceil(math.prod(shape) * dtype.itemsize)
 
 
 def _in_message(values: Iterable[ir.Value]) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import ort_rknn
 from ort_rknn_converters import bearable, parted
@@ -20,6 +20,7 @@ from ort_rknn_converters.convert import convert
 from ort_rknn_converters.convert_bundle import convert_bundle
 from ort_rknn_converters.errors import CompiledModelError, ModelError
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.parted import Parted
 from tests.helpers.fake_toolkit import fake_compile, fake_toolkit
 
 WIDTH = 160
@@ -347,6 +348,27 @@ def _huge_in_and_out(folder: Path, words: int) -> None:
 def test_a_weight_no_message_holds_stays_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _limit(monkeypatch)
     _huge_in_and_out(tmp_path, WORDS)
+
+
+def test_nothing_as_large_is_computed_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _limit(monkeypatch)
+    path = _one_huge_tensor(tmp_path, WORDS)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.node.extend(
+        [
+            helper.make_node("MatMul", ["scores", "W2"], ["h"], "back"),
+            helper.make_node("Transpose", ["E"], ["Et"], "tied", perm=[1, 0]),
+            helper.make_node("MatMul", ["h", "Et"], ["logits"], "head"),
+        ]
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.full((32, 4096), 0.01, np.float32), "W2"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 16, WORDS]))
+    onnx.save(model, path)
+    compiled = convert(path, compile=fake_compile, verdicts=tmp_path, min_gain=0)
+    reasons = {node.name: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
+    assert sorted(reasons) == ["head", "tied", "words"]
+    assert "Et has" in reasons["head"]
+    assert [name for step in compiled.cpu_steps for name, _ in Parted.of(step.model).heavy.tensors] == ["E"]
 
 
 def test_it_stays_there_in_a_file_of_several_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from ort_rknn_converters import bearable
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.evaluate import NATIVE, evaluate
 from ort_rknn_converters.nodes import attribute, bodies, is_used
@@ -102,7 +103,7 @@ class Fold(Pass):
                     return False
                 continue
             grown += known
-        return grown <= max(_GROWTH, _FACTOR * size)
+        return grown <= min(bearable.LIMIT, max(_GROWTH, _FACTOR * size))
 
     def _shapes(self, graph: ir.Graph, ctx: Context) -> int:
         """Answer ``Shape``, ``Size`` and ``EyeLike`` of static shapes without running anything."""
