@@ -259,9 +259,10 @@ def write(
 
 
 def _writable(path: Path) -> None:
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
-        raise CompiledModelError(f"{path} {what}")
+    if not path.parent.is_dir():
+        raise CompiledModelError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():  # a device such as /dev/null would be replaced by a file, if root asks
+        raise CompiledModelError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}")
 
 
 @contextlib.contextmanager

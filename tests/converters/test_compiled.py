@@ -151,6 +151,12 @@ class TestSavingFails:
         with pytest.raises(CompiledModelError, match="is a folder"):
             sample().save(tmp_path)
 
+    def test_what_is_no_file_is_not_replaced_by_one(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "m.onnx")
+        with pytest.raises(CompiledModelError, match="is no regular file"):
+            sample().save(tmp_path / "m.onnx")
+        assert (tmp_path / "m.onnx").is_fifo()
+
     @pytest.mark.parametrize("embed", [True, False])
     def test_a_full_disk_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embed: bool) -> None:
         (tmp_path / "m.onnx").write_bytes(b"before")

@@ -63,9 +63,13 @@ def write(path: str | Path, head: Mapping[str, Any], results: Iterable[CaseResul
         "counts": dict(Counter(result.verdict for result in rows)),
         "results": [result.to_dict() for result in rows],
     }
+    text = json.dumps(content, indent=1, allow_nan=False)
+    if Path(path).exists() and not Path(path).is_file():  # /dev/stdout is not to be replaced by a file
+        Path(path).write_text(text, encoding="utf-8")
+        return
     part = Path(f"{path}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 

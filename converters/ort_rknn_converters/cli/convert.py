@@ -212,6 +212,8 @@ def _convert_many(
 def _check_output(model: Path, output: Path) -> None:
     if not output.parent.is_dir():
         raise ConvertError(f"{output} cannot be written: there is no folder {output.parent}")
+    if output.exists() and not output.is_file():
+        raise ConvertError(f"{output} is {'a folder' if output.is_dir() else 'no regular file'}: choose another output")
     if model.exists() and output.exists() and output.samefile(model):
         raise ConvertError(f"{output} is the model itself: choose another output")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,15 @@ def test_run_in_the_terminal() -> None:
     assert "SIGSEGV: [x]" in text
     assert "... and 2 more" in text
     assert "1 with NPU nodes" in " ".join(text.split())
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        json_report.write(pipe, {}, [])
+        assert json.loads(os.read(reader, 1 << 16))["finished"]
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()

@@ -167,6 +167,12 @@ class TestNotDone:
         self.refused(run(model, "-o", tmp_path / "no" / "out.onnx"), 2, "there is no folder")
         assert not toolkit.requests
 
+    def test_onto_what_is_no_file(self, model: Path, tmp_path: Path, toolkit: ScriptedToolkit) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        self.refused(run(model, "-o", tmp_path / "pipe"), 2, "pipe is no regular file: choose another output")
+        self.refused(run(model, "-o", tmp_path), 2, "is a folder: choose another output")
+        assert not toolkit.requests
+
     def test_onto_itself(self, model: Path) -> None:
         before = model.read_bytes()
         self.refused(run(model, "-o", model), 2, "the model itself")
