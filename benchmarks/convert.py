@@ -90,6 +90,8 @@ def cost_of(command: list[str], folder: Path) -> Cost:
         SystemExit: It failed; the message is the end of its output.
     """
     log = folder / "log.txt"
+    for made in folder.glob("*.rknn*"):
+        made.unlink()  # to replace a large file takes time that is nobody's
     environment = {**os.environ, "TQDM_DISABLE": "1", "ORT_RKNN_CACHE_DIR": str(folder / "cache")}
     with log.open("wb") as output:
         began, used = time.perf_counter(), _cpu_of_children()
@@ -154,7 +156,7 @@ def compare(names: list[str], target: str, rounds: int, console: Console) -> boo
             model = str(folder / f"{name}.onnx")
             onnx.save(MODELS[name](), model)
             bare_command = [toolkit, "-c", _BARE, model, target, str(folder / "bare.rknn"), str(standins.__file__)]
-            our_command = [sys.executable, "-c", _OURS, model, "-o", str(folder / "ours.onnx"), "--target", target]
+            our_command = [sys.executable, "-c", _OURS, model, "-o", str(folder / "ours.rknn.onnx"), "--target", target]
             pairs = [(cost_of(bare_command, folder), cost_of(our_command, folder)) for _ in range(rounds)]
             bare, ours = pairs[0]
             for one, other in pairs[1:]:

@@ -34,7 +34,6 @@ from ort_rknn_converters.partition import partition
 from ort_rknn_converters.plan import CPU, Plan
 from ort_rknn_converters.prepare import Prepared, prepare
 from ort_rknn_converters.progress import SILENT, Progress
-from ort_rknn_converters.samples import is_quantized
 from ort_rknn_converters.sound import make_sound
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.ahead import started_ahead
@@ -88,7 +87,7 @@ def convert(
     with nullcontext(compile) if compile else started_ahead(model) as started:
         source = _load(model, progress)
         prepared = _prepare(source, options, progress)
-        if options.quantized and is_quantized(prepared.model):
+        if options.quantized and _brings_quantization(prepared.model):
             options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
             notes: tuple[str, ...] = (_OWN_QUANTIZATION,)
         else:
@@ -155,6 +154,11 @@ def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> P
     # Every part must stand alone: the compiled model is one file, and the compiler gets bytes.
     graph.load_weights(prepared.model, bearable.LIMIT)
     return prepared
+
+
+def _brings_quantization(model: ir.Model) -> bool:
+    """Whether the model is quantized already (QDQ)."""
+    return any(node.op_type == "QuantizeLinear" and node.domain in ("", "ai.onnx") for node in model.graph)
 
 
 def _settle(

@@ -16,15 +16,10 @@ from ort_rknn_converters.feeds import boundary_values
 from ort_rknn_converters.graph import static_shape, to_proto
 from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["Samples", "is_quantized"]
+__all__ = ["Samples"]
 
 Array = NDArray[Any]
 Feeds = tuple[dict[str, Array], ...]
-
-
-def is_quantized(model: ir.Model) -> bool:
-    """Whether a model brings its own quantization (QDQ)."""
-    return any(node.op_type == "QuantizeLinear" and node.domain in ("", "ai.onnx") for node in model.graph)
 
 
 class Samples:

@@ -11,34 +11,31 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ort_rknn_converters.attempt import Attempt, Failure
-from ort_rknn_converters.calibration import spread
 from ort_rknn_converters.dataflow import Flow, boundary
 from ort_rknn_converters.errors import ModelError, ToolkitFailed
 from ort_rknn_converters.extract import extract
 from ort_rknn_converters.graph import value_info
 from ort_rknn_converters.judge import Judge
 from ort_rknn_converters.lower import Lowered, lower
-from ort_rknn_converters.mixed import EVALUATED, search, table
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.overflow import entering_peaks
 from ort_rknn_converters.plan import Segment
 from ort_rknn_converters.random_feeds import LateFeeds, RandomFeeds
-from ort_rknn_converters.samples import Samples
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
 from ort_rknn_converters.verify import Reference, reference
-from ort_rknn_converters.weight_rounding import BY_LAYER
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.quantizer import Quantizer
 
 __all__ = ["Compile", "Workshop"]
-
-_INSIDE = (1e-3, "cosine")  # promised of parts that give no output of the model, where top1 is asked for: a guess
 
 Feeds = Sequence[dict[str, NDArray[Any]]]
 Compile = Callable[..., CompileResult]
@@ -47,9 +44,6 @@ Compile = Callable[..., CompileResult]
 LEAST_S, PER_MB_S = 120.0, 10.0
 """Seconds a compilation may take, whatever its size, and more for each MB of the lowered model. Guesses: a part of a
 few nodes takes 0.3 s and ViT-tiny 0.3 s a MB on a PC; a board, or a PC that has much else to do, is 10 times slower."""
-
-MMSE_TIMES = 12.0
-"""How much longer the algorithm mmse takes than the others (measured on ResNet-50)."""
 
 
 class Workshop:
@@ -71,7 +65,7 @@ class Workshop:
         self._judge = Judge(self.flow, self.target, options.precision)
         self._number = {node.name: index for index, node in enumerate(self.flow.nodes)}
         self._done: dict[tuple[tuple[str, ...], bool], Attempt] = {}
-        self._samples = Samples(model, options) if options.quantized else None
+        self._quantizer = _quantizer(model, options)
         self._random = RandomFeeds(model, options)
         self._spare: Callable[[], object] | None = None
         self._cancelled = threading.Event()
@@ -85,8 +79,8 @@ class Workshop:
         """
         wanted = {value.name for segment in segments for value in segment.inputs}
         self._random.expect(wanted)
-        if self._samples:
-            self._samples.expect(wanted)
+        if self._quantizer:
+            self._quantizer.expect(wanted)
         self._spare = spare
 
     def attempt(self, nodes: Sequence[str], form: onnx.ModelProto | None = None) -> Attempt:
@@ -119,10 +113,10 @@ class Workshop:
         part = extract(self.model, nodes, names, [value.name for value in outputs])
         attempt = Attempt(nodes, None, part, None, inputs, outputs)
         try:
-            dataset = self._samples.of(names) if self._samples else ()
+            dataset = self._quantizer.dataset(names) if self._quantizer else ()
         except ModelError as error:
             return replace(attempt, failure=_unverifiable(error))
-        feeds: Feeds = self._verified(dataset) or self._random.of(part, names)
+        feeds: Feeds = self._quantizer.verified(dataset) if self._quantizer else self._random.of(part, names)
         try:
             lowered = lower(form or part, self.target)
         except ModelError as error:
@@ -152,12 +146,8 @@ class Workshop:
             result = run(request)
         finally:
             begun.set()  # it may have failed before it began
-        if not request.quantized or self.options.max_loss is None:
-            return replace(attempt, result=result)
-        promise, metric = self._promise(attempt, self.options.max_loss)
-        mixed = search(lowered.model, request, result, run, max_loss=promise, metric=metric)
-        note = table(", ".join(value.name for value in attempt.outputs), mixed, promise, metric)
-        return replace(attempt, result=mixed.result, warnings=(note,))
+        attempt = replace(attempt, result=result)
+        return self._quantizer.promised(attempt, lowered, request, run) if self._quantizer else attempt
 
     def _failure(self, nodes: Sequence[str], error: Exception, expected: Future[Reference]) -> Failure:
         if isinstance(error, ToolkitFailed) and not isinstance(expected.exception(), ModelError):
@@ -166,42 +156,26 @@ class Workshop:
 
     def _timeout(self, size: int) -> float:
         """Seconds this compilation may take: the user's limit is for the largest, small parts are known to be quick."""
-        times = MMSE_TIMES if self._samples and self.options.quantized_algorithm == "mmse" else 1.0
+        times = self._quantizer.times if self._quantizer else 1.0
         return min(self.options.timeout_s, times * (LEAST_S + size / 1e6 * PER_MB_S))
 
-    def _verified(self, dataset: Feeds) -> Feeds:
-        """The samples a quantized part is verified on; more where an accuracy is promised."""
-        count = self.options.verify_feeds
-        if self.options.max_loss is not None:
-            count = EVALUATED
-        return tuple(dataset[index] for index in spread(len(dataset), count))
-
-    def _promise(self, attempt: Attempt, max_loss: float) -> tuple[float, str]:
-        """What a part must keep. The largest element means something in the model's own outputs only."""
-        whole = {value.name for value in self.model.graph.outputs}
-        if self.options.metric == "top1" and not all(value.name in whole for value in attempt.outputs):
-            return _INSIDE
-        return max_loss, self.options.metric
-
     def _request(self, lowered: Lowered, feeds: Feeds, dataset: Feeds) -> CompileRequest:
-        more: dict[str, Any] = {}
-        method = self.options.quantized_method
-        if dataset:
-            more = {
-                "dataset": lowered.feeds(dataset),
-                "quantized_algorithm": self.options.quantized_algorithm,
-                "quantized_method": "group32" if method == "group" else method,
-            }
-        return CompileRequest(
+        request = CompileRequest(
             model=lowered.light.SerializeToString(),
             weights=lowered.heavy,
             target=self.target.name,
-            precision=self.options.precision,
-            custom_string=BY_LAYER if dataset and method == "layer" else None,
             feeds=LateFeeds(len(feeds), lambda: lowered.feeds(feeds)),
             optimization_level=self.options.optimization_level,
-            options=more,
         )
+        return self._quantizer.asked(request, lowered, dataset) if self._quantizer else request
+
+
+def _quantizer(model: ir.Model, options: ConvertOptions) -> Quantizer | None:
+    if not options.quantized:
+        return None
+    from ort_rknn_converters.quantizer import Quantizer  # slow to import (measured: 0.02 s of 0.3)
+
+    return Quantizer(model, options)
 
 
 def _unverifiable(error: BaseException | None) -> Failure:
