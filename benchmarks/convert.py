@@ -32,10 +32,10 @@ COMPARED = ("resnet50", "yolov8n", "vit_tiny", "bert_mini")
 TARGETS = ("rk3588", "rk3576", "rk3566")
 TIME_LIMIT, MEMORY_LIMIT = 1.25, 1.05
 BOUNDS = (
-    "What ours does beyond the bare toolkit, in CPU time: 0.3 s of imports and 0.1 to 0.3 s of preparation before the"
-    " toolkit has its model, of which its own imports hide 0.3 s; the simulator, 0.1 to 0.5 s, beside the compiler,"
-    " which is the last 10 to 30 % of a build; onnxruntime with its import, 0.1 to 0.4 s, beside the build; and 0.2 to"
-    " 0.6 s to judge the answers and write the model with its weights."
+    "What ours does beyond the bare toolkit, in CPU time: 0.3 s of imports and 0.1 to 0.2 s of preparation before the"
+    " toolkit has its model, of which its own imports hide 0.3 s; beside the build, the simulator, 0.1 to 0.5 s, and"
+    " onnxruntime with its import, 0.1 to 0.4 s; and 0.1 to 0.2 s to judge the answers and write the model with its"
+    " weights."
 )
 SAMPLE_S = 0.02
 
