@@ -16,6 +16,7 @@ from ort_rknn_converters.dataflow import Flow, boundary
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.graph import constant, value_info
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.passes.tape import PART_OF
 from ort_rknn_converters.plan import CPU, NPU, NodePlacement, Place, Plan, Segment
 from ort_rknn_converters.support import boundary_reason, decide
 from ort_rknn_converters.support.fp16_range import REASON as OUT_OF_RANGE
@@ -33,8 +34,13 @@ TOO_SMALL = "too small to pay for the trip to the NPU"
 MOVES_DATA = "only moves data: does not pay for the trip to the NPU"
 CONSTANT = "a constant for a node that stays on the CPU"
 UNUSED = "its result is never used"
+PART = "part of a rewritten {}, of which {} must stay on the CPU"
 NO_FP16 = "{} computes in int8 only, quantized by the toolkit: --int8 with --calibration"
 PASS_THROUGH = "passes a value through: the toolkit drops such an output"
+
+
+_WORTH_IT = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax"})
+"""What is sent to the NPU though the rest of a rewritten op is not: the work is in these."""
 
 
 @frozen
@@ -144,6 +150,25 @@ def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mappin
             reasons.append(verdicts[node.name or ""])
         else:
             reasons.append(unbearable(node) or decide(node, target) or on_path.get(index, ""))
+    return _kept_together(flow, reasons, verdicts)
+
+
+def _kept_together(flow: Flow, reasons: list[str], verdicts: Mapping[str, str]) -> list[str]:
+    """The reasons, where a rewrite that did not hold takes its other parts along.
+
+    What comes before and after would only lose digits: Ceil is -Floor(-x), and is wrong by 1 where fp16 rounds -x to a
+    whole number. Parts that are worth the NPU without the rest stay.
+    """
+    parts: dict[tuple[str, str], list[int]] = {}
+    for index, node in enumerate(flow.nodes):
+        if (origin := node.meta.get(PART_OF)) is not None:
+            parts.setdefault(origin, []).append(index)
+    for (op_type, _), members in parts.items():
+        nodes = [flow.nodes[index] for index in members]
+        failed = next((node.op_type for node in nodes if node.name in verdicts), "")
+        if failed and not any(node.op_type in _WORTH_IT for node in nodes):
+            for index in members:
+                reasons[index] = reasons[index] or PART.format(op_type, failed)
     return reasons
 
 

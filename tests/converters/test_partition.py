@@ -13,6 +13,7 @@ from ort_rknn_converters import graph
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition import CONSTANT, partition, parts
 from ort_rknn_converters.plan import CPU, NPU, Plan
+from ort_rknn_converters.prepare import prepare
 from ort_rknn_converters.targets import find_target
 from tests.helpers.graphs import chain, tangle
 
@@ -57,6 +58,25 @@ def test_a_soc_without_fp16_says_what_it_needs_instead() -> None:
     options, small = ConvertOptions(target="rv1103", min_gain=0), find_target("rv1103")
     (reason,) = {node.reason for node in partition(chain("y = Relu(x)"), small, options).nodes}
     assert reason == "rv1103 computes in int8 only, quantized by the toolkit: --int8 with --calibration"
+
+
+def test_a_rewrite_that_does_not_hold_is_not_kept_in_part() -> None:
+    model = prepare(chain("a = Relu(x)", "b = Ceil(a)", "y = Relu(b)")).model
+    assert [node.op_type for node in model.graph] == ["Relu", "Neg", "Floor", "Neg", "Relu"]
+    assert places(plan_of(model)) == "nnnnn"
+    plan = plan_of(model, {"b/Floor": "wrong"})
+    assert places(plan) == "ncccn"
+    part = "part of a rewritten Ceil, of which Floor must stay on the CPU"
+    assert [node.reason for node in plan.nodes[1:4]] == [part, "wrong", part]
+
+
+def test_what_is_worth_it_stays_where_its_rewrite_does_not_hold() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 23]> g (float[1,4,16,32] q, float[1,4,16,32] k, float[1,4,16,32] v)
+        => (float[1,4,16,32] y) { y = Attention (q, k, v) }"""
+    model = prepare(parsed(text)).model
+    mul = next(node for node in model.graph if node.op_type == "Mul")
+    plan = plan_of(model, {mul.name or "": "wrong"})
+    assert [node.op_type for node in plan.nodes if node.place == CPU] == ["Mul"]
 
 
 def test_islands_too_small_stay_on_the_cpu_unless_the_rule_is_off() -> None:

@@ -12,7 +12,10 @@ import onnx_ir as ir
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.nodes import take_over
 
-__all__ = ["Tape"]
+__all__ = ["PART_OF", "Tape"]
+
+PART_OF = "ort_rknn.part_of"
+"""Key in the metadata of nodes that came in the place of another: its op and its name. It is not written to files."""
 
 
 class Names(Protocol):
@@ -112,6 +115,8 @@ class Tape:
         """Put the nodes in the place of the old one, whose outputs keep their names."""
         graph, old = self._model.graph, self._node
         graph.insert_before(old, self._new)
+        for node in self._new:
+            node.meta[PART_OF] = (old.op_type, self._base)
         ours = {value for node in self._new for value in node.outputs}
         given: set[ir.Value] = set()
         for was, new in zip(old.outputs, outputs, strict=True):
