@@ -11,7 +11,9 @@ from ort_rknn_converters.partition import MOVES_DATA, TOO_SMALL
 from ort_rknn_converters.plan import Plan
 from ort_rknn_converters.support import DYNAMIC
 
-__all__ = ["advice"]
+__all__ = ["advice", "on_refusal"]
+
+WITHOUT_COST_RULE = "--min-gain 0 sends to the NPU all that can go there, whether it pays or not"
 
 _LISTED = 8  # names that an answer lists at most
 
@@ -32,7 +34,14 @@ def advice(plan: Plan, options: ConvertOptions, inputs: Sequence[DeclaredValue])
     if DYNAMIC in reasons and is_open:
         yield f"NPU code has fixed shapes: say them, e.g. {' '.join(map(_shape, is_open[:_LISTED]))}"
     if options.min_gain and not plan.segments and {TOO_SMALL, MOVES_DATA} & reasons.keys():
-        yield "--min-gain 0 sends to the NPU all that can go there, whether it pays or not"
+        yield WITHOUT_COST_RULE
+
+
+def on_refusal(text: str) -> str:
+    """What ``--npu-only`` refused, with the cure where the cost rule had a part in it."""
+    if any(reason in text for reason in (TOO_SMALL, MOVES_DATA)):
+        return f"{text}\nhint: {WITHOUT_COST_RULE}"
+    return text
 
 
 def _met_nothing(option: str, wanted: Iterable[str], there: Iterable[str]) -> Iterator[str]:

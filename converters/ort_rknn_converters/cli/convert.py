@@ -160,7 +160,9 @@ def command(
             return
         _convert(model, output or _beside(model), wanted, report, external=external, strip=strip)
     except NotAllOnNpu as error:
-        _fail(str(error), NOT_POSSIBLE)
+        from ort_rknn_converters.advice import on_refusal
+
+        _fail(on_refusal(str(error)), NOT_POSSIBLE)
     except (ConvertError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):

@@ -144,6 +144,10 @@ class TestNotDone:
         self.refused(run(model, "--npu-only", "--min-gain", 0), 1, "1 of 3 nodes must stay on the CPU", "Asinh")
         assert not model.with_name("m.rknn.onnx").exists()
 
+    def test_npu_only_under_the_cost_rule(self, model: Path) -> None:
+        self.refused(run(model, "--npu-only"), 1, "3 of 3 nodes must stay on the CPU", "hint: --min-gain 0 sends")
+        assert "hint" not in run(model, "--npu-only", "--min-gain", 0).stderr
+
     def test_missing_file(self, tmp_path: Path) -> None:
         self.refused(run(tmp_path / "none.onnx"), 2, "none.onnx")
 
