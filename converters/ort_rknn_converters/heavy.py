@@ -63,11 +63,11 @@ class Heavy:
 
     tensors: tuple[tuple[str, ir.TensorProtocol], ...] = ()
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Buffer]:
         for name, tensor in self.tensors:
             field = _opening(name, tensor)
             yield opening(len(field) + tensor.nbytes, (b"", MODEL_GRAPH)) + field
-            yield tensor.tobytes()
+            yield raw(tensor)
 
     def fields(self) -> Iterator[tuple[bytes, ir.TensorProtocol]]:
         """What stands before each in a graph's bytes, and its data."""

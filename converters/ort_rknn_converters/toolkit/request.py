@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ort_rknn_converters.blobs import Buffer
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.targets import find_target
@@ -82,7 +83,7 @@ class CompileRequest:
     optimization_level: int = 3
     custom_string: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    weights: Iterable[bytes] = ()
+    weights: Iterable[Buffer] = ()
 
     def __post_init__(self) -> None:
         """Refuse what the toolkit would only refuse after a long time.
