@@ -34,6 +34,7 @@ from ort_rknn_converters.passes.max_pool_3d import MaxPool3d
 from ort_rknn_converters.passes.min_max import MinMax
 from ort_rknn_converters.passes.norms import Norms
 from ort_rknn_converters.passes.outer_product import OuterProduct
+from ort_rknn_converters.passes.packed_weights import PackedWeights
 from ort_rknn_converters.passes.reductions import Reductions
 from ort_rknn_converters.passes.rotary import Rotary
 from ort_rknn_converters.passes.sign import Sign
@@ -57,6 +58,7 @@ _EXPAND: tuple[Pass, ...] = (
     Attention(),
     Contrib(),
     EarlyNorms(),
+    PackedWeights(),
     ContribAttention(),
     Rotary(),
     Norms(),
