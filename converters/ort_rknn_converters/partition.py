@@ -24,6 +24,8 @@ from ort_rknn_converters.support.fp16_range import out_of_range, way_to_softmax
 from ort_rknn_converters.support.fp16_small import small_paths
 from ort_rknn_converters.support.index_path import REASON as INDEX_REASON
 from ort_rknn_converters.support.index_path import WHOLE_REASON, index_paths, whole_paths
+from ort_rknn_converters.support.integer_products import REASON as SCALES_REASON
+from ort_rknn_converters.support.integer_products import scaling_paths
 from ort_rknn_converters.support.no_op import passes_through
 from ort_rknn_converters.targets import Target
 
@@ -141,7 +143,7 @@ def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mappin
     if options.precision == "fp16" and not target.fp16:
         return [NO_FP16.format(target.name)] * len(flow.nodes)
     on_path = dict.fromkeys(whole_paths(flow), WHOLE_REASON) | dict.fromkeys(index_paths(flow), INDEX_REASON)
-    on_path |= small_paths(flow)
+    on_path |= small_paths(flow) | dict.fromkeys(scaling_paths(flow), SCALES_REASON)
     reasons = []
     for index, node in enumerate(flow.nodes):
         if node.name in options.cpu_nodes or node.op_type in options.cpu_ops:
