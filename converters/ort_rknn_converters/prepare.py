@@ -29,6 +29,7 @@ from ort_rknn_converters.passes.identity import Identities
 from ort_rknn_converters.passes.if_known import IfKnown
 from ort_rknn_converters.passes.listed_constants import ListedConstants
 from ort_rknn_converters.passes.logic import Logic
+from ort_rknn_converters.passes.long_rows import LongRows
 from ort_rknn_converters.passes.masks import Masks
 from ort_rknn_converters.passes.max_pool_3d import MaxPool3d
 from ort_rknn_converters.passes.min_max import MinMax
@@ -70,6 +71,7 @@ _REWRITE: tuple[Pass, ...] = (
     Activations(),
     Ceil(),
     Logic(),
+    LongRows(),
     Masks(),
     MaxPool3d(),
     MinMax(),
