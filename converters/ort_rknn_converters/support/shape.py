@@ -98,6 +98,15 @@ def _split_long_rows(node: ir.Node, target: Target) -> bool:
     return any(dims(part)[axis] % 8 for part in node.outputs)
 
 
+@check(f"Slice of rows longer than {_WIDEST + 1}: they do not fit the NPU's registers")
+def _slice_long_rows(node: ir.Node, target: Target) -> bool:
+    # Seen for rk3588 in the same place of YOLOv8 and YOLO11 as exported: two Slices become one Split.
+    shape, taken = dims(node.inputs[0]), dims(node.outputs[0])
+    if len(shape) < 2 or shape[-1] != taken[-1] or shape[-1] <= _WIDEST + 1:
+        return False
+    return any(whole != part and part % 8 for whole, part in zip(shape, taken, strict=True))
+
+
 _RELABEL = Rule(inputs=(_ANY, INDEX), outputs=(_ANY,), constants=(1,))
 
 RULES = {
@@ -109,7 +118,7 @@ RULES = {
     "Identity": _RELABEL,
     "Pad": Rule(inputs=(FLOAT, INDEX, FLOAT, INDEX), constants=(1, 2, 3), ranks=(1, 5), checks=(_wrap,)),
     "Reshape": Rule(inputs=(_ANY, INDEX), outputs=(_ANY,), constants=(1,), checks=(_long_rows,)),
-    "Slice": Rule(inputs=_WITH_POSITIONS, constants=(1, 2, 3, 4), checks=(_slice_batch,)),
+    "Slice": Rule(inputs=_WITH_POSITIONS, constants=(1, 2, 3, 4), checks=(_slice_batch, _slice_long_rows)),
     "SpaceToDepth": Rule(checks=(_four, _mode)),
     "Split": Rule(inputs=_WITH_POSITIONS, constants=(1,), checks=(_empty_part, _split_long_rows)),
     "Squeeze": _RELABEL,

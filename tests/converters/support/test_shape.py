@@ -126,3 +126,14 @@ def test_splits_of_long_rows_do_not_fit_the_registers(target: str) -> None:
     assert said(8192, 1) is None
     assert said(8400, -1) is None
     assert said(8400, 1, channels=64) is None
+
+
+def test_slices_of_long_rows_do_not_either() -> None:
+    def said(whole: list[int], part: list[int], axis: int) -> str | None:
+        parameters = [ints(0), ints(part[axis]), ints(axis)]
+        return reason("Slice", [("float", whole), *parameters], [("float", part)])
+
+    assert "registers" in str(said([1, 4, 8400], [1, 2, 8400], 1))
+    assert said([1, 4, 8192], [1, 2, 8192], 1) is None
+    assert said([1, 4, 8400], [1, 4, 84], 2) is None
+    assert said([1, 144, 8400], [1, 64, 8400], 1) is None
