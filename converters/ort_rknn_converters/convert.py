@@ -47,7 +47,10 @@ __all__ = ["convert", "plan_only", "prepared"]
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
 
-_OWN_QUANTIZATION = "the model brings its own quantization (QDQ), which is taken as it is: no calibration data are used"
+_OWN_QUANTIZATION = (
+    "the model brings its own quantization (QDQ), which is taken as it is whatever the precision: no calibration data"
+    " are used"
+)
 
 
 def convert(
@@ -87,11 +90,9 @@ def convert(
     with nullcontext(compile) if compile else started_ahead(model) as started:
         source = _load(model, progress)
         prepared = _prepare(source, options, progress)
-        if options.quantized and _brings_quantization(prepared.model):
+        notes = (_OWN_QUANTIZATION,) if _brings_quantization(prepared.model) else ()
+        if notes and options.quantized:
             options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
-            notes: tuple[str, ...] = (_OWN_QUANTIZATION,)
-        else:
-            notes = ()
         workshop = Workshop(prepared.model, options, started or compile_segment)
         assembly = Assembly(source, _original(model), options.dims, prepared)
         final, attempts = _settle(workshop, assembly, _memory(verdicts, options), progress)

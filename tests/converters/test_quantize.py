@@ -50,9 +50,10 @@ class TestRequests:
         made(model(), fake, calibration={"x": SAMPLES})
         assert not fake.requests[0].options
 
-    def test_a_quantized_model_is_taken_as_it_is(self, made: Any) -> None:
+    @pytest.mark.parametrize("precision", ["int8", "fp16"])
+    def test_a_quantized_model_is_taken_as_it_is(self, made: Any, precision: str) -> None:
         fake = ScriptedToolkit()
-        compiled = made(qdq(), fake, precision="int8")
+        compiled = made(qdq(), fake, precision=precision)
         assert [request.precision for request in fake.requests] == ["fp16"]
         assert compiled.plan.npu_share == 1
         assert any("its own quantization" in note for note in compiled.plan.notes)
