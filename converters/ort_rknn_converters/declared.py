@@ -11,14 +11,14 @@ from collections.abc import Iterable
 
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.wire import LENGTH, VARINT, NotProtobuf, fields, opened
+from ort_rknn_converters.wire import GRAPH_INITIALIZER, LENGTH, MODEL_GRAPH, VARINT, NotProtobuf, fields, opened
 
 __all__ = ["DeclaredValue", "check_dims", "declared", "declared_inputs"]
 
 Data = bytes | mmap.mmap
 
 # Field numbers of onnx.proto3.
-_MODEL_GRAPH, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _TENSOR_NAME = 7, 5, 11, 12, 8
+_GRAPH_INPUT, _GRAPH_OUTPUT, _TENSOR_NAME = 11, 12, 8
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM = 1, 2, 1, 2, 1
 _DIM_VALUE, _DIM_PARAM = 1, 2
 _LARGEST_DIM = 2**63  # what is larger is a negative number: some exporters write -1 for an unknown size
@@ -52,7 +52,7 @@ def declared(data: Data) -> tuple[tuple[DeclaredValue, ...], tuple[DeclaredValue
     Raises:
         NotProtobuf: The bytes are not a protobuf message with a graph in it.
     """
-    graphs = _inner(data, 0, len(data), _MODEL_GRAPH)
+    graphs = _inner(data, 0, len(data), MODEL_GRAPH)
     if not graphs:
         raise NotProtobuf("no graph")
     inputs: list[DeclaredValue] = []
@@ -61,7 +61,7 @@ def declared(data: Data) -> tuple[tuple[DeclaredValue, ...], tuple[DeclaredValue
     for field, kind, start, end in fields(data, *graphs[-1]):
         if kind != LENGTH:
             continue
-        if field == _GRAPH_INITIALIZER:
+        if field == GRAPH_INITIALIZER:
             defaults.add(_text(data, start, end, _TENSOR_NAME))
         elif field == _GRAPH_INPUT:
             inputs.append(_value(data, start, end))

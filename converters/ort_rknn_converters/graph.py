@@ -27,6 +27,7 @@ __all__ = [
     "Names",
     "constant",
     "dims",
+    "in_files",
     "initializer",
     "innermost",
     "load",
@@ -87,7 +88,7 @@ def load(model: ModelLike) -> ir.Model:
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
         raise ModelError(f"{name} is not a valid ONNX graph: {innermost(error)}") from error
     ir.external_data.set_base_dir(loaded.graph, file.parent)
-    for value, tensor in _in_files(loaded):
+    for value, tensor in in_files(loaded):
         value.const_value = located(tensor, file)
     for imports in (loaded.opset_imports, *(function.opset_imports for function in loaded.functions.values())):
         if "ai.onnx" in imports:
@@ -111,12 +112,13 @@ def _open_negative_dims(model: ir.Model) -> None:
 
 def load_weights(model: ir.Model, limit: int) -> None:
     """Read the weights that lie in other files, in place; what has more than ``limit`` bytes stays there."""
-    for value, tensor in _in_files(model):
+    for value, tensor in in_files(model):
         if tensor.nbytes <= limit:
             value.const_value = ir.external_data.convert_tensors_from_external([tensor])[0]
 
 
-def _in_files(model: ir.Model) -> list[tuple[ir.Value, ir.ExternalTensor]]:
+def in_files(model: ir.Model) -> list[tuple[ir.Value, ir.ExternalTensor]]:
+    """The weights that lie in other files, and the values they are of."""
     values = (value for graph in _all_graphs(model) for value in graph.initializers.values())
     held = ((value, value.const_value) for value in values)
     return [(value, tensor) for value, tensor in held if isinstance(tensor, ir.ExternalTensor)]
@@ -124,7 +126,7 @@ def _in_files(model: ir.Model) -> list[tuple[ir.Value, ir.ExternalTensor]]:
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:
     """The model as protobuf, every weight inside that a message can hold, also those in other files."""
-    kept = [(value, tensor) for value, tensor in _in_files(model) if tensor.nbytes <= PROTO_LIMIT]
+    kept = [(value, tensor) for value, tensor in in_files(model) if tensor.nbytes <= PROTO_LIMIT]
     for value, tensor in kept:
         value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
     try:

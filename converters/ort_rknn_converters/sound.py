@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.graph import walk
+from ort_rknn_converters.graph import in_files, walk
 
 __all__ = ["make_sound"]
 
@@ -20,7 +20,7 @@ def make_sound(model: ir.Model) -> None:
         ModelError: The graph has a cycle, reads or gives a value that nothing makes, or has weights beyond the end of
             their file.
     """
-    for tensor in _outside(model.graph):
+    for _, tensor in in_files(model):
         path, end = Path(tensor.path), (tensor.offset or 0) + (tensor.length or tensor.nbytes)
         if path.is_file() and path.stat().st_size < end:
             raise ModelError(f"{path} is cut off: {tensor.name} ends at byte {end} of {path.stat().st_size}")
@@ -32,14 +32,6 @@ def make_sound(model: ir.Model) -> None:
             model.graph.sort()
         except ValueError as error:
             raise ModelError("the model is invalid: its graph has a cycle") from error
-
-
-def _outside(graph: ir.Graph) -> Iterator[ir.ExternalTensor]:
-    """Weights in files of their own."""
-    for inner in (graph, *graph.subgraphs()):
-        for value in inner.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                yield value.const_value
 
 
 def _read(graph: ir.Graph) -> Iterator[tuple[str, ir.Value]]:
