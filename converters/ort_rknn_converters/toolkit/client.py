@@ -11,7 +11,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def compile_segment(
         nice: Added to the child's niceness, for conversions in the background.
         cancelled: Set by another thread to end the child: Ctrl-C reaches the main thread only.
         standby: May have a child that is started already; ``python`` does not matter then.
-        on_begun: Called when the child has its model, before anybody looks at the feeds.
+        on_begun: Called whenever a child has its model, before anybody looks at the feeds.
 
     Raises:
         ToolkitMissing: There is no toolkit, or it does not start.
@@ -128,18 +127,23 @@ def compile_segment(
         ModelError: ``request.model`` is no ONNX model.
         KeyboardInterrupt: After the child was killed.
     """
-    once = partial(_compile_once, python=python, timeout=timeout, on_line=on_line, nice=nice, cancelled=cancelled)
-    try:
-        return once(request, standby=standby, on_begun=on_begun)
-    except ToolkitFailed as failure:
-        error = failure
-    while spared := without_broken_rule(request, error):
-        request = spared
+    while True:
         try:
-            return once(request)
-        except ToolkitFailed as failure:
-            error = failure
-    raise error
+            return _compile_once(
+                request,
+                python=python,
+                timeout=timeout,
+                on_line=on_line,
+                nice=nice,
+                cancelled=cancelled,
+                standby=standby,
+                on_begun=on_begun,
+            )
+        except ToolkitFailed as error:
+            spared = without_broken_rule(request, error)
+            if spared is None:
+                raise
+        request = spared
 
 
 def _compile_once(
@@ -150,8 +154,8 @@ def _compile_once(
     on_line: Callable[[str], None] | None,
     nice: int,
     cancelled: threading.Event | None,
-    standby: Standby | None = None,
-    on_begun: Callable[[], object] | None = None,
+    standby: Standby | None,
+    on_begun: Callable[[], object] | None,
 ) -> CompileResult:
     began = time.perf_counter()
     ahead = standby.take() if standby else None
