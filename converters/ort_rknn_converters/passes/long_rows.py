@@ -13,11 +13,9 @@ import onnx_ir as ir
 from ort_rknn_converters import graph as graphs
 from ort_rknn_converters.nodes import attribute
 from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
+from ort_rknn_converters.support.shape import WIDEST
 
 __all__ = ["LongRows"]
-
-_WIDEST = 8191
-"""Of 13 bits: what :mod:`ort_rknn_converters.support.shape` says of rows."""
 
 
 class LongRows(Rewrite):
@@ -37,10 +35,10 @@ class LongRows(Rewrite):
         if whole.dtype not in FLOATS or len(whole.uses()) != 1 or whole.is_graph_output():
             return None
         last = len(before) - 1
-        if int(attribute(joined, "axis", 0)) % len(before) != last or shape[-1] != before[-1] or before[-1] <= _WIDEST:
+        if int(attribute(joined, "axis", 0)) % len(before) != last or shape[-1] != before[-1] or before[-1] <= WIDEST:
             return None
         parts = [graphs.static_shape(value) for value in joined.inputs]
-        if any(part is None or not 0 < part[-1] <= _WIDEST for part in parts):
+        if any(part is None or not 0 < part[-1] <= WIDEST for part in parts):
             return None
         reshaped = [
             tape.reshape(value, (*shape[:-1], part[-1]))

@@ -8,7 +8,7 @@ from ort_rknn_converters.nodes import attribute
 from ort_rknn_converters.support.rule import BOOL, FLOAT, INDEX, NUMBER, Rule, Types, check, constant, dims
 from ort_rknn_converters.targets import Target
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "WIDEST"]
 
 _ANY: Types = NUMBER | BOOL
 _WITH_POSITIONS: tuple[Types, ...] = (FLOAT, INDEX)
@@ -65,15 +65,15 @@ def _mode(node: ir.Node, target: Target) -> bool:
 # 13 bits of an NPU register. Seen for rk3588 only: [1, 64, 8192] to [1, 4, 16, 8192] and back overflow, the same to
 # [1, 64, 1, 8192] or [1, 64, 2, 4096] do not. The compiler reports it and delivers all the same (users of boards report
 # wrong results for such files). Not so before a Transpose and a Softmax: YOLOv8's box decoder is such a case.
-_WIDEST = 8191
+WIDEST = 8191
 
 
-@check(f"Reshape of rows longer than {_WIDEST}: they do not fit the NPU's registers")
+@check(f"Reshape of rows longer than {WIDEST}: they do not fit the NPU's registers")
 def _long_rows(node: ir.Node, target: Target) -> bool:
     before, after = ([size for size in dims(value) if size != 1] for value in (node.inputs[0], node.outputs[0]))
     if target.name != "rk3588" or not before or not after or before == after:
         return False
-    return before[-1] == after[-1] and after[-1] > _WIDEST and not _into_softmax(node)
+    return before[-1] == after[-1] and after[-1] > WIDEST and not _into_softmax(node)
 
 
 def _into_softmax(node: ir.Node) -> bool:
@@ -87,22 +87,22 @@ def _into_softmax(node: ir.Node) -> bool:
     return True
 
 
-@check(f"Split of rows longer than {_WIDEST + 1}: they do not fit the NPU's registers")
+@check(f"Split of rows longer than {WIDEST + 1}: they do not fit the NPU's registers")
 def _split_long_rows(node: ir.Node, target: Target) -> bool:
     # Seen for rk3576 and rk3566 behind YOLOv8's box decoder, [1, 4, 8400] in two; alone it is compiled in another way.
     # Parts of 8 channels, the unit of the NPU's layout, need no copy: [1, 144, 8400] in 64 and 80 is fine.
     shape = dims(node.inputs[0])
     axis = attribute(node, "axis", 0) % max(1, len(shape))
-    if axis == len(shape) - 1 or shape[-1] <= _WIDEST + 1:
+    if axis == len(shape) - 1 or shape[-1] <= WIDEST + 1:
         return False
     return any(dims(part)[axis] % 8 for part in node.outputs)
 
 
-@check(f"Slice of rows longer than {_WIDEST + 1}: they do not fit the NPU's registers")
+@check(f"Slice of rows longer than {WIDEST + 1}: they do not fit the NPU's registers")
 def _slice_long_rows(node: ir.Node, target: Target) -> bool:
     # Seen for rk3588 in the same place of YOLOv8 and YOLO11 as exported: two Slices become one Split.
     shape, taken = dims(node.inputs[0]), dims(node.outputs[0])
-    if len(shape) < 2 or shape[-1] != taken[-1] or shape[-1] <= _WIDEST + 1:
+    if len(shape) < 2 or shape[-1] != taken[-1] or shape[-1] <= WIDEST + 1:
         return False
     return any(whole != part and part % 8 for whole, part in zip(shape, taken, strict=True))
 
