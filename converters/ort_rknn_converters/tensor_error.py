@@ -80,7 +80,7 @@ def compare(expected: Array, actual: Array) -> TensorError:
         return TensorError(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, float("inf"), nan_mismatch, True, dtype_ok)
     count, nonzero = (sum(getattr(block, name) for block in blocks) for name in ("count", "nonzero"))
     noise, signal, strength = (
-        _root([getattr(block, name) for block in blocks], [block.count for block in blocks])
+        _rms(np.array([getattr(block, name) for block in blocks]), [block.count for block in blocks])
         for name in ("noise", "signal", "strength")
     )
     rel_rms = noise / signal if signal else noise
@@ -165,17 +165,10 @@ def _wide(array: Array) -> Array:
     return array.astype(np.float64)
 
 
-def _rms(values: Array) -> float:
-    """Root of the mean square of non-negative values, scaled so that the squares of large ones do not overflow."""
+def _rms(values: Array, counts: Sequence[int] | None = None) -> float:
+    """Root of the mean square of non-negative values, scaled so that the squares of large ones do not overflow.
+
+    With ``counts`` the values are themselves the RMS of so many elements each.
+    """
     top = float(values.max())
-    return top * float(np.sqrt(np.mean((values / top) ** 2))) if top else 0.0
-
-
-def _root(parts: Sequence[float], counts: Sequence[int]) -> float:
-    """The RMS of all, made of the RMS of parts."""
-    top = max(parts)
-    if not top:
-        return 0.0
-    return top * float(
-        np.sqrt(sum(count * (part / top) ** 2 for part, count in zip(parts, counts, strict=True)) / sum(counts))
-    )
+    return top * float(np.sqrt(np.average((values / top) ** 2, weights=counts))) if top else 0.0
