@@ -18,7 +18,7 @@ from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
 from ort_rknn_conformance.progress import Progress
 from ort_rknn_conformance.report.files import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
-from ort_rknn_converters.cli.convert_values import names
+from ort_rknn_converters.cli.convert_values import CPU_NODES
 from ort_rknn_converters.log import logger
 
 __all__ = ["check", "conformance"]
@@ -74,15 +74,7 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
     help="Estimated gain over the CPU a segment must have; 0 sends to the NPU all that can go there.",
 )
 @click.option("--tolerance", type=click.FloatRange(min=0), help="Largest relative RMS. Default: by precision.")
-@click.option(
-    "--cpu-node",
-    "--cpu-nodes",
-    "cpu_nodes",
-    multiple=True,
-    callback=names,
-    metavar="NAME[,NAME]",
-    help="Keep these nodes on the CPU.",
-)
+@CPU_NODES
 @click.option("--layers", is_flag=True, help="Measure every node on the NPU path: where does the error begin?")
 @click.option(
     "--fix",

@@ -13,7 +13,7 @@ import click
 
 from ort_rknn_converters.buckets import every_shape, shape_sets
 from ort_rknn_converters.cli.convert_report import Report
-from ort_rknn_converters.cli.convert_values import check, listed, merged, names, pairs
+from ort_rknn_converters.cli.convert_values import CPU_NODES, check, listed, merged, names, pairs
 from ort_rknn_converters.cli.progress import Drawn
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
 from ort_rknn_converters.late import without_algebra
@@ -101,15 +101,7 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
     metavar="OP[,OP]",
     help="Keep all nodes of these ops on the CPU.",
 )
-@click.option(
-    "--cpu-node",
-    "--cpu-nodes",
-    "cpu_nodes",
-    multiple=True,
-    callback=names,
-    metavar="NAME[,NAME]",
-    help="Keep these nodes on the CPU.",
-)
+@CPU_NODES
 @click.option(
     "--options",
     "options_file",

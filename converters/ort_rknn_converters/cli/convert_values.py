@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from ort_rknn_converters.declared import check_dims, declared_inputs
 from ort_rknn_converters.errors import UnknownOption
 
-__all__ = ["check", "listed", "merged", "names", "pairs"]
+__all__ = ["CPU_NODES", "check", "listed", "merged", "names", "pairs"]
 
 Value = TypeVar("Value")
 
@@ -49,6 +49,17 @@ def listed(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dic
 def names(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> frozenset[str]:
     """A click callback for names, one by one or with commas."""
     return frozenset(name.strip() for text in texts for name in text.split(",") if name.strip())
+
+
+CPU_NODES = click.option(
+    "--cpu-node",
+    "--cpu-nodes",
+    "cpu_nodes",
+    multiple=True,
+    callback=names,
+    metavar="NAME[,NAME]",
+    help="Keep these nodes on the CPU.",
+)
 
 
 def _dims(text: str) -> tuple[int, ...]:
