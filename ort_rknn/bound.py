@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_private.bindings import BindingBase
+from ort_rknn.ort_private.values import new_value
 
 if TYPE_CHECKING:
     from ort_rknn.iobinding import SessionIOBinding
     from ort_rknn.npu_session import NpuSession
 
-__all__ = ["deliver", "run_bound", "run_copied", "to_ort_value"]
+__all__ = ["deliver", "run_bound", "run_copied"]
 
 _IN_THE_SHELL = "while running"  # a kernel of the shell failed: the binding itself was found good
 
@@ -43,7 +44,7 @@ def run_bound(session: NpuSession, judge: Callable[[Any, Any], None], binding: A
         )
     if not (record.on_npu and record.judged):
         try:
-            judge(record.replay(C.SessionIOBinding(session)), run_options)
+            judge(record.replay(BindingBase(session)), run_options)
         except RuntimeError as error:
             if _IN_THE_SHELL not in str(error):
                 raise
@@ -98,7 +99,7 @@ def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any
         if target is None:
             record.made(name, OrtValue.ortvalue_from_numpy(array, "npu", layout="nchw" if array.ndim == 4 else None))
         elif not target.has_value():
-            binding.bind_result(name, to_ort_value(array))
+            binding.bind_result(name, new_value(array))
         elif tuple(target.shape()) == array.shape:
             target.update_inplace(array)
         else:
@@ -109,15 +110,6 @@ def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any
                 "supply unallocated output OrtValues or ensure the pre-allocated shapes match the expected output "
                 "shapes for each run.\n"
             )
-
-
-def to_ort_value(array: np.ndarray[Any, Any]) -> Any:
-    """A native ``OrtValue`` with the array's content in memory of its own (one over the array would not keep it)."""
-    cpu = C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
-    value = C.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type, cpu)
-    if array.size:
-        value.update_inplace(array)
-    return value
 
 
 def _braces(shape: Iterable[int]) -> str:

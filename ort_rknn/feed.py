@@ -15,6 +15,7 @@ import numpy as np
 
 from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.echo import Echo
+from ort_rknn.ort_private.values import unpacked
 from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Checked", "FeedChecker", "InputSpec"]
@@ -173,7 +174,7 @@ def _array(value: Any, spec: InputSpec) -> Any:
         if spec.dtype is not None:
             return _plain(value)
         return value if spec.type == "tensor(string)" else None
-    native = getattr(value, "_ortvalue", None)
+    native = unpacked(value)
     if native is None:
         return None
     return np.asarray(native.numpy()) if spec.dtype is not None and native.is_tensor() else value

@@ -1,6 +1,6 @@
 """The native side of a session with an NPU part.
 
-onnxruntime's Python ``InferenceSession`` does everything through its ``_sess``. Ours is a real native session of the
+onnxruntime's Python ``InferenceSession`` does everything through its native side. Ours is a native session of the
 model's shell (so metadata, I/O binding and option objects are onnxruntime's own), whose ways to run go to the engine
 instead. Nothing of this is in the path of a session without an NPU part.
 """
@@ -15,15 +15,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnxruntime.capi import _pybind_state as C
 
-from ort_rknn.bound import run_bound, to_ort_value
+from ort_rknn.bound import run_bound
 from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.feed import Checked, FeedChecker
 from ort_rknn.jobs import JobHow
 from ort_rknn.native_calls import Keeping
 from ort_rknn.native_session import NativeSession
 from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_private.values import new_value, value_vector
 from ort_rknn.plain import WholeModel, complete_feed
 from ort_rknn_converters.frozen import frozen
 
@@ -143,9 +143,9 @@ class NpuSession(NativeSession):
             output_names = list(output_names)
         if not self._numeric(input_dict.values(), output_names):
             return self._parts.whole.native.run_with_ort_values(input_dict, output_names, run_options)
-        vector = C.OrtValueVector()
+        vector = value_vector()
         for array in self.run(output_names, _arrays(input_dict), None):
-            vector.push_back(to_ort_value(array))
+            vector.push_back(new_value(array))
         return vector
 
     def run_with_ortvaluevector(
@@ -158,7 +158,7 @@ class NpuSession(NativeSession):
         fetch_devices: Any,
     ) -> None:
         """As onnxruntime's native call: the results are put into ``fetches``."""
-        super().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, C.OrtValueVector(), fetch_devices)
+        super().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, type(fetches)(), fetch_devices)
         given = dict(zip(feed_names, feeds, strict=True))
         if not self._numeric(given.values(), fetch_names):
             self._parts.whole.native.run_with_ortvaluevector(
@@ -171,7 +171,7 @@ class NpuSession(NativeSession):
             if index < room and fetches[index].has_value():
                 fetches[index].update_inplace(array)
             else:
-                fetches.push_back(to_ort_value(array))
+                fetches.push_back(new_value(array))
 
     def run_with_iobinding(self, binding: Any, run_options: Any = None) -> None:
         """As onnxruntime's native call."""
@@ -228,7 +228,7 @@ class NpuSession(NativeSession):
     @property
     def session_options(self) -> Any:
         """A copy of the options the session was made with."""
-        options = C.InferenceSession.session_options.fget(self)
+        options = super().session_options
         for name, value in self._parts.shown.items():
             setattr(options, name, value)
         return options

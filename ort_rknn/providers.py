@@ -6,10 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from onnxruntime.capi import _pybind_state as C
-from onnxruntime.capi.onnxruntime_inference_collection import check_and_normalize_provider_args
-
 from ort_rknn.errors import InvalidOption
+from ort_rknn.ort_private.arguments import check_providers
+from ort_rknn.ort_private.own import public
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER, RKNN_PROVIDERS, is_rknn
 from ort_rknn.session_options import has_providers
 
@@ -29,13 +28,13 @@ def get_available_providers() -> list[str]:
 
     It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself.
     """
-    names: list[str] = C.get_available_providers()
+    names: list[str] = public("get_available_providers")()
     return [RKNN_PROVIDER, *names] if _can_work() else names
 
 
 def get_all_providers() -> list[str]:
     """Every provider name that is known, ours first, the CPU's last."""
-    return [RKNN_PROVIDER, *C.get_all_providers()]
+    return [RKNN_PROVIDER, *public("get_all_providers")()]
 
 
 def check_options(providers: Any, provider_options: Any, sess_options: Any) -> None:
@@ -77,8 +76,8 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
     if ours is None and not device_given and not _promoted(entries):
         return None
 
-    names, options = check_and_normalize_provider_args(
-        providers, provider_options, [*RKNN_PROVIDERS, *C.get_available_providers()]
+    names, options = check_providers(
+        providers, provider_options, [*RKNN_PROVIDERS, *public("get_available_providers")()]
     )
     if ours is not None and not device_given and CPU_PROVIDER in names[: _first_rknn(names)]:
         return None  # the CPU comes first and takes every node, as onnxruntime would have it
@@ -123,7 +122,7 @@ def _promoted(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:
     """Whether a list that would leave only the CPU is to mean "the NPU first"."""
     if not _promotion_wanted():
         return False
-    available = set(C.get_available_providers())
+    available = set(public("get_available_providers")())
     left = {name for name, _ in entries if name in available}
     return CPU_PROVIDER in left and left <= _HARMLESS
 
