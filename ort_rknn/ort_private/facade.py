@@ -64,12 +64,21 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
         shown = public("InferenceSession")(
             self._rknn_given, options, providers, provider_options, enable_fallback=0, **more
         )
-        self.rknn_native = PublicNative.of(shown)
+        self.rknn_attach(PublicNative.of(shown))
         return self.rknn_native
 
     def rknn_attach(self, native: Any) -> None:
-        """Put in a native side."""
+        """Put in a native side, and keep what it says of the model: that can be asked for when the session is closed."""
         self.rknn_native = native
+        self._rknn_said = {
+            "inputs": native.inputs_meta,
+            "outputs": native.outputs_meta,
+            "initializers": native.overridable_initializers,
+            "model": native.model_meta,
+            "options": native.session_options,
+            "providers": native.get_providers(),
+            "provider_options": native.get_provider_options(),
+        }
 
     def rknn_falls_back_to(self, providers: list[str]) -> None:
         """Say what is to be tried when the making fails; it is the CPU here."""
@@ -139,31 +148,31 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
 
     def get_session_options(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.session_options
+        return self._rknn_said["options"]
 
     def get_inputs(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.inputs_meta
+        return self._rknn_said["inputs"]
 
     def get_outputs(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.outputs_meta
+        return self._rknn_said["outputs"]
 
     def get_overridable_initializers(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.overridable_initializers
+        return self._rknn_said["initializers"]
 
     def get_modelmeta(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.model_meta
+        return self._rknn_said["model"]
 
     def get_providers(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.get_providers()
+        return self._rknn_said["providers"]
 
     def get_provider_options(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.get_provider_options()
+        return self._rknn_said["provider_options"]
 
     def get_provider_graph_assignment_info(self) -> Any:
         """As onnxruntime's."""
