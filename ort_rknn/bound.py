@@ -13,7 +13,7 @@ import numpy as np
 
 from ort_rknn.ort_errors import status_text
 from ort_rknn.ort_private.bindings import BindingBase
-from ort_rknn.ort_private.values import new_value
+from ort_rknn.ort_private.values import has_content, new_value, write
 
 if TYPE_CHECKING:
     from ort_rknn.iobinding import SessionIOBinding
@@ -98,10 +98,10 @@ def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any
         target = record.npu_value(name) if record.goes_to_npu(name) else value
         if target is None:
             record.made(name, OrtValue.ortvalue_from_numpy(array, "npu", layout="nchw" if array.ndim == 4 else None))
-        elif not target.has_value():
+        elif not has_content(target, record.has_memory(name)):
             binding.bind_result(name, new_value(array))
         elif tuple(target.shape()) == array.shape:
-            target.update_inplace(array)
+            write(target, array)
         else:
             raise RuntimeError(
                 f"Error in execution: The output OrtValue provided for output '{name}' has shape "

@@ -15,7 +15,7 @@ import numpy as np
 
 from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.echo import Echo
-from ort_rknn.ort_private.values import unpacked
+from ort_rknn.ort_private.values import is_tensor, unpacked
 from ort_rknn_converters.frozen import frozen
 
 __all__ = ["Checked", "FeedChecker", "InputSpec"]
@@ -177,4 +177,4 @@ def _array(value: Any, spec: InputSpec) -> Any:
     native = unpacked(value)
     if native is None:
         return None
-    return np.asarray(native.numpy()) if spec.dtype is not None and native.is_tensor() else value
+    return np.asarray(native.numpy()) if spec.dtype is not None and is_tensor(native) else value

@@ -15,6 +15,7 @@ import numpy as np
 
 from ort_rknn.ort_private.bindings import BindingBase, IOBindingBase, device
 from ort_rknn.ort_private.session_base import native_of
+from ort_rknn.ort_private.values import has_content
 from ort_rknn.ortvalue import NPU_NAMES, NpuOrtValue, at_address, npu_open
 from ort_rknn.verbs import ClosedSession
 
@@ -35,6 +36,7 @@ class BindingRecord:
         outputs: The same, in the order of binding.
         on_npu: Whether any of them is in NPU memory.
         judged: Whether onnxruntime found all of it good since the last change.
+        filled: Outputs bound without memory that have had a result since then.
     """
 
     def __init__(self) -> None:
@@ -42,11 +44,18 @@ class BindingRecord:
         self.outputs: dict[str, tuple[str, tuple[Any, ...]]] = {}
         self.on_npu = False
         self.judged = False
+        self.filled: set[str] = set()
 
     def changed(self) -> None:
         """To be called after every change."""
         self.judged = False
+        self.filled.clear()
         self.on_npu = any(method == _DEVICE for method, _ in (*self.inputs.values(), *self.outputs.values()))
+
+    def has_memory(self, name: str) -> bool:
+        """Whether an output was bound with memory, or has got some."""
+        method, args = self.outputs[name]
+        return name in self.filled or not (method == "bind_output" and len(args) == 1)
 
     def goes_to_npu(self, name: str) -> bool:
         """Whether an output is to be in NPU memory."""
@@ -119,6 +128,7 @@ class SessionIOBinding(BindingBase):  # type: ignore[misc]
     def bind_result(self, name: str, ortvalue: Any) -> None:
         """Enter a result where :meth:`get_outputs` finds it."""
         super().bind_ortvalue_output(name, ortvalue)
+        self.rknn_record.filled.add(name)
 
     def bind_npu_input(self, name: str, value: NpuOrtValue) -> None:
         """Bind a value in NPU memory."""
@@ -168,7 +178,7 @@ class SessionIOBinding(BindingBase):  # type: ignore[misc]
             RuntimeError: There was no run yet (onnxruntime itself ends the process here).
         """
         values = [self.rknn_record.npu_value(name) or value for name, value in self._outputs()]
-        if not all(value.has_value() for value in values):
+        if not all(has_content(value, True) for value in values):
             raise RuntimeError("Error in execution: there are no outputs yet: run the session with this binding first")
         if not self.rknn_record.on_npu:
             return super().copy_outputs_to_cpu()

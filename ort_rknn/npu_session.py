@@ -23,7 +23,7 @@ from ort_rknn.jobs import JobHow
 from ort_rknn.native_calls import Keeping
 from ort_rknn.native_session import NativeSession
 from ort_rknn.ort_errors import status_text
-from ort_rknn.ort_private.values import new_value, value_vector
+from ort_rknn.ort_private.values import has_content, is_tensor, new_value, value_vector, write
 from ort_rknn.plain import WholeModel, complete_feed
 from ort_rknn_converters.frozen import frozen
 
@@ -168,8 +168,8 @@ class NpuSession(NativeSession):
         results = self.run(list(fetch_names), _arrays(given), None)
         room = len(fetches)
         for index, array in enumerate(results):
-            if index < room and fetches[index].has_value():
-                fetches[index].update_inplace(array)
+            if index < room and has_content(fetches[index], True):
+                write(fetches[index], array)
             else:
                 fetches.push_back(new_value(array))
 
@@ -259,7 +259,7 @@ class NpuSession(NativeSession):
     def _numeric(self, values: Any, output_names: Sequence[str]) -> bool:
         """Whether all values that go in and out are tensors numpy can hold."""
         outputs = all(numpy_dtype(self._types[name]) is not None for name in output_names)
-        return outputs and all(value.is_tensor() and numpy_dtype(value.data_type()) is not None for value in values)
+        return outputs and all(is_tensor(value) and numpy_dtype(value.data_type()) is not None for value in values)
 
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:

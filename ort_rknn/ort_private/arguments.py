@@ -64,6 +64,11 @@ def _copied_in_public(options: Any) -> Any:
             for key, text in entries.items():
                 options.add_session_config_entry(key, text)
     copy = session.get_session_options()
+    if not hasattr(copy, "add_session_config_entry"):
+        copy = public("SessionOptions")()
+        for name in dir(options):
+            if not name.startswith("_") and not callable(getattr(options, name)):
+                setattr(copy, name, getattr(options, name))
     for name, value in aside.items():
         setattr(copy, name, value)
     for key, text in entries.items():

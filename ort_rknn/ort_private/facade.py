@@ -64,11 +64,11 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
         shown = public("InferenceSession")(
             self._rknn_given, options, providers, provider_options, enable_fallback=0, **more
         )
-        self.rknn_attach(PublicNative.of(shown))
+        self.rknn_attach(PublicNative.of(shown, options))
         return self.rknn_native
 
     def rknn_attach(self, native: Any) -> None:
-        """Put in a native side, and keep what it says of the model: that can be asked for when the session is closed."""
+        """Put in a native side, and keep what it says of the model for when the session is closed."""
         self.rknn_native = native
         self._rknn_said = {
             "inputs": native.inputs_meta,

@@ -25,21 +25,20 @@ class PublicNative:
     """
 
     def __init__(self, options: Any, model: str | bytes, is_path: bool, read_config: bool) -> None:
-        self._made_of = options, model
+        self._options, self._model = options, model
 
     def initialize_session(self, names: Sequence[str], given: Sequence[Mapping[str, str]], optimizers: Any) -> None:
         """Open it."""
-        options, model = self._made_of
         more = {"disabled_optimizers": optimizers} if optimizers else {}
         self.shown = public("InferenceSession")(
-            model, options, list(names) or None, list(given) or None, enable_fallback=0, **more
+            self._model, self._options, list(names) or None, list(given) or None, enable_fallback=0, **more
         )
-        self._made_of = None, b""
+        self._model = b""
 
     @classmethod
-    def of(cls, shown: Any) -> PublicNative:
+    def of(cls, shown: Any, options: Any = None) -> PublicNative:
         """That of a session that is open."""
-        native_session = cls(None, b"", False, False)
+        native_session = cls(options, b"", False, False)
         native_session.shown = shown
         return native_session
 
@@ -88,7 +87,10 @@ class PublicNative:
         """The options it was made with."""
         from ort_rknn.ort_private.arguments import copy_options
 
-        return copy_options(self.shown.get_session_options())
+        said = self.shown.get_session_options()
+        if hasattr(said, "add_session_config_entry"):
+            return copy_options(said)
+        return public("SessionOptions")() if self._options is None else copy_options(self._options)
 
     @property
     def get_profiling_start_time_ns(self) -> int:

@@ -39,6 +39,8 @@ def _differs() -> str:
 
     kind: Any = native("InferenceSession")
     ran: list[str] = []
+    options = public("SessionOptions")()
+    options.intra_op_num_threads = 1  # no threads are started
 
     class Native(kind):  # type: ignore[misc]
         def run(self, *arguments: Any) -> Any:
@@ -54,26 +56,25 @@ def _differs() -> str:
             super().run_with_iobinding(*arguments)
 
     class Probe(HookedSession):
-        made_by_onnxruntime: Any = None
-
         def rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
+            again, given = bool(ran), (list(providers), provider_options, disabled)
             ran.append("make")
-            if (list(providers), provider_options, disabled) != ([_CPU], None, {"no"}):
+            if given != ([_CPU], None, None if again else {"no"}):
                 raise TypeError("_create_inference_session takes other arguments")
-            created = self.rknn_create(None, providers, provider_options, disabled)
-            if type(created) is not kind or [argument.name for argument in self.get_inputs()] != ["a"]:
-                raise TypeError("onnxruntime's _sess is no native session")
-            opened = Native(self.get_session_options(), TINY_MODEL, False, False)
-            opened.initialize_session([_CPU], [{}], set())
-            self.rknn_attach(opened)
+            if again:
+                made = self.rknn_create(options, providers, provider_options, disabled)
+                if type(made) is not kind:
+                    raise TypeError("onnxruntime's _sess is no native session")
+            else:
+                opened = Native(options, TINY_MODEL, False, False)
+                opened.initialize_session([_CPU], [{}], set())
+                self.rknn_attach(opened)
 
     session = Probe(TINY_MODEL, None, [_CPU], enable_fallback=0, disabled_optimizers={"no"})
     if ran != ["make"]:
         return "_create_inference_session is not what makes a session"
     opened, fed = session.rknn_native, np.array(True)
-    if not all(hasattr(opened, name) for name in _NAMES) or opened.inputs_meta[0].name != "a":
-        return "native sessions do not say what their models are"
-    session.rknn_validate(["a"])
+    _ask(session, opened)
     if not session.run(None, {"a": fed})[0]:
         return "a native session does not run"
     value = public("OrtValue").ortvalue_from_numpy(fed)
@@ -82,8 +83,32 @@ def _differs() -> str:
     _try_binding(session, opened)
     if ran != ["make", "run", "run_with_ort_values", "run_with_iobinding"]:
         return "sessions do not run through their _sess"
+    session.set_providers([_CPU])
+    if ran[4:] != ["make"] or session.rknn_native is opened or not session.run(None, {"a": fed})[0]:
+        return "set_providers does not make the session anew"
     session.rknn_native = None
     return "" if session.rknn_native is None else "a session keeps its _sess"
+
+
+def _ask(session: Any, opened: Any) -> None:
+    """Asks a session that only a native side was put into.
+
+    Raises:
+        Exception: It does not answer as known.
+    """
+    if not all(hasattr(opened, name) for name in _NAMES) or opened.inputs_meta[0].name != "a":
+        raise TypeError("native sessions do not say what their models are")
+    session.rknn_validate(["a"])
+    said = (
+        [argument.name for argument in (*session.get_inputs(), *session.get_outputs())],
+        list(session.get_overridable_initializers()),
+        session.get_modelmeta().graph_name,
+        list(session.get_providers()),
+        list(session.get_provider_options()),
+        isinstance(session.get_session_options(), public("SessionOptions")),
+    )
+    if said != (["a", "b"], [], opened.model_meta.graph_name, [_CPU], [_CPU], True):
+        raise TypeError("a session does not say what its _sess says")
 
 
 def _try_binding(session: Any, opened: Any) -> None:
@@ -99,7 +124,7 @@ def _try_binding(session: Any, opened: Any) -> None:
     binding.bind_input("a", np.array(True))
     binding.bind_output("b", cpu)
     shown = public("IOBinding")(session)
-    if shown._session is not opened:
+    if getattr(shown, "_session", opened) is not opened:  # older releases have none
         raise TypeError("a binding's _session is not its session")
     shown._iobinding = binding
     session.run_with_iobinding(shown)
@@ -108,11 +133,7 @@ def _try_binding(session: Any, opened: Any) -> None:
     given = values.ortvalue_from_shape_and_type((), np.bool_, cpu)
     given.update_inplace(np.array(False))
     vector.push_back(given)
-    if (
-        type(binding.get_outputs()) is not type(vector)
-        or vector[0].has_value() is not True
-        or not vector[0].is_tensor()
-    ):
+    if type(binding.get_outputs()) is not type(vector) or type(vector[0]) is not values:
         raise TypeError("a vector of values is not as it was")
     binding.bind_ortvalue_input("a", given)
     binding.bind_ortvalue_output("b", given)

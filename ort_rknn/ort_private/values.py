@@ -6,6 +6,7 @@ array's address, shape and type. So nothing is remembered of what a release can 
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +16,17 @@ import numpy as np
 from ort_rknn.ort_private.own import native, public, version
 from ort_rknn.ort_private.probes import hooks_work
 
-__all__ = ["MappedValue", "Unshared", "new_value", "over", "unpacked", "value_vector"]
+__all__ = [
+    "MappedValue",
+    "Unshared",
+    "has_content",
+    "is_tensor",
+    "new_value",
+    "over",
+    "unpacked",
+    "value_vector",
+    "write",
+]
 
 
 class Unshared(RuntimeError):
@@ -81,13 +92,40 @@ def new_value(array: np.ndarray[Any, Any]) -> Any:
         cpu = device(device.cpu(), device.default_memory(), 0)
         value = kind.ortvalue_from_shape_and_type(array.shape, array.dtype.type, cpu)
         if array.size:
-            value.update_inplace(array)
+            write(value, array)
         if tuple(value.shape()) == array.shape and np.asarray(value.numpy()).dtype == array.dtype:
             return value
     except (AttributeError, TypeError):
         pass  # not as it was; a type onnxruntime does not have is a RuntimeError or NotImplementedError
     copy = np.array(array, order="C")
     return _kept(public("OrtValue").ortvalue_from_numpy(copy), copy)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a dense tensor."""
+    try:
+        answer = value.is_tensor()
+    except (AttributeError, TypeError):
+        answer = None
+    return answer if isinstance(answer, bool) else str(value.data_type()).startswith("tensor(")
+
+
+def has_content(value: Any, otherwise: bool) -> bool:
+    """Whether a value has any memory; ``otherwise`` where this onnxruntime does not tell."""
+    try:
+        answer = value.has_value()
+    except (AttributeError, TypeError):
+        answer = None
+    return answer if isinstance(answer, bool) else otherwise
+
+
+def write(value: Any, array: np.ndarray[Any, Any]) -> None:
+    """Write to the memory of a value, which has the array's number of elements."""
+    try:
+        value.update_inplace(array)
+    except (AttributeError, TypeError):  # not as it was
+        content = np.ascontiguousarray(array, np.asarray(value.numpy()).dtype)
+        ctypes.memmove(value.data_ptr(), content.ctypes.data, content.nbytes)
 
 
 def over(array: np.ndarray[Any, Any], owner: object) -> Any:

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import traceback
@@ -21,8 +22,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import onnx.checker  # noqa: F401  # imported before the fork, as all that takes long
-import onnx.helper
 import onnxruntime
 import onnxruntime.capi._pybind_state as state
 import onnxruntime.capi.onnxruntime_inference_collection as collection
@@ -218,7 +217,8 @@ def _refuse(ort: Any, session: Any) -> None:
         try:
             session.run(None, bad)
         except Exception as error:
-            assert not isinstance(error, (AttributeError, ImportError)), error
+            if isinstance(error, (AttributeError, ImportError)):
+                raise
         else:
             raise AssertionError("a bad feed was taken")
 
@@ -249,6 +249,7 @@ def _try(ort: Any, wrong: dict[str, str], where: str, open_session: Callable[[],
 
 def work(kind: str, name: str, folder: str) -> dict[str, str]:
     """Change onnxruntime and run all programs: what went wrong."""
+    signal.alarm(60)  # whatever hangs ends with its process
     change(kind, name)
     theirs: dict[str, str] = {}
     cpu = ["CPUExecutionProvider"]
@@ -274,11 +275,11 @@ def work(kind: str, name: str, folder: str) -> dict[str, str]:
             options = ort_rknn.SessionOptions()
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             _right(ort_rknn.InferenceSession(model("two"), options, npu, device="simulator").run(None, FEED))
-            moving = ort_rknn.InferenceSession(
-                model("dynamic"), None, [("RKNNExecutionProvider", {"min_gain": 0, "compile": "load"})], device="simulator"
-            )
+            at_load = [("RKNNExecutionProvider", {"min_gain": 0, "compile": "load"})]
+            moving = ort_rknn.InferenceSession(model("dynamic"), None, at_load, device="simulator")
             assert len(moving.run(None, {"X": A})) == len(moving.run(None, {"X": A[:2]}))
-        _on_shared_memory(ort_rknn, able)
+        if "_bind" in able:
+            _on_shared_memory(ort_rknn, able)
     except Exception:
         wrong["open"] = traceback.format_exc(limit=-6)
     return wrong
@@ -307,8 +308,9 @@ def _on_shared_memory(ort: Any, able: set[str]) -> None:
                 bound = plain.io_binding()
                 bound.bind_ortvalue_input("A", a)
             except RuntimeError as error:
-                assert "no memory on the NPU can be shared with this onnxruntime (" in str(error)
-                return
+                if "no memory on the NPU can be shared with this onnxruntime (" in str(error):
+                    return
+                raise
             bound.bind_cpu_input("B", B)
             bound.bind_output("Y")
             bound.bind_output("K")
@@ -318,7 +320,7 @@ def _on_shared_memory(ort: Any, able: set[str]) -> None:
 
 def main(folder: str, changes: list[str]) -> None:
     """Print a line for each change."""
-    for number, text in enumerate(changes):
+    for text in changes:
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
@@ -337,7 +339,6 @@ def main(folder: str, changes: list[str]) -> None:
         _, status = os.waitpid(child, 0)
         wrong = json.loads(said) if said else {"process": f"ended with status {status}"}
         print(json.dumps({"change": text, "wrong": wrong}), flush=True)
-        del number
 
 
 if __name__ == "__main__":
