@@ -58,6 +58,15 @@ class MappedValue:
     def _get_c_value(self) -> Any:
         return self.as_native()
 
+    def __getattr__(self, name: str) -> Any:
+        """What onnxruntime's own code looks for in one of its values: that of a value of its own with this content."""
+        if not name.startswith("_") or name.startswith("__") or name in ("_layout", "_shape"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        array = self.contiguous()
+        theirs = public("OrtValue").ortvalue_from_numpy(array)
+        _kept(theirs, array)
+        return getattr(theirs, name)
+
 
 def unpacked(value: Any) -> Any:
     """The native value inside onnxruntime's ``OrtValue``; the value itself where it shows none, ``None`` for others."""
