@@ -91,7 +91,7 @@ def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any
     from ort_rknn.ortvalue import OrtValue
 
     record = binding.rknn_record
-    for name, value in zip(list(record.outputs), binding.get_outputs(), strict=True):
+    for name, value in zip(list(record.outputs), _targets(binding), strict=True):
         if name not in results:
             continue
         array = results[name]
@@ -110,6 +110,15 @@ def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any
                 "supply unallocated output OrtValues or ensure the pre-allocated shapes match the expected output "
                 "shapes for each run.\n"
             )
+
+
+def _targets(binding: SessionIOBinding) -> list[Any]:
+    """The outputs' values; where onnxruntime does not give them, those that were bound."""
+    try:
+        return list(binding.get_outputs())
+    except (AttributeError, TypeError):
+        record = binding.rknn_record
+        return [record.target(name) for name in record.outputs]
 
 
 def _braces(shape: Iterable[int]) -> str:

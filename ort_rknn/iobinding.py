@@ -15,7 +15,7 @@ import numpy as np
 
 from ort_rknn.ort_private.bindings import BindingBase, IOBindingBase, device
 from ort_rknn.ort_private.session_base import native_of
-from ort_rknn.ort_private.values import has_content
+from ort_rknn.ort_private.values import has_content, over
 from ort_rknn.ortvalue import NPU_NAMES, NpuOrtValue, at_address, npu_open
 from ort_rknn.verbs import ClosedSession
 
@@ -56,6 +56,13 @@ class BindingRecord:
         """Whether an output was bound with memory, or has got some."""
         method, args = self.outputs[name]
         return name in self.filled or not (method == "bind_output" and len(args) == 1)
+
+    def target(self, name: str) -> Any:
+        """A value over the memory that an output was bound with; ``None`` without."""
+        method, args = self.outputs[name]
+        if method == "bind_output":
+            return over(_read(args, np.dtype(args[1])), None) if len(args) > 1 else None
+        return args[0]
 
     def goes_to_npu(self, name: str) -> bool:
         """Whether an output is to be in NPU memory."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -328,8 +327,11 @@ def _dtype(element_type: Any) -> np.dtype[Any]:
         known: np.dtype[Any] = np.asarray(native.numpy()).dtype
         return known
     dtype = np.dtype(element_type)
-    with suppress(AttributeError):  # onnxruntime's own, when it finds no way to its insides
+    try:
         _Theirs.ortvalue_from_shape_and_type([0], dtype.type)  # says what it does not have
+    except (AttributeError, TypeError):  # or does not find its own insides any more
+        if dtype.kind not in "biuf":
+            raise
     native_order: np.dtype[Any] = dtype.newbyteorder("=")
     return native_order
 

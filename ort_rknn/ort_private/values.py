@@ -130,10 +130,11 @@ def has_content(value: Any, otherwise: bool) -> bool:
 
 def write(value: Any, array: np.ndarray[Any, Any]) -> None:
     """Write to the memory of a value, which has the array's number of elements."""
+    content = np.ascontiguousarray(array)  # onnxruntime reads the memory in this order, whatever the array's is
     try:
-        value.update_inplace(array)
+        value.update_inplace(content)
     except (AttributeError, TypeError):  # not as it was
-        content = np.ascontiguousarray(array, np.asarray(value.numpy()).dtype)
+        content = content.astype(np.asarray(value.numpy()).dtype, copy=False)
         ctypes.memmove(value.data_ptr(), content.ctypes.data, content.nbytes)
 
 
@@ -190,9 +191,9 @@ def _lies_over(value: Any, array: np.ndarray[Any, Any]) -> bool:
 
 
 def _kept(value: Any, owner: object) -> Any:
-    """The native value of ``value``, which keeps both alive: it has no attributes of its own."""
+    """The native value of ``value``, which keeps ``owner`` alive: it has no attributes of its own."""
     inside = unpacked(value)
-    weakref.finalize(inside, _let_go, owner if inside is value else (value, owner)).atexit = False
+    weakref.finalize(inside, _let_go, owner).atexit = False
     return inside
 
 
