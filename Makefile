@@ -142,3 +142,8 @@ readme: $(READY)
 clean:
 	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# onnxruntime's private names taken away or changed, every one of them, each in a process of its own (some minutes).
+.PHONY: test-changed-onnxruntime
+test-changed-onnxruntime: $(READY)
+	$(BIN)/python -m pytest -m slow tests/ort_rknn/ort_private

@@ -34,27 +34,34 @@ __all__ = ["ALL", "USED"]
 
 CLASSES = ("InferenceSession", "OrtDevice", "OrtValue", "OrtValueVector", "SessionIOBinding")
 PYTHON = (
-    *("_create_inference_session", "_enable_fallback", "_fallback_providers", "_get_c_device", "_get_c_value"),
-    *("_inputs_meta", "_iobinding", "_is_webgpu_buffer", "_model_bytes", "_model_path", "_numpy_obj", "_ortvalue"),
-    *("_outputs_meta", "_overridable_initializers", "_provider_options", "_providers", "_reset_session", "_sess"),
-    *("_sess_options", "_sess_options_initial", "_session", "_validate_input", "_model_meta", "_bind_session"),
-    *("check_and_normalize_provider_args", "_validate_ortvalue_ownership"),
+    *("_create_inference_session", "_inputs_meta", "_iobinding", "_ortvalue", "_providers", "_sess", "_sess_options"),
+    *("_session", "_validate_input", "check_and_normalize_provider_args"),
+)
+"""Names of onnxruntime's Python code that this package goes by."""
+
+MORE_PYTHON = (
+    *("_bind_session", "_enable_fallback", "_fallback_providers", "_get_c_device", "_get_c_value", "_model_meta"),
+    *("_is_webgpu_buffer", "_model_bytes", "_model_path", "_numpy_obj", "_outputs_meta", "_overridable_initializers"),
+    *("_provider_options", "_reset_session", "_sess_options_initial", "_validate_ortvalue_ownership"),
 )
 TAKEN = (
-    *("InferenceSession.initialize_session", "InferenceSession.inputs_meta", "InferenceSession.session_options"),
-    *("InferenceSession.run_with_ort_values", "InferenceSession.run_with_iobinding", "InferenceSession.run"),
-    *("OrtValue.from_dlpack", "OrtValue.ortvalue_from_numpy", "OrtValue.ortvalue_from_shape_and_type"),
-    *("OrtValue.update_inplace", "OrtValue.has_value", "OrtValue.is_tensor", "OrtDevice.npu", "OrtDevice.cpu"),
-    *("OrtDevice.default_memory", "OrtValueVector.push_back", "SessionIOBinding.bind_input"),
-    *("SessionIOBinding.bind_output", "SessionIOBinding.get_outputs", "SessionIOBinding.clear_binding_inputs"),
+    *("InferenceSession.session_options", "InferenceSession.run_with_ort_values", "InferenceSession.model_meta"),
+    *("OrtDevice.default_memory", "OrtDevice.npu", "OrtValue.from_dlpack", "OrtValue.has_value", "OrtValue.is_tensor"),
+    *("OrtValue.ortvalue_from_shape_and_type", "OrtValue.update_inplace", "OrtValueVector.push_back"),
+    *("SessionIOBinding.bind_input", "SessionIOBinding.get_outputs"),
 )
-HIDDEN = ("InferenceSession", "OrtDevice", "OrtValue", "OrtValueVector", "InvalidArgument", "Fail", "NoSuchFile")
+"""Names of the extension module's classes that this package goes by."""
+
+HIDDEN = ("InferenceSession", "OrtDevice", "OrtValue", "OrtValueVector", "InvalidArgument")
 USED = (
     "nothing:",
     "hidden:",
     *(f"hidden:{name}" for name in HIDDEN),
     *(f"renamed:{name}" for name in PYTHON),
-    *(f"{kind}:{name}" for name in TAKEN for kind in ("removed", "arity")),
+    *(f"removed:{name}" for name in TAKEN),
+    "arity:InferenceSession.session_options",
+    "arity:OrtValue.from_dlpack",
+    "arity:OrtValue.ortvalue_from_shape_and_type",
     "none:OrtValue.from_dlpack",
     "moved:onnxruntime_inference_collection",
     "moved:_pybind_state",
@@ -73,7 +80,8 @@ def all_changes() -> Iterator[str]:
             if not name.startswith("__"):
                 for how in ("removed", "arity", "none"):
                     yield f"{how}:{kind}.{name}"
-    yield from (f"removed_python:{name}" for name in PYTHON)
+    yield from (f"renamed:{name}" for name in MORE_PYTHON)
+    yield from (f"removed_python:{name}" for name in (*PYTHON, *MORE_PYTHON))
 
 
 ALL = tuple(dict.fromkeys(all_changes()))

@@ -70,11 +70,10 @@ def test_it_keeps_its_owner(monkeypatch: pytest.MonkeyPatch, change: Callable[..
 def test_without_any_way_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     _copies(monkeypatch)
     monkeypatch.setattr(values, "_ways", lambda: iter([lambda array: new_value(array)]))
-    expected = (
-        f"no memory on the NPU can be shared with this onnxruntime \\({onnxruntime.__version__}\\): .* not lie over"
-    )
-    with pytest.raises(Unshared, match=expected):
+    with pytest.raises(Unshared, match="does not lie over the memory it was made of") as refusal:
         over(np.ones(2, np.float32), None)
+    said = f"no memory on the NPU can be shared with this onnxruntime ({onnxruntime.__version__}): "
+    assert str(refusal.value).startswith(said)
 
 
 @pytest.mark.parametrize("name", ["ortvalue_from_shape_and_type", "update_inplace"])
