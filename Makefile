@@ -20,7 +20,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint test test-page test-programs test-endurance test-large test-oldest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator setup lint test test-changed-onnxruntime test-page test-programs test-endurance test-large test-oldest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -144,6 +144,5 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # onnxruntime's private names taken away or changed, every one of them, each in a process of its own (some minutes).
-.PHONY: test-changed-onnxruntime
 test-changed-onnxruntime: $(READY)
 	$(BIN)/python -m pytest -m slow tests/ort_rknn/ort_private
