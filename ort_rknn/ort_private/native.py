@@ -75,7 +75,8 @@ class PublicNative:
     @property
     def overridable_initializers(self) -> Any:
         """The weights a caller may replace."""
-        return self.shown.get_overridable_initializers()
+        found = self.shown.get_overridable_initializers()
+        return found if isinstance(found, (list, tuple)) else []
 
     @property
     def model_meta(self) -> Any:
@@ -99,11 +100,11 @@ class PublicNative:
 
     def get_providers(self) -> list[str]:
         """The providers."""
-        return list(self.shown.get_providers())
+        return list(self.shown.get_providers() or ("CPUExecutionProvider",))
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
         """Their options."""
-        return dict(self.shown.get_provider_options())
+        return dict(self.shown.get_provider_options() or {})
 
     def get_provider_graph_assignment_info(self) -> Any:
         """Which node went to which provider."""
