@@ -19,11 +19,11 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.lanes import Task
-    from ort_rknn.program import Route
+    from ort_rknn.devices.program import Route
+    from ort_rknn.engine.lanes.base import Task
 
 __all__ = ["Callback", "InferenceJob", "JobTiming"]
 

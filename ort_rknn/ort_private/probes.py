@@ -27,7 +27,7 @@ def hooks_work() -> bool:
     except Exception as error:  # whatever a release says to a call that it does not know
         why = str(error).strip().partition("\n")[0] or type(error).__name__
     if why:
-        from ort_rknn_converters.log import logger
+        from ort_rknn_converters.util.log import logger
 
         logger().info("onnxruntime %s is used by its public names only: %s", version(), why)
     return not why

@@ -26,8 +26,6 @@ import onnxruntime
 import onnxruntime.capi._pybind_state as state
 import onnxruntime.capi.onnxruntime_inference_collection as collection
 
-import ort_rknn_converters.convert
-import ort_rknn_converters.passes.fold  # noqa: F401
 from tests.helpers.ort_models import model
 
 __all__ = ["ALL", "USED"]

@@ -1,0 +1,298 @@
+"""A compiled model bound to a device: one job's way through its CPU and NPU steps.
+
+A :class:`Program` knows nothing of threads. It opens CPU sessions once, opens NPU contexts for whoever asks
+(:meth:`Program.open_lane`), and says for a set of wanted outputs which steps must run and which values may be
+forgotten after each (:meth:`Program.route`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from ort_rknn.devices.base import Context, Device, SegmentCode, TensorSpec
+from ort_rknn.dtypes import DTYPES
+from ort_rknn.ort_errors import ort_error
+from ort_rknn_converters.util.frozen import frozen
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.base import Array
+    from ort_rknn_converters.onnx_file.blobs import Blob
+
+__all__ = [
+    "CpuPart",
+    "CpuSession",
+    "LaneContexts",
+    "NpuPart",
+    "Program",
+    "Route",
+    "Stop",
+    "check_terminated",
+    "open_cpu_session",
+]
+
+
+class CpuSession(Protocol):
+    """What a program needs of an ``onnxruntime.InferenceSession``."""
+
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
+        """As onnxruntime's."""
+
+
+@frozen
+class CpuPart:
+    """A step that onnxruntime executes on the CPU."""
+
+    kind: ClassVar[Literal["cpu"]] = "cpu"
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    session: CpuSession
+
+
+@frozen
+class NpuPart:
+    """A step that a device executes.
+
+    Attributes:
+        name: The segment's name.
+        inputs: Names of the values it reads, in the order of the code's inputs.
+        outputs: Names of the values it gives, in the order of the code's outputs.
+        code: What the device opens.
+    """
+
+    kind: ClassVar[Literal["npu"]] = "npu"
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    code: SegmentCode
+
+
+@frozen
+class Stop:
+    """One step on a route.
+
+    Attributes:
+        part: The step.
+        npu: Its number among the program's NPU steps; -1 on the CPU.
+        wanted: Which outputs are needed; ``None`` when all are.
+        names: The names of those.
+        forget: Values that nobody needs afterwards.
+    """
+
+    part: CpuPart | NpuPart
+    npu: int
+    wanted: tuple[bool, ...] | None
+    names: tuple[str, ...]
+    forget: tuple[str, ...]
+
+
+@frozen
+class Route:
+    """The steps that must run for a set of outputs.
+
+    Attributes:
+        outputs: The outputs, in the caller's order.
+        stops: The steps, in execution order.
+        lent: Outputs that are the caller's own inputs: they must be copied, results belong to the caller.
+    """
+
+    outputs: tuple[str, ...]
+    stops: tuple[Stop, ...]
+    lent: frozenset[str]
+
+    def collect(self, values: Mapping[str, Any]) -> list[Any]:
+        """The results of a job that went all the way."""
+        if self.lent:
+            return [np.array(values[name]) if name in self.lent else values[name] for name in self.outputs]
+        return [values[name] for name in self.outputs]
+
+
+class LaneContexts:
+    """One device context for each NPU step of a program, all on the same core mask. One thread at a time."""
+
+    def __init__(self, contexts: Sequence[Context]) -> None:
+        self.contexts = tuple(contexts)
+
+    def run(self, step: int, inputs: Sequence[Array], wanted: Sequence[bool] | None = None) -> list[Array | None]:
+        """Run NPU step number ``step``; see :meth:`ort_rknn.devices.base.Context.run`."""
+        return self.contexts[step].run(inputs, wanted)
+
+    def phases(self, step: int) -> tuple[float, float, float] | None:
+        """Seconds the last run of a step took to set inputs, to infer and to fetch outputs, if its device says so."""
+        return getattr(self.contexts[step], "phases", None)
+
+    def describe(self) -> list[Mapping[str, Any]]:
+        """Facts about each context."""
+        return [context.describe() for context in self.contexts]
+
+    def close(self) -> None:
+        """Give everything back. May be called twice."""
+        for context in reversed(self.contexts):
+            context.close()
+
+
+class Program:
+    """Steps in execution order, bound to a device.
+
+    Args:
+        compiled: A compiled model (:class:`ort_rknn_converters.compiled.model.CompiledModel`).
+        device: What executes the NPU steps; ``None`` when there are none.
+        make_cpu_session: Opens the ONNX model of a CPU step; the session's options come in here.
+        outputs: Names and order of the model's outputs: what ``output_names=None`` means.
+        target: SoC whose code is opened; default: the compiled model's first.
+
+    Attributes:
+        parts: The steps.
+        device: The device.
+        outputs: The model's outputs.
+        plan: The compiled model's plan, or ``None``.
+    """
+
+    def __init__(
+        self,
+        compiled: Any,
+        device: Device | None,
+        make_cpu_session: Callable[[Blob], CpuSession] | None = None,
+        *,
+        outputs: Sequence[str] = (),
+        target: str | None = None,
+    ) -> None:
+        make = make_cpu_session or open_cpu_session
+        soc = target or (compiled.targets[0] if compiled.targets else "")
+        parts = [
+            _npu_part(step, soc)
+            if step.kind == "npu"
+            else CpuPart(step.name, step.inputs, step.outputs, make(step.model))
+            for step in compiled.steps
+        ]
+        self._bind(parts, device, outputs, compiled.plan)
+
+    @classmethod
+    def from_parts(
+        cls, parts: Sequence[CpuPart | NpuPart], device: Device | None, *, outputs: Sequence[str], plan: Any = None
+    ) -> Program:
+        """A program made by hand, or from a bare segment."""
+        program = cls.__new__(cls)
+        program._bind(parts, device, outputs, plan)
+        return program
+
+    def _bind(
+        self, parts: Sequence[CpuPart | NpuPart], device: Device | None, outputs: Sequence[str], plan: Any
+    ) -> None:
+        self.parts = tuple(parts)
+        self.device = device
+        self.outputs = tuple(outputs)
+        self.plan = plan
+        self._npu_parts = [part for part in self.parts if isinstance(part, NpuPart)]
+        self._routes: dict[tuple[str, ...], Route] = {}
+        if self._npu_parts and device is None:
+            raise ValueError("a program with NPU steps needs a device")
+
+    @property
+    def steps(self) -> tuple[CpuPart | NpuPart, ...]:
+        """The steps, in execution order; each has ``kind``, ``name``, ``inputs`` and ``outputs``."""
+        return self.parts
+
+    @property
+    def has_npu(self) -> bool:
+        """Whether any step needs the device."""
+        return bool(self._npu_parts)
+
+    def open_lane(self, mask: int, share: LaneContexts | None = None) -> LaneContexts:
+        """Open one context for each NPU step.
+
+        Args:
+            mask: Core mask, 0 lets the driver choose.
+            share: Contexts of the same program whose weights may be shared. They may be running meanwhile in another
+                thread; they stay open until these are closed.
+
+        Raises:
+            DeviceUnavailable: The device cannot open anything.
+            DeviceError: A segment cannot be opened.
+        """
+        assert self.device is not None
+        opened: list[Context] = []
+        try:
+            for number, part in enumerate(self._npu_parts):
+                opened.append(self.device.open(part.code, mask, share.contexts[number] if share else None))
+        except BaseException:
+            LaneContexts(opened).close()
+            raise
+        return LaneContexts(opened)
+
+    def run_cpu(self, stop: Stop, values: Mapping[str, Any], run_options: Any = None) -> Iterable[tuple[str, Any]]:
+        """Run a CPU step; gives the names and values that are needed further on."""
+        part = stop.part
+        assert isinstance(part, CpuPart)
+        feed = {name: values[name] for name in part.inputs}
+        return zip(stop.names, part.session.run(stop.names, feed, run_options), strict=True)
+
+    def route(self, output_names: Sequence[str] | None = None) -> Route:
+        """The way to these outputs (all of the model's when ``None`` or empty); steps they do not need are left out."""
+        wanted = tuple(output_names or self.outputs)
+        route = self._routes.get(wanted)
+        if route is None:
+            route = self._routes[wanted] = self._find_route(wanted)
+        return route
+
+    def _find_route(self, outputs: tuple[str, ...]) -> Route:
+        needed = set(outputs)
+        used_later = set(outputs)
+        stops: list[Stop] = []
+        npu = len(self._npu_parts)
+        for part in reversed(self.parts):
+            npu -= isinstance(part, NpuPart)
+            wanted = tuple(name in needed for name in part.outputs)
+            if not any(wanted):
+                continue
+            names = tuple(name for name in part.outputs if name in needed)
+            forget = tuple(name for name in dict.fromkeys(part.inputs) if name not in used_later)
+            used_later.update(part.inputs)
+            needed.difference_update(part.outputs)
+            needed.update(part.inputs)
+            number = npu if isinstance(part, NpuPart) else -1
+            stops.append(Stop(part, number, None if all(wanted) else wanted, names, forget))
+        made = {name for stop in stops for name in stop.names}
+        return Route(outputs, tuple(reversed(stops)), frozenset(outputs) - made)
+
+
+def _npu_part(step: Any, soc: str) -> NpuPart:
+    code = SegmentCode(
+        name=step.name,
+        inputs=_specs(step.inputs),
+        outputs=_specs(step.outputs),
+        target=soc,
+        precision=step.precision,
+        rknn=step.code.get(soc),
+        onnx=step.onnx,
+        dynamic=step.dynamic,
+    )
+    inputs, outputs = (tuple(spec.name for spec in specs) for specs in (code.inputs, code.outputs))
+    return NpuPart(step.name, inputs, outputs, code)
+
+
+def _specs(infos: Iterable[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(info.name, np.dtype(DTYPES[info.dtype]), tuple(info.shape)) for info in infos)
+
+
+def open_cpu_session(model: Blob) -> CpuSession:
+    """Open a CPU step with onnxruntime's defaults."""
+    import onnxruntime
+
+    from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
+
+    source, folder = model.source()
+    options = onnxruntime.SessionOptions()
+    if folder:
+        options.add_session_config_entry(WEIGHTS_FOLDER, folder)
+    session: CpuSession = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return session
+
+
+def check_terminated(run_options: Any) -> None:
+    """Raise what onnxruntime raises when ``run_options.terminate`` is set."""
+    if run_options is not None and getattr(run_options, "terminate", False):
+        raise ort_error("Fail", "Exiting due to terminate flag being set to true.")

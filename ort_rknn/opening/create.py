@@ -1,0 +1,116 @@
+"""Makes a session's native side: ours where there is a compiled model and a device for it, else onnxruntime's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.errors import InvalidOption, RknnError
+from ort_rknn.opening.resolution import Placement
+from ort_rknn.opening.resolve import place
+from ort_rknn.options.providers import without_rknn
+from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_private.own import public
+from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
+from ort_rknn.provider_names import CPU_PROVIDER
+from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.options.request import Request
+
+__all__ = ["make"]
+
+
+def make(session: Any, request: Request, providers: Any, provider_options: Any, disabled: Any) -> None:
+    """Give ``session`` its native side and all that onnxruntime keeps beside it.
+
+    Args:
+        session: The session under construction; its model and options are set.
+        request: What is asked of the NPU.
+        providers: As given to the session.
+        provider_options: As given to the session.
+        disabled: onnxruntime's optimizers that are to be left out.
+
+    Raises:
+        Exception: What onnxruntime raises for this model and these arguments.
+    """
+    rest, rest_options = without_rknn(providers, provider_options)
+    user = session._rknn_sess_options
+    if user is not None and not isinstance(user, public("SessionOptions")):
+        session.rknn_create(user, rest, rest_options, disabled)  # which says what it thinks of them
+        return
+    npu_only = config_entry(user, NO_CPU) == "1" and not request.cpu_named
+    if npu_only:
+        rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
+    session.rknn_falls_back_to([CPU_PROVIDER])
+    opened: list[Any] = []
+
+    def judge() -> Any:
+        if not opened:
+            options = _cpu_allowed(user) if npu_only else user
+            opened.append(session.rknn_create(options, rest, rest_options, disabled))
+        return opened[0]
+
+    model = session._rknn_model
+    placement = Placement()
+    try:
+        if model:
+            placement = place(model, request.options, user, device=session._rknn_device, judge=judge)
+    except InvalidOption as error:
+        session._rknn_refused = error
+    if (
+        config_entry(user, CONTEXT_ENABLE) == "1"
+        and placement.from_onnx
+        and placement.compiled is not None
+        and placement.compiled.npu_steps
+    ):
+        from ort_rknn.opening.epcontext_options import ContextWish
+
+        ContextWish.of(user, model if isinstance(model, str) else "").write(placement.compiled)
+    if (placement.moving is not None and not npu_only) or placement.bundle is not None:
+        from ort_rknn.opening.open_dynamic import open_forms, open_moving
+
+        _forget(opened)
+        request.warn_of_doubles(user)
+        make_native = open_forms if placement.bundle is not None else open_moving
+        session.rknn_attach(make_native(session, request, placement, disabled))
+        return
+    if placement.compiled is not None and placement.compiled.npu_steps:
+        from ort_rknn.opening.open_npu import open_npu_session
+
+        try:
+            native = open_npu_session(session, request, placement, disabled, npu_only=npu_only, judged=opened)
+            if not opened:
+                request.warn_of_doubles(user)
+        except InvalidOption as error:
+            session._rknn_refused = error
+        except RknnError as error:
+            if not placement.from_onnx:  # onnxruntime cannot run what was compiled before
+                raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error
+            logger().warning("the model runs on the CPU: %s", error)
+            placement = Placement(target=placement.target, reason=str(error), notes=placement.notes)
+        else:
+            _forget(opened)
+            session.rknn_attach(native)
+            return
+    if npu_only:
+        session.rknn_create(user, rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
+    judge()
+    session._rknn_reason = placement.reason
+    session._rknn_plan = None if placement.compiled is None else placement.compiled.plan
+    session._rknn_notes = placement.notes
+
+
+def _forget(opened: list[Any]) -> None:
+    """Drop the session that only judged the model, and the profile it would leave behind."""
+    for native in opened:
+        if native.session_options.enable_profiling:
+            Path(native.end_profiling()).unlink(missing_ok=True)
+    opened.clear()
+
+
+def _cpu_allowed(user: Any) -> Any:
+    options = clone(user)
+    options.add_session_config_entry(NO_CPU, "0")
+    replay_libraries(user, options)
+    return options
