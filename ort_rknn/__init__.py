@@ -66,7 +66,12 @@ _NEWER = frozenset({"ModelCompiler"})
 _DUNDERS = frozenset({"__author__", "__version__"})
 """The only double-underscore names passed on: tools probe modules for many others, which must not load onnxruntime."""
 
-_install_finder()
+
+def _follow() -> None:
+    import_module("ort_rknn.api.install_shim").follow()
+
+
+_install_finder(_follow)
 
 
 def __getattr__(name: str) -> Any:
@@ -88,7 +93,7 @@ def __getattr__(name: str) -> Any:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     globals()[name] = value  # the next access costs a dictionary look-up
     if _stands_in():
-        import_module("ort_rknn.api.install_shim").follow()
+        _follow()
     return value
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -25,6 +25,8 @@ ALIASED = ("capi", "datasets", "quantization", "tools", "transformers")
 _OURS, _THEIRS = "ort_rknn", "onnxruntime"
 _ROOTS = frozenset(ALIASED)
 _loading = threading.RLock()
+_followers: list[Callable[[], None]] = []
+"""What is to be done once onnxruntime is loaded under its own name."""
 _itself: list[ModuleType] = []
 
 
@@ -96,9 +98,8 @@ class _CapiLoader:
         module.__loader__ = self._real
         if module.__spec__ is not None:
             module.__spec__.loader = self._real
-        from ort_rknn.api.install_shim import follow
-
-        follow()
+        for follow in _followers:
+            follow()
 
 
 class _BackendLoader(_CapiLoader):
@@ -149,8 +150,13 @@ def _of_the_stand_in(fullname: str, root: str, rest: str) -> ModuleSpec | None:
     return spec
 
 
-def install_finder() -> None:
-    """Enter the finder once per process."""
+def install_finder(follow: Callable[[], None]) -> None:
+    """Enters the finder once per process.
+
+    Args:
+        follow: Called when onnxruntime was loaded while this package stands in its place.
+    """
+    _followers[:] = [follow]
     if not any(isinstance(finder, _AliasFinder) for finder in sys.meta_path):
         finder: Any = _AliasFinder()
         sys.meta_path.insert(0, finder)
