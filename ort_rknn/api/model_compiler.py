@@ -13,6 +13,7 @@ from ort_rknn.options.table import RknnOptions
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
+from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelCompiler"]
 
 
+@shown_as_theirs
 class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
     """onnxruntime's ``ModelCompiler``.
 

@@ -6,9 +6,12 @@ from importlib import import_module
 from typing import Any
 
 import numpy  # noqa: F401  # first: onnxruntime's import is 15 ms shorter when numpy is loaded before it (measured, 1.31)
-import onnxruntime as _public
+
+from ort_rknn.ort_private.module_aliases import onnxruntime_itself
 
 __all__ = ["native", "public", "version"]
+
+_public = onnxruntime_itself()  # also where this package stands in ``sys.modules`` in its place
 
 # Taken before ``install()`` can put ours in their place: that imports this module first.
 _KEPT = {

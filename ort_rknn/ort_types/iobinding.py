@@ -18,12 +18,12 @@ from ort_rknn.ort_private.bindings import BindingBase, IOBindingBase, device
 from ort_rknn.ort_private.session_base import native_of
 from ort_rknn.ort_private.values import has_content, over
 from ort_rknn.ort_types.ortvalue import NPU_NAMES, NpuOrtValue, at_address, npu_open
+from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
 
 __all__ = ["BindingRecord", "IOBinding", "SessionIOBinding"]
-
 
 _DEVICE = "in NPU memory"
 
@@ -195,6 +195,7 @@ class SessionIOBinding(BindingBase):  # type: ignore[misc]
         return list(zip(self.rknn_record.outputs, self.get_outputs(), strict=True))
 
 
+@shown_as_theirs
 class IOBinding(IOBindingBase):  # type: ignore[misc]
     """onnxruntime's ``IOBinding``, usable with sessions that have an NPU part.
 

@@ -15,11 +15,12 @@ import numpy as np
 
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_private.values import MappedValue, Unshared, new_value, over
+from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.memory import NpuMemory
 
-__all__ = ["NPU_NAMES", "NpuOrtValue", "OrtValue", "at_address", "memory_for", "npu_open"]
+__all__ = ["NPU_NAMES", "NpuOrtValue", "OrtValue", "at_address", "memory_for", "npu_open", "says_more"]
 
 NPU_NAMES = frozenset({"npu", "rknpu", "rknpu2"})
 """Device names that mean NPU memory: onnxruntime's own word for such devices, and the seed's."""
@@ -38,6 +39,7 @@ class _AnyOrtValue(type):
         return type.__instancecheck__(cls, instance)
 
 
+@shown_as_theirs
 class OrtValue(_Theirs, metaclass=_AnyOrtValue):  # type: ignore[misc]
     """onnxruntime's ``OrtValue``, also with ``device_type="npu"`` (or ``"rknpu2"``).
 
@@ -64,10 +66,11 @@ class OrtValue(_Theirs, metaclass=_AnyOrtValue):  # type: ignore[misc]
         Raises:
             RuntimeError: As onnxruntime's; or there is no NPU memory.
         """
-        if device_type not in NPU_NAMES or rest or "vendor_id" in named:
+        if device_type not in NPU_NAMES or says_more(*rest, named.get("vendor_id")):
             return super().ortvalue_from_numpy(numpy_obj, device_type, device_id, *rest, **named)
         if not isinstance(numpy_obj, np.ndarray) or numpy_obj.dtype.kind not in "biuf":
             raise RuntimeError("Creation of OrtValues is currently only supported from non-string numpy arrays")
+        named.pop("vendor_id", None)
         value = cls.ortvalue_from_shape_and_type(numpy_obj.shape, numpy_obj.dtype, device_type, device_id, **named)
         value.update_inplace(numpy_obj)
         return value
@@ -100,7 +103,7 @@ class OrtValue(_Theirs, metaclass=_AnyOrtValue):  # type: ignore[misc]
             Exception: What onnxruntime raises where no session is open on an NPU.
             RuntimeError: As onnxruntime's; or there is no NPU memory.
         """
-        if device_type not in NPU_NAMES or rest or named.keys() & {"vendor_id", "memory_info"}:
+        if device_type not in NPU_NAMES or says_more(*rest, *named.values()):
             if layout is not None:
                 raise ValueError("layout is for values in NPU memory")
             return super().ortvalue_from_shape_and_type(shape, element_type, device_type, device_id, *rest, **named)
@@ -133,6 +136,7 @@ class OrtValue(_Theirs, metaclass=_AnyOrtValue):  # type: ignore[misc]
         return NpuOrtValue(NpuMemory(fd, _bytes(dtype, dims), offset), dtype, dims, layout)
 
 
+@shown_as_theirs
 class NpuOrtValue(MappedValue, OrtValue):
     """A value in NPU memory. Made by the class methods of :class:`OrtValue` and by bindings.
 
@@ -314,6 +318,11 @@ def at_address(address: int, element_type: Any, shape: Sequence[int]) -> NpuOrtV
     if (known.dtype, tuple(known.shape())) == (dtype, dims):
         return known
     return NpuOrtValue(known.memory, dtype, dims, known.layout)
+
+
+def says_more(*further: Any) -> bool:
+    """Whether any of onnxruntime's further arguments (``vendor_id``, ``memory_info``) is not its default."""
+    return any(value is not None and not (isinstance(value, int) and value == -1) for value in further)
 
 
 def _one_npu(device_id: int) -> None:
