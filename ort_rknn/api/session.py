@@ -97,7 +97,7 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         if self._rknn_refused is not None:
             raise self._rknn_refused
 
-    def rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
+    def _rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
         """Make the native side: called at construction and again in ``set_providers``."""
         self._rknn_reason = ""
         self._rknn_refused = None
@@ -112,7 +112,7 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         if request is None:
             self._rknn_reason = "RKNNExecutionProvider does not stand before the CPU's in the list of providers"
             rest, rest_options = wishes.without_rknn(providers, provider_options)
-            self.rknn_create(self._rknn_sess_options, rest, rest_options, disabled)
+            self._rknn_create(self._rknn_sess_options, rest, rest_options, disabled)
             return
         from ort_rknn.opening.create import make
 
@@ -121,8 +121,8 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
     @property
     def plan(self) -> Plan:
         """Which node runs where and why; for a model on onnxruntime alone, why the NPU is not used."""
-        if _has_npu_part(self.rknn_native):
-            plan: Plan = self.rknn_native.plan
+        if _has_npu_part(self._rknn_native):
+            plan: Plan = self._rknn_native.plan
             return plan
         from ort_rknn_converters.partition.plan import Plan
 
@@ -147,7 +147,7 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
 
         With an NPU part callbacks come in the order of submission; onnxruntime alone calls them in any order.
         """
-        if type(self.rknn_native).__name__ == "NpuSession" or not callable(callback):
+        if type(self._rknn_native).__name__ == "NpuSession" or not callable(callback):
             super().run_async(output_names, input_feed, callback, user_data, run_options)
             return
         from ort_rknn.sessions.pending_callbacks import NativeCalls
@@ -206,24 +206,24 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         return self._job(output_names, input_feed, run_options, how)
 
     def _job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
-        if isinstance(self.rknn_native, ClosedSession):
-            self.rknn_native.refuse()
-        self.rknn_validate(list(input_feed.keys()))
+        if isinstance(self._rknn_native, ClosedSession):
+            self._rknn_native.refuse()
+        self._rknn_validate(list(input_feed.keys()))
         names = output_names or [output.name for output in self.get_outputs()]
-        if _moves(self.rknn_native):
-            moving: MovingSession = self.rknn_native
+        if _moves(self._rknn_native):
+            moving: MovingSession = self._rknn_native
             return moving.job(self._plain_engine, names, input_feed, run_options, how)
-        if _has_npu_part(self.rknn_native):
-            native: NpuSession = self.rknn_native
+        if _has_npu_part(self._rknn_native):
+            native: NpuSession = self._rknn_native
             return native.job(names, input_feed, run_options, how)
         from ort_rknn.sessions.cpu_fallback import complete_feed
 
-        return how.submit(self._engine(), complete_feed(self.rknn_native, input_feed), list(names), run_options)
+        return how.submit(self._engine(), complete_feed(self._rknn_native, input_feed), list(names), run_options)
 
     @property
     def shape_states(self) -> tuple[ShapeState, ...]:
         """What became of each input shape met so far; empty for a model whose shapes are fixed. Not in onnxruntime."""
-        return self.rknn_native.shape_states if _moves(self.rknn_native) else ()
+        return self._rknn_native.shape_states if _moves(self._rknn_native) else ()
 
     def wait_compiled(self, timeout: float | None = None) -> bool:
         """Wait until no input shape met so far is waiting or compiling. Not in onnxruntime.
@@ -234,7 +234,7 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         Returns:
             Whether that came to be; ``shape_states`` and ``plan`` say what became of each shape.
         """
-        return not _moves(self.rknn_native) or bool(self.rknn_native.wait_compiled(timeout))
+        return not _moves(self._rknn_native) or bool(self._rknn_native.wait_compiled(timeout))
 
     def _engine(self) -> Any:
         """What runs the asynchronous verbs; made on first use where onnxruntime alone runs the model."""
@@ -247,7 +247,7 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         if engine is None:
             from ort_rknn.sessions.cpu_fallback import plain_engine
 
-            native = self.rknn_native
+            native = self._rknn_native
             if _moves(native):
                 from ort_rknn.sessions.dynamic import Plain
 
@@ -259,12 +259,12 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         return engine
 
     def _existing_engine(self) -> Any:
-        if _moves(self.rknn_native):
+        if _moves(self._rknn_native):
             from ort_rknn.sessions.engine_group import EngineGroup
 
             own = () if self._rknn_async_engine is None else (self._rknn_async_engine,)
-            return EngineGroup((*self.rknn_native.engines(), *own), self.rknn_native.stop_compiling)
-        return self.rknn_native.engine if _has_npu_part(self.rknn_native) else self._rknn_async_engine
+            return EngineGroup((*self._rknn_native.engines(), *own), self._rknn_native.stop_compiling)
+        return self._rknn_native.engine if _has_npu_part(self._rknn_native) else self._rknn_async_engine
 
 
 def _has_npu_part(native: Any) -> bool:

@@ -37,18 +37,18 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
     rest, rest_options = without_rknn(providers, provider_options)
     user = session._rknn_sess_options
     if user is not None and not isinstance(user, public("SessionOptions")):
-        session.rknn_create(user, rest, rest_options, disabled)  # which says what it thinks of them
+        session._rknn_create(user, rest, rest_options, disabled)  # which says what it thinks of them
         return
     npu_only = config_entry(user, NO_CPU) == "1" and not request.cpu_named
     if npu_only:
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
-    session.rknn_falls_back_to([CPU_PROVIDER])
+    session._rknn_falls_back_to([CPU_PROVIDER])
     opened: list[Any] = []
 
     def judge() -> Any:
         if not opened:
             options = _cpu_allowed(user) if npu_only else user
-            opened.append(session.rknn_create(options, rest, rest_options, disabled))
+            opened.append(session._rknn_create(options, rest, rest_options, disabled))
         return opened[0]
 
     model = session._rknn_model
@@ -77,7 +77,7 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         make_native = open_forms if placement.bundle is not None else open_moving
         try:
             check_cores(request.options, placement)
-            session.rknn_attach(make_native(session, request, placement, disabled))
+            session._rknn_attach(make_native(session, request, placement, disabled))
         except InvalidOption as error:
             session._rknn_refused = error
         return
@@ -98,10 +98,10 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
             placement = Placement(target=placement.target, reason=str(error), notes=placement.notes)
         else:
             _forget(opened)
-            session.rknn_attach(native)
+            session._rknn_attach(native)
             return
     if npu_only:
-        session.rknn_create(user, rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
+        session._rknn_create(user, rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
     judge()
     session._rknn_reason = placement.reason
     session._rknn_plan = None if placement.compiled is None else placement.compiled.plan

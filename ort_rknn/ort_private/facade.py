@@ -21,7 +21,7 @@ __all__ = ["FacadeSession"]
 class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
     """A session that holds another."""
 
-    rknn_native: Any = None
+    _rknn_native: Any = None
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
         disabled = kwargs.pop("disabled_optimizers", None)
         self._rknn_more = kwargs
         try:
-            self.rknn_make(providers, provider_options, disabled)
+            self._rknn_make(providers, provider_options, disabled)
         except (ValueError, RuntimeError) as error:
             if not self._rknn_fallback:
                 raise
@@ -47,16 +47,16 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
             print("Falling back to ['CPUExecutionProvider'] and retrying.")
             print("****************************************")
             try:
-                self.rknn_make(["CPUExecutionProvider"], None, None)
+                self._rknn_make(["CPUExecutionProvider"], None, None)
             except Exception as second:
                 raise second from error
             self.disable_fallback()
 
-    def rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
+    def _rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
         """Give the session its native side: called when it is made, and again by ``set_providers``."""
         raise NotImplementedError
 
-    def rknn_create(self, options: Any, providers: Any, provider_options: Any, disabled: Any) -> Any:
+    def _rknn_create(self, options: Any, providers: Any, provider_options: Any, disabled: Any) -> Any:
         """Let onnxruntime make a session, and return it as a native side."""
         more = dict(self._rknn_more)
         if disabled is not None:
@@ -64,12 +64,12 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
         shown = public("InferenceSession")(
             self._rknn_given, options, providers, provider_options, enable_fallback=0, **more
         )
-        self.rknn_attach(PublicNative.of(shown, options))
-        return self.rknn_native
+        self._rknn_attach(PublicNative.of(shown, options))
+        return self._rknn_native
 
-    def rknn_attach(self, native: Any) -> None:
+    def _rknn_attach(self, native: Any) -> None:
         """Put in a native side, and keep what it says of the model for when the session is closed."""
-        self.rknn_native = native
+        self._rknn_native = native
         self._rknn_said = {
             "inputs": native.inputs_meta,
             "outputs": native.outputs_meta,
@@ -80,14 +80,14 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
             "provider_options": native.get_provider_options(),
         }
 
-    def rknn_falls_back_to(self, providers: list[str]) -> None:
+    def _rknn_falls_back_to(self, providers: list[str]) -> None:
         """Say what is to be tried when the making fails; it is the CPU here."""
 
-    def rknn_validate(self, names: list[str]) -> None:
+    def _rknn_validate(self, names: list[str]) -> None:
         """Refuse a feed without a required input, in onnxruntime's words."""
         missing = [
             argument.name
-            for argument in self.rknn_native.inputs_meta
+            for argument in self._rknn_native.inputs_meta
             if argument.name not in names and not argument.type.startswith("optional")
         ]
         if missing:
@@ -95,49 +95,49 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         """What onnxruntime's own methods look for."""
-        native = self.__dict__.get("rknn_native")
+        native = self.__dict__.get("_rknn_native")
         if name.startswith(("__", "_rknn", "rknn")) or native is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(native.shown, name)
 
     def _names(self, output_names: Any) -> Any:
-        return output_names or [argument.name for argument in self.rknn_native.outputs_meta]
+        return output_names or [argument.name for argument in self._rknn_native.outputs_meta]
 
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
         """As onnxruntime's."""
-        native = self.rknn_native
-        self.rknn_validate(list(input_feed.keys()))
+        native = self._rknn_native
+        self._rknn_validate(list(input_feed.keys()))
         return native.run(self._names(output_names), _fed(input_feed), run_options)
 
     def run_async(
         self, output_names: Any, input_feed: Mapping[str, Any], callback: Any, user_data: Any, run_options: Any = None
     ) -> None:
         """As onnxruntime's."""
-        self.rknn_validate(list(input_feed.keys()))
+        self._rknn_validate(list(input_feed.keys()))
         names = self._names(output_names)
-        self.rknn_native.run_async(names, _fed(input_feed), callback, user_data, run_options)
+        self._rknn_native.run_async(names, _fed(input_feed), callback, user_data, run_options)
 
     def run_with_ort_values(
         self, output_names: Any, input_dict_ort_values: Mapping[str, Any], run_options: Any = None
     ) -> Any:
         """As onnxruntime's."""
-        self.rknn_validate(list(input_dict_ort_values.keys()))
+        self._rknn_validate(list(input_dict_ort_values.keys()))
         feed = _fed(input_dict_ort_values)
         kind = public("OrtValue")
-        values = self.rknn_native.run_with_ort_values(feed, self._names(output_names), run_options)
+        values = self._rknn_native.run_with_ort_values(feed, self._names(output_names), run_options)
         return [value if isinstance(value, kind) else kind(value) for value in values]
 
     def run_with_ortvaluevector(self, *arguments: Any, **named: Any) -> None:
         """As onnxruntime's."""
         order = ("run_options", "feed_names", "feeds", "fetch_names", "fetches", "fetch_devices")
         given = dict(zip(order, arguments, strict=False)) | named
-        self.rknn_native.run_with_ortvaluevector(*(given[name] for name in order))
+        self._rknn_native.run_with_ortvaluevector(*(given[name] for name in order))
 
     def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
         """As onnxruntime's."""
-        native, binding = self.rknn_native, getattr(iobinding, "rknn_binding", iobinding)
+        native, binding = self._rknn_native, getattr(iobinding, "rknn_binding", iobinding)
         made_for = iobinding.rknn_session() if hasattr(iobinding, "rknn_session") else native
         if made_for is not native:
             native.inputs_meta  # noqa: B018  # a closed one says that it is
@@ -176,19 +176,19 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
 
     def get_provider_graph_assignment_info(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.get_provider_graph_assignment_info()
+        return self._rknn_native.get_provider_graph_assignment_info()
 
     def end_profiling(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.end_profiling()
+        return self._rknn_native.end_profiling()
 
     def get_profiling_start_time_ns(self) -> Any:
         """As onnxruntime's."""
-        return self.rknn_native.get_profiling_start_time_ns
+        return self._rknn_native.get_profiling_start_time_ns
 
     def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
         """As onnxruntime's: make the session anew with other providers."""
-        self.rknn_make(providers, provider_options, None)
+        self._rknn_make(providers, provider_options, None)
 
     def disable_fallback(self) -> None:
         """As onnxruntime's."""

@@ -32,17 +32,17 @@ class HookedSession(public("InferenceSession")):  # type: ignore[misc]
 
     _sess: Any
 
-    def rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
+    def _rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
         """Give the session its native side: called when it is made, and again by ``set_providers``."""
         raise NotImplementedError
 
-    def rknn_create(self, options: Any, providers: Any, provider_options: Any, disabled: Any) -> Any:
+    def _rknn_create(self, options: Any, providers: Any, provider_options: Any, disabled: Any) -> Any:
         """Let onnxruntime make the native side, and return it."""
         self._sess_options = options
         super()._create_inference_session(providers, provider_options, disabled)
         return self._sess
 
-    def rknn_attach(self, native: Any) -> None:
+    def _rknn_attach(self, native: Any) -> None:
         """Put in a native side, and all that onnxruntime keeps beside it."""
         self._sess = native
         for attribute, source in _FILLED_FROM.items():
@@ -52,21 +52,21 @@ class HookedSession(public("InferenceSession")):  # type: ignore[misc]
         self._provider_options = native.get_provider_options()
 
     @property
-    def rknn_native(self) -> Any:
+    def _rknn_native(self) -> Any:
         """The native side."""
         return self._sess
 
-    @rknn_native.setter
-    def rknn_native(self, native: Any) -> None:
+    @_rknn_native.setter
+    def _rknn_native(self, native: Any) -> None:
         self._sess = native
 
-    def rknn_falls_back_to(self, providers: list[str]) -> None:
+    def _rknn_falls_back_to(self, providers: list[str]) -> None:
         """Say what onnxruntime is to try when the making fails."""
         self._fallback_providers = providers
 
-    def rknn_validate(self, names: list[str]) -> None:
+    def _rknn_validate(self, names: list[str]) -> None:
         """Refuse a feed without a required input, in onnxruntime's words."""
         self._validate_input(names)
 
     def _create_inference_session(self, providers: Any, provider_options: Any, disabled_optimizers: Any = None) -> None:
-        self.rknn_make(providers, provider_options, disabled_optimizers)
+        self._rknn_make(providers, provider_options, disabled_optimizers)

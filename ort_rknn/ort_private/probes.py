@@ -56,24 +56,24 @@ def _differs() -> str:
             super().run_with_iobinding(*arguments)
 
     class Probe(HookedSession):
-        def rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
+        def _rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
             again, given = bool(ran), (list(providers), provider_options, disabled)
             ran.append("make")
             if given != ([_CPU], None, None if again else {"no"}):
                 raise TypeError("_create_inference_session takes other arguments")
             if again:
-                made = self.rknn_create(options, providers, provider_options, disabled)
+                made = self._rknn_create(options, providers, provider_options, disabled)
                 if type(made) is not kind:
                     raise TypeError("onnxruntime's _sess is no native session")
             else:
                 opened = Native(options, TINY_MODEL, False, False)
                 opened.initialize_session([_CPU], [{}], set())
-                self.rknn_attach(opened)
+                self._rknn_attach(opened)
 
     session = Probe(TINY_MODEL, None, [_CPU], enable_fallback=0, disabled_optimizers={"no"})
     if ran != ["make"]:
         return "_create_inference_session is not what makes a session"
-    opened, fed = session.rknn_native, np.array(True)
+    opened, fed = session._rknn_native, np.array(True)
     _ask(session, opened)
     if not session.run(None, {"a": fed})[0]:
         return "a native session does not run"
@@ -84,10 +84,10 @@ def _differs() -> str:
     if ran != ["make", "run", "run_with_ort_values", "run_with_iobinding"]:
         return "sessions do not run through their _sess"
     session.set_providers([_CPU])
-    if ran[4:] != ["make"] or session.rknn_native is opened or not session.run(None, {"a": fed})[0]:
+    if ran[4:] != ["make"] or session._rknn_native is opened or not session.run(None, {"a": fed})[0]:
         return "set_providers does not make the session anew"
-    session.rknn_native = None
-    return "" if session.rknn_native is None else "a session keeps its _sess"
+    session._rknn_native = None
+    return "" if session._rknn_native is None else "a session keeps its _sess"
 
 
 def _ask(session: Any, opened: Any) -> None:
@@ -98,7 +98,7 @@ def _ask(session: Any, opened: Any) -> None:
     """
     if not all(hasattr(opened, name) for name in _NAMES) or opened.inputs_meta[0].name != "a":
         raise TypeError("native sessions do not say what their models are")
-    session.rknn_validate(["a"])
+    session._rknn_validate(["a"])
     said = (
         [argument.name for argument in (*session.get_inputs(), *session.get_outputs())],
         list(session.get_overridable_initializers()),

@@ -25,7 +25,7 @@ SessionBase: Any = _base()
 def native_of(session: Any) -> Any:
     """The native side of a session, ours or onnxruntime's own."""
     if isinstance(session, SessionBase):
-        return session.rknn_native
+        return session._rknn_native
     if hooks_work():
         return session._sess
     from ort_rknn.ort_private.native import PublicNative
