@@ -43,10 +43,10 @@ def out_of_range(node: ir.Node) -> bool:
 def way_to_softmax(node: ir.Node) -> list[ir.Node] | None:
     """The nodes from one with such a constant to the Softmax it is a mask for, that Softmax included.
 
-    ``None`` when its effect may be seen elsewhere: in another op, in an output of the graph, or in a row masked as a
-    whole, which Softmax turns into NaN and the compiler's numbers do not.
+    ``None`` when its effect may be seen elsewhere: as NaN, in another op, in an output of the graph, or in a row masked
+    as a whole, which Softmax turns into NaN and the compiler's numbers do not.
     """
-    if any(_whole_rows(array) for array in _constants(node)):
+    if any(_whole_rows(array) or np.isnan(array).any() for array in _constants(node)):
         return None
     # The mask of a text model goes to the Softmax of every layer.
     waiting, way, seen = list(node.outputs[:1]), [node], {node}

@@ -25,6 +25,7 @@ from ort_rknn_converters.passes.rewrite.attention_masks import Masks
 from ort_rknn_converters.passes.rewrite.ceil import Ceil
 from ort_rknn_converters.passes.rewrite.logic import Logic
 from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows
+from ort_rknn_converters.passes.rewrite.masked_fill import MaskedFill
 from ort_rknn_converters.passes.rewrite.max_pool_3d import MaxPool3d
 from ort_rknn_converters.passes.rewrite.merge_dims import FewerDims
 from ort_rknn_converters.passes.rewrite.min_max import MinMax
@@ -72,6 +73,7 @@ _REWRITE: tuple[Pass, ...] = (
     Ceil(),
     Logic(),
     LongRows(),
+    MaskedFill(),
     Masks(),
     MaxPool3d(),
     MinMax(),

@@ -12,7 +12,7 @@ from ort_rknn_converters.op_support.fp16_range import FP16_MAX, SEES_NOTHING, wa
 from ort_rknn_converters.passes.base import FLOATS
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Edge", "Masked", "Source", "masked_softmaxes"]
+__all__ = ["Edge", "Masked", "Source", "behind_relabels", "masked_softmaxes", "nan_guard"]
 
 _SUSPECTED = FP16_MAX / 4
 """From here on values are suspected to overflow on other inputs."""
@@ -100,7 +100,7 @@ def masked_softmaxes(graph: ir.Graph) -> Iterator[Masked]:
         if softmax.op_type != "Softmax" or softmax.domain or not _along_rows(softmax):
             continue
         reaching = tuple(source for source in sources if softmax in source.way)
-        guard = _guard(softmax)
+        guard = nan_guard(softmax)
         if reaching:
             found = _masked(softmax, reaching, guard)
             if found is not None:
@@ -133,7 +133,7 @@ def _along_rows(softmax: ir.Node) -> bool:
     return shape is not None and softmax.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
 
 
-def _guard(softmax: ir.Node) -> ir.Node | None:
+def nan_guard(softmax: ir.Node) -> ir.Node | None:
     """``Where(IsNaN(y), 0, y)`` behind the Softmax, if that is all that reads y."""
     shares = softmax.outputs[0]
     users = sorted(shares.consumers(), key=lambda node: node.op_type)
@@ -150,7 +150,7 @@ def _masked(softmax: ir.Node, sources: tuple[Source, ...], guard: ir.Node | None
     infinite, swallows = sources[0].infinite, sources[0].swallows
     if any((source.infinite, source.swallows) != (infinite, swallows) for source in sources):
         return None
-    last = _behind_relabels(softmax)
+    last = behind_relabels(softmax)
     if last is None:
         return None
     if last.op_type == "Where":
@@ -174,7 +174,7 @@ def _masked(softmax: ir.Node, sources: tuple[Source, ...], guard: ir.Node | None
     return Masked(softmax, sources, mask, tuple(_zeroed_by(edge) for edge in scores), guard)
 
 
-def _behind_relabels(softmax: ir.Node) -> ir.Node | None:
+def behind_relabels(softmax: ir.Node) -> ir.Node | None:
     """What makes the scores, behind nodes that leave every row as it is."""
     value = softmax.inputs[0]
     while value is not None and (node := value.producer()) is not None:
