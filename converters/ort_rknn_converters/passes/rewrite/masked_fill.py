@@ -1,4 +1,4 @@
-"""Softmax over ``Where(mask, number, scores)``, as masked_fill writes it -> sums and products, which compile as one part.
+"""Softmax over ``Where(mask, number, scores)``, as masked_fill writes it -> sums and products, which stay in one part.
 
 The toolkit fuses the two into an op of its own that it leaves to the board's CPU, and the vendor's list of CPU ops does
 not have it. ``scores * keep + number * mask`` is the same for every finite number: also where a row is masked as a
@@ -84,8 +84,9 @@ def _filled(node: ir.Node) -> _Filled | None:
         if not number <= FP16_MAX or not _finite(filled.scores):
             return None
         # Another number may take its place only where nothing but a Softmax sees it.
-        unseen = number >= -FP16_MAX or (way := way_to_softmax(node)) is not None and way[-1].op_type == "Softmax"
-        return filled if unseen else None
+        way = way_to_softmax(node)
+        unseen = way is not None and all(each.op_type != "LogSoftmax" for each in way)
+        return filled if unseen or number >= -FP16_MAX else None
     return None
 
 
@@ -97,8 +98,8 @@ def _whole(softmax: ir.Node, filled: _Filled) -> bool:
     shape = onnx_graph.static_shape(softmax.inputs[0])
     if not mask or not scores or not shape or softmax.attributes.get_int("axis", -1) not in (-1, len(shape) - 1):
         return False
-    same_rows = len(filled.where.outputs[0].uses()) == 1
-    return same_rows and mask[-1] in (1, scores[-1]) and filled.where.outputs[0].uses()[0].node is softmax
+    direct = filled.where.outputs[0].consumers() == (softmax,)
+    return direct and mask[-1] in (1, scores[-1])
 
 
 def _finite(value: ir.Value) -> bool:
@@ -140,7 +141,8 @@ class _Writer:
     def write(self, softmax: ir.Node, filled: _Filled) -> None:
         """Replace one Where, and the search for NaN behind its Softmax."""
         condition, scores, endless = filled.where.inputs[0], filled.scores, not np.isfinite(filled.number)
-        assert condition is not None and scores.dtype is not None
+        assert condition is not None
+        assert scores.dtype is not None
         guard = nan_guard(softmax)
         tape = Tape(self._model, self._ctx, self._ctx.opset, filled.where)
         key = condition, filled.chosen, scores.dtype, filled.number, endless and guard is None

@@ -80,7 +80,8 @@ def test_a_mask_for_two_layers_is_written_once() -> None:
     ["e = Cast<to=1>(pad) l = Log(e) s = Add(s0, l)", "s = Div(s0, s0)"],
 )
 def test_scores_that_may_be_infinite_stay(scores: str) -> None:
-    made = model(f"t = Transpose<perm=[0, 1, 3, 2]>(k) s0 = MatMul(q, t) {scores} a = Where(pad, low, s) {SHARES}", -100)
+    product = "t = Transpose<perm=[0, 1, 3, 2]>(k) s0 = MatMul(q, t)"
+    made = model(f"{product} {scores} a = Where(pad, low, s) {SHARES}", -100)
     prepared = check_prepared(made, feed(PADDED), rtol=2e-5)
     assert "Where" in [node.op_type for node in prepared.graph]
 
