@@ -22,9 +22,7 @@ _HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "unverifia
 
 _ALIKE: dict[FailureReason, str] = {"refused": "compile", "crashed": "compile"}
 
-COMPILATIONS = 200
-"""Compilations of one conversion after which segments that fail are given up whole. A guess: at 0.3 s for a small part
-(measured) that is a minute."""
+_OUT_OF_TIME = "not looked into further, for the search has taken its time"
 
 
 @frozen
@@ -51,8 +49,10 @@ def blame(workshop: Workshop, attempt: Attempt) -> Blame:
     assert failure is not None
     if failure.nodes:
         return _named(failure)
-    if failure.kind in _HOPELESS or workshop.compilations >= COMPILATIONS:
+    if failure.kind in _HOPELESS:
         return _all(attempt)
+    if workshop.out_of_time:
+        return Blame(dict.fromkeys(attempt.nodes, f"{failure.reason} ({_OUT_OF_TIME})"))
     return _Search(workshop, failure).run(attempt.nodes)
 
 
@@ -78,7 +78,7 @@ class _Search:
     def run(self, nodes: Sequence[str]) -> Blame:
         """Halve as long as one half fails by itself; then the trouble is an encounter of nodes of both halves."""
         left = 3 * math.ceil(math.log2(len(nodes) + 1)) + 2
-        while len(nodes) > 1 and left > 0:
+        while len(nodes) > 1 and left > 0 and not self.workshop.out_of_time:
             middle = len(nodes) // 2
             left -= 2
             if self.fails(nodes[:middle]):
@@ -96,7 +96,7 @@ class _Search:
     def _encounter(self, nodes: Sequence[str], passing: int) -> Blame:
         """The shortest beginning that fails ends with a node that must go: it does not bear what comes before it."""
         failing = len(nodes)
-        while failing - passing > 1:
+        while failing - passing > 1 and not self.workshop.out_of_time:
             middle = (passing + failing) // 2
             if not self.fails(nodes[:middle]):
                 passing = middle

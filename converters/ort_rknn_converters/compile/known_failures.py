@@ -90,11 +90,18 @@ class Verdicts:
         return dict(section) if not make else section
 
 
-def signature(node: ir.Node, model: ir.Model) -> str:
-    """What a verdict is about: equal for nodes the compiler cannot tell apart."""
+def signature(node: ir.Node, model: ir.Model, *, contents: bool = True) -> str:
+    """What a verdict is about: equal for nodes the compiler cannot tell apart.
+
+    Args:
+        node: The node.
+        model: Its model.
+        contents: Whether small constants count by their values, else only by type and shape.
+    """
     attributes = sorted((name, _attribute(attribute)) for name, attribute in node.attributes.items())
     inputs = [
-        None if value is None else [type_string(value.type), dims(value), _content(value)] for value in node.inputs
+        None if value is None else [type_string(value.type), dims(value), _content(value) if contents else None]
+        for value in node.inputs
     ]
     outputs = [[type_string(value.type), dims(value)] for value in node.outputs]
     opset = model.opset_imports.get(node.domain, 0)

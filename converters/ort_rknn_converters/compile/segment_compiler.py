@@ -7,6 +7,7 @@ the compiler need not wait for is done while it works.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -45,6 +46,10 @@ LEAST_S, PER_MB_S = 120.0, 10.0
 """Seconds a compilation may take, whatever its size, and more for each MB of the lowered model. Guesses: a part of a
 few nodes takes 0.3 s and ViT-tiny 0.3 s a MB on a PC; a board, or a PC that has much else to do, is 10 times slower."""
 
+SEARCH_S, SEARCH_TIMES = 60.0, 3.0
+"""Seconds of compiling after which the search for what spoils a segment ends, and how many times the longest try more.
+Guesses: small parts take 0.3 s on a PC (measured), and the halves of a large segment about as long as the whole."""
+
 
 class Workshop:
     """Compiles node sets of one prepared model; the same set is compiled once.
@@ -53,6 +58,10 @@ class Workshop:
         model: The model.
         options: How it is compiled.
         compile: The compiler.
+
+    Attributes:
+        compilations: Tries so far.
+        placed: Names of the nodes in the segments that are tried now.
     """
 
     def __init__(self, model: ir.Model, options: ConvertOptions, compile: Compile) -> None:
@@ -61,6 +70,8 @@ class Workshop:
         self.target = find_target(options.target)
         self.flow = Flow.of(model.graph)
         self.compilations = 0
+        self.placed: tuple[str, ...] = ()
+        self._spent_s: list[float] = []
         self._compile = compile
         self._judge = Judge(self.flow, self.target, options.precision)
         self._number = {node.name: index for index, node in enumerate(self.flow.nodes)}
@@ -77,6 +88,7 @@ class Workshop:
             segments: The values at their edges are computed in one run of the model.
             spare: Called in another thread while the compiler works, maybe several times; what it raises is lost.
         """
+        self.placed = tuple(name for segment in segments for name in segment.nodes)
         wanted = {value.name for segment in segments for value in segment.inputs}
         self._random.expect(wanted)
         if self._quantizer:
@@ -95,8 +107,15 @@ class Workshop:
         """
         key = tuple(nodes), form is not None
         if key not in self._done:
+            begun = time.monotonic()
             self._done[key] = self._attempt(tuple(nodes), form)
+            self._spent_s.append(time.monotonic() - begun)
         return self._done[key]
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether compiling has taken so long that what fails is no longer searched for single nodes."""
+        return sum(self._spent_s) > SEARCH_S + SEARCH_TIMES * max(self._spent_s, default=0.0)
 
     def cancel(self) -> None:
         """End the compilations that other threads run."""

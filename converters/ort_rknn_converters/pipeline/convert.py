@@ -23,6 +23,7 @@ from ort_rknn_converters.compile.fault_isolation import blame
 from ort_rknn_converters.compile.known_failures import Verdicts
 from ort_rknn_converters.compile.onnxruntime_folding import better
 from ort_rknn_converters.compile.segment_compiler import Compile, Workshop
+from ort_rknn_converters.compile.twins import Twins
 from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu
 from ort_rknn_converters.graph import onnx_graph, size_limit
@@ -165,6 +166,7 @@ def _settle(
 ) -> tuple[Plan, dict[str, Attempt]]:
     """Cut, compile and learn until every segment holds."""
     learned = memory.recall(workshop.model)
+    twins = Twins(workshop)
     while True:
         progress.report("plan")
         current = partition(workshop.model, workshop.target, workshop.options, learned)
@@ -178,7 +180,7 @@ def _settle(
         for number, attempt in enumerate(failed):
             assert attempt.failure is not None
             progress.report("learn", attempt.failure.reason, number, len(failed))
-            found = blame(workshop, attempt)
+            found = twins.follow(blame(workshop, attempt), attempt.failure.kind)
             learned = learned | found.reasons
             memory.remember(workshop.model, found.reasons, found.certain)
 

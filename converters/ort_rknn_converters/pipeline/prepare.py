@@ -31,6 +31,7 @@ from ort_rknn_converters.passes.rewrite.merge_dims import FewerDims
 from ort_rknn_converters.passes.rewrite.min_max import MinMax
 from ort_rknn_converters.passes.rewrite.outer_product import OuterProduct
 from ort_rknn_converters.passes.rewrite.reductions import Reductions
+from ort_rknn_converters.passes.rewrite.shared_products import SharedProducts
 from ort_rknn_converters.passes.rewrite.sign import Sign
 from ort_rknn_converters.passes.rewrite.sums import Sums
 from ort_rknn_converters.passes.rewrite.trigonometry import Trigonometry
@@ -79,6 +80,7 @@ _REWRITE: tuple[Pass, ...] = (
     MinMax(),
     OuterProduct(),
     Reductions(),
+    SharedProducts(),
     Sign(),
     Sums(),
     Trigonometry(),

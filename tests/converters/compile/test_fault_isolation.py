@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import numpy_helper
 
+from ort_rknn_converters.compile import segment_compiler
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.toolkit.compile import CompileRequest
@@ -120,3 +122,51 @@ class TestFailingSegments:
     def test_verdicts_of_another_soc_do_not_count(self, made: Any) -> None:
         made(model(), ScriptedToolkit(crashes=frozenset({"Tanh"})))
         assert made(model(), target="rk3576").plan.npu_share == 1
+
+
+def same_layers(body: str) -> onnx.ModelProto:
+    """Five equal layers, of which the toolkit of the test does not bear one op."""
+    nodes = " ".join(body.format(f"v{number}" if number else "x", f"v{number + 1}") for number in range(5))
+    return model(f"{nodes} y = Relu (v5)")
+
+
+class TestTwins:
+    """What is known of one node holds for its like."""
+
+    def test_equal_nodes_follow_a_certain_verdict(self, made: Any) -> None:
+        fake = ScriptedToolkit(crashes=frozenset({"Tanh"}))
+        compiled = made(same_layers("{1} = Tanh ({0})"), fake)
+        assert {node.op_type for node in compiled.plan.nodes if node.place == "CPU"} == {"Tanh"}
+        assert len(fake.requests) < 6
+
+    def test_nodes_of_other_small_constants_are_tried_once(self, made: Any) -> None:
+        rows = " ".join(f"r{number} = Gather <axis = 1> (x, i{number})" for number in range(4))
+        sums = "a = Add (r0, r1) b = Add (a, r2) c = Add (b, r3) y = Relu (c)"
+        proto = model(f"{rows} {sums}", outputs="float[1,1,8,8] y")
+        for number in range(4):
+            proto.graph.initializer.append(numpy_helper.from_array(np.array([number]), f"i{number}"))
+        fake = ScriptedToolkit(crashes=frozenset({"Gather"}))
+        compiled = made(proto, fake)
+        assert {node.op_type for node in compiled.plan.nodes if node.place == "CPU"} == {"Gather"}
+        assert len(fake.requests) < 8
+
+    def test_a_wrong_result_blames_one(self, made: Any) -> None:
+        compiled = made(same_layers("{1} = Tanh ({0})"), ScriptedToolkit(wrong=frozenset({"Tanh"})))
+        assert {node.op_type for node in compiled.plan.nodes if node.place == "CPU"} == {"Tanh"}
+        assert_same(compiled, same_layers("{1} = Tanh ({0})"), image())
+
+    def test_two_equal_encounters_are_enough(self, made: Any) -> None:
+        body = "a{1} = Sigmoid ({0}) {1} = Tanh (a{1})"
+        fake = ScriptedToolkit(pairs=(("Sigmoid", "Tanh"),))
+        compiled = made(same_layers(body), fake)
+        assert_same(compiled, same_layers(body), image())
+        assert compiled.plan.npu_nodes >= 5
+
+    def test_the_search_ends_in_time(self, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(segment_compiler, "SEARCH_S", 0.0)
+        monkeypatch.setattr(segment_compiler, "SEARCH_TIMES", 0.0)
+        fake = ScriptedToolkit(crashes=frozenset({"Tanh"}))
+        compiled = made(model(), fake)
+        assert len(fake.requests) == 1
+        assert all("taken its time" in node.reason for node in compiled.plan.nodes if node.place == "CPU")
+        assert_same(compiled, model(), image())
