@@ -13,13 +13,16 @@ from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import graph_types
 from ort_rknn_converters.graph.onnx_graph import innermost, static_shape
 
-__all__ = ["infer", "skeleton"]
+__all__ = ["SEEN", "infer", "skeleton"]
 
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx.ml"})
 """Domains whose ops ONNX's inference knows."""
 
 _BIG = 4096
 """Bytes above which a weight's values cannot matter to shapes (a guess: 512 int64 numbers)."""
+
+SEEN = "ort_rknn.seen"
+"""Key in the metadata of values whose shape was seen in a run. It is not written to files."""
 
 _MADE_UP = "unk__"
 """How ONNX's inference begins the names it invents for unknown dimensions."""
@@ -29,7 +32,8 @@ def infer(model: ir.Model, *, strict: bool = False) -> None:
     """Set type and shape of the main graph's values as far as inference can know them, in place.
 
     Shapes that the file declares for intermediate values and outputs are only used where inference has no answer:
-    exporters leave stale ones behind, and the inputs' shapes may have been fixed since.
+    exporters leave stale ones behind, and the inputs' shapes may have been fixed since. Shapes that were seen in a run
+    (:func:`ort_rknn_converters.graph.seen_shapes.see_shapes`) are better than both.
 
     Args:
         model: The model; graph inputs keep their shapes.
@@ -39,19 +43,38 @@ def infer(model: ir.Model, *, strict: bool = False) -> None:
         onnx.shape_inference.InferenceError: Only with ``strict``.
     """
     with skeleton(model) as proto:
+        _hide_seen(proto, {value.name for node in model.graph for value in node.outputs if SEEN in value.meta})
         _forget_shapes(proto.graph, {key[:2] for key in model.functions})
-        try:
-            inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
-        except (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, ValueError):
-            if strict:
-                raise
-            return
+        inferred = _inferred(proto, strict)
+    if inferred is None:
+        return
     known = {info.name: info.type for info in (*inferred.graph.value_info, *inferred.graph.output)}
     for node in model.graph:
         for value in node.outputs:
             found = known.get(value.name or "")
-            if found is not None and not graph_types.is_hidden_map(value.type):
+            if found is not None and SEEN not in value.meta and not graph_types.is_hidden_map(value.type):
                 _merge(value, found)
+
+
+def _hide_seen(proto: onnx.ModelProto, seen: set[str | None]) -> None:
+    """Give nodes whose results were seen a domain that inference does not know: it takes what is declared."""
+    if not seen:
+        return
+    proto.opset_import.add(domain=SEEN, version=1)
+    for node in proto.graph.node:
+        if seen.intersection(node.output):
+            node.domain = SEEN
+
+
+def _inferred(proto: onnx.ModelProto, strict: bool) -> onnx.ModelProto | None:
+    """The model with what inference finds; without following values where that refuses legal arithmetic on integers."""
+    for follow_values in (True, False):
+        try:
+            return onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=follow_values)
+        except (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, ValueError):
+            if strict and not follow_values:
+                raise
+    return None
 
 
 @contextmanager

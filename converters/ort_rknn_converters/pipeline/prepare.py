@@ -8,6 +8,7 @@ from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.infer import infer
 from ort_rknn_converters.graph.infer_contrib import infer_contrib
 from ort_rknn_converters.graph.onnx_graph import unsaid_names
+from ort_rknn_converters.numerics.seen_shapes import see_shapes
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.base import Context, Pass, drop_unused
 from ort_rknn_converters.passes.expand.attention import Attention
@@ -50,6 +51,9 @@ __all__ = ["Prepared", "prepare"]
 
 _ROUNDS = 50
 """Rounds of folding and inference at most (a guess; real models need two to four)."""
+
+_MISTAKEN = frozenset({"Col2Im", "DFT", "STFT"})
+"""Ops whose shapes ONNX's inference is known to get wrong (STFT), or likely to."""
 
 _SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(), Fold())
 """What makes models smaller; repeated, with inference in between, until nothing changes."""
@@ -137,8 +141,9 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
     run(ListedConstants(), Functions())
     pinned = run(StaticShapes())
     settle()
-    if pinned:
-        _check_shapes(model, original)
+    if pinned or any(node.op_type in _MISTAKEN for node in model.graph):
+        _check_shapes(model, original, pinned=pinned)
+        settle()
     for _ in range(_ROUNDS):  # what one layer is expanded into may tell the shapes of the next
         if not run(*_EXPAND):
             break
@@ -150,11 +155,17 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
     return Prepared(model, tuple(changes))
 
 
-def _check_shapes(model: ir.Model, original: ir.Model) -> None:
-    """Refuse fixed shapes that some node cannot work with, unless the model has that fault without them as well."""
+def _check_shapes(model: ir.Model, original: ir.Model, *, pinned: bool) -> None:
+    """Refuse fixed shapes that onnxruntime cannot work with, unless the model has that fault without them as well.
+
+    Inference finds more contradictory than is: there the shapes are taken from a run.
+    """
     try:
         infer(model, strict=True)
     except Exception as error:  # the binding raises several kinds
+        refused = see_shapes(model)
+        if not refused or not pinned:
+            return
         try:
             infer(original.clone(), strict=True)
         except Exception:

@@ -6,6 +6,8 @@ steps made 67 MB of a model of 6.7 MB (measured), and the compiled code would re
 
 from __future__ import annotations
 
+from math import prod
+
 import onnx_ir as ir
 
 from ort_rknn_converters.graph import onnx_graph
@@ -15,6 +17,10 @@ from ort_rknn_converters.passes.base import FLOATS, Context, Pass, Tape, kept_fo
 __all__ = ["SharedProducts"]
 
 _OLDEST = 13
+
+_WIDE = 4096
+"""Width of rows from which on they are images of one pixel, and the product a Conv. Seen for rk3588: a MatMul of
+[20, 4096] does not fit the NPU's registers, the Conv does, and so does a MatMul of [20, 4088] or [16, 4096]."""
 
 Key = tuple[ir.Value, int, str, ir.Value, "ir.Value | None", int]
 
@@ -70,7 +76,18 @@ def _hoist(model: ir.Model, ctx: Context, key: Key, members: list[tuple[ir.Node,
     x, axis, _, weights, bias, turned = key
     first = min((gather for gather, _ in members), key=list(model.graph).index)
     tape = Tape(model, ctx, ctx.opset, first)
-    whole = tape.op("MatMul", x, tape.op("Transpose", weights, perm=[1, 0]) if turned else weights)
+    shape, width = onnx_graph.static_shape(x), onnx_graph.static_shape(weights)
+    assert shape is not None
+    assert width is not None
+    if shape[-1] >= _WIDE:
+        out = width[0 if turned else 1]
+        filters = tape.reshape(
+            weights if turned else tape.op("Transpose", weights, perm=[1, 0]), (out, shape[-1], 1, 1)
+        )
+        pixels = tape.reshape(x, (prod(shape[:-1]), shape[-1], 1, 1))
+        whole = tape.reshape(tape.op("Conv", pixels, filters), (*shape[:-1], out))
+    else:
+        whole = tape.op("MatMul", x, tape.op("Transpose", weights, perm=[1, 0]) if turned else weights)
     if bias is not None:
         whole = tape.op("Add", whole, bias)
     tape.insert()
