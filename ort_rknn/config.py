@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn.errors import InvalidOption
+from ort_rknn_converters.home import expanded
 
 __all__ = ["VARIABLE", "config_path", "read_config"]
 
@@ -26,10 +27,10 @@ def config_path() -> Path | None:
     """Where the file is, or would be; ``None`` where the user wants none."""
     named = os.environ.get(VARIABLE)
     if named is not None:
-        return Path(named).expanduser() if named.strip() else None
+        return expanded(named) if named.strip() else None
     # What platformdirs gives on the systems there are NPUs on; importing it takes longer than this file's reading.
     folder = os.environ.get("XDG_CONFIG_HOME", "").strip()
-    return Path(folder or "~/.config").expanduser() / "ort_rknn" / "config.toml"
+    return expanded(folder or "~/.config") / "ort_rknn" / "config.toml"
 
 
 def read_config() -> tuple[Mapping[str, Any], Path | None]:

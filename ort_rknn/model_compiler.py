@@ -14,6 +14,7 @@ from ort_rknn.context_file import refuse_existing, write_context
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options import RknnOptions
 from ort_rknn.ort_errors import ort_error
+from ort_rknn_converters.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled import CompiledModel
@@ -141,6 +142,8 @@ class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
             raise
         except ConvertError as error:
             raise ort_error("Fail", str(error)) from error
+        if compiled.provisional:
+            logger().warning("less is on the NPU than could be: %s. Compile it again", compiled.provisional)
         return compiled if compiled.npu_steps else None
 
 

@@ -166,9 +166,15 @@ def _compile(
     except Exception as error:  # a model that runs is worth more than a reason that stops it
         if watch.refusal is not None:
             raise watch.refusal from None
-        reason = f"it could not be converted: {error}"
+        reason = f"it could not be converted: {error or type(error).__name__}"
     else:
         reason = "" if compiled.npu_steps else _why_all_on_cpu(compiled)
+        if compiled.provisional:
+            reason = said = f"{compiled.provisional}. Nothing of this is remembered: the next start tries again"
+            if compiled.npu_steps:
+                left = sum(len(nodes) for nodes in compiled.plan.cpu_reasons().values())
+                logger().warning("%d of %d nodes run on the CPU: %s", left, len(compiled.plan.nodes), said)
+                reason = ""
         if not reason:
             return Placement(
                 compiled, choice.device, choice.target, shapes=wanted.shapes, dims=wanted.dims, from_onnx=True

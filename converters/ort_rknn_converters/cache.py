@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ort_rknn_converters.cache_folder import directory
 from ort_rknn_converters.cache_key import key_of
@@ -22,21 +22,28 @@ from ort_rknn_converters.errors import (
     CompiledModelError,
     ConvertError,
     NotAllOnNpu,
+    ToolkitBroken,
     ToolkitFailed,
+    ToolkitMissing,
     VerificationFailed,
     freeze,
     thaw,
 )
 from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.home import no_home
 from ort_rknn_converters.log import logger
 from ort_rknn_converters.options import ConvertOptions
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.cache_pause import Pauses
 
 __all__ = ["Cache", "Entry", "directory", "key_of", "load_or_convert"]
 
 _ENTRY = "entry.json"
 _NEW, _OLD = ".new", ".old"
 _REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, VerificationFailed)
-"""Failures that come again with the same model, options and toolkit. A missing toolkit or a full disk does not."""
+"""Failures that come again with the same model, options and toolkit, unless they are of the moment. A missing toolkit
+or a full disk is."""
 
 _REMEMBERED_NOTE = " (remembered from an earlier try; `ort-rknn cache clear` forgets it)"
 
@@ -250,7 +257,8 @@ def load_or_convert(
 
     Raises:
         ConvertError: As :func:`ort_rknn_converters.convert.convert`; what failed once is not tried again with the same
-            toolkit until ``ort-rknn cache clear``.
+            toolkit until ``ort-rknn cache clear``. What depends on the moment is not kept: see
+            :mod:`ort_rknn_converters.cache_pause`.
     """
     from ort_rknn_converters.toolkit.environment import toolkit_version
 
@@ -261,6 +269,7 @@ def load_or_convert(
     found = cache.lookup(key, version)
     if found is not None:
         return found
+    pauses = _pauses(cache_dir)
 
     def waiting() -> None:
         if progress is not None:
@@ -272,15 +281,25 @@ def load_or_convert(
         except OSError as error:
             _warn_once(cache.folder, error)
             return _convert(model, options, progress, compile, cache_dir)
-        found = cache.lookup(key, version)
+        found = cache.lookup(key, version) or pauses.enforce(key)
         if found is not None:
             return found
         name = "(bytes)" if isinstance(model, (bytes, bytearray, memoryview)) else Path(model).name
         made: CompiledModel | ConvertError
         try:
             made = _convert(model, options, progress, compile, cache_dir)
+        except ToolkitBroken as error:
+            if error.dear:
+                pauses.begin(key, error, None)
+            raise
         except _REMEMBERED as error:
             made = error
+        if failure := _of_the_moment(made):
+            pauses.begin(key, failure, made if isinstance(made, CompiledModel) else None)
+            if isinstance(made, ConvertError):
+                raise made
+            return made
+        pauses.end(key)
         try:
             cache.commit(key, made, model=name, target=options.target, toolkit_version=version)
             if isinstance(made, CompiledModel):
@@ -295,6 +314,25 @@ def load_or_convert(
     return made
 
 
+def _pauses(cache_dir: str | os.PathLike[str] | None) -> Pauses:
+    from ort_rknn_converters.cache_pause import Pauses
+    from ort_rknn_converters.toolkit.environment import find_python
+
+    try:
+        toolkit = find_python()
+    except ToolkitMissing:
+        return Pauses(directory(cache_dir), "")
+    packages = Path(toolkit.python).parent.parent.glob("lib/python3*/site-packages")
+    stamps = [folder.stat().st_mtime_ns for folder in packages]  # whoever repairs it changes them
+    return Pauses(directory(cache_dir), f"{toolkit.python} {toolkit.version} {max(stamps, default=0)}")
+
+
+def _of_the_moment(made: CompiledModel | ConvertError) -> ConvertError | None:
+    if isinstance(made, CompiledModel):
+        return ToolkitFailed(made.provisional, kind="killed") if made.provisional else None
+    return made if isinstance(made, ToolkitFailed) and made.passing else None
+
+
 def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, cache_dir: Any) -> CompiledModel:
     from ort_rknn_converters.late import without_algebra
 
@@ -307,11 +345,10 @@ def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, c
 def _warn_once(folder: Path, error: Exception) -> None:
     if str(folder) not in _warned:
         _warned.add(str(folder))
-        why = getattr(error, "strerror", None) or error
+        why = no_home(folder) or f"{folder} cannot be written ({getattr(error, 'strerror', None) or error})"
         logger().warning(
-            "compiled models are not kept: %s cannot be written (%s). Every start converts again; set "
-            "ORT_RKNN_CACHE_DIR to a folder with room",
-            folder,
+            "compiled models are not kept, because %s. Every start converts again; set ORT_RKNN_CACHE_DIR to a folder"
+            " with room",
             why,
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ort_rknn_converters.home import expanded
+
 __all__ = ["directory"]
 
 
@@ -12,4 +14,4 @@ def directory(chosen: str | os.PathLike[str] | None = None) -> Path:
     """The cache's folder: ``chosen``, or ``ORT_RKNN_CACHE_DIR``, or ``ort_rknn`` in the user's cache directory."""
     from ort_rknn_converters.toolkit.environment import private_directory
 
-    return Path(chosen).expanduser() if chosen else private_directory().parent
+    return expanded(chosen) if chosen else private_directory().parent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,10 +22,10 @@ import onnx_ir as ir
 
 from ort_rknn_converters import bearable, graph
 from ort_rknn_converters.assemble import Assembly
-from ort_rknn_converters.attempt import Attempt
+from ort_rknn_converters.attempt import Attempt, Failure, provisional
 from ort_rknn_converters.cache_folder import directory
 from ort_rknn_converters.compiled import CompiledModel, is_compiled
-from ort_rknn_converters.errors import ModelError, NotAllOnNpu
+from ort_rknn_converters.errors import ModelError, NotAllOnNpu, ToolkitFailed
 from ort_rknn_converters.learning import blame
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.other_folding import better
@@ -61,6 +61,7 @@ def convert(
     progress: Progress | None = None,
     compile: Compile | None = None,
     verdicts: str | os.PathLike[str] | None = None,
+    prove: Callable[[], object] | None = None,
     **fields: Any,
 ) -> CompiledModel:
     """Convert an ONNX model for a Rockchip NPU.
@@ -72,6 +73,8 @@ def convert(
         progress: Told where the conversion is.
         compile: Compiles one segment; :func:`ort_rknn_converters.toolkit.client.compile_segment` when ``None``.
         verdicts: Folder of what was learned about single nodes; the cache's when ``None``.
+        prove: Raises where the compiler fails on any model; asked when it fails on all of this one. When ``None``: two
+            nodes are compiled with the toolkit, and nothing is asked of a ``compile`` that was given.
         **fields: Single options, see :class:`ort_rknn_converters.options.ConvertOptions`; they win over ``options``.
 
     Returns:
@@ -82,7 +85,8 @@ def convert(
         ModelError: The model cannot be read, ONNX Runtime cannot run it, or the shapes given contradict it.
         UnknownOption, UnknownTarget: An option makes no sense.
         CalibrationError: Calibration data are needed and missing, empty, or do not fit the model.
-        ToolkitMissing: Something is to be compiled and there is no rknn-toolkit2.
+        ToolkitMissing: Something is to be compiled and there is no rknn-toolkit2, or none that works.
+        ToolkitFailed: ``npu_only`` was asked for, and the toolkit failed for a reason of the moment.
         NotAllOnNpu: ``npu_only`` was asked for and a node must stay on the CPU.
         KeyboardInterrupt: After the compiler's process was ended.
     """
@@ -95,10 +99,10 @@ def convert(
             options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
         workshop = Workshop(prepared.model, options, started or compile_segment)
         assembly = Assembly(source, _original(model), options.dims, prepared)
-        final, attempts = _settle(workshop, assembly, _memory(verdicts, options), progress)
+        final, attempts = _settle(workshop, assembly, _memory(verdicts, options), progress, prove or _proof(compile))
         final = final.with_notes(*notes, *_notes(source, workshop, attempts))
     progress.report("assemble")
-    return assembly.finish(final, attempts)
+    return replace(assembly.finish(final, attempts), provisional=provisional(workshop.passing))
 
 
 def plan_only(
@@ -163,7 +167,7 @@ def _brings_quantization(model: ir.Model) -> bool:
 
 
 def _settle(
-    workshop: Workshop, assembly: Assembly, memory: Verdicts, progress: Progress
+    workshop: Workshop, assembly: Assembly, memory: Verdicts, progress: Progress, prove: Callable[[], object]
 ) -> tuple[Plan, dict[str, Attempt]]:
     """Cut, compile and learn until every segment holds."""
     learned = memory.recall(workshop.model)
@@ -171,12 +175,13 @@ def _settle(
         progress.report("plan")
         current = partition(workshop.model, workshop.target, workshop.options, learned)
         if workshop.options.npu_only:
-            _demand_npu(current)
+            _demand_npu(current, workshop.passing)
         workshop.expect(current.segments, partial(assembly.begin, current))
         attempts = {name: better(workshop, one) for name, one in _attempts(workshop, current, progress).items()}
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
         if not failed:
             return _described(current, attempts), attempts
+        workshop.suspect(tuple(attempts.values()), prove)
         for number, attempt in enumerate(failed):
             assert attempt.failure is not None
             progress.report("learn", attempt.failure.reason, number, len(failed))
@@ -216,6 +221,8 @@ def _described(current: Plan, attempts: dict[str, Attempt]) -> Plan:
 
 
 def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -> Iterable[str]:
+    if workshop.passing:
+        yield f"another conversion may bring more onto the NPU: {provisional(workshop.passing)}"
     if not attempts:
         yield "nothing runs on the NPU: the whole model is left to ONNX Runtime"
     overridable = [value.name for value in source.graph.inputs if value.is_initializer()]
@@ -236,11 +243,22 @@ def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -
             yield from possible([named[name] for name in attempt.nodes], {**attempt.entering, **(attempt.peaks or {})})
 
 
-def _demand_npu(final: Plan) -> None:
+def _demand_npu(final: Plan, passing: Sequence[Failure]) -> None:
+    if passing:
+        raise ToolkitFailed(f"not all is on the NPU: {provisional(passing)}", kind="killed")
     left = [node for node in final.nodes if node.place == CPU]
     if left:
         rows = "\n".join(f"  {node.op_type} {node.name}: {node.reason}" for node in left)
         raise NotAllOnNpu(f"{len(left)} of {len(final.nodes)} nodes must stay on the CPU:\n{rows}")
+
+
+def _proof(compile: Compile | None) -> Callable[[], object]:
+    """How to find out whether it is the toolkit that fails; a compiler that was handed in is believed."""
+    if compile is not None:
+        return lambda: None
+    from ort_rknn_converters.toolkit.status import prove  # not for models that compile
+
+    return prove
 
 
 def _original(model: Model) -> str | bytes:

@@ -17,7 +17,7 @@ from ort_rknn_converters.workshop import Workshop
 
 __all__ = ["Blame", "blame"]
 
-_HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "unverifiable"})
+_HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "killed", "unverifiable"})
 """Failures that are not looked into: each try would take as long, or proves nothing."""
 
 _ALIKE: dict[FailureReason, str] = {"refused": "compile", "crashed": "compile"}

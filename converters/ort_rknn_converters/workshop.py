@@ -17,9 +17,9 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ort_rknn_converters.attempt import Attempt, Failure
+from ort_rknn_converters.attempt import Attempt, Failure, FailureReason
 from ort_rknn_converters.dataflow import Flow, boundary
-from ort_rknn_converters.errors import ModelError, ToolkitFailed
+from ort_rknn_converters.errors import ModelError, RunFailed, ToolkitBroken, ToolkitFailed
 from ort_rknn_converters.extract import extract
 from ort_rknn_converters.graph import value_info
 from ort_rknn_converters.judge import Judge
@@ -41,6 +41,15 @@ Feeds = Sequence[dict[str, NDArray[Any]]]
 Compile = Callable[..., CompileResult]
 """As :func:`ort_rknn_converters.toolkit.client.compile_segment`."""
 
+_ALIKE: dict[FailureReason, str] = {
+    "refused": "compile",
+    "crashed": "compile",
+    "timeout": "timeout",
+    "memory": "memory",
+    "killed": "killed",
+}
+"""Failures that a broken toolkit has, too."""
+
 LEAST_S, PER_MB_S = 120.0, 10.0
 """Seconds a compilation may take, whatever its size, and more for each MB of the lowered model. Guesses: a part of a
 few nodes takes 0.3 s and ViT-tiny 0.3 s a MB on a PC; a board, or a PC that has much else to do, is 10 times slower."""
@@ -53,6 +62,10 @@ class Workshop:
         model: The model.
         options: How it is compiled.
         compile: The compiler.
+
+    Attributes:
+        compilations: How many there were.
+        passing: Failures of the moment: because of them the next conversion may bring more onto the NPU.
     """
 
     def __init__(self, model: ir.Model, options: ConvertOptions, compile: Compile) -> None:
@@ -68,6 +81,8 @@ class Workshop:
         self._quantizer = _quantizer(model, options)
         self._random = RandomFeeds(model, options)
         self._spare: Callable[[], object] | None = None
+        self._proven = False
+        self.passing: list[Failure] = []
         self._cancelled = threading.Event()
 
     def expect(self, segments: Sequence[Segment], spare: Callable[[], object] | None = None) -> None:
@@ -95,8 +110,35 @@ class Workshop:
         """
         key = tuple(nodes), form is not None
         if key not in self._done:
-            self._done[key] = self._attempt(tuple(nodes), form)
+            attempt = self._done[key] = self._attempt(tuple(nodes), form)
+            if attempt.failure is not None and attempt.failure.passing:
+                self.passing.append(attempt.failure)
         return self._done[key]
+
+    def suspect(self, attempts: Sequence[Attempt], prove: Callable[[], object]) -> None:
+        """Make sure that it is not the toolkit, where nothing compiles and all parts fail alike.
+
+        Args:
+            attempts: Of all segments.
+            prove: Compiles a model that cannot fail.
+
+        Raises:
+            ToolkitBroken: It is the toolkit.
+        """
+        self._proven = self._proven or any(attempt.result is not None for attempt in self._done.values())
+        kinds = {_ALIKE.get(one.failure.kind) if one.failure else None for one in attempts}
+        if self._proven or len(kinds) != 1 or None in kinds:
+            return
+        try:
+            prove()
+        except (ToolkitFailed, ToolkitBroken) as error:
+            raise ToolkitBroken(
+                f"rknn-toolkit2 does not work: {error}. It fails on a model of two nodes, too, so it is not this model."
+                " `ort-rknn doctor` says which toolkit that is; `ort-rknn toolkit install --force` makes the private"
+                " one anew",
+                dear=True,
+            ) from error
+        self._proven = True
 
     def cancel(self) -> None:
         """End the compilations that other threads run."""
@@ -179,4 +221,5 @@ def _quantizer(model: ir.Model, options: ConvertOptions) -> Quantizer | None:
 
 
 def _unverifiable(error: BaseException | None) -> Failure:
-    return Failure("unverifiable", f"could not be verified: {error}")
+    kind = error.kind if isinstance(error, RunFailed) else "unverifiable"
+    return Failure(kind, f"could not be verified: {error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 import click
@@ -13,6 +14,7 @@ from rich.markup import escape
 
 from ort_rknn_converters.cache import Cache, Entry, directory
 from ort_rknn_converters.cache_limit import limit, size_in
+from ort_rknn_converters.cache_pause import Pauses
 from ort_rknn_converters.cli.info_tables import new_table
 from ort_rknn_converters.plan_table import size_text
 from ort_rknn_converters.verdicts import FILE
@@ -75,7 +77,9 @@ def clear_command(context: click.Context) -> None:
     """Remove everything that was kept, and what was learned about single nodes. The toolkit stays."""
     cache = Cache(context.obj)
     freed = cache.clear()
-    (context.obj / FILE).unlink(missing_ok=True)
+    Pauses(context.obj, "").clear()
+    with suppress(OSError):
+        (context.obj / FILE).unlink(missing_ok=True)
     _report(freed, cache)
 
 

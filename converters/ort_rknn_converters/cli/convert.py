@@ -180,8 +180,9 @@ def _convert(
     with started_ahead(model) as compile, Drawn(quiet=report.as_json) as progress:
         with without_algebra():
             from ort_rknn_converters.convert import convert
+            from ort_rknn_converters.toolkit.status import prove
 
-        compiled = convert(model, options=options, progress=progress, compile=compile)
+        compiled = convert(model, options=options, progress=progress, compile=compile, prove=prove)
         progress.report("save", str(output))
         files = compiled.save(output, embed=not external, strip=strip)
     report.converted(compiled, options, files, time.perf_counter() - began)
