@@ -16,7 +16,7 @@ from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.reference_run import without_weights
 from ort_rknn_converters.tensor_types import fixed_shapes
 
-__all__ = ["boundary_values", "feeds_for"]
+__all__ = ["boundary_values", "feeds_for", "harmless"]
 
 Array = NDArray[Any]
 
@@ -58,6 +58,12 @@ def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, 
 
     inputs = [value for value in model.graph.input if value.name not in constants]
     return tuple({value.name: one(value, number) for value in inputs} for number in range(n))
+
+
+def harmless(tensor: TensorProto) -> TensorProto:
+    """A floating tensor of this name and shape, of values no op minds: positive, and small enough to be summed up."""
+    values = np.random.default_rng(0).uniform(0.02, 0.2, tuple(tensor.dims)).astype(np.float32)
+    return numpy_helper.from_array(values, tensor.name)
 
 
 def _array(value: onnx.ValueInfoProto, number: int, bound: int, generator: np.random.Generator) -> Array:

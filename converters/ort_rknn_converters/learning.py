@@ -90,7 +90,8 @@ class _Search:
             if self.last.nodes:
                 return _named(self.last)
         if len(nodes) == 1:
-            return Blame({nodes[0]: self.last.reason} | self._overflows(nodes[0]), frozenset(nodes))
+            certain = frozenset(nodes) if self.workshop.certain(nodes[0], self.last.kind) else frozenset()
+            return Blame({nodes[0]: self.last.reason} | self._overflows(nodes[0]), certain)
         return Blame(dict.fromkeys(nodes, self.last.reason))
 
     def _encounter(self, nodes: Sequence[str], passing: int) -> Blame:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 
 from ort_rknn_converters.cache_key import CONVERTER
@@ -21,7 +23,7 @@ from ort_rknn_converters.graph import constant, dims, type_string
 from ort_rknn_converters.log import logger
 from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["FILE", "Verdicts", "signature"]
+__all__ = ["FILE", "Verdicts", "signature", "unsigned"]
 
 FILE = "verdicts.json"
 _FORMAT = 1
@@ -100,6 +102,11 @@ def signature(node: ir.Node, model: ir.Model) -> str:
     opset = model.opset_imports.get(node.domain, 0)
     text = json.dumps([node.domain, node.op_type, opset, attributes, inputs, outputs])
     return f"{node.op_type}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def unsigned(part: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The constants of a part whose values its nodes' signatures do not hold: the weights."""
+    return [tensor for tensor in part.graph.initializer if math.prod(tensor.dims) > _SMALL_CONSTANT]
 
 
 def _attribute(attribute: ir.Attr) -> str:

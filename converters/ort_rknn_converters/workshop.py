@@ -21,6 +21,7 @@ from ort_rknn_converters.attempt import Attempt, Failure, FailureReason
 from ort_rknn_converters.dataflow import Flow, boundary
 from ort_rknn_converters.errors import ModelError, RunFailed, ToolkitBroken, ToolkitFailed
 from ort_rknn_converters.extract import extract
+from ort_rknn_converters.feeds import feeds_for, harmless
 from ort_rknn_converters.graph import value_info
 from ort_rknn_converters.judge import Judge
 from ort_rknn_converters.lower import Lowered, lower
@@ -30,6 +31,7 @@ from ort_rknn_converters.plan import Segment
 from ort_rknn_converters.random_feeds import LateFeeds, RandomFeeds
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
+from ort_rknn_converters.verdicts import unsigned
 from ort_rknn_converters.verify import Reference, reference
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ _ALIKE: dict[FailureReason, str] = {
     "killed": "killed",
 }
 """Failures that a broken toolkit has, too."""
+
+_OF_THE_FORM: frozenset[FailureReason] = frozenset({"refused", "crashed", "register", "unplaced"})
+"""Failures that the values of the inputs cannot be the reason of: the compiler does not know them."""
 
 LEAST_S, PER_MB_S = 120.0, 10.0
 """Seconds a compilation may take, whatever its size, and more for each MB of the lowered model. Guesses: a part of a
@@ -115,6 +120,26 @@ class Workshop:
                 self.passing.append(attempt.failure)
         return self._done[key]
 
+    def certain(self, node: str, kind: FailureReason) -> bool:
+        """Whether a node that fails by itself would fail in any model: by its op, attributes and shapes alone.
+
+        Where it has weights, or where its inputs may be the reason, it is compiled once more with harmless ones.
+
+        Args:
+            node: Its name.
+            kind: How it failed.
+        """
+        part = self._part((node,))
+        weights = unsigned(part)
+        if not weights and kind in _OF_THE_FORM:
+            return True
+        if self._quantizer or any(tensor.data_type != onnx.TensorProto.FLOAT for tensor in weights):
+            return False
+        for tensor in weights:
+            tensor.CopyFrom(harmless(tensor))
+        failure = self._attempt((node,), None, part).failure
+        return failure is not None and _ALIKE.get(failure.kind, failure.kind) == _ALIKE.get(kind, kind)
+
     def suspect(self, attempts: Sequence[Attempt], prove: Callable[[], object]) -> None:
         """Make sure that it is not the toolkit, where nothing compiles and all parts fail alike.
 
@@ -148,17 +173,26 @@ class Workshop:
         """Values that enter and leave a set of nodes."""
         return boundary(self.flow, [self._number[name] for name in nodes])
 
-    def _attempt(self, nodes: tuple[str, ...], form: onnx.ModelProto | None) -> Attempt:
+    def _part(self, nodes: tuple[str, ...]) -> onnx.ModelProto:
+        entering, leaving = self.edges_of(nodes)
+        return extract(self.model, nodes, [value.name or "" for value in entering], [v.name or "" for v in leaving])
+
+    def _attempt(
+        self, nodes: tuple[str, ...], form: onnx.ModelProto | None, other: onnx.ModelProto | None = None
+    ) -> Attempt:
+        """Try what is cut out of the model, or the ``other`` model of the same nodes on random values of its own."""
         entering, leaving = self.edges_of(nodes)
         inputs, outputs = (tuple(value_info(value) for value in edge) for edge in (entering, leaving))
         names = [value.name for value in inputs]
-        part = extract(self.model, nodes, names, [value.name for value in outputs])
+        part = other or self._part(nodes)
         attempt = Attempt(nodes, None, part, None, inputs, outputs)
         try:
             dataset = self._quantizer.dataset(names) if self._quantizer else ()
         except ModelError as error:
             return replace(attempt, failure=_unverifiable(error))
         feeds: Feeds = self._quantizer.verified(dataset) if self._quantizer else self._random.of(part, names)
+        if other is not None:
+            feeds = feeds_for(other, self.options.verify_feeds, self.options.seed)
         try:
             lowered = lower(form or part, self.target)
         except ModelError as error:

@@ -85,13 +85,13 @@ def test_one_beside_us_goes_before_the_private_one(tmp_path: Path, monkeypatch: 
 def test_one_beside_us_needs_a_python_to_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str | None
 ) -> None:
+    private()
     importable(tmp_path / "site", monkeypatch)
     monkeypatch.setattr(sys, "executable", executable)
     found = find_python().python
     assert Path(found).name == f"python{sys.version_info[0]}.{sys.version_info[1]}"
     assert Path(found).parent.parent in (Path(sys.prefix), Path(sys.base_prefix))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    private()
     assert find_python().source == "private"
 
 
