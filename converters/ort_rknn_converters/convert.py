@@ -221,6 +221,7 @@ def _described(current: Plan, attempts: dict[str, Attempt]) -> Plan:
 
 
 def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -> Iterable[str]:
+    yield from workshop.notes
     if workshop.passing:
         yield f"another conversion may bring more onto the NPU: {provisional(workshop.passing)}"
     if not attempts:

@@ -16,7 +16,8 @@ import onnx
 from numpy.typing import NDArray
 
 from ort_rknn_converters import ort
-from ort_rknn_converters.errors import ModelError, ToolkitFailed
+from ort_rknn_converters.bounded_run import SLOW_S, Run, bounded
+from ort_rknn_converters.errors import ModelError, RunFailed, ToolkitFailed
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.int8_rounding import Rounder
 from ort_rknn_converters.rknn_file import read
@@ -220,9 +221,19 @@ class _Bench:
 
 def _run(model: onnx.ModelProto, feeds: Answers) -> list[dict[str, Array]]:
     names = [value.name for value in model.graph.output]
-    try:
+
+    def answers(run: Run) -> list[dict[str, Array]]:
         session = ort.on_cpu(model.SerializeToString(), ort.quiet_options("ORT_DISABLE_ALL"))
-        return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+        found = []
+        for feed in feeds:
+            run.next_feed()
+            found.append(dict(zip(names, session.run(names, dict(feed), run.options), strict=True)))
+        return found
+
+    try:
+        return bounded(answers, SLOW_S, "a quantized form of the segment")
+    except RunFailed:
+        raise
     except Exception as error:  # onnxruntime raises a class of its own per kind of fault
         raise ModelError(f"ONNX Runtime cannot run a quantized form of the segment: {error}") from error
 

@@ -14,6 +14,7 @@ import onnx
 
 from ort_rknn_converters import ort
 from ort_rknn_converters.attempt import Attempt, FailureReason
+from ort_rknn_converters.bounded_run import QUICK_S, bounded
 from ort_rknn_converters.workshop import Workshop
 
 __all__ = ["better", "folded_by_onnxruntime"]
@@ -57,7 +58,7 @@ def folded_by_onnxruntime(segment: onnx.ModelProto) -> onnx.ModelProto | None:
         path = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(path)
         try:
-            ort.on_cpu(segment.SerializeToString(), options)
+            bounded(lambda _: ort.on_cpu(segment.SerializeToString(), options), QUICK_S, "what is constant")
             folded = onnx.load(path)
         except Exception:  # onnxruntime raises a class of its own per kind of fault; the first form's own is reported
             return None

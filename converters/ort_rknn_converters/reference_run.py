@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ort_rknn_converters import ort
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.bounded_run import SLOW_S, Run, bounded
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.light import lightened
 
 __all__ = ["run_measured", "without_weights"]
@@ -44,6 +45,7 @@ def run_measured(
 
     Raises:
         ModelError: ONNX Runtime cannot run it.
+        RunFailed: It takes too long, or too much memory.
     """
     names = [value.name for value in model.graph.output]
     copy, weights = without_weights(model)
@@ -58,14 +60,21 @@ def run_measured(
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     peaks = dict.fromkeys(watched, 0.0)
     results = []
-    try:
+
+    def measure(run: Run) -> None:
         session = ort.on_cpu(copy.SerializeToString(), options)
         for feed in feeds:
-            values = session.run(None, weights | dict(feed))
+            run.next_feed()
+            values = session.run(None, weights | dict(feed), run.options)
             results.append(dict(zip(names, values[: len(names)], strict=True)))
             for name, peak in zip(watched, values[len(names) :], strict=True):
                 # NaN, too, is more than fp16 can hold; max() would lose it.
                 peaks[name] = float("inf") if np.isnan(peak) else max(peaks[name], float(peak))
+
+    try:
+        bounded(measure, SLOW_S, "the segment")
+    except RunFailed:
+        raise
     except Exception as error:  # onnxruntime raises a class of its own per kind of fault
         raise ModelError(f"ONNX Runtime cannot run the segment: {error}") from error
     return results, peaks

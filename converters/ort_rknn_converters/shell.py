@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import TensorProto, TypeProto, ValueInfoProto, helper
 
 from ort_rknn_converters import ort
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.bounded_run import SLOW_S, bounded
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.tensor_types import element_type, raw_constant
 
 __all__ = ["declare_outputs", "make_shell", "note_pinned", "pin"]
@@ -83,7 +85,7 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
     if all(_is_static(value.type) for value in outputs):
         return outputs
     try:
-        shown = ort.on_cpu(source, ort.quiet_options()).get_outputs()
+        shown = _shown(source, ort.quiet_options())
     except Exception as error:  # onnxruntime raises a class of its own per kind of fault
         raise ModelError(f"ONNX Runtime cannot load the model: {error}") from error
     for value, argument in zip(outputs, shown, strict=True):
@@ -97,6 +99,15 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
         elif kind == "optional_type" and argument.shape:
             _set_shape(value.type.optional_type.elem_type.tensor_type, argument.shape)
     return outputs
+
+
+def _shown(source: bytes | str, options: Any) -> Any:
+    """The outputs as onnxruntime shows them; without what it folds, where that takes for ever."""
+    try:
+        return bounded(lambda _: ort.on_cpu(source, options).get_outputs(), SLOW_S, "what is constant")
+    except RunFailed:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return ort.on_cpu(source, options).get_outputs()
 
 
 def note_pinned(shell: onnx.ModelProto, source: bytes | str, dims: Mapping[str, int]) -> None:
@@ -116,7 +127,7 @@ def note_pinned(shell: onnx.ModelProto, source: bytes | str, dims: Mapping[str, 
     for name, size in dims.items():
         options.add_free_dimension_override_by_name(name, size)
     try:
-        shown = ort.on_cpu(source, options).get_outputs()
+        shown = _shown(source, options)
     except Exception as error:  # onnxruntime raises a class of its own per kind of fault
         raise ModelError(f"ONNX Runtime cannot load the model with these dimensions: {error}") from error
     note = [dict(dims), [argument.shape for argument in shown]]

@@ -140,6 +140,12 @@ class Workshop:
         failure = self._attempt((node,), None, part).failure
         return failure is not None and _ALIKE.get(failure.kind, failure.kind) == _ALIKE.get(kind, kind)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how all parts were verified."""
+        trouble = self._random.trouble
+        return (f"the parts were verified on random values of their own, because {trouble}",) if trouble else ()
+
     def suspect(self, attempts: Sequence[Attempt], prove: Callable[[], object]) -> None:
         """Make sure that it is not the toolkit, where nothing compiles and all parts fail alike.
 
