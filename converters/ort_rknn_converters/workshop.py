@@ -233,7 +233,8 @@ class Workshop:
 
     def _failure(self, nodes: Sequence[str], error: Exception, expected: Future[Reference]) -> Failure:
         if isinstance(error, ToolkitFailed) and not isinstance(expected.exception(), ModelError):
-            return Failure(error.kind, str(error), self._judge.named(nodes, str(error)))
+            names = () if error.passing else self._judge.named(nodes, str(error))
+            return Failure(error.kind, str(error), names)
         return _unverifiable(expected.exception() or error)  # no wonder then, and nothing worth searching for
 
     def _timeout(self, size: int) -> float:
