@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ort_rknn_converters import ort
 from ort_rknn_converters.errors import RunFailed
-from ort_rknn_converters.toolkit.failure import short_of_memory
+from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.toolkit.failures import short_of_memory
 
 __all__ = ["QUICK_S", "SLOW_S", "Run", "bounded"]
 

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError, freeze, thaw
-from ort_rknn_converters.log import logger
+from ort_rknn_converters.util.log import logger
 
 __all__ = ["Pauses"]
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ort_rknn_converters import bounded_run, ort
-from ort_rknn_converters import feeds as feeds_room
+from ort_rknn_converters import bounded_run
 from ort_rknn_converters.bounded_run import Run, bounded
 from ort_rknn_converters.errors import ModelError, RunFailed
-from ort_rknn_converters.reference_run import run_measured
+from ort_rknn_converters.numerics import random_inputs
+from ort_rknn_converters.numerics.reference_run import run_measured
+from ort_rknn_converters.onnx_file import onnxruntime as ort
 from tests.helpers.endless import IMAGE, behind_a_loop, endless_loop
 
 FEED = {"x": np.zeros(IMAGE, np.float32)}
@@ -81,7 +82,7 @@ def test_no_memory_is_of_the_moment(error: Exception) -> None:
 
 
 def test_a_part_that_does_not_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ort_rknn_converters.reference_run.SLOW_S", 0.2)
+    monkeypatch.setattr("ort_rknn_converters.numerics.reference_run.SLOW_S", 0.2)
     with pytest.raises(RunFailed, match="a run of the segment took more than"):
         run_measured(endless_loop(), [FEED])
 
@@ -98,7 +99,7 @@ def test_a_conv_behind_it_is_compiled_all_the_same(
 ) -> None:
     """On random values of its own; the whole model is tried once."""
     monkeypatch.setattr(bounded_run, "_GRACE_S", 0.2)
-    monkeypatch.setattr(feeds_room, "QUICK_S", 0.5)
+    monkeypatch.setattr(random_inputs, "QUICK_S", 0.5)
     compiled = made(behind_a_loop(**how))
     assert [node.op_type for node in compiled.plan.nodes if node.place != "CPU"][-2:] == ["Conv", "Sigmoid"]
     assert any("random values of their own, because a run of the whole model" in note for note in compiled.plan.notes)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ort_rknn_converters import cache_pause
-from ort_rknn_converters.cache import Cache, load_or_convert
+from ort_rknn_converters.cache.store import Cache, load_or_convert
 from ort_rknn_converters.cache_pause import FIRST_S, LONGEST_S, TIMES, Pauses
 from ort_rknn_converters.cli.cache import command
 from ort_rknn_converters.errors import FailureKind, ToolkitBroken, ToolkitFailed
