@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn.errors import InvalidOption
-from ort_rknn_converters.home import expanded
 
 __all__ = ["VARIABLE", "config_path", "read_config"]
 
@@ -25,6 +24,8 @@ _lock = threading.Lock()
 
 def config_path() -> Path | None:
     """Where the file is, or would be; ``None`` where the user wants none."""
+    from ort_rknn_converters.util.home import expanded
+
     named = os.environ.get(VARIABLE)
     if named is not None:
         return expanded(named) if named.strip() else None

@@ -22,7 +22,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn_converters.this_python import this_python
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -195,6 +194,7 @@ def compile_in_child(
     from ort_rknn_converters.errors import ConvertError, thaw
     from ort_rknn_converters.toolkit.setup.environment import find_python, toolkit_version
     from ort_rknn_converters.util import temp_dirs as scratch
+    from ort_rknn_converters.util.this_python import this_python
 
     find_python()
     python = this_python()

@@ -28,14 +28,14 @@ from ort_rknn_converters.errors import (
     freeze,
     thaw,
 )
-from ort_rknn_converters.home import no_home
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.home import no_home
 from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.util.user_dirs import directory
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.cache_pause import Pauses
+    from ort_rknn_converters.cache.pause import Pauses
 
 __all__ = ["Cache", "Entry", "directory", "key_of", "load_or_convert"]
 
@@ -259,7 +259,7 @@ def load_or_convert(
         ConvertError: As :func:`ort_rknn_converters.pipeline.convert.convert`; what failed once is not tried again with
         the same
             toolkit until ``ort-rknn cache clear``. What depends on the moment is not kept: see
-            :mod:`ort_rknn_converters.cache_pause`.
+            :mod:`ort_rknn_converters.cache.pause`.
     """
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
@@ -316,7 +316,7 @@ def load_or_convert(
 
 
 def _pauses(cache_dir: str | os.PathLike[str] | None) -> Pauses:
-    from ort_rknn_converters.cache_pause import Pauses
+    from ort_rknn_converters.cache.pause import Pauses
     from ort_rknn_converters.toolkit.setup.environment import find_python
 
     try:

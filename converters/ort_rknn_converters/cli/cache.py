@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from ort_rknn_converters.cache.limit import limit, size_in
+from ort_rknn_converters.cache.pause import Pauses
 from ort_rknn_converters.cache.store import Cache, Entry, directory
-from ort_rknn_converters.cache_pause import Pauses
 from ort_rknn_converters.cli.tables import new_table
 from ort_rknn_converters.compile.known_failures import FILE
 from ort_rknn_converters.partition.plan_table import size_text

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import onnx
 
-from ort_rknn_converters.bounded_run import QUICK_S, bounded
 from ort_rknn_converters.compile.attempt import Attempt, FailureReason
 from ort_rknn_converters.compile.segment_compiler import Workshop
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, bounded
 
 __all__ = ["better", "folded_by_onnxruntime"]
 

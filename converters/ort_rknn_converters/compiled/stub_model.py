@@ -17,9 +17,9 @@ from typing import Any
 import onnx
 from onnx import TensorProto, TypeProto, ValueInfoProto, helper
 
-from ort_rknn_converters.bounded_run import SLOW_S, bounded
 from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, bounded
 from ort_rknn_converters.onnx_file.tensor_types import element_type, raw_constant
 
 __all__ = ["declare_outputs", "make_shell", "note_pinned", "pin"]

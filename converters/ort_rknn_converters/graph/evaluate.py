@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ort_rknn_converters.bounded_run import QUICK_S, bounded
 from ort_rknn_converters.errors import RunFailed
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, bounded
 
 __all__ = ["NATIVE", "evaluate"]
 

@@ -11,10 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.bounded_run import QUICK_S, Run, bounded
 from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.numerics.reference_run import without_weights
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, Run, bounded
 from ort_rknn_converters.onnx_file.tensor_types import fixed_shapes
 
 __all__ = ["boundary_values", "feeds_for", "harmless"]

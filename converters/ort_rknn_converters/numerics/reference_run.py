@@ -15,9 +15,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ort_rknn_converters.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.onnx_file.weights_light import lightened
 
 __all__ = ["run_measured", "without_weights"]

@@ -14,13 +14,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ort_rknn_converters.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.errors import RunFailed
 from ort_rknn_converters.numerics.fp16_rounding import round_to_fp16
 from ort_rknn_converters.numerics.reference_run import without_weights
 from ort_rknn_converters.numerics.tensor_error import compare
 from ort_rknn_converters.numerics.tolerance import Reference, check
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Rounded", "deciders", "rounded_run"]

@@ -15,11 +15,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ort_rknn_converters.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.errors import ModelError, RunFailed, ToolkitFailed
 from ort_rknn_converters.numerics.int8_rounding import Rounder
 from ort_rknn_converters.numerics.storage_map import StoredForms
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.rknn_format.reader import read
 from ort_rknn_converters.rknn_format.values import RknnFile
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult

@@ -11,15 +11,9 @@ from typing import Any
 from ort_rknn_converters.errors import ConvertError, ToolkitBroken, ToolkitFailed
 from ort_rknn_converters.toolkit import log_parser
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, repair
+from ort_rknn_converters.util.out_of_memory import short_of_memory
 
-__all__ = ["explain", "no_room", "short_of_memory"]
-
-_NO_MEMORY = re.compile(
-    r"MemoryError|bad[_ ]alloc|cannot allocate|unable to allocate|failed to allocate|out of memory|allocation failed"
-    r"|can't start new thread|pthread_create failed|thread creation failed",
-    re.IGNORECASE,
-)
-"""How Python, numpy, C++, the loader, OpenBLAS and OpenMP say that there was no room for an array or a thread."""
+__all__ = ["explain", "no_room"]
 
 _SYSTEM = re.compile(
     r"Too many open files|Resource temporarily unavailable|Input/output error|Stale file handle|Read-only file system"
@@ -73,11 +67,6 @@ def no_room(directory: object) -> ConvertError:
         f"no room to convert in {directory}. A conversion needs about three times the model's size there: make room, or"
         " set TMPDIR to a folder on another disk"
     )
-
-
-def short_of_memory(words: str) -> bool:
-    """Whether an error's words say that memory ran out."""
-    return bool(_NO_MEMORY.search(words))
 
 
 def _memory(what: str, log: str) -> ToolkitFailed:

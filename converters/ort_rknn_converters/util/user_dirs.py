@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ort_rknn_converters.home import expanded
+from ort_rknn_converters.util.home import expanded
 
 __all__ = ["directory"]
 

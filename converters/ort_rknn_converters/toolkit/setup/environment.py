@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ort_rknn_converters.errors import ToolkitBroken, ToolkitMissing
-from ort_rknn_converters.home import expanded, no_home
-from ort_rknn_converters.this_python import this_python
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.home import expanded, no_home
 from ort_rknn_converters.util.package_versions import version_of
+from ort_rknn_converters.util.this_python import this_python
 
 __all__ = [
     "CACHE_VARIABLE",

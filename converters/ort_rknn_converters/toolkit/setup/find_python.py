@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from ort_rknn_converters.errors import ToolkitMissing
-from ort_rknn_converters.this_python import this_python
 from ort_rknn_converters.toolkit.setup.environment import clean_environment
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.this_python import this_python
 
 __all__ = ["NEWEST", "OLDEST", "InstallFailed", "Interpreter", "choose_interpreter", "find_uv", "probe"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from ort_rknn_converters.errors import ToolkitBroken, ToolkitMissing
-from ort_rknn_converters.home import NOWHERE
 from ort_rknn_converters.toolkit.setup import environment
 from ort_rknn_converters.toolkit.setup.environment import (
     ToolkitPython,
@@ -18,6 +17,7 @@ from ort_rknn_converters.toolkit.setup.environment import (
     find_python,
     toolkit_version,
 )
+from ort_rknn_converters.util.home import NOWHERE
 
 
 @pytest.fixture(autouse=True)

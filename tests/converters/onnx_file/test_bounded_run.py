@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ort_rknn_converters import bounded_run
-from ort_rknn_converters.bounded_run import Run, bounded
 from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.numerics import random_inputs
 from ort_rknn_converters.numerics.reference_run import run_measured
+from ort_rknn_converters.onnx_file import bounded_run
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import Run, bounded
 from tests.helpers.endless import IMAGE, behind_a_loop, endless_loop
 
 FEED = {"x": np.zeros(IMAGE, np.float32)}

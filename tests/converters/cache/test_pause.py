@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ort_rknn_converters import cache_pause
+from ort_rknn_converters.cache import pause
+from ort_rknn_converters.cache.pause import FIRST_S, LONGEST_S, TIMES, Pauses
 from ort_rknn_converters.cache.store import Cache, load_or_convert
-from ort_rknn_converters.cache_pause import FIRST_S, LONGEST_S, TIMES, Pauses
 from ort_rknn_converters.cli.cache import command
 from ort_rknn_converters.errors import FailureKind, ToolkitBroken, ToolkitFailed
 from ort_rknn_converters.options import ConvertOptions
@@ -27,7 +27,7 @@ HALF_OPTIONS = ConvertOptions(min_gain=0, cpu_ops=("Hardmax",))
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the clock forward."""
     now = [time.time()]
-    monkeypatch.setattr(cache_pause.time, "time", lambda: now[0])
+    monkeypatch.setattr(pause.time, "time", lambda: now[0])
 
     def forward(seconds: float) -> None:
         now[0] += seconds
@@ -67,12 +67,12 @@ def test_one_unlucky_start_is_forgotten(tmp_path: Path, kind: FailureKind) -> No
 
 
 def test_pauses_grow(tmp_path: Path, clock: Callable[[float], None]) -> None:
-    for pause in (0.0, FIRST_S, FIRST_S * TIMES, FIRST_S * TIMES**2):
+    for wait in (0.0, FIRST_S, FIRST_S * TIMES, FIRST_S * TIMES**2):
         unlucky = failing()
         assert start(tmp_path, unlucky) == 0
         assert len(unlucky.requests) == 1
-        if pause:
-            clock(pause - 1)
+        if wait:
+            clock(wait - 1)
             with pytest.raises(
                 ToolkitFailed, match=r"was killed \(failed \d times; tried again from .*cache clear"
             ) as caught:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from ort_rknn_converters.errors import RunFailed
 from ort_rknn_converters.onnx_file import onnxruntime as ort
-from ort_rknn_converters.toolkit.failures import short_of_memory
+from ort_rknn_converters.util.out_of_memory import short_of_memory
 
 __all__ = ["QUICK_S", "SLOW_S", "Run", "bounded"]
 
