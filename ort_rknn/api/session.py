@@ -18,6 +18,7 @@ import onnxruntime.capi.onnxruntime_inference_collection as collection
 from ort_rknn.api.async_methods import ClosedSession, Verbs
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options import providers as wishes
+from ort_rknn.provider_names import CPU_PROVIDER
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -86,6 +87,7 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
 
     def _create_inference_session(self, providers: Any, provider_options: Any, disabled_optimizers: Any = None) -> None:
         """Make ``_sess``: onnxruntime calls this at construction and again in ``set_providers``."""
+        self._fallback_providers = [CPU_PROVIDER]  # onnxruntime looks at it whatever fails from here on
         self._rknn_reason = ""
         self._rknn_refused: InvalidOption | None = None
         self._rknn_notes: tuple[str, ...] = ()

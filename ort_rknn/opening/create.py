@@ -13,7 +13,6 @@ from ort_rknn.opening.resolve import Placement, place
 from ort_rknn.options.providers import without_rknn
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
-from ort_rknn.provider_names import CPU_PROVIDER
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -56,7 +55,6 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     npu_only = config_entry(user, NO_CPU) == "1" and not request.cpu_named
     if npu_only:
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
-    session._fallback_providers = [CPU_PROVIDER]  # onnxruntime looks at it when the making fails
     opened: list[Any] = []
 
     def judge() -> Any:

@@ -165,8 +165,8 @@ class Workshop:
         except (ToolkitFailed, ToolkitBroken) as error:
             raise ToolkitBroken(
                 f"rknn-toolkit2 does not work: {error}. It fails on a model of two nodes, too, so it is not this model."
-                " `ort-rknn doctor` says which toolkit that is; `ort-rknn toolkit install --force` makes the private"
-                " one anew",
+                " `ort-rknn toolkit status` says which toolkit that is and tries it; `ort-rknn toolkit install --force`"
+                " makes the private one anew",
                 dear=True,
             ) from error
         self._proven = True

@@ -169,7 +169,7 @@ def find_python() -> ToolkitPython:
 def repair(toolkit: ToolkitPython) -> str:
     """The sentence that says what to do about a toolkit that is there and does not work."""
     if toolkit.source == "private":
-        return "Repair it with `ort-rknn toolkit install --force`; `ort-rknn doctor` tries it"
+        return "Repair it with `ort-rknn toolkit install --force`; `ort-rknn toolkit status` tries it"
     named = f"the one {PYTHON_VARIABLE} names" if toolkit.source == "env" else "beside this program"
     return (
         f"It is {named}: repair its packages there (rknn-toolkit2 {toolkit.version}, numpy, onnx, protobuf), or use a"

@@ -25,6 +25,7 @@ from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, marker, private_directory, private_python
 from ort_rknn_converters.toolkit.setup.find_python import InstallFailed, choose_interpreter, find_uv, probe
 from ort_rknn_converters.toolkit.setup.status import prove, size_on_disk
+from ort_rknn_converters.util.home import no_home
 
 __all__ = ["REQUIREMENTS", "TOOLKIT_VERSION", "InstallFailed", "install"]
 
@@ -124,6 +125,8 @@ def _make_room(directory: Path) -> None:
             f"rknn-toolkit2 exists for Linux on {' and '.join(MACHINES)} only, this is {platform.system()}"
             f" {platform.machine()}. Convert on such a machine and copy the compiled model"
         )
+    if why := no_home(directory):
+        raise InstallFailed(f"there is no place for it, because {why}. Set ORT_RKNN_CACHE_DIR to a folder")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe_file = directory / f".writable-{os.getpid()}"
