@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.ort_errors import ort_error
-from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
+from ort_rknn.ort_types.session_options import (
+    CONTEXT_ENABLE,
+    NO_CPU,
+    WEIGHTS_FOLDER,
+    clone,
+    config_entry,
+    replay_libraries,
+    set_entry,
+)
 
 if TYPE_CHECKING:
     from ort_rknn.engine.options import EngineOptions
@@ -92,8 +100,7 @@ def open_npu_session(
     _settle(options, npu_only)
     replay_libraries(user, options)
 
-    shell_options = clone(user)
-    _settle(shell_options, npu_only)
+    shell_options = clone(options)  # settled already
     shell_options.graph_optimization_level = C.GraphOptimizationLevel.ORT_DISABLE_ALL
     shell_options.intra_op_num_threads = 1
     shell_options.log_severity_level = 4  # the shell only judges feeds: what it says of its outputs is of no interest
@@ -113,14 +120,12 @@ def open_npu_session(
         native = start(NpuSession, shell_options, _pinned(compiled.shell.read(), pins), set())
 
     def open_cpu_step(blob: Any) -> Any:
-        from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
-
         model, folder = blob.source()
         own = options
         if folder:
             own = clone(options)
             replay_libraries(user, own)
-            own.add_session_config_entry(WEIGHTS_FOLDER, folder)
+            set_entry(own, WEIGHTS_FOLDER, folder)
         return start(C.InferenceSession, own, model, optimizers)
 
     program = Program(
@@ -181,9 +186,9 @@ def _settle(options: Any, npu_only: bool) -> None:
     options.enable_profiling = False  # the engine sees what runs
     options.optimized_model_filepath = ""
     if npu_only:
-        options.add_session_config_entry(NO_CPU, "0")  # the shell itself is all on the CPU
+        set_entry(options, NO_CPU, "0")  # the shell itself is all on the CPU
     if config_entry(options, CONTEXT_ENABLE) == "1":
-        options.add_session_config_entry(CONTEXT_ENABLE, "0")  # the parts are not to be written as well
+        set_entry(options, CONTEXT_ENABLE, "0")  # the parts are not to be written as well
 
 
 def _close(

@@ -39,9 +39,9 @@ from ort_rknn_converters.partition.plan import Plan, Segment, TensorInfo
 __all__ = ["load", "parse", "read"]
 
 
-def load(model: str | os.PathLike[str] | bytes) -> CompiledModel:
+def load(model: str | os.PathLike[str] | bytes, folder: Path | None = None) -> CompiledModel:
     """See :meth:`ort_rknn_converters.compiled.model.CompiledModel.load`."""
-    return read(*parse(model))
+    return read(*parse(model, folder))
 
 
 def read(name: str, folder: Path | None, model: Parted) -> CompiledModel:
@@ -76,8 +76,12 @@ def read(name: str, folder: Path | None, model: Parted) -> CompiledModel:
         raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
 
 
-def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, Parted]:
+def parse(model: str | os.PathLike[str] | bytes, folder: Path | None = None) -> tuple[str, Path | None, Parted]:
     """Name for messages, folder of the files beside it, and the model.
+
+    Args:
+        model: Path or bytes.
+        folder: Where the files are that belong to bytes.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -86,6 +90,8 @@ def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, Part
     name, file = "the model", None
     if not isinstance(model, (bytes, bytearray, memoryview)):
         name, file = os.fspath(model), Path(model).absolute()
+    elif folder is not None:
+        file = folder.absolute() / "model.onnx"  # which need not be there
     with opened(model) as data:
         try:
             parted = Parted.parse(data, file)

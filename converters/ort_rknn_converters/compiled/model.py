@@ -177,8 +177,12 @@ class CompiledModel:
         return save(self, path, embed=embed, strip=strip)
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] | bytes) -> CompiledModel:
+    def load(cls, model: str | os.PathLike[str] | bytes, folder: Path | None = None) -> CompiledModel:
         """Read the EPContext form.
+
+        Args:
+            model: Path or bytes.
+            folder: Where the files are that belong to bytes.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -186,7 +190,7 @@ class CompiledModel:
         """
         from ort_rknn_converters.compiled.epcontext_read import load
 
-        return load(model)
+        return load(model, folder)
 
     def save_pieces(self, directory: str | os.PathLike[str]) -> None:
         """Write the private fast form into an empty or missing folder. Not atomic: the cache renames the folder.
