@@ -29,6 +29,7 @@ from ort_rknn_converters.errors import (
     thaw,
 )
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.util.file_lock import held
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.home import no_home
 from ort_rknn_converters.util.log import logger
@@ -164,20 +165,9 @@ class Cache:
         Raises:
             OSError: The folder cannot be written.
         """
-        from filelock import FileLock, Timeout
-
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / f"{key}.lock", is_singleton=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if waiting is not None:
-                waiting()
-            lock.acquire()
-        try:
+        with held(self.folder / f"{key}.lock", waiting=waiting):
             yield
-        finally:
-            lock.release()
 
     def entries(self) -> list[Entry]:
         """All entries, the most recently used first."""
@@ -215,25 +205,14 @@ class Cache:
             return []
 
     def _remove(self, key: str) -> int:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / f"{key}.lock", is_singleton=False)
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):
-            return 0
-        try:
+        with contextlib.suppress(OSError), held(self.folder / f"{key}.lock", timeout=0):  # which may raise Timeout
             folder = self.folder / key
             size = _size(folder)
             if folder.exists():
                 folder.rename(self.folder / f"{_OLD}-{key}")
             self._sweep(key)
             return size
-        except OSError:
-            return 0
-        finally:
-            # The lock file stays: removing it while another process opens it would give two owners.
-            lock.release()
+        return 0
 
 
 def load_or_convert(

@@ -21,6 +21,7 @@ import onnx_ir as ir
 from ort_rknn_converters.cache.key import CONVERTER
 from ort_rknn_converters.graph.onnx_graph import constant, dims, type_string
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.util.file_lock import held
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["FILE", "Verdicts", "signature", "unsigned"]
@@ -61,15 +62,13 @@ class Verdicts:
         learned = {signature(n, model): reasons[n.name] for n in model.graph if n.name in wanted and n.name in reasons}
         if self._file is None or not learned:
             return
-        from filelock import FileLock, Timeout  # 40 ms that most conversions do without
-
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self._file}.lock", timeout=_LOCK_S):
+            with held(self._file.with_name(f"{FILE}.lock"), timeout=_LOCK_S):
                 content = self._read()
                 self._section(content, make=True).update(learned)
                 _replace(self._file, json.dumps(content, indent=1))
-        except (OSError, Timeout) as error:
+        except OSError as error:  # a time-out is one, too
             logger().debug("verdicts were not written: %s", error)
 
     def _read(self) -> dict[str, Any]:

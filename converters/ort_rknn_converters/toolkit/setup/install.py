@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, marker, private_directory, private_python
 from ort_rknn_converters.toolkit.setup.find_python import InstallFailed, choose_interpreter, find_uv, probe
 from ort_rknn_converters.toolkit.setup.status import prove, size_on_disk
+from ort_rknn_converters.util.file_lock import held
 from ort_rknn_converters.util.home import no_home
 
 __all__ = ["REQUIREMENTS", "TOOLKIT_VERSION", "InstallFailed", "install"]
@@ -210,15 +211,12 @@ def install(
     """
     directory = private_directory()
     _make_room(directory)
-    lock = FileLock(directory / "install.lock")
+    lock = directory / "install.lock"
     try:
-        with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-            return _install_locked(directory, progress, python, force, use_uv)
-        progress("another installer is at work, waiting for it")
-        with lock.acquire(timeout=wait):
+        with held(lock, timeout=wait, waiting=lambda: progress("another installer is at work, waiting for it")):
             return _install_locked(directory, progress, python, force, use_uv)
     except Timeout as error:
-        raise InstallFailed(f"another installer has held {lock.lock_file} for {wait:g} s. Try again later") from error
+        raise InstallFailed(f"another installer has held {lock} for {wait:g} s. Try again later") from error
     except OSError as error:
         text = f"{error.strerror} (os error {error.errno})"
         raise _explain(text, directory, "making the environment") from error
