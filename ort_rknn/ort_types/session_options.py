@@ -23,7 +23,6 @@ __all__ = [
     "SessionOptions",
     "clone",
     "config_entry",
-    "has_providers",
     "replay_libraries",
     "set_entry",
 ]
@@ -133,19 +132,6 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
             """Give the files that hold the model's weights from memory; the model then stays on the CPU."""
             super().add_external_initializers_from_files_in_memory(names, buffers, lengths)
             self._rknn_replaced_weights.extend(buffers)
-
-
-def has_providers(options: Any) -> bool:
-    """Whether providers were added to session options (``None`` has none).
-
-    Raises:
-        AttributeError: ``options`` are no session options, in the words of onnxruntime, which asks the same.
-    """
-    if options is None:
-        return False
-    if not hasattr(C.SessionOptions, "has_providers"):
-        return getattr(options, "_rknn_provider", None) is not None
-    return bool(options.has_providers())
 
 
 def config_entry(options: Any, key: str) -> str:
