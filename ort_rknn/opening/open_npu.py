@@ -93,7 +93,8 @@ def open_npu_session(
     start = partial(_start, list(request.providers), list(request.provider_options))
     optimizers = set(disabled or ())
 
-    options = clone(user)
+    # A judgement was made with options that allow the CPU: to change the user's once more would be warned of twice.
+    options = clone(judged[0].session_options if judged and npu_only else user)
     shown = {name: getattr(options, name) for name in _SHOWN}
     profiled = options.enable_profiling
     variant = whole is not None  # its profile is written with the others' into that of the session
