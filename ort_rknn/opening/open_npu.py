@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["open_npu_session"]
+__all__ = ["check_cores", "open_npu_session"]
 
 _NODES_ON_CPU = (
     "This session contains graph nodes that are assigned to the default CPU EP, "
@@ -108,12 +108,12 @@ def open_npu_session(
 
     device = placement.device
     assert device is not None
-    begun = time.perf_counter()
     profile = None
     if profiled:
         from ort_rknn.ort_types.profiling import Profile
 
         profile = Profile(options.profile_file_prefix, npu=device.name != "cpu")
+    begun = time.perf_counter()
     native: NpuSession = start(NpuSession, shell_options, compiled.shell.path or compiled.shell.read(), set())
     pins = _pins(user, native, judged)
     dims = (dim for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape)
@@ -127,8 +127,17 @@ def open_npu_session(
             own = clone(options)
             replay_libraries(user, own)
             set_entry(own, WEIGHTS_FOLDER, folder)
-        return start(C.InferenceSession, own, model, optimizers)
+        if profile is None:
+            return start(C.InferenceSession, own, model, optimizers)
+        if own is options:
+            own = clone(options)
+            replay_libraries(user, own)
+        profile.options_of_a_part(own)
+        part = start(C.InferenceSession, own, model, optimizers)
+        profile.add_part(part)
+        return part
 
+    opened = time.perf_counter()
     program = Program(
         compiled,
         device,
@@ -155,7 +164,9 @@ def open_npu_session(
         observer=profile,
     )
     if profile is not None and not variant:
-        profile.session_event("session_initialization", begun)
+        loading = "model_loading_uri" if session._model_path else "model_loading_array"
+        profile.session_event(loading, begun, opened)
+        profile.session_event("session_initialization", opened)
         profile.end_with(native)
     native.attach(
         NpuParts(
@@ -171,6 +182,18 @@ def open_npu_session(
         )
     )
     return native
+
+
+def check_cores(options: RknnOptions, placement: Placement) -> None:
+    """Refuse options that name cores the device does not have, before anything is opened on it.
+
+    Raises:
+        InvalidOption: They do.
+    """
+    from ort_rknn.engine.lanes.schedule import plan_lanes
+
+    if placement.device is not None:
+        plan_lanes(_engine_options(options), placement.device.cores)
 
 
 def _start(

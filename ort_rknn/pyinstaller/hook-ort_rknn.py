@@ -1,4 +1,4 @@
-"""Puts into a frozen program what ``ort_rknn`` imports late, its native lanes, and the versions that keys are made of."""
+"""Puts into a frozen program what ``ort_rknn`` imports late, its native lanes, and the versions in a model's key."""
 
 from __future__ import annotations
 
