@@ -51,7 +51,7 @@ def test_a_frozen_program_converts_and_runs(tmp_path: Path) -> None:
     ours = Path(pytest.__file__).parents[1]
     (site / "shared.pth").write_text(f"{ours}\n")  # its own .pth files, and so this checkout, do not count there
     pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT], check=True)
+    subprocess.run([*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     subprocess.run([*pip, "install", "-q", "--no-deps", "--target", site, wheel], check=True)
     (tmp_path / "app.py").write_text(PROGRAM)
