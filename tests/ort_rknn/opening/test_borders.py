@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from onnxruntime.capi import _pybind_state as C
 
 import ort_rknn
 from ort_rknn.ort_types.session_options import WEIGHTS_FOLDER
@@ -91,7 +91,8 @@ def test_weights_in_a_folder_that_an_option_names(folder: Path, caplog: pytest.L
 
 
 @pytest.mark.skipif(
-    not hasattr(C.SessionOptions, "add_external_initializers_from_files_in_memory"), reason="this onnxruntime has none"
+    not hasattr(onnxruntime.SessionOptions, "add_external_initializers_from_files_in_memory"),
+    reason="this onnxruntime has none",
 )
 def test_weights_from_files_in_memory(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     content, weights = _with_weights_outside(folder), (folder / "w.bin").read_bytes()
