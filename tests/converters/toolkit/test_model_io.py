@@ -52,7 +52,7 @@ def test_no_model(data: bytes) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 200))
-def test_mangled_models(noise: bytes, at: int) -> None:
+def test_mangled_models_are_read_or_refused_by_our_error(noise: bytes, at: int) -> None:
     model, _ = models.conv()
     data = model[: at % len(model)] + noise + model[at % len(model) + len(noise) :]
     with contextlib.suppress(ModelError):
