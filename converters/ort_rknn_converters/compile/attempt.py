@@ -56,6 +56,11 @@ class Failure:
         """Whether it depends on the moment: the next conversion may not meet it."""
         return self.kind in PASSING
 
+    def like(self, other: Failure) -> bool:
+        """Whether both are of one sort: whether the compiler refuses or crashes says little."""
+        sorts = ({"refused", "crashed"}, {self.kind})
+        return any({self.kind, other.kind} <= sort for sort in sorts)
+
 
 @frozen
 class Attempt:

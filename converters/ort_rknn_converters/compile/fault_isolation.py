@@ -20,8 +20,6 @@ __all__ = ["Blame", "blame"]
 _HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "killed", "unverifiable"})
 """Failures that are not looked into: each try would take as long, or proves nothing."""
 
-_ALIKE: dict[FailureReason, str] = {"refused": "compile", "crashed": "compile"}
-
 COMPILATIONS = 200
 """Compilations of one conversion after which segments that fail are given up whole. A guess: at 0.3 s for a small part
 (measured) that is a minute."""
@@ -72,7 +70,7 @@ class _Search:
     def __init__(self, workshop: Workshop, failure: Failure) -> None:
         self.workshop = workshop
         self.last = failure
-        self._kind = _ALIKE.get(failure.kind, failure.kind)
+        self._first = failure
         self._peaks: dict[str, float] = {}
 
     def run(self, nodes: Sequence[str]) -> Blame:
@@ -90,7 +88,7 @@ class _Search:
             if self.last.nodes:
                 return _named(self.last)
         if len(nodes) == 1:
-            certain = frozenset(nodes) if self.workshop.certain(nodes[0], self.last.kind) else frozenset()
+            certain = frozenset(nodes) if self.workshop.certain(nodes[0], self.last) else frozenset()
             return Blame({nodes[0]: self.last.reason} | self._overflows(nodes[0]), certain)
         return Blame(dict.fromkeys(nodes, self.last.reason))
 
@@ -116,14 +114,14 @@ class _Search:
         attempt = self.workshop.attempt(nodes)
         self._peaks |= attempt.peaks or {}
         failure = attempt.failure
-        if failure is None or _ALIKE.get(failure.kind, failure.kind) != self._kind:
+        if failure is None or not failure.like(self._first):
             return False
         self.last = failure
         return True
 
     def _overflows(self, culprit: str) -> dict[str, str]:
         """Where a wrong result is an overflow, every node that overflows: they would come up one by one otherwise."""
-        if self._kind != "wrong":
+        if self._first.kind != "wrong":
             return {}
         makers = {v.name: node.name for node in self.workshop.flow.nodes for v in node.outputs if v.name}
         over = {makers[name]: peak for name, peak in self._peaks.items() if peak > FP16_MAX and name in makers}

@@ -43,13 +43,7 @@ Feeds = Sequence[dict[str, NDArray[Any]]]
 Compile = Callable[..., CompileResult]
 """As :func:`ort_rknn_converters.toolkit.compile.compile_segment`."""
 
-_ALIKE: dict[FailureReason, str] = {
-    "refused": "compile",
-    "crashed": "compile",
-    "timeout": "timeout",
-    "memory": "memory",
-    "killed": "killed",
-}
+_OF_A_TOOLKIT: frozenset[FailureReason] = frozenset({"refused", "crashed", "timeout", "memory", "killed"})
 """Failures that a broken toolkit has, too."""
 
 _OF_THE_FORM: frozenset[FailureReason] = frozenset({"refused", "crashed", "register", "unplaced"})
@@ -120,25 +114,25 @@ class Workshop:
                 self.passing.append(attempt.failure)
         return self._done[key]
 
-    def certain(self, node: str, kind: FailureReason) -> bool:
+    def certain(self, node: str, failure: Failure) -> bool:
         """Whether a node that fails by itself would fail in any model: by its op, attributes and shapes alone.
 
         Where it has weights, or where its inputs may be the reason, it is compiled once more with harmless ones.
 
         Args:
             node: Its name.
-            kind: How it failed.
+            failure: How it failed.
         """
         part = self._part((node,))
         weights = unsigned(part)
-        if not weights and kind in _OF_THE_FORM:
+        if not weights and failure.kind in _OF_THE_FORM:
             return True
         if self._quantizer or any(tensor.data_type != onnx.TensorProto.FLOAT for tensor in weights):
             return False
         for tensor in weights:
             tensor.CopyFrom(harmless(tensor))
-        failure = self._attempt((node,), None, part).failure
-        return failure is not None and _ALIKE.get(failure.kind, failure.kind) == _ALIKE.get(kind, kind)
+        again = self._attempt((node,), None, part).failure
+        return again is not None and again.like(failure)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -157,8 +151,9 @@ class Workshop:
             ToolkitBroken: It is the toolkit.
         """
         self._proven = self._proven or any(attempt.result is not None for attempt in self._done.values())
-        kinds = {_ALIKE.get(one.failure.kind) if one.failure else None for one in attempts}
-        if self._proven or len(kinds) != 1 or None in kinds:
+        failures = [one.failure for one in attempts if one.failure and one.failure.kind in _OF_A_TOOLKIT]
+        alike = len(failures) == len(attempts) and all(one.like(failures[0]) for one in failures)
+        if self._proven or not alike:
             return
         try:
             prove()
