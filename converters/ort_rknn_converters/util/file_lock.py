@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -33,6 +32,8 @@ def has_locks(folder: Path) -> bool:
     Raises:
         OSError: The folder cannot be written.
     """
+    import tempfile  # not at a start from the cache
+
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
