@@ -16,7 +16,7 @@ from ort_rknn_converters.cli.cache import command
 from ort_rknn_converters.errors import FailureKind, ToolkitBroken, ToolkitFailed
 from ort_rknn_converters.options import ConvertOptions
 from tests.helpers.conversions import model
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 OPTIONS = ConvertOptions(min_gain=0)
 TWO_PARTS = model("a = Conv <pads = [1, 1, 1, 1]> (x, w) b = Hardmax (a) y = Tanh (b)").SerializeToString()

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file.signature import DeclaredValue
 from ort_rknn_converters.toolkit.model_io import read_io
-from tests.helpers import toolkit as models
+from tests.helpers.toolkits import real as models
 
 
 def test_reads_what_onnx_reads() -> None:

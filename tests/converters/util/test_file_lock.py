@@ -17,7 +17,7 @@ from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.util import temp_dirs
 from ort_rknn_converters.util.file_lock import has_locks, held
 from tests.helpers.conversions import model
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 
 @pytest.fixture(autouse=True)

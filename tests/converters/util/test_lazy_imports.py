@@ -9,8 +9,8 @@ import pytest
 
 _COMMAND = """
 import sys
-from ort_rknn_converters.util.lazy_imports import without_algebra
-with without_algebra():
+from ort_rknn_converters.util.lazy_imports import defer_sympy
+with defer_sympy():
     import ort_rknn_converters.pipeline.convert
 loaded = [name for name in sys.modules if name.startswith("sympy.")]
 assert not loaded, loaded
@@ -22,7 +22,7 @@ assert not [finder for finder in sys.meta_path if type(finder).__module__.starts
 _BY_THE_DOOR = """
 import sys
 import ort_rknn_converters
-ort_rknn_converters.pipeline.convert
+ort_rknn_converters.convert
 assert "onnx_ir" in sys.modules and "sympy.core" not in sys.modules
 """
 
@@ -34,8 +34,8 @@ def test_a_conversion_imports_no_algebra_until_it_is_used(code: str) -> None:
 
 def test_what_is_not_there_is_still_not_there() -> None:
     code = """
-from ort_rknn_converters.util.lazy_imports import late
-with late("no_such_module", "json.tool"):
+from ort_rknn_converters.util.lazy_imports import lazy_imports
+with lazy_imports("no_such_module", "json.tool"):
     import json.tool
     try:
         import no_such_module

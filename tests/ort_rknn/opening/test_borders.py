@@ -17,8 +17,8 @@ import pytest
 
 import ort_rknn
 from ort_rknn.ort_types.session_options import WEIGHTS_FOLDER
-from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import fake_toolkit
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 SIMULATED = [(RKNN, {"device": "simulator", "min_gain": 0}), CPU]
@@ -124,7 +124,7 @@ def test_onnxruntime_warns_of_an_entry_at_most_once(folder: Path) -> None:
     """Its logger is native: the warning shows in another process only."""
     code = f"""
 import ort_rknn
-from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.toolkits.fake import fake_toolkit
 from pathlib import Path
 from tests.helpers.ort_models import model
 options = ort_rknn.SessionOptions()

@@ -22,8 +22,8 @@ from ort_rknn.sessions.background_compile import Cancelled, Ticket, compile_in_c
 from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitMissing
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython
-from tests.helpers.fake_toolkit import fake_compile
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import fake_compile
 
 WAIT_S = 60
 OPEN = {"device": "simulator", "min_gain": "0"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.helpers.one_node import reason
+from tests.helpers.op_rule import reason
 
 IMAGE = ("float", [1, 4, 8, 8])
 VOLUME = ("float", [1, 4, 8, 8, 8])

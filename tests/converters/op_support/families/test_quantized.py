@@ -9,7 +9,7 @@ from ort_rknn_converters.op_support.decide import decide
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.prepare import prepare
 from ort_rknn_converters.targets import find_target
-from tests.helpers.one_node import reason
+from tests.helpers.op_rule import reason
 from tests.helpers.quantized import qdq
 
 BYTES = ("uint8", [1, 4, 8, 8])

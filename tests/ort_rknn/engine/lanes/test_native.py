@@ -14,9 +14,9 @@ from ort_rknn.devices.program import NpuPart, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError, DeviceUnavailable, InferenceTimeout, RknnError
+from tests.helpers.emulated_npu import build_native, feeds, npu, segment
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.engines import LONG, Calls, our_threads
-from tests.helpers.npu import build_native, feeds, npu, segment
 
 MODEL = Model(
     (Tensor("x", "float16", (1, 3, 8, 8), "nhwc"), Tensor("n", "int64", (2,))),
