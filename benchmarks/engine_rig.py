@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from ort_rknn_converters.compiled.model import Blob, BytesBlob, CompiledModel
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.compiled.steps import npu_step
 from ort_rknn_converters.compiled.stub_model import make_shell
-from ort_rknn_converters.partition.plan import NPU, NodePlacement, Plan, Segment, TensorInfo
+from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob
+from ort_rknn_converters.partition.plan import NPU, NodePlacement, Plan, Segment
+from ort_rknn_converters.tensor_info import TensorInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

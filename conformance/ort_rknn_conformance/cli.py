@@ -229,7 +229,7 @@ def conformance(
     flow = find_flow(flow_name)
     # The cost rule is off: the question is what is right, not what is fast. The thousands of tiny compiled models
     # stay out of the user's own cache.
-    folder = str(Path(store.directory()) / "conformance")
+    folder = str(Path(store.cache_directory()) / "conformance")
     settings = Settings(target, precision, min_gain=0.0, cache_dir=folder, stable=True)
     start = time.monotonic()
     files = _files(options)

@@ -6,14 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_target
 from ort_rknn_converters.util.frozen import frozen
-
-if TYPE_CHECKING:
-    from ort_rknn_converters.quantize.calibration import Calibration
 
 __all__ = ["ALGORITHMS", "KL", "LIMIT", "METRICS", "PRECISIONS", "ConvertOptions"]
 
@@ -133,13 +130,13 @@ class ConvertOptions:
         if self.precision == "int8" and not target.int8:
             raise UnknownOption(f"precision int8 is not for {target.name}: the toolkit refuses it there")
         if self.calibration is not None:
-            from ort_rknn_converters.quantize.calibration import normal  # not at every start of a session
+            from ort_rknn_converters.calibration_source import calibration_source  # not at every start of a session
 
-            self._set("calibration", normal(self.calibration))
+            self._set("calibration", calibration_source(self.calibration))
         if not _is_whole(self.calibration_limit) or self.calibration_limit < 1:
             raise UnknownOption(f"calibration_limit is a whole number from 1 up, not {self.calibration_limit!r}")
         if self.preprocess:
-            from ort_rknn_converters.quantize.images import Preprocess
+            from ort_rknn_converters.calibration_source import Preprocess
 
             Preprocess.parse(self.preprocess)
         if self.quantized_algorithm == KL:
@@ -164,14 +161,6 @@ class ConvertOptions:
     def quantized(self) -> bool:
         """Whether the toolkit is to quantize."""
         return self.precision != "fp16"
-
-    def calibration_data(self) -> Calibration | None:
-        """The calibration data, or ``None`` where none were given."""
-        if self.calibration is None:
-            return None
-        from ort_rknn_converters.quantize.calibration import Calibration
-
-        return Calibration(self.calibration, self.preprocess, self.calibration_limit)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -203,18 +192,16 @@ class ConvertOptions:
         cls.check_names(values)
         return cls(**values)
 
-    def key(self) -> str:
+    def key(self, calibration: str | None = None) -> str:
         """Canonical JSON of everything that can change the result: equal options give equal text.
 
-        ``jobs`` and ``timeout_s`` are left out: they change only how long it takes. Calibration data count by their
-        content.
+        ``jobs`` and ``timeout_s`` are left out: they change only how long it takes.
 
-        Raises:
-            CalibrationError: The calibration data cannot be read.
+        Args:
+            calibration: Digest of the calibration data's content; ``None`` where there are none.
         """
         values = {name: _plain(getattr(self, name)) for name in self.names() if name not in _NOT_IN_KEY}
-        data = self.calibration_data()
-        values["calibration"] = None if data is None else data.digest()
+        values["calibration"] = calibration
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def _set(self, name: str, value: object) -> None:

@@ -194,7 +194,7 @@ def _works(model: str | bytes, moving: Moving, opener: _Opener) -> Works:
         if not digest:
             digest.append(content_digest(model))
         name = store.key_of(model, with_shapes(key), digest[0])
-        return store.Cache(store.directory(folder)).lookup(name, toolkit_version())
+        return store.Cache(store.cache_directory(folder)).lookup(name, toolkit_version())
 
     def now(key: ShapeKey) -> CompiledModel:
         return store.load_or_convert(model, with_shapes(key), cache_dir=folder)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.onnx_file.weights_heavy import HEAVY
+from ort_rknn_converters.onnx_file.weights import HEAVY
 
 
 def large() -> onnx.ModelProto:

@@ -29,9 +29,9 @@ from ort_rknn_converters.errors import (
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
-from ort_rknn_converters.util.user_dirs import directory
+from ort_rknn_converters.util.user_dirs import cache_directory
 
-__all__ = ["Cache", "Entry", "directory", "key_of", "load_or_convert"]
+__all__ = ["Cache", "Entry", "cache_directory", "key_of", "load_or_convert"]
 
 _ENTRY = "entry.json"
 _NEW, _OLD = ".new", ".old"
@@ -244,7 +244,7 @@ def load_or_convert(
     Args:
         model: Path or bytes.
         options: How to convert.
-        cache_dir: The cache's folder; see :func:`directory`.
+        cache_dir: The cache's folder; see :func:`cache_directory`.
         progress: See :class:`ort_rknn_converters.progress.Progress`.
         compile: See :func:`ort_rknn_converters.pipeline.convert.convert`.
 
@@ -256,7 +256,7 @@ def load_or_convert(
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
     options = options or ConvertOptions()
-    cache = Cache(directory(cache_dir))
+    cache = Cache(cache_directory(cache_dir))
     key = key_of(model, options)
     version = toolkit_version()
     found = cache.lookup(key, version)
@@ -302,7 +302,7 @@ def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, c
     with without_algebra():
         from ort_rknn_converters.pipeline.convert import convert
 
-    return convert(model, options=options, progress=progress, compile=compile, verdicts=directory(cache_dir))
+    return convert(model, options=options, progress=progress, compile=compile, verdicts=cache_directory(cache_dir))
 
 
 def _warn_once(folder: Path, error: Exception) -> None:

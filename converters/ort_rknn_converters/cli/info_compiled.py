@@ -18,7 +18,7 @@ from ort_rknn_converters.compiled.bundle import Bundle, Variant
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.protobuf_wire import is_bundle
-from ort_rknn_converters.partition.plan_table import render
+from ort_rknn_converters.partition.plan import render
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ort_rknn_converters.cache.key import CONVERTER
 from ort_rknn_converters.graph.onnx_graph import constant, dims, type_string
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.version import CONVERTER
 
 __all__ = ["FILE", "Verdicts", "signature"]
 

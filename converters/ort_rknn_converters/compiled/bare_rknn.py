@@ -9,14 +9,16 @@ from dataclasses import replace
 import numpy as np
 from onnx import helper
 
-from ort_rknn_converters.compiled.model import CompiledModel, NpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.compiled.stub_model import make_shell
+from ort_rknn_converters.compiled.values import NpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
 from ort_rknn_converters.onnx_file.tensor_types import type_string, value_info
-from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
+from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
+from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = ["load_bare", "open_shell", "shape_sets"]
 

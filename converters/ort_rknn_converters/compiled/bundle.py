@@ -23,7 +23,7 @@ from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.onnx_file.protobuf_wire import KEY_BUNDLE
 from ort_rknn_converters.onnx_file.split_model import Parted
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy
+from ort_rknn_converters.onnx_file.weights import Heavy
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Bundle", "Variant", "merged", "same_cut"]
@@ -130,9 +130,9 @@ class Bundle:
             for row in facts["variants"]:
                 blob = row.get("blob")
                 load = (
-                    partial(epcontext_read.read, name, folder, held)
+                    partial(_load, name, folder, lambda: held)
                     if blob is None
-                    else partial(_load_other, name, folder, partial(read, blob))
+                    else partial(_load, name, folder, partial(read, blob))
                 )
                 shapes = {key: tuple(map(int, dims)) for key, dims in row["shapes"].items()}
                 variants.append(Variant(shapes, tuple(row["targets"]), load))
@@ -158,8 +158,8 @@ def _restored(name: str, held: Mapping[str, ir.TensorProtocol], blob: str) -> Pa
     return restore(part, held)
 
 
-def _load_other(name: str, folder: Path | None, read: Callable[[], Parted]) -> CompiledModel:
-    return epcontext_read.read(name, folder, read())
+def _load(name: str, folder: Path | None, read: Callable[[], Parted]) -> CompiledModel:
+    return CompiledModel.of(epcontext_read.read(name, folder, read()))
 
 
 def same_cut(one: CompiledModel, other: CompiledModel) -> bool:

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.split_model import Parted, tensors
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy, is_heavy, raw, size_of
+from ort_rknn_converters.onnx_file.weights import Heavy, is_heavy, raw, size_of
 
 __all__ = ["Weights", "restore", "share"]
 

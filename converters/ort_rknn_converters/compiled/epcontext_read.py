@@ -25,26 +25,28 @@ from ort_rknn_converters.compiled.epcontext_write import (
     OUR_KEYS,
     SEGMENT_DOMAIN,
 )
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep, Step
 from ort_rknn_converters.compiled.steps import IR_VERSION, cpu_step, made_values, npu_step, used_values
 from ort_rknn_converters.compiled.stub_model import make_shell
+from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
-from ort_rknn_converters.onnx_file.protobuf_wire import PROVIDERS, NotProtobuf, opened
+from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, opened
 from ort_rknn_converters.onnx_file.split_model import CODE, Parted
 from ort_rknn_converters.onnx_file.tensor_types import value_info
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy
-from ort_rknn_converters.partition.plan import Plan, Segment, TensorInfo
+from ort_rknn_converters.onnx_file.weights import Heavy
+from ort_rknn_converters.partition.plan import Plan, Segment
+from ort_rknn_converters.provider import PROVIDERS
+from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = ["load", "parse", "read"]
 
 
-def load(model: str | os.PathLike[str] | bytes) -> CompiledModel:
+def load(model: str | os.PathLike[str] | bytes) -> CompiledParts:
     """See :meth:`ort_rknn_converters.compiled.model.CompiledModel.load`."""
     return read(*parse(model))
 
 
-def read(name: str, folder: Path | None, model: Parted) -> CompiledModel:
+def read(name: str, folder: Path | None, model: Parted) -> CompiledParts:
     """The compiled model in a file that was parsed.
 
     Args:
@@ -59,7 +61,7 @@ def read(name: str, folder: Path | None, model: Parted) -> CompiledModel:
     contexts = [node for node in model.light.graph.node if node.op_type == "EPContext" and node.domain == EP_DOMAIN]
     for node in contexts:
         source = _attributes(node).get("source", b"")
-        if source not in PROVIDERS:
+        if source.decode(errors="replace") not in PROVIDERS:
             raise CompiledModelError(
                 f"{name} was compiled for {source.decode(errors='replace') or 'an unnamed provider'}, not for a "
                 "Rockchip NPU. Open it with the runtime that made it, or convert the original ONNX model"
@@ -125,7 +127,7 @@ class _Reader:
         self.shell = self._shell()
         self.declared = {v.name: v for v in (*self.shell.graph.output, *self.shell.graph.input)}
 
-    def read(self) -> CompiledModel:
+    def read(self) -> CompiledParts:
         """Everything, step by step in the order of the nodes."""
         segments = {segment.name: segment for segment in self.plan.segments}
         nodes = list(self.proto.graph.node)
@@ -140,7 +142,7 @@ class _Reader:
             )
         if nodes:
             raise CompiledModelError(f"{self.name} was changed after it was compiled. Convert the model again")
-        return CompiledModel(
+        return CompiledParts(
             shell=BytesBlob(self.shell.SerializeToString(deterministic=True)),
             steps=tuple(steps),
             plan=self.plan,
@@ -190,7 +192,7 @@ class _Reader:
     def _npu(self, row: Mapping[str, Any], node: onnx.NodeProto, segment: Segment) -> NpuStep:
         attributes = {CODE: self.codes.get(node.name), **_attributes(node)}
         notes = json.loads(attributes["notes"])
-        inputs, outputs = _tensors(row["inputs"]), _tensors(row["outputs"])
+        inputs, outputs = TensorInfo.from_dicts(row["inputs"]), TensorInfo.from_dicts(row["outputs"])
         return npu_step(
             segment,
             code={entry["target"]: self._code(segment.name, entry, attributes) for entry in notes["codes"]},
@@ -246,7 +248,3 @@ class _Reader:
         if missing:
             raise CompiledModelError(f"{self.name} lacks the weight {missing[0]}. Convert the model again")
         return self._weighted(part, weights)
-
-
-def _tensors(rows: Iterable[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)

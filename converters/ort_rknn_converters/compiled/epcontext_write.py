@@ -13,7 +13,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,15 @@ import onnx
 import onnx_ir as ir
 from onnx import ValueInfoProto, helper
 
-from ort_rknn_converters.compiled.model import PROVIDER, CompiledModel, CpuStep, NpuStep
 from ort_rknn_converters.compiled.steps import IR_VERSION
+from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, step_row
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, Buffer, BytesBlob
 from ort_rknn_converters.onnx_file.protobuf_wire import KEY_BUNDLE
 from ort_rknn_converters.onnx_file.split_model import Parted
 from ort_rknn_converters.onnx_file.tensor_types import value_info
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy, is_same
+from ort_rknn_converters.onnx_file.weights import Heavy, is_same
+from ort_rknn_converters.provider import PROVIDER
 
 __all__ = [
     "EP_DOMAIN",
@@ -54,7 +54,7 @@ OUR_KEYS = frozenset({KEY_VERSION, KEY_PLAN, KEY_STEPS, KEY_BUNDLE})
 
 
 def build(
-    compiled: CompiledModel, *, strip: bool = False, stem: str | None = None, prefix: str = ""
+    compiled: CompiledParts, *, strip: bool = False, stem: str | None = None, prefix: str = ""
 ) -> tuple[Parted, dict[str, Blob]]:
     """Build the EPContext form.
 
@@ -81,12 +81,10 @@ def build(
     rows: list[dict[str, Any]] = []
     for step in compiled.steps:
         if isinstance(step, CpuStep):
-            rows.append({"kind": "cpu", "name": step.name, "nodes": parts.cpu(Parted.of(step.model))})
-            rows[-1] |= {"inputs": list(step.inputs), "outputs": list(step.outputs)}
+            rows.append({**step_row(step), "nodes": parts.cpu(Parted.of(step.model))})
         else:
             parts.npu(step, strip=strip)
-            rows.append({"kind": "npu", "name": step.name})
-            rows[-1] |= {"inputs": [asdict(t) for t in step.inputs], "outputs": [asdict(t) for t in step.outputs]}
+            rows.append(step_row(step))
     facts = {
         "steps": rows,
         "targets": list(compiled.targets),
@@ -219,7 +217,7 @@ def _function(name: str, part: Parted) -> onnx.FunctionProto:
 
 
 def save(
-    compiled: CompiledModel, path: str | os.PathLike[str], *, embed: bool = True, strip: bool = False
+    compiled: CompiledParts, path: str | os.PathLike[str], *, embed: bool = True, strip: bool = False
 ) -> tuple[Path, ...]:
     """See :meth:`ort_rknn_converters.compiled.model.CompiledModel.save`."""
     path = Path(path)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep, Step
+from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step, step_row
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, StoredBlob
-from ort_rknn_converters.partition.plan import Plan, TensorInfo
+from ort_rknn_converters.partition.plan import Plan
+from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = ["FORMAT", "MANIFEST", "load_pieces", "save_pieces"]
 
@@ -27,7 +27,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-def save_pieces(compiled: CompiledModel, directory: Path) -> None:
+def save_pieces(compiled: CompiledParts, directory: Path) -> None:
     """Write ``compiled`` into ``directory`` (made when missing). The manifest comes last.
 
     Raises:
@@ -64,18 +64,9 @@ def save_pieces(compiled: CompiledModel, directory: Path) -> None:
 def _describe(step: Step, write: Any) -> dict[str, Any]:
     """One step as plain data; its blobs are written on the way."""
     if isinstance(step, CpuStep):
-        return {
-            "kind": "cpu",
-            "name": step.name,
-            "model": write(f"{step.name}.onnx", step.model),
-            "inputs": list(step.inputs),
-            "outputs": list(step.outputs),
-        }
+        return {**step_row(step), "model": write(f"{step.name}.onnx", step.model)}
     return {
-        "kind": "npu",
-        "name": step.name,
-        "inputs": [asdict(tensor) for tensor in step.inputs],
-        "outputs": [asdict(tensor) for tensor in step.outputs],
+        **step_row(step),
         "code": {target: write(f"{step.name}.{target}.rknn", blob) for target, blob in step.code.items()},
         "onnx": None if step.onnx is None else write(f"{step.name}.onnx", step.onnx),
         "precision": step.precision,
@@ -83,7 +74,7 @@ def _describe(step: Step, write: Any) -> dict[str, Any]:
     }
 
 
-def load_pieces(directory: Path) -> CompiledModel:
+def load_pieces(directory: Path) -> CompiledParts:
     """Read what :func:`save_pieces` wrote.
 
     Raises:
@@ -96,7 +87,7 @@ def load_pieces(directory: Path) -> CompiledModel:
         blobs = {name: _blob(directory, name, facts) for name, facts in manifest["files"].items()}
         plan = Plan.from_dict(manifest["plan"])
         segments = {segment.name: segment for segment in plan.segments}
-        return CompiledModel(
+        return CompiledParts(
             shell=blobs[manifest["shell"]],
             steps=tuple(_step(row, blobs, segments) for row in manifest["steps"]),
             plan=plan,
@@ -116,17 +107,13 @@ def _step(row: Mapping[str, Any], blobs: Mapping[str, Blob], segments: Mapping[s
     return NpuStep(
         name=row["name"],
         segment=segments[row["name"]],
-        inputs=_tensors(row["inputs"]),
-        outputs=_tensors(row["outputs"]),
+        inputs=TensorInfo.from_dicts(row["inputs"]),
+        outputs=TensorInfo.from_dicts(row["outputs"]),
         code={target: blobs[name] for target, name in row["code"].items()},
         onnx=None if row["onnx"] is None else blobs[row["onnx"]],
         precision=row["precision"],
         toolkit_version=row["toolkit_version"],
     )
-
-
-def _tensors(rows: list[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)
 
 
 def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> StoredBlob:

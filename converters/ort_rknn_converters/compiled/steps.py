@@ -12,12 +12,13 @@ import onnx
 import onnx_ir as ir
 from onnx import ValueInfoProto
 
-from ort_rknn_converters.compiled.model import CpuStep, NpuStep
+from ort_rknn_converters.compiled.values import CpuStep, NpuStep
 from ort_rknn_converters.onnx_file.blobs import Blob
 from ort_rknn_converters.onnx_file.split_model import Parted
 from ort_rknn_converters.onnx_file.tensor_types import raw_constant, value_info
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy, is_heavy
-from ort_rknn_converters.partition.plan import Segment, TensorInfo
+from ort_rknn_converters.onnx_file.weights import Heavy, is_heavy
+from ort_rknn_converters.partition.plan import Segment
+from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = ["IR_VERSION", "canonical", "cpu_step", "made_values", "npu_step", "used_values"]
 

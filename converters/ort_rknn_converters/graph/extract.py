@@ -9,10 +9,10 @@ import onnx_ir as ir
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.dataflow import reads
-from ort_rknn_converters.graph.graph_types import show_maps
+from ort_rknn_converters.graph.ir_gaps import show_maps
 from ort_rknn_converters.graph.nodes import bodies
 from ort_rknn_converters.graph.onnx_graph import constant
-from ort_rknn_converters.onnx_file.weights_light import lightened
+from ort_rknn_converters.onnx_file.weights import lightened
 
 __all__ = ["extract"]
 

@@ -16,11 +16,10 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError, EncodeError
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.graph import graph_types
-from ort_rknn_converters.graph.graph_sparse import dense
-from ort_rknn_converters.graph.graph_types import type_string
-from ort_rknn_converters.onnx_file.weights_external import located
-from ort_rknn_converters.partition.plan import TensorInfo
+from ort_rknn_converters.graph import ir_gaps
+from ort_rknn_converters.graph.ir_gaps import dense, type_string
+from ort_rknn_converters.onnx_file.weights import located
+from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = [
     "PROTO_LIMIT",
@@ -84,7 +83,7 @@ def load(model: ModelLike) -> ir.Model:
     # What onnx-ir would say of a fault, we say in our own words; programs that want its log still get it.
     logging.getLogger("onnx_ir").addHandler(_NOWHERE)
     try:
-        loaded = ir.from_proto(graph_types.hide_maps(dense(proto, str(file.parent))))
+        loaded = ir.from_proto(ir_gaps.hide_maps(dense(proto, str(file.parent))))
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
         raise ModelError(f"{name} is not a valid ONNX graph: {innermost(error)}") from error
     ir.external_data.set_base_dir(loaded.graph, file.parent)
@@ -130,7 +129,7 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
     for value, tensor in kept:
         value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
     try:
-        return graph_types.show_maps(ir.serde.serialize_model(model))
+        return ir_gaps.show_maps(ir.serde.serialize_model(model))
     finally:
         for value, tensor in kept:
             value.const_value = tensor

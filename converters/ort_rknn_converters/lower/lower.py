@@ -19,8 +19,7 @@ from ort_rknn_converters.lower.fixes import FIXES
 from ort_rknn_converters.lower.names import name_outputs, scalar_inputs, shorten
 from ort_rknn_converters.lower.opset import lower_opset
 from ort_rknn_converters.lower.types import strip_border_casts, to_float32
-from ort_rknn_converters.onnx_file.weights_heavy import HEAVY, Heavy
-from ort_rknn_converters.onnx_file.weights_light import lightened
+from ort_rknn_converters.onnx_file.weights import HEAVY, Heavy, lightened
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.base import Context, drop_unused
 from ort_rknn_converters.passes.expand.cast_like import CastLike

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file import onnxruntime as ort
-from ort_rknn_converters.onnx_file.weights_light import lightened
+from ort_rknn_converters.onnx_file.weights import lightened
 
 __all__ = ["run_measured", "without_weights"]
 

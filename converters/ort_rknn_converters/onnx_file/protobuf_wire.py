@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ort_rknn_converters.provider import PROVIDERS
+
 __all__ = [
     "KEY_BUNDLE",
     "LENGTH",
-    "PROVIDERS",
     "VARINT",
     "NotProtobuf",
     "fields",
@@ -23,9 +24,6 @@ __all__ = [
     "opened",
     "opening",
 ]
-
-PROVIDERS = (b"RKNNExecutionProvider", b"RKNPU2ExecutionProvider")
-"""``source`` of the EPContext nodes that are ours (the provider's name and its alias)."""
 
 KEY_BUNDLE = "ort_rknn.bundle"
 """Metadata key of a file that holds several compiled forms."""
@@ -38,6 +36,9 @@ TENSOR_RAW = 9
 
 _VERSION_ENTRY = b"\x0a\x10ort_rknn.version\x12"
 """How protobuf writes the metadata key that every compiled model has, and the tag of its value."""
+
+_SOURCES = tuple(name.encode() for name in PROVIDERS)
+"""``source`` of the EPContext nodes that are ours."""
 
 VARINT, LENGTH = 0, 2
 """Kinds of fields: a number, or bytes with their length in front."""
@@ -120,7 +121,7 @@ def _is_ours(data: _Bytes, start: int, end: int) -> bool:
             found = {number: data[a:b] for number, a, b in _fields(data, low, high)}
             if found.get(_ATTRIBUTE_NAME) == b"source":
                 source = found.get(ATTRIBUTE_S, b"")
-    return op_type == b"EPContext" and source in PROVIDERS
+    return op_type == b"EPContext" and source in _SOURCES
 
 
 def _fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:

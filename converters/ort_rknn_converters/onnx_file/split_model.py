@@ -27,8 +27,7 @@ from ort_rknn_converters.onnx_file.protobuf_wire import (
     opened,
     opening,
 )
-from ort_rknn_converters.onnx_file.weights_external import located
-from ort_rknn_converters.onnx_file.weights_heavy import HEAVY, Heavy, is_heavy, raw, size_of
+from ort_rknn_converters.onnx_file.weights import HEAVY, Heavy, is_heavy, located, raw, size_of
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["CODE", "INSIDE_LIMIT", "Parted", "tensors"]

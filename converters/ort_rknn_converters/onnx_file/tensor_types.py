@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnx import GraphProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.partition.plan import TensorInfo
+from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = ["element_type", "fixed_shapes", "raw_constant", "type_string", "value_info"]
 

@@ -11,12 +11,13 @@ import onnx
 import onnx_ir as ir
 
 from ort_rknn_converters.compile.attempt import Attempt
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.compiled.steps import cpu_step, npu_step
 from ort_rknn_converters.compiled.stub_model import make_shell, note_pinned
+from ort_rknn_converters.compiled.values import CpuStep, NpuStep
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.extract import extract
-from ort_rknn_converters.graph.graph_types import show_maps
+from ort_rknn_converters.graph.ir_gaps import show_maps
 from ort_rknn_converters.graph.onnx_graph import constant, said_name
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.blobs import BytesBlob

@@ -39,7 +39,7 @@ from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import compile_segment
 from ort_rknn_converters.toolkit.early_start import started_ahead
 from ort_rknn_converters.toolkit.setup.environment import toolkit_version
-from ort_rknn_converters.util.user_dirs import directory
+from ort_rknn_converters.util.user_dirs import cache_directory
 
 __all__ = ["convert", "plan_only", "prepared"]
 
@@ -126,7 +126,7 @@ def prepared(model: Model, options: ConvertOptions) -> Prepared:
 
 
 def _memory(verdicts: str | os.PathLike[str] | None, options: ConvertOptions) -> Verdicts:
-    return Verdicts(directory() if verdicts is None else Path(verdicts), options, toolkit_version())
+    return Verdicts(cache_directory() if verdicts is None else Path(verdicts), options, toolkit_version())
 
 
 def _options(options: ConvertOptions | None, target: str | None, fields: dict[str, Any]) -> ConvertOptions:

@@ -11,10 +11,10 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
-from ort_rknn_converters.cache.key import CONVERTER
 from ort_rknn_converters.compile.known_failures import FILE, Verdicts, signature
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.version import CONVERTER
 from tests.helpers.together import together
 
 

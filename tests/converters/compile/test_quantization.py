@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ort_rknn_converters.cache.key import key_of
 from ort_rknn_converters.errors import CalibrationError, UnknownOption
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.convert import convert
@@ -105,10 +106,10 @@ class TestRefusals:
         for folder in ("a", "b"):
             (tmp_path / folder).mkdir()
             np.save(tmp_path / folder / "0.npy", SAMPLES[0])
-            keys.append(ConvertOptions(precision="int8", calibration=tmp_path / folder).key())
+            keys.append(key_of(b"", ConvertOptions(precision="int8", calibration=tmp_path / folder)))
         assert keys[0] == keys[1]
         np.save(tmp_path / "b" / "0.npy", SAMPLES[1])
-        assert ConvertOptions(precision="int8", calibration=tmp_path / "b").key() != keys[0]
+        assert key_of(b"", ConvertOptions(precision="int8", calibration=tmp_path / "b")) != keys[0]
 
 
 @pytest.mark.toolkit

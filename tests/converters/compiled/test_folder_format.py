@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ort_rknn_converters.compiled.model import CompiledModel, NpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.compiled.values import NpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from tests.helpers.compiled_models import sample
 

@@ -13,7 +13,8 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.compiled.values import CpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file import split_model
 from tests.helpers.compiled_models import LONG_VALUE, attributes, contexts, original, sample, set_attribute

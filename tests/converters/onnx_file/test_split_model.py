@@ -15,7 +15,7 @@ from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import BytesBlob, FileBlob
 from ort_rknn_converters.onnx_file.protobuf_wire import LENGTH, NotProtobuf, fields
 from ort_rknn_converters.onnx_file.split_model import CODE, Parted
-from ort_rknn_converters.onnx_file.weights_heavy import HEAVY
+from ort_rknn_converters.onnx_file.weights import HEAVY
 from tests.helpers.large_weights import constants, large
 
 

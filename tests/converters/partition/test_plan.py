@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
-from ort_rknn_converters.partition.plan_table import render
+from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, render
+from ort_rknn_converters.tensor_info import TensorInfo
 
 PLAN = Plan(
     "rk3588",

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from ort_rknn_converters.compile.segment_inputs import LateFeeds
 from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitFailed, ToolkitMissing
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy
+from ort_rknn_converters.onnx_file.weights import Heavy
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.toolkit.compile import CompileRequest, Standby, compile_segment
 from tests.helpers import toolkit as models

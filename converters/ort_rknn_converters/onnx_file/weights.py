@@ -1,20 +1,23 @@
-"""Large weights kept apart from the model they belong to: it can be passed on and written without copying them."""
+"""Weights apart from their model: large ones in memory, and those in files beside the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
+from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file.blobs import Buffer
 from ort_rknn_converters.onnx_file.protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW, opening
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["HEAVY", "Heavy", "is_heavy", "is_same", "raw", "size_of"]
+__all__ = ["HEAVY", "PARAMETER", "Heavy", "is_heavy", "is_same", "lightened", "located", "raw", "size_of"]
+
 
 HEAVY = 1 << 16
 """Bytes from which a weight is worth the trouble (measured: a fifth of YOLOv8n's preparation, whose weights all are
@@ -90,3 +93,60 @@ class Heavy:
 def _opening(name: str, tensor: ir.TensorProtocol) -> bytes:
     head = TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
     return opening(tensor.nbytes, (b"", GRAPH_INITIALIZER), (head.SerializeToString(deterministic=True), TENSOR_RAW))
+
+
+PARAMETER = 1 << 16
+"""Bytes from which a weight may be an input. A guess: no operator's parameters, which must stay, are that large."""
+
+
+def lightened(
+    model: onnx.ModelProto, *, least: int = PARAMETER, types: Container[int] | None = None
+) -> tuple[onnx.ModelProto, list[TensorProto]]:
+    """The model with its large weights as inputs behind its own, and these weights.
+
+    Args:
+        model: Any model; left as it is.
+        least: Bytes from which a weight is large.
+        types: Element types of weights that may become inputs; default: all. What lies in a file of its own always may.
+
+    Returns:
+        The copy, of IR version 4 or later, and the model's own tensors. Weights that are listed as inputs stay inside:
+        they are defaults.
+    """
+    light = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
+    light.functions.extend(model.functions)
+    graph = light.graph
+    graph.name = model.graph.name
+    for kind in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(graph, kind).extend(getattr(model.graph, kind))
+    listed = {value.name for value in graph.input}
+    weights = []
+    for tensor in model.graph.initializer:
+        outside = tensor.data_location == TensorProto.EXTERNAL
+        movable = types is None or tensor.data_type in types or outside
+        if movable and tensor.name not in listed and size_of(tensor) >= least:
+            weights.append(tensor)
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            graph.initializer.append(tensor)
+    return light, weights
+
+
+def located(tensor: ir.ExternalTensor, model: Path) -> ir.ExternalTensor:
+    """The tensor with the absolute path of its file, which need not exist.
+
+    Args:
+        tensor: As the model describes it.
+        model: The model's file. The weights lie in its folder or, where it is a link itself, in that of the file it
+            points to: so Hugging Face's cache has them, where all names are links.
+
+    Raises:
+        ModelError: They would lie elsewhere.
+    """
+    folder = model.absolute().parent
+    file = (folder / tensor.location).resolve()
+    if not any(file.is_relative_to(allowed) for allowed in (folder.resolve(), model.resolve().parent)):
+        raise ModelError(f"the weight {tensor.name} lies outside the folder of {model}, in {file}: copy it there")
+    return ir.ExternalTensor(
+        file, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name or ""
+    )
