@@ -88,9 +88,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _HOME[name] != "pipeline.convert":
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    from ort_rknn_converters.util.lazy_imports import without_algebra
+    from ort_rknn_converters.util.lazy_imports import defer_sympy
 
-    with without_algebra():
+    with defer_sympy():
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 

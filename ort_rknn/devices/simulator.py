@@ -142,12 +142,12 @@ def _rounded(code: SegmentCode) -> str | bytes:
 def _file(code: SegmentCode) -> RknnFile:
     """The compiled file, which has the scales."""
     from ort_rknn_converters.errors import CompiledModelError
-    from ort_rknn_converters.rknn_format.reader import read
+    from ort_rknn_converters.rknn_format.reader import read_rknn
 
     if code.rknn is None:
         raise DeviceError(f"segment {code.name} has no compiled code for {code.target}, which holds its scales")
     try:
-        file = read(code.rknn.path or code.rknn.read())
+        file = read_rknn(code.rknn.path or code.rknn.read())
     except CompiledModelError as error:
         raise DeviceError(f"the scales of segment {code.name} cannot be read: {error}") from error
     if file.problem:

@@ -120,7 +120,7 @@ def open_forms(session: Any, request: Request, placement: Placement, disabled: A
     forms = placement.bundle
     assert forms is not None
     if forms.original is None:
-        native = _plain(session, request, disabled, forms.shell.read(), shell=True)
+        native = _plain(session, request, disabled, forms.stub.read(), stub=True)
     else:
         native = _plain(session, request, disabled, *forms.original().source())
     opener = _opener(session, request, placement, disabled, native)
@@ -145,9 +145,9 @@ def open_forms(session: Any, request: Request, placement: Placement, disabled: A
 
 
 def _plain(
-    session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, shell: bool = False
+    session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, stub: bool = False
 ) -> MovingSession:
-    """The native session all calls go to first: onnxruntime on the original, or on a shell of it."""
+    """The native session all calls go to first: onnxruntime on the original, or on a stub of it."""
     from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
 
     user = session._sess_options
@@ -155,7 +155,7 @@ def _plain(
     replay_libraries(user, options)
     if weights_folder:
         options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
-    if shell:
+    if stub:
         options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4  # it only judges feeds: what it says of its outputs is of no interest
     native = MovingSession(options, model, isinstance(model, str), False)

@@ -1,7 +1,7 @@
 """The native side of a session with an NPU part.
 
 onnxruntime's Python ``InferenceSession`` does everything through its ``_sess``. Ours is a real native session of the
-model's shell (so metadata, I/O binding and option objects are onnxruntime's own), whose ways to run go to the engine
+model's stub (so metadata, I/O binding and option objects are onnxruntime's own), whose ways to run go to the engine
 instead. Nothing of this is in the path of a session without an NPU part.
 """
 
@@ -66,7 +66,7 @@ class NpuParts:
 
 
 class NpuSession(NativeSession):
-    """A native session of the shell, run by the engine. Made by :mod:`ort_rknn.api.session` only."""
+    """A native session of the stub, run by the engine. Made by :mod:`ort_rknn.api.session` only."""
 
     _parts: NpuParts
     reads_bindings = True

@@ -35,7 +35,7 @@ def compiled() -> CompiledModel:
     outputs = (TensorInfo("y", "tensor(float)", (1, 8)), TensorInfo("k", "tensor(int64)", (1,)))
     segment = Segment("npu_0", ("a", "b", "c"), inputs, outputs)
     return CompiledModel(
-        shell=BytesBlob(b""),
+        stub=BytesBlob(b""),
         steps=(
             NpuStep(
                 "npu_0",

@@ -93,7 +93,7 @@ class Cache:
             if facts["toolkit_version"] is None and toolkit_version is not None:
                 return None
             failure = facts["failure"]
-            found = None if failure else CompiledModel.load_pieces(folder)
+            found = None if failure else CompiledModel.load_folder(folder)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -125,7 +125,7 @@ class Cache:
         new.mkdir(parents=True)
         try:
             if isinstance(made, CompiledModel):
-                made.save_pieces(new)
+                made.save_folder(new)
             facts = {
                 "model": model,
                 "target": target,
@@ -285,7 +285,7 @@ def load_or_convert(
         try:
             cache.commit(key, made, model=name, target=options.target, toolkit_version=version)
             if isinstance(made, CompiledModel):
-                made = CompiledModel.load_pieces(cache.folder / key)
+                made = CompiledModel.load_folder(cache.folder / key)
         except (OSError, CompiledModelError) as error:
             _warn_once(cache.folder, error)
     if isinstance(made, ConvertError):
@@ -297,12 +297,14 @@ def load_or_convert(
 
 
 def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, cache_dir: Any) -> CompiledModel:
-    from ort_rknn_converters.util.lazy_imports import without_algebra
+    from ort_rknn_converters.util.lazy_imports import defer_sympy
 
-    with without_algebra():
+    with defer_sympy():
         from ort_rknn_converters.pipeline.convert import convert
 
-    return convert(model, options=options, progress=progress, compile=compile, verdicts=cache_directory(cache_dir))
+    return convert(
+        model, options=options, progress=progress, compile=compile, known_failures=cache_directory(cache_dir)
+    )
 
 
 def _warn_once(folder: Path, error: Exception) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import helper
 
 from ort_rknn_converters.compiled.model import CompiledModel
-from ort_rknn_converters.compiled.stub_model import make_shell
+from ort_rknn_converters.compiled.stub_model import make_stub
 from ort_rknn_converters.compiled.values import NpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
@@ -20,7 +20,7 @@ from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
 from ort_rknn_converters.tensor_info import TensorInfo
 
-__all__ = ["load_bare", "open_shell", "shape_sets"]
+__all__ = ["load_bare", "open_stub", "shape_sets"]
 
 SEGMENT = "npu_0"
 _BY_THE_RUNTIME = "the compiler gave it to the CPU; the vendor's runtime does it"
@@ -43,7 +43,7 @@ def load_bare(
             compiled for these shapes.
         OSError: The file cannot be opened.
     """
-    file = reader.read(model)
+    file = reader.read_rknn(model)
     chosen = _shape_set(file, shapes or {})
     inputs = tuple(_info(value, chosen) for value in file.inputs)
     outputs = tuple(_info(value, chosen) for value in file.outputs)
@@ -63,7 +63,7 @@ def load_bare(
     if len(_sets(file)) > 1:
         notes.append(f"one of the {len(_sets(file))} sets of input shapes it was compiled for")
     return CompiledModel(
-        shell=_shell(file, inputs, outputs),
+        stub=_stub(file, inputs, outputs),
         steps=(step,),
         plan=Plan(file.target, precision, nodes, (segment,), tuple(notes)),
         targets=(file.target,),
@@ -77,19 +77,19 @@ def shape_sets(model: str | os.PathLike[str] | bytes) -> tuple[dict[str, tuple[i
     Raises:
         CompiledModelError: As :func:`load_bare`.
     """
-    file = reader.read(model)
+    file = reader.read_rknn(model)
     sets = _sets(file)
     moving = [number for number in range(len(file.inputs)) if len({dims[number] for dims in sets}) > 1]
     return tuple({file.inputs[number].name: dims[number] for number in moving} for dims in sets) if moving else ()
 
 
-def open_shell(model: str | os.PathLike[str] | bytes) -> BytesBlob:
+def open_stub(model: str | os.PathLike[str] | bytes) -> BytesBlob:
     """The outside of a ``.rknn`` file with several sets of shapes: what differs between them is left open.
 
     Raises:
         CompiledModelError: As :func:`load_bare`.
     """
-    file = reader.read(model)
+    file = reader.read_rknn(model)
     sides = []
     for side in (file.inputs, file.outputs):
         infos = []
@@ -98,10 +98,10 @@ def open_shell(model: str | os.PathLike[str] | bytes) -> BytesBlob:
             dims = zip(*(form.shape for form in forms), strict=True)
             infos.append(replace(forms[0], shape=tuple(dim[0] if len(set(dim)) == 1 else None for dim in dims)))
         sides.append(tuple(infos))
-    return _shell(file, *sides)
+    return _stub(file, *sides)
 
 
-def _shell(file: RknnFile, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> BytesBlob:
+def _stub(file: RknnFile, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> BytesBlob:
     outside = helper.make_model(
         helper.make_graph([], "rknn", [value_info(one) for one in inputs], [value_info(one) for one in outputs]),
         producer_name="rknn-toolkit2",
@@ -109,7 +109,7 @@ def _shell(file: RknnFile, inputs: Sequence[TensorInfo], outputs: Sequence[Tenso
     )
     if file.custom_string:
         helper.set_model_props(outside, {"rknn.custom_string": file.custom_string})
-    return BytesBlob(make_shell(outside).SerializeToString())
+    return BytesBlob(make_stub(outside).SerializeToString())
 
 
 def _sets(file: RknnFile) -> tuple[tuple[tuple[int, ...], ...], ...]:

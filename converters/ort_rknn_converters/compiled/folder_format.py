@@ -19,7 +19,7 @@ from ort_rknn_converters.onnx_file.blobs import Blob, StoredBlob
 from ort_rknn_converters.partition.plan import Plan
 from ort_rknn_converters.tensor_info import TensorInfo
 
-__all__ = ["FORMAT", "MANIFEST", "load_pieces", "save_pieces"]
+__all__ = ["FORMAT", "MANIFEST", "load_folder", "save_folder"]
 
 FORMAT = 1
 """Version of this form; another version is not read but made anew."""
@@ -27,7 +27,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-def save_pieces(compiled: CompiledParts, directory: Path) -> None:
+def save_folder(compiled: CompiledParts, directory: Path) -> None:
     """Write ``compiled`` into ``directory`` (made when missing). The manifest comes last.
 
     Raises:
@@ -37,20 +37,20 @@ def save_pieces(compiled: CompiledParts, directory: Path) -> None:
     files: dict[str, dict[str, Any]] = {}
 
     def write(name: str, blob: Blob) -> str:
-        for each, pieces in blob.files(name).items():
+        for each, chunks in blob.files(name).items():
             file = directory / each
             found = hashlib.sha256()
             with file.open("wb") as stream:
-                for piece in pieces:
-                    found.update(piece)
-                    stream.write(piece)
+                for chunk in chunks:
+                    found.update(chunk)
+                    stream.write(chunk)
             known = file.stat()
             files[each] = {"size": known.st_size, "sha256": found.hexdigest(), "mtime_ns": known.st_mtime_ns}
         return name
 
     manifest = {
         "format": FORMAT,
-        "shell": write("shell.onnx", compiled.shell),
+        "shell": write("shell.onnx", compiled.stub),
         "steps": [_describe(step, write) for step in compiled.steps],
         "plan": compiled.plan.to_dict(),
         "targets": list(compiled.targets),
@@ -74,8 +74,8 @@ def _describe(step: Step, write: Any) -> dict[str, Any]:
     }
 
 
-def load_pieces(directory: Path) -> CompiledParts:
-    """Read what :func:`save_pieces` wrote.
+def load_folder(directory: Path) -> CompiledParts:
+    """Read what :func:`save_folder` wrote.
 
     Raises:
         CompiledModelError: The folder is missing, incomplete, damaged or of another version.
@@ -88,7 +88,7 @@ def load_pieces(directory: Path) -> CompiledParts:
         plan = Plan.from_dict(manifest["plan"])
         segments = {segment.name: segment for segment in plan.segments}
         return CompiledParts(
-            shell=blobs[manifest["shell"]],
+            stub=blobs[manifest["shell"]],
             steps=tuple(_step(row, blobs, segments) for row in manifest["steps"]),
             plan=plan,
             targets=tuple(manifest["targets"]),

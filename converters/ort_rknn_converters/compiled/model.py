@@ -1,7 +1,7 @@
 """The compiled model: the value that travels from the converters to the runtime.
 
 It has two storage forms. The *EPContext form* (:meth:`CompiledModel.save`) is one ordinary ONNX file that users copy to
-a board, see :mod:`ort_rknn_converters.compiled.epcontext_write`. The *pieces form* (:meth:`CompiledModel.save_pieces`)
+a board, see :mod:`ort_rknn_converters.compiled.epcontext_write`. The *pieces form* (:meth:`CompiledModel.save_folder`)
 is a private folder used by the cache; it opens without importing onnx, see
 :mod:`ort_rknn_converters.compiled.folder_format`.
 """
@@ -19,7 +19,7 @@ from ort_rknn_converters.errors import CompiledModelError
 if TYPE_CHECKING:
     import onnx
 
-    from ort_rknn_converters.onnx_file.split_model import Parted
+    from ort_rknn_converters.onnx_file.split_model import SplitModel
 
 __all__ = ["CompiledModel", "is_compiled"]
 
@@ -47,12 +47,12 @@ class CompiledModel(CompiledParts):
         """:meth:`to_onnx`, serialized."""
         return self._in_one(strip).read()
 
-    def _in_one(self, strip: bool) -> Parted:
-        from ort_rknn_converters.compiled.epcontext_write import build
+    def _in_one(self, strip: bool) -> SplitModel:
+        from ort_rknn_converters.compiled.epcontext_write import build_epcontext
         from ort_rknn_converters.onnx_file.split_model import INSIDE_LIMIT
 
-        model, _ = build(self, strip=strip)
-        if model.weight > INSIDE_LIMIT:
+        model, _ = build_epcontext(self, strip=strip)
+        if model.content_size > INSIDE_LIMIT:
             raise CompiledModelError(
                 "the compiled model would exceed protobuf's 2 GB: save it to a file, which puts its weights beside it"
             )
@@ -73,9 +73,9 @@ class CompiledModel(CompiledParts):
         Raises:
             CompiledModelError: The folder does not exist or cannot be written.
         """
-        from ort_rknn_converters.compiled.epcontext_write import save
+        from ort_rknn_converters.compiled.epcontext_write import save_epcontext
 
-        return save(self, path, embed=embed, strip=strip)
+        return save_epcontext(self, path, embed=embed, strip=strip)
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | bytes) -> CompiledModel:
@@ -85,30 +85,30 @@ class CompiledModel(CompiledParts):
             FileNotFoundError: There is no such file.
             CompiledModelError: It is not a compiled model of ours, or it is damaged; the message says what to do.
         """
-        from ort_rknn_converters.compiled.epcontext_read import load
+        from ort_rknn_converters.compiled.epcontext_read import load_epcontext
 
-        return cls.of(load(model))
+        return cls.of(load_epcontext(model))
 
-    def save_pieces(self, directory: str | os.PathLike[str]) -> None:
+    def save_folder(self, directory: str | os.PathLike[str]) -> None:
         """Write the private fast form into an empty or missing folder. Not atomic: the cache renames the folder.
 
         Raises:
             OSError: The folder cannot be written.
         """
-        from ort_rknn_converters.compiled.folder_format import save_pieces
+        from ort_rknn_converters.compiled.folder_format import save_folder
 
-        save_pieces(self, Path(directory))
+        save_folder(self, Path(directory))
 
     @classmethod
-    def load_pieces(cls, directory: str | os.PathLike[str]) -> CompiledModel:
+    def load_folder(cls, directory: str | os.PathLike[str]) -> CompiledModel:
         """Read the private fast form. Imports neither onnx nor onnxruntime; the parts are read when needed.
 
         Raises:
             CompiledModelError: The folder is missing, incomplete, damaged or of another version.
         """
-        from ort_rknn_converters.compiled.folder_format import load_pieces
+        from ort_rknn_converters.compiled.folder_format import load_folder
 
-        return cls.of(load_pieces(Path(directory)))
+        return cls.of(load_folder(Path(directory)))
 
 
 def is_compiled(model: str | os.PathLike[str] | bytes) -> bool:

@@ -76,7 +76,7 @@ class CompiledParts:
     """The fields of :class:`~ort_rknn_converters.compiled.model.CompiledModel`, without its forms on disk.
 
     Attributes:
-        shell: An ONNX model with the original inputs, outputs and metadata and next to no computation. An
+        stub: An ONNX model with the original inputs, outputs and metadata and next to no computation. An
             onnxruntime session of it answers ``get_inputs``, ``get_outputs`` and ``get_modelmeta``; it must not be run.
         steps: In execution order. A step's inputs are graph inputs or outputs of steps before it; each graph output is
             an output of a step, or a graph input passed through.
@@ -86,7 +86,7 @@ class CompiledParts:
         passes: What preparation changed, one sentence each.
     """
 
-    shell: Blob
+    stub: Blob
     steps: tuple[Step, ...]
     plan: Plan
     targets: tuple[str, ...]

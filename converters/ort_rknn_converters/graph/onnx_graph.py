@@ -32,12 +32,12 @@ __all__ = [
     "load",
     "load_weights",
     "many",
-    "said_name",
+    "name_nodes",
+    "original_name",
     "static_shape",
     "to_bytes",
     "to_proto",
     "type_string",
-    "unsaid_names",
     "value_info",
     "walk",
 ]
@@ -148,7 +148,7 @@ def to_bytes(model: ir.Model) -> bytes:
     return data
 
 
-def unsaid_names(model: ir.Model) -> tuple[str, ...]:
+def name_nodes(model: ir.Model) -> tuple[str, ...]:
     """Give every node of the main graph a unique, non-empty name; names that are already unique are kept.
 
     Nodes inside ``If``, ``Loop`` and ``Scan`` bodies are left alone: they are never placed on their own.
@@ -177,8 +177,8 @@ def many(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def said_name(node: ir.Node) -> str:
-    """The node's name in the model it came from, empty when :func:`unsaid_names` made it up."""
+def original_name(node: ir.Node) -> str:
+    """The node's name in the model it came from, empty when :func:`name_nodes` made it up."""
     return "" if node.meta.get(_UNNAMED) else node.name or ""
 
 

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.dataflow import Flow, reads
+from ort_rknn_converters.graph.dataflow import DataFlow, reads
 from ort_rknn_converters.graph.onnx_graph import constant, static_shape
 
-__all__ = ["LIMIT", "bearable", "unbearable"]
+__all__ = ["LIMIT", "oversized_reason", "split_oversized"]
 
 LIMIT = 1_800_000_000
 """Bytes of weights one part may have; protobuf's own limit is 2**31 - 1 for the part with all its nodes."""
 
 
-def bearable(flow: Flow, members: Sequence[int]) -> list[list[int]]:
+def split_oversized(flow: DataFlow, members: Sequence[int]) -> list[list[int]]:
     """Cut nodes that run together so that no piece has more weights than one message holds.
 
     Args:
@@ -48,7 +48,7 @@ def bearable(flow: Flow, members: Sequence[int]) -> list[list[int]]:
     return pieces
 
 
-def unbearable(node: ir.Node) -> str | None:
+def oversized_reason(node: ir.Node) -> str | None:
     """Why the compiler cannot be given a node because of the size of what it reads or makes, or ``None``."""
     for value in (*reads(node), *node.outputs):
         size = _bytes(value)

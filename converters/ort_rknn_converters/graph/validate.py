@@ -10,10 +10,10 @@ import onnx_ir as ir
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.onnx_graph import in_files, walk
 
-__all__ = ["make_sound"]
+__all__ = ["validate_and_sort"]
 
 
-def make_sound(model: ir.Model) -> None:
+def validate_and_sort(model: ir.Model) -> None:
     """Bring the nodes into an order in which each comes after what it reads, in place, as ONNX Runtime does.
 
     Raises:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ort_rknn_converters.numerics.storage_map import Form, StoredForms
+from ort_rknn_converters.numerics.storage_map import Storage, StorageMap
 from ort_rknn_converters.numerics.weight_rounding import BY_LAYER, as_stored
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Rounder:
         """
         import onnx
 
-        forms = StoredForms(self._whole.graph, self._file, fp16)
+        forms = StorageMap(self._whole.graph, self._file, fp16)
         rounded = onnx.ModelProto()
         rounded.CopyFrom(self._light)
         graph, kinds = rounded.graph, self._kinds
@@ -114,7 +114,7 @@ class Rounder:
                 writer.round(f"{name}/exact", name, form)
         return rounded
 
-    def _weight(self, tensor: onnx.TensorProto, forms: StoredForms) -> onnx.TensorProto:
+    def _weight(self, tensor: onnx.TensorProto, forms: StorageMap) -> onnx.TensorProto:
         """A constant as it is stored; biases are int32 or float32 there, exact for our purpose."""
         from onnx import numpy_helper
 
@@ -157,17 +157,17 @@ class _Writer:
     def __init__(self, graph: onnx.GraphProto, kinds: Mapping[str, int]) -> None:
         self._graph = graph
         self._kinds = kinds
-        self._converted: dict[tuple[str, Form], str] = {}
-        self._grids: dict[Form, list[str]] = {}
+        self._converted: dict[tuple[str, Storage], str] = {}
+        self._grids: dict[Storage, list[str]] = {}
 
-    def converted(self, source: str, form: Form) -> str:
+    def converted(self, source: str, form: Storage) -> str:
         """The name of a value in another form."""
         key = (source, form)
         if key not in self._converted:
             self._converted[key] = self.round(source, f"{source}/as{len(self._converted)}", form)
         return self._converted[key]
 
-    def round(self, source: str, result: str, form: Form) -> str:
+    def round(self, source: str, result: str, form: Storage) -> str:
         """Make ``result`` of ``source`` by rounding; returns its name."""
         from onnx import TensorProto, helper
 
@@ -187,7 +187,7 @@ class _Writer:
         self._graph.node.extend(steps)
         return result
 
-    def _grid(self, form: Form) -> list[str]:
+    def _grid(self, form: Storage) -> list[str]:
         from onnx import numpy_helper
 
         if form not in self._grids:
@@ -199,7 +199,7 @@ class _Writer:
         return self._grids[form]
 
 
-def _kind_of_layer(forms: StoredForms, layer: RknnNode | None) -> str:
+def _kind_of_layer(forms: StorageMap, layer: RknnNode | None) -> str:
     """What a layer computes in, told by its inputs."""
     kinds = {forms.tensors[name].dtype for name in (layer.inputs if layer else ()) if name in forms.owner}
     return "int8" if kinds == {"int8"} else "float16" if kinds == {"float16"} else ""

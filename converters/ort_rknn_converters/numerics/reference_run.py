@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file import onnxruntime as ort
-from ort_rknn_converters.onnx_file.weights import lightened
+from ort_rknn_converters.onnx_file.weights import weights_as_inputs
 
 __all__ = ["run_measured", "without_weights"]
 
@@ -76,8 +75,8 @@ def without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
 
     Models above 2 GB can be run that way, too; what lies in a file of its own is mapped.
     """
-    copy, weights = lightened(model, types=(TensorProto.FLOAT,))
-    return copy, {tensor.name: ir.serde.deserialize_tensor(tensor).numpy() for tensor in weights}
+    copy, weights = weights_as_inputs(model, types=(TensorProto.FLOAT,))
+    return copy, {name: tensor.numpy() for name, tensor in weights.tensors}
 
 
 def _measure(model: onnx.ModelProto) -> list[str]:

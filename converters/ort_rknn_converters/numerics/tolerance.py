@@ -21,10 +21,10 @@ __all__ = [
     "FP16_MAX",
     "Reference",
     "Verification",
-    "check",
     "reference",
     "softmax_outputs",
     "tolerance",
+    "verify_answers",
 ]
 
 Array = NDArray[Any]
@@ -113,7 +113,7 @@ def reference(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]]) -> R
 
 @frozen
 class Verification:
-    """The verdict on one compiled segment.
+    """Result of the comparison of one compiled segment with ONNX Runtime.
 
     Attributes:
         problem: What is wrong, in words; empty when it may be used.
@@ -128,7 +128,7 @@ class Verification:
     max_abs: float
 
 
-def check(
+def verify_answers(
     expected: Reference, actual: Sequence[Mapping[str, Array]], *, precision: str, precise: float | None = None
 ) -> Verification:
     """Judge the simulator's answers.

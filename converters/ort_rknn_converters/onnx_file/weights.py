@@ -16,12 +16,14 @@ from ort_rknn_converters.onnx_file.blobs import Buffer
 from ort_rknn_converters.onnx_file.protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW, opening
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["HEAVY", "PARAMETER", "Heavy", "is_heavy", "is_same", "lightened", "located", "raw", "size_of"]
+__all__ = ["LARGE", "LargeWeights", "is_large", "is_same", "located", "raw_bytes", "size_of", "weights_as_inputs"]
 
 
-HEAVY = 1 << 16
-"""Bytes from which a weight is worth the trouble (measured: a fifth of YOLOv8n's preparation, whose weights all are
-smaller than 1.2 MB, went into copies when it was 1 << 20)."""
+LARGE = 1 << 16
+"""Least bytes of a weight that is kept apart from its model, or becomes an input of a copy.
+
+Measured: a fifth of YOLOv8n's preparation, whose weights all are smaller than 1.2 MB, went into copies when it was
+1 << 20. A guess: no operator's parameters, which must stay inside, are that large."""
 
 _NO_BITS = frozenset({TensorProto.UNDEFINED, TensorProto.STRING})
 _BITS = {kind.value: kind.bitwidth for kind in ir.DataType if kind.value not in _NO_BITS}
@@ -32,12 +34,12 @@ def size_of(tensor: onnx.TensorProto) -> int:
     return (prod(map(int, tensor.dims)) * _BITS.get(tensor.data_type, 0) + 7) // 8
 
 
-def is_heavy(tensor: onnx.TensorProto) -> bool:
+def is_large(tensor: onnx.TensorProto) -> bool:
     """Whether a tensor is large."""
-    return size_of(tensor) >= HEAVY
+    return size_of(tensor) >= LARGE
 
 
-def raw(tensor: ir.TensorProtocol) -> Buffer:
+def raw_bytes(tensor: ir.TensorProtocol) -> Buffer:
     """A tensor's data as ONNX writes them; not copied where they lie in memory or in a file of their own."""
     if tensor.dtype.bitwidth < 8:
         return tensor.tobytes()
@@ -50,12 +52,12 @@ def is_same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
         return True
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    left, right = raw(one), raw(other)
-    return all(left[at : at + HEAVY] == right[at : at + HEAVY] for at in range(0, len(left), HEAVY))
+    left, right = raw_bytes(one), raw_bytes(other)
+    return all(left[at : at + LARGE] == right[at : at + LARGE] for at in range(0, len(left), LARGE))
 
 
 @frozen
-class Heavy:
+class LargeWeights:
     """Weights that were taken out of a model; iterated, it gives the bytes to append to the model's, one at a time.
 
     That works because a protobuf message that is written twice in a row is read as one: what repeats is joined.
@@ -70,7 +72,7 @@ class Heavy:
         for name, tensor in self.tensors:
             field = _opening(name, tensor)
             yield opening(len(field) + tensor.nbytes, (b"", MODEL_GRAPH)) + field
-            yield raw(tensor)
+            yield raw_bytes(tensor)
 
     def fields(self) -> Iterator[tuple[bytes, ir.TensorProtocol]]:
         """What stands before each in a graph's bytes, and its data."""
@@ -86,7 +88,7 @@ class Heavy:
         """Each as an initializer."""
         for name, tensor in self.tensors:
             proto = onnx.TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
-            proto.raw_data = bytes(raw(tensor))
+            proto.raw_data = bytes(raw_bytes(tensor))
             yield proto
 
 
@@ -95,14 +97,10 @@ def _opening(name: str, tensor: ir.TensorProtocol) -> bytes:
     return opening(tensor.nbytes, (b"", GRAPH_INITIALIZER), (head.SerializeToString(deterministic=True), TENSOR_RAW))
 
 
-PARAMETER = 1 << 16
-"""Bytes from which a weight may be an input. A guess: no operator's parameters, which must stay, are that large."""
-
-
-def lightened(
-    model: onnx.ModelProto, *, least: int = PARAMETER, types: Container[int] | None = None
-) -> tuple[onnx.ModelProto, list[TensorProto]]:
-    """The model with its large weights as inputs behind its own, and these weights.
+def weights_as_inputs(
+    model: onnx.ModelProto, *, least: int = LARGE, types: Container[int] | None = None
+) -> tuple[onnx.ModelProto, LargeWeights]:
+    """Copies a model with its large weights as inputs behind its own; the weights come beside it, not copied.
 
     Args:
         model: Any model; left as it is.
@@ -110,26 +108,26 @@ def lightened(
         types: Element types of weights that may become inputs; default: all. What lies in a file of its own always may.
 
     Returns:
-        The copy, of IR version 4 or later, and the model's own tensors. Weights that are listed as inputs stay inside:
+        The copy, of IR version 4 or later, and the weights. Weights that are listed as inputs stay inside:
         they are defaults.
     """
-    light = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
-    light.functions.extend(model.functions)
-    graph = light.graph
+    skeleton = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
+    skeleton.functions.extend(model.functions)
+    graph = skeleton.graph
     graph.name = model.graph.name
     for kind in ("node", "input", "output", "value_info", "sparse_initializer"):
         getattr(graph, kind).extend(getattr(model.graph, kind))
     listed = {value.name for value in graph.input}
-    weights = []
+    weights: list[tuple[str, ir.TensorProtocol]] = []
     for tensor in model.graph.initializer:
         outside = tensor.data_location == TensorProto.EXTERNAL
         movable = types is None or tensor.data_type in types or outside
         if movable and tensor.name not in listed and size_of(tensor) >= least:
-            weights.append(tensor)
+            weights.append((tensor.name, ir.serde.deserialize_tensor(tensor)))
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
             graph.initializer.append(tensor)
-    return light, weights
+    return skeleton, LargeWeights(tuple(weights))
 
 
 def located(tensor: ir.ExternalTensor, model: Path) -> ir.ExternalTensor:

@@ -18,7 +18,7 @@ from ort_rknn_converters.util.frozen import frozen
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["CPU", "NPU", "NodePlacement", "Place", "Plan", "Segment", "render", "size_text"]
+__all__ = ["CPU", "NPU", "NodePlacement", "Place", "Plan", "Segment", "render_plan", "size_text"]
 
 Place = Literal["NPU", "CPU"]
 NPU: Place = "NPU"
@@ -148,10 +148,10 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        return render(self)
+        return render_plan(self)
 
 
-def render(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
+def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     """Render a plan.
 
     Args:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.infer import infer
 from ort_rknn_converters.graph.infer_contrib import infer_contrib
-from ort_rknn_converters.graph.onnx_graph import unsaid_names
+from ort_rknn_converters.graph.onnx_graph import name_nodes
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.base import Context, Pass, drop_unused
 from ort_rknn_converters.passes.expand.attention import Attention
@@ -124,7 +124,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
             if not run(*_SIMPLIFY) and not infer_contrib(model):
                 break
 
-    changes.extend(unsaid_names(model))
+    changes.extend(name_nodes(model))
     run(ListedConstants(), Functions())
     pinned = run(StaticShapes())
     settle()
@@ -137,7 +137,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
     if run(*_REWRITE):
         settle()
     drop_unused(model)
-    changes.extend(unsaid_names(model))
+    changes.extend(name_nodes(model))
     return Prepared(model, tuple(changes))
 
 

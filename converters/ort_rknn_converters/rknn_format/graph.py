@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from ort_rknn_converters.rknn_format.flatbuffer import Damaged, FlatBuffer, Table
-from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse
+from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse_literal
 from ort_rknn_converters.rknn_format.values import Quantization, RknnFile, RknnIO, RknnNode, RknnSubgraph, RknnTensor
 
 __all__ = ["read_graph"]
@@ -122,12 +122,12 @@ def _tensor(table: Table) -> RknnTensor:
 
 def _sides(root: Table, graph: RknnSubgraph) -> tuple[tuple[RknnIO, ...], tuple[RknnIO, ...]]:
     """Inputs and outputs, put together from the graph and the three texts that describe them."""
-    notes = as_mapping(parse(root.text(3) or "{}"))
+    notes = as_mapping(parse_literal(root.text(3) or "{}"))
     attributes, shapes = as_mapping(notes.get("attrs", {})), as_mapping(notes.get("dynamic_shapes", {}))
     tensors = {tensor.name: tensor for tensor in graph.tensors}
 
     def side(names: tuple[str, ...], slot: int) -> tuple[RknnIO, ...]:
-        devices = as_mapping(parse(root.text(slot) or "{}"))
+        devices = as_mapping(parse_literal(root.text(slot) or "{}"))
         found = []
         for name in names:
             tensor, device = tensors[name], as_mapping(devices.get(name, {}))
