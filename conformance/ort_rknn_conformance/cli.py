@@ -19,6 +19,7 @@ from ort_rknn_conformance.progress import Progress
 from ort_rknn_conformance.report.formats import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_converters.cli.convert_options import CPU_NODES
+from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["check", "conformance"]
@@ -57,7 +58,7 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
 @click.option(
     "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
 )
-@click.option("--target", default="rk3588", show_default=True, help="SoC.")
+@click.option("--target", default=DEFAULT_TARGET, show_default=True, help="SoC.")
 @_PRECISION
 @click.option(
     "--samples", type=click.IntRange(min=1), help="Feeds to compare. Default: all the data, or 4 random ones."
@@ -195,7 +196,7 @@ def _check_folder(
     show_default=True,
     help="What runs the NPU parts.",
 )
-@click.option("--target", default="rk3588", show_default=True, help="SoC.")
+@click.option("--target", default=DEFAULT_TARGET, show_default=True, help="SoC.")
 @_PRECISION
 @click.option(
     "--filter", "patterns", multiple=True, metavar="PATTERN", help="Only cases whose name matches; repeatable."

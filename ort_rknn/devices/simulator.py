@@ -33,7 +33,7 @@ class SimulatorDevice:
     Args:
         cores: Pretend cores; default: as many as the target has.
         latency_s: Seconds an inference keeps its core at least; computing counts.
-        target: SoC that is simulated.
+        target: SoC that is simulated; default: the converters' own.
         threads: onnxruntime's threads inside one inference. Default 1, so that the pretend cores do not fight.
 
     Raises:
@@ -43,11 +43,11 @@ class SimulatorDevice:
     name = "simulator"
 
     def __init__(
-        self, cores: int | None = None, latency_s: float = 0.0, target: str = "rk3588", *, threads: int = 1
+        self, cores: int | None = None, latency_s: float = 0.0, target: str | None = None, *, threads: int = 1
     ) -> None:
-        from ort_rknn_converters.targets import find_target
+        from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
 
-        soc = find_target(target)
+        soc = find_target(target or DEFAULT_TARGET)
         self.target = soc.name
         self.cores = soc.cores if cores is None else cores
         self.latency_s = latency_s

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
@@ -23,6 +22,7 @@ from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.lower.lower import Lowered, lower
 from ort_rknn_converters.onnx_file.blobs import BytesBlob
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.passes.base import FLOATS
 from ort_rknn_converters.pipeline.convert import prepared
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
@@ -31,7 +31,6 @@ __all__ = ["Bench", "Probe"]
 
 Array = NDArray[Any]
 
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 _NEED_CODE = frozenset({"npu", "lite"})
 
 

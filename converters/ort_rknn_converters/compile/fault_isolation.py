@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ort_rknn_converters.compile.attempt import Attempt, Failure, FailureReason
 from ort_rknn_converters.compile.segment_compiler import SegmentCompiler
-from ort_rknn_converters.numerics.tolerance import FP16_MAX
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.op_support.decide import boundary_reason
 from ort_rknn_converters.util.frozen import frozen
 

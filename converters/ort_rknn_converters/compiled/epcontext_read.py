@@ -25,7 +25,7 @@ from ort_rknn_converters.compiled.epcontext_write import (
     OUR_KEYS,
     SEGMENT_DOMAIN,
 )
-from ort_rknn_converters.compiled.steps import IR_VERSION, cpu_step, made_values, npu_step, used_values
+from ort_rknn_converters.compiled.steps import cpu_step, made_values, npu_step, used_values
 from ort_rknn_converters.compiled.stub_model import make_stub
 from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
@@ -152,22 +152,11 @@ class _Reader:
         )
 
     def _stub(self) -> onnx.ModelProto:
-        outside = onnx.ModelProto()
-        for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
-            if self.proto.HasField(field):
-                setattr(outside, field, getattr(self.proto, field))
-        outside.ir_version = IR_VERSION
-        kept = [entry for entry in self.proto.metadata_props if entry.key not in OUR_KEYS]
-        outside.metadata_props.extend(kept)
-        outside.opset_import.extend(self.proto.opset_import)
-        graph = self.proto.graph
-        outside.graph.name, outside.graph.doc_string = graph.name, graph.doc_string
-        outside.graph.metadata_props.extend(graph.metadata_props)
-        outside.graph.input.extend(graph.input)
-        outside.graph.output.extend(graph.output)
-        given = {value.name for value in graph.input}
-        outside.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in given)
-        return make_stub(outside)
+        stub = make_stub(self.proto)
+        own = [entry for entry in stub.metadata_props if entry.key not in OUR_KEYS]
+        del stub.metadata_props[:]
+        stub.metadata_props.extend(own)
+        return stub
 
     def _cpu(self, row: Mapping[str, Any], nodes: list[onnx.NodeProto]) -> CpuStep:
         part = onnx.ModelProto(ir_version=self.proto.ir_version)

@@ -49,10 +49,9 @@ class CompiledModel(CompiledParts):
 
     def _in_one(self, strip: bool) -> SplitModel:
         from ort_rknn_converters.compiled.epcontext_write import build_epcontext
-        from ort_rknn_converters.onnx_file.split_model import INSIDE_LIMIT
 
         model, _ = build_epcontext(self, strip=strip)
-        if model.content_size > INSIDE_LIMIT:
+        if not model.fits_in_one:
             raise CompiledModelError(
                 "the compiled model would exceed protobuf's 2 GB: save it to a file, which puts its weights beside it"
             )

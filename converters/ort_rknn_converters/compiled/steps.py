@@ -15,7 +15,7 @@ from onnx import ValueInfoProto
 from ort_rknn_converters.compiled.values import CpuStep, NpuStep
 from ort_rknn_converters.onnx_file.blobs import Blob
 from ort_rknn_converters.onnx_file.split_model import SplitModel
-from ort_rknn_converters.onnx_file.tensor_types import raw_constant, value_info
+from ort_rknn_converters.onnx_file.tensor_types import bodies, raw_constant, value_info
 from ort_rknn_converters.onnx_file.weights import LargeWeights, is_large
 from ort_rknn_converters.partition.plan import Segment
 from ort_rknn_converters.tensor_info import TensorInfo
@@ -121,20 +121,16 @@ def used_values(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     used: set[str] = set()
     for node in nodes:
         used.update(node.input)
-        for graph in _bodies(node):
+        for graph in bodies(node):
             used |= used_values(graph.node)
             used.update(value.name for value in graph.output)
     return used
 
 
-def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs) if graph.ByteSize()]
-
-
 def _domains(nodes: Sequence[onnx.NodeProto]) -> set[str]:
     """Operator domains that nodes use, and the bodies inside them."""
     return {_domain(node.domain) for node in nodes} | {
-        domain for node in nodes for graph in _bodies(node) for domain in _domains(graph.node)
+        domain for node in nodes for graph in bodies(node) for domain in _domains(graph.node)
     }
 
 

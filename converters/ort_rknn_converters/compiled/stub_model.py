@@ -20,7 +20,10 @@ from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.tensor_types import element_type, raw_constant
 
-__all__ = ["declare_outputs", "make_stub", "note_pinned", "pin"]
+__all__ = ["ABOUT", "declare_outputs", "make_stub", "note_pinned", "pin"]
+
+ABOUT = ("producer_name", "producer_version", "domain", "model_version", "doc_string")
+"""Fields of a model that say where it comes from: onnxruntime shows them as its metadata."""
 
 _PREFIX = "ort_rknn.stub."
 _PINNED = "ort_rknn.pinned"
@@ -44,7 +47,7 @@ def make_stub(model: onnx.ModelProto, *, source: bytes | str | None = None) -> o
     """
     graph = model.graph
     stub = onnx.ModelProto()
-    for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+    for field in ABOUT:
         if model.HasField(field):
             setattr(stub, field, getattr(model, field))
     stub.metadata_props.extend(model.metadata_props)
@@ -82,10 +85,8 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
     outputs = [ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
     if all(_is_static(value.type) for value in outputs):
         return outputs
-    try:
+    with ort.onnxruntime_errors("ONNX Runtime cannot load the model"):
         shown = ort.on_cpu(source, ort.quiet_options()).get_outputs()
-    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-        raise ModelError(f"ONNX Runtime cannot load the model: {error}") from error
     for value, argument in zip(outputs, shown, strict=True):
         kind = value.type.WhichOneof("value")
         if kind in (None, "tensor_type"):
@@ -115,10 +116,8 @@ def note_pinned(stub: onnx.ModelProto, source: bytes | str, dims: Mapping[str, i
     options = ort.quiet_options()
     for name, size in dims.items():
         options.add_free_dimension_override_by_name(name, size)
-    try:
+    with ort.onnxruntime_errors("ONNX Runtime cannot load the model with these dimensions"):
         shown = ort.on_cpu(source, options).get_outputs()
-    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-        raise ModelError(f"ONNX Runtime cannot load the model with these dimensions: {error}") from error
     note = [dict(dims), [argument.shape for argument in shown]]
     stub.graph.metadata_props.add(key=_PINNED, value=json.dumps(note, sort_keys=True))
 

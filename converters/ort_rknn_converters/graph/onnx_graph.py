@@ -18,11 +18,11 @@ from google.protobuf.message import DecodeError, EncodeError
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import ir_gaps
 from ort_rknn_converters.graph.ir_gaps import dense, type_string
+from ort_rknn_converters.onnx_file.protobuf_wire import PROTO_LIMIT
 from ort_rknn_converters.onnx_file.weights import located
 from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = [
-    "PROTO_LIMIT",
     "Names",
     "constant",
     "dims",
@@ -41,9 +41,6 @@ __all__ = [
     "value_info",
     "walk",
 ]
-
-PROTO_LIMIT = 2**31 - 1
-"""Bytes one protobuf message can have on disk or on a wire (the format's limit)."""
 
 _UNNAMED = "ort_rknn.unnamed"
 

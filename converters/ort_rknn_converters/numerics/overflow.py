@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ort_rknn_converters.numerics.tolerance import FP16_MAX
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.op_support.fp16_range import out_of_range, way_to_softmax
 
 __all__ = ["MARGIN", "entering_peaks", "overflows", "possible_overflows"]

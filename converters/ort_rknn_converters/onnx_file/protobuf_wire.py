@@ -14,8 +14,10 @@ from pathlib import Path
 from ort_rknn_converters.provider import PROVIDERS
 
 __all__ = [
+    "CONTENT_LIMIT",
     "KEY_BUNDLE",
     "LENGTH",
+    "PROTO_LIMIT",
     "VARINT",
     "NotProtobuf",
     "fields",
@@ -27,6 +29,12 @@ __all__ = [
 
 KEY_BUNDLE = "ort_rknn.bundle"
 """Metadata key of a file that holds several compiled forms."""
+
+PROTO_LIMIT = 2**31 - 1
+"""Bytes one protobuf message can have on disk or on a wire (the format's limit)."""
+
+CONTENT_LIMIT = 1_800_000_000
+"""Bytes of weights and code that we put into one message: the rest up to :data:`PROTO_LIMIT` is for its nodes."""
 
 MODEL_GRAPH, _MODEL_METADATA = 7, 14
 GRAPH_NODE, GRAPH_INITIALIZER = 1, 5

@@ -18,6 +18,7 @@ from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.blobs import Blob, Buffer
 from ort_rknn_converters.onnx_file.protobuf_wire import (
     ATTRIBUTE_S,
+    CONTENT_LIMIT,
     GRAPH_INITIALIZER,
     GRAPH_NODE,
     MODEL_GRAPH,
@@ -27,16 +28,14 @@ from ort_rknn_converters.onnx_file.protobuf_wire import (
     opened,
     opening,
 )
+from ort_rknn_converters.onnx_file.tensor_types import bodies
 from ort_rknn_converters.onnx_file.weights import LARGE, LargeWeights, is_large, located, raw_bytes, size_of
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["CODE", "INSIDE_LIMIT", "SplitModel", "tensors"]
+__all__ = ["CODE", "SplitModel", "tensors"]
 
 CODE = "ep_cache_context"
 """Attribute of an EPContext node: the compiled code."""
-
-INSIDE_LIMIT = 1_800_000_000
-"""Bytes of weights and code up to which one protobuf file holds all (its own limit is 2**31 - 1)."""
 
 _ALIGNED = 64
 """Bytes that weights in a file of their own are aligned to, so that a reader may map them: a cache line's."""
@@ -115,6 +114,11 @@ class SplitModel(Blob):
         """Bytes of the weights and codes inside, next to which nothing counts: the exact size costs a copy of them."""
         inside = (tensor for tensor in self.skeleton.graph.initializer if not _is_outside(tensor))
         return self.weights.size + sum(map(size_of, inside)) + sum(map(len, self.code.values()))
+
+    @property
+    def fits_in_one(self) -> bool:
+        """Whether one protobuf message holds all of it."""
+        return self.content_size <= CONTENT_LIMIT
 
     def initializers(self) -> dict[str, ir.TensorProtocol]:
         """All initializers of the main graph, but for strings."""
@@ -201,10 +205,10 @@ class SplitModel(Blob):
         Raises:
             CompiledModelError: The codes alone are too large.
         """
-        if not weights_file and self.content_size > INSIDE_LIMIT:
+        if not weights_file and not self.fits_in_one:
             weights_file = f"{Path(name).stem}.weights"
         model, beside = self._beside(weights_file, threshold) if weights_file else (self, {})
-        if model.content_size > INSIDE_LIMIT:
+        if not model.fits_in_one:
             raise CompiledModelError(f"{name} would exceed protobuf's 2 GB: save the compiled code beside it")
         return {name: model.chunks(), **beside}
 
@@ -342,7 +346,5 @@ def _of_node(node: onnx.NodeProto) -> Iterator[TensorProto]:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
-        if attribute.HasField("g"):
-            yield from _of_graph(attribute.g)
-        for graph in attribute.graphs:
-            yield from _of_graph(graph)
+    for graph in bodies(node):
+        yield from _of_graph(graph)

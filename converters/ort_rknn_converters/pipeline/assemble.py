@@ -13,9 +13,8 @@ import onnx_ir as ir
 from ort_rknn_converters.compile.attempt import Attempt
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.compiled.steps import cpu_step, npu_step
-from ort_rknn_converters.compiled.stub_model import make_stub, note_pinned
+from ort_rknn_converters.compiled.stub_model import ABOUT, make_stub, note_pinned
 from ort_rknn_converters.compiled.values import CpuStep, NpuStep
-from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.graph.ir_gaps import show_maps
 from ort_rknn_converters.graph.onnx_graph import constant, original_name
@@ -103,7 +102,7 @@ def _stub_of(source: ir.Model, original: str | bytes, dims: Mapping[str, int]) -
         ModelError: onnxruntime cannot load the model.
     """
     proto = onnx.ModelProto(ir_version=source.ir_version)
-    for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+    for field in ABOUT:
         value = getattr(source, field)
         if value:
             setattr(proto, field, value)
@@ -162,9 +161,7 @@ def _on_cpu(part: PlannedStep, model: ir.Model, stub: onnx.ModelProto, unsaid: s
             node.name = ""  # onnxruntime says of a node that fails what it says of the original's
     step = cpu_step(part.name, proto, stub)
     if all(entry.domain in _KNOWN_DOMAINS for entry in proto.opset_import):
-        try:
+        with ort.onnxruntime_errors("ONNX Runtime cannot run a part that is left to it"):
             source, folder = step.model.source()
             ort.on_cpu(source, ort.quiet_options("ORT_DISABLE_ALL"), folder)
-        except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-            raise ModelError(f"ONNX Runtime cannot run a part that is left to it: {error}") from error
     return step

@@ -25,10 +25,11 @@ from ort_rknn_converters.compile.onnxruntime_folding import retry_folded
 from ort_rknn_converters.compile.segment_compiler import Compile, SegmentCompiler
 from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu
-from ort_rknn_converters.graph import onnx_graph, size_limit
+from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.validate import validate_and_sort
 from ort_rknn_converters.numerics.overflow import MARGIN, possible_overflows
-from ort_rknn_converters.numerics.tolerance import FP16_MAX
+from ort_rknn_converters.onnx_file.protobuf_wire import CONTENT_LIMIT
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.partition import partition
 from ort_rknn_converters.partition.plan import CPU, Plan
@@ -153,7 +154,7 @@ def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> P
     progress.report("prepare")
     prepared = prepare(source, options)
     # Every part must stand alone: the compiled model is one file, and the compiler gets bytes.
-    onnx_graph.load_weights(prepared.model, size_limit.LIMIT)
+    onnx_graph.load_weights(prepared.model, CONTENT_LIMIT)
     return prepared
 
 

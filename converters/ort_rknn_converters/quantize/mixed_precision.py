@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ort_rknn_converters.errors import ModelError, ToolkitFailed
+from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.numerics.int8_rounding import Rounder
 from ort_rknn_converters.numerics.storage_map import StorageMap
 from ort_rknn_converters.onnx_file import onnxruntime as ort
@@ -220,11 +220,9 @@ class MixedPrecisionTrial:
 
 def _run(model: onnx.ModelProto, feeds: Answers) -> list[dict[str, Array]]:
     names = [value.name for value in model.graph.output]
-    try:
+    with ort.onnxruntime_errors("ONNX Runtime cannot run a quantized form of the segment"):
         session = ort.on_cpu(model.SerializeToString(), ort.quiet_options("ORT_DISABLE_ALL"))
         return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
-    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-        raise ModelError(f"ONNX Runtime cannot run a quantized form of the segment: {error}") from error
 
 
 def trade_table(segment: str, mixed: MixedPrecision, max_loss: float, metric: str) -> str:

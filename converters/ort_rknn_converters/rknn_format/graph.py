@@ -11,9 +11,11 @@ from ort_rknn_converters.rknn_format.flatbuffer import Damaged, FlatBuffer, Tabl
 from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse_literal
 from ort_rknn_converters.rknn_format.values import Quantization, RknnFile, RknnIO, RknnNode, RknnSubgraph, RknnTensor
 
-__all__ = ["read_graph"]
+__all__ = ["IDENTIFIER", "read_graph"]
 
-_IDENTIFIER = b"RKNN"
+IDENTIFIER = b"RKNN"
+"""First bytes of a ``.rknn`` file, and the identifier of the FlatBuffer in it."""
+
 _VERSION = re.compile(r"(?P<toolkit>[^()]*?)\s*\(compiler version: (?P<compiler>.*)\)\s*$", re.DOTALL)
 
 # The numbers of ONNX's TensorProto.DataType, which the compiler uses too.
@@ -58,7 +60,7 @@ def read_graph(data: memoryview, format_version: int, size: int) -> RknnFile:
     Raises:
         ValueError: Something in it cannot be right.
     """
-    if data[4:8] != _IDENTIFIER:
+    if data[4:8] != IDENTIFIER:
         raise Damaged("its graph is not in the form this reader knows (the small SoCs have another one)")
     root = FlatBuffer(data).root()
     subgraphs = tuple(map(_subgraph, root.tables(2)))

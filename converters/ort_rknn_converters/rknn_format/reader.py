@@ -16,14 +16,14 @@ from pathlib import Path
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.rknn_format.flatbuffer import Damaged
-from ort_rknn_converters.rknn_format.graph import read_graph
+from ort_rknn_converters.rknn_format.graph import IDENTIFIER, read_graph
 from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse_literal
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["is_rknn", "read_rknn"]
 
-MAGIC = b"RKNN\0\0\0\0"
+MAGIC = IDENTIFIER + bytes(4)
 HEADER = 64
 
 

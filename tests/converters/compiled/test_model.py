@@ -119,7 +119,7 @@ def test_strip_drops_the_segments_and_their_weights() -> None:
 def test_a_model_too_big_for_one_file_keeps_its_weights_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = sample()
     big = _with_big_weights(compiled)
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 150_000)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 150_000)
     files = big.save(tmp_path / "m.onnx")
     assert [file.name for file in files] == ["m.onnx", "m.weights"]
     assert (tmp_path / "m.onnx").stat().st_size < 150_000

@@ -16,7 +16,6 @@ from ort_rknn_converters.cache.store import load_or_convert
 from ort_rknn_converters.compiled.bundle import Bundle
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ModelError
-from ort_rknn_converters.graph import size_limit
 from ort_rknn_converters.onnx_file import split_model
 from ort_rknn_converters.onnx_file.split_model import SplitModel
 from ort_rknn_converters.options import ConvertOptions
@@ -26,6 +25,11 @@ from tests.helpers.fake_toolkit import fake_compile, fake_toolkit
 
 WIDTH = 160
 SIMULATED = [("RKNNExecutionProvider", {"device": "simulator"})]
+
+
+def _limit_cuts(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for module in ("graph.size_limit", "passes.simplify.fold", "pipeline.convert"):
+        monkeypatch.setattr(f"ort_rknn_converters.{module}.CONTENT_LIMIT", size)
 
 
 def _model(folder: Path, width: int = WIDTH, rows: Any = 1, *, sparse: bool = False) -> Path:
@@ -79,7 +83,7 @@ def test_weights_beside_the_model_are_read_and_compiled_models_need_them_no_more
 def test_what_does_not_fit_one_message_puts_its_weights_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _model(tmp_path)
     compiled = convert(path, compile=fake_compile, known_failures=tmp_path, **OPTIONS)
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 4 * WIDTH * WIDTH)
     files = compiled.save(tmp_path / "c.onnx")
     assert [file.name for file in files] == ["c.onnx", "c.weights"]
     assert files[0].stat().st_size < 20_000
@@ -131,7 +135,7 @@ def test_several_shapes_share_external_weights(tmp_path: Path) -> None:
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A compiled model in a folder of its own whose weights are in a second file, as above 2 GB."""
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 4 * WIDTH * WIDTH)
     folder = tmp_path / "out"
     folder.mkdir()
     compiled = convert(_model(tmp_path), compile=fake_compile, known_failures=tmp_path, **OPTIONS)
@@ -157,7 +161,7 @@ def _linked(folder: Path, file: Path) -> Path:
 
 
 def test_models_and_compiled_ones_may_be_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 4 * WIDTH * WIDTH)
     (tmp_path / "in").mkdir()
     path = _linked(tmp_path / "hub", _model(tmp_path / "in"))
     compiled = convert(path, compile=fake_compile, known_failures=tmp_path, **OPTIONS)
@@ -199,16 +203,13 @@ def test_what_is_wrong_with_the_file_beside_is_said(beside: Path, damage: str) -
 
 def test_parts_that_one_message_cannot_hold_are_cut_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _model(tmp_path)
-    monkeypatch.setattr(size_limit, "LIMIT", 4 * WIDTH * WIDTH + 1)
-    on_npu = convert(path, compile=fake_compile, known_failures=tmp_path, **OPTIONS | {"cpu_ops": frozenset()})
+    _limit_cuts(monkeypatch, 4 * WIDTH * WIDTH + 1)
+    same = {**OPTIONS, "compile": fake_compile, "known_failures": tmp_path}
+    on_npu = convert(path, **same | {"cpu_ops": frozenset()})
     assert [step.name for step in on_npu.steps] == ["npu_0", "npu_1"]
-    on_cpu = convert(
-        path, compile=fake_compile, known_failures=tmp_path, **OPTIONS | {"cpu_ops": frozenset({"MatMul"})}
-    )
+    on_cpu = convert(path, **same | {"cpu_ops": frozenset({"MatMul"})})
     assert [step.name for step in on_cpu.steps] == ["cpu_0", "npu_0", "cpu_1"]
-    both = convert(
-        path, compile=fake_compile, known_failures=tmp_path, **OPTIONS | {"cpu_ops": frozenset({"MatMul", "Cos"})}
-    )
+    both = convert(path, **same | {"cpu_ops": frozenset({"MatMul", "Cos"})})
     assert [step.name for step in both.steps] == ["cpu_0", "cpu_1"]
     both.save(tmp_path / "c.onnx")
     assert CompiledModel.load(tmp_path / "c.onnx") == both
@@ -317,8 +318,8 @@ WORDS = 100
 
 def _limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedding is too large for one message."""
-    monkeypatch.setattr(size_limit, "LIMIT", 4 * WORDS * 4096 - 1)
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 4 * WORDS * 4096 - 1)
+    _limit_cuts(monkeypatch, 4 * WORDS * 4096 - 1)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 4 * WORDS * 4096 - 1)
 
 
 def _huge_in_and_out(folder: Path, words: int) -> None:

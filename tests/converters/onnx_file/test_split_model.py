@@ -109,8 +109,8 @@ def test_other_ways_to_store_a_large_weight_stay_in_the_message() -> None:
     model.graph.initializer.append(helper.make_tensor("s", TensorProto.STRING, [2], [b"x" * LARGE, b"y"]))
     read = SplitModel.parse(model.SerializeToString())
     assert [tensor.name for tensor in read.skeleton.graph.initializer] == ["b", "f", "s"]
-    assert sorted(read.weights()) == ["b", "f", "w"]
-    assert np.array_equal(read.weights()["f"].numpy(), numpy_helper.to_array(model.graph.initializer[2]))
+    assert sorted(read.initializers()) == ["b", "f", "w"]
+    assert np.array_equal(read.initializers()["f"].numpy(), numpy_helper.to_array(model.graph.initializer[2]))
 
 
 def test_what_is_no_model_is_refused() -> None:
