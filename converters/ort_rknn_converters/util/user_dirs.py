@@ -22,10 +22,10 @@ def toolkit_directory() -> Path:
     return cache_directory() / "toolkit"
 
 
-def size_on_disk(directory: Path) -> int:
-    """Returns the bytes of all files below ``directory``; links are not followed."""
+def size_on_disk(root: Path) -> int:
+    """Returns the bytes of all files below ``root``; links are not followed."""
     total = 0
-    for folder, _, names in os.walk(directory):
+    for folder, _, names in os.walk(root):
         for name in names:
             try:
                 total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - thousands of files
