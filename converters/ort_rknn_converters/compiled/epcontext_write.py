@@ -228,7 +228,7 @@ def save_epcontext(
 def write_model(
     model: SplitModel, files: Mapping[str, Blob], path: Path, *, weights_file: str = "", threshold: int = 1024
 ) -> tuple[Path, ...]:
-    """Write a model and the files beside it: all or nothing; see :meth:`.Parted.files`.
+    """Write a model and the files beside it: all or nothing; see :meth:`.SplitModel.files`.
 
     Args:
         model: The model.

@@ -114,7 +114,7 @@ class StorageMap:
                 if owner != name and len(users) == 1 and layer.op_type.endswith(users[0].op_type):
                     self.owner[name] = users[0].output[0]
 
-    def form(self, name: str, *, changed: bool = True) -> Storage | None:
+    def storage_of(self, name: str, *, changed: bool = True) -> Storage | None:
         """How one of the compiler's tensors is stored; ``None``: exactly.
 
         Args:
@@ -139,8 +139,8 @@ class StorageMap:
             node = users[0]
         return None
 
-    def read(self, node: onnx.NodeProto, value: str) -> Storage | None:
-        """How a node's layer reads a value, where that is another form than the value's own."""
+    def storage_read(self, node: onnx.NodeProto, value: str) -> Storage | None:
+        """How a node's layer reads a value, where that is another storage than the value's own."""
         layer, base = self.layer(node), self.base.get(value)
         if layer is None:
             return None
@@ -148,9 +148,9 @@ class StorageMap:
         if not variants:
             return None
         if value in self._fp16:
-            form = None if self.is_fp16(layer) else self.form(variants[0], changed=False)
-            return form if form is not None and form.scale is not None else None
-        return self.form(variants[0]) if base not in variants else None
+            storage = None if self.is_fp16(layer) else self.storage_of(variants[0], changed=False)
+            return storage if storage is not None and storage.scale is not None else None
+        return self.storage_of(variants[0]) if base not in variants else None
 
     def is_fp16(self, layer: RknnNode) -> bool:
         """Whether a layer is one of those that are taken to be float16."""

@@ -238,7 +238,7 @@ class SplitModel(Blob):
     __eq__, __hash__ = Blob.__eq__, Blob.__hash__
 
     def __repr__(self) -> str:
-        return f"Parted({self.skeleton.graph.name!r}, {len(self.weights.tensors)} weights apart)"
+        return f"SplitModel({self.skeleton.graph.name!r}, {len(self.weights.tensors)} weights apart)"
 
 
 def _apart(
