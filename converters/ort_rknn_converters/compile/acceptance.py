@@ -1,4 +1,4 @@
-"""Judges what the compiler made of some nodes: by its own report first, then by its simulator's answers."""
+"""Accepts or refuses what the compiler made of some nodes: by its own report first, then by its simulator's answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ computes without registers, agrees with ONNX Runtime all the same."""
 
 
 class AcceptanceCheck:
-    """Judges parts of one model.
+    """Accepts or refuses segments of one model.
 
     Args:
         flow: All nodes of the model.

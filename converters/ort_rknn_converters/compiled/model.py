@@ -1,7 +1,7 @@
 """The compiled model: the value that travels from the converters to the runtime.
 
 It has two storage forms. The *EPContext form* (:meth:`CompiledModel.save`) is one ordinary ONNX file that users copy to
-a board, see :mod:`ort_rknn_converters.compiled.epcontext_write`. The *pieces form* (:meth:`CompiledModel.save_folder`)
+a board, see :mod:`ort_rknn_converters.compiled.epcontext_write`. The *folder form* (:meth:`CompiledModel.save_folder`)
 is a private folder used by the cache; it opens without importing onnx, see
 :mod:`ort_rknn_converters.compiled.folder_format`.
 """

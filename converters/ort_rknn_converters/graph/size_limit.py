@@ -1,4 +1,4 @@
-"""Keeping every part of a model small enough for one protobuf message: that is how onnxruntime and the compiler get it.
+"""Splits segments and CPU steps whose weights exceed protobuf's 2 GB message limit.
 
 Models above 2 GB are cut into parts like any other; a part whose own weights would be too much is cut once more. A
 single weight above the limit stays in its file all the way, and what reads it on the CPU.
@@ -19,7 +19,7 @@ __all__ = ["oversized_reason", "split_oversized"]
 
 
 def split_oversized(flow: DataFlow, members: Sequence[int]) -> list[list[int]]:
-    """Cut nodes that run together so that no part has more weights than one message holds.
+    """Cuts nodes that run together so that no part has more weights than one message holds.
 
     Args:
         flow: The graph.

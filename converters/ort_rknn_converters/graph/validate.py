@@ -1,4 +1,4 @@
-"""The first look at a model: values come from somewhere, nodes are in order, weights beside it are whole."""
+"""Validates a loaded model: every value has a producer, nodes are sorted, external weight files are complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["validate_and_sort"]
 
 
 def validate_and_sort(model: ir.Model) -> None:
-    """Bring the nodes into an order in which each comes after what it reads, in place, as ONNX Runtime does.
+    """Brings the nodes into an order in which each comes after what it reads, in place, as ONNX Runtime does.
 
     Raises:
         ModelError: The graph has a cycle, reads or gives a value that nothing makes, or has weights beyond the end of

@@ -50,7 +50,7 @@ class Blob(ABC):
 
     @abstractmethod
     def chunks(self) -> Iterator[Buffer]:
-        """The bytes one part after the other, for whoever writes them: no part is copied for that."""
+        """Yields the content in chunks, without copying."""
 
     def read(self) -> bytes:
         """The bytes."""
