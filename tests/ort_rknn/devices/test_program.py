@@ -19,7 +19,7 @@ from ort_rknn_converters.onnx_file.blobs import BytesBlob
 from ort_rknn_converters.partition.plan import Plan, Segment
 from ort_rknn_converters.tensor_info import TensorInfo
 from tests.helpers.engines import cpu_part, npu_part
-from tests.helpers.segments import gate_model
+from tests.helpers.segment_models import gate_model
 
 
 def compiled() -> CompiledModel:
