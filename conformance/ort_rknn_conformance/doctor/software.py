@@ -89,10 +89,10 @@ def _toolkit() -> Finding:
 
 
 def _cache() -> Finding:
-    from ort_rknn_converters.cache.store import directory
+    from ort_rknn_converters.cache.store import cache_directory
     from ort_rknn_converters.util.home import no_home
 
-    folder = Path(directory())
+    folder = Path(cache_directory())
     if why := no_home(folder):
         said = f"nothing is kept, because {why}; every start compiles again"
         return Finding("cache", "note", said, "name a folder with ORT_RKNN_CACHE_DIR")

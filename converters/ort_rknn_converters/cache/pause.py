@@ -51,7 +51,7 @@ class Pauses:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["until"]))
         note = f" (failed {facts['tries']} times; tried again from {when} on, or after `ort-rknn cache clear`)"
         with suppress(OSError, ValueError, KeyError, TypeError, CompiledModelError):
-            found = CompiledModel.load_pieces(self.folder / key)
+            found = CompiledModel.load_folder(self.folder / key)
             return replace(found, provisional=facts["failure"]["message"] + note)
         raise thaw(facts["failure"], note)
 
@@ -72,7 +72,7 @@ class Pauses:
             self.end(key)
             folder.mkdir(parents=True)
             if made is not None and made.npu_steps and pause:
-                made.save_pieces(folder)
+                made.save_folder(folder)
             new = folder / f"{_NOTE}.new"
             new.write_text(json.dumps({**facts, "toolkit": self._toolkit}), encoding="utf-8")
             new.replace(folder / _NOTE)

@@ -102,7 +102,7 @@ def test_an_unlucky_start_is_said_once_and_forgotten(
 
     with monkeypatch.context() as patched:
         patched.setattr(CONVERT, "compile_segment", unlucky)
-        patched.setattr("ort_rknn_converters.toolkit.setup.status.prove", lambda: None)
+        patched.setattr("ort_rknn_converters.toolkit.status.prove", lambda: None)
         session = _open()
     assert session.get_providers() == [CPU]
     (said,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
