@@ -12,7 +12,11 @@ NEWEST := build/newest
 PY ?= 3.10
 ANOTHER := build/python-$(PY)
 TARGET ?= rk3588
-INSTALLED_FROM := pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h)
+# The editable install lists the modules there are: a file that changes with that list makes it anew.
+MODULES := build/modules.txt
+$(shell mkdir -p build && find ort_rknn converters conformance -name '*.py' | sort >$(MODULES).new && \
+    if cmp -s $(MODULES).new $(MODULES); then rm $(MODULES).new; else mv $(MODULES).new $(MODULES); fi)
+INSTALLED_FROM := pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h) $(MODULES)
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # Installs the lock file $(2) and then ort_rknn into the environment $(1). The tools that build it are in the lock, too. uv
@@ -26,7 +30,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -87,6 +91,12 @@ $(ANOTHER)/.ready: $(INSTALLED_FROM) .ci/lock/dev.txt
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:
 	tests/native/sanitizers.sh
+
+# A program frozen by PyInstaller converts and runs a model (five minutes).
+test-frozen: $(READY)
+	$(BIN)/python $(PIP_INSTALL) -c .ci/lock/programs.txt pyinstaller
+	$(BIN)/ort-rknn toolkit install
+	$(BIN)/python -m pytest -m slow tests/programs/test_frozen.py
 
 # The HTML report in headless Chromium (Debian: apt-get install chromium); skipped where there is none.
 test-page: $(READY)

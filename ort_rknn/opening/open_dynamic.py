@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
-from ort_rknn.ort_types.session_options import clone, replay_libraries
+from ort_rknn.ort_types.session_options import WEIGHTS_FOLDER, clone, replay_libraries, set_entry
 from ort_rknn.sessions.background_compile import Ticket, compile_in_child, usable_cache
 from ort_rknn.sessions.cpu_fallback import WholeModel
 from ort_rknn.sessions.dynamic import MovingParts, MovingSession, Plain
@@ -117,7 +117,7 @@ def open_forms(session: Any, request: Request, placement: Placement, disabled: A
     forms = placement.bundle
     assert forms is not None
     if forms.original is None:
-        native = _plain(session, request, disabled, forms.shell.read(), shell=True)
+        native = _plain(session, request, disabled, forms.stub.read(), stub=True)
     else:
         native = _plain(session, request, disabled, *forms.original().source())
     opener = _opener(session, request, placement, disabled, native)
@@ -142,17 +142,15 @@ def open_forms(session: Any, request: Request, placement: Placement, disabled: A
 
 
 def _plain(
-    session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, shell: bool = False
+    session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, stub: bool = False
 ) -> MovingSession:
-    """The native session all calls go to first: onnxruntime on the original, or on a shell of it."""
-    from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
-
+    """The native session all calls go to first: onnxruntime on the original, or on a stub of it."""
     user = session._rknn_sess_options
     options = clone(user)
     replay_libraries(user, options)
     if weights_folder:
-        options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
-    if shell:
+        set_entry(options, WEIGHTS_FOLDER, weights_folder)
+    if stub:
         options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
         options.log_severity_level = 4  # it only judges feeds: what it says of its outputs is of no interest
     native: MovingSession = start_native(
@@ -192,7 +190,7 @@ def _works(model: str | bytes, moving: Moving, opener: _Opener) -> Works:
         if not digest:
             digest.append(content_digest(model))
         name = store.key_of(model, with_shapes(key), digest[0])
-        return store.Cache(store.directory(folder)).lookup(name, toolkit_version())
+        return store.Cache(store.cache_directory(folder)).lookup(name, toolkit_version())
 
     def now(key: ShapeKey) -> CompiledModel:
         return store.load_or_convert(model, with_shapes(key), cache_dir=folder)

@@ -45,7 +45,7 @@ class MovingParts:
         plan: What is known of the whole model.
         provider_options: The provider's options as strings.
         npu: Whether a device other than onnxruntime runs the variants.
-        refusal: What to say to shapes without a variant where the session is a shell that computes nothing.
+        refusal: What to say to shapes without a variant where the session is a stub that computes nothing.
     """
 
     variants: Variants
@@ -169,7 +169,8 @@ class MovingSession(NativeSession):
         if not ready:
             return self._parts.plan.with_notes(*notes)
         table = ready[0].plan
-        return table.with_notes(*self._parts.plan.notes, "the table is that of the first shape that is ready", *notes)
+        which = ("the table is that of the first shape that is ready",) if self._specs else ()
+        return table.with_notes(*self._parts.plan.notes, *which, *notes)
 
     @property
     def shape_states(self) -> tuple[ShapeState, ...]:
@@ -238,7 +239,7 @@ class MovingSession(NativeSession):
         for name, spec in self._specs:
             value = feed.get(name)
             shape = _shape(value)
-            if shape is None or 0 in shape:
+            if shape is None or 0 in shape or not spec.fits(shape):
                 return None
             if isinstance(value, np.ndarray) and not spec.takes(value):
                 return None

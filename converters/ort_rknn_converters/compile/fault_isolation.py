@@ -10,17 +10,15 @@ import math
 from collections.abc import Sequence
 
 from ort_rknn_converters.compile.attempt import Attempt, Failure, FailureReason
-from ort_rknn_converters.compile.segment_compiler import Workshop
-from ort_rknn_converters.numerics.tolerance import FP16_MAX
+from ort_rknn_converters.compile.segment_compiler import SegmentCompiler
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.op_support.decide import boundary_reason
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Blame", "blame"]
 
-_HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "unverifiable"})
+_HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "killed", "unverifiable"})
 """Failures that are not looked into: each try would take as long, or proves nothing."""
-
-_ALIKE: dict[FailureReason, str] = {"refused": "compile", "crashed": "compile"}
 
 _OUT_OF_TIME = "not looked into further, for the search has taken its time"
 
@@ -38,11 +36,11 @@ class Blame:
     certain: frozenset[str] = frozenset()
 
 
-def blame(workshop: Workshop, attempt: Attempt) -> Blame:
+def blame(compiler: SegmentCompiler, attempt: Attempt) -> Blame:
     """Name the nodes that must leave a failed segment: at least one.
 
     Args:
-        workshop: Where the segment failed; more is compiled there.
+        compiler: Where the segment failed; more is compiled there.
         attempt: The failed attempt.
     """
     failure = attempt.failure
@@ -51,9 +49,9 @@ def blame(workshop: Workshop, attempt: Attempt) -> Blame:
         return _named(failure)
     if failure.kind in _HOPELESS:
         return _all(attempt)
-    if workshop.out_of_time:
+    if compiler.out_of_time:
         return Blame(dict.fromkeys(attempt.nodes, f"{failure.reason} ({_OUT_OF_TIME})"))
-    return _Search(workshop, failure).run(attempt.nodes)
+    return _Search(compiler, failure).run(attempt.nodes)
 
 
 def _named(failure: Failure) -> Blame:
@@ -69,16 +67,16 @@ def _all(attempt: Attempt) -> Blame:
 class _Search:
     """Bisection over the topological order of a segment's nodes."""
 
-    def __init__(self, workshop: Workshop, failure: Failure) -> None:
-        self.workshop = workshop
+    def __init__(self, compiler: SegmentCompiler, failure: Failure) -> None:
+        self.compiler = compiler
         self.last = failure
-        self._kind = _ALIKE.get(failure.kind, failure.kind)
+        self._first = failure
         self._peaks: dict[str, float] = {}
 
     def run(self, nodes: Sequence[str]) -> Blame:
         """Halve as long as one half fails by itself; then the trouble is an encounter of nodes of both halves."""
         left = 3 * math.ceil(math.log2(len(nodes) + 1)) + 2
-        while len(nodes) > 1 and left > 0 and not self.workshop.out_of_time:
+        while len(nodes) > 1 and left > 0 and not self.compiler.out_of_time:
             middle = len(nodes) // 2
             left -= 2
             if self.fails(nodes[:middle]):
@@ -90,13 +88,14 @@ class _Search:
             if self.last.nodes:
                 return _named(self.last)
         if len(nodes) == 1:
-            return Blame({nodes[0]: self.last.reason} | self._overflows(nodes[0]), frozenset(nodes))
+            certain = frozenset(nodes) if self.compiler.certain(nodes[0], self.last) else frozenset()
+            return Blame({nodes[0]: self.last.reason} | self._overflows(nodes[0]), certain)
         return Blame(dict.fromkeys(nodes, self.last.reason))
 
     def _encounter(self, nodes: Sequence[str], passing: int) -> Blame:
         """The shortest beginning that fails ends with a node that must go: it does not bear what comes before it."""
         failing = len(nodes)
-        while failing - passing > 1 and not self.workshop.out_of_time:
+        while failing - passing > 1 and not self.compiler.out_of_time:
             middle = (passing + failing) // 2
             if not self.fails(nodes[:middle]):
                 passing = middle
@@ -109,22 +108,22 @@ class _Search:
 
     def fails(self, nodes: Sequence[str]) -> bool:
         """Whether these nodes alone fail in the same way; no, where their edges would make a failure of their own."""
-        entering, leaving = self.workshop.edges_of(nodes)
+        entering, leaving = self.compiler.edges_of(nodes)
         if not leaving or any(boundary_reason(value) for value in (*entering, *leaving)):
             return False
-        attempt = self.workshop.attempt(nodes)
+        attempt = self.compiler.attempt(nodes)
         self._peaks |= attempt.peaks or {}
         failure = attempt.failure
-        if failure is None or _ALIKE.get(failure.kind, failure.kind) != self._kind:
+        if failure is None or not failure.like(self._first):
             return False
         self.last = failure
         return True
 
     def _overflows(self, culprit: str) -> dict[str, str]:
         """Where a wrong result is an overflow, every node that overflows: they would come up one by one otherwise."""
-        if self._kind != "wrong":
+        if self._first.kind != "wrong":
             return {}
-        makers = {v.name: node.name for node in self.workshop.flow.nodes for v in node.outputs if v.name}
+        makers = {v.name: node.name for node in self.compiler.flow.nodes for v in node.outputs if v.name}
         over = {makers[name]: peak for name, peak in self._peaks.items() if peak > FP16_MAX and name in makers}
         if culprit not in over:
             return {}

@@ -1,27 +1,30 @@
 """What was learned about single nodes, kept in a file so that the next model starts wiser.
 
-A verdict belongs to a node's signature (op, attributes, types and shapes, small constants), a SoC with its precision,
-and the versions of the toolkit and of the conversion: a new one of either may do what the old one could not.
+A known failure belongs to a node's signature (op, attributes, types and shapes, small constants), a SoC with its
+precision, and the versions of the toolkit and of the conversion: a new one of either may do what the old one could not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 
-from ort_rknn_converters.cache.key import CONVERTER
 from ort_rknn_converters.graph.onnx_graph import constant, dims, type_string
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.util.file_lock import held
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.version import CONVERTER
 
-__all__ = ["FILE", "Verdicts", "signature"]
+__all__ = ["FILE", "KnownFailures", "signature", "unsigned"]
 
 FILE = "verdicts.json"
 _FORMAT = 1
@@ -31,7 +34,7 @@ _LOCK_S = 10.0
 """Longest wait for another process that writes. A guess: writing takes milliseconds."""
 
 
-class Verdicts:
+class KnownFailures:
     """The file, for one SoC, precision and toolkit version."""
 
     def __init__(self, directory: Path | None, options: ConvertOptions, toolkit_version: str | None) -> None:
@@ -59,16 +62,14 @@ class Verdicts:
         learned = {signature(n, model): reasons[n.name] for n in model.graph if n.name in wanted and n.name in reasons}
         if self._file is None or not learned:
             return
-        from filelock import FileLock, Timeout  # 40 ms that most conversions do without
-
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self._file}.lock", timeout=_LOCK_S):
+            with held(self._file.with_name(f"{FILE}.lock"), timeout=_LOCK_S):
                 content = self._read()
                 self._section(content, make=True).update(learned)
                 _replace(self._file, json.dumps(content, indent=1))
-        except (OSError, Timeout) as error:
-            logger().debug("verdicts were not written: %s", error)
+        except OSError as error:  # a time-out is one, too
+            logger().debug("known failures were not written: %s", error)
 
     def _read(self) -> dict[str, Any]:
         empty: dict[str, Any] = {"format": _FORMAT}
@@ -91,7 +92,7 @@ class Verdicts:
 
 
 def signature(node: ir.Node, model: ir.Model, *, contents: bool = True) -> str:
-    """What a verdict is about: equal for nodes the compiler cannot tell apart.
+    """Identifies a node as the compiler sees it: equal for nodes the compiler cannot tell apart.
 
     Args:
         node: The node.
@@ -107,6 +108,11 @@ def signature(node: ir.Node, model: ir.Model, *, contents: bool = True) -> str:
     opset = model.opset_imports.get(node.domain, 0)
     text = json.dumps([node.domain, node.op_type, opset, attributes, inputs, outputs])
     return f"{node.op_type}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def unsigned(part: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The constants of a part whose values its nodes' signatures do not hold: the weights."""
+    return [tensor for tensor in part.graph.initializer if math.prod(tensor.dims) > _SMALL_CONSTANT]
 
 
 def _attribute(attribute: ir.Attr) -> str:

@@ -13,20 +13,21 @@ from pathlib import Path
 import onnx
 
 from ort_rknn_converters.compile.attempt import Attempt, FailureReason
-from ort_rknn_converters.compile.segment_compiler import Workshop
+from ort_rknn_converters.compile.segment_compiler import SegmentCompiler
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, bounded
 
-__all__ = ["better", "folded_by_onnxruntime"]
+__all__ = ["folded_by_onnxruntime", "retry_folded"]
 
 _OF_THE_FORM: frozenset[FailureReason] = frozenset({"refused", "crashed", "wrong", "dropped"})
 """Failures that another form of the same computation may not have."""
 
 
-def better(workshop: Workshop, attempt: Attempt) -> Attempt:
+def retry_folded(compiler: SegmentCompiler, attempt: Attempt) -> Attempt:
     """The attempt, or where it failed the one with onnxruntime's folding, if that holds.
 
     Args:
-        workshop: Where the segment was tried.
+        compiler: Where the segment was tried.
         attempt: What came of it.
     """
     failure = attempt.failure
@@ -35,7 +36,7 @@ def better(workshop: Workshop, attempt: Attempt) -> Attempt:
     folded = folded_by_onnxruntime(attempt.model)
     if folded is None:
         return attempt
-    second = workshop.attempt(attempt.nodes, folded)
+    second = compiler.attempt(attempt.nodes, folded)
     if second.failure is not None:
         return attempt
     outputs = ", ".join(value.name for value in second.outputs)
@@ -57,7 +58,7 @@ def folded_by_onnxruntime(segment: onnx.ModelProto) -> onnx.ModelProto | None:
         path = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(path)
         try:
-            ort.on_cpu(segment.SerializeToString(), options)
+            bounded(lambda _: ort.on_cpu(segment.SerializeToString(), options), QUICK_S, "what is constant")
             folded = onnx.load(path)
         except Exception:  # onnxruntime raises a class of its own per kind of fault; the first form's own is reported
             return None

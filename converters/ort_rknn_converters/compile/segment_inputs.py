@@ -13,17 +13,17 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.graph.onnx_graph import to_proto
 from ort_rknn_converters.numerics.random_inputs import boundary_values, feeds_for
 from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["LateFeeds", "RandomFeeds"]
+__all__ = ["LazyFeeds", "RandomFeeds"]
 
 Feed = dict[str, NDArray[Any]]
 
 
-class LateFeeds(Sequence[Feed]):
+class LazyFeeds(Sequence[Feed]):
     """Feeds that are made, all at once, when one of them is asked for; their number is known before. Thread-safe.
 
     Args:
@@ -59,6 +59,9 @@ class RandomFeeds:
     Args:
         model: The model, with fixed shapes.
         options: How many feeds, and the seed.
+
+    Attributes:
+        trouble: Why the whole model is not run, in words; empty where it can be.
     """
 
     def __init__(self, model: ir.Model, options: ConvertOptions) -> None:
@@ -68,6 +71,7 @@ class RandomFeeds:
         self._wanted: frozenset[str] = frozenset()
         self._known: tuple[Feed, ...] | None = None
         self._lock = threading.Lock()
+        self.trouble = ""
 
     def expect(self, names: Iterable[str]) -> None:
         """Say which values will be asked for, so that they are computed in one run of the model."""
@@ -75,14 +79,14 @@ class RandomFeeds:
             self._wanted = frozenset(names)
             self._known = None
 
-    def of(self, part: onnx.ModelProto, inputs: Sequence[str]) -> LateFeeds:
+    def of(self, part: onnx.ModelProto, inputs: Sequence[str]) -> LazyFeeds:
         """Feeds for a part of the model; a :class:`ModelError` when they are made, if none can be.
 
         Args:
             part: The part.
             inputs: The values it reads.
         """
-        return LateFeeds(self._count, lambda: self._made(part, inputs))
+        return LazyFeeds(self._count, lambda: self._made(part, inputs))
 
     def _made(self, part: onnx.ModelProto, inputs: Sequence[str]) -> tuple[Feed, ...]:
         if set(inputs) <= self._given:
@@ -97,8 +101,13 @@ class RandomFeeds:
 
     def _boundary(self) -> tuple[Feed, ...]:
         """Every value that may ever cross an edge would be too much: those are taken that cross one now."""
+        if self.trouble:  # once is enough
+            return ()
         try:
             whole = to_proto(self._model)
             return boundary_values(whole, sorted(self._wanted), feeds_for(whole, self._count, self._seed)) or ()
+        except RunFailed as error:
+            self.trouble = str(error)
         except ModelError:
-            return ()
+            pass
+        return ()

@@ -14,7 +14,7 @@ from functools import cached_property
 from ort_rknn_converters.compile.attempt import FailureReason
 from ort_rknn_converters.compile.fault_isolation import Blame
 from ort_rknn_converters.compile.known_failures import signature
-from ort_rknn_converters.compile.segment_compiler import Workshop
+from ort_rknn_converters.compile.segment_compiler import SegmentCompiler
 from ort_rknn_converters.op_support.decide import boundary_reason
 
 __all__ = ["Twins"]
@@ -30,21 +30,21 @@ class Twins:
     """The nodes of one model by what they are.
 
     Args:
-        workshop: Where single nodes are tried.
+        compiler: Where single nodes are tried.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
+    def __init__(self, compiler: SegmentCompiler) -> None:
+        self._compiler = compiler
         self._encounters: Counter[str] = Counter()
 
     @cached_property
     def _exact(self) -> dict[str, str]:
-        return {node.name or "": signature(node, self._workshop.model) for node in self._workshop.flow.nodes}
+        return {node.name or "": signature(node, self._compiler.model) for node in self._compiler.flow.nodes}
 
     @cached_property
     def _alike(self) -> dict[str, str]:
-        model = self._workshop.model
-        return {node.name or "": signature(node, model, contents=False) for node in self._workshop.flow.nodes}
+        model = self._compiler.model
+        return {node.name or "": signature(node, model, contents=False) for node in self._compiler.flow.nodes}
 
     def follow(self, found: Blame, kind: FailureReason) -> Blame:
         """The verdict with the nodes that share it.
@@ -67,7 +67,7 @@ class Twins:
 
     def _twins(self, name: str, known: dict[str, str]) -> list[str]:
         """Equal nodes; and those of other small constants, if one of them alone fails as well."""
-        others = [node for node in self._workshop.placed if node not in known]
+        others = [node for node in self._compiler.placed if node not in known]
         equal = [node for node in others if self._exact[node] == self._exact[name]]
         alike = [node for node in others if self._alike[node] == self._alike[name] and node not in equal]
         if alike and self._fails(alike[0]):
@@ -79,11 +79,11 @@ class Twins:
         self._encounters[sort] += 1
         if self._encounters[sort] < _ENOUGH:
             return []
-        return [node for node in self._workshop.placed if node not in known and self._exact[node] == sort]
+        return [node for node in self._compiler.placed if node not in known and self._exact[node] == sort]
 
     def _fails(self, name: str) -> bool:
-        entering, leaving = self._workshop.edges_of([name])
+        entering, leaving = self._compiler.edges_of([name])
         if not leaving or any(boundary_reason(value) for value in (*entering, *leaving)):
             return False
-        failure = self._workshop.attempt([name]).failure
+        failure = self._compiler.attempt([name]).failure
         return failure is not None and failure.kind in _OF_THE_NODE

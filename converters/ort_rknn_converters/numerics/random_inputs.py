@@ -11,16 +11,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.numerics.reference_run import without_weights
 from ort_rknn_converters.onnx_file import onnxruntime as ort
-from ort_rknn_converters.onnx_file.tensor_types import fixed_shapes
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, Run, bounded
+from ort_rknn_converters.onnx_file.tensor_types import FLOATS, fixed_shapes
 
-__all__ = ["boundary_values", "feeds_for"]
+__all__ = ["boundary_values", "feeds_for", "harmless"]
 
 Array = NDArray[Any]
 
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _CHANNELS = (1, 3, 4)  # of images
 _INDEXED = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterND": 1, "ScatterElements": 1, "OneHot": 0}
 
@@ -60,13 +60,19 @@ def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, 
     return tuple({value.name: one(value, number) for value in inputs} for number in range(n))
 
 
+def harmless(tensor: TensorProto) -> TensorProto:
+    """A floating tensor of this name and shape, of values no op minds: positive, and small enough to be summed up."""
+    values = np.random.default_rng(0).uniform(0.02, 0.2, tuple(tensor.dims)).astype(np.float32)
+    return numpy_helper.from_array(values, tensor.name)
+
+
 def _array(value: onnx.ValueInfoProto, number: int, bound: int, generator: np.random.Generator) -> Array:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or kind.elem_type in (TensorProto.STRING, TensorProto.UNDEFINED):
         raise ModelError(f"no random values can be made for input {value.name!r}")
     shape = [dim.dim_value if dim.HasField("dim_value") else 1 for dim in kind.shape.dim]
     dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
-    if kind.elem_type in _FLOATS:
+    if kind.elem_type in FLOATS:
         image = len(shape) == 4 and (shape[1] in _CHANNELS or shape[3] in _CHANNELS)
         if number == 0 and image:
             return generator.uniform(0, 1, shape).astype(dtype)
@@ -145,20 +151,30 @@ def boundary_values(
     Returns:
         Per feed, name -> array; ``None`` when ONNX Runtime cannot run the model on these feeds (random numbers are not
         valid inputs of every model), or when a value is not finite.
+
+    Raises:
+        RunFailed: It takes too long, or too much memory.
     """
     copy, weights = without_weights(model)
     given = {value.name for value in model.graph.input}
     inside = [name for name in dict.fromkeys(names) if name not in given]
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inside)
-    found = []
-    try:
+    found: list[dict[str, Array]] = []
+
+    def compute(run: Run) -> None:
         session = ort.on_cpu(copy.SerializeToString(), ort.quiet_options()) if inside else None
         for feed in feeds:
+            run.next_feed()
             values = {name: np.asarray(feed[name]) for name in names if name in given}
             if session is not None:
-                values |= dict(zip(inside, session.run(inside, weights | dict(feed)), strict=True))
+                values |= dict(zip(inside, session.run(inside, weights | dict(feed), run.options), strict=True))
             found.append(values)
+
+    try:
+        bounded(compute, QUICK_S, "the whole model")
+    except RunFailed:
+        raise
     except Exception:  # onnxruntime raises a class of its own per kind of fault
         return None
     usable = all(isinstance(a, np.ndarray) and _finite(a) for values in found for a in values.values())

@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.graph import onnx_graph
-from ort_rknn_converters.op_support.fp16_range import FORBIDDEN, FP16_MAX, way_to_softmax
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
+from ort_rknn_converters.op_support.fp16_range import FORBIDDEN, way_to_softmax
 from ort_rknn_converters.passes.base import FLOATS, Context, Pass, Tape, kept_for_cpu
 from ort_rknn_converters.passes.rewrite.attention_mask_search import behind_relabels, nan_guard
 from ort_rknn_converters.util.frozen import frozen

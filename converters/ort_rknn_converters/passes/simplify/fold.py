@@ -7,9 +7,10 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from ort_rknn_converters.graph import onnx_graph, size_limit
+from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.evaluate import NATIVE, evaluate
 from ort_rknn_converters.graph.nodes import attribute, bodies, is_used
+from ort_rknn_converters.onnx_file.protobuf_wire import CONTENT_LIMIT
 from ort_rknn_converters.passes.base import Context, Pass, drop_unused
 
 __all__ = ["Fold"]
@@ -53,14 +54,14 @@ class Fold(Pass):
         made: set[ir.Value] = set()
         quantized = any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in graph)
         for node in graph:
-            if self._foldable(node, made, quantized):
+            if node not in ctx.endless and self._foldable(node, made, quantized):
                 nodes.append(node)
                 made.update(node.outputs)
         members = set(nodes)
         wanted = [
             value for node in nodes for value in node.outputs if any(user not in members for user, _ in value.uses())
         ]
-        results = evaluate(nodes, wanted, model.opset_imports) if wanted else {}
+        results = evaluate(nodes, wanted, model.opset_imports, ctx.endless) if wanted else {}
         for value, array in results.items():
             if array.dtype != object:
                 _replace(graph, value, np.asarray(array), ctx)
@@ -104,7 +105,7 @@ class Fold(Pass):
                     return False
                 continue
             grown += known
-        return grown <= min(size_limit.LIMIT, max(_GROWTH, _FACTOR * size))
+        return grown <= min(CONTENT_LIMIT, max(_GROWTH, _FACTOR * size))
 
     def _shapes(self, graph: ir.Graph, ctx: Context) -> int:
         """Answer ``Shape``, ``Size`` and ``EyeLike`` of static shapes without running anything."""
