@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ort_rknn_converters.errors import UnknownOption
+from ort_rknn_converters.pinned_values import pinned_text
 from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_target
 from ort_rknn_converters.util.frozen import frozen
 
@@ -61,6 +62,8 @@ class ConvertOptions:
             or ``top1`` (share of samples whose largest output is another one). Default: the vendor's.
         shapes: Fixed dimensions of graph inputs, input name -> dims. Default: those of the model.
         dims: Values of symbolic dimensions, name -> size. Default: none.
+        values: Values of inputs that are taken for constants, name -> number, truth value or nested lists: shapes and
+            branches that hang on them become known. A session runs calls with other values on the CPU. Default: none.
         cpu_ops: Op types that must stay on the CPU. Default: none.
         cpu_nodes: Node names that must stay on the CPU. Default: none.
         npu_only: Make any node left on the CPU an error. Default: no, as onnxruntime does without
@@ -91,6 +94,7 @@ class ConvertOptions:
     metric: str = _one_of(METRICS, "cosine")
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dims: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
     cpu_ops: frozenset[str] = frozenset()
     cpu_nodes: frozenset[str] = frozenset()
     npu_only: bool = False
@@ -115,6 +119,8 @@ class ConvertOptions:
 
         self._set("shapes", MappingProxyType({str(name): _dims(name, dims) for name, dims in self.shapes.items()}))
         self._set("dims", MappingProxyType({str(name): _size(f"dims[{name!r}]", n) for name, n in self.dims.items()}))
+        pinned = {str(name): pinned_text(str(name), value) for name, value in self.values.items()}
+        self._set("values", MappingProxyType(pinned))
         self._set("cpu_ops", _names("cpu_ops", self.cpu_ops))
         self._set("cpu_nodes", _names("cpu_nodes", self.cpu_nodes))
 

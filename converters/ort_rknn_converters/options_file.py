@@ -73,6 +73,7 @@ _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         _by_name(lambda one: _SHAPE(one) or _list_of(_SHAPE)(one)),
     ),
     "target": ("a text", _is_text),
+    "values": ("a value by the name of each input", _by_name(lambda one: not isinstance(one, dict))),
 }
 """Options whose form is not looked at where they are used: what they are, and whether a value is that."""
 

@@ -152,7 +152,7 @@ def open_npu_session(
         model = session._rknn_model
         whole = WholeModel(
             partial(start, None, options, model, optimizers) if placement.from_onnx else None,
-            "a compiled model runs at the shapes and with the weights it was compiled with; "
+            "a compiled model runs at the shapes and with the weights and pinned values it was compiled with; "
             "open its ONNX model for others",
         )
     at_close: list[Callable[[], object]] = []

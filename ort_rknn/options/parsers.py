@@ -155,6 +155,18 @@ def dim_map(value: Any) -> dict[str, int]:
         raise ValueError('a mapping of dimension name to size, or "batch=1;seq=128"') from None
 
 
+def value_map(value: Any) -> dict[str, str]:
+    """Values by input name, as JSON text: a mapping, or ``"downsample_ratio=0.25;use_cache_branch=true"``."""
+    from ort_rknn_converters.pinned_values import pinned_text
+
+    try:
+        return {str(name): pinned_text(str(name), item) for name, item in _pairs(value)}
+    except RuntimeError as error:  # UnknownOption
+        raise ValueError(str(error)) from None
+    except (TypeError, ValueError, SyntaxError):
+        raise ValueError('a mapping of input name to value, or "downsample_ratio=0.25"') from None
+
+
 def to_text(value: Any) -> str:
     """The string form of a parsed value; every parser above reads it back to the same value."""
     if value is None:
@@ -171,7 +183,7 @@ def to_text(value: Any) -> str:
 
 
 def _dims_texts(value: Any) -> list[str]:
-    return [str(value)] if isinstance(value, int) else ["x".join(map(str, dims)) for dims in value]
+    return [str(value)] if isinstance(value, (int, str)) else ["x".join(map(str, dims)) for dims in value]
 
 
 def _pairs(value: Any, *, names_optional: bool = False) -> list[tuple[Any, Any]]:

@@ -25,6 +25,7 @@ from ort_rknn.options.parsers import (
     shape_lists,
     text,
     to_text,
+    value_map,
     whole,
 )
 from ort_rknn_converters.util.frozen import frozen
@@ -136,6 +137,13 @@ class RknnOptions:
         "shapes of inputs that the model leaves open; several of one input are compiled one by one",
     )
     dims: Mapping[str, int] = _option({}, dim_map, "the model's own", "sizes of the model's symbolic dimensions")
+    values: Mapping[str, str] = _option(
+        {},
+        value_map,
+        "none",
+        "values of inputs that are taken for constants: shapes and branches that hang on them become known; calls with "
+        "other values run on the CPU",
+    )
     compile: str = _option(
         "auto",
         choice("auto", "load", "background", "never"),

@@ -93,6 +93,14 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 )
 @click.option("--dim", "dims", multiple=True, callback=pairs(int), metavar="N=1", help="Fix a symbolic dimension.")
 @click.option(
+    "--value",
+    "values",
+    multiple=True,
+    callback=pairs(str),
+    metavar="NAME=0.25",
+    help="Take an input for a constant: shapes and branches that hang on it become known.",
+)
+@click.option(
     "--cpu-op",
     "--cpu-ops",
     "cpu_ops",

@@ -9,7 +9,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ort_rknn_converters.tensor_info import TensorInfo
@@ -82,6 +82,7 @@ class Plan:
         precision: ``fp16``, ``int8`` ...
         nodes: Every node of the prepared graph, in topological order.
         segments: The NPU segments, in execution order.
+        values: Inputs that are taken for constants, name -> value as JSON text: NPU code is for those only.
         notes: Sentences about the whole model (passes that changed it, why no NPU is used, ...).
     """
 
@@ -90,6 +91,7 @@ class Plan:
     nodes: tuple[NodePlacement, ...] = ()
     segments: tuple[Segment, ...] = ()
     notes: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def npu_nodes(self) -> int:
@@ -145,6 +147,7 @@ class Plan:
                 for row in data["segments"]
             ),
             notes=tuple(data.get("notes", ())),
+            values=dict(data.get("values", {})),
         )
 
     def __str__(self) -> str:

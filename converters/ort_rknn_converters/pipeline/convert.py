@@ -36,6 +36,7 @@ from ort_rknn_converters.partition.partition import partition
 from ort_rknn_converters.partition.plan import CPU, Plan
 from ort_rknn_converters.pipeline.assemble import Assembly
 from ort_rknn_converters.pipeline.prepare import Prepared, prepare
+from ort_rknn_converters.pipeline.value_advice import value_advice
 from ort_rknn_converters.progress import SILENT, Progress
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import compile_segment
@@ -101,7 +102,8 @@ def convert(
         assembly = Assembly(source, _original(model), options.dims, prepared)
         memory = _memory(known_failures, options)
         final, attempts = _settle(compiler, assembly, memory, progress, prove or _proof(compile))
-        final = final.with_notes(*notes, *_notes(source, compiler, attempts))
+        final = replace(final, values=dict(options.values))
+        final = final.with_notes(*notes, *value_advice(compiler.flow, final), *_notes(source, compiler, attempts))
     progress.report("assemble")
     return replace(assembly.finish(final, attempts), provisional=provisional(compiler.passing))
 

@@ -39,6 +39,7 @@ from ort_rknn_converters.passes.simplify.fold import Fold
 from ort_rknn_converters.passes.simplify.identity import Identities
 from ort_rknn_converters.passes.simplify.initializer_inputs import ListedConstants
 from ort_rknn_converters.passes.simplify.inline_functions import Functions
+from ort_rknn_converters.passes.simplify.pinned_values import PinnedValues
 from ort_rknn_converters.passes.simplify.static_shapes import StaticShapes
 from ort_rknn_converters.util.frozen import frozen
 
@@ -107,7 +108,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
 
     Args:
         model: The model as read; it is left as it is.
-        options: Of these only ``shapes`` and ``dims`` matter here.
+        options: Of these only ``shapes``, ``dims`` and ``values`` matter here.
 
     Returns:
         The prepared model: fixed shapes, constants as initializers, what is constant folded, every node named, and
@@ -135,6 +136,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
     changes.extend(name_nodes(model))
     run(ListedConstants(), Functions())
     pinned = run(StaticShapes())
+    run(PinnedValues())
     settle()
     if pinned or any(node.op_type in _MISTAKEN for node in model.graph):
         _check_shapes(model, original, pinned=pinned)
