@@ -293,7 +293,8 @@ def _values(plan: Plan, dtypes: Mapping[str, np.dtype[Any] | None]) -> dict[str,
         return {}
     from ort_rknn_converters.pinned_values import pinned_array
 
-    return {name: pinned_array(text, dtype) for name, text in plan.values.items() if (dtype := dtypes.get(name)) is not None}
+    known = ((name, text, dtypes.get(name)) for name, text in plan.values.items())
+    return {name: pinned_array(text, dtype) for name, text, dtype in known if dtype is not None}
 
 
 def _equal(given: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> bool:

@@ -34,6 +34,7 @@ from ort_rknn_converters.passes.rewrite.shared_products import SharedProducts
 from ort_rknn_converters.passes.rewrite.trilu import Trilu
 from ort_rknn_converters.passes.simplify.constant_if import IfKnown
 from ort_rknn_converters.passes.simplify.constants import Constants
+from ort_rknn_converters.passes.simplify.dequantized_weights import DequantizedWeights
 from ort_rknn_converters.passes.simplify.dropout import Dropouts
 from ort_rknn_converters.passes.simplify.fold import Fold
 from ort_rknn_converters.passes.simplify.identity import Identities
@@ -51,7 +52,7 @@ _ROUNDS = 50
 _MISTAKEN = frozenset({"Col2Im", "DFT", "STFT"})
 """Ops whose shapes ONNX's inference is known to get wrong (STFT), or likely to."""
 
-_SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(), Fold())
+_SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(), DequantizedWeights(), Fold())
 """What makes models smaller; repeated, with inference in between, until nothing changes."""
 
 _EXPAND: tuple[Pass, ...] = (

@@ -17,13 +17,17 @@ from ort_rknn_converters.passes.idioms import LAYER_NORM_OPSET, cast, layer_norm
 __all__ = ["Norms"]
 
 
+_MOST_DIMS = 4
+"""Dimensions of what the compiler normalizes."""
+
+
 class Norms(Rewrite):
     """Group: one InstanceNormalization over groups as channels, then scale and bias. RMS: x / sqrt(mean(x*x) + eps).
 
-    Layer: the op stays, but for a scale or bias that is computed at run time (applied after it), and in models of
-    opsets that have none (onnxruntime's optimizer writes it there all the same): the parts. Mean-variance: the
-    deviation from the mean, over its root mean square. The same within a few roundings. Half precision is computed in
-    the type ``stash_type`` names, as the ops demand.
+    Layer: the op stays, but for a scale or bias that is computed at run time (applied after it), several axes (made
+    one, for the toolkit refuses them), and in models of opsets that have none (onnxruntime's optimizer writes it there
+    all the same): the parts. Mean-variance: the deviation from the mean, over its root mean square. The same within a
+    few roundings. Half precision is computed in the type ``stash_type`` names, as the ops demand.
     """
 
     name = "norms"
@@ -100,13 +104,32 @@ def _layer(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
         return cast(layer_norm(cast(x, stash, tape), scale, bias, axis, epsilon, tape), x.dtype, tape)
     moving = [value is not None and onnx_graph.constant(value) is None for value in (scale, bias)]
     shape = onnx_graph.static_shape(x)
-    if not any(moving) or shape is None:
+    if shape is None or 0 in shape:
+        return None
+    along = shape[axis % len(shape) :]
+    if sum(size > 1 for size in along) > 1 or len(shape) > _MOST_DIMS:
+        return _one_axis(node, x, stash, along, tape)
+    if not any(moving):
         return None
     # The compiler wants constants there.
-    along = shape[axis % len(shape) :]
     fixed = tape.const(np.ones(along), x.dtype) if moving[0] else scale
     y = tape.op("LayerNormalization", x, fixed, axis=axis, epsilon=epsilon, stash_type=int(stash))
     y = tape.op("Mul", y, scale) if moving[0] else y
+    return y if bias is None else tape.op("Add", y, bias)
+
+
+def _one_axis(node: ir.Node, x: ir.Value, stash: ir.DataType, along: tuple[int, ...], tape: Tape) -> Any:
+    """Over several axes: over one as long as all of them, which is all the compiler has. Scale and bias come after."""
+    shape = onnx_graph.static_shape(x)
+    assert shape is not None
+    scale, bias = operand(node, 1), operand(node, 2)
+    rows, wide = math.prod(shape[: len(shape) - len(along)]), math.prod(along)
+    ones = tape.const(np.ones(wide), x.dtype)
+    epsilon = attribute(node, "epsilon", 1e-5)
+    flat = tape.reshape(x, (rows, wide))
+    y = tape.op("LayerNormalization", flat, ones, axis=-1, epsilon=epsilon, stash_type=int(stash))
+    y = tape.reshape(y, shape)
+    y = y if scale is None else tape.op("Mul", y, scale)
     return y if bias is None else tape.op("Add", y, bias)
 
 
