@@ -71,6 +71,8 @@ class ConvertOptions:
         min_gain: How many times faster than on the CPU a segment must be estimated to be; 0 turns the cost rule off.
             Default: 1.0, the break-even.
         optimization_level: The toolkit's own graph passes, 0 (none) to 3 (all). Default: the vendor's.
+        disable_rules: Graph rules of the toolkit that are switched off for the whole model, by name, e.g.
+            ``fuse_sigmoid_mul_to_exswish``. Default: none; one that raises is switched off by itself where it does.
         verify_feeds: Random feeds every compiled segment is verified on. Default: 2, a guess (one feed can be lucky).
         seed: Seed of those feeds. Default: 0, so that a conversion can be repeated.
         jobs: Conversions that may run side by side. Default: 1 (each takes 8 times the weights in memory, measured).
@@ -100,6 +102,7 @@ class ConvertOptions:
     npu_only: bool = False
     min_gain: float = 1.0
     optimization_level: int = _one_of(LEVELS, 3)
+    disable_rules: frozenset[str] = frozenset()
     verify_feeds: int = 2
     seed: int = 0
     jobs: int = 1
@@ -127,6 +130,7 @@ class ConvertOptions:
         if not _is_number(self.min_gain) or not 0 <= self.min_gain < float("inf"):
             raise UnknownOption(f"min_gain is a number from 0 (cost rule off) up, not {self.min_gain!r}")
         self._set("min_gain", float(self.min_gain))
+        self._set("disable_rules", _names("disable_rules", self.disable_rules))
         if not _is_whole(self.verify_feeds) or self.verify_feeds < 0:
             raise UnknownOption(f"verify_feeds is a whole number from 0 up, not {self.verify_feeds!r}")
         if not _is_whole(self.seed):

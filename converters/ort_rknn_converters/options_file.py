@@ -66,6 +66,7 @@ _SHAPE = _list_of(_is_size)
 _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "cpu_nodes": ("a list of names", _list_of(_is_text)),
     "cpu_ops": ("a list of names", _list_of(_is_text)),
+    "disable_rules": ("a list of names", _list_of(_is_text)),
     "dims": ("a size by the name of each dimension", _by_name(_is_size)),
     "preprocess": ("a text", _is_text),
     "shapes": (

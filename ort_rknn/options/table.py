@@ -144,6 +144,12 @@ class RknnOptions:
         "values of inputs that are taken for constants: shapes and branches that hang on them become known; calls with "
         "other values run on the CPU",
     )
+    disable_rules: frozenset[str] = _option(
+        frozenset(),
+        name_set,
+        "none",
+        "graph rules of the toolkit that are switched off for the whole model, e.g. fuse_sigmoid_mul_to_exswish",
+    )
     compile: str = _option(
         "auto",
         choice("auto", "load", "background", "never"),

@@ -111,6 +111,15 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 )
 @CPU_NODES
 @click.option(
+    "--disable-rule",
+    "--disable-rules",
+    "disable_rules",
+    multiple=True,
+    callback=names,
+    metavar="RULE[,RULE]",
+    help="Switch off graph rules of the toolkit for the whole model.",
+)
+@click.option(
     "--options",
     "options_file",
     type=click.Path(path_type=Path),

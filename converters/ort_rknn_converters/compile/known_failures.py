@@ -39,7 +39,9 @@ class KnownFailures:
 
     def __init__(self, directory: Path | None, options: ConvertOptions, toolkit_version: str | None) -> None:
         self._file = None if directory is None or not toolkit_version else directory / FILE
-        how = f"{options.target}/{options.precision}/{options.optimization_level}"
+        how = "/".join(
+            (options.target, options.precision, str(options.optimization_level), *sorted(options.disable_rules))
+        )
         self._path = (toolkit_version or "", f"{how}/converter {CONVERTER}")
 
     def recall(self, model: ir.Model) -> dict[str, str]:

@@ -66,6 +66,7 @@ class Quantizer:
         """A request for float16, changed into one for the precision that the user asked for."""
         method = self._options.quantized_method
         more = {
+            **request.options,
             "dataset": lowered.feeds(dataset),
             "quantized_algorithm": self._options.quantized_algorithm,
             "quantized_method": "group32" if method == "group" else method,

@@ -260,6 +260,7 @@ class SegmentCompiler:
             target=self.target.name,
             feeds=LazyFeeds(len(feeds), lambda: lowered.feeds(feeds)),
             optimization_level=self.options.optimization_level,
+            options={"disable_rules": sorted(self.options.disable_rules)} if self.options.disable_rules else {},
         )
         return self._quantizer.asked(request, lowered, dataset) if self._quantizer else request
 

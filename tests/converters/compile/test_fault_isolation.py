@@ -13,7 +13,8 @@ from onnx import numpy_helper
 from ort_rknn_converters.compile import segment_compiler
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import ToolkitBroken, ToolkitFailed
-from ort_rknn_converters.toolkit.compile import CompileRequest
+from ort_rknn_converters.pipeline.convert import convert
+from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
 from tests.helpers.conversions import BODY, assert_same, image, model
 from tests.helpers.toolkits.scripted import ScriptedToolkit
 
@@ -226,6 +227,30 @@ def same_layers(body: str) -> onnx.ModelProto:
     """Five equal layers, of which the toolkit of the test does not bear one op."""
     nodes = " ".join(body.format(f"v{number}" if number else "x", f"v{number + 1}") for number in range(5))
     return model(f"{nodes} y = Relu (v5)")
+
+
+def test_rules_that_are_switched_off_reach_the_toolkit(made: Any) -> None:
+    fake = ScriptedToolkit()
+    made(model(), fake, disable_rules=["fuse_sigmoid_mul_to_exswish"])
+    assert [request.options["disable_rules"] for request in fake.requests] == [["fuse_sigmoid_mul_to_exswish"]]
+
+
+@pytest.mark.toolkit
+def test_the_toolkit_does_not_fuse_what_is_switched_off(tmp_path: Path) -> None:
+    proto = model("a = Conv (x, v) b = Sigmoid (a) c = Mul (a, b) y = Conv (c, v)")
+    rules = ["fuse_sigmoid_mul_to_exswish", "replace_exswish", "replace_exswish2"]
+    layers = []
+
+    def compile(request: CompileRequest, **more: Any) -> Any:
+        result = compile_segment(request, **more)
+        layers.append({row.op_type for row in result.layers})
+        return result
+
+    for off in ([], rules):
+        convert(proto, "rk3588", min_gain=0, known_failures=tmp_path, compile=compile, disable_rules=off)
+    fused, apart = layers
+    assert "ConvExSwish" in fused
+    assert {"Sigmoid", "Mul"} <= apart
 
 
 class TestTwins:
