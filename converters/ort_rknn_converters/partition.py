@@ -23,7 +23,7 @@ from ort_rknn_converters.support.fp16_range import REASON as OUT_OF_RANGE
 from ort_rknn_converters.support.fp16_range import out_of_range, way_to_softmax
 from ort_rknn_converters.support.fp16_small import small_paths
 from ort_rknn_converters.support.index_path import REASON as INDEX_REASON
-from ort_rknn_converters.support.index_path import WHOLE_REASON, index_paths, whole_paths
+from ort_rknn_converters.support.index_path import WHOLE_REASON, deciding_paths, index_paths, whole_paths
 from ort_rknn_converters.support.integer_products import REASON as SCALES_REASON
 from ort_rknn_converters.support.integer_products import scaling_paths
 from ort_rknn_converters.support.no_op import passes_through
@@ -142,7 +142,8 @@ def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mappin
     """For each node the reason it stays on the CPU, empty when the NPU may have it."""
     if options.precision == "fp16" and not target.fp16:
         return [NO_FP16.format(target.name)] * len(flow.nodes)
-    on_path = dict.fromkeys(whole_paths(flow), WHOLE_REASON) | dict.fromkeys(index_paths(flow), INDEX_REASON)
+    on_path = deciding_paths(flow) | dict.fromkeys(whole_paths(flow), WHOLE_REASON)
+    on_path |= dict.fromkeys(index_paths(flow), INDEX_REASON)
     on_path |= small_paths(flow) | dict.fromkeys(scaling_paths(flow), SCALES_REASON)
     reasons = []
     for index, node in enumerate(flow.nodes):
