@@ -41,6 +41,7 @@ from ort_rknn_converters.toolkit.client import compile_segment
 from ort_rknn_converters.toolkit.environment import toolkit_version
 from ort_rknn_converters.verdicts import Verdicts
 from ort_rknn_converters.verify import FP16_MAX
+from ort_rknn_converters.whole_proof import Proof
 from ort_rknn_converters.workshop import Compile, Workshop
 
 __all__ = ["convert", "plan_only", "prepared"]
@@ -167,22 +168,34 @@ def _settle(
 ) -> tuple[Plan, dict[str, Attempt]]:
     """Cut, compile and learn until every segment holds."""
     learned = memory.recall(workshop.model)
+    proof = Proof(workshop.flow, workshop.random, workshop.options)
     while True:
         progress.report("plan")
         current = partition(workshop.model, workshop.target, workshop.options, learned)
         if workshop.options.npu_only:
             _demand_npu(current)
-        workshop.expect(current.segments, partial(assembly.begin, current))
+        workshop.expect(current.segments, partial(_beside, assembly, proof, current))
         attempts = {name: better(workshop, one) for name, one in _attempts(workshop, current, progress).items()}
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
         if not failed:
-            return _described(current, attempts), attempts
+            progress.report("verify")
+            verdict = proof.verdict(current)
+            if not verdict.reasons:
+                notes = filter(None, (verdict.note,))
+                return replace(_described(current, attempts), whole=verdict.whole).with_notes(*notes), attempts
+            learned = learned | dict(verdict.reasons)
         for number, attempt in enumerate(failed):
             assert attempt.failure is not None
             progress.report("learn", attempt.failure.reason, number, len(failed))
             found = blame(workshop, attempt)
             learned = learned | found.reasons
             memory.remember(workshop.model, found.reasons, found.certain)
+
+
+def _beside(assembly: Assembly, proof: Proof, current: Plan) -> None:
+    """All that needs no compiled code, while the compiler works."""
+    assembly.begin(current)
+    proof.begin(current)
 
 
 def _attempts(workshop: Workshop, current: Plan, progress: Progress) -> dict[str, Attempt]:

@@ -27,6 +27,8 @@ from ort_rknn_converters.support.index_path import WHOLE_REASON, deciding_paths,
 from ort_rknn_converters.support.integer_products import REASON as SCALES_REASON
 from ort_rknn_converters.support.integer_products import scaling_paths
 from ort_rknn_converters.support.no_op import passes_through
+from ort_rknn_converters.support.spectrum import REASON as SPECTRUM_REASON
+from ort_rknn_converters.support.spectrum import spectrum_paths
 from ort_rknn_converters.targets import Target
 
 __all__ = ["Part", "partition", "parts"]
@@ -144,7 +146,11 @@ def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mappin
         return [NO_FP16.format(target.name)] * len(flow.nodes)
     on_path = deciding_paths(flow) | dict.fromkeys(whole_paths(flow), WHOLE_REASON)
     on_path |= dict.fromkeys(index_paths(flow), INDEX_REASON)
-    on_path |= small_paths(flow) | dict.fromkeys(scaling_paths(flow), SCALES_REASON)
+    on_path |= (
+        dict.fromkeys(spectrum_paths(flow), SPECTRUM_REASON)
+        | small_paths(flow)
+        | dict.fromkeys(scaling_paths(flow), SCALES_REASON)
+    )
     reasons = []
     for index, node in enumerate(flow.nodes):
         if node.name in options.cpu_nodes or node.op_type in options.cpu_ops:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ort_rknn_converters.frozen import frozen
 
-__all__ = ["CPU", "NPU", "NodePlacement", "Place", "Plan", "Segment", "TensorInfo"]
+__all__ = ["CPU", "NPU", "NodePlacement", "OutputError", "Place", "Plan", "Segment", "TensorInfo", "WholeModel"]
 
 Place = Literal["NPU", "CPU"]
 NPU: Place = "NPU"
@@ -81,6 +81,52 @@ class Segment:
 
 
 @frozen
+class OutputError:
+    """How far one output of the whole compiled model is from ONNX Runtime's.
+
+    Attributes:
+        name: The output.
+        rel_rms: Relative RMS error on random inputs; ``None`` for others than floats, and where it has no number.
+        max_abs: Largest absolute difference; ``None`` where it has no number.
+        problem: What is wrong in words, e.g. ``off by 12 %``; empty within the tolerance.
+    """
+
+    name: str
+    rel_rms: float | None
+    max_abs: float | None
+    problem: str = ""
+
+
+@frozen
+class WholeModel:
+    """How right the whole compiled model is: rounded as the NPU rounds, steps on the CPU exact, against ONNX Runtime.
+
+    Attributes:
+        outputs: One entry for each output that is a tensor of numbers.
+        others: Sentences on inputs of other sizes, where only those go wrong, e.g. ``inputs 100 times smaller: y off
+            by 12 %``.
+    """
+
+    outputs: tuple[OutputError, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def rel_rms(self) -> float | None:
+        """The worst relative RMS error; ``None`` without floating outputs."""
+        return max((one.rel_rms for one in self.outputs if one.rel_rms is not None), default=None)
+
+    @property
+    def problem(self) -> str:
+        """All that is beyond the tolerance on ordinary inputs, in words; empty when nothing is."""
+        return "; ".join(f"{one.name} {one.problem}" for one in self.outputs if one.problem)
+
+    @property
+    def warning(self) -> str:
+        """What somebody who runs the model should be told; empty when nothing."""
+        return "; ".join(filter(None, (self.problem, *self.others)))
+
+
+@frozen
 class Plan:
     """The placement of a whole model.
 
@@ -90,6 +136,7 @@ class Plan:
         nodes: Every node of the prepared graph, in topological order.
         segments: The NPU segments, in execution order.
         notes: Sentences about the whole model (passes that changed it, why no NPU is used, ...).
+        whole: How right the whole compiled model is; ``None`` where that was not measured.
     """
 
     target: str
@@ -97,6 +144,7 @@ class Plan:
     nodes: tuple[NodePlacement, ...] = ()
     segments: tuple[Segment, ...] = ()
     notes: tuple[str, ...] = ()
+    whole: WholeModel | None = None
 
     @property
     def npu_nodes(self) -> int:
@@ -156,9 +204,16 @@ class Plan:
                 for row in data["segments"]
             ),
             notes=tuple(data.get("notes", ())),
+            whole=_whole(data.get("whole")),
         )
 
     def __str__(self) -> str:
         from ort_rknn_converters.plan_table import render
 
         return render(self)
+
+
+def _whole(data: Mapping[str, Any] | None) -> WholeModel | None:
+    if data is None:
+        return None
+    return WholeModel(tuple(OutputError(**row) for row in data["outputs"]), tuple(data["others"]))

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ort_rknn_converters.plan import CPU, NodePlacement, Plan, Segment, TensorInfo
+from ort_rknn_converters.plan import CPU, NodePlacement, Plan, Segment, TensorInfo, WholeModel
 
 __all__ = ["render", "size_text"]
 
@@ -36,6 +36,8 @@ def render(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
         pieces.append(_table(_reasons(plan), width))
     if nodes and plan.nodes:
         pieces.append(_table(_every_node(plan), width))
+    if plan.whole is not None:
+        pieces.append(_whole(plan.whole))
     if plan.notes:
         pieces.append("\n".join(f"note: {note}" for note in plan.notes))
     return "\n\n".join(filter(None, pieces))
@@ -63,6 +65,14 @@ def _headline(plan: Plan) -> str:
         return where + f"all {_count(total, 'node')} on the NPU, in {segments}"
     share = f"{100 * plan.npu_share:.0f} %"
     return where + f"{plan.npu_nodes} of {_count(total, 'node')} ({share}) on the NPU, in {segments}"
+
+
+def _whole(whole: WholeModel) -> str:
+    """The whole model's line; what is wrong comes first, and stands out."""
+    error = "" if whole.rel_rms is None else f"relative RMS error {whole.rel_rms:.1e}"
+    said = "right on random inputs" if not whole.problem else f"not right: {whole.problem}"
+    lines = [f"whole model: {', '.join(filter(None, (said, error)))}"]
+    return "\n".join([*lines, *(f"whole model: {other}" for other in whole.others)])
 
 
 def _segments(plan: Plan) -> Table:

@@ -9,14 +9,15 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.feeds import boundary_values, feeds_for
-from ort_rknn_converters.graph import to_proto
+from ort_rknn_converters.feeds import feeds_for, finite
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.whole_run import WholeRun
 
 __all__ = ["LateFeeds", "RandomFeeds"]
 
@@ -66,8 +67,11 @@ class RandomFeeds:
         self._count, self._seed = options.verify_feeds, options.seed
         self._given = {value.name for value in model.graph.inputs}
         self._wanted: frozenset[str] = frozenset()
+        self._whole: WholeRun | None = None
+        self._ordinary: tuple[Feed, ...] | None = None
+        self._outputs: list[dict[str, Any]] | None = None
         self._known: tuple[Feed, ...] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def expect(self, names: Iterable[str]) -> None:
         """Say which values will be asked for, so that they are computed in one run of the model."""
@@ -84,6 +88,26 @@ class RandomFeeds:
         """
         return LateFeeds(self._count, lambda: self._made(part, inputs))
 
+    def whole(self) -> WholeRun:
+        """Runs of the whole model; raises :class:`ModelError`."""
+        with self._lock:
+            self._whole = self._whole or WholeRun(self._model)
+            return self._whole
+
+    def ordinary(self) -> tuple[Feed, ...]:
+        """Inputs of the whole model; raises :class:`ModelError` when none can be made."""
+        with self._lock:
+            if self._ordinary is None:
+                self._ordinary = self.whole().feeds(self._count, self._seed)
+            return self._ordinary
+
+    def outputs(self) -> list[dict[str, Any]]:
+        """What ONNX Runtime computes of them, output name -> array; raises :class:`ModelError` when it cannot."""
+        with self._lock:
+            if self._outputs is None:
+                self._outputs = self.whole().exact(self.ordinary())
+            return self._outputs
+
     def _made(self, part: onnx.ModelProto, inputs: Sequence[str]) -> tuple[Feed, ...]:
         if set(inputs) <= self._given:
             return feeds_for(part, self._count, self._seed)
@@ -98,7 +122,17 @@ class RandomFeeds:
     def _boundary(self) -> tuple[Feed, ...]:
         """Every value that may ever cross an edge would be too much: those are taken that cross one now."""
         try:
-            whole = to_proto(self._model)
-            return boundary_values(whole, sorted(self._wanted), feeds_for(whole, self._count, self._seed)) or ()
+            feeds, results = self.ordinary(), self.whole().outputs
+            inside = sorted(self._wanted - self._given)
+            asked = [*dict.fromkeys((*inside, *(results if self._outputs is None else ())))]
+            found = self.whole().exact(feeds, asked) if asked else [{} for _ in feeds]
         except ModelError:
             return ()
+        if self._outputs is None:
+            self._outputs = [{name: values[name] for name in results} for values in found]
+        known = tuple(
+            {name: feed[name] for name in self._wanted & feed.keys()} | {name: values[name] for name in inside}
+            for feed, values in zip(feeds, found, strict=True)
+        )
+        usable = all(isinstance(a, np.ndarray) and finite(a) for values in known for a in values.values())
+        return known if usable else ()

@@ -66,7 +66,7 @@ class Workshop:
         self._number = {node.name: index for index, node in enumerate(self.flow.nodes)}
         self._done: dict[tuple[tuple[str, ...], bool], Attempt] = {}
         self._quantizer = _quantizer(model, options)
-        self._random = RandomFeeds(model, options)
+        self.random = RandomFeeds(model, options)
         self._spare: Callable[[], object] | None = None
         self._cancelled = threading.Event()
 
@@ -78,7 +78,7 @@ class Workshop:
             spare: Called in another thread while the compiler works, maybe several times; what it raises is lost.
         """
         wanted = {value.name for segment in segments for value in segment.inputs}
-        self._random.expect(wanted)
+        self.random.expect(wanted)
         if self._quantizer:
             self._quantizer.expect(wanted)
         self._spare = spare
@@ -116,7 +116,7 @@ class Workshop:
             dataset = self._quantizer.dataset(names) if self._quantizer else ()
         except ModelError as error:
             return replace(attempt, failure=_unverifiable(error))
-        feeds: Feeds = self._quantizer.verified(dataset) if self._quantizer else self._random.of(part, names)
+        feeds: Feeds = self._quantizer.verified(dataset) if self._quantizer else self.random.of(part, names)
         try:
             lowered = lower(form or part, self.target)
         except ModelError as error:

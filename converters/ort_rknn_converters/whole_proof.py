@@ -1,0 +1,199 @@
+"""Proves the whole compiled model, not only its segments: rounded as the NPU rounds, against ONNX Runtime.
+
+Segments that are right can add up to a model that is wrong: a node on the CPU gets its operand through fp16, errors of
+segments add. The numbers need no compiled code, so they are taken while the compiler works.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+import numpy as np
+
+from ort_rknn_converters.cost import flops
+from ort_rknn_converters.dataflow import Flow
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.plan import Plan, WholeModel
+from ort_rknn_converters.random_feeds import RandomFeeds
+from ort_rknn_converters.tensor_error import is_float
+from ort_rknn_converters.verify import tolerance
+from ort_rknn_converters.whole_cure import Search
+from ort_rknn_converters.whole_model import Off, off, summary, usual_sizes
+
+__all__ = ["Proof", "Verdict"]
+
+_SMALLER = 100
+_ROUNDS = 6
+"""Cures of one conversion, each followed by a compilation. A guess."""
+_LARGE = 2e9
+"""Operations of a model from which other sizes of inputs are run only where it has an op that tells small numbers from
+nothing: two runs more take about a second there."""
+
+_RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+_TELLS = frozenset(
+    {"Div", "Log", "LpNormalization", "Reciprocal", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "Sqrt"}
+)
+
+
+@frozen
+class Verdict:
+    """What came of a proof.
+
+    Attributes:
+        whole: How right the model is; ``None`` where it cannot be measured.
+        reasons: Nodes that must go to the CPU, and why: then the cut is to be made again.
+        note: Why nothing was measured; empty otherwise.
+    """
+
+    whole: WholeModel | None
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+@frozen
+class _Inputs:
+    """Inputs of one size, in words (empty: ordinary), what comes out, and how large that usually is."""
+
+    words: str
+    feeds: Sequence[Mapping[str, Any]]
+    expected: Sequence[Mapping[str, Any]]
+    usual: Mapping[str, float] | None = None
+
+
+class Proof:
+    """Proves cuts of one prepared model.
+
+    Args:
+        flow: Its nodes.
+        feeds: Its random inputs, and runs of it.
+        options: How it is converted.
+    """
+
+    def __init__(self, flow: Flow, feeds: RandomFeeds, options: ConvertOptions) -> None:
+        self._flow = flow
+        self._feeds = feeds
+        self._options = options
+        self._number = {node.name or "": index for index, node in enumerate(flow.nodes)}
+        self._lock = threading.Lock()
+        self._inputs: tuple[_Inputs, ...] | None = None
+        self._measured: dict[frozenset[int], tuple[dict[str, Off], ...]] = {}
+        self._rounds = 0
+
+    @property
+    def applies(self) -> bool:
+        """Whether there is something to measure: int8 has its own tolerance and random ops have none."""
+        kinds = {node.op_type for node in self._flow.nodes}
+        quantized = self._options.quantized or "QuantizeLinear" in kinds
+        return bool(self._options.verify_feeds) and not quantized and not kinds & _RANDOM
+
+    def begin(self, plan: Plan) -> None:
+        """Measure a cut, unless that was done. Thread-safe; raises :class:`ModelError` where it cannot be."""
+        if self.applies and plan.segments:
+            self._sizes(frozenset(self._number[name] for segment in plan.segments for name in segment.nodes))
+
+    def verdict(self, plan: Plan) -> Verdict:
+        """Say how right a cut is, or which nodes would have to be on the CPU."""
+        if not self.applies or not plan.segments:
+            return Verdict(None)
+        segments = tuple(tuple(self._number[name] for name in segment.nodes) for segment in plan.segments)
+        rounded = frozenset(index for segment in segments for index in segment)
+        try:
+            ordinary, *others = self._sizes(rounded)
+            assert self._inputs is not None
+            if self._rounds < _ROUNDS and (reasons := self._cure(segments, self._inputs, (ordinary, *others))):
+                self._rounds += 1
+                return Verdict(None, reasons)
+        except ModelError as error:
+            return Verdict(None, note=f"the whole model was not compared: {error}")
+        return Verdict(summary(ordinary, self._others(ordinary, others)))
+
+    def _others(self, ordinary: Mapping[str, Off], others: Sequence[Mapping[str, Off]]) -> list[str]:
+        assert self._inputs is not None
+        notes = []
+        for inputs, found in zip(self._inputs[1:], others, strict=True):
+            wrong = [f"{name} {one.words}" for name, one in found.items() if not one.right and _right(ordinary, name)]
+            if wrong:
+                notes.append(f"{inputs.words}: {', '.join(wrong)}")
+        return notes
+
+    def _cure(
+        self, segments: tuple[tuple[int, ...], ...], inputs: Sequence[_Inputs], found: Sequence[Mapping[str, Off]]
+    ) -> dict[str, str]:
+        rounded = frozenset(index for segment in segments for index in segment)
+        for each, sizes in zip(inputs, found, strict=True):
+            wrong = {name: one for name, one in sizes.items() if one.size > self._limit(name, one)}
+            if each.words:
+                wrong = {name: one for name, one in wrong.items() if _right(found[0], name)}
+            if not wrong or (each.words and self._options.npu_only):
+                continue
+
+            def size(exact: frozenset[int], each: _Inputs = each, wrong: Mapping[str, Off] = wrong) -> float:
+                now = self._compared(rounded - exact, each)
+                return max(_ratio(now[name], self._limit(name, now[name])) for name in wrong)
+
+            values = frozenset(value for value in self._flow.results if value.name in wrong)
+            search = Search(self._flow, segments, values, size)
+            moved = search.delicate() if each.words else search.border() or search.delicate()
+            if moved:
+                what = ", ".join(f"{name} {one.words}" for name, one in wrong.items())
+                where = f"on {each.words} " if each.words else ""
+                reason = f"rounded to fp16 it makes the whole model wrong {where}({what})"
+                return {self._flow.nodes[index].name or "": reason for index in moved}
+        return {}
+
+    def _limit(self, name: str, one: Off) -> float:
+        """Beyond it a cure is looked for."""
+        return tolerance("fp16", name in self._feeds.whole().after_softmax) if one.floating else 0.0
+
+    def _sizes(self, rounded: frozenset[int]) -> tuple[dict[str, Off], ...]:
+        with self._lock:
+            if self._inputs is None:
+                self._inputs = self._made()
+            if rounded not in self._measured:
+                self._measured[rounded] = tuple(self._compared(rounded, inputs) for inputs in self._inputs)
+            return self._measured[rounded]
+
+    def _compared(self, rounded: frozenset[int], inputs: _Inputs) -> dict[str, Off]:
+        names = [self._flow.nodes[index].name or "" for index in rounded]
+        return off(inputs.expected, self._feeds.whole().rounded(names, inputs.feeds), inputs.usual)
+
+    def _made(self) -> tuple[_Inputs, ...]:
+        feeds = self._feeds.ordinary()
+        expected = self._feeds.outputs()
+        made = [_Inputs("", feeds, expected)]
+        usual = usual_sizes(expected)
+        if any(is_float(array.dtype) for array in feeds[0].values()) and self._asks():
+            for words, factor in ((f"inputs {_SMALLER} times smaller", 1 / _SMALLER), ("inputs of zeros", 0.0)):
+                small = _scaled(feeds[0], factor)
+                try:
+                    made.append(_Inputs(words, [small], self._feeds.whole().exact([small]), usual))
+                except ModelError:  # not every model takes every input
+                    continue
+        return tuple(made)
+
+    def _asks(self) -> bool:
+        kinds = {node.op_type for node in self._flow.nodes}
+        return bool(kinds & _TELLS) or sum(flops(node) for node in self._flow.nodes if node.outputs) < _LARGE
+
+
+def _right(found: Mapping[str, Off], name: str) -> bool:
+    return name not in found or found[name].right
+
+
+def _ratio(one: Off, limit: float) -> float:
+    """1 at the limit; for whole numbers, which must be equal, above 1 with every one that is not."""
+    return one.size / limit if limit else 1.0 + 1e3 * one.size if one.size else 0.0
+
+
+def _scaled(feed: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    return {
+        name: (array.astype(np.float64) * factor).astype(array.dtype) if is_float(array.dtype) else array
+        for name, array in feed.items()
+    }
