@@ -22,6 +22,22 @@ _HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "unverifia
 
 _ALIKE: dict[FailureReason, str] = {"refused": "compile", "crashed": "compile"}
 
+_DIFFERENCES = frozenset({"Add", "Sub"})
+_MEANS = frozenset(
+    {
+        "Expand",
+        "GlobalAveragePool",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceSum",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+    }
+)
+"""Operands that are cheap, and all of the difference."""
+
 COMPILATIONS = 200
 """Compilations of one conversion after which segments that fail are given up whole. A guess: at 0.3 s for a small part
 (measured) that is a minute."""
@@ -53,7 +69,24 @@ def blame(workshop: Workshop, attempt: Attempt) -> Blame:
         return _named(failure)
     if failure.kind in _HOPELESS or workshop.compilations >= COMPILATIONS:
         return _all(attempt)
-    return _Search(workshop, failure).run(attempt.nodes)
+    found = _Search(workshop, failure).run(attempt.nodes)
+    return _with_means(workshop, found) if failure.kind == "wrong" else found
+
+
+def _with_means(workshop: Workshop, found: Blame) -> Blame:
+    """With the means that a blamed difference takes away: rounded to fp16 they would spoil it on the CPU, too."""
+    flow = workshop.flow
+    number = {node.name or "": index for index, node in enumerate(flow.nodes)}
+    more: dict[str, str] = {}
+    for name, reason in found.reasons.items():
+        waiting = list(flow.before[number[name]]) if flow.nodes[number[name]].op_type in _DIFFERENCES else []
+        while waiting:
+            index = waiting.pop()
+            node = flow.nodes[index]
+            if node.op_type in _MEANS and node.name not in more:
+                more[node.name or ""] = f"{reason} (of which it is an operand)"
+                waiting += flow.before[index]
+    return Blame(more | found.reasons, found.certain)
 
 
 def _named(failure: Failure) -> Blame:

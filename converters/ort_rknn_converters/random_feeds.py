@@ -6,7 +6,7 @@ They are made when somebody first looks at them: the compiler is at work by then
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.feeds import feeds_for, finite
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.tensor_error import is_float
 from ort_rknn_converters.whole_run import WholeRun
 
 __all__ = ["LateFeeds", "RandomFeeds"]
@@ -95,18 +96,40 @@ class RandomFeeds:
             return self._whole
 
     def ordinary(self) -> tuple[Feed, ...]:
-        """Inputs of the whole model; raises :class:`ModelError` when none can be made."""
+        """Inputs of the whole model that it takes; raises :class:`ModelError` when there are none."""
         with self._lock:
-            if self._ordinary is None:
-                self._ordinary = self.whole().feeds(self._count, self._seed)
+            self.outputs()
+            assert self._ordinary is not None
             return self._ordinary
 
     def outputs(self) -> list[dict[str, Any]]:
         """What ONNX Runtime computes of them, output name -> array; raises :class:`ModelError` when it cannot."""
         with self._lock:
             if self._outputs is None:
-                self._outputs = self.whole().exact(self.ordinary())
+                self._run(())
+            assert self._outputs is not None
             return self._outputs
+
+    def _run(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Run the whole model once for its outputs and for some values inside.
+
+        Random numbers are not valid inputs of every model: a size or a place is not negative. Such get numbers from 0
+        to 1 instead, then ones, and at last a size in pixels.
+        """
+        whole = self.whole()
+        made = (self._ordinary,) if self._ordinary is not None else _kinds(whole.feeds(self._count, self._seed))
+        first: ModelError | None = None
+        for feeds in made:
+            try:
+                found = whole.exact(feeds, [*dict.fromkeys((*names, *whole.outputs))])
+            except ModelError as error:
+                first = first or error
+                continue
+            self._ordinary = feeds
+            self._outputs = [{name: values[name] for name in whole.outputs} for values in found]
+            return found
+        assert first is not None
+        raise first
 
     def _made(self, part: onnx.ModelProto, inputs: Sequence[str]) -> tuple[Feed, ...]:
         if set(inputs) <= self._given:
@@ -121,18 +144,26 @@ class RandomFeeds:
 
     def _boundary(self) -> tuple[Feed, ...]:
         """Every value that may ever cross an edge would be too much: those are taken that cross one now."""
+        inside = sorted(self._wanted - self._given)
         try:
-            feeds, results = self.ordinary(), self.whole().outputs
-            inside = sorted(self._wanted - self._given)
-            asked = [*dict.fromkeys((*inside, *(results if self._outputs is None else ())))]
-            found = self.whole().exact(feeds, asked) if asked else [{} for _ in feeds]
+            found = self._run(inside)
+            feeds = self.ordinary()
         except ModelError:
             return ()
-        if self._outputs is None:
-            self._outputs = [{name: values[name] for name in results} for values in found]
         known = tuple(
             {name: feed[name] for name in self._wanted & feed.keys()} | {name: values[name] for name in inside}
             for feed, values in zip(feeds, found, strict=True)
         )
         usable = all(isinstance(a, np.ndarray) and finite(a) for values in known for a in values.values())
         return known if usable else ()
+
+
+def _kinds(feeds: tuple[Feed, ...]) -> Iterator[tuple[Feed, ...]]:
+    """The same inputs with ever tamer floats."""
+    yield feeds
+    generator = np.random.default_rng(0)
+    for tame in (generator.random, np.ones, lambda shape: np.full(shape, 640.0)):
+        yield tuple(
+            {name: tame(a.shape).astype(a.dtype) if is_float(a.dtype) else a for name, a in feed.items()}
+            for feed in feeds
+        )

@@ -67,7 +67,12 @@ def off(
             if not isinstance(want, np.ndarray) or want.dtype.kind not in "biufV" or not isinstance(got, np.ndarray):
                 continue
             found = _one(want, got)
-            if usual is not None and found.floating and found.noise <= _NOTHING * usual.get(name, 0.0):
+            if (
+                usual is not None
+                and math.isfinite(found.size)
+                and found.floating
+                and found.noise <= _NOTHING * usual.get(name, 0.0)
+            ):
                 found = Off(0.0, "", found.max_abs)
             if name not in worst or found.size > worst[name].size:
                 worst[name] = found

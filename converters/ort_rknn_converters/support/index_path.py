@@ -99,14 +99,30 @@ _RELABEL = frozenset(
 # Arithmetic that belongs to the computation of a position. Anything heavier is the network itself, whose result is
 # rounded like every other; the functions are what a network's last number becomes a position by.
 _ARITHMETIC = _RELABEL | frozenset(
-    {"Add", "Atan", "Ceil", "Cos", "CumSum", "Div", "Erf", "Exp", "Floor", "HardSigmoid", "Log", "Mean", "Mod", "Mul"}
-    | {"Pow", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare"}
+    {
+        "Add",
+        "Atan",
+        "Ceil",
+        "Cos",
+        "CumSum",
+        "Div",
+        "Erf",
+        "Exp",
+        "Floor",
+        "HardSigmoid",
+        "GlobalAveragePool",
+        "Log",
+        "Mean",
+        "Mod",
+    }
+    | {"Mul", "Pow", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare"}
     | {"Round", "Sigmoid", "Sin", "Softplus", "Sqrt", "Sub", "Sum", "Tan", "Tanh"}
 )
 _LOGIC = frozenset({"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor"})
 _COMPARES = _LOGIC - {"And", "Not", "Or", "Xor"}
 # A step away in their operand is another answer: of a whole number, or of an angle that grows with a position.
 _JUMPS = frozenset({"Ceil", "Cos", "Floor", "Mod", "Round", "Sign", "Sin"})
+_MEANS = frozenset({"GlobalAveragePool", "ReduceMean"})
 _ANGLES = frozenset({"Cos", "Sin"})
 
 # Their positions are whole numbers from the start, whatever was rounded before.
@@ -143,8 +159,9 @@ def whole_paths(flow: Flow) -> set[int]:
 def deciding_paths(flow: Flow) -> dict[int, str]:
     """Indices of the nodes that decide by floats which can be computed exactly, and of the arithmetic before them.
 
-    Comparisons, roundings and angles of what the caller gives, with no network in between: ids as floats, lengths,
-    time steps. Where a network made one side, rounding has changed it already, and the node may stay on the NPU.
+    Comparisons, roundings, angles and distances from the mean of what the caller gives, with no network in between: ids
+    as floats, lengths, time steps, temperatures. Where a network made one side, rounding has changed it already, and the
+    node may stay on the NPU.
 
     Returns:
         Index -> reason.
@@ -162,6 +179,9 @@ def deciding_paths(flow: Flow) -> dict[int, str]:
             if any(one is not _START for one in exact) or any(map(_lost, sides)):
                 deciding.append(index)
                 roots += [value for value, one in zip(sides, before, strict=True) if one.exact]
+        elif node.op_type == "Sub" and len(sides) == 2 and all(one.exact for one in before) and _is_mean(sides[1]):
+            deciding.append(index)
+            roots += sides
         elif node.op_type in _JUMPS and before and before[0].lossy:
             position = node.op_type not in _ANGLES and not ways[index].quantizes
             if before[0].exact or position:
@@ -208,6 +228,14 @@ def _ways(flow: Flow) -> dict[int, _Way]:
         else:
             ways[index] = _Way(exact=False, lossy=False, quantizes=near)
     return ways
+
+
+def _is_mean(value: ir.Value) -> bool:
+    """Whether the value is a mean: what is left after it may be small beside what was there."""
+    node = value.producer()
+    while node is not None and node.op_type in _RELABEL:
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return node is not None and node.op_type in _MEANS
 
 
 def _arithmetic(flow: Flow, waiting: list[ir.Value]) -> set[int]:

@@ -41,14 +41,14 @@ def spectrum_paths(flow: Flow) -> set[int]:
 
 
 def _behind(flow: Flow, end: int) -> set[int]:
-    """Sums back to squares, squares to a product by constants, that to the model's inputs; else nothing."""
+    """Sums back to squares, squares to a product by constants or none, that to the model's inputs; else nothing."""
     sums, squares = _back(flow, [end], _SUMS | _PRODUCTS, _is_square)
     between, transforms = _back(flow, squares, _BEFORE, _is_transform)
     before, network = _back(flow, transforms, _BEFORE, lambda node: node.op_type in _PRODUCTS)
     inside = sums | between | before | {end, *squares, *transforms}
     makers = {maker for index in inside for maker in flow.before[index]}
     # Whatever else makes an operand is no front end: only the caller does.
-    return inside if transforms and not network and makers <= inside else set()
+    return inside if squares and not network and makers <= inside else set()
 
 
 def _back(
