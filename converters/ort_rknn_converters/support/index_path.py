@@ -160,8 +160,8 @@ def deciding_paths(flow: Flow) -> dict[int, str]:
     """Indices of the nodes that decide by floats which can be computed exactly, and of the arithmetic before them.
 
     Comparisons, roundings, angles and distances from the mean of what the caller gives, with no network in between:
-    ids as floats, lengths, time steps, temperatures. Where a network made one side, rounding has changed it already, and
-    the node may stay on the NPU.
+    ids as floats, lengths, time steps, temperatures. Where a network made one side, rounding has changed it
+    already, and the node may stay on the NPU.
 
     Returns:
         Index -> reason.
