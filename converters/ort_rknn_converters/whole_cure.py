@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import onnx_ir as ir
 
-from ort_rknn_converters.cost import MOVES_ONLY, flops
-from ort_rknn_converters.dataflow import Flow
-from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.graph import constant
-from ort_rknn_converters.nodes import operand
+from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.nodes import operand
+from ort_rknn_converters.graph.onnx_graph import constant
+from ort_rknn_converters.partition.cost_model import MOVES_ONLY, flops
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Search"]
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ort_rknn_converters.frozen import frozen
-from ort_rknn_converters.plan import OutputError, WholeModel
-from ort_rknn_converters.tensor_error import compare, is_float
+from ort_rknn_converters.numerics.tensor_error import compare, is_float
+from ort_rknn_converters.partition.plan import OutputError, WholeModel
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["LIMIT", "Off", "off", "percent", "summary", "usual_sizes"]
 
 LIMIT = 5e-3
 """Relative RMS error of a whole model's output up to which it counts as right: that of one segment without a Softmax
-(see :func:`ort_rknn_converters.verify.tolerance`)."""
+(see :func:`ort_rknn_converters.numerics.tolerance.tolerance`)."""
 
 _NOTHING = 1e-7
 """Share of an output's ordinary size below which a difference on other inputs is float32's own noise. A guess."""

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ort_rknn_converters.cost import flops
-from ort_rknn_converters.dataflow import Flow
+from ort_rknn_converters.compile.segment_inputs import RandomFeeds
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.numerics.tensor_error import is_float
+from ort_rknn_converters.numerics.tolerance import tolerance
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.plan import Plan, WholeModel
-from ort_rknn_converters.random_feeds import RandomFeeds
-from ort_rknn_converters.tensor_error import is_float
-from ort_rknn_converters.verify import tolerance
+from ort_rknn_converters.partition.cost_model import flops
+from ort_rknn_converters.partition.plan import Plan, WholeModel
+from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.whole_cure import Search
 from ort_rknn_converters.whole_model import Off, off, summary, usual_sizes
 

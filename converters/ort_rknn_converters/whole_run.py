@@ -1,8 +1,8 @@
 """Runs a whole prepared model on ONNX Runtime: exactly, or with some of its nodes rounded as an NPU rounds them.
 
 One graph for both: a rounded node has a pair of casts behind it, float -> float16 -> float, and reads rounded weights,
-by the rule of :mod:`ort_rknn_converters.fp16_rounding`. Large weights are fed where they lie, the rounded ones in two
-bytes each, so that a conversion needs little more memory for it.
+by the rule of :mod:`ort_rknn_converters.numerics.fp16_rounding`. Large weights are fed where they lie, the rounded
+ones in two bytes each, so that a conversion needs little more memory for it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters import ort
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.extract import extract
-from ort_rknn_converters.feeds import feeds_for
-from ort_rknn_converters.graph import constant
-from ort_rknn_converters.verify import softmax_outputs
+from ort_rknn_converters.graph.extract import extract
+from ort_rknn_converters.graph.onnx_graph import constant
+from ort_rknn_converters.numerics.random_inputs import feeds_for
+from ort_rknn_converters.numerics.tolerance import softmax_outputs
+from ort_rknn_converters.onnx_file import onnxruntime as ort
 
 __all__ = ["WholeRun"]
 
