@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.numerics.random_inputs import feeds_for, finite
 from ort_rknn_converters.numerics.tensor_error import is_float
+from ort_rknn_converters.numerics.whole_run import WholeRun
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.whole_run import WholeRun
 
 __all__ = ["LateFeeds", "RandomFeeds"]
 

@@ -21,13 +21,13 @@ from ort_rknn_converters.op_support.index_paths import WHOLE_REASON, deciding_pa
 from ort_rknn_converters.op_support.integer_products import REASON as SCALES_REASON
 from ort_rknn_converters.op_support.integer_products import scaling_paths
 from ort_rknn_converters.op_support.passthrough import passes_through
+from ort_rknn_converters.op_support.spectrum import REASON as SPECTRUM_REASON
+from ort_rknn_converters.op_support.spectrum import spectrum_paths
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.clusters import cut, steps
 from ort_rknn_converters.partition.cost_model import MOVES_ONLY, estimate
 from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Place, Plan, Segment
 from ort_rknn_converters.passes.tape import PART_OF
-from ort_rknn_converters.support.spectrum import REASON as SPECTRUM_REASON
-from ort_rknn_converters.support.spectrum import spectrum_paths
 from ort_rknn_converters.targets import Target
 from ort_rknn_converters.util.frozen import frozen
 

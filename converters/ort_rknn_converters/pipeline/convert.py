@@ -7,8 +7,6 @@ in the worst case everything is on the CPU, which still is a model that runs.
 from __future__ import annotations
 
 import os
-import sys
-import types
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -25,6 +23,7 @@ from ort_rknn_converters.compile.fault_isolation import blame
 from ort_rknn_converters.compile.known_failures import Verdicts
 from ort_rknn_converters.compile.onnxruntime_folding import better
 from ort_rknn_converters.compile.segment_compiler import Compile, Workshop
+from ort_rknn_converters.compile.whole_model import Proof
 from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu
 from ort_rknn_converters.graph import onnx_graph, size_limit
@@ -42,7 +41,6 @@ from ort_rknn_converters.toolkit.compile import compile_segment
 from ort_rknn_converters.toolkit.early_start import started_ahead
 from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 from ort_rknn_converters.util.user_dirs import directory
-from ort_rknn_converters.whole_proof import Proof
 
 __all__ = ["convert", "plan_only", "prepared"]
 
@@ -261,13 +259,3 @@ def _original(model: Model) -> str | bytes:
     if isinstance(model, onnx.ModelProto):
         return bytes(model.SerializeToString())
     return bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else os.fspath(model)
-
-
-class _Callable(types.ModuleType):
-    """This module's class: ``ort_rknn_converters.convert(...)`` works though the module has the function's name."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> CompiledModel:
-        return convert(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable

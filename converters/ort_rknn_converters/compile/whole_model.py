@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from ort_rknn_converters.compile.rounding_search import Search
 from ort_rknn_converters.compile.segment_inputs import RandomFeeds
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.numerics.output_errors import Off, off, summary, usual_sizes
 from ort_rknn_converters.numerics.tensor_error import is_float
 from ort_rknn_converters.numerics.tolerance import tolerance
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.cost_model import flops
 from ort_rknn_converters.partition.plan import Plan, WholeModel
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.whole_cure import Search
-from ort_rknn_converters.whole_model import Off, off, summary, usual_sizes
 
 __all__ = ["Proof", "Verdict"]
 
