@@ -36,7 +36,7 @@ FOLDERS = {
         *(".", "devices", "devices.rknnrt", "engine.lanes", "engine", "ort_types", "options"),
         *("sessions", "opening", "api", "bench"),
     ),
-    "ort_rknn_conformance": (".", "flows", "sources", "run", "diagnose", "report", "doctor"),
+    "ort_rknn_conformance": (".", "flows", "sources.field", "sources", "run", "diagnose", "report", "doctor"),
 }
 FACES = {
     *("ort_rknn_converters", "ort_rknn", "ort_rknn.cli", "ort_rknn.__main__", "ort_rknn.backend"),

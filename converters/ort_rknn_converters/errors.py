@@ -7,6 +7,7 @@
     ├─ ModelError(ValueError)        the ONNX model cannot be read, or contradicts itself
     ├─ CompiledModelError(ValueError)  a compiled model or .rknn file is damaged or of another make
     ├─ NotAllOnNpu                   nodes must stay on the CPU though all were demanded on the NPU
+    ├─ WrongNumbers                  the whole compiled model is off though strict numbers were demanded
     ├─ ToolkitMissing                no rknn-toolkit2 to run
     ├─ ToolkitFailed                 the toolkit refused the model, crashed, or ran out of time or memory
     └─ VerificationFailed            the compiled segment computes something else than ONNX Runtime
@@ -30,6 +31,7 @@ __all__ = [
     "UnknownOption",
     "UnknownTarget",
     "VerificationFailed",
+    "WrongNumbers",
     "freeze",
     "thaw",
 ]
@@ -63,6 +65,10 @@ class CompiledModelError(ConvertError, ValueError):
 
 class NotAllOnNpu(ConvertError):
     """Raised when ``npu_only`` was asked for and nodes must stay on the CPU; the message lists them."""
+
+
+class WrongNumbers(ConvertError):
+    """Raised when ``strict_numbers`` was asked for and the whole compiled model is off by more than the tolerance."""
 
 
 class ToolkitMissing(ConvertError):

@@ -23,6 +23,7 @@ from ort_rknn_converters.errors import (
     NotAllOnNpu,
     ToolkitFailed,
     VerificationFailed,
+    WrongNumbers,
     freeze,
     thaw,
 )
@@ -35,7 +36,7 @@ __all__ = ["Cache", "Entry", "directory", "key_of", "load_or_convert"]
 
 _ENTRY = "entry.json"
 _NEW, _OLD = ".new", ".old"
-_REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, VerificationFailed)
+_REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, VerificationFailed, WrongNumbers)
 """Failures that come again with the same model, options and toolkit. A missing toolkit or a full disk does not."""
 
 _REMEMBERED_NOTE = " (remembered from an earlier try; `ort-rknn cache clear` forgets it)"

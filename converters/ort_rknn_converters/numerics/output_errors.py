@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ort_rknn_converters.errors import WrongNumbers
 from ort_rknn_converters.numerics.tensor_error import compare, is_float
 from ort_rknn_converters.partition.plan import OutputError, WholeModel
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.log import warn_once
 
-__all__ = ["LIMIT", "Off", "off", "percent", "summary", "usual_sizes"]
+__all__ = ["LIMIT", "Off", "off", "percent", "say_numbers", "summary", "usual_sizes"]
 
 LIMIT = 5e-3
 """Relative RMS error of a whole model's output up to which it counts as right: that of one segment without a Softmax
@@ -122,6 +124,27 @@ def summary(errors: Mapping[str, Off], notes: Sequence[str] = ()) -> WholeModel:
         for name, one in errors.items()
     )
     return WholeModel(outputs, tuple(notes))
+
+
+def say_numbers(whole: WholeModel, *, strict: bool) -> None:
+    """Warn of a compiled model whose numbers are off, once a process.
+
+    Args:
+        whole: From its plan.
+        strict: What is off on ordinary inputs is an error.
+
+    Raises:
+        WrongNumbers: It is strict, and something is.
+    """
+    if strict and whole.problem:
+        raise WrongNumbers(
+            f"the whole compiled model is not right: {whole.problem} (limit {percent(LIMIT)}, whole numbers must be"
+            " equal). Keep more of it on the CPU (cpu_ops, cpu_nodes), or do without strict_numbers"
+        )
+    if whole.warning:
+        warn_once(
+            f"the whole compiled model is not right on all inputs: {whole.warning}; print(session.plan) shows more"
+        )
 
 
 def percent(share: float) -> str:

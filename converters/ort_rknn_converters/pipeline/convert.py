@@ -28,6 +28,7 @@ from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu
 from ort_rknn_converters.graph import onnx_graph, size_limit
 from ort_rknn_converters.graph.validate import make_sound
+from ort_rknn_converters.numerics.output_errors import say_numbers
 from ort_rknn_converters.numerics.overflow import MARGIN, possible
 from ort_rknn_converters.numerics.tolerance import FP16_MAX
 from ort_rknn_converters.options import ConvertOptions
@@ -83,6 +84,7 @@ def convert(
         CalibrationError: Calibration data are needed and missing, empty, or do not fit the model.
         ToolkitMissing: Something is to be compiled and there is no rknn-toolkit2.
         NotAllOnNpu: ``npu_only`` was asked for and a node must stay on the CPU.
+        WrongNumbers: ``strict_numbers`` was asked for and the whole model is off.
         KeyboardInterrupt: After the compiler's process was ended.
     """
     options, progress = _options(options, target, fields), progress or SILENT
@@ -95,6 +97,8 @@ def convert(
         workshop = Workshop(prepared.model, options, started or compile_segment)
         assembly = Assembly(source, _original(model), options.dims, prepared)
         final, attempts = _settle(workshop, assembly, _memory(verdicts, options), progress)
+        if final.whole is not None:
+            say_numbers(final.whole, strict=options.strict_numbers)
         final = final.with_notes(*notes, *_notes(source, workshop, attempts))
     progress.report("assemble")
     return assembly.finish(final, attempts)
