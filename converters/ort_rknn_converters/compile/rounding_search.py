@@ -17,13 +17,14 @@ from ort_rknn_converters.graph.onnx_graph import constant
 from ort_rknn_converters.partition.cost_model import MOVES_ONLY, flops
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Search"]
+__all__ = ["Search", "is_delicate"]
 
 Size = Callable[[frozenset[int]], float]
 """How wrong the outputs in question are with some nodes exact: 1 at the tolerance, infinite for NaN and shapes."""
 
 _SHARE, _FLOP = 0.25, 2e7
-"""Of the work of all segments, or of operations, that may move to the CPU for a cure: guesses, the latter some 4 ms."""
+"""Of the work of all segments, or of operations outside of a network, that may move to the CPU for a cure. Guesses, the
+latter some 4 ms."""
 _BETTER = 4.0
 """Times by which a cure that does not reach the tolerance must lessen the error. A guess."""
 _RUNS, _SECONDS = 40, 60.0
@@ -50,12 +51,15 @@ class Search:
         segments: Nodes of each segment, as indices.
         outputs: The values that are wrong.
         size: Runs the model.
+        decides: Whether whole numbers are among them. Rounding flips a decision between nearly equal values wherever it
+            is made, so that only a few nodes are worth moving for it.
     """
 
     flow: Flow
     segments: tuple[tuple[int, ...], ...]
     outputs: frozenset[ir.Value]
     size: Size
+    decides: bool = False
 
     def border(self) -> frozenset[int]:
         """The nodes before a segment's border that cure the outputs when exact; empty when no few cheap ones do."""
@@ -79,7 +83,7 @@ class Search:
         asked = _Asked(self.size)
         rounded = frozenset(index for segment in self.segments for index in segment)
         before = asked(frozenset())
-        suspects = [index for index in sorted(self._behind(self.outputs)) if _is_delicate(self.flow.nodes[index])]
+        suspects = [index for index in sorted(self._behind(self.outputs)) if is_delicate(self.flow.nodes[index])]
         ways = {index: self._back([index], lambda one: self.flow.nodes[one].op_type in _SUMS) for index in suspects}
         found = self._together(ways, rounded)
         after = asked(found) if found else before
@@ -160,8 +164,12 @@ class Search:
 
     def _pays(self, moved: frozenset[int]) -> bool:
         nodes = self.flow.nodes
+        rounded = [index for one in self.segments for index in one]
+        if self.decides and len(moved) > _SHARE * len(rounded):
+            return False
         work = sum(flops(nodes[index]) for index in moved)
-        return work <= max(_FLOP, _SHARE * sum(flops(nodes[index]) for one in self.segments for index in one))
+        network = any(nodes[index].op_type in _NETWORK for index in moved)
+        return work <= max(0 if network else _FLOP, _SHARE * sum(flops(nodes[index]) for index in rounded))
 
 
 class _Asked:
@@ -180,7 +188,8 @@ class _Asked:
         return self._known[exact]
 
 
-def _is_delicate(node: ir.Node) -> bool:
+def is_delicate(node: ir.Node) -> bool:
+    """Whether a node tells small numbers from nothing."""
     if node.op_type in ("Div", "Pow"):
         second = operand(node, 1)
         tensor = constant(second)

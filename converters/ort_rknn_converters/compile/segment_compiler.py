@@ -126,7 +126,7 @@ class Workshop:
         with ThreadPoolExecutor(1) as beside:
             begun = threading.Event()
             beside.submit(begun.wait)  # nothing may keep the compiler from its model
-            expected = beside.submit(reference, part, feeds)
+            expected = beside.submit(self._reference, part, feeds)
             peaks = beside.submit(entering_peaks, feeds)
             if self._spare:
                 beside.submit(self._spare)
@@ -148,6 +148,12 @@ class Workshop:
             begun.set()  # it may have failed before it began
         attempt = replace(attempt, result=result)
         return self._quantizer.promised(attempt, lowered, request, run) if self._quantizer else attempt
+
+    def _reference(self, part: onnx.ModelProto, feeds: Feeds) -> Reference:
+        found = reference(part, feeds)
+        if self._quantizer is None:
+            self.random.learn([value.name for value in part.graph.input], found.outputs)
+        return found
 
     def _failure(self, nodes: Sequence[str], error: Exception, expected: Future[Reference]) -> Failure:
         if isinstance(error, ToolkitFailed) and not isinstance(expected.exception(), ModelError):

@@ -6,7 +6,7 @@ They are made when somebody first looks at them: the compiler is at work by then
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -72,6 +72,9 @@ class RandomFeeds:
         self._ordinary: tuple[Feed, ...] | None = None
         self._outputs: list[dict[str, Any]] | None = None
         self._known: tuple[Feed, ...] | None = None
+        self._first: tuple[Feed, ...] | None = None
+        self._served: set[frozenset[str]] = set()
+        self._learned: tuple[Feed, ...] = ()
         self._lock = threading.RLock()
 
     def expect(self, names: Iterable[str]) -> None:
@@ -110,6 +113,24 @@ class RandomFeeds:
             assert self._outputs is not None
             return self._outputs
 
+    def learn(self, inputs: Iterable[str], outputs: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        """Take note of what ONNX Runtime computed of a part, so that the whole model need not be run for it.
+
+        Args:
+            inputs: The values that the part reads, as given to :meth:`of`.
+            outputs: Per feed, name -> array.
+        """
+        with self._lock:
+            if frozenset(inputs) in self._served and self._ordinary in (None, self._first):
+                before = self._learned or tuple({} for _ in outputs)
+                self._learned = tuple({**known, **found} for known, found in zip(before, outputs, strict=True))
+
+    def _tried_first(self) -> tuple[Feed, ...]:
+        """Random inputs of the whole model, whether it takes them or not; raises :class:`ModelError`."""
+        if self._first is None:
+            self._first = self.whole().feeds(self._count, self._seed)
+        return self._first
+
     def _run(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Run the whole model once for its outputs and for some values inside.
 
@@ -117,11 +138,12 @@ class RandomFeeds:
         to 1 instead, then ones, and at last a size in pixels.
         """
         whole = self.whole()
-        made = (self._ordinary,) if self._ordinary is not None else _kinds(whole.feeds(self._count, self._seed))
+        made = (self._ordinary,) if self._ordinary is not None else _kinds(self._tried_first())
         first: ModelError | None = None
         for feeds in made:
             try:
-                found = whole.exact(feeds, [*dict.fromkeys((*names, *whole.outputs))])
+                known = self._learned if feeds is self._first else ()
+                found = whole.exact(feeds, [*dict.fromkeys((*names, *whole.outputs))], known)
             except ModelError as error:
                 first = first or error
                 continue
@@ -133,12 +155,19 @@ class RandomFeeds:
 
     def _made(self, part: onnx.ModelProto, inputs: Sequence[str]) -> tuple[Feed, ...]:
         if set(inputs) <= self._given:
-            return feeds_for(part, self._count, self._seed)
+            try:
+                with self._lock:
+                    feeds = self._tried_first()
+            except ModelError:
+                return feeds_for(part, self._count, self._seed)
+            self._served.add(frozenset(inputs))
+            return tuple({name: feed[name] for name in inputs} for feed in feeds)
         with self._lock:
             if self._known is None:
                 self._known = self._boundary()
             known = self._known
         if known and all(name in feed for feed in known for name in inputs):
+            self._served.add(frozenset(inputs))
             return tuple({name: feed[name] for name in inputs} for feed in known)
         return feeds_for(part, self._count, self._seed)
 

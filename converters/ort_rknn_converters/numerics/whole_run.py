@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.graph.dataflow import reads
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.graph.onnx_graph import constant
 from ort_rknn_converters.numerics.random_inputs import feeds_for
@@ -50,18 +51,23 @@ class WholeRun:
         self._light = extract(model, nodes, inputs, self.outputs, apart=self.weights)
         self._kinds = {value.name: value.dtype for value in made if value.dtype in _ROUNDED}
         self.after_softmax = softmax_outputs(self._light)
+        self._reads = {node.name: [value.name or "" for value in reads(node)] for node in model.graph}
+        self._makers = {value.name: value.producer() for value in made}
         self._halves: dict[str, NDArray[Any]] = {}
 
     def feeds(self, count: int, seed: int) -> tuple[dict[str, NDArray[Any]], ...]:
         """Random feeds of the whole model; raises :class:`ModelError` when none can be made."""
         return feeds_for(self._light, count, seed, weights=self.weights)
 
-    def exact(self, feeds: Sequence[Feed], names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    def exact(
+        self, feeds: Sequence[Feed], names: Sequence[str] | None = None, known: Sequence[Feed] | None = None
+    ) -> list[dict[str, Any]]:
         """Values that ONNX Runtime computes.
 
         Args:
             feeds: Inputs of the whole model.
             names: Values that nodes make; the model's outputs when ``None``.
+            known: Values inside that need not be computed again, per feed, the same ones for all feeds.
 
         Returns:
             Per feed, name -> array.
@@ -69,13 +75,19 @@ class WholeRun:
         Raises:
             ModelError: ONNX Runtime cannot run the model on these feeds.
         """
-        light = self._light
-        if names is not None:
+        given = known[0] if known else {}
+        wanted = [name for name in (self.outputs if names is None else names) if name not in given]
+        found: list[dict[str, Any]] = [{} for _ in feeds]
+        if wanted:
             light = onnx.ModelProto()
             light.CopyFrom(self._light)
-            del light.graph.output[:]
-            light.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        return _run(light, self.weights, feeds, "ORT_ENABLE_ALL")
+            needed = self._needed(wanted, given)
+            _keep(light.graph, needed, wanted, given)
+            full = [{**feed, **more} for feed, more in zip(feeds, known, strict=True)] if known else feeds
+            found = _run(light, self.weights, full, "ORT_ENABLE_ALL")
+        for values, more in zip(found, known or (), strict=False):
+            values.update({name: more[name] for name in (self.outputs if names is None else names) if name in more})
+        return found
 
     def rounded(self, nodes: Collection[str], feeds: Sequence[Feed]) -> list[dict[str, Any]]:
         """The model's outputs when these nodes run on an NPU, per feed; raises :class:`ModelError`, as :meth:`exact`.
@@ -86,6 +98,18 @@ class WholeRun:
         """
         light, halves = self._rounded(frozenset(nodes))
         return _run(light, self.weights | halves, feeds, "ORT_DISABLE_ALL")
+
+    def _needed(self, wanted: Sequence[str], given: Feed) -> set[str]:
+        """Names of the nodes that some values come from, those behind given values left out."""
+        needed: set[str] = set()
+        waiting = list(wanted)
+        while waiting:
+            name = waiting.pop()
+            node = None if name in given else self._makers.get(name)
+            if node is not None and (node.name or "") not in needed:
+                needed.add(node.name or "")
+                waiting += self._reads[node.name]
+        return needed
 
     def _rounded(self, nodes: Collection[str]) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
         light = onnx.ModelProto()
@@ -135,6 +159,19 @@ class WholeRun:
         if name not in self._halves:
             self._halves[name] = _as_half(self.weights[name])
         return self._halves[name]
+
+
+def _keep(graph: onnx.GraphProto, nodes: Collection[str], wanted: Sequence[str], given: Feed) -> None:
+    """Leave some nodes of a graph, with some values as inputs and others as outputs."""
+    kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node if n.name in nodes or not n.name]
+    del graph.node[:]
+    graph.node.extend(kept)
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    graph.input.extend(
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in given.items()
+    )
 
 
 def _as_half(array: NDArray[Any]) -> NDArray[Any]:

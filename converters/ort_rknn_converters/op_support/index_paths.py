@@ -130,6 +130,7 @@ _EXACT = frozenset({"ArgMax", "ArgMin", "TopK", "NonZero", "NonMaxSuppression", 
 
 # The work of a network: what is rounded before it is only rounded, not decided by.
 _NETWORK = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_FAR = 12  # steps of arithmetic from which on it is a network of its own. A guess.
 _NEAR = 12  # nodes between a rounding and the network behind it: fake quantization has four. A guess.
 
 
@@ -195,7 +196,7 @@ class _Way:
     """The arithmetic behind a node's results, the node included.
 
     Attributes:
-        exact: Whether it begins with nothing but constants and what the caller gives.
+        exact: Whether it begins with nothing but constants and what the caller gives, not too many steps before.
         lossy: Whether it does more than pass on digits.
         quantizes: Whether a network reads the results soon. What is rounded before that is quantized by hand, and a
             step more or less is no harm.
@@ -204,6 +205,7 @@ class _Way:
     exact: bool
     lossy: bool
     quantizes: bool = False
+    steps: int = 0
 
 
 _START = _Way(exact=True, lossy=False)
@@ -224,7 +226,8 @@ def _ways(flow: Flow) -> dict[int, _Way]:
             ways[index] = _Way(exact=node.op_type != "MaxPool", lossy=False, quantizes=near)
         elif node.op_type in _ARITHMETIC | _LOGIC:
             lossy = node.op_type not in _RELABEL | _LOGIC or any(one.lossy for one in before)
-            ways[index] = _Way(all(one.exact for one in before), lossy, near)
+            far = 1 + max((one.steps for one in before), default=0)
+            ways[index] = _Way(far <= _FAR and all(one.exact for one in before), lossy, near, far)
         else:
             ways[index] = _Way(exact=False, lossy=False, quantizes=near)
     return ways
