@@ -21,7 +21,7 @@ LIMIT = 5e-3
 """Relative RMS error of a whole model's output up to which it counts as right: that of one segment without a Softmax
 (see :func:`ort_rknn_converters.numerics.tolerance.tolerance`)."""
 
-_NOTHING = 1e-7
+_NOTHING = 1e-9
 """Share of an output's ordinary size below which a difference on other inputs is float32's own noise. A guess."""
 
 

@@ -36,7 +36,7 @@ def test_shapes_and_nan_have_no_size() -> None:
 
 def test_noise_far_below_an_outputs_usual_size_is_none() -> None:
     usual = usual_sizes([{"y": ONES * 100}])
-    assert off([{"y": ONES * 1e-9}], [{"y": ONES * 2e-9}], usual)["y"].right
+    assert off([{"y": ONES * 1e-11}], [{"y": ONES * 2e-11}], usual)["y"].right
     assert not off([{"y": ONES * 1e-3}], [{"y": ONES * 2e-3}], usual)["y"].right
 
 
