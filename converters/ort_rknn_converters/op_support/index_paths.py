@@ -6,6 +6,8 @@ were one off, because what was rounded came back from fp16 on the other side of 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
@@ -175,7 +177,7 @@ def deciding_paths(flow: Flow) -> dict[int, str]:
         before = [ways.get(flow.maker.get(value, -1), _START) for value in sides]
         if node.op_type in _COMPARES:
             exact = [one for one in before if one.exact]
-            if node.op_type != "Equal" and exact != before:
+            if node.op_type != "Equal" and (exact != before or any(map(_is_sentinel, sides))):
                 continue  # Equal is on the CPU anyhow
             if any(one is not _START for one in exact) or any(map(_lost, sides)):
                 deciding.append(index)
@@ -184,8 +186,8 @@ def deciding_paths(flow: Flow) -> dict[int, str]:
             deciding.append(index)
             roots += sides
         elif node.op_type in _JUMPS and before and before[0].lossy:
-            position = node.op_type not in _ANGLES and not ways[index].quantizes
-            if before[0].exact or position:
+            angle = node.op_type in _ANGLES
+            if (before[0].exact and (before[0].given or not angle)) or not (angle or ways[index].quantizes):
                 deciding.append(index)
                 roots.append(sides[0])
     return dict.fromkeys((*_rounded_before(flow, _arithmetic(flow, roots)), *deciding), DECIDING_REASON)
@@ -200,12 +202,15 @@ class _Way:
         lossy: Whether it does more than pass on digits.
         quantizes: Whether a network reads the results soon. What is rounded before that is quantized by hand, and a
             step more or less is no harm.
+        steps: How many nodes of arithmetic it has in a row.
+        given: Whether the caller gives floats or several numbers, not only a size.
     """
 
     exact: bool
     lossy: bool
     quantizes: bool = False
     steps: int = 0
+    given: bool = False
 
 
 _START = _Way(exact=True, lossy=False)
@@ -227,7 +232,8 @@ def _ways(flow: Flow) -> dict[int, _Way]:
         elif node.op_type in _ARITHMETIC | _LOGIC:
             lossy = node.op_type not in _RELABEL | _LOGIC or any(one.lossy for one in before)
             far = 1 + max((one.steps for one in before), default=0)
-            ways[index] = _Way(far <= _FAR and all(one.exact for one in before), lossy, near, far)
+            given = any(one.given for one in before) or any(map(_is_given, flow.reads[index]))
+            ways[index] = _Way(far <= _FAR and all(one.exact for one in before), lossy, near, far, given)
         else:
             ways[index] = _Way(exact=False, lossy=False, quantizes=near)
     return ways
@@ -252,14 +258,30 @@ def _arithmetic(flow: Flow, waiting: list[ir.Value]) -> set[int]:
     return found
 
 
-def _lost(value: ir.Value | None) -> bool:
-    """Whether the value is a constant that fp16 does not hold exactly."""
+def _is_given(value: ir.Value) -> bool:
+    return value.is_graph_input() and (value.dtype in FLOAT or bool(value.shape is not None and len(value.shape)))
+
+
+def _lost(value: ir.Value) -> bool:
+    """Whether the value is a constant that fp16 does not hold exactly; beyond its range all compare alike."""
+    before, after = _rounded(value)
+    return bool(((before != after) & np.isfinite(after)).any())
+
+
+def _is_sentinel(value: ir.Value) -> bool:
+    """Whether the value is a constant beyond fp16's range: what is compared with it is a mask, not a number."""
+    before, after = _rounded(value)
+    return bool(before.size) and not np.isfinite(after).any()
+
+
+def _rounded(value: ir.Value) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """A constant's numbers, and the same in fp16; none of what is no constant."""
     tensor = constant(value)
-    if tensor is None or value is None or value.dtype not in FLOAT or tensor.size > _LOOKED_AT:
-        return False
+    if tensor is None or value.dtype not in FLOAT or tensor.size > _LOOKED_AT:
+        return np.empty(0), np.empty(0)
     array = np.asarray(tensor.numpy())
     with np.errstate(over="ignore"):
-        return not np.array_equal(array.astype(np.float16).astype(array.dtype), array)
+        return array, array.astype(np.float16).astype(array.dtype)
 
 
 def _walk(flow: Flow, waiting: list[ir.Value]) -> set[int]:
