@@ -20,6 +20,7 @@ from ort_rknn_converters.graph.dataflow import Flow
 from ort_rknn_converters.numerics.output_errors import Off, off, summary, usual_sizes
 from ort_rknn_converters.numerics.tensor_error import is_float
 from ort_rknn_converters.numerics.tolerance import tolerance
+from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.cost_model import flops
 from ort_rknn_converters.partition.plan import Plan, WholeModel
@@ -71,9 +72,14 @@ class Proof:
         flow: Its nodes.
         feeds: Its random inputs, and runs of it.
         options: How it is converted.
+        original: The model as it came, path or bytes, where ONNX Runtime has other kernels for it than for the prepared
+            one (few bits); else ``None``.
     """
 
-    def __init__(self, flow: Flow, feeds: RandomFeeds, options: ConvertOptions) -> None:
+    def __init__(
+        self, flow: Flow, feeds: RandomFeeds, options: ConvertOptions, original: str | bytes | None = None
+    ) -> None:
+        self._original = original
         self._flow = flow
         self._feeds = feeds
         self._options = options
@@ -165,7 +171,8 @@ class Proof:
         return off(inputs.expected, self._feeds.whole().rounded(names, inputs.feeds), inputs.usual)
 
     def _made(self) -> tuple[_Inputs, ...]:
-        feeds, expected = self._feeds.ordinary(), self._feeds.outputs()
+        feeds = self._feeds.ordinary()
+        expected = self._of_original(feeds) or self._feeds.outputs()
         large = sum(flops(node) for node in self._flow.nodes if node.outputs) > _LARGE
         made = [_Inputs("", feeds[:1], expected[:1]) if large else _Inputs("", feeds, expected)]
         usual = usual_sizes(expected)
@@ -177,6 +184,17 @@ class Proof:
                 except ModelError:  # not every model takes every input
                     continue
         return tuple(made)
+
+    def _of_original(self, feeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What ONNX Runtime answers to the model as it came; nothing where it is not asked, or cannot."""
+        if self._original is None:
+            return []
+        names = self._feeds.whole().outputs
+        try:
+            session = ort.on_cpu(self._original, ort.quiet_options())
+            return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+        except Exception:  # onnxruntime's classes share no base below Exception
+            return []
 
     def _delicate(self) -> bool:
         return any(is_delicate(node) for node in self._flow.nodes)
