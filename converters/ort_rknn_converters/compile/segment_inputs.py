@@ -121,7 +121,8 @@ class RandomFeeds:
             outputs: Per feed, name -> array.
         """
         with self._lock:
-            if frozenset(inputs) in self._served and self._ordinary in (None, self._first):
+            first = self._ordinary is None or self._ordinary is self._first
+            if first and frozenset(inputs) in self._served:
                 before = self._learned or tuple({} for _ in outputs)
                 self._learned = tuple({**known, **found} for known, found in zip(before, outputs, strict=True))
 
