@@ -14,7 +14,7 @@ from ort_rknn_converters.util.package_versions import version_of
 
 __all__ = ["CONVERTER", "content_digest", "key_of"]
 
-CONVERTER = 8
+CONVERTER = 9
 """Version of the conversion itself. Raise it with every change that makes other compiled models of the same input."""
 
 _LOCATION = b"\x0a\x08location\x12"
