@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.graph.nodes import operand
 from ort_rknn_converters.graph.onnx_graph import constant
 from ort_rknn_converters.partition.cost_model import MOVES_ONLY, flops
@@ -55,7 +55,7 @@ class Search:
             is made, so that only a few nodes are worth moving for it.
     """
 
-    flow: Flow
+    flow: DataFlow
     segments: tuple[tuple[int, ...], ...]
     outputs: frozenset[ir.Value]
     size: Size

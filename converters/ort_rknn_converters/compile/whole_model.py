@@ -16,14 +16,15 @@ import numpy as np
 from ort_rknn_converters.compile.rounding_search import Search, is_delicate
 from ort_rknn_converters.compile.segment_inputs import RandomFeeds
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.numerics.output_errors import Off, off, summary, usual_sizes
 from ort_rknn_converters.numerics.tensor_error import is_float
 from ort_rknn_converters.numerics.tolerance import tolerance
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.cost_model import flops
-from ort_rknn_converters.partition.plan import Plan, WholeModel
+from ort_rknn_converters.partition.plan import Plan
+from ort_rknn_converters.partition.whole_model import WholeModel
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Proof", "Verdict"]
@@ -77,7 +78,7 @@ class Proof:
     """
 
     def __init__(
-        self, flow: Flow, feeds: RandomFeeds, options: ConvertOptions, original: str | bytes | None = None
+        self, flow: DataFlow, feeds: RandomFeeds, options: ConvertOptions, original: str | bytes | None = None
     ) -> None:
         self._original = original
         self._flow = flow

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.dataflow import reads
-from ort_rknn_converters.graph.graph_types import show_maps
+from ort_rknn_converters.graph.ir_gaps import show_maps
 from ort_rknn_converters.graph.nodes import bodies
 from ort_rknn_converters.graph.onnx_graph import constant
-from ort_rknn_converters.onnx_file.weights_light import PARAMETER, lightened
+from ort_rknn_converters.onnx_file.weights import LARGE, weights_as_inputs
 
 __all__ = ["extract"]
 
@@ -120,7 +120,7 @@ def _described(value: ir.Value) -> onnx.ValueInfoProto:
 
 def _is_large(value: ir.Value) -> bool:
     tensor = value.const_value
-    return tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.nbytes >= PARAMETER
+    return tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.nbytes >= LARGE
 
 
 def _write_tensor(proto: onnx.TensorProto, value: ir.Value) -> None:
@@ -180,7 +180,7 @@ def _check(proto: onnx.ModelProto) -> None:
     if external or unknown:
         return
     try:
-        onnx.checker.check_model(lightened(proto)[0])  # it would copy large weights twice, and not read them
+        onnx.checker.check_model(weights_as_inputs(proto)[0])  # it would copy large weights twice, and not read them
     except onnx.checker.ValidationError as error:
         if _NOT_THE_STANDARDS in str(error):
             return

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import WrongNumbers
 from ort_rknn_converters.numerics.tensor_error import compare, is_float
-from ort_rknn_converters.partition.plan import OutputError, WholeModel
+from ort_rknn_converters.partition.whole_model import OutputError, WholeModel
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import warn_once
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.graph.nodes import operand
 from ort_rknn_converters.graph.onnx_graph import constant
 from ort_rknn_converters.op_support.families.rule import BOOL, FLOAT, INDEX
@@ -136,7 +136,7 @@ _FAR = 12  # steps of arithmetic from which on it is a network of its own. A gue
 _NEAR = 12  # nodes between a rounding and the network behind it: fake quantization has four. A guess.
 
 
-def index_paths(flow: Flow) -> set[int]:
+def index_paths(flow: DataFlow) -> set[int]:
     """Indices of the nodes that compute positions from floats: the Cast, and the arithmetic before it."""
     waiting = [
         value
@@ -147,7 +147,7 @@ def index_paths(flow: Flow) -> set[int]:
     return _walk(flow, waiting)
 
 
-def whole_paths(flow: Flow) -> set[int]:
+def whole_paths(flow: DataFlow) -> set[int]:
     """Indices of the nodes whose floats become whole numbers: the arithmetic before a Cast (which is refused itself).
 
     What a network computes and only then rounds is rounded a little differently on the NPU; that cannot be helped. But
@@ -159,7 +159,7 @@ def whole_paths(flow: Flow) -> set[int]:
     return _walk(flow, [value for index in casts for value in flow.reads[index] if value.dtype in FLOAT])
 
 
-def deciding_paths(flow: Flow) -> dict[int, str]:
+def deciding_paths(flow: DataFlow) -> dict[int, str]:
     """Indices of the nodes that decide by floats which can be computed exactly, and of the arithmetic before them.
 
     Comparisons, roundings, angles and distances from the mean of what the caller gives, with no network in between:
@@ -216,7 +216,7 @@ class _Way:
 _START = _Way(exact=True, lossy=False)
 
 
-def _ways(flow: Flow) -> dict[int, _Way]:
+def _ways(flow: DataFlow) -> dict[int, _Way]:
     """The way to each node, by index."""
     steps: dict[int, int] = {}
     for index in reversed(range(len(flow.nodes))):
@@ -247,7 +247,7 @@ def _is_mean(value: ir.Value) -> bool:
     return node is not None and node.op_type in _MEANS
 
 
-def _arithmetic(flow: Flow, waiting: list[ir.Value]) -> set[int]:
+def _arithmetic(flow: DataFlow, waiting: list[ir.Value]) -> set[int]:
     """The arithmetic, comparisons included, that these values come from."""
     found: set[int] = set()
     while waiting:
@@ -284,7 +284,7 @@ def _rounded(value: ir.Value) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
         return array, array.astype(np.float16).astype(array.dtype)
 
 
-def _walk(flow: Flow, waiting: list[ir.Value]) -> set[int]:
+def _walk(flow: DataFlow, waiting: list[ir.Value]) -> set[int]:
     """The arithmetic that these values come from."""
     seen: set[ir.Value] = set()
     found: set[int] = set()
@@ -314,7 +314,7 @@ def _walk(flow: Flow, waiting: list[ir.Value]) -> set[int]:
     return _rounded_before(flow, found)
 
 
-def _rounded_before(flow: Flow, found: set[int]) -> set[int]:
+def _rounded_before(flow: DataFlow, found: set[int]) -> set[int]:
     """The nodes without those that only pass on what a network made: that is rounded, and stays what it is."""
     kept = set(found)
     for index in sorted(found):

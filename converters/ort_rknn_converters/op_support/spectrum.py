@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.graph.nodes import operand
 from ort_rknn_converters.graph.onnx_graph import constant
 
@@ -31,7 +31,7 @@ _BEFORE = _SUMS | {"Neg", "Pow", "Sub"}
 _FAR = 24  # nodes looked back at in each part. A guess: magnitudes with a filter bank have a dozen.
 
 
-def spectrum_paths(flow: Flow) -> set[int]:
+def spectrum_paths(flow: DataFlow) -> set[int]:
     """Indices of the logarithms and compressing powers of spectra, and of what makes these of the model's inputs."""
     found: set[int] = set()
     for index, node in enumerate(flow.nodes):
@@ -40,7 +40,7 @@ def spectrum_paths(flow: Flow) -> set[int]:
     return found
 
 
-def _behind(flow: Flow, end: int) -> set[int]:
+def _behind(flow: DataFlow, end: int) -> set[int]:
     """Sums back to squares, squares to a product by constants or none, that to the model's inputs; else nothing."""
     sums, squares = _back(flow, [end], _SUMS | _PRODUCTS, _is_square)
     between, transforms = _back(flow, squares, _BEFORE, _is_transform)
@@ -52,7 +52,7 @@ def _behind(flow: Flow, end: int) -> set[int]:
 
 
 def _back(
-    flow: Flow, ends: list[int], through: frozenset[str], until: Callable[[ir.Node], bool]
+    flow: DataFlow, ends: list[int], through: frozenset[str], until: Callable[[ir.Node], bool]
 ) -> tuple[set[int], list[int]]:
     """The nodes of some ops before others, and those it ends with."""
     passed: dict[int, int] = {}
