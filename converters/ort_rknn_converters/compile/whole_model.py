@@ -148,7 +148,8 @@ class Proof:
             # One segment that is the whole model has no border: its own verification had its say.
             alone = len(segments) == 1 and len(rounded) == len(self._flow.nodes)
             moved = search.delicate() if each.words or alone else search.border() or search.delicate()
-            if moved:
+            # Where nothing would be left on the NPU, the figure is the better answer.
+            if moved and not (moved == rounded and (each.words or alone)):
                 what = ", ".join(f"{name} {one.words}" for name, one in wrong.items())
                 where = f"on {each.words} " if each.words else ""
                 reason = f"rounded to fp16 it makes the whole model wrong {where}({what})"

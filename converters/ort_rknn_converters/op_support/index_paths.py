@@ -6,6 +6,7 @@ were one off, because what was rounded came back from fp16 on the other side of 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,6 @@ _POSITIONS: dict[str, tuple[int, ...]] = {
     "GridSample": (1,),
     "HammingWindow": (0,),
     "HannWindow": (0,),
-    "If": (0,),
-    "Loop": (0, 1),
     "MaxRoiPool": (1,),
     "MaxUnpool": (1, 2),
     "MelWeightMatrix": (0, 1, 2, 3, 4),
@@ -156,7 +155,7 @@ def whole_paths(flow: DataFlow) -> set[int]:
     casts = (
         index for index, node in enumerate(flow.nodes) if node.op_type == "Cast" and node.outputs[0].dtype in _WHOLE
     )
-    return _walk(flow, [value for index in casts for value in flow.reads[index] if value.dtype in FLOAT])
+    return _walk(flow, [value for index in casts for value in flow.reads[index] if value.dtype in FLOAT], {"Relu"})
 
 
 def deciding_paths(flow: DataFlow) -> dict[int, str]:
@@ -284,8 +283,8 @@ def _rounded(value: ir.Value) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
         return array, array.astype(np.float16).astype(array.dtype)
 
 
-def _walk(flow: DataFlow, waiting: list[ir.Value]) -> set[int]:
-    """The arithmetic that these values come from."""
+def _walk(flow: DataFlow, waiting: list[ir.Value], ends: Set[str] = frozenset()) -> set[int]:
+    """The arithmetic that these values come from; some ops end it."""
     seen: set[ir.Value] = set()
     found: set[int] = set()
     while waiting:
@@ -297,7 +296,7 @@ def _walk(flow: DataFlow, waiting: list[ir.Value]) -> set[int]:
         node = flow.nodes[index]
         taken = flow.reads[index]
         if value.dtype in _FLOATING:
-            if node.op_type not in _ARITHMETIC:
+            if node.op_type not in _ARITHMETIC - ends:
                 continue
             found.add(index)
             waiting += [one for one in taken if one.dtype in _FLOATING | INDEX | BOOL]
