@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ort_rknn_converters.errors import CompiledModelError
-from ort_rknn_converters.flatbuffer import Damaged
+from ort_rknn_converters.flatbuffer import Damaged, FlatBuffer
 from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.literal import as_list, as_mapping, as_sizes, as_text, parse
-from ort_rknn_converters.rknn_graph import read_graph
+from ort_rknn_converters.rknn_graph import DYNAMIC, read_graph
 from ort_rknn_converters.rknn_values import RknnFile, RknnIO
 
-__all__ = ["is_rknn", "read"]
+__all__ = ["is_dynamic", "is_rknn", "read"]
 
 MAGIC = b"RKNN\0\0\0\0"
 HEADER = 64
@@ -30,6 +30,23 @@ HEADER = 64
 def is_rknn(data: bytes) -> bool:
     """Whether ``data`` (its first 8 bytes are enough) begins like a ``.rknn`` file."""
     return data[: len(MAGIC)] == MAGIC
+
+
+def is_dynamic(source: str | os.PathLike[str] | bytes) -> bool:
+    """Whether a file was compiled for sets of input shapes; ``False`` where it cannot be read.
+
+    Args:
+        source: A path, or the file's bytes.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    try:
+        data = memoryview(source if isinstance(source, bytes) else _mapped(Path(source)))
+        (length,) = struct.unpack_from("<Q", data, 16)
+        return is_rknn(bytes(data[:8])) and FlatBuffer(data[HEADER : HEADER + length]).root().text(16) == DYNAMIC
+    except (struct.error, ValueError):
+        return False
 
 
 def read(source: str | os.PathLike[str] | bytes) -> RknnFile:

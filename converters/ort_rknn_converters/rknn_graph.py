@@ -14,6 +14,7 @@ from ort_rknn_converters.rknn_values import Quantization, RknnFile, RknnIO, Rknn
 __all__ = ["read_graph"]
 
 _IDENTIFIER = b"RKNN"
+DYNAMIC = "dynamic_shape"
 _VERSION = re.compile(r"(?P<toolkit>[^()]*?)\s*\(compiler version: (?P<compiler>.*)\)\s*$", re.DOTALL)
 
 # The numbers of ONNX's TensorProto.DataType, which the compiler uses too.
@@ -75,7 +76,7 @@ def read_graph(data: memoryview, format_version: int, size: int) -> RknnFile:
         toolkit_version=version["toolkit"] if version else root.text(7),
         compiler=version["compiler"] if version else "",
         custom_string=root.text(11),
-        dynamic=root.text(16) == "dynamic_shape",
+        dynamic=root.text(16) == DYNAMIC,
         inputs=inputs,
         outputs=outputs,
         subgraphs=subgraphs,

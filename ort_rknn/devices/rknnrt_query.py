@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ort_rknn.devices.base import SegmentCode
-from ort_rknn.devices.rknnrt_abi import Format, Query, TensorAttr
+from ort_rknn.devices.rknnrt_abi import Format, Query, SdkVersion, TensorAttr
 from ort_rknn.devices.rknnrt_io import matched, runtime_shape
 from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
+from ort_rknn.errors import DeviceError
 
-__all__ = ["choose_shapes", "query", "query_attrs"]
+__all__ = ["check_counts", "choose_shapes", "query", "query_attrs", "query_versions"]
 
 
 def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> Any:
@@ -29,6 +30,30 @@ def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> An
 def query_attrs(library: RuntimeLibrary, handle: int, command: Query, count: int) -> list[TensorAttr]:
     """All attributes that one command gives."""
     return [query(library, handle, command, TensorAttr(index=index)) for index in range(count)]
+
+
+def query_versions(library: RuntimeLibrary, handle: int) -> tuple[str, str]:
+    """Versions of the runtime and of the kernel driver, e.g. ``("2.3.2 (...)", "0.9.8")``.
+
+    Raises:
+        DeviceError: It does not say.
+    """
+    answer = query(library, handle, Query.SDK_VERSION, SdkVersion())
+    return answer.api_version.decode(errors="replace"), answer.drv_version.decode(errors="replace")
+
+
+def check_counts(code: SegmentCode, n_input: int, n_output: int) -> None:
+    """Compare how many inputs and outputs a context says it has with the segment, before they are asked for one by one.
+
+    Raises:
+        DeviceError: They are not as many.
+    """
+    for kind, found, wanted in (("input", n_input, len(code.inputs)), ("output", n_output, len(code.outputs))):
+        if found != wanted:
+            raise DeviceError(
+                f"segment {code.name}: its compiled code has {found} {kind}(s), the segment has {wanted}",
+                call="rknn_query",
+            )
 
 
 def choose_shapes(

@@ -18,6 +18,7 @@ struct ort_rknn_segment {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int running, held;
+    uint64_t runs;
 };
 
 int64_t ort_rknn_now(void) {
@@ -83,6 +84,7 @@ void ort_rknn_segment_free(ort_rknn_segment *s) {
 
 uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *s) { return s->n_inputs; }
 uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *s) { return s->n_outputs; }
+uint64_t ort_rknn_segment_runs(const ort_rknn_segment *s) { return __atomic_load_n(&s->runs, __ATOMIC_RELAXED); }
 
 static int place_input(ort_rknn_segment *s, uint32_t i, const void *data, int turned) {
     const ort_rknn_input_form *f = &s->forms[i];
@@ -167,13 +169,17 @@ static int infer(ort_rknn_segment *s, const void *const *inputs, uint64_t turned
     outcome->set = ort_rknn_now();
     if ((code = s->calls.run(s->context, NULL))) return failed(outcome, ORT_RKNN_CALL_RUN, code);
     outcome->ran = ort_rknn_now();
+    __atomic_add_fetch(&s->runs, 1, __ATOMIC_RELAXED);
     if ((code = s->calls.outputs_get(s->context, s->n_outputs, s->outputs, NULL)))
         return failed(outcome, ORT_RKNN_CALL_OUTPUTS_GET, code);
     for (uint32_t i = 0; i < s->n_outputs; i++) { /* a runtime that gives its own memory whatever it is told */
         const void *got = s->outputs[i].buf;
-        if (outputs[i] && got && got != outputs[i]) memcpy(outputs[i], got, s->results[i].size);
+        if (!outputs[i] || got == outputs[i]) continue;
+        if (!got || s->outputs[i].size < s->results[i].size) code = RKNN_ERR_OUTPUT_INVALID;
+        else memcpy(outputs[i], got, s->results[i].size);
     }
     s->calls.outputs_release(s->context, s->n_outputs, s->outputs);
+    if (code) return failed(outcome, ORT_RKNN_CALL_OUTPUTS_GET, code);
     outcome->done = ort_rknn_now();
     return 0;
 }

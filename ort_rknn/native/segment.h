@@ -46,6 +46,7 @@ ort_rknn_segment *ort_rknn_segment_new(const ort_rknn_calls *calls, rknn_context
 void ort_rknn_segment_free(ort_rknn_segment *segment);
 uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *segment);
 uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *segment);
+uint64_t ort_rknn_segment_runs(const ort_rknn_segment *segment); /* inferences so far that the runtime ended well */
 
 /* One inference. outputs[i] == NULL: not wanted. Returns outcome->code. */
 int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, void *const *outputs,
