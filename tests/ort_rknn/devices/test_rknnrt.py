@@ -226,6 +226,7 @@ def test_one_core_chips_have_no_masks(emulator: Emulator) -> None:
 
 def test_old_runtime_says_what_to_do(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
     emulator.configure(api="2.2.0 (x@y)", driver="0.9.3")
+    emulator.errors_are_meant = True
     device = npu(emulator)
     with caplog.at_level(logging.WARNING, "ort_rknn"):
         context = device.open(segment(ONE))
@@ -252,6 +253,7 @@ def test_model_for_another_soc(emulator: Emulator, tmp_path: Path) -> None:
 
 
 def test_wrong_code_is_refused(emulator: Emulator) -> None:
+    emulator.errors_are_meant = True
     device = npu(emulator)
     with pytest.raises(DeviceError, match="RKNN_ERR_MODEL_INVALID"):
         device.open(segment(ONE, Bytes(b"RKNN" + bytes(300))))
