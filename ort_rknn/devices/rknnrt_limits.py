@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from ort_rknn.devices.rknnrt_library import RuntimeLibrary, failure
-from ort_rknn_converters.log import logger
+from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
+from ort_rknn_converters.util.log import logger
 
 __all__ = ["CLOSE_SECONDS", "open_seconds", "within"]
 

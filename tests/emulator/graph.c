@@ -1,6 +1,6 @@
 /* What a real .rknn file's graph says of its outputs: the bytes they take on the NPU and which operator makes them.
  *
- * The FlatBuffer's slots are those that converters/ort_rknn_converters/rknn_graph.py reads. Every offset is checked; a
+ * The FlatBuffer's slots are those that converters/ort_rknn_converters/rknn_format/graph.py reads. Every offset is checked; a
  * graph that is in another form leaves the model as it is.
  */
 #include <stdio.h>

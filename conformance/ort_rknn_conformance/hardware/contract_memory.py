@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from ctypes import byref, c_uint64, sizeof
 from functools import partial
 
-from ort_rknn.devices.rknnrt_abi import MemSize, Query, TensorAttr, TensorMem
+from ort_rknn.devices.rknnrt.abi import MemSize, Query, TensorAttr, TensorMem
 from ort_rknn_conformance.hardware.contract_questions import Ask, Open, attributes, opened
 from ort_rknn_conformance.hardware.raw_runtime import FORMATS, TYPES, RawContext, RawRuntime
 from ort_rknn_conformance.hardware.sections import Teller
@@ -137,7 +137,7 @@ def _set_shape(context: RawContext, attrs: Sequence[TensorAttr]) -> int:
 
 
 def _shapes(open_: Open, tell: Teller) -> None:
-    from ort_rknn.devices.rknnrt_abi import InputRange
+    from ort_rknn.devices.rknnrt.abi import InputRange
 
     context = open_(tell)
     spans = []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from ctypes import byref, create_string_buffer, sizeof
 from functools import partial
 
-from ort_rknn.devices.rknnrt_abi import (
+from ort_rknn.devices.rknnrt.abi import (
     Custom,
     InputRange,
     MemSize,

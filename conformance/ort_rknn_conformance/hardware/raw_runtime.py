@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ctypes import byref, c_uint32, c_uint64, sizeof
 from typing import Any
 
-from ort_rknn.devices.rknnrt_abi import InOutNum, Input, Output, Query, TensorAttr, prototypes
+from ort_rknn.devices.rknnrt.abi import InOutNum, Input, Output, Query, TensorAttr, prototypes
 
 __all__ = ["ELEMENT_BYTES", "FORMATS", "TYPES", "RawContext", "RawRuntime", "describe"]
 

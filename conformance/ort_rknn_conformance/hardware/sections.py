@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Section", "Teller", "run_section"]
 
