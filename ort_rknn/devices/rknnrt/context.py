@@ -16,7 +16,7 @@ from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, Ou
 from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
 from ort_rknn.devices.rknnrt.query import check_counts, choose_shapes, query, query_attrs, query_versions
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
-from ort_rknn.devices.rknnrt_limits import CLOSE_SECONDS, within
+from ort_rknn.devices.time_limit import CLOSE_SECONDS, within
 from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -378,7 +378,11 @@ class NpuContext:
         destroy = self.library.function("rknn_destroy")
         try:
             within(
-                CLOSE_SECONDS, self.library, lambda: destroy(handle), str, f"segment {self.code.name} was to be closed"
+                CLOSE_SECONDS,
+                self.library.call_under_way,
+                lambda: destroy(handle),
+                str,
+                f"segment {self.code.name} was to be closed",
             )
         except DeviceError:
             return  # it was said; the memory it shares stays, for the runtime may yet read it

@@ -21,7 +21,7 @@ from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
 from ort_rknn.devices.rknnrt.open import CoreMasks, holds_shapes, init
 from ort_rknn.devices.rknnrt.query import query_versions
-from ort_rknn.devices.rknnrt_checks import (
+from ort_rknn.devices.segment_checks import (
     ALL_CORES,
     check_target,
     check_types,
@@ -30,8 +30,8 @@ from ort_rknn.devices.rknnrt_checks import (
     numbers,
     same_code,
 )
-from ort_rknn.devices.rknnrt_limits import open_seconds, within
 from ort_rknn.devices.soc import Soc, detect
+from ort_rknn.devices.time_limit import open_seconds, within
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_converters.util.log import logger
 
@@ -168,7 +168,9 @@ class NpuDevice:
         def made() -> NpuContext:
             return self._open(code, blob, mask, share)
 
-        context = within(seconds, self.library, made, NpuContext.close, f"segment {code.name} was to be opened")
+        context = within(
+            seconds, self.library.call_under_way, made, NpuContext.close, f"segment {code.name} was to be opened"
+        )
         self._contexts.add(context)
         if context.lender is None:
             _loaders.add(context)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
+from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["CLOSE_SECONDS", "open_seconds", "within"]
@@ -24,7 +24,7 @@ BYTES_A_SECOND = 10_000_000
 CLOSE_SECONDS = 10.0
 """Seconds for destroying a context. A guess."""
 
-TIMEOUT = -2  # RKNN_ERR_TIMEOUT
+TIMEOUT, NAME = -2, "RKNN_ERR_TIMEOUT"
 
 T = TypeVar("T")
 
@@ -72,13 +72,17 @@ class _Errand(Generic[T]):
 
 
 def within(
-    seconds: float, library: RuntimeLibrary, action: Callable[[], T], too_late: Callable[[T], object], what: str
+    seconds: float,
+    call_of: Callable[[int | None], str | None],
+    action: Callable[[], T],
+    too_late: Callable[[T], object],
+    what: str,
 ) -> T:
     """Do something that calls the runtime, but not for longer than this.
 
     Args:
         seconds: The limit.
-        library: The runtime, which knows the call under way.
+        call_of: Which call of the runtime a thread is in.
         action: It runs in another thread.
         too_late: Gives back a result that comes after the limit.
         what: For the error: what was to be done.
@@ -98,9 +102,15 @@ def within(
         errand.give_up()
         raise
     if not in_time and errand.give_up():
-        call = library.call_under_way(thread.ident) or "rknn_init"
+        call = call_of(thread.ident) or "rknn_init"
         logger().warning("%s does not come back: %s", call, what)
-        raise failure(call, TIMEOUT, f"It did not come back within {seconds:.0f} s: {what}")
+        raise DeviceError(
+            f"{call} failed: {NAME} ({TIMEOUT}): it did not come back within {seconds:g} s: {what}. The NPU or its "
+            "driver hangs: a restart of the board is the only cure known",
+            call=call,
+            code=TIMEOUT,
+            code_name=NAME,
+        )
     if errand.error is not None:
         raise errand.error
     return errand.result
