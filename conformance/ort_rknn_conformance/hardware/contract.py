@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from ort_rknn_conformance.hardware.contract_questions import questions
 from ort_rknn_conformance.hardware.raw_runtime import RawRuntime
 from ort_rknn_conformance.hardware.sections import LIMIT, Section, Teller, run_section
 
-__all__ = ["FORMAT", "ask_all", "main"]
+__all__ = ["FORMAT", "ask_all", "ask_apart", "main"]
 
 FORMAT = 1
 """Version of the answers' layout."""
@@ -44,6 +47,40 @@ def ask_all(library: str, model: bytes, *, dynamic: bool, limit: float = LIMIT) 
 
         found.append(run_section(name, ask, limit))
     return found
+
+
+def ask_apart(
+    library: str,
+    model: bytes,
+    *,
+    dynamic: bool,
+    limit: float = LIMIT,
+    environment: Mapping[str, str] | None = None,
+    tell: Callable[[Section], None] | None = None,
+) -> list[Section]:
+    """Ask everything about one model in a light process of its own, as this one may have threads and be large.
+
+    Args:
+        library: The runtime's path.
+        model: A ``.rknn``.
+        dynamic: Whether it was compiled for several sets of input shapes.
+        limit: Seconds a section may take.
+        environment: Of the process; default: this one's.
+        tell: Called with each section as soon as it is there.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.rknn"
+        path.write_bytes(model)
+        more = ["--dynamic"] if dynamic else []
+        command = [sys.executable, "-m", __name__, library, str(path), "--limit", str(limit), *more]
+        found = []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                found.append(Section.from_dict(json.loads(line)))
+                if tell is not None:
+                    tell(found[-1])
+        return found
 
 
 def _sections(runtime: RawRuntime | None, model: bytes, dynamic: bool) -> list[tuple[Any, str]]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,6 +43,11 @@ class Section:
     lines: tuple[dict[str, Any], ...]
     died: str
     last: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Section:
+        """The opposite of :meth:`to_dict`."""
+        return cls(data["name"], tuple(data["lines"]), data["died"], tuple(data["last"]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
