@@ -134,11 +134,10 @@ soak: $(READY)
 bench-engine: $(READY)
 	$(BIN)/python benchmarks/engine.py
 
-# What is written by programs: the options' and the hardware page, and the README's list of files.
+# What is written by programs: the options' and the hardware page.
 readme: $(READY)
 	$(BIN)/python -m docs.write_hardware
 	$(BIN)/python docs/list_options.py
-	$(BIN)/python docs/list_files.py
 
 clean:
 	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis

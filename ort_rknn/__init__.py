@@ -14,6 +14,8 @@ from ort_rknn.api.module_aliases import install_finder as _install_finder
 if TYPE_CHECKING:
     from onnxruntime import *  # noqa: F403
 
+    from ort_rknn.api.available_providers import get_all_providers as get_all_providers
+    from ort_rknn.api.available_providers import get_available_providers as get_available_providers
     from ort_rknn.api.install_shim import install as install
     from ort_rknn.api.install_shim import uninstall as uninstall
     from ort_rknn.api.model_compiler import ModelCompiler as ModelCompiler
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from ort_rknn.errors import RknnError as RknnError
     from ort_rknn.errors import SessionClosed as SessionClosed
     from ort_rknn.errors import SubmitTimeout as SubmitTimeout
-    from ort_rknn.options.providers import get_all_providers as get_all_providers
-    from ort_rknn.options.providers import get_available_providers as get_available_providers
     from ort_rknn.options.table import make_provider_options as make_provider_options
     from ort_rknn.ort_types.iobinding import IOBinding as IOBinding
     from ort_rknn.ort_types.iobinding import SessionIOBinding as SessionIOBinding
@@ -50,8 +50,8 @@ _OWN = {
     "SessionIOBinding": "ort_rknn.ort_types.iobinding",
     "SessionOptions": "ort_rknn.ort_types.session_options",
     "SubmitTimeout": "ort_rknn.errors",
-    "get_all_providers": "ort_rknn.options.providers",
-    "get_available_providers": "ort_rknn.options.providers",
+    "get_all_providers": "ort_rknn.api.available_providers",
+    "get_available_providers": "ort_rknn.api.available_providers",
     "install": "ort_rknn.api.install_shim",
     "make_provider_options": "ort_rknn.options.table",
     "uninstall": "ort_rknn.api.install_shim",

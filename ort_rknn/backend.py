@@ -12,8 +12,8 @@ from typing import Any
 
 from onnxruntime.backend import backend as ort_backend
 
+from ort_rknn.api.available_providers import get_available_providers
 from ort_rknn.api.session import InferenceSession
-from ort_rknn.options.providers import get_available_providers
 from ort_rknn.ort_types.session_options import SessionOptions
 from ort_rknn.provider_names import RKNN_PROVIDER
 

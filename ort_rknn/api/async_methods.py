@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from ort_rknn.errors import SessionClosed
+from ort_rknn.errors import ClosedSession
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,20 +20,7 @@ if TYPE_CHECKING:
     from ort_rknn.sessions.pending_callbacks import NativeCalls
     from ort_rknn.sessions.submission import JobHow
 
-__all__ = ["ClosedSession", "Verbs"]
-
-
-class ClosedSession:
-    """Stands in the place of a closed session's native one: every use of it says so."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        self.refuse()
-
-    def refuse(self) -> NoReturn:
-        """Raise what every use raises."""
-        raise SessionClosed("the session was closed; make a new one")
+__all__ = ["Verbs"]
 
 
 class Verbs:

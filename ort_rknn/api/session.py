@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy  # noqa: F401  # first: onnxruntime's import is 15 ms shorter when numpy is loaded before it (measured, 1.31)
 import onnxruntime.capi.onnxruntime_inference_collection as collection
 
-from ort_rknn.api.async_methods import ClosedSession, Verbs
-from ort_rknn.errors import InvalidOption
+from ort_rknn.api.async_methods import Verbs
+from ort_rknn.errors import ClosedSession, InvalidOption
 from ort_rknn.options import providers as wishes
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["InferenceSession"]
 
 _making_an_engine = threading.Lock()
-_OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.program", "ort_rknn.sessions.value_conversion")
+_OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.sessions.value_conversion")
 """Code of ours that wants onnxruntime itself, also when ``install()`` put this class in its place."""
 
 

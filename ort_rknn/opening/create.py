@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.errors import InvalidOption, RknnError
-from ort_rknn.opening.resolve import Placement, place
+from ort_rknn.opening.resolution import Placement
+from ort_rknn.opening.resolve import place
 from ort_rknn.options.providers import without_rknn
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries

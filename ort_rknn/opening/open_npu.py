@@ -15,7 +15,7 @@ from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, co
 
 if TYPE_CHECKING:
     from ort_rknn.engine.options import EngineOptions
-    from ort_rknn.opening.resolve import Placement
+    from ort_rknn.opening.resolution import Placement
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
     from ort_rknn.ort_types.profiling import Profile
@@ -71,8 +71,8 @@ def open_npu_session(
         RknnError: The device refuses.
         Exception: What onnxruntime raises.
     """
+    from ort_rknn.devices.program import Program
     from ort_rknn.engine.engine import Engine
-    from ort_rknn.program import Program
     from ort_rknn.sessions.npu import NpuParts, NpuSession
 
     compiled = placement.compiled

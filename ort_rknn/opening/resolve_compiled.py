@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ort_rknn.opening.choose_device import Choice
 from ort_rknn.opening.dynamic_shapes import Forms
-from ort_rknn.opening.resolve import Placement, say_once
+from ort_rknn.opening.resolution import Placement, say_once
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
 

@@ -10,32 +10,17 @@ from onnxruntime.capi import _pybind_state as C
 from onnxruntime.capi.onnxruntime_inference_collection import check_and_normalize_provider_args
 
 from ort_rknn.errors import InvalidOption
-from ort_rknn.ort_types.session_options import has_providers
-from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER, RKNN_PROVIDERS, is_rknn
+from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDERS, has_providers, is_rknn
 
 if TYPE_CHECKING:
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
 
-__all__ = ["PROMOTE_VARIABLE", "check_options", "get_all_providers", "get_available_providers", "read"]
+__all__ = ["PROMOTE_VARIABLE", "check_options", "parse_options", "read"]
 
 PROMOTE_VARIABLE = "ORT_RKNN_PROMOTE_CPU"
 
 _HARMLESS = frozenset({CPU_PROVIDER, "AzureExecutionProvider"})
-
-
-def get_available_providers() -> list[str]:
-    """The list onnxruntime gives, with ``RKNNExecutionProvider`` in front where it can work.
-
-    It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself.
-    """
-    names: list[str] = C.get_available_providers()
-    return [RKNN_PROVIDER, *names] if _can_work() else names
-
-
-def get_all_providers() -> list[str]:
-    """Every provider name that is known, ours first, the CPU's last."""
-    return [RKNN_PROVIDER, *C.get_all_providers()]
 
 
 def check_options(providers: Any, provider_options: Any, sess_options: Any) -> None:
@@ -47,9 +32,9 @@ def check_options(providers: Any, provider_options: Any, sess_options: Any) -> N
     """
     for name, options in _entries(providers, provider_options):
         if is_rknn(name):
-            _parse(options)
+            parse_options(options)
     if getattr(sess_options, "_rknn_provider", None) is not None:
-        _parse(sess_options._rknn_provider)
+        parse_options(sess_options._rknn_provider)
     _promotion_wanted()
 
 
@@ -90,7 +75,7 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
 
     return Request(
         named=ours is not None or device_given,
-        options=_parse(ours),
+        options=parse_options(ours),
         providers=tuple(name for name, _ in rest),
         provider_options=tuple(given for _, given in rest),
         cpu_named=cpu_named,
@@ -116,7 +101,7 @@ def _read_default(sess_options: Any, device_given: bool) -> Request | None:
         return None
     from ort_rknn.options.request import Request
 
-    return Request(named=ours is not None or device_given, options=_parse(ours))
+    return Request(named=ours is not None or device_given, options=parse_options(ours))
 
 
 def _promoted(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:
@@ -140,7 +125,7 @@ def _promotion_wanted() -> bool:
         raise InvalidOption(f"environment variable {PROMOTE_VARIABLE} must be {reason}, not {wish!r}") from None
 
 
-def _parse(options: Mapping[Any, Any] | None = None) -> RknnOptions:
+def parse_options(options: Mapping[Any, Any] | None = None) -> RknnOptions:
     """Our provider's options; a session on onnxruntime alone does not import their table."""
     from ort_rknn.options.table import RknnOptions
 
@@ -164,12 +149,3 @@ def _entries(providers: Any, provider_options: Any) -> list[tuple[Any, Mapping[A
             given = options[index] if index < len(options) else {}
             entries.append((entry, given if isinstance(given, dict) else {}))
     return entries
-
-
-def _can_work() -> bool:
-    from ort_rknn.opening.choose_device import npu_problem
-
-    options = _parse()
-    if options.device in ("auto", "npu", "lite"):
-        return npu_problem(options.runtime_library) is None
-    return options.device != "cpu"

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime.capi.onnxruntime_inference_collection as collection
 from onnxruntime.capi import _pybind_state as C
 
-from ort_rknn.api.async_methods import ClosedSession
+from ort_rknn.errors import ClosedSession
 from ort_rknn.ort_types.ortvalue import NPU_NAMES, NpuOrtValue, at_address, npu_open
 
 if TYPE_CHECKING:

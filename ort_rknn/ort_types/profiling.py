@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ort_rknn.devices.base import TensorSpec
-from ort_rknn.program import CpuPart, NpuPart
+from ort_rknn.devices.program import CpuPart, NpuPart
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
 from ort_rknn_converters.util.log import logger
 

@@ -15,7 +15,7 @@ from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.provider_names import is_rknn
 
-__all__ = ["CONTEXT_ENABLE", "NO_CPU", "SessionOptions", "clone", "config_entry", "has_providers", "replay_libraries"]
+__all__ = ["CONTEXT_ENABLE", "NO_CPU", "SessionOptions", "clone", "config_entry", "replay_libraries"]
 
 CONTEXT_ENABLE = "ep.context_enable"
 """onnxruntime's key of the wish to have the compiled model written."""
@@ -107,19 +107,6 @@ class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: i
         """Replace external weights from outside; the model then stays on the CPU."""
         super().add_external_initializers(names, ort_values)
         self._rknn_replaced_weights.extend(ort_values)
-
-
-def has_providers(options: Any) -> bool:
-    """Whether providers were added to session options (``None`` has none).
-
-    Raises:
-        AttributeError: ``options`` are no session options, in the words of onnxruntime, which asks the same.
-    """
-    if options is None:
-        return False
-    if not hasattr(C.SessionOptions, "has_providers"):
-        return getattr(options, "_rknn_provider", None) is not None
-    return bool(options.has_providers())
 
 
 def config_entry(options: Any, key: str) -> str:

@@ -15,7 +15,7 @@ from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.program import LaneContexts
+    from ort_rknn.devices.program import LaneContexts
 
 __all__ = ["LaneKeeper", "native_contexts"]
 

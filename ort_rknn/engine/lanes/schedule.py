@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ort_rknn.devices.base import AUTO, core_mask
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
 
-if TYPE_CHECKING:
-    from ort_rknn.engine.options import EngineOptions
-
-__all__ = ["ANY_CORE", "TP_MODES", "LanePlan", "LaneSpec", "core_of", "parse_schedule", "parse_tp_mode", "plan_lanes"]
+__all__ = [
+    "ANY_CORE",
+    "TP_MODES",
+    "CoreChoice",
+    "LanePlan",
+    "LaneSpec",
+    "core_of",
+    "parse_schedule",
+    "parse_tp_mode",
+    "plan_lanes",
+]
 
 ANY_CORE = -1
 """Core number of a lane whose mask leaves the choice to the driver, or spans several cores."""
@@ -118,7 +125,31 @@ def parse_tp_mode(value: Any) -> str:
     return word
 
 
-def plan_lanes(options: EngineOptions, device_cores: int, *, native: bool = False) -> LanePlan:
+class CoreChoice(Protocol):
+    """The engine's options that choose cores."""
+
+    @property
+    def cores(self) -> int | None:
+        """Most cores to use."""
+
+    @property
+    def threads_per_core(self) -> int | None:
+        """Contexts on each core."""
+
+    @property
+    def schedule(self) -> tuple[int, ...] | None:
+        """Core of each job in turn."""
+
+    @property
+    def tp_mode(self) -> str | None:
+        """A key of :data:`TP_MODES`."""
+
+    @property
+    def performance_hint(self) -> str:
+        """``none``, ``latency`` or ``throughput``."""
+
+
+def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) -> LanePlan:
     """The lanes that these options ask for on a device with this many cores.
 
     Native lanes get two contexts per core unless ``threads_per_core`` says how many: one transfers, and waits in the
