@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from docs.markdown import table
-from ort_rknn_conformance.doctor.board_cli import FORMAT, GROUPS, WHERE
+from ort_rknn_conformance.hardware.command import FORMAT, GROUPS, WHERE
 
 PAGE = Path(__file__).with_name("hardware.md")
 REPORTS = PAGE.with_name("board-reports")

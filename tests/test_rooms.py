@@ -36,7 +36,7 @@ FOLDERS = {
         *(".", "devices", "devices.rknnrt", "engine.lanes", "engine", "options", "ort_types"),
         *("sessions", "opening", "api", "bench"),
     ),
-    "ort_rknn_conformance": (".", "flows", "sources", "run", "diagnose", "report", "hardware", "doctor"),
+    "ort_rknn_conformance": (".", "flows", "sources", "run", "diagnose", "report", "doctor", "hardware"),
 }
 FACES = {
     *("ort_rknn_converters", "ort_rknn", "ort_rknn.cli", "ort_rknn.__main__", "ort_rknn.backend"),

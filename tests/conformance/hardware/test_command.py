@@ -16,10 +16,10 @@ from docs.write_hardware import REPORTS
 from ort_rknn.devices.base import AUTO
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn_conformance.doctor import board_cli
-from ort_rknn_conformance.doctor.board_cli import command, where_it_ran
 from ort_rknn_conformance.doctor.board_models import MODELS
-from ort_rknn_conformance.doctor.board_test import board_test
 from ort_rknn_conformance.flows.emulated_device import EmulatedNpu
+from ort_rknn_conformance.hardware.command import command, where_it_ran
+from ort_rknn_conformance.hardware.ways import board_test
 from tests.helpers.emulator import Emulator, build_emulator
 
 BUNDLED = ("rk3588", "rk3576", "rk3566", "rk3568", "rk3562", "rv1126b")
@@ -28,7 +28,7 @@ BUNDLED = ("rk3588", "rk3576", "rk3566", "rk3568", "rk3562", "rv1126b")
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model for the speed takes 80 ms on a PC: the small one does where speed is not asked for."""
-    monkeypatch.setattr("ort_rknn_conformance.doctor.board_test.MODELS", (*MODELS[:-1], MODELS[0]))
+    monkeypatch.setattr("ort_rknn_conformance.hardware.ways.MODELS", (*MODELS[:-1], MODELS[0]))
 
 
 class _SecondCoreBroken(SimulatorDevice):
