@@ -30,7 +30,7 @@ typedef struct {
 typedef struct {
     emu_call call;
     long long first, last; /* in that call's own count */
-    int code, hang, delay_ms;
+    int code, hang, delay_ms, die; /* die: by this signal */
 } fault;
 
 emu_settings emu_set;
@@ -74,6 +74,7 @@ static int arm(const char *text) {
     else if (*end == 'x') f.last = f.first + strtoll(end + 1, &end, 10) - 1;
     if (*end++ != '=') return -1;
     if (!strncmp(end, "hang", 4)) f.hang = 1;
+    else if (!strncmp(end, "die:", 4)) f.die = atoi(end + 4);
     else if (!strncmp(end, "delay:", 6)) f.delay_ms = atoi(end + 6);
     else f.code = atoi(end);
     faults[n_faults++] = f;
@@ -218,6 +219,7 @@ int emu_enter(emu_call call) {
         hanging--;
     }
     pthread_mutex_unlock(&lock);
+    if (hit.die) emu_die(hit.die, "a fault that was asked for");
     if (hit.delay_ms) sleep_until(now() + (int64_t)hit.delay_ms * 1000000);
     return hit.code;
 }

@@ -65,11 +65,14 @@ def costs_in(trials: Iterable[Trial]) -> tuple[tuple[OperatorCost, ...], tuple[T
 
 
 def _segment(model: CostModel, dtype: str, rknn: bytes, target: str) -> SegmentCode:
-    (output,) = model.source().graph.output
+    source = model.source()
+    (output,) = source.graph.output
     made = tuple(dim.dim_value for dim in output.type.tensor_type.shape.dim)
     kind = np.dtype(np.float32)
     inputs, outputs = (TensorSpec("x", kind, model.input),), (TensorSpec("y", kind, made),)
-    return SegmentCode(f"{model.name}-{dtype}", inputs, outputs, target, dtype, BytesBlob(rknn), None)
+    return SegmentCode(
+        f"{model.name}-{dtype}", inputs, outputs, target, dtype, BytesBlob(rknn), BytesBlob(source.SerializeToString())
+    )
 
 
 def _measure(device: NpuDevice, model: CostModel, dtype: str, code: SegmentCode, name: str, runs: int) -> list[Trial]:

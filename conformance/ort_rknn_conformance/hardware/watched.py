@@ -58,9 +58,11 @@ class _Process:
                 return
             self._rest += part
 
-    def end(self) -> str:
+    def end(self, *, kill: bool = False) -> str:
         """Let it end, or kill it; how it did, in words."""
         os.close(self._reader)
+        if kill:
+            self._child.kill()
         try:
             code = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -71,7 +73,12 @@ class _Process:
 
 
 def make_trials(
-    report: ReportFile, arguments: Sequence[str], *, limit: float = LIMIT, tell: Callable[[Trial], None] | None = None
+    report: ReportFile,
+    arguments: Sequence[str],
+    *,
+    limit: float = LIMIT,
+    only: int | None = None,
+    tell: Callable[[Trial], None] | None = None,
 ) -> None:
     """Make all trials that a report does not have yet; each is in the file as soon as it is made.
 
@@ -79,6 +86,7 @@ def make_trials(
         report: The file.
         arguments: Of the worker.
         limit: Seconds for one trial.
+        only: Stop after the process in which the report has got so many trials.
         tell: Called with each trial.
     """
 
@@ -97,7 +105,7 @@ def make_trials(
             complete = _one_process(
                 report, [*arguments, "--box", str(box), "--done", str(done)], log, black_box, limit, add
             )
-            if complete or len(report.trials) == before:
+            if complete or len(report.trials) == before or len(report.trials) >= (only or len(report.trials) + 1):
                 return
 
 
@@ -129,7 +137,7 @@ def _one_process(
         how = f"did not end within {limit:.0f} s"
     finally:
         calls = box.under_way()
-        ended = process.end()
+        ended = process.end(kill=bool(how))
     said = f"the process {how or ended}" + (f", in {calls}" if calls else "")
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
     known = report.done

@@ -24,7 +24,7 @@ FORMAT = 1
 
 KINDS = (
     *("call", "conv", "depthwise", "matmul", "elementwise", "activation", "softmax", "norm"),
-    *("reduce", "pool", "transpose", "resize", "concat", "pad", "gather"),
+    *("reduce", "pool", "transpose", "resize", "pad", "gather"),
 )
 """Kinds of operators. ``call``: a model with next to nothing in it, the fixed cost of an inference."""
 
