@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.api.module_aliases import install_finder as _install_finder
+from ort_rknn.api.module_aliases import onnxruntime_itself as _onnxruntime_itself
+from ort_rknn.api.module_aliases import stands_in as _stands_in
 
 if TYPE_CHECKING:
     from onnxruntime import *  # noqa: F403
@@ -64,30 +66,37 @@ _NEWER = frozenset({"ModelCompiler"})
 _DUNDERS = frozenset({"__author__", "__version__"})
 """The only double-underscore names passed on: tools probe modules for many others, which must not load onnxruntime."""
 
-_install_finder()
+
+def _follow() -> None:
+    import_module("ort_rknn.api.install_shim").follow()
+
+
+_install_finder(_follow)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NEWER and not hasattr(import_module("onnxruntime"), name):
+    if name in _NEWER and not hasattr(_onnxruntime_itself(), name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _OWN:
         value = getattr(import_module(_OWN[name]), name)
     elif name == "__all__":
-        theirs = {key for key in vars(import_module("onnxruntime")) if not key.startswith("_")}
+        theirs = {key for key in vars(_onnxruntime_itself()) if not key.startswith("_")}
         value = sorted({*_OWN, *theirs} - (_NEWER - theirs))
-    elif name == "backend" and hasattr(import_module("onnxruntime"), name):
+    elif name == "backend" and hasattr(_onnxruntime_itself(), name):
         value = import_module("ort_rknn.backend")  # a submodule of either is an attribute once it was imported
     elif name == "backend" or (name.startswith("__") and name not in _DUNDERS):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:
         try:
-            value = getattr(import_module("onnxruntime"), name)
+            value = getattr(_onnxruntime_itself(), name)
         except AttributeError:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     globals()[name] = value  # the next access costs a dictionary look-up
+    if _stands_in():
+        _follow()
     return value
 
 
 def __dir__() -> list[str]:
-    theirs = {*dir(import_module("onnxruntime"))}
+    theirs = {*dir(_onnxruntime_itself())}
     return sorted({*globals(), *_OWN, *theirs} - (_NEWER - theirs))

@@ -114,9 +114,10 @@ class Verbs:
         self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0, *rest: Any, **named: Any
     ) -> Any:
         """As onnxruntime's, with ``device_type="npu"`` too: see :class:`ort_rknn.OrtValue`."""
-        from ort_rknn.ort_types.ortvalue import NPU_NAMES, OrtValue
+        from ort_rknn.ort_types.ortvalue import NPU_NAMES, OrtValue, says_more
 
-        if device_type in NPU_NAMES and self._existing_engine() is not None and not rest and not named:
+        more = says_more(*rest, *named.values())
+        if device_type in NPU_NAMES and self._existing_engine() is not None and not more:
             return OrtValue.ortvalue_from_shape_and_type(shape, element_type, device_type, device_id)
         return super().create_ortvalue_from_shape_and_type(  # type: ignore[misc]
             shape, element_type, device_type, device_id, *rest, **named

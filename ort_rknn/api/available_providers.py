@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from onnxruntime.capi import _pybind_state as C
-
 from ort_rknn.opening.choose_device import npu_problem
-from ort_rknn.options.providers import parse_options
+from ort_rknn.options.providers import parse_options, their_available, their_providers
 from ort_rknn.provider_names import RKNN_PROVIDER
 
 __all__ = ["get_all_providers", "get_available_providers"]
@@ -16,13 +14,13 @@ def get_available_providers() -> list[str]:
 
     It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself.
     """
-    names: list[str] = C.get_available_providers()
+    names = their_available()
     return [RKNN_PROVIDER, *names] if _can_work() else names
 
 
 def get_all_providers() -> list[str]:
     """Every provider name that is known, ours first, the CPU's last."""
-    return [RKNN_PROVIDER, *C.get_all_providers()]
+    return [RKNN_PROVIDER, *their_providers()]
 
 
 def _can_work() -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.opening.choose_device import Choice, DeviceOptions, choose
+from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
 from ort_rknn.opening.resolution import Placement, say_once
 from ort_rknn.ort_types.session_options import config_entry
 from ort_rknn_converters.util.log import logger
@@ -110,13 +111,20 @@ def _compile(
     from ort_rknn_converters.options import ConvertOptions
 
     wanted = convert_options(options, sess_options, choice.target, judge, model)
+    no_compile = options.compile != "never" and forbidden(sess_options)
     if not isinstance(wanted, ConvertOptions):
+        if no_compile:
+            judge()
+            wanted = demand_compiled_forms(model, wanted)
         return Placement(None, choice.device, choice.target, from_onnx=True, moving=wanted)
-    watch = _FirstReport(judge, may_compile=options.compile != "never")
+    watch = _FirstReport(judge, may_compile=options.compile != "never" and not no_compile)
     try:
         compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
     except _NotInTheCache:
         reason = "it is not in the cache, and the option compile says never"
+        if no_compile:
+            demand_compiled(model, wanted, options.cache_dir)
+            reason = "no part of it is for the NPU"
     except ToolkitMissing as error:
         reason = str(error)
         say_once("toolkit", f"models run on the CPU: {reason}")

@@ -56,8 +56,10 @@ def run_bound(session: BindableSession, judge: Callable[[Any, Any], None], bindi
             "Make it with session.io_binding() or ort_rknn.IOBinding(session)."
         )
     if not (record.on_npu and record.judged):
+        from ort_rknn.ort_types.iobinding import NativeBinding
+
         try:
-            judge(record.replay(C.SessionIOBinding(session)), run_options)
+            judge(record.replay(NativeBinding(session)), run_options)
         except RuntimeError as error:
             if _IN_THE_SHELL not in str(error):
                 raise

@@ -20,7 +20,7 @@ from ort_rknn.devices.rknnrt.halves import HalfInputs
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
 from ort_rknn.devices.rknnrt.open import CoreMasks, holds_shapes, init
-from ort_rknn.devices.rknnrt.query import query_versions
+from ort_rknn.devices.rknnrt.query import io_types, query_versions
 from ort_rknn.devices.segment_checks import (
     ALL_CORES,
     check_target,
@@ -226,6 +226,26 @@ class NpuDevice:
             raise
         return context
 
+    def io_types(self, blob: Blob) -> Mapping[str, str]:
+        """The types of the inputs and outputs of compiled code that does not say them: the runtime does.
+
+        Raises:
+            DeviceError: The runtime does not open it.
+        """
+
+        def ask() -> Mapping[str, str]:
+            result, handle = init(self.library, blob, self._flags)
+            if result:
+                raise failure("rknn_init", result, self._why_not("model", blob))
+            try:
+                return io_types(self.library, handle)
+            finally:
+                self.library.function("rknn_destroy")(handle)
+
+        return within(
+            self._open_timeout or open_seconds(0), self.library.call_under_way, ask, len, "its types were asked"
+        )
+
     def _shared(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[NpuContext | None, int | None]:
         """A handle on another context's weights, and whose they are; nothing of both where none can be shared."""
         own = share if isinstance(share, NpuContext) and self._may_share(share, code) else None
@@ -280,14 +300,14 @@ class NpuDevice:
     def _init(self, code: SegmentCode, blob: Blob, lender: int = 0) -> int:
         result, handle = init(self.library, blob, self._flags, lender)
         if result:
-            raise failure("rknn_init", result, self._why_not(code, blob))
+            raise failure("rknn_init", result, self._why_not(code.name, blob))
         return handle
 
-    def _why_not(self, code: SegmentCode, blob: Blob) -> str:
+    def _why_not(self, segment: str, blob: Blob) -> str:
         """What the file and the runtime say about themselves, when they do not go together."""
         made = facts_of(blob)
         runtime = self._versions[0].split(" ")[0] if self._versions else self.library.version_on_disk()
-        text = f"Segment {code.name}"
+        text = f"Segment {segment}"
         if made:
             text += f" was made by toolkit {made['version']} for {made['target']} (file format {made['format']})"
         text += f"; the runtime {self.library.path} is version {runtime or 'unknown'}"

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ort_rknn.devices.base import SegmentCode
-from ort_rknn.devices.rknnrt.abi import Format, Query, SdkVersion, TensorAttr
+from ort_rknn.devices.rknnrt.abi import NUMPY_OF, Format, InOutNum, Query, SdkVersion, TensorAttr
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
-from ort_rknn.devices.rknnrt.tensor_layout import matched, runtime_shape
+from ort_rknn.devices.rknnrt.tensor_layout import is_quantized, matched, runtime_shape
 from ort_rknn.errors import DeviceError
 
-__all__ = ["check_counts", "choose_shapes", "query", "query_attrs", "query_versions"]
+__all__ = ["check_counts", "choose_shapes", "io_types", "query", "query_attrs", "query_versions"]
+
+
+MOST = 4096
+"""Inputs or outputs of a model; more is a runtime's mistake. A guess."""
 
 
 def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> Any:
@@ -54,6 +58,27 @@ def check_counts(code: SegmentCode, n_input: int, n_output: int) -> None:
                 f"segment {code.name}: its compiled code has {found} {kind}(s), the segment has {wanted}",
                 call="rknn_query",
             )
+
+
+def io_types(library: RuntimeLibrary, handle: int) -> dict[str, str]:
+    """The types of a context's inputs and outputs by name, as callers see them (real numbers are float32).
+
+    Raises:
+        DeviceError: The runtime does not answer.
+    """
+    counts = query(library, handle, Query.IN_OUT_NUM, InOutNum())
+    if max(counts.n_input, counts.n_output) > MOST:
+        raise DeviceError(f"the runtime says that a model has {counts.n_input} inputs and {counts.n_output} outputs")
+    attrs = query_attrs(library, handle, Query.INPUT_ATTR, counts.n_input)
+    attrs += query_attrs(library, handle, Query.OUTPUT_ATTR, counts.n_output)
+    return {attr.name.decode(errors="replace"): _type(attr) for attr in attrs}
+
+
+def _type(attr: TensorAttr) -> str:
+    stored = NUMPY_OF.get(int(attr.type))
+    if stored is None:
+        return "unknown"
+    return "float32" if stored.name == "float16" or is_quantized(attr, stored) else stored.name
 
 
 def choose_shapes(

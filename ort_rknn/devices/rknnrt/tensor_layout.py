@@ -18,7 +18,7 @@ from ort_rknn_converters.util.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
 
-__all__ = ["CONVERTED", "InputPlan", "IoPlan", "OutputPlan", "address_of", "matched", "runtime_shape"]
+__all__ = ["CONVERTED", "InputPlan", "IoPlan", "OutputPlan", "address_of", "is_quantized", "matched", "runtime_shape"]
 
 _REAL = frozenset({TensorType.FLOAT32, TensorType.FLOAT16, TensorType.UINT8})
 CONVERTED: Mapping[int, frozenset[int]] = {
@@ -273,7 +273,7 @@ def _check(spec: TensorSpec, attr: TensorAttr, kind: str) -> tuple[int, ...]:
     return shape
 
 
-def _is_quantized(attr: TensorAttr, stored: np.dtype[Any] | None) -> bool:
+def is_quantized(attr: TensorAttr, stored: np.dtype[Any] | None) -> bool:
     """Whether a tensor's integers stand for other numbers.
 
     Runtimes call tensors quantized that are not, with a scale that changes nothing: 1.6.0 does so of every tensor.
@@ -285,7 +285,7 @@ def _is_quantized(attr: TensorAttr, stored: np.dtype[Any] | None) -> bool:
 def _handed_over(spec: TensorSpec, attr: TensorAttr) -> np.dtype[Any]:
     """The dtype in which an input reaches the runtime: one that it converts to what the NPU keeps."""
     stored = NUMPY_OF.get(int(attr.type))
-    kept = stored if stored is not None and not _is_quantized(attr, stored) else np.dtype(np.float32)
+    kept = stored if stored is not None and not is_quantized(attr, stored) else np.dtype(np.float32)
     if spec.dtype.kind not in "fiub" or spec.dtype.itemsize > 8:
         raise DeviceError(f"input {spec.name!r}: the NPU's runtime takes no {spec.dtype}")
     given = TYPE_OF.get(spec.dtype)
@@ -323,7 +323,7 @@ def _plan_input(spec: TensorSpec, attr: TensorAttr, nhwc: bool, halves: bool) ->
 def _plan_output(spec: TensorSpec, attr: TensorAttr) -> OutputPlan:
     shape = _check(spec, attr, "output")
     stored = NUMPY_OF.get(int(attr.type))
-    quantized = _is_quantized(attr, stored)
+    quantized = is_quantized(attr, stored)
     # Integers stay integers: a float32 cannot hold what is above 2**24.
     if stored is None or stored == np.float32 or spec.dtype == np.float32 or quantized:
         want_float = True

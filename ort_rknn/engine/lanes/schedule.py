@@ -20,6 +20,7 @@ __all__ = [
     "parse_schedule",
     "parse_tp_mode",
     "plan_lanes",
+    "what_is_left",
 ]
 
 ANY_CORE = -1
@@ -46,6 +47,20 @@ class LaneSpec:
     index: int
     core: int
     mask: int
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """Numbers of its cores; none where the driver chooses."""
+        if self.core != ANY_CORE:
+            return (self.core,)
+        return () if self.mask in (AUTO, ALL) else tuple(bit for bit in range(3) if self.mask >> bit & 1)
+
+    @property
+    def place(self) -> str:
+        """Its cores in words."""
+        if not self.cores:
+            return "the cores the driver chooses"
+        return f"core{'s' if len(self.cores) > 1 else ''} {', '.join(map(str, self.cores))}"
 
 
 @frozen
@@ -77,6 +92,16 @@ class LanePlan:
             for lane in self.lanes
         ]
         return "\n".join([*rows, *self.notes])
+
+
+def what_is_left(lanes: Iterable[LaneSpec]) -> str:
+    """What lanes in service can still use, for the sentence that says why others cannot."""
+    specs = list(lanes)
+    if not specs:
+        return "no core is left"
+    if not all(spec.cores for spec in specs):
+        return f"{len(specs)} lane(s) left, on the cores the driver chooses"
+    return f"{len({core for spec in specs for core in spec.cores})} core(s) left"
 
 
 def core_of(job_id: int, pins: Sequence[int]) -> int:
