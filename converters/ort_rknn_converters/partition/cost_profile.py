@@ -157,11 +157,9 @@ class CostProfile:
 
 def profile_path(target: str, folder: str | os.PathLike[str] | None = None) -> Path:
     """Where the profile of this machine is kept: in the cache's folder, or the one given."""
-    from ort_rknn_converters.toolkit.setup.environment import private_directory
+    from ort_rknn_converters.util.user_dirs import directory
 
-    chosen = folder or os.environ.get("ORT_RKNN_CACHE_DIR")
-    root = Path(chosen).expanduser() if chosen else private_directory().parent
-    return root / "cost" / f"{target}.json"
+    return directory(folder or os.environ.get("ORT_RKNN_CACHE_DIR")) / "cost" / f"{target}.json"
 
 
 def installed(target: str, folder: str | os.PathLike[str] | None = None) -> CostProfile | None:
