@@ -195,7 +195,7 @@ static void give(context *c, rknn_output *out, uint32_t index) {
         out->buf = own_buffer(c, size);
         out->size = size;
         out->index = index;
-        if (least) answer(c, index, type, t->fmt == RKNN_TENSOR_NHWC ? RKNN_TENSOR_NCHW : t->fmt, whole);
+        if (least) answer(c, index, type, t->fmt, whole);
         memcpy(out->buf, whole, size);
         free(whole);
     } else if (!out->buf) {

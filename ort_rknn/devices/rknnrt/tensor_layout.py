@@ -258,7 +258,8 @@ def _nhwc_of(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _check(spec: TensorSpec, attr: TensorAttr, kind: str) -> tuple[int, ...]:
     shape = runtime_shape(spec.shape)
     dims = _dims(attr)
-    if max(int(attr.size), int(attr.size_with_stride)) >= MOST_BYTES or int(attr.n_dims) > MAX_DIMS:
+    padded = getattr(attr, "size_with_stride", 0)  # rknn-toolkit-lite2's own attributes have none
+    if max(int(attr.size), int(padded)) >= MOST_BYTES or int(attr.n_dims) > MAX_DIMS:
         raise DeviceError(
             f"{kind} {spec.name!r}: the runtime says it has {attr.size} bytes in {attr.n_dims} dimensions, which "
             "cannot be: it does not know its type; install the newest librknnrt"
