@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import ort_rknn
 from ort_rknn.devices.rknnrt.abi import Format, Input, Output, TensorType, prototypes
+from tests.helpers.emulated_npu import build_native
 from tests.helpers.emulator import Emulator, Model, Tensor, private_copy
-from tests.helpers.npu import build_native
 
 TARGET = "rk3588"
 CORES = 3

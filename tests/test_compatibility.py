@@ -15,11 +15,11 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 import ort_rknn
+from tests.helpers.emulated_npu import npu
 from tests.helpers.emulator import Emulator, real_path
-from tests.helpers.fake_toolkit import fake_toolkit
-from tests.helpers.npu import npu
 from tests.helpers.ort_models import model
-from tests.helpers.segments import cnn
+from tests.helpers.segment_models import cnn
+from tests.helpers.toolkits.fake import fake_toolkit
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "compatibility.md"
 CPU = ["CPUExecutionProvider"]
@@ -116,16 +116,16 @@ def provider_lists(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @check
 def no_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ort_rknn.opening import resolve
+    from ort_rknn.opening import resolution
     from ort_rknn_converters.errors import ToolkitMissing
     from ort_rknn_converters.toolkit.setup import environment
-    from tests.helpers.fake_toolkit import CONVERT
+    from tests.helpers.toolkits.fake import CONVERT
 
     def missing(*_: Any, **__: Any) -> Any:
         raise ToolkitMissing(environment.MISSING)
 
     said: list[str] = []
-    monkeypatch.setattr(resolve, "_said", set())
+    monkeypatch.setattr(resolution, "_said", set())
     monkeypatch.setattr(CONVERT, "compile_segment", missing)
     monkeypatch.setattr(logging.getLogger("ort_rknn"), "warning", lambda text, *values: said.append(text % values))
     sessions = [ours() for _ in range(2)]
@@ -327,12 +327,12 @@ def late_install(_: Any) -> None:
 
 @check
 def log(caplog_free: pytest.MonkeyPatch) -> None:
-    from ort_rknn.opening import resolve
+    from ort_rknn.opening import resolution
 
     said: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = said.append  # type: ignore[method-assign]
-    caplog_free.setattr(resolve, "_said", set())
+    caplog_free.setattr(resolution, "_said", set())
     logger = logging.getLogger("ort_rknn")
     logger.addHandler(handler)
     try:

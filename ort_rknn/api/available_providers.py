@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ort_rknn.opening.choose_device import npu_problem
-from ort_rknn.options.providers import parse_options, their_available, their_providers
+from ort_rknn.options.providers import parse_options
+from ort_rknn.ort_private.own import public
 from ort_rknn.provider_names import RKNN_PROVIDER
 
 __all__ = ["get_all_providers", "get_available_providers"]
@@ -14,13 +15,13 @@ def get_available_providers() -> list[str]:
 
     It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself.
     """
-    names = their_available()
+    names: list[str] = public("get_available_providers")()
     return [RKNN_PROVIDER, *names] if _can_work() else names
 
 
 def get_all_providers() -> list[str]:
     """Every provider name that is known, ours first, the CPU's last."""
-    return [RKNN_PROVIDER, *their_providers()]
+    return [RKNN_PROVIDER, *public("get_all_providers")()]
 
 
 def _can_work() -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
+from tests.helpers.toolkits.scripted import VERSION, ScriptedToolkit
 
 
 @pytest.fixture

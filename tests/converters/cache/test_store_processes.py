@@ -22,7 +22,7 @@ from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.setup import environment
 from tests.helpers.compiled_models import sample
-from tests.helpers.scripted_toolkit import counting
+from tests.helpers.toolkits.scripted import counting
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = ConvertOptions(min_gain=0)
@@ -52,7 +52,7 @@ from pathlib import Path
 from unittest import mock
 from ort_rknn_converters import options
 from ort_rknn_converters.cache import store
-from tests.helpers.scripted_toolkit import counting
+from tests.helpers.toolkits.scripted import counting
 from ort_rknn_converters.toolkit.setup import environment
 environment.toolkit_version = lambda: "2.5.0"
 model, there, counts, seconds = sys.argv[1:]

@@ -15,7 +15,7 @@ from ort_rknn_converters.cache.key import CONVERTER
 from ort_rknn_converters.compile.known_failures import FILE, Verdicts, signature
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.options import ConvertOptions
-from tests.helpers.together import together
+from tests.helpers.threads import together
 
 
 def model(

@@ -14,7 +14,7 @@ from ort_rknn_converters.compile.onnxruntime_folding import folded_by_onnxruntim
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.pipeline.convert import convert
 from tests.helpers.conversions import IMAGE, assert_same, image, model
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 NORMALIZED = """
     a = Conv <pads = [1, 1, 1, 1]> (x, w)

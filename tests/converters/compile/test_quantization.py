@@ -15,7 +15,7 @@ from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.targets import TARGETS
 from tests.helpers.conversions import BODY, model
 from tests.helpers.quantized import digit_samples, digits, qdq
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 SAMPLES = np.random.default_rng(0).normal(size=(5, 1, 4, 8, 8)).astype(np.float32)
 CUT = f"{BODY.replace('d = Conv (c, v)', 'k = Asinh (c) d = Conv (k, v)')}"

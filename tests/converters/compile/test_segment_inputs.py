@@ -14,7 +14,7 @@ from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.prepare import prepare
 from tests.helpers.conversions import model
-from tests.helpers.together import together
+from tests.helpers.threads import together
 
 
 def test_late_feeds_are_made_once_by_whoever_looks_first() -> None:

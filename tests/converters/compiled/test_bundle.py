@@ -17,9 +17,9 @@ from ort_rknn_converters.onnx_file.protobuf_wire import is_bundle
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.convert_many import convert_bundle
 from ort_rknn_converters.shape_sets import every_shape, shape_sets
-from tests.helpers.fake_toolkit import fake_compile
 from tests.helpers.ort_models import model
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.fake import fake_compile
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 SIZE = 200
 """Rows and columns of the weight: 160 kB."""

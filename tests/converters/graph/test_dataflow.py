@@ -6,7 +6,7 @@ import pytest
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.dataflow import Flow, boundary
-from tests.helpers.graphs import chain
+from tests.helpers.graph_builders import chain
 
 CAPTURING = """
 <ir_version: 8, opset_import: ["": 17]>

@@ -14,7 +14,7 @@ from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.partition import partition, parts
 from ort_rknn_converters.targets import find_target
-from tests.helpers.graphs import chain, tangle
+from tests.helpers.graph_builders import chain, tangle
 
 
 def run(proto: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import onnx_graph
+from tests.helpers.assert_same import run_cpu
 from tests.helpers.onnx_models import build, one_op, random
-from tests.helpers.same import run_cpu
 
 RELU = one_op("Relu", {"x": random(2, 3)})
 

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.lower.lower import Lowered, lower
 from ort_rknn_converters.targets import find_target
+from tests.helpers.assert_same import assert_same_values, run_cpu
 from tests.helpers.onnx_models import build, one_op, random
-from tests.helpers.same import assert_same_values, run_cpu
 from tests.helpers.versions import skip_newer_opsets
 
 TARGET = find_target("rk3588")

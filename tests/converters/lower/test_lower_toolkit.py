@@ -12,8 +12,8 @@ from ort_rknn_converters.lower.lower import lower
 from ort_rknn_converters.pipeline.prepare import prepare
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
+from tests.helpers.assert_same import run_cpu
 from tests.helpers.onnx_models import build, one_op, random
-from tests.helpers.same import run_cpu
 
 pytestmark = [pytest.mark.toolkit, pytest.mark.timeout(300)]
 

@@ -19,7 +19,7 @@ from ort_rknn_converters.graph.onnx_graph import load
 from ort_rknn_converters.numerics.overflow import MARGIN, entering_peaks, overflows, possible
 from ort_rknn_converters.pipeline.convert import convert
 from tests.helpers.conversions import assert_same, image, model
-from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
+from tests.helpers.toolkits.scripted import VERSION, ScriptedToolkit
 
 SUM = """
     b = Mul (x, k) q = Abs (b) n = ReduceSum <keepdims = 1> (q, plane) d = Mul (n, r) t = Tanh (d)

@@ -17,7 +17,7 @@ from ort_rknn_converters.numerics.rounding_error import deciders, rounded_run
 from ort_rknn_converters.numerics.tolerance import reference
 from ort_rknn_converters.pipeline.convert import convert
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 _CHAOS = "".join(f"m{i} = Sub(one, x{i}) p{i} = Mul(x{i}, m{i}) x{i + 1} = Mul(p{i}, four)\n" for i in range(4))
 """Each of its steps doubles an error or more: rounding ends at about one per cent."""

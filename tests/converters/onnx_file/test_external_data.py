@@ -22,7 +22,7 @@ from ort_rknn_converters.onnx_file.split_model import Parted
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.convert import convert
 from ort_rknn_converters.pipeline.convert_many import convert_bundle
-from tests.helpers.fake_toolkit import fake_compile, fake_toolkit
+from tests.helpers.toolkits.fake import fake_compile, fake_toolkit
 
 WIDTH = 160
 SIMULATED = [("RKNNExecutionProvider", {"device": "simulator"})]

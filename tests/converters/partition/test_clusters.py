@@ -6,7 +6,7 @@ import pytest
 
 from ort_rknn_converters.graph.dataflow import Flow
 from ort_rknn_converters.partition.clusters import cut, steps
-from tests.helpers.graphs import chain, tangle
+from tests.helpers.graph_builders import chain, tangle
 
 
 def _flow(seed: int) -> tuple[Flow, list[bool]]:

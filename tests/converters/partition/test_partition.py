@@ -15,7 +15,7 @@ from ort_rknn_converters.partition.partition import CONSTANT, partition, parts
 from ort_rknn_converters.partition.plan import CPU, NPU, Plan
 from ort_rknn_converters.pipeline.prepare import prepare
 from ort_rknn_converters.targets import find_target
-from tests.helpers.graphs import chain, tangle
+from tests.helpers.graph_builders import chain, tangle
 
 RK3588 = find_target("rk3588")
 

@@ -27,7 +27,7 @@ from ort_rknn_converters.pipeline.convert import convert, plan_only
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
 from tests.helpers.compiled_models import original
 from tests.helpers.conversions import BODY, IMAGE, assert_same, image, model
-from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
+from tests.helpers.toolkits.scripted import VERSION, ScriptedToolkit
 
 
 class TestGoodModels:

@@ -22,7 +22,7 @@ from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitFailed, 
 from ort_rknn_converters.onnx_file.weights_heavy import Heavy
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.toolkit.compile import CompileRequest, Standby, compile_segment
-from tests.helpers import toolkit as models
+from tests.helpers.toolkits import real as models
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.toolkit
@@ -225,7 +225,7 @@ def test_an_exception_in_the_callers_code_ends_the_child() -> None:
 
 def test_ctrl_c_kills_the_child(scratch: Path) -> None:
     code = (
-        "import sys; from tests.helpers import toolkit as models\n"
+        "import sys; from tests.helpers.toolkits import real as models\n"
         "from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment\n"
         "print('ready', flush=True)\n"
         "compile_segment(CompileRequest(models.slow(), 'rk3588'), on_line=lambda line: print(line, flush=True))\n"
@@ -262,7 +262,7 @@ def home() -> dict[str, str]:
 
 def test_the_child_dies_with_us(scratch: Path) -> None:
     code = (
-        "import os, sys; from tests.helpers import toolkit as models\n"
+        "import os, sys; from tests.helpers.toolkits import real as models\n"
         "from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment\n"
         "compile_segment(CompileRequest(models.slow(), 'rk3588'), on_line=lambda line: os.kill(os.getpid(), 9))\n"
     )

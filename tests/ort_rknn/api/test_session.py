@@ -21,7 +21,7 @@ from ort_rknn.devices.fake import FakeDevice
 from ort_rknn.errors import DeviceError, DeviceUnavailable, InvalidOption, SessionClosed
 from ort_rknn.sessions.npu import NpuSession
 from tests.helpers.ort_models import model
-from tests.helpers.together import together
+from tests.helpers.threads import together
 from tests.helpers.versions import needs_onnxruntime
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
@@ -65,7 +65,7 @@ def test_a_session_with_an_npu_part_lists_both_providers(npu_session: Open) -> N
     assert list(options) == [RKNN, CPU]
     assert options[RKNN]["max_queue_size"] == "5"
     assert options[CPU] == {}
-    assert isinstance(session._sess, NpuSession)
+    assert isinstance(session._rknn_native, NpuSession)
     again = ort_rknn.InferenceSession(
         model("two"), providers=session.get_providers(), provider_options=list(options.values()), device="simulator"
     )
@@ -313,7 +313,7 @@ def test_dropping_a_session_frees_it(npu_session: Open) -> None:
     session = ort_rknn.InferenceSession(content("two"), providers=providers)
     session.run(None, FEED)
     session.submit(None, FEED).result()
-    gone = weakref.ref(session), weakref.ref(session._sess), weakref.ref(session._sess.engine)
+    gone = weakref.ref(session), weakref.ref(session._rknn_native), weakref.ref(session._rknn_native.engine)
     gc.disable()
     try:
         del session
@@ -364,7 +364,7 @@ def test_a_process_that_leaves_with_jobs_in_flight_ends_well(tmp_path: Path) -> 
 import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "converters")!r}]
 from pathlib import Path
 import numpy as np, ort_rknn
-from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.toolkits.fake import fake_toolkit
 from tests.helpers.ort_models import model
 with fake_toolkit(Path({str(tmp_path)!r})):
     s = ort_rknn.InferenceSession(model("two"), providers=[("RKNNExecutionProvider", dict(

@@ -17,7 +17,7 @@ from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep
 from ort_rknn_converters.onnx_file.blobs import BytesBlob
 from ort_rknn_converters.partition.plan import Plan, Segment, TensorInfo
 from tests.helpers.engines import cpu_part, npu_part
-from tests.helpers.segments import gate_model
+from tests.helpers.segment_models import gate_model
 
 
 def compiled() -> CompiledModel:

@@ -21,7 +21,7 @@ from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import Quantization, RknnFile, RknnNode, RknnSubgraph, RknnTensor
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult, compile_segment
 from tests.helpers.quantized import digit_samples, digits
-from tests.helpers.segments import cnn, segment_of
+from tests.helpers.segment_models import cnn, segment_of
 
 
 def weight(*shape: int) -> np.ndarray:

@@ -14,8 +14,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 import ort_rknn
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile
+from tests.helpers.emulated_npu import build_native, feeds, npu, same, segment
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
-from tests.helpers.npu import build_native, feeds, npu, same, segment
 from tests.helpers.ort_models import model as onnx_model
 
 IMAGE, TOKENS = "image_fp16_rk3588", "tokens_fp16_rk3588"

@@ -18,11 +18,11 @@ import pytest
 import ort_rknn
 from ort_rknn.sessions.background_compile import Ticket
 from ort_rknn_converters.errors import ToolkitFailed, ToolkitMissing
+from tests.helpers.emulated_npu import npu
 from tests.helpers.emulator import Emulator, real_path
-from tests.helpers.fake_toolkit import compile_in_thread, fake_toolkit
-from tests.helpers.npu import npu
 from tests.helpers.ort_models import model
-from tests.helpers.together import together
+from tests.helpers.threads import together
+from tests.helpers.toolkits.fake import compile_in_thread, fake_toolkit
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 WAIT_S = 30
@@ -99,7 +99,7 @@ def test_the_cpu_answers_first_and_the_npu_later(moving: Callable[..., Any], com
     assert not session.wait_compiled(0)
     assert "X=3x2: compiling; the CPU answers" in session.plan.notes
     assert np.array_equal(session.run(None, _feed(3))[0], _expected(3))
-    assert not session._sess.engines()
+    assert not session._rknn_native.engines()
 
     compiler.gate.set()
     assert session.wait_compiled(WAIT_S)
@@ -298,7 +298,7 @@ def test_a_dropped_session_is_freed_while_it_compiles(compiler: Compiler) -> Non
     session: Any = ort_rknn.InferenceSession(model("dynamic"), providers=providers)
     session.run(None, _feed(3))
     assert compiler.begun.wait(WAIT_S)
-    native, ticket = weakref.ref(session._sess), session._sess._variants._ticket
+    native, ticket = weakref.ref(session._rknn_native), session._rknn_native._variants._ticket
     del session
     gc.collect()
     assert native() is None

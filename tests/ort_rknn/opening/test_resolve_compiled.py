@@ -15,8 +15,8 @@ import ort_rknn
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.convert_many import convert_bundle
-from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import fake_toolkit
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 

@@ -207,7 +207,7 @@ def test_it_is_written_when_the_interpreter_ends(npu_session: Open, tmp_path: Pa
 import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "converters")!r}]
 from pathlib import Path
 import numpy as np, ort_rknn
-from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.toolkits.fake import fake_toolkit
 from tests.helpers.ort_models import model
 options = ort_rknn.SessionOptions()
 options.enable_profiling = True
@@ -262,7 +262,7 @@ def test_a_session_whose_shapes_move_shows_both_sides_in_one_file(npu_session: O
     options = profiled()
     providers = [("RKNNExecutionProvider", {"device": "simulator", "min_gain": 0, "compile": "load", "max_shapes": 2})]
     session: Any = ort_rknn.InferenceSession(model("dynamic"), options, providers=providers)
-    assert type(session._sess).__name__ == "MovingSession"
+    assert type(session._rknn_native).__name__ == "MovingSession"
     for rows in (3, 2, 3, 1):
         session.run(None, {"X": A[:rows]})
     if how == "end":
