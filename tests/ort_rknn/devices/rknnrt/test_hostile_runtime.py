@@ -13,8 +13,8 @@ from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.devices.segment_checks import clamped_mask
 from ort_rknn.errors import DeviceError
 from ort_rknn_conformance.doctor.board_models import read_dynamic
+from tests.helpers.emulated_npu import Bytes, feeds, npu, same, segment
 from tests.helpers.emulator import Emulator, Model, Tensor
-from tests.helpers.npu import Bytes, feeds, npu, same, segment
 
 ONE = Model((Tensor("x", "float16", (1, 3, 8, 8), "nhwc"),), (Tensor("y", "float16", (1, 10)),))
 HANGS = ("rknn_init", "rknn_query", "rknn_set_core_mask", "rknn_destroy")
