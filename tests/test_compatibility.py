@@ -80,11 +80,11 @@ def fp16(_: Any) -> None:
 
 @check
 def first_start(_: Any) -> None:
-    from ort_rknn_converters.cache.store import Cache, directory
+    from ort_rknn_converters.cache.store import Cache, cache_directory
 
-    assert Cache(directory()).entries() == []
+    assert Cache(cache_directory()).entries() == []
     assert on_npu(ours())
-    assert len(Cache(directory()).entries()) == 1
+    assert len(Cache(cache_directory()).entries()) == 1
 
 
 @check

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.compiled.values import CpuStep
 from tests.helpers.builders import parsed
 
 _RANDOM = np.random.default_rng(0)

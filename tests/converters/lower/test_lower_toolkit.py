@@ -93,7 +93,7 @@ def test_the_toolkit_compiles_it_right(model: onnx.ModelProto, layer: str) -> No
     lowered = lower(segment, find_target("rk3588"))
     rng = np.random.default_rng(0)
     fed = {item.name: rng.standard_normal(item.shape).astype(item.dtype) for item in lowered.inputs}
-    result = compile_segment(CompileRequest(lowered.model.SerializeToString(), "rk3588", feeds=(fed,)))
+    result = compile_segment(CompileRequest(lowered.model.read(), "rk3588", feeds=(fed,)))
     assert not result.no_lowering
     assert not result.dropped_inputs
     assert not result.dropped_outputs

@@ -132,6 +132,6 @@ def test_the_rounded_run() -> None:
 @pytest.mark.toolkit
 def test_with_the_real_toolkit(tmp_path: Any) -> None:
     proto = chaos("y = Neg (x4) i = ArgMax <axis = 3> (x4)", "float[1,4,32,32] y, int64[1,4,32,1] i")
-    compiled = convert(proto, min_gain=0, verdicts=tmp_path)
+    compiled = convert(proto, min_gain=0, known_failures=tmp_path)
     assert set(on_cpu(compiled)) == {"ArgMax"}
     assert [note for note in compiled.plan.notes if "Our own run" in note]

@@ -70,7 +70,7 @@ def test_by_the_runtimes_path_alone(emulator: Emulator, monkeypatch: pytest.Monk
 
 def forget_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on no file says what types its inputs and outputs are."""
-    read = reader.read
+    read = reader.read_rknn
 
     def forgetful(model: Any) -> RknnFile:
         found = read(model)
@@ -80,7 +80,7 @@ def forget_types(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return replace(found, inputs=inputs, outputs=outputs)
 
-    monkeypatch.setattr(reader, "read", forgetful)
+    monkeypatch.setattr(reader, "read_rknn", forgetful)
 
 
 def batched(batch: int) -> Model:

@@ -46,7 +46,7 @@ _NOT_READ = (
         "ort_rknn_converters.compiled.epcontext_write",
     ),
     *(
-        "ort_rknn_converters.partition.plan_table",
+        "rich.table",
         "ort_rknn_converters.rknn_format.reader",
         "ort_rknn_converters.toolkit.compile",
     ),
