@@ -16,7 +16,7 @@ from typing import Any
 
 from docs.markdown import table
 from ort_rknn_conformance.hardware.command import FORMAT, GROUPS, WHERE
-from ort_rknn_conformance.hardware.sections import Section
+from ort_rknn_conformance.hardware.contract.sections import Section
 from tests.emulator.differences import BEYOND_THE_RECORD, DELIBERATE, VERSIONS
 from tests.helpers.contracts import RECORD, answered, recorded
 

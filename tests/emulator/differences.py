@@ -1,6 +1,6 @@
 """Where the emulated runtime answers otherwise than the vendor's librknnrt 1.6.0 on purpose, and why; and its versions.
 
-tests/conformance/hardware/test_contract.py holds every other answer against the record in tests/data/librknnrt-1.6.0.
+tests/conformance/hardware/contract/test_ask.py holds every other answer against tests/data/librknnrt-1.6.0.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ort_rknn_conformance.hardware.sections import Section
+from ort_rknn_conformance.hardware.contract.sections import Section
 
 RECORD = Path(__file__).resolve().parents[1] / "data" / "librknnrt-1.6.0"
 Row = tuple[str, tuple[str, ...]]

@@ -170,8 +170,8 @@ class _Parts:
 
     def contract(self, library: str) -> None:
         """The runtime's answers, model by model."""
-        from ort_rknn_conformance.hardware.contract import ask_apart
-        from ort_rknn_conformance.hardware.contract_models import contract_models
+        from ort_rknn_conformance.hardware.contract.ask import ask_apart
+        from ort_rknn_conformance.hardware.contract.models import contract_models
 
         answers = dict(self._report.content.get("contract", {}))
         with _progress() as show:

@@ -20,8 +20,15 @@ from ort_rknn.devices.rknnrt.abi import (
     SdkVersion,
     TensorAttr,
 )
-from ort_rknn_conformance.hardware.raw_runtime import ELEMENT_BYTES, FORMATS, TYPES, RawContext, RawRuntime, describe
-from ort_rknn_conformance.hardware.sections import Teller
+from ort_rknn_conformance.hardware.contract.raw_runtime import (
+    ELEMENT_BYTES,
+    FORMATS,
+    TYPES,
+    RawContext,
+    RawRuntime,
+    describe,
+)
+from ort_rknn_conformance.hardware.contract.sections import Teller
 
 __all__ = ["Ask", "Open", "attributes", "mask_name", "opened", "questions"]
 

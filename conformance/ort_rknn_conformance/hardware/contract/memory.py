@@ -10,9 +10,9 @@ from ctypes import byref, c_uint64, sizeof
 from functools import partial
 
 from ort_rknn.devices.rknnrt.abi import MemSize, Query, TensorAttr, TensorMem
-from ort_rknn_conformance.hardware.contract_questions import Ask, Open, attributes, opened
-from ort_rknn_conformance.hardware.raw_runtime import FORMATS, TYPES, RawContext, RawRuntime
-from ort_rknn_conformance.hardware.sections import Teller
+from ort_rknn_conformance.hardware.contract.calls import Ask, Open, attributes, opened
+from ort_rknn_conformance.hardware.contract.raw_runtime import FORMATS, TYPES, RawContext, RawRuntime
+from ort_rknn_conformance.hardware.contract.sections import Teller
 
 __all__ = ["memory_questions"]
 

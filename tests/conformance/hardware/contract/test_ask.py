@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ort_rknn_conformance.doctor.board_models import MODELS, read_dynamic
-from ort_rknn_conformance.hardware.contract import ask_apart
+from ort_rknn_conformance.hardware.contract.ask import ask_apart
 from ort_rknn_converters.compiled.model import CompiledModel
 from tests.emulator.differences import DELIBERATE, VERSIONS
 from tests.helpers.contracts import RECORD, answered, recorded
@@ -80,7 +80,7 @@ ENDS = {
 }
 PROGRAM = """
 import sys
-from ort_rknn_conformance.hardware.raw_runtime import RawContext, RawRuntime
+from ort_rknn_conformance.hardware.contract.raw_runtime import RawContext, RawRuntime
 library, model, end = sys.argv[1:]
 context = RawContext(RawRuntime(library), open(model, "rb").read())
 context.set(context.arrays(0))

@@ -2,7 +2,7 @@
 
 Asks mistakes that kill a process, so it is a program of its own, without threads, that forks for each section::
 
-    python -m ort_rknn_conformance.hardware.contract /usr/lib/librknnrt.so model.rknn
+    python -m ort_rknn_conformance.hardware.contract.ask /usr/lib/librknnrt.so model.rknn
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_conformance.hardware.contract_memory import memory_questions
-from ort_rknn_conformance.hardware.contract_questions import questions
-from ort_rknn_conformance.hardware.raw_runtime import RawRuntime
-from ort_rknn_conformance.hardware.sections import LIMIT, Section, Teller, run_section
+from ort_rknn_conformance.hardware.contract.calls import questions
+from ort_rknn_conformance.hardware.contract.memory import memory_questions
+from ort_rknn_conformance.hardware.contract.raw_runtime import RawRuntime
+from ort_rknn_conformance.hardware.contract.sections import LIMIT, Section, Teller, run_section
 
 __all__ = ["FORMAT", "ask_all", "ask_apart", "main"]
 
