@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.numerics.random_inputs import feeds_for, finite
 from ort_rknn_converters.numerics.tensor_error import is_float
 from ort_rknn_converters.numerics.whole_run import WholeRun
@@ -61,6 +61,9 @@ class RandomFeeds:
     Args:
         model: The model, with fixed shapes.
         options: How many feeds, and the seed.
+
+    Attributes:
+        trouble: Why the whole model is not run, in words; empty where it can be.
     """
 
     def __init__(self, model: ir.Model, options: ConvertOptions) -> None:
@@ -76,6 +79,8 @@ class RandomFeeds:
         self._served: set[frozenset[str]] = set()
         self._learned: tuple[Feed, ...] = ()
         self._lock = threading.RLock()
+        self._ended: RunFailed | None = None
+        self.trouble = ""
 
     def expect(self, names: Iterable[str]) -> None:
         """Say which values will be asked for, so that they are computed in one run of the model."""
@@ -138,6 +143,8 @@ class RandomFeeds:
         Random numbers are not valid inputs of every model: a size or a place is not negative. Such get numbers from 0
         to 1 instead, then ones, and at last a size in pixels.
         """
+        if self._ended is not None:  # once is enough
+            raise self._ended
         whole = self.whole()
         made = (self._ordinary,) if self._ordinary is not None else _kinds(self._tried_first())
         first: ModelError | None = None
@@ -145,6 +152,9 @@ class RandomFeeds:
             try:
                 known = self._learned if feeds is self._first else ()
                 found = whole.exact(feeds, [*dict.fromkeys((*names, *whole.outputs))], known)
+            except RunFailed as error:
+                self._ended, self.trouble = error, str(error)
+                raise
             except ModelError as error:
                 first = first or error
                 continue

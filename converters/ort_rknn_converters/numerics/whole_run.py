@@ -17,13 +17,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.graph.dataflow import reads
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.graph.onnx_graph import constant
 from ort_rknn_converters.numerics.random_inputs import feeds_for
 from ort_rknn_converters.numerics.tolerance import softmax_outputs
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, Run, bounded
 
 __all__ = ["WholeRun"]
 
@@ -188,8 +189,18 @@ def _run(
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.intra_op_num_threads = max(1, (os.cpu_count() or 1) - 1)
     names = [value.name for value in model.graph.output]
-    try:
+
+    def compute(run: Run) -> list[dict[str, Any]]:
         session = ort.on_cpu(model.SerializeToString(), options)
-        return [dict(zip(names, session.run(names, {**weights, **feed}), strict=True)) for feed in feeds]
+        found = []
+        for feed in feeds:
+            run.next_feed()
+            found.append(dict(zip(names, session.run(names, {**weights, **feed}, run.options), strict=True)))
+        return found
+
+    try:
+        return bounded(compute, QUICK_S, "the whole model")
+    except RunFailed:
+        raise
     except Exception as error:  # onnxruntime raises a class of its own per kind of fault
         raise ModelError(f"ONNX Runtime cannot run the whole model on random inputs: {error}") from error
