@@ -22,6 +22,22 @@ _HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "killed", 
 
 _OUT_OF_TIME = "not looked into further, for the search has taken its time"
 
+_DIFFERENCES = frozenset({"Add", "Sub"})
+_MEANS = frozenset(
+    {
+        "Expand",
+        "GlobalAveragePool",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceSum",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+    }
+)
+"""Operands that are cheap, and all of the difference."""
+
 
 @frozen
 class Blame:
@@ -51,7 +67,24 @@ def blame(compiler: SegmentCompiler, attempt: Attempt) -> Blame:
         return _all(attempt)
     if compiler.out_of_time:
         return Blame(dict.fromkeys(attempt.nodes, f"{failure.reason} ({_OUT_OF_TIME})"))
-    return _Search(compiler, failure).run(attempt.nodes)
+    found = _Search(compiler, failure).run(attempt.nodes)
+    return _with_means(compiler, found) if failure.kind == "wrong" else found
+
+
+def _with_means(compiler: SegmentCompiler, found: Blame) -> Blame:
+    """With the means that a blamed difference takes away: rounded to fp16 they would spoil it on the CPU, too."""
+    flow = compiler.flow
+    number = {node.name or "": index for index, node in enumerate(flow.nodes)}
+    more: dict[str, str] = {}
+    for name, reason in found.reasons.items():
+        waiting = list(flow.before[number[name]]) if flow.nodes[number[name]].op_type in _DIFFERENCES else []
+        while waiting:
+            index = waiting.pop()
+            node = flow.nodes[index]
+            if node.op_type in _MEANS and node.name not in more:
+                more[node.name or ""] = f"{reason} (of which it is an operand)"
+                waiting += flow.before[index]
+    return Blame(more | found.reasons, found.certain)
 
 
 def _named(failure: Failure) -> Blame:
