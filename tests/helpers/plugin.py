@@ -116,3 +116,42 @@ def shim_session(model: str | Path | bytes, **options: Any) -> Any:
     given = {"device": "npu", "target": "rk3588", "runtime_library": str(build_emulator())} | options
     source = model if isinstance(model, bytes) else str(model)
     return ort_rknn.InferenceSession(source, providers=[(NAME, given)])
+
+
+def one_segment(
+    model: Model, dtypes: Mapping[str, str] | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> bytes:
+    """An ONNX model that is one EPContext node, as a tool other than ours may write it.
+
+    Args:
+        model: Its code.
+        dtypes: ONNX types of tensors, where they are not those :func:`tests.helpers.npu.spec` gives.
+        shapes: ONNX shapes, where they are not the code's.
+    """
+    from onnx import helper
+
+    from tests.helpers.npu import spec
+
+    def values(tensors: tuple[Tensor, ...]) -> list[Any]:
+        specs = [spec(tensor, (dtypes or {}).get(tensor.name)) for tensor in tensors]
+        return [
+            helper.make_tensor_value_info(
+                one.name, helper.np_dtype_to_tensor_dtype(one.dtype), (shapes or {}).get(one.name, one.shape)
+            )
+            for one in specs
+        ]
+
+    node = helper.make_node(
+        "EPContext",
+        [tensor.name for tensor in model.inputs],
+        [tensor.name for tensor in model.outputs],
+        name="segment",
+        domain="com.microsoft",
+        source=NAME,
+        embed_mode=1,
+        main_context=1,
+        ep_cache_context=model.data(),
+    )
+    graph = helper.make_graph([node], "g", values(model.inputs), values(model.outputs))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
