@@ -33,14 +33,14 @@ test: lint
 test-aarch64: $(READY)
 	$(BIN)/python tests/aarch64/prepare.py
 	build/aarch64/python -m pytest -p no:cacheprovider --confcutdir=tests/ort_rknn/devices tests/aarch64 \
-	    tests/emulator tests/ort_rknn/engine/test_native.py \
+	    tests/emulator tests/ort_rknn/engine/lanes/test_native.py \
 	    $(addprefix tests/ort_rknn/devices/test_,rknnrt.py rknnrt_bound.py rknnrt_sharing.py rknnrt_custom_ops.py rknnrt_halves.py rknnrt_habits.py interleave.py)
 
 # Sessions once more with the oldest onnxruntime, and the oldest pure-Python packages, that pyproject.toml takes (a minute
 # or two). numpy and onnx stay as new as they get: old ones have no wheels for new Pythons.
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit" tests/parity \
-	    tests/converters/test_external_data.py \
+	    tests/converters/onnx_file/test_external_data.py \
 	    $(addprefix tests/ort_rknn/test_,$(addsuffix .py,surface session session_options providers feed iobinding ortvalue \
 	    profiling context_file swap))
 
@@ -102,11 +102,11 @@ $(PROGRAMS)/.ready: $(READY)
 
 # A thousand sessions made and dropped, on each device.
 test-endurance: $(READY)
-	$(BIN)/python -m pytest -m slow tests/ort_rknn/test_endurance.py
+	$(BIN)/python -m pytest -m slow tests/ort_rknn/api/test_endurance.py
 
 # A model of 2.5 GB converted, saved, moved and opened again: three minutes, 12 GB of memory.
 test-large: $(READY)
-	$(BIN)/python -m pytest -m slow tests/converters/test_external_data.py -k in_and_out
+	$(BIN)/python -m pytest -m slow tests/converters/onnx_file/test_external_data.py -k in_and_out
 
 # The tests' emulated librknnrt, for `ort-rknn board-test` and `--device emulated` without a board.
 emulator: $(READY)

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.models import DIMS, MODELS
-from ort_rknn_converters.convert import convert
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.toolkit import standins
-from ort_rknn_converters.toolkit.environment import PYTHON_VARIABLE, find_python
+from ort_rknn_converters.pipeline.convert import convert
+from ort_rknn_converters.toolkit.setup.environment import PYTHON_VARIABLE, find_python
+from ort_rknn_converters.toolkit.worker import stub_modules
 
 COMPARED = ("resnet50", "yolov8n", "vit_tiny", "bert_mini")
 TARGETS = ("rk3588", "rk3576", "rk3566")
@@ -155,7 +155,7 @@ def compare(names: list[str], target: str, rounds: int, console: Console) -> boo
             folder = Path(scratch)
             model = str(folder / f"{name}.onnx")
             onnx.save(MODELS[name](), model)
-            bare_command = [toolkit, "-c", _BARE, model, target, str(folder / "bare.rknn"), str(standins.__file__)]
+            bare_command = [toolkit, "-c", _BARE, model, target, str(folder / "bare.rknn"), str(stub_modules.__file__)]
             our_command = [sys.executable, "-c", _OURS, model, "-o", str(folder / "ours.rknn.onnx"), "--target", target]
             pairs = [(cost_of(bare_command, folder), cost_of(our_command, folder)) for _ in range(rounds)]
             bare, ours = pairs[0]

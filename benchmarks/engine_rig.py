@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from ort_rknn_converters.compiled import Blob, BytesBlob, CompiledModel
-from ort_rknn_converters.plan import NPU, NodePlacement, Plan, Segment, TensorInfo
-from ort_rknn_converters.shell import make_shell
-from ort_rknn_converters.steps import npu_step
+from ort_rknn_converters.compiled.model import Blob, BytesBlob, CompiledModel
+from ort_rknn_converters.compiled.steps import npu_step
+from ort_rknn_converters.compiled.stub_model import make_shell
+from ort_rknn_converters.partition.plan import NPU, NodePlacement, Plan, Segment, TensorInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import ort_rknn
-from ort_rknn.devices.rknnrt_abi import Format, Input, Output, TensorType, prototypes
+from ort_rknn.devices.rknnrt.abi import Format, Input, Output, TensorType, prototypes
 from tests.helpers.emulator import Emulator, Model, Tensor, private_copy
 from tests.helpers.npu import build_native
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import ort_rknn
 from benchmarks.models import MODELS
 from examples.digits.data import to_network, train_and_test
-from ort_rknn_converters.convert import convert
+from ort_rknn_converters.pipeline.convert import convert
 
 Array = NDArray[Any]
 

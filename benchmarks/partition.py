@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.partition import partition, parts
+from ort_rknn_converters.partition.partition import partition, parts
 from ort_rknn_converters.targets import find_target
 
 SIZES = (1_000, 3_000, 10_000)

@@ -93,7 +93,7 @@ def make_models(folder: Path) -> dict[str, Path]:
 def find_toolkit() -> str:
     """Say where the toolkit is, for the cache of this benchmark hides our private one; what will compile."""
     from ort_rknn_converters.errors import ToolkitMissing
-    from ort_rknn_converters.toolkit.environment import PYTHON_VARIABLE, find_python
+    from ort_rknn_converters.toolkit.setup.environment import PYTHON_VARIABLE, find_python
 
     try:
         os.environ[PYTHON_VARIABLE] = find_python().python

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ort_rknn.option_values import to_text
-from ort_rknn.options import OPTIONS
+from ort_rknn.options.parsers import to_text
+from ort_rknn.options.table import OPTIONS
 
 PAGE = Path(__file__).with_name("options.md")
 ENVIRONMENT = {

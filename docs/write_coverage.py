@@ -16,9 +16,9 @@ from pathlib import Path
 
 from ort_rknn_conformance.report import json_report
 from ort_rknn_conformance.result import CaseResult
-from ort_rknn_converters.convert import convert
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.plan import Plan
+from ort_rknn_converters.partition.plan import Plan
+from ort_rknn_converters.pipeline.convert import convert
 
 PAGE = Path(__file__).with_name("coverage.md")
 sys.path.insert(0, str(PAGE.parents[1]))

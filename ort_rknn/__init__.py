@@ -9,11 +9,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.aliases import install_finder as _install_finder
+from ort_rknn.api.module_aliases import install_finder as _install_finder
 
 if TYPE_CHECKING:
     from onnxruntime import *  # noqa: F403
 
+    from ort_rknn.api.install_shim import install as install
+    from ort_rknn.api.install_shim import uninstall as uninstall
+    from ort_rknn.api.model_compiler import ModelCompiler as ModelCompiler
+    from ort_rknn.api.session import InferenceSession as InferenceSession
     from ort_rknn.errors import DeviceError as DeviceError
     from ort_rknn.errors import DeviceUnavailable as DeviceUnavailable
     from ort_rknn.errors import InferenceTimeout as InferenceTimeout
@@ -21,17 +25,13 @@ if TYPE_CHECKING:
     from ort_rknn.errors import RknnError as RknnError
     from ort_rknn.errors import SessionClosed as SessionClosed
     from ort_rknn.errors import SubmitTimeout as SubmitTimeout
-    from ort_rknn.iobinding import IOBinding as IOBinding
-    from ort_rknn.iobinding import SessionIOBinding as SessionIOBinding
-    from ort_rknn.model_compiler import ModelCompiler as ModelCompiler
-    from ort_rknn.options import make_provider_options as make_provider_options
-    from ort_rknn.ortvalue import OrtValue as OrtValue
-    from ort_rknn.providers import get_all_providers as get_all_providers
-    from ort_rknn.providers import get_available_providers as get_available_providers
-    from ort_rknn.session import InferenceSession as InferenceSession
-    from ort_rknn.session_options import SessionOptions as SessionOptions
-    from ort_rknn.swap import install as install
-    from ort_rknn.swap import uninstall as uninstall
+    from ort_rknn.options.providers import get_all_providers as get_all_providers
+    from ort_rknn.options.providers import get_available_providers as get_available_providers
+    from ort_rknn.options.table import make_provider_options as make_provider_options
+    from ort_rknn.ort_types.iobinding import IOBinding as IOBinding
+    from ort_rknn.ort_types.iobinding import SessionIOBinding as SessionIOBinding
+    from ort_rknn.ort_types.ortvalue import OrtValue as OrtValue
+    from ort_rknn.ort_types.session_options import SessionOptions as SessionOptions
 
     __version__: str
     __all__: list[str]
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 _OWN = {
     "DeviceError": "ort_rknn.errors",
     "DeviceUnavailable": "ort_rknn.errors",
-    "IOBinding": "ort_rknn.iobinding",
-    "InferenceSession": "ort_rknn.session",
+    "IOBinding": "ort_rknn.ort_types.iobinding",
+    "InferenceSession": "ort_rknn.api.session",
     "InferenceTimeout": "ort_rknn.errors",
     "InvalidOption": "ort_rknn.errors",
-    "ModelCompiler": "ort_rknn.model_compiler",
-    "OrtValue": "ort_rknn.ortvalue",
+    "ModelCompiler": "ort_rknn.api.model_compiler",
+    "OrtValue": "ort_rknn.ort_types.ortvalue",
     "RknnError": "ort_rknn.errors",
     "SessionClosed": "ort_rknn.errors",
-    "SessionIOBinding": "ort_rknn.iobinding",
-    "SessionOptions": "ort_rknn.session_options",
+    "SessionIOBinding": "ort_rknn.ort_types.iobinding",
+    "SessionOptions": "ort_rknn.ort_types.session_options",
     "SubmitTimeout": "ort_rknn.errors",
-    "get_all_providers": "ort_rknn.providers",
-    "get_available_providers": "ort_rknn.providers",
-    "install": "ort_rknn.swap",
-    "make_provider_options": "ort_rknn.options",
-    "uninstall": "ort_rknn.swap",
+    "get_all_providers": "ort_rknn.options.providers",
+    "get_available_providers": "ort_rknn.options.providers",
+    "install": "ort_rknn.api.install_shim",
+    "make_provider_options": "ort_rknn.options.table",
+    "uninstall": "ort_rknn.api.install_shim",
 }
 """Public names that are ours, and where they live. All others are onnxruntime's."""
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from ort_rknn.swap import install
+from ort_rknn.api.install_shim import install
 
 __all__ = ["main"]
 

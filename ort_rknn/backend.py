@@ -12,15 +12,15 @@ from typing import Any
 
 from onnxruntime.backend import backend as ort_backend
 
+from ort_rknn.api.session import InferenceSession
+from ort_rknn.options.providers import get_available_providers
+from ort_rknn.ort_types.session_options import SessionOptions
 from ort_rknn.provider_names import RKNN_PROVIDER
-from ort_rknn.providers import get_available_providers
-from ort_rknn.session import InferenceSession
-from ort_rknn.session_options import SessionOptions
 
 __all__ = ["RknnBackend", "is_compatible", "prepare", "run", "run_model", "supports_device"]
 
 __path__: list[str] = []
-# ``ort_rknn.backend.backend`` and the like are onnxruntime's own modules, found by ``ort_rknn.aliases``.
+# ``ort_rknn.backend.backend`` and the like are onnxruntime's own modules, found by ``ort_rknn.api.module_aliases``.
 
 
 class RknnBackend(ort_backend.OnnxRuntimeBackend):  # type: ignore[misc]

@@ -15,11 +15,11 @@ import numpy as np
 from ort_rknn.devices.base import Context, Device, SegmentCode, TensorSpec
 from ort_rknn.dtypes import DTYPES
 from ort_rknn.ort_errors import ort_error
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
-    from ort_rknn_converters.blobs import Blob
+    from ort_rknn_converters.onnx_file.blobs import Blob
 
 __all__ = [
     "CpuPart",
@@ -138,7 +138,7 @@ class Program:
     """Steps in execution order, bound to a device.
 
     Args:
-        compiled: A compiled model (:class:`ort_rknn_converters.compiled.CompiledModel`).
+        compiled: A compiled model (:class:`ort_rknn_converters.compiled.model.CompiledModel`).
         device: What executes the NPU steps; ``None`` when there are none.
         make_cpu_session: Opens the ONNX model of a CPU step; the session's options come in here.
         outputs: Names and order of the model's outputs: what ``output_names=None`` means.
@@ -282,7 +282,7 @@ def open_cpu_session(model: Blob) -> CpuSession:
     """Open a CPU step with onnxruntime's defaults."""
     import onnxruntime
 
-    from ort_rknn_converters.blobs import WEIGHTS_FOLDER
+    from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
 
     source, folder = model.source()
     options = onnxruntime.SessionOptions()

@@ -27,10 +27,21 @@ def test_import_ort_rknn_is_light() -> None:
 def test_a_session_on_the_cpu_imports_none_of_the_npu_side() -> None:
     made = "import ort_rknn; ort_rknn.InferenceSession({!r}{})"
     model = "examples/digits/digits.onnx"
-    npu = ("ort_rknn.devices.rknnrt", "ort_rknn.devices.rknnrt_abi", "ort_rknn.engine", "ort_rknn_converters.compiled")
-    ours = (*npu, "ort_rknn.making", "ort_rknn.options", "ort_rknn.placement", "ort_rknn_converters")
-    assert _loaded(made.format(model, ", providers=['CPUExecutionProvider']"), "ort_rknn.session", *ours) == (
-        "ort_rknn.session"
+    npu = (
+        "ort_rknn.devices.rknnrt.device",
+        "ort_rknn.devices.rknnrt.abi",
+        "ort_rknn.engine",
+        "ort_rknn_converters.compiled.model",
+    )
+    ours = (
+        *npu,
+        "ort_rknn.opening.create",
+        "ort_rknn.options.table",
+        "ort_rknn.opening.resolve",
+        "ort_rknn_converters",
+    )
+    assert _loaded(made.format(model, ", providers=['CPUExecutionProvider']"), "ort_rknn.api.session", *ours) == (
+        "ort_rknn.api.session"
     )
     assert _loaded(f"import os; os.environ['ORT_RKNN_DEVICE'] = 'cpu'; {made.format(model, '')}", *npu) == ""
 

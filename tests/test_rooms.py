@@ -16,22 +16,25 @@ ROOMS = {
 }
 
 # What of the converters the runtime may import at once: a page each, which imports nothing of ours.
-AT_ONCE = {"ort_rknn_converters.frozen", "ort_rknn_converters.log"}
+AT_ONCE = {"ort_rknn_converters.util.frozen", "ort_rknn_converters.util.log"}
 
 # floor -> the floors above it, which nothing on it may reach, directly or through another file.
 FLOORS = {
-    "ort_rknn.devices": ("ort_rknn.program", "ort_rknn.engine", "ort_rknn.session"),
-    "ort_rknn.program": ("ort_rknn.engine", "ort_rknn.session"),
-    "ort_rknn.engine": ("ort_rknn.session",),
-    "ort_rknn.session": ("ort_rknn.cli", "ort_rknn.__main__"),
-    "ort_rknn_converters.support": ("ort_rknn_converters.partition", "ort_rknn_converters.convert"),
-    "ort_rknn_converters.passes": ("ort_rknn_converters.partition", "ort_rknn_converters.convert"),
-    "ort_rknn_converters.toolkit": ("ort_rknn_converters.partition", "ort_rknn_converters.convert"),
-    "ort_rknn_converters.compiled": ("ort_rknn_converters.convert", "ort_rknn_converters.cache"),
-    "ort_rknn_converters.convert": ("ort_rknn_converters.cli",),
-    "ort_rknn_conformance.sources": ("ort_rknn_conformance.runner", "ort_rknn_conformance.report"),
-    "ort_rknn_conformance.flows": ("ort_rknn_conformance.execute", "ort_rknn_conformance.runner"),
-    "ort_rknn_conformance.execute": ("ort_rknn_conformance.runner", "ort_rknn_conformance.report"),
+    "ort_rknn.devices": ("ort_rknn.program", "ort_rknn.engine", "ort_rknn.api.session"),
+    "ort_rknn.program": ("ort_rknn.engine", "ort_rknn.api.session"),
+    "ort_rknn.engine": ("ort_rknn.api.session",),
+    "ort_rknn.api.session": ("ort_rknn.cli", "ort_rknn.__main__"),
+    "ort_rknn_converters.op_support.decide": (
+        "ort_rknn_converters.partition.partition",
+        "ort_rknn_converters.pipeline.convert",
+    ),
+    "ort_rknn_converters.passes": ("ort_rknn_converters.partition.partition", "ort_rknn_converters.pipeline.convert"),
+    "ort_rknn_converters.toolkit": ("ort_rknn_converters.partition.partition", "ort_rknn_converters.pipeline.convert"),
+    "ort_rknn_converters.compiled.model": ("ort_rknn_converters.pipeline.convert", "ort_rknn_converters.cache.store"),
+    "ort_rknn_converters.pipeline.convert": ("ort_rknn_converters.cli",),
+    "ort_rknn_conformance.sources": ("ort_rknn_conformance.run.runner", "ort_rknn_conformance.report"),
+    "ort_rknn_conformance.flows": ("ort_rknn_conformance.run.run_case", "ort_rknn_conformance.run.runner"),
+    "ort_rknn_conformance.run.run_case": ("ort_rknn_conformance.run.runner", "ort_rknn_conformance.report"),
     "ort_rknn_conformance.report": ("ort_rknn_conformance.cli",),
 }
 

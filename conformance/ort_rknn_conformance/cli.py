@@ -16,10 +16,10 @@ from rich.console import Console
 from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
 from ort_rknn_conformance.progress import Progress
-from ort_rknn_conformance.report.files import ReportFiles, report_options
+from ort_rknn_conformance.report.formats import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
-from ort_rknn_converters.cli.convert_values import CPU_NODES
-from ort_rknn_converters.log import logger
+from ort_rknn_converters.cli.convert_options import CPU_NODES
+from ort_rknn_converters.util.log import logger
 
 __all__ = ["check", "conformance"]
 
@@ -88,8 +88,8 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
 
     Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
     """
-    from ort_rknn_conformance.examine import examine
-    from ort_rknn_conformance.fix import write_options
+    from ort_rknn_conformance.diagnose.check_model import examine
+    from ort_rknn_conformance.diagnose.cpu_node_search import write_options
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.sources import model_file
 
@@ -162,7 +162,7 @@ def _check_folder(
 ) -> bool:
     """Every model of a folder, each in a worker; whether any is bad."""
     from ort_rknn_conformance.report import json_report, terminal
-    from ort_rknn_conformance.runner import run_cases
+    from ort_rknn_conformance.run.runner import run_cases
     from ort_rknn_conformance.sources import folder as models
 
     for name in ("data", "preprocess", "labels", "reference", "cpu_nodes", "layers", "fix"):
@@ -221,15 +221,15 @@ def conformance(
     Exit code 0: nothing wrong, crashed or hanging. 1: something was. 2: it could not be run. 130: interrupted.
     """
     from ort_rknn_conformance.report import json_report, terminal
-    from ort_rknn_conformance.runner import run_cases
+    from ort_rknn_conformance.run.runner import run_cases
     from ort_rknn_conformance.sources import onnx_node
-    from ort_rknn_converters import cache
+    from ort_rknn_converters.cache import store
 
     console = Console(highlight=False)
     flow = find_flow(flow_name)
     # The cost rule is off: the question is what is right, not what is fast. The thousands of tiny compiled models
     # stay out of the user's own cache.
-    folder = str(Path(cache.directory()) / "conformance")
+    folder = str(Path(store.directory()) / "conformance")
     settings = Settings(target, precision, min_gain=0.0, cache_dir=folder, stable=True)
     start = time.monotonic()
     files = _files(options)
@@ -290,12 +290,12 @@ def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -
         flow: Its device must be there.
         compiled: The model needs no toolkit.
     """
-    from ort_rknn.devices.choose import DeviceOptions, choose
-    from ort_rknn_conformance.emulated import is_emulator
+    from ort_rknn.opening.choose_device import DeviceOptions, choose
+    from ort_rknn_conformance.flows.emulated_device import is_emulator
     from ort_rknn_converters.errors import UnknownOption, UnknownTarget
     from ort_rknn_converters.options import ConvertOptions
     from ort_rknn_converters.targets import find_target
-    from ort_rknn_converters.toolkit import environment
+    from ort_rknn_converters.toolkit.setup import environment
 
     try:
         options = flow.provider_options(settings.target, settings.precision)

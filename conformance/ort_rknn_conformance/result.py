@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, field
 from typing import Any, Literal
 
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["BAD", "HISTOGRAM_EDGES", "CaseResult", "GraphNode", "LayerError", "OutputResult", "Verdict", "WorstElement"]
 

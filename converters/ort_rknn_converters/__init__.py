@@ -6,9 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.cache import load_or_convert
-    from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep, is_compiled
-    from ort_rknn_converters.convert import convert, plan_only
+    from ort_rknn_converters.cache.store import load_or_convert
+    from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep, is_compiled
     from ort_rknn_converters.errors import (
         CalibrationError,
         CompiledModelError,
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
         VerificationFailed,
     )
     from ort_rknn_converters.options import ConvertOptions
-    from ort_rknn_converters.plan import NodePlacement, Plan, Segment, TensorInfo
+    from ort_rknn_converters.partition.plan import NodePlacement, Plan, Segment, TensorInfo
+    from ort_rknn_converters.pipeline.convert import convert, plan_only
     from ort_rknn_converters.progress import Progress
     from ort_rknn_converters.targets import TARGETS, Target, find_target
 
@@ -56,9 +56,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "cache": ("load_or_convert",),
-    "compiled": ("CompiledModel", "CpuStep", "NpuStep", "is_compiled"),
-    "convert": ("convert", "plan_only"),
+    "cache.store": ("load_or_convert",),
+    "compiled.model": ("CompiledModel", "CpuStep", "NpuStep", "is_compiled"),
+    "pipeline.convert": ("convert", "plan_only"),
     "errors": (
         "CalibrationError",
         "CompiledModelError",
@@ -72,7 +72,7 @@ _HOMES = {
         "VerificationFailed",
     ),
     "options": ("ConvertOptions",),
-    "plan": ("NodePlacement", "Plan", "Segment", "TensorInfo"),
+    "partition.plan": ("NodePlacement", "Plan", "Segment", "TensorInfo"),
     "progress": ("Progress",),
     "targets": ("TARGETS", "Target", "find_target"),
 }
@@ -82,9 +82,9 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOME[name] != "convert":
+    if _HOME[name] != "pipeline.convert":
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    from ort_rknn_converters.late import without_algebra
+    from ort_rknn_converters.util.lazy_imports import without_algebra
 
     with without_algebra():
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn_converters.errors import UnknownOption
-from ort_rknn_converters.frozen import frozen
 from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_target
+from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.calibration import Calibration
+    from ort_rknn_converters.quantize.calibration import Calibration
 
 __all__ = ["ALGORITHMS", "KL", "LIMIT", "METRICS", "PRECISIONS", "ConvertOptions"]
 
@@ -133,13 +133,13 @@ class ConvertOptions:
         if self.precision == "int8" and not target.int8:
             raise UnknownOption(f"precision int8 is not for {target.name}: the toolkit refuses it there")
         if self.calibration is not None:
-            from ort_rknn_converters.calibration import normal  # not at every start of a session
+            from ort_rknn_converters.quantize.calibration import normal  # not at every start of a session
 
             self._set("calibration", normal(self.calibration))
         if not _is_whole(self.calibration_limit) or self.calibration_limit < 1:
             raise UnknownOption(f"calibration_limit is a whole number from 1 up, not {self.calibration_limit!r}")
         if self.preprocess:
-            from ort_rknn_converters.images import Preprocess
+            from ort_rknn_converters.quantize.images import Preprocess
 
             Preprocess.parse(self.preprocess)
         if self.quantized_algorithm == KL:
@@ -169,7 +169,7 @@ class ConvertOptions:
         """The calibration data, or ``None`` where none were given."""
         if self.calibration is None:
             return None
-        from ort_rknn_converters.calibration import Calibration
+        from ort_rknn_converters.quantize.calibration import Calibration
 
         return Calibration(self.calibration, self.preprocess, self.calibration_limit)
 

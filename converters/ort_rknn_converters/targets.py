@@ -7,7 +7,7 @@ Core counts and compiler families are the vendor's (toolkit documentation 2.3.2 
 from __future__ import annotations
 
 from ort_rknn_converters.errors import UnknownTarget
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["DEFAULT_TARGET", "TARGETS", "Target", "find_target"]
 
@@ -25,7 +25,8 @@ class Target:
         fp16: Whether float models can be compiled without quantization.
         w4a16: Whether the toolkit accepts 4-bit weights with 16-bit activations.
         int8: Whether the toolkit accepts 8-bit weights and activations.
-        flatbuffer: Whether its ``.rknn`` files are the FlatBuffer form that :mod:`ort_rknn_converters.rknn_file` reads
+        flatbuffer: Whether its ``.rknn`` files are the FlatBuffer form that
+        :mod:`ort_rknn_converters.rknn_format.reader` reads
             (the mini format of rv110x and rk2118 is not).
         aliases: Other names the device tree or users give it.
     """

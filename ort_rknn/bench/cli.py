@@ -196,7 +196,7 @@ def _layers(session: Any) -> dict[str, str]:
 
 
 def _feed(session: Any, options: dict[str, Any], input_file: Path | None) -> dict[str, Any]:
-    from ort_rknn.options import RknnOptions
+    from ort_rknn.options.table import RknnOptions
 
     known = RknnOptions.parse(options)
     try:

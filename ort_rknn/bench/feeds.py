@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ort_rknn.dtypes import numpy_dtype
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["FeedError", "Need", "needs", "random_feed", "read_feed"]
 

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from typing import Any
 
 from ort_rknn.engine.job import InferenceJob
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["CoreUse", "Limit", "Pass", "async_pass", "sync_pass"]
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn.bench.measure import Pass
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["PartTime", "latencies_ms", "part_times", "parts_table", "pass_to_dict", "percentile", "print_report"]
 

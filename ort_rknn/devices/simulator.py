@@ -1,7 +1,7 @@
 """An NPU in software: numbers as the NPU stores them (float16, int8, int4), any number of cores, a pretend latency.
 
-What was simulated was not measured on a board: see :mod:`ort_rknn_converters.fp16_rounding` for what the numbers leave
-out; the latency is whatever was asked for.
+What was simulated was not measured on a board: see :mod:`ort_rknn_converters.numerics.fp16_rounding` for what the
+numbers leave out; the latency is whatever was asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
-    from ort_rknn_converters.rknn_values import RknnFile
+    from ort_rknn_converters.rknn_format.values import RknnFile
 
 __all__ = ["SimulatorContext", "SimulatorDevice"]
 
@@ -115,11 +115,11 @@ def _rounded(code: SegmentCode) -> str | bytes:
 
         model = onnx.load(blob.path) if blob.path is not None else onnx.load_model_from_string(blob.read())
         if code.precision == "fp16":
-            from ort_rknn_converters.fp16_rounding import round_to_fp16
+            from ort_rknn_converters.numerics.fp16_rounding import round_to_fp16
 
             rounded = round_to_fp16(model)
         else:
-            from ort_rknn_converters.int8_rounding import round_to_int8
+            from ort_rknn_converters.numerics.int8_rounding import round_to_int8
 
             rounded = round_to_int8(model, _file(code))
         content: bytes = rounded.SerializeToString()
@@ -128,11 +128,11 @@ def _rounded(code: SegmentCode) -> str | bytes:
     if not isinstance(blob, StoredBlob):
         return make()
     if code.precision == "fp16":
-        from ort_rknn_converters.fp16_rounding import RULE
+        from ort_rknn_converters.numerics.fp16_rounding import RULE
 
         rule = RULE
     else:
-        from ort_rknn_converters.int8_rounding import INT8_RULE
+        from ort_rknn_converters.numerics.int8_rounding import INT8_RULE
 
         rule = f"{INT8_RULE}-{code.target}"
     kept = blob.derived(f"{rule}.onnx", make)
@@ -142,7 +142,7 @@ def _rounded(code: SegmentCode) -> str | bytes:
 def _file(code: SegmentCode) -> RknnFile:
     """The compiled file, which has the scales."""
     from ort_rknn_converters.errors import CompiledModelError
-    from ort_rknn_converters.rknn_file import read
+    from ort_rknn_converters.rknn_format.reader import read
 
     if code.rknn is None:
         raise DeviceError(f"segment {code.name} has no compiled code for {code.target}, which holds its scales")

@@ -16,7 +16,7 @@ from ort_rknn.errors import DeviceError, DeviceUnavailable
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
-    from ort_rknn_converters.lower import Lowered
+    from ort_rknn_converters.lower.lower import Lowered
 
 __all__ = ["ToolkitDevice"]
 
@@ -35,7 +35,7 @@ class ToolkitDevice:
             DeviceError: The segment's ONNX was stripped, so there is nothing to simulate.
         """
         from ort_rknn_converters.errors import ToolkitMissing
-        from ort_rknn_converters.toolkit.environment import find_python
+        from ort_rknn_converters.toolkit.setup.environment import find_python
 
         try:
             find_python()
@@ -45,7 +45,7 @@ class ToolkitDevice:
 
     def describe(self) -> Mapping[str, Any]:
         """The toolkit's version, and that this is a simulation."""
-        from ort_rknn_converters.toolkit.environment import toolkit_version
+        from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
         return {"device": self.name, "simulated": True, "toolkit": toolkit_version()}
 
@@ -59,7 +59,7 @@ class _ToolkitContext:
     def __init__(self, code: SegmentCode) -> None:
         import onnx
 
-        from ort_rknn_converters.lower import lower
+        from ort_rknn_converters.lower.lower import lower
         from ort_rknn_converters.targets import find_target
 
         if code.onnx is None:
@@ -71,7 +71,7 @@ class _ToolkitContext:
     def run(self, inputs: Sequence[Array], wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Compile the segment and run it once on the vendor's simulator."""
         from ort_rknn_converters.errors import ConvertError
-        from ort_rknn_converters.toolkit.client import CompileRequest, compile_segment
+        from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
 
         arrays = {spec.name: array for spec, array in zip(self._code.inputs, inputs, strict=True)}
         feed = {

@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ort_rknn.engine.lanes.wake_ups import Room
 from ort_rknn.engine.options import EngineOptions
-from ort_rknn.engine.signals import Room
 from ort_rknn.errors import SessionClosed, SubmitTimeout
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.delivery import Delivery
+    from ort_rknn.engine.callbacks import Delivery
     from ort_rknn.engine.job import InferenceJob
-    from ort_rknn.engine.lanes import Lanes
+    from ort_rknn.engine.lanes.base import Lanes
     from ort_rknn.engine.pacing import Pacer
 
 __all__ = ["Admission"]

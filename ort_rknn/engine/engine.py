@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.choose_lanes import best_lanes
-from ort_rknn.engine.core import Core
-from ort_rknn.engine.lanes import LaneSetup, LanesFactory
+from ort_rknn.engine.job_manager import Core
+from ort_rknn.engine.job_runner import Fallback
+from ort_rknn.engine.lanes.base import LaneSetup, LanesFactory
+from ort_rknn.engine.lanes.schedule import LanePlan, plan_lanes
 from ort_rknn.engine.options import EngineOptions
-from ort_rknn.engine.schedule import LanePlan, plan_lanes
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
-from ort_rknn.engine.walk import Fallback
 from ort_rknn.program import Program
 
 if TYPE_CHECKING:

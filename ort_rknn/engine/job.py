@@ -19,10 +19,10 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.lanes import Task
+    from ort_rknn.engine.lanes.base import Task
     from ort_rknn.program import Route
 
 __all__ = ["Callback", "InferenceJob", "JobTiming"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from ort_rknn.engine.schedule import parse_schedule, parse_tp_mode
+from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.errors import InvalidOption
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["EngineOptions", "Hint", "Overflow"]
 
@@ -23,7 +23,7 @@ class EngineOptions:
             a core's share. Default: none, whatever core is free takes the next job.
         tp_mode: All contexts share this core mask: ``auto``, ``all``, ``0``, ``1``, ``2``, ``0,1`` or ``0,1,2``.
         threads_per_core: Contexts per distinct core; with ``tp_mode`` the number of contexts. Default: what keeps the
-            cores busy, see :func:`ort_rknn.engine.schedule.plan_lanes` (the seed's is 1).
+            cores busy, see :func:`ort_rknn.engine.lanes.schedule.plan_lanes` (the seed's is 1).
         max_queue_size: Jobs that may wait for a core; those being executed do not count.
         max_callback_queue_size: Finished jobs that may wait for their callback to start (fixed at 8 in the seed).
         submit_timeout_ms: How long a submission waits for room; 0 refuses at once.

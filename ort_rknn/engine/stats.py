@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.lanes import LaneStats, Task
+    from ort_rknn.engine.lanes.base import LaneStats, Task
 
 __all__ = ["Counters", "EngineStats", "print_perf_line", "print_phases", "wants_perf_lines"]
 

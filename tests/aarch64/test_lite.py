@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ort_rknn.devices.base import Context, Device
-from ort_rknn.devices.lite import LiteDevice
+from ort_rknn.devices.rknnrt.lite_device import LiteDevice
 from ort_rknn.errors import DeviceError
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
 from tests.helpers.npu import Bytes, File, feeds, same, segment

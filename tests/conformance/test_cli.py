@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from ort_rknn_conformance.cli import check, conformance
 from ort_rknn_conformance.doctor.board_models import CONVOLUTION
-from ort_rknn_converters.toolkit import environment
+from ort_rknn_converters.toolkit.setup import environment
 from tests.helpers.emulator import Emulator, build_emulator
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"

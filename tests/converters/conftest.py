@@ -15,9 +15,9 @@ from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Converts with a fake toolkit, the cost rule off: ``made(model, ScriptedToolkit(...), target="rk3576")``."""
-    from ort_rknn_converters.convert import convert
+    from ort_rknn_converters.pipeline.convert import convert
 
-    monkeypatch.setattr(sys.modules["ort_rknn_converters.convert"], "toolkit_version", lambda: VERSION)
+    monkeypatch.setattr(sys.modules["ort_rknn_converters.pipeline.convert"], "toolkit_version", lambda: VERSION)
 
     def run(proto: Any, fake: ScriptedToolkit | None = None, **fields: Any) -> Any:
         return convert(proto, **{"min_gain": 0, "compile": fake or ScriptedToolkit(), "verdicts": tmp_path} | fields)

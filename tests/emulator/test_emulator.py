@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ort_rknn.devices.rknnrt_abi import (
+from ort_rknn.devices.rknnrt.abi import (
     Custom,
     Format,
     InitExtend,

@@ -7,10 +7,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.parser import parse_graph
 
-from ort_rknn_converters.compiled import BytesBlob, CompiledModel
-from ort_rknn_converters.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
-from ort_rknn_converters.shell import make_shell
-from ort_rknn_converters.steps import cpu_step, npu_step
+from ort_rknn_converters.compiled.model import BytesBlob, CompiledModel
+from ort_rknn_converters.compiled.steps import cpu_step, npu_step
+from ort_rknn_converters.compiled.stub_model import make_shell
+from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
 
 LONG_VALUE = "é\n" * 20_000
 """A metadata value of 40,000 characters: class names of big models are as long."""

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
-from ort_rknn_converters.compiled import CompiledModel, CpuStep
+from ort_rknn_converters.compiled.model import CompiledModel, CpuStep
 
 _RANDOM = np.random.default_rng(0)
 _WEIGHTS = {

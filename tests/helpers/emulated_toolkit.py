@@ -13,7 +13,7 @@ from unittest import mock
 import onnx
 from onnx import helper
 
-from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
+from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
 from tests.helpers.emulator import Model, Tensor, build_emulator
 from tests.helpers.fake_toolkit import CONVERT, fake_compile
 

@@ -13,12 +13,12 @@ from unittest import mock
 import numpy as np
 import onnxruntime
 
-from ort_rknn_converters import cache
-from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult
+from ort_rknn_converters.cache import store
+from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
 
 __all__ = ["CONVERT", "compile_in_thread", "fake_compile", "fake_toolkit"]
 
-CONVERT = import_module("ort_rknn_converters.convert")
+CONVERT = import_module("ort_rknn_converters.pipeline.convert")
 """The module; the package has a function of the same name."""
 
 
@@ -49,7 +49,7 @@ def fake_compile(request: CompileRequest, **_: Any) -> CompileResult:
 
 def compile_in_thread(model: Any, options: Any, cache_dir: Any, _ticket: Any) -> Any:
     """In place of the child process, to which nothing could be handed."""
-    return cache.load_or_convert(model, options, cache_dir=cache_dir)
+    return store.load_or_convert(model, options, cache_dir=cache_dir)
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def fake_toolkit(folder: Path) -> Iterator[None]:
     """Conversions inside use :func:`fake_compile` and keep their results in ``folder``."""
     with (
         mock.patch.object(CONVERT, "compile_segment", fake_compile),
-        mock.patch("ort_rknn.moving.compile_in_child", compile_in_thread),
+        mock.patch("ort_rknn.opening.open_dynamic.compile_in_child", compile_in_thread),
         mock.patch.dict(os.environ, {"ORT_RKNN_CACHE_DIR": str(folder)}),
     ):
         yield

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ort_rknn.devices.base import SegmentCode, TensorSpec
-from ort_rknn.devices.rknnrt import NpuDevice
+from ort_rknn.devices.rknnrt.device import NpuDevice
 from tests.helpers.emulator import Emulator, Model, Tensor, compile_library
 
 NATIVE = Path(__file__).resolve().parents[2] / "ort_rknn" / "native"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ort_rknn_converters.support import decide
+from ort_rknn_converters.op_support.decide import decide
 from ort_rknn_converters.targets import find_target
 
 Dims = Sequence[int | str]

@@ -10,9 +10,9 @@ import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
 
-from ort_rknn_converters import graph
+from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.prepare import prepare
+from ort_rknn_converters.pipeline.prepare import prepare
 from tests.helpers.same import assert_same_values, run_cpu
 from tests.helpers.versions import skip_newer_opsets
 
@@ -97,9 +97,9 @@ def check_prepared(
     skip_newer_opsets(model)
     before = model.SerializeToString()
     expected = run_cpu(model, feed)
-    prepared = prepare(graph.load(model), ConvertOptions(**options)).model
+    prepared = prepare(onnx_graph.load(model), ConvertOptions(**options)).model
     assert model.SerializeToString() == before
-    proto = graph.to_proto(prepared)
+    proto = onnx_graph.to_proto(prepared)
     if all(info.type.tensor_type.HasField("shape") for info in proto.graph.output):
         onnx.checker.check_model(proto)
     assert [info.name for info in proto.graph.output] == [info.name for info in model.graph.output]

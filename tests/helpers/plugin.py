@@ -11,7 +11,7 @@ from unittest import mock
 
 import onnxruntime
 
-from ort_rknn_converters.compiled import BytesBlob, CompiledModel
+from ort_rknn_converters.compiled.model import BytesBlob, CompiledModel
 from tests.helpers.compiled_models import sample
 from tests.helpers.emulator import ABI, Model, Tensor, build_emulator, compile_library
 
@@ -93,9 +93,7 @@ def with_code(compiled: CompiledModel, models: Mapping[str, Model], targets: tup
     steps = tuple(
         replace(
             step,
-            code={
-                soc: BytesBlob(replace(models[step.name], target=soc).data()) for soc in targets or compiled.targets
-            },
+            code={soc: BytesBlob(replace(models[step.name], target=soc).data()) for soc in targets or compiled.targets},
         )
         if step.kind == "npu"
         else step

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "programs"
 VENV = ROOT / ".venv" / "programs"
 PYTHON = VENV / "bin" / "python"
-OURS = "ort_rknn.session.InferenceSession"
+OURS = "ort_rknn.api.session.InferenceSession"
 
 INSTALLED = ("-c", "import ort_rknn, runpy, sys; ort_rknn.install(); del sys.argv[0]; kept = "
              "runpy.run_path(sys.argv[0], run_name='__main__')")  # fmt: skip

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ort_rknn_conformance.case import Settings
-from ort_rknn_conformance.compare import Tolerance, compare_output
 from ort_rknn_conformance.flows import find_flow
 from ort_rknn_conformance.report import json_report
 from ort_rknn_conformance.report.baseline import Difference
 from ort_rknn_conformance.report.document import Document
 from ort_rknn_conformance.result import CaseResult, GraphNode, LayerError, OutputResult
+from ort_rknn_conformance.run.compare import Tolerance, compare_output
 
 HOSTILE = "</script><b>&\x00 [[DATA]] | x"
 

@@ -19,7 +19,7 @@ import onnx
 import onnxruntime as ort
 
 from ort_rknn_converters.errors import ToolkitFailed
-from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult, LayerRow
+from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult, LayerRow
 
 VERSION = "2.5.0"
 OVERFLOW = (
@@ -42,7 +42,7 @@ def counting(folder: Path, seconds: float = 0.0) -> Callable[..., CompileResult]
 
 @dataclass
 class ScriptedToolkit:
-    """Callable as :func:`ort_rknn_converters.toolkit.client.compile_segment`.
+    """Callable as :func:`ort_rknn_converters.toolkit.compile.compile_segment`.
 
     Attributes:
         crashes: Op types that crash it.

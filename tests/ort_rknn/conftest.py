@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ort_rknn.devices.rknnrt_library import RuntimeLibrary
+from ort_rknn.devices.rknnrt.library import RuntimeLibrary
 from tests.helpers.emulator import Emulator
 from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.npu import build_native

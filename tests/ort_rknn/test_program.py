@@ -13,9 +13,9 @@ from ort_rknn.devices.fake import FakeDevice
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.engine.engine import Engine
 from ort_rknn.program import CpuPart, NpuPart, Program, check_terminated, open_cpu_session
-from ort_rknn_converters.blobs import BytesBlob
-from ort_rknn_converters.compiled import CompiledModel, CpuStep, NpuStep
-from ort_rknn_converters.plan import Plan, Segment, TensorInfo
+from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep
+from ort_rknn_converters.onnx_file.blobs import BytesBlob
+from ort_rknn_converters.partition.plan import Plan, Segment, TensorInfo
 from tests.helpers.engines import cpu_part, npu_part
 from tests.helpers.segments import gate_model
 

@@ -78,7 +78,7 @@ def test_unknown_names_fail_with_pythons_words(name: str) -> None:
 
 
 def test_the_session_class_is_always_the_same() -> None:
-    from ort_rknn.session import InferenceSession
+    from ort_rknn.api.session import InferenceSession
 
     assert ort_rknn.InferenceSession is InferenceSession is ort_rknn.InferenceSession
 

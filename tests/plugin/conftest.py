@@ -1,4 +1,5 @@
-"""Plain onnxruntime with the plugin registered, on the emulated runtime; the tests run in one process with all others."""
+"""Plain onnxruntime with the plugin registered, on the emulated runtime; the tests run in one process with all
+others."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The package's sessions and plain onnxruntime with the plugin, bit for bit, on the same compiled models.
 
-``python -m tests.plugin.parity`` compares every case of the ONNX standard that has NPU nodes, and the shaped models, on the
-emulated runtime with the simulator's arithmetic, and prints how many were compared and how many differ. ``--every 10`` takes each tenth case only.
+``python -m tests.plugin.parity`` compares every case of the ONNX standard that has NPU nodes, and the shaped models,
+on the emulated runtime with the simulator's arithmetic, and prints how many were compared and how many differ.
+``--every 10`` takes each tenth case only.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import onnx
 
 from benchmarks.models import DIMS, MODELS
 from ort_rknn import InferenceSession
-from ort_rknn_conformance.emulated import EmulatedNpu
-from ort_rknn_converters.feeds import feeds_for
+from ort_rknn_conformance.flows.emulated_device import EmulatedNpu
+from ort_rknn_converters.numerics.random_inputs import feeds_for
 from ort_rknn_converters.options import ConvertOptions
 from tests.helpers.backend_cases import backend_cases
 from tests.helpers.emulated_toolkit import emulated_compile
@@ -54,7 +55,7 @@ def compare(name: str, model: onnx.ModelProto, feed: Mapping[str, Any], folder: 
     """Convert, save, run on both, compare."""
     options = ConvertOptions(min_gain=0, dims=DIMS.get(name, {}))
     try:
-        compiled = import_module("ort_rknn_converters.convert").convert(
+        compiled = import_module("ort_rknn_converters.pipeline.convert").convert(
             model, options=options, compile=emulated_compile
         )
     except Exception:  # an op that exists for other kinds of values: the standard has many
@@ -65,7 +66,9 @@ def compare(name: str, model: onnx.ModelProto, feed: Mapping[str, Any], folder: 
         return
     path = folder / "model.onnx"
     compiled.save(path)
-    shim = InferenceSession(str(path), providers=["RKNNExecutionProvider"], device=EmulatedNpu(library=build_emulator()))
+    shim = InferenceSession(
+        str(path), providers=["RKNNExecutionProvider"], device=EmulatedNpu(library=build_emulator())
+    )
     assert shim.get_providers()[0] == "RKNNExecutionProvider"
     plugin = plugin_session(path)
     try:

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from ort_rknn_converters.bundle import Bundle, Variant
+from ort_rknn_converters.compiled.bundle import Bundle, Variant
 from tests.helpers.compiled_models import attributes, contexts, set_attribute
 from tests.helpers.emulator import Emulator
 from tests.helpers.plugin import MODELS, NAME, emulated_sample, plugin_session, registered, shim_session
@@ -67,7 +67,9 @@ def test_nodes_of_other_providers_are_left_alone(plugin: Emulator, sample_path: 
 def test_bytes_with_code_beside_need_the_folder(plugin: Emulator, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     emulated_sample().save(path, embed=False)
-    with pytest.raises(Error.InvalidArgument, match=r"give the model's path, not its bytes, or .* ep.context_file_path"):
+    with pytest.raises(
+        Error.InvalidArgument, match=r"give the model's path, not its bytes, or .* ep.context_file_path"
+    ):
         plugin_session(path.read_bytes())
     found = plugin_session(path.read_bytes(), entries={"ep.context_file_path": str(path)})
     same(found.run(None, feed()), plugin_session(path).run(None, feed()))

@@ -38,13 +38,17 @@ OUT = (Tensor("y", "float16", (1, 4)),)
 
 
 @pytest.mark.parametrize("stored", ["float16", "float32", "int8", "uint8", "int16", "int32", "int64", "bool"])
-@pytest.mark.parametrize("shape", [(1, 4), (1, 3, 6, 5), (2, 5, 3, 3), (1, 1, 6, 5), (1, 7, 1, 1), (1,), (1, 2, 3, 4, 5)])
+@pytest.mark.parametrize(
+    "shape", [(1, 4), (1, 3, 6, 5), (2, 5, 3, 3), (1, 1, 6, 5), (1, 7, 1, 1), (1,), (1, 2, 3, 4, 5)]
+)
 def test_inputs_of_the_npus_own_type(plugin: Emulator, stored: str, shape: tuple[int, ...]) -> None:
     order = "nhwc" if len(shape) == 4 else "-"
     both(plugin, Model((Tensor("x", stored, shape, order),), OUT))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "bool"])
+@pytest.mark.parametrize(
+    "dtype", ["float64", "float16", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "bool"]
+)
 @pytest.mark.parametrize("shape", [(1, 4), (1, 3, 6, 5)])
 def test_inputs_that_become_float16(plugin: Emulator, dtype: str, shape: tuple[int, ...]) -> None:
     both(plugin, Model((Tensor("x", "float16", shape, "nhwc" if len(shape) == 4 else "-"),), OUT), {"x": dtype})
@@ -159,5 +163,7 @@ def test_code_with_several_sets_of_shapes_runs_the_models_own(plugin: Emulator) 
     x = np.arange(8, dtype=np.float32).reshape(1, 8)
     np.testing.assert_array_equal(plugin_session(proto.SerializeToString()).run(None, {"x": x})[0], wide.answer([x])[0])
     proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "n"
-    with pytest.raises(Error.NotImplemented, match=r"several sets of shapes, and input 'x' \[1,\?\] does not say which"):
+    with pytest.raises(
+        Error.NotImplemented, match=r"several sets of shapes, and input 'x' \[1,\?\] does not say which"
+    ):
         plugin_session(proto.SerializeToString())

@@ -79,7 +79,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    from ort_rknn_converters.toolkit.environment import find_python
+    from ort_rknn_converters.toolkit.setup.environment import find_python
 
     program = installed("rapidocr-service")
     pipe = tmp_path / "asked"

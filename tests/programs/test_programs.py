@@ -71,7 +71,7 @@ def test_without_an_npu_it_is_the_same_program(name: str, front: tuple[str, ...]
 @pytest.mark.parametrize("name", NAMES)
 def test_on_the_simulated_npu_it_says_the_same(name: str, tmp_path: Path) -> None:
     """Compiled at the first call of each shape, by the real toolkit; kept between runs of these tests."""
-    from ort_rknn_converters.toolkit.environment import find_python
+    from ort_rknn_converters.toolkit.setup.environment import find_python
 
     program = installed(name)
     if name == "rapidocr":

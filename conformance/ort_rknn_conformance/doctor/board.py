@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ort_rknn.devices.library_name import ENVIRONMENT
-from ort_rknn.devices.rknnrt_library import FOLDERS, NAMES, version_in
+from ort_rknn.devices.rknnrt.library import FOLDERS, NAMES, version_in
 from ort_rknn.devices.soc import Soc, detect
-from ort_rknn_conformance.doctor.finding import Finding
+from ort_rknn_conformance.doctor.findings import Finding
 
 __all__ = ["board_findings"]
 

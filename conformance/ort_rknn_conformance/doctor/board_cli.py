@@ -65,12 +65,12 @@ def command(device: str, target: str | None, runs: int, json_file: str) -> None:
 
     Needs neither toolkit nor network. Exit code 0: all right. 1: something was not. 2: there is no such device here.
     """
-    from ort_rknn.devices.choose import DeviceOptions, choose
+    from ort_rknn.opening.choose_device import DeviceOptions, choose
     from ort_rknn_conformance.doctor.board import board_findings
     from ort_rknn_conformance.doctor.board_test import board_test
     from ort_rknn_conformance.report.json_report import versions
     from ort_rknn_converters.errors import UnknownTarget
-    from ort_rknn_converters.toolkit.environment import toolkit_version
+    from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
     if not Path(json_file).absolute().parent.is_dir():
         _refuse(f"{json_file} cannot be written: {Path(json_file).parent} is not there")
@@ -126,7 +126,7 @@ def command(device: str, target: str | None, runs: int, json_file: str) -> None:
 def where_it_ran(device: Any) -> str:
     """``hardware``, ``emulated`` or ``simulated``: a board is only what a device tree and a real library say is one."""
     from ort_rknn.devices.soc import detect
-    from ort_rknn_conformance.emulated import is_emulator
+    from ort_rknn_conformance.flows.emulated_device import is_emulator
 
     if device.name not in ("npu", "lite"):
         return "simulated"
@@ -139,7 +139,7 @@ def where_it_ran(device: Any) -> str:
 
 def _with_arithmetic(device: Any, target: str) -> Any:
     """The same device with our arithmetic lent to the emulator, where it is this project's."""
-    from ort_rknn_conformance.emulated import EmulatedNpu, is_emulator
+    from ort_rknn_conformance.flows.emulated_device import EmulatedNpu, is_emulator
 
     library = getattr(device, "library", None)
     if library is None or not is_emulator(library.path):

@@ -17,17 +17,17 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from ort_rknn.api.session import InferenceSession
 from ort_rknn.devices.base import SegmentCode, TensorSpec
-from ort_rknn.devices.rknnrt import PRIORITIES, NpuDevice
+from ort_rknn.devices.rknnrt.device import PRIORITIES, NpuDevice
 from ort_rknn.errors import DeviceError
-from ort_rknn.ortvalue import OrtValue
-from ort_rknn.session import InferenceSession
+from ort_rknn.ort_types.ortvalue import OrtValue
 from ort_rknn_conformance.doctor.board_models import CONVOLUTION, DYNAMIC, dynamic_source, read_dynamic
 from ort_rknn_conformance.doctor.trial import Trial
-from ort_rknn_converters.blobs import BytesBlob, FileBlob
-from ort_rknn_converters.compiled import CompiledModel
-from ort_rknn_converters.tensor_error import compare
-from ort_rknn_converters.verify import FP16_MAX, tolerance
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.numerics.tensor_error import compare
+from ort_rknn_converters.numerics.tolerance import FP16_MAX, tolerance
+from ort_rknn_converters.onnx_file.blobs import BytesBlob, FileBlob
 
 __all__ = ["feature_trials"]
 

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["CONVOLUTION", "DYNAMIC", "MODELS", "BoardModel", "dynamic_source", "read_dynamic"]
 
@@ -226,7 +226,7 @@ def main() -> None:
     """Compile them all; needs the toolkit."""
     from ort_rknn_converters import convert
     from ort_rknn_converters.targets import TARGETS
-    from ort_rknn_converters.toolkit.client import compile_segment
+    from ort_rknn_converters.toolkit.compile import compile_segment
     from ort_rknn_converters.toolkit.request import CompileRequest
 
     folder = Path(__file__).parent / "models"

@@ -16,15 +16,15 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from ort_rknn.api.session import InferenceSession
 from ort_rknn.devices.base import Device
-from ort_rknn.devices.rknnrt import NpuDevice
-from ort_rknn.engine.schedule import TP_MODES
-from ort_rknn.session import InferenceSession
+from ort_rknn.devices.rknnrt.device import NpuDevice
+from ort_rknn.engine.lanes.schedule import TP_MODES
 from ort_rknn_conformance.doctor.board_features import feature_trials
 from ort_rknn_conformance.doctor.board_models import MODELS, BoardModel
 from ort_rknn_conformance.doctor.trial import Trial
-from ort_rknn_converters.tensor_error import compare
-from ort_rknn_converters.verify import softmax_outputs, tolerance
+from ort_rknn_converters.numerics.tensor_error import compare
+from ort_rknn_converters.numerics.tolerance import softmax_outputs, tolerance
 
 __all__ = ["board_test"]
 

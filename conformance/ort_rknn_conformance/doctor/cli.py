@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ort_rknn_conformance.doctor.finding import Finding
+from ort_rknn_conformance.doctor.findings import Finding
 
 __all__ = ["command"]
 
@@ -32,7 +32,7 @@ def command(root: str, no_test: bool, as_json: bool) -> None:
     from ort_rknn_conformance.doctor.board import board_findings
     from ort_rknn_conformance.doctor.selftest import self_test
     from ort_rknn_conformance.doctor.software import software_findings
-    from ort_rknn_converters.toolkit.environment import toolkit_version
+    from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
     here = os.path.realpath(root) == "/"
     machine = platform.machine() if here else "aarch64"

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ort_rknn.devices.choose import choose
-from ort_rknn.session import InferenceSession
+from ort_rknn.api.session import InferenceSession
+from ort_rknn.opening.choose_device import choose
 from ort_rknn_conformance.doctor.board_models import CONVOLUTION
-from ort_rknn_conformance.doctor.finding import Finding
-from ort_rknn_converters.log import logger
+from ort_rknn_conformance.doctor.findings import Finding
+from ort_rknn_converters.numerics.tensor_error import compare
+from ort_rknn_converters.numerics.tolerance import tolerance
 from ort_rknn_converters.targets import DEFAULT_TARGET
-from ort_rknn_converters.tensor_error import compare
-from ort_rknn_converters.verify import tolerance
+from ort_rknn_converters.util.log import logger
 
 __all__ = ["self_test"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from ort_rknn_conformance.doctor.finding import Finding
+from ort_rknn_conformance.doctor.findings import Finding
 
 __all__ = ["software_findings"]
 
@@ -71,7 +71,7 @@ def _installed(name: str) -> bool:
 
 def _toolkit() -> Finding:
     from ort_rknn_converters.errors import ToolkitMissing
-    from ort_rknn_converters.toolkit.environment import find_python
+    from ort_rknn_converters.toolkit.setup.environment import find_python
 
     try:
         found = find_python()
@@ -86,7 +86,7 @@ def _toolkit() -> Finding:
 
 
 def _cache() -> Finding:
-    from ort_rknn_converters.cache import directory
+    from ort_rknn_converters.cache.store import directory
 
     folder = Path(directory())
     try:

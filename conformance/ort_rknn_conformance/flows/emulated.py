@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ort_rknn_conformance.emulated import EmulatedNpu
 from ort_rknn_conformance.flows import Flow
+from ort_rknn_conformance.flows.emulated_device import EmulatedNpu
 from ort_rknn_conformance.flows.simulator import XFAILS
 
 FLOW = Flow(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from ort_rknn_conformance.result import BAD, CaseResult
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Change", "Difference", "difference"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ort_rknn_conformance.report.baseline import Difference
 from ort_rknn_conformance.result import BAD, CaseResult, Verdict
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["MEANINGS", "Document"]
 

@@ -38,7 +38,7 @@ def header(flow: Flow, settings: Settings) -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Versions of everything that has a say in the numbers; ``None``: not installed."""
-    from ort_rknn_converters.toolkit.environment import toolkit_version
+    from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
     packages = ("ort-rknn", "onnxruntime", "onnx", "onnx-ir", "numpy")
     return {

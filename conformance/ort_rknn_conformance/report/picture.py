@@ -11,7 +11,7 @@ from dataclasses import replace
 from html import escape
 
 from ort_rknn_conformance.result import GraphNode
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["draw", "draw_parts"]
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ort_rknn_conformance.fix import Fix
+from ort_rknn_conformance.diagnose.cpu_node_search import Fix
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.report.baseline import Difference
 from ort_rknn_conformance.report.document import MEANINGS
@@ -41,7 +41,7 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
             console.print(f"right label, {k}: {ours:.2%} (CPU onnxruntime {cpu:.2%})")
     if result.verdict == "right" and not result.npu_nodes:
         console.print("[bold yellow]PASS[/] but nothing ran on the NPU path: this compared CPU onnxruntime with itself")
-        from ort_rknn_converters.partition import MOVES_DATA, TOO_SMALL
+        from ort_rknn_converters.partition.partition import MOVES_DATA, TOO_SMALL
 
         if {MOVES_DATA, TOO_SMALL} & result.cpu_reasons.keys():
             console.print("--min-gain 0 sends to the NPU all that can go there")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ort_rknn_conformance.case import Case, CaseError
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.sources import model_file
-from ort_rknn_converters.compiled import is_compiled
+from ort_rknn_converters.compiled.model import is_compiled
 
 __all__ = ["cases"]
 

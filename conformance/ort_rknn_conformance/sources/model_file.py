@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 
 from ort_rknn_conformance.case import Case, CaseError, Feed
-from ort_rknn_conformance.data import Input, load_data
-from ort_rknn_conformance.execute import one_line
-from ort_rknn_conformance.labels import read_labels
-from ort_rknn_converters.compiled import is_compiled
+from ort_rknn_conformance.run.run_case import one_line
+from ort_rknn_conformance.sources.labels import read_labels
+from ort_rknn_conformance.sources.user_data import Input, load_data
+from ort_rknn_converters.compiled.model import is_compiled
 from ort_rknn_converters.errors import ConvertError
-from ort_rknn_converters.feeds import feeds_for
+from ort_rknn_converters.numerics.random_inputs import feeds_for
 
 __all__ = ["case"]
 
@@ -37,7 +37,7 @@ def case(
         model: The ONNX file, or a compiled model with ``reference``.
         data: A ``.npz``, ``.npy``, image or folder; random feeds without it.
         preprocess: How images become inputs.
-        labels: The classes of the samples, see :func:`~ort_rknn_conformance.labels.read_labels`.
+        labels: The classes of the samples, see :func:`~ort_rknn_conformance.sources.labels.read_labels`.
         reference: The ONNX file that CPU onnxruntime runs instead: the original of a compiled model.
         samples: How many feeds: all of the data, or 4 random ones, when ``None``.
         seed: For the random feeds.

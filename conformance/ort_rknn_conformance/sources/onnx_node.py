@@ -18,7 +18,7 @@ import onnx
 from onnx import numpy_helper
 
 from ort_rknn_conformance.case import Case
-from ort_rknn_conformance.sources.stamps import restamp
+from ort_rknn_conformance.sources.opset_stamps import restamp
 
 __all__ = ["cases"]
 

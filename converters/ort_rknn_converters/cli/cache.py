@@ -11,11 +11,11 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from ort_rknn_converters.cache import Cache, Entry, directory
-from ort_rknn_converters.cache_limit import limit, size_in
-from ort_rknn_converters.cli.info_tables import new_table
-from ort_rknn_converters.plan_table import size_text
-from ort_rknn_converters.verdicts import FILE
+from ort_rknn_converters.cache.limit import limit, size_in
+from ort_rknn_converters.cache.store import Cache, Entry, directory
+from ort_rknn_converters.cli.tables import new_table
+from ort_rknn_converters.compile.known_failures import FILE
+from ort_rknn_converters.partition.plan_table import size_text
 
 __all__ = ["command"]
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import click
 
-from ort_rknn_converters.buckets import every_shape, shape_sets
+from ort_rknn_converters.cli.convert_options import CPU_NODES, check, listed, merged, names, pairs
 from ort_rknn_converters.cli.convert_report import Report
-from ort_rknn_converters.cli.convert_values import CPU_NODES, check, listed, merged, names, pairs
-from ort_rknn_converters.cli.progress import Drawn
+from ort_rknn_converters.cli.progress_bar import Drawn
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
-from ort_rknn_converters.late import without_algebra
 from ort_rknn_converters.options import ALGORITHMS, KL, LIMIT, METRICS, PRECISIONS, ConvertOptions
+from ort_rknn_converters.shape_sets import every_shape, shape_sets
 from ort_rknn_converters.targets import DEFAULT_TARGET
-from ort_rknn_converters.toolkit.ahead import started_ahead
+from ort_rknn_converters.toolkit.early_start import started_ahead
+from ort_rknn_converters.util.lazy_imports import without_algebra
 
 __all__ = ["command"]
 
@@ -146,13 +146,13 @@ def command(
         report = Report(model, explain, as_json)
         if plan_only:
             with without_algebra():
-                from ort_rknn_converters.convert import plan_only as only
+                from ort_rknn_converters.pipeline.convert import plan_only as only
 
             report.planned([(options, only(model, options=options)) for options in wanted])
             return
         _convert(model, output or _beside(model), wanted, report, external=external, strip=strip)
     except NotAllOnNpu as error:
-        from ort_rknn_converters.advice import on_refusal
+        from ort_rknn_converters.pipeline.advice import on_refusal
 
         _fail(on_refusal(str(error)), NOT_POSSIBLE)
     except (ConvertError, OSError) as error:
@@ -179,7 +179,7 @@ def _convert(
     # Importing all that a conversion needs takes long enough to start the toolkit meanwhile.
     with started_ahead(model) as compile, Drawn(quiet=report.as_json) as progress:
         with without_algebra():
-            from ort_rknn_converters.convert import convert
+            from ort_rknn_converters.pipeline.convert import convert
 
         compiled = convert(model, options=options, progress=progress, compile=compile)
         progress.report("save", str(output))
@@ -194,7 +194,7 @@ def _convert_many(
     """Several shapes or SoCs in one file."""
     began = time.perf_counter()
     with without_algebra():
-        from ort_rknn_converters.convert_bundle import convert_bundle
+        from ort_rknn_converters.pipeline.convert_many import convert_bundle
 
     with Drawn(quiet=report.as_json) as progress:
         bundle = convert_bundle(str(model), wanted, progress=progress)

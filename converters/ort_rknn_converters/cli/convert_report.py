@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ort_rknn_converters.declared import declared_inputs
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.onnx_file.signature import declared_inputs
+from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
-    from ort_rknn_converters.bundle import Variant
-    from ort_rknn_converters.compiled import CompiledModel
+    from ort_rknn_converters.compiled.bundle import Variant
+    from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.options import ConvertOptions
-    from ort_rknn_converters.plan import Plan
+    from ort_rknn_converters.partition.plan import Plan
 
 __all__ = ["Report"]
 
@@ -77,7 +77,7 @@ class Report:
             ]
             click.echo(json.dumps({"variants": rows}, indent=2))
             return
-        from ort_rknn_converters.plan_table import render
+        from ort_rknn_converters.partition.plan_table import render
 
         for variant, form in forms:
             shapes = " ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in variant.shapes.items())
@@ -91,13 +91,13 @@ class Report:
         if self.as_json:
             click.echo(json.dumps(facts | {"plan": plan.to_dict(), "hints": hints}, indent=2))
             return
-        from ort_rknn_converters.plan_table import render  # slow to import, and mostly imported meanwhile
+        from ort_rknn_converters.partition.plan_table import render  # slow to import, and mostly imported meanwhile
 
         click.echo(render(plan, nodes=self.explain))
         _say_hints(hints)
 
     def _hints(self, plan: Plan, options: ConvertOptions) -> list[str]:
-        from ort_rknn_converters.advice import advice
+        from ort_rknn_converters.pipeline.advice import advice
 
         return list(advice(plan, options, declared_inputs(self.model)))
 
@@ -120,6 +120,6 @@ def _say_written(files: tuple[Path, ...], seconds: float) -> None:
     size = sum(file.stat().st_size for file in files)
     others = len(files) - 1
     more = f" and {others} file{'s' if others > 1 else ''} beside it" if others else ""
-    from ort_rknn_converters.plan_table import size_text
+    from ort_rknn_converters.partition.plan_table import size_text
 
     click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s")

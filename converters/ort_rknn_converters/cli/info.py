@@ -12,9 +12,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ort_rknn_converters.compiled import is_compiled
+from ort_rknn_converters.compiled.model import is_compiled
 from ort_rknn_converters.errors import ConvertError
-from ort_rknn_converters.rknn_file import is_rknn
+from ort_rknn_converters.rknn_format.reader import is_rknn
 
 __all__ = ["command"]
 

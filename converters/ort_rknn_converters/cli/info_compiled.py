@@ -11,16 +11,16 @@ import onnx
 from rich.console import Console
 from rich.markup import escape
 
-from ort_rknn_converters import rknn_file
-from ort_rknn_converters.bundle import Bundle, Variant
 from ort_rknn_converters.cli.info_onnx import draw_values, value
 from ort_rknn_converters.cli.info_rknn import IO_COLUMNS, io_rows, node_tables, places
-from ort_rknn_converters.cli.info_tables import draw_facts, draw_table, shape
-from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.cli.tables import draw_facts, draw_table, shape
+from ort_rknn_converters.compiled.bundle import Bundle, Variant
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError
-from ort_rknn_converters.plan_table import render
-from ort_rknn_converters.rknn_values import RknnFile
-from ort_rknn_converters.wire import is_bundle
+from ort_rknn_converters.onnx_file.protobuf_wire import is_bundle
+from ort_rknn_converters.partition.plan_table import render
+from ort_rknn_converters.rknn_format import reader
+from ort_rknn_converters.rknn_format.values import RknnFile
 
 __all__ = ["compiled"]
 
@@ -100,7 +100,7 @@ def _codes(model: CompiledModel) -> Iterator[tuple[Any, str, int, RknnFile | str
     for step in model.npu_steps:
         for target, code in step.code.items():
             try:
-                yield step, target, code.size, rknn_file.read(code.read())
+                yield step, target, code.size, reader.read(code.read())
             except CompiledModelError as error:
                 yield step, target, code.size, str(error)
 

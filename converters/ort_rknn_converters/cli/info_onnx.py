@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from rich.console import Console
 from rich.markup import escape
 
-from ort_rknn_converters.cli.info_tables import draw_facts, draw_table, shape
+from ort_rknn_converters.cli.tables import draw_facts, draw_table, shape
 from ort_rknn_converters.errors import ConvertError
 
 __all__ = ["draw_values", "plain", "value"]

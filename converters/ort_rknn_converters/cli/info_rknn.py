@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from ort_rknn_converters import rknn_file
-from ort_rknn_converters.cli.info_tables import draw_facts, draw_table, scales, shape
-from ort_rknn_converters.rknn_values import RknnFile, RknnIO
+from ort_rknn_converters.cli.tables import draw_facts, draw_table, scales, shape
+from ort_rknn_converters.rknn_format import reader
+from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
 
 __all__ = ["IO_COLUMNS", "bare", "io_rows", "node_tables", "places"]
 
@@ -28,7 +28,7 @@ def bare(path: Path, console: Console, as_json: bool, tensors: bool) -> dict[str
     Raises:
         CompiledModelError: It cannot be read.
     """
-    found = rknn_file.read(path)
+    found = reader.read(path)
     if as_json:
         return {"kind": "rknn", **asdict(found)}
     console.print(f"[bold]{escape(str(path))}[/bold]: compiled code for one NPU (.rknn)", soft_wrap=True)

@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_converters.errors import ToolkitMissing
-from ort_rknn_converters.toolkit.environment import find_python, private_directory
-from ort_rknn_converters.toolkit.install import InstallFailed, install
-from ort_rknn_converters.toolkit.status import size_on_disk, status
+from ort_rknn_converters.toolkit.setup.environment import find_python, private_directory
+from ort_rknn_converters.toolkit.setup.install import InstallFailed, install
+from ort_rknn_converters.toolkit.setup.status import size_on_disk, status
 
 __all__ = ["command"]
 

@@ -1,1 +1,1 @@
-"""The rewrites that prepare an ONNX model for the NPU, one a file; :mod:`ort_rknn_converters.prepare` runs them."""
+"""The rewrites that prepare an ONNX model for the NPU, one a file; ``pipeline/prepare.py`` runs them."""

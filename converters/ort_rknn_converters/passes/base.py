@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.nodes import bodies, is_used
+from ort_rknn_converters.graph import onnx_graph
+from ort_rknn_converters.graph.nodes import bodies, is_used
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.tape import Tape
 
@@ -45,12 +45,12 @@ class Context:
 
     options: ConvertOptions
     opset: int
-    names: graphs.Names = field(default_factory=graphs.Names)
+    names: onnx_graph.Names = field(default_factory=onnx_graph.Names)
 
     @classmethod
     def of(cls, model: ir.Model, options: ConvertOptions) -> Context:
         """The context of ``model``."""
-        return cls(options, model.opset_imports.get("", 1), graphs.Names(_taken(model.graph)))
+        return cls(options, model.opset_imports.get("", 1), onnx_graph.Names(_taken(model.graph)))
 
     def name(self, base: str) -> str:
         """A new name like ``base``."""
@@ -129,7 +129,7 @@ def drop_unused(model: ir.Model) -> int:
 def let_go_of_bodies(node: ir.Node) -> None:
     """Make the bodies of a removed node stop using values of the graph it was in."""
     for body in bodies(node):
-        for inner in graphs.walk(body):
+        for inner in onnx_graph.walk(body):
             for index in range(len(inner.inputs)):
                 inner.replace_input_with(index, None)
 

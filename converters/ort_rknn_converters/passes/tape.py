@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ort_rknn_converters import graph as graphs
-from ort_rknn_converters.nodes import take_over
+from ort_rknn_converters.graph import onnx_graph
+from ort_rknn_converters.graph.nodes import take_over
 
 __all__ = ["PART_OF", "Tape"]
 
@@ -75,7 +75,7 @@ class Tape:
         elif array.dtype == np.float64:
             array = array.astype(np.float32)
         tensor = ir.tensor(array, dtype=dtype)
-        value = graphs.initializer(self._names.name(f"{self._base}/const"), tensor)
+        value = onnx_graph.initializer(self._names.name(f"{self._base}/const"), tensor)
         self._constants.append(value)
         # Registered at once, for inference of the next op reads it.
         self._model.graph.register_initializer(value)
@@ -163,7 +163,7 @@ def _infer_outputs(node: ir.Node, opset: int) -> None:
             return
         info = ir.serde.serialize_value(value)
         types[info.name] = info.type
-        tensor = graphs.constant(value)
+        tensor = onnx_graph.constant(value)
         if tensor is not None and tensor.nbytes <= 1024:
             data[info.name] = ir.serde.serialize_tensor(tensor)
     try:

@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ort_rknn_converters.blobs import Buffer
 from ort_rknn_converters.errors import UnknownOption
-from ort_rknn_converters.frozen import frozen
+from ort_rknn_converters.onnx_file.blobs import Buffer
 from ort_rknn_converters.targets import find_target
-from ort_rknn_converters.toolkit.onnx_io import GraphIO
+from ort_rknn_converters.toolkit.model_io import GraphIO
+from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["OPTIONS", "PRECISIONS", "CompileRequest", "write_feeds", "write_job"]
 

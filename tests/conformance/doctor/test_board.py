@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ort_rknn_conformance.doctor.board import board_findings
-from ort_rknn_conformance.doctor.finding import Finding
+from ort_rknn_conformance.doctor.findings import Finding
 from tests.helpers.board_trees import ROCK5B, ROCK5B_NAMES, RUNTIME, runtime, tree
 
 

@@ -19,7 +19,7 @@ from ort_rknn_conformance.doctor import board_cli
 from ort_rknn_conformance.doctor.board_cli import command, where_it_ran
 from ort_rknn_conformance.doctor.board_models import MODELS
 from ort_rknn_conformance.doctor.board_test import board_test
-from ort_rknn_conformance.emulated import EmulatedNpu
+from ort_rknn_conformance.flows.emulated_device import EmulatedNpu
 from tests.helpers.emulator import Emulator, build_emulator
 
 BUNDLED = ("rk3588", "rk3576", "rk3566", "rk3568", "rk3562", "rv1126b")
@@ -194,5 +194,5 @@ def test_only_a_board_is_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     assert where_it_ran(Npu()) == "emulated", "without a device tree it is no board"
     monkeypatch.setattr("ort_rknn.devices.soc.detect", lambda: type("Soc", (), {"target": "rk3588"})())
     assert where_it_ran(Npu()) == "hardware"
-    monkeypatch.setattr("ort_rknn_conformance.emulated.is_emulator", lambda path: True)
+    monkeypatch.setattr("ort_rknn_conformance.flows.emulated_device.is_emulator", lambda path: True)
     assert where_it_ran(Npu()) == "emulated", "the tests' emulator on a board is no NPU"

@@ -20,7 +20,7 @@ from ort_rknn_conformance.doctor.cli import command
 from ort_rknn_conformance.doctor.selftest import self_test
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.targets import TARGETS
-from ort_rknn_converters.toolkit import environment
+from ort_rknn_converters.toolkit.setup import environment
 from tests.helpers.board_trees import ROCK5B, ROCK5B_NAMES, tree
 
 

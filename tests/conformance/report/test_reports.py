@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from ort_rknn_conformance.case import CaseError, Settings
-from ort_rknn_conformance.compare import Tolerance, compare_output
 from ort_rknn_conformance.flows import find_flow
 from ort_rknn_conformance.report import json_report, terminal
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_conformance.run.compare import Tolerance, compare_output
 
 FLOW = find_flow("simulator")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from ort_rknn_converters.cache import Cache
+from ort_rknn_converters.cache.store import Cache
 from ort_rknn_converters.cli.cache import command
 from ort_rknn_converters.errors import ToolkitFailed
 from tests.helpers.compiled_models import sample

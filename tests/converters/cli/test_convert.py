@@ -20,9 +20,9 @@ from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
 from ort_rknn_converters.cli.convert import command
-from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import ToolkitMissing
-from ort_rknn_converters.toolkit.environment import MISSING
+from ort_rknn_converters.toolkit.setup.environment import MISSING
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 
 pytestmark = pytest.mark.usefixtures("toolkit")

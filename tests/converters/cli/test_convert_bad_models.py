@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from onnx import NodeProto, TensorProto, helper
 
 from ort_rknn_converters.cli.convert import command
-from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import ToolkitFailed
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ort_rknn_converters.cli.convert import command
-from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.compiled.model import CompiledModel
 from tests.helpers.conversions import model as small
 from tests.helpers.scripted_toolkit import ScriptedToolkit
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ort_rknn_converters.bundle import Bundle
 from ort_rknn_converters.cli.convert import command
+from ort_rknn_converters.compiled.bundle import Bundle
 from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import model
 

@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from onnx import helper
 from rich.console import Console
 
-from ort_rknn_converters.blobs import FileBlob
-from ort_rknn_converters.bundle import Bundle, Variant
 from ort_rknn_converters.cli.info import command
-from ort_rknn_converters.cli.info_tables import draw_table
-from ort_rknn_converters.compiled import CompiledModel
+from ort_rknn_converters.cli.tables import draw_table
+from ort_rknn_converters.compiled.bundle import Bundle, Variant
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.onnx_file.blobs import FileBlob
 from tests.helpers import compiled_models
 from tests.helpers import toolkit as models
 

@@ -78,7 +78,7 @@ def test_install_that_fails_says_why() -> None:
 @pytest.mark.usefixtures("none")
 def test_install_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     from ort_rknn_converters.cli import toolkit
-    from ort_rknn_converters.toolkit.environment import ToolkitPython
+    from ort_rknn_converters.toolkit.setup.environment import ToolkitPython
 
     asked: dict[str, object] = {}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ort_rknn_converters.declared import DeclaredValue
 from ort_rknn_converters.errors import UnknownOption, UnknownTarget
-from ort_rknn_converters.toolkit.onnx_io import GraphIO
+from ort_rknn_converters.onnx_file.signature import DeclaredValue
+from ort_rknn_converters.toolkit.model_io import GraphIO
 from ort_rknn_converters.toolkit.request import CompileRequest, write_feeds, write_job
 
 IO = GraphIO((DeclaredValue("a", (1, 2)), DeclaredValue("b", (3,))), (DeclaredValue("y", (1, 2)),))

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.toolkit.client import compile_segment
+from ort_rknn_converters.toolkit.compile import compile_segment
 from ort_rknn_converters.toolkit.request import CompileRequest
 
 HERE = Path(__file__).parent

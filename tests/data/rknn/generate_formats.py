@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.toolkit.client import compile_segment
+from ort_rknn_converters.toolkit.compile import compile_segment
 from ort_rknn_converters.toolkit.request import CompileRequest
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ import pytest
 from ort_rknn.devices.base import Context, Device, SegmentCode
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.errors import DeviceError
-from ort_rknn_converters.fp16_rounding import round_to_fp16
+from ort_rknn_converters.numerics.fp16_rounding import round_to_fp16
 from tests.helpers.engines import LONG, Background
 from tests.helpers.segments import cnn, gate_model, segment_of
 

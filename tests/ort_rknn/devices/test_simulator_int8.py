@@ -15,11 +15,11 @@ from onnx.parser import parse_graph
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.errors import DeviceError
 from ort_rknn.program import Program
-from ort_rknn_converters import rknn_file
-from ort_rknn_converters.convert import convert
-from ort_rknn_converters.int8_rounding import round_to_int8
-from ort_rknn_converters.rknn_values import Quantization, RknnFile, RknnNode, RknnSubgraph, RknnTensor
-from ort_rknn_converters.toolkit.client import CompileRequest, CompileResult, compile_segment
+from ort_rknn_converters.numerics.int8_rounding import round_to_int8
+from ort_rknn_converters.pipeline.convert import convert
+from ort_rknn_converters.rknn_format import reader
+from ort_rknn_converters.rknn_format.values import Quantization, RknnFile, RknnNode, RknnSubgraph, RknnTensor
+from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult, compile_segment
 from tests.helpers.quantized import digit_samples, digits
 from tests.helpers.segments import cnn, segment_of
 
@@ -97,7 +97,7 @@ def both(
     lane = Program(compiled, SimulatorDevice(target=soc)).open_lane(0)
     ours = [lane.run(0, list(feed.values()))[0] for feed in request.feeds]
     theirs = [next(iter(answer.values())) for answer in result.outputs]
-    return Both(theirs, [array for array in ours if array is not None], rknn_file.read(result.rknn))
+    return Both(theirs, [array for array in ours if array is not None], reader.read(result.rknn))
 
 
 @pytest.mark.toolkit

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 from ort_rknn.devices.base import Context, Device, SegmentCode, TensorSpec
 from ort_rknn.devices.toolkit import ToolkitDevice
 from ort_rknn.errors import DeviceError, DeviceUnavailable
-from ort_rknn_converters.blobs import BytesBlob
 from ort_rknn_converters.errors import ToolkitMissing
-from ort_rknn_converters.toolkit import environment
+from ort_rknn_converters.onnx_file.blobs import BytesBlob
+from ort_rknn_converters.toolkit.setup import environment
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits" / "digits.onnx"
 F32 = np.dtype(np.float32)

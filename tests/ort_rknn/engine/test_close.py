@@ -158,7 +158,7 @@ def _python(code: str) -> subprocess.CompletedProcess[str]:
         from tests.helpers.engines import *
         from ort_rknn.engine.engine import Engine
         from ort_rknn.engine.options import EngineOptions
-        from ort_rknn.engine import core
+        from ort_rknn.engine import job_manager as core
     """
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ort_rknn.engine.lanes import FAILURES_IN_A_ROW, NoCoreLeft
+from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, NoCoreLeft
 from ort_rknn.errors import DeviceError, DeviceUnavailable, InferenceTimeout
 from tests.helpers.engines import LONG, Background, Calls, fake, frame
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ort_rknn.engine.delivery import Delivery
+from ort_rknn.engine.callbacks import Delivery
 from ort_rknn.engine.engine import Engine
-from ort_rknn.engine.lanes import NoCoreLeft
-from ort_rknn.engine.thread_lanes import ThreadLanes
+from ort_rknn.engine.lanes.base import NoCoreLeft
+from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.program import Program
 from tests.helpers.engines import LONG, Background, Calls, cpu_part, fake, frame, program
 

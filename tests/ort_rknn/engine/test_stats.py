@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ort_rknn.devices.fake import FakeContext
-from ort_rknn.engine.thread_lanes import ThreadLanes
+from ort_rknn.engine.lanes.threads import ThreadLanes
 from tests.helpers.engines import LONG, fake, frame
 
 LINE = re.compile(

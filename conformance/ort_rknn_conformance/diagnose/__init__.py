@@ -1,0 +1,1 @@
+"""Where an error begins, and which nodes cure it."""

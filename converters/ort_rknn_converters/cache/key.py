@@ -1,0 +1,90 @@
+"""The name of a cache entry: a digest of everything that can change what a conversion makes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+from pathlib import Path
+
+from ort_rknn_converters.onnx_file.protobuf_wire import opened
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.util.package_versions import version_of
+
+__all__ = ["CONVERTER", "content_digest", "key_of"]
+
+CONVERTER = 8
+"""Version of the conversion itself. Raise it with every change that makes other compiled models of the same input."""
+
+_LOCATION = b"\x0a\x08location\x12"
+"""How protobuf writes the key ``location`` of an external tensor, and the tag of the value that follows."""
+
+_BLOCK = 1 << 20  # bytes read at a time
+
+_PACKAGES = ("ort-rknn", "onnx", "onnxruntime", "onnx-ir")
+"""Whose versions count. An onnxruntime of another name (``onnxruntime-gpu`` ...) counts as none."""
+
+
+def key_of(model: str | os.PathLike[str] | bytes, options: ConvertOptions, content: str | None = None) -> str:
+    """The key of a model, converted with these options, by this version of everything but the toolkit.
+
+    The toolkit's version is written in the entry instead: without a toolkit an entry of any version is good.
+
+    Args:
+        model: Path or bytes. Files with external data are part of the digest.
+        options: How it is converted.
+        content: The model's :func:`content_digest`, when it is known already.
+
+    Raises:
+        FileNotFoundError: No such file.
+    """
+    digest = hashlib.sha256()
+    for part in (options.key(), str(CONVERTER), *(f"{name} {version_of(name)}" for name in _PACKAGES)):
+        digest.update(part.encode() + b"\0")
+    digest.update((content or content_digest(model)).encode())
+    return digest.hexdigest()
+
+
+def content_digest(model: str | os.PathLike[str] | bytes) -> str:
+    """Digest of a model and of its files with external data; reads all of them, a block at a time.
+
+    Raises:
+        FileNotFoundError: No such file.
+    """
+    digest = hashlib.sha256()
+    with opened(model) as data:
+        _add(digest, data, Path() if isinstance(data, bytes) else Path(os.fspath(model)).parent)  # type: ignore[arg-type]
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, data: bytes | mmap.mmap, folder: Path) -> None:
+    digest.update(data)
+    for name in sorted(_external_files(data)):
+        file = folder / name
+        # A name that is no file is a pattern met by chance inside weights, or a fault the conversion will tell.
+        if file.is_file():
+            digest.update(b"\0external\0" + name.encode() + b"\0")
+            with file.open("rb") as stream:
+                while block := stream.read(_BLOCK):
+                    digest.update(block)
+
+
+def _external_files(data: bytes | mmap.mmap) -> set[str]:
+    """Names of the files that hold tensors, found without parsing the model."""
+    names = set()
+    at = data.find(_LOCATION)
+    while at >= 0:
+        start = at + len(_LOCATION)
+        length = shift = 0
+        while start < len(data):
+            byte = data[start]
+            start += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80 or shift > 21:
+                break
+        with contextlib.suppress(UnicodeDecodeError):
+            names.add(data[start : start + length].decode())
+        at = data.find(_LOCATION, start)
+    return {name for name in names if name and "\0" not in name and len(name) < 4096}

@@ -1,0 +1,341 @@
+"""The cache of compiled models: the second start of a session needs no toolkit and no onnx.
+
+An entry is a folder named by everything that can change the result. It is written under another name and renamed, one
+process converts while others wait for its lock, and what is damaged is made again. A cache that cannot be written is
+no error: everything works without it, only slowly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ort_rknn_converters.cache.key import key_of
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.errors import (
+    CompiledModelError,
+    ConvertError,
+    NotAllOnNpu,
+    ToolkitFailed,
+    VerificationFailed,
+    freeze,
+    thaw,
+)
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.user_dirs import directory
+
+__all__ = ["Cache", "Entry", "directory", "key_of", "load_or_convert"]
+
+_ENTRY = "entry.json"
+_NEW, _OLD = ".new", ".old"
+_REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, VerificationFailed)
+"""Failures that come again with the same model, options and toolkit. A missing toolkit or a full disk does not."""
+
+_REMEMBERED_NOTE = " (remembered from an earlier try; `ort-rknn cache clear` forgets it)"
+
+_warned: set[str] = set()
+
+
+@frozen
+class Entry:
+    """One entry of the cache.
+
+    Attributes:
+        key: Its folder's name.
+        model: The model's file name, or ``(bytes)``.
+        target: SoC.
+        failure: Why the conversion failed; empty for a compiled model.
+        toolkit_version: Of the toolkit there was; empty when there was none.
+        size: Bytes.
+        used: When it was last used, in seconds since the epoch.
+        sound: Whether its own description can be read.
+    """
+
+    key: str
+    model: str
+    target: str
+    failure: str
+    toolkit_version: str
+    size: int
+    used: float
+    sound: bool = True
+
+
+class Cache:
+    """The entries in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "models"
+
+    def lookup(self, key: str, toolkit_version: str | None) -> CompiledModel | None:
+        """The compiled model stored under ``key``, or ``None``.
+
+        Args:
+            key: From :func:`key_of`.
+            toolkit_version: Of the toolkit there is. An entry made with another one is not used; without a toolkit
+                any entry is better than none.
+
+        Raises:
+            ConvertError: The conversion is known to fail: the same error as then.
+        """
+        folder = self.folder / key
+        try:
+            facts = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+            if toolkit_version is not None and facts["toolkit_version"] not in (toolkit_version, None):
+                return None
+            if facts["toolkit_version"] is None and toolkit_version is not None:
+                return None
+            failure = facts["failure"]
+            found = None if failure else CompiledModel.load_pieces(folder)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger().info("the cache entry %s is damaged and is made again: %s", folder, error)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(folder / _ENTRY)
+        if failure:
+            raise thaw(failure, _REMEMBERED_NOTE)
+        return found
+
+    def commit(
+        self, key: str, made: CompiledModel | ConvertError, *, model: str, target: str, toolkit_version: str | None
+    ) -> None:
+        """Store a compiled model or a failure under ``key``. The caller holds the key's lock.
+
+        Args:
+            key: From :func:`key_of`.
+            made: What came of the conversion.
+            model: What the list of entries calls it.
+            target: SoC.
+            toolkit_version: Of the toolkit there is; ``None`` without one.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        new = self.folder / f"{_NEW}-{key}"
+        self._sweep(key)
+        new.mkdir(parents=True)
+        try:
+            if isinstance(made, CompiledModel):
+                made.save_pieces(new)
+            facts = {
+                "model": model,
+                "target": target,
+                "toolkit_version": toolkit_version,
+                "failure": None if isinstance(made, CompiledModel) else freeze(made),
+                "created": time.time(),
+            }
+            (new / _ENTRY).write_text(json.dumps(facts), encoding="utf-8")
+            for file in new.iterdir():
+                _sync(file)
+            final = self.folder / key
+            if final.exists():
+                final.rename(self.folder / f"{_OLD}-{key}")
+            new.rename(final)
+        finally:
+            self._sweep(key)
+
+    def _sweep(self, key: str) -> None:
+        """Remove what a killed process left of this entry: nobody else works on it, the lock is ours."""
+        from shutil import rmtree
+
+        for prefix in (_NEW, _OLD):
+            rmtree(self.folder / f"{prefix}-{key}", ignore_errors=True)
+
+    @contextlib.contextmanager
+    def lock(self, key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the entry's lock: others that want the same model wait, whoever dies gives it back.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / f"{key}.lock", is_singleton=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if waiting is not None:
+                waiting()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def entries(self) -> list[Entry]:
+        """All entries, the most recently used first."""
+        found = [_entry(folder) for folder in self._folders() if not folder.name.startswith(".")]
+        return sorted(found, key=lambda entry: -entry.used)
+
+    def clear(self) -> int:
+        """Remove every entry that nobody is writing; returns the bytes freed."""
+        return sum(
+            self._remove(folder.name.removeprefix(f"{_NEW}-").removeprefix(f"{_OLD}-")) for folder in self._folders()
+        )
+
+    def prune(self, limit: int, *, keep: str = "") -> int:
+        """Remove the least recently used entries until the rest takes at most ``limit`` bytes.
+
+        Args:
+            limit: Bytes.
+            keep: Key of an entry that stays whatever its size, because it is in use.
+
+        Returns:
+            The bytes freed.
+        """
+        freed = 0
+        room = limit
+        for entry in self.entries():
+            room -= entry.size
+            if room < 0 and entry.key != keep:
+                freed += self._remove(entry.key)
+        return freed
+
+    def _folders(self) -> list[Path]:
+        try:
+            return sorted(entry for entry in self.folder.iterdir() if entry.is_dir())
+        except OSError:
+            return []
+
+    def _remove(self, key: str) -> int:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / f"{key}.lock", is_singleton=False)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            return 0
+        try:
+            folder = self.folder / key
+            size = _size(folder)
+            if folder.exists():
+                folder.rename(self.folder / f"{_OLD}-{key}")
+            self._sweep(key)
+            return size
+        except OSError:
+            return 0
+        finally:
+            # The lock file stays: removing it while another process opens it would give two owners.
+            lock.release()
+
+
+def load_or_convert(
+    model: str | os.PathLike[str] | bytes,
+    options: ConvertOptions | None = None,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: Any = None,
+    compile: Any = None,
+) -> CompiledModel:
+    """The compiled form of a model: from the cache, or converted now and put there.
+
+    A hit needs neither the toolkit nor onnx.
+
+    Args:
+        model: Path or bytes.
+        options: How to convert.
+        cache_dir: The cache's folder; see :func:`directory`.
+        progress: See :class:`ort_rknn_converters.progress.Progress`.
+        compile: See :func:`ort_rknn_converters.pipeline.convert.convert`.
+
+    Raises:
+        ConvertError: As :func:`ort_rknn_converters.pipeline.convert.convert`; what failed once is not tried again with
+        the same
+            toolkit until ``ort-rknn cache clear``.
+    """
+    from ort_rknn_converters.toolkit.setup.environment import toolkit_version
+
+    options = options or ConvertOptions()
+    cache = Cache(directory(cache_dir))
+    key = key_of(model, options)
+    version = toolkit_version()
+    found = cache.lookup(key, version)
+    if found is not None:
+        return found
+
+    def waiting() -> None:
+        if progress is not None:
+            progress.report("wait", "another process converts this model")
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(cache.lock(key, waiting))
+        except OSError as error:
+            _warn_once(cache.folder, error)
+            return _convert(model, options, progress, compile, cache_dir)
+        found = cache.lookup(key, version)
+        if found is not None:
+            return found
+        name = "(bytes)" if isinstance(model, (bytes, bytearray, memoryview)) else Path(model).name
+        made: CompiledModel | ConvertError
+        try:
+            made = _convert(model, options, progress, compile, cache_dir)
+        except _REMEMBERED as error:
+            made = error
+        try:
+            cache.commit(key, made, model=name, target=options.target, toolkit_version=version)
+            if isinstance(made, CompiledModel):
+                made = CompiledModel.load_pieces(cache.folder / key)
+        except (OSError, CompiledModelError) as error:
+            _warn_once(cache.folder, error)
+    if isinstance(made, ConvertError):
+        raise made
+    from ort_rknn_converters.cache.limit import limit  # not at a start from the cache
+
+    cache.prune(limit(), keep=key)
+    return made
+
+
+def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, cache_dir: Any) -> CompiledModel:
+    from ort_rknn_converters.util.lazy_imports import without_algebra
+
+    with without_algebra():
+        from ort_rknn_converters.pipeline.convert import convert
+
+    return convert(model, options=options, progress=progress, compile=compile, verdicts=directory(cache_dir))
+
+
+def _warn_once(folder: Path, error: Exception) -> None:
+    if str(folder) not in _warned:
+        _warned.add(str(folder))
+        why = getattr(error, "strerror", None) or error
+        logger().warning(
+            "compiled models are not kept: %s cannot be written (%s). Every start converts again; set "
+            "ORT_RKNN_CACHE_DIR to a folder with room",
+            folder,
+            why,
+        )
+
+
+def _entry(folder: Path) -> Entry:
+    size = _size(folder)
+    try:
+        facts = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+        failure = facts["failure"]["message"].splitlines()[0] if facts["failure"] else ""
+        used = (folder / _ENTRY).stat().st_mtime
+        return Entry(folder.name, facts["model"], facts["target"], failure, facts["toolkit_version"] or "", size, used)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return Entry(folder.name, "", "", "damaged", "", size, 0.0, sound=False)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            total += file.stat().st_size
+    return total
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())

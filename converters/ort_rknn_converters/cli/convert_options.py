@@ -1,0 +1,99 @@
+"""What the command line of ``ort-rknn convert`` says, as values of conversion options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from ort_rknn_converters.errors import UnknownOption
+from ort_rknn_converters.onnx_file.signature import check_dims, declared_inputs
+
+__all__ = ["CPU_NODES", "check", "listed", "merged", "names", "pairs"]
+
+Value = TypeVar("Value")
+
+
+def pairs(
+    parse: Callable[[str], Value],
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, Value]]:
+    """A click callback for a repeatable ``NAME=VALUE`` option."""
+
+    def callback(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, Value]:
+        found = {}
+        for text in texts:
+            name, equals, value = text.rpartition("=")
+            try:
+                if not (name and equals):
+                    raise ValueError
+                found[name] = parse(value)
+            except ValueError:
+                raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE") from None
+        return found
+
+    return callback
+
+
+def listed(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, list[tuple[int, ...]]]:
+    """A click callback for shapes, of which an input may have several."""
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for text in texts:
+        for name, dims in pairs(_dims)(_, __, (text,)).items():
+            found.setdefault(name, []).append(dims)
+    return found
+
+
+def names(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> frozenset[str]:
+    """A click callback for names, one by one or with commas."""
+    return frozenset(name.strip() for text in texts for name in text.split(",") if name.strip())
+
+
+CPU_NODES = click.option(
+    "--cpu-node",
+    "--cpu-nodes",
+    "cpu_nodes",
+    multiple=True,
+    callback=names,
+    metavar="NAME[,NAME]",
+    help="Keep these nodes on the CPU.",
+)
+
+
+def _dims(text: str) -> tuple[int, ...]:
+    """``1x3x224x224`` (or with commas); nothing for a scalar."""
+    return tuple(int(size) for size in text.replace(",", "x").split("x")) if text else ()
+
+
+def merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
+    """The file's options under what was given on the command line; collections of both together.
+
+    Raises:
+        UnknownOption: The file cannot be read, or names an option there is not.
+    """
+    if file is None:
+        return fields
+    from ort_rknn_converters.options_file import read_options
+
+    merged = fields | read_options(file)
+    context = click.get_current_context()
+    for name, value in fields.items():
+        if isinstance(value, frozenset):
+            merged[name] = value | merged[name]
+        elif context.get_parameter_source("timeout" if name == "timeout_s" else name) is not ParameterSource.DEFAULT:
+            merged[name] = value
+    return merged
+
+
+def check(model: Path, values: dict[str, Any]) -> None:
+    """Refuse what would be ignored.
+
+    Raises:
+        UnknownOption: Calibration data without quantization, or a dimension that the model does not have.
+    """
+    if values.get("calibration") is not None and values["precision"] == "fp16":
+        raise UnknownOption("calibration data are for precision int8 or w4a16, not fp16: add --int8 or --w4a16")
+    if values["dims"]:
+        check_dims(values["dims"], declared_inputs(model))

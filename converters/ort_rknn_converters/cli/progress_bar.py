@@ -1,0 +1,77 @@
+"""Draws a conversion's progress on the terminal."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+__all__ = ["Drawn"]
+
+_PATIENCE_S = 0.5
+"""What takes less than this needs no picture, a guess; and what draws is imported while the compiler works, mostly."""
+
+_WORDS = {
+    "load": "reading the model",
+    "prepare": "preparing",
+    "plan": "deciding what runs where",
+    "compile": "compiling and verifying",
+    "learn": "looking for the node that fails",
+    "assemble": "putting the parts together",
+    "wait": "waiting",
+    "save": "writing",
+}
+_DETAIL = 120  # characters of a detail that are shown
+
+
+class Drawn:
+    """A :class:`ort_rknn_converters.progress.Progress` that draws one line with a spinner on stderr.
+
+    Nothing is drawn where stderr is no terminal.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._drawn = sys.stderr.isatty() and not quiet
+        self._status: Any = None
+        self._escape: Callable[[str], str] = str
+        self._text = "starting"
+        self._ended = False
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(_PATIENCE_S, self._begin)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Drawn:
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._ended = True
+            if self._status is not None:
+                self._status.stop()
+
+    def _begin(self) -> None:
+        importlib.import_module("ort_rknn_converters.partition.plan_table")  # what draws the result is the same library
+        if not self._drawn:
+            return
+        from rich.console import Console
+        from rich.markup import escape
+
+        with self._lock:
+            if not self._ended:
+                self._escape = escape
+                self._status = Console(stderr=True).status(escape(self._text))
+                self._status.start()
+
+    def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
+        """Draw."""
+        count = f" ({done} of {total})" if total > 1 else ""
+        what = f": {detail[:_DETAIL]}" if detail else ""
+        with self._lock:
+            self._text = f"{_WORDS.get(stage, stage)}{count}{what}"
+            if self._status is not None:
+                self._status.update(self._escape(self._text))

@@ -1,0 +1,131 @@
+"""Finding the nodes that spoil a segment, and remembering them for the next model.
+
+The tables of :mod:`ort_rknn_converters.op_support.decide` only propose. When a segment fails, the compiler's own
+report names the culprit, or else the segment is cut in half again and again until it is alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ort_rknn_converters.compile.attempt import Attempt, Failure, FailureReason
+from ort_rknn_converters.compile.segment_compiler import Workshop
+from ort_rknn_converters.numerics.tolerance import FP16_MAX
+from ort_rknn_converters.op_support.decide import boundary_reason
+from ort_rknn_converters.util.frozen import frozen
+
+__all__ = ["Blame", "blame"]
+
+_HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "unverifiable"})
+"""Failures that are not looked into: each try would take as long, or proves nothing."""
+
+_ALIKE: dict[FailureReason, str] = {"refused": "compile", "crashed": "compile"}
+
+COMPILATIONS = 200
+"""Compilations of one conversion after which segments that fail are given up whole. A guess: at 0.3 s for a small part
+(measured) that is a minute."""
+
+
+@frozen
+class Blame:
+    """Nodes that go to the CPU, and why.
+
+    Attributes:
+        reasons: Node name -> reason in words.
+        certain: Those that would fail in any other model, too: worth remembering.
+    """
+
+    reasons: dict[str, str]
+    certain: frozenset[str] = frozenset()
+
+
+def blame(workshop: Workshop, attempt: Attempt) -> Blame:
+    """Name the nodes that must leave a failed segment: at least one.
+
+    Args:
+        workshop: Where the segment failed; more is compiled there.
+        attempt: The failed attempt.
+    """
+    failure = attempt.failure
+    assert failure is not None
+    if failure.nodes:
+        return _named(failure)
+    if failure.kind in _HOPELESS or workshop.compilations >= COMPILATIONS:
+        return _all(attempt)
+    return _Search(workshop, failure).run(attempt.nodes)
+
+
+def _named(failure: Failure) -> Blame:
+    certain = frozenset(failure.nodes) if failure.certain else frozenset()
+    return Blame(dict.fromkeys(failure.nodes, failure.reason) | dict(failure.reasons), certain)
+
+
+def _all(attempt: Attempt) -> Blame:
+    assert attempt.failure is not None
+    return Blame(dict.fromkeys(attempt.nodes, attempt.failure.reason))
+
+
+class _Search:
+    """Bisection over the topological order of a segment's nodes."""
+
+    def __init__(self, workshop: Workshop, failure: Failure) -> None:
+        self.workshop = workshop
+        self.last = failure
+        self._kind = _ALIKE.get(failure.kind, failure.kind)
+        self._peaks: dict[str, float] = {}
+
+    def run(self, nodes: Sequence[str]) -> Blame:
+        """Halve as long as one half fails by itself; then the trouble is an encounter of nodes of both halves."""
+        left = 3 * math.ceil(math.log2(len(nodes) + 1)) + 2
+        while len(nodes) > 1 and left > 0:
+            middle = len(nodes) // 2
+            left -= 2
+            if self.fails(nodes[:middle]):
+                nodes = nodes[:middle]
+            elif self.fails(nodes[middle:]):
+                nodes = nodes[middle:]
+            else:
+                return self._encounter(nodes, middle)
+            if self.last.nodes:
+                return _named(self.last)
+        if len(nodes) == 1:
+            return Blame({nodes[0]: self.last.reason} | self._overflows(nodes[0]), frozenset(nodes))
+        return Blame(dict.fromkeys(nodes, self.last.reason))
+
+    def _encounter(self, nodes: Sequence[str], passing: int) -> Blame:
+        """The shortest beginning that fails ends with a node that must go: it does not bear what comes before it."""
+        failing = len(nodes)
+        while failing - passing > 1:
+            middle = (passing + failing) // 2
+            if not self.fails(nodes[:middle]):
+                passing = middle
+            elif self.last.nodes:
+                return _named(self.last)
+            else:
+                failing = middle
+        culprit = nodes[failing - 1]
+        return Blame({culprit: f"{self.last.reason} (together with what comes before it)"} | self._overflows(culprit))
+
+    def fails(self, nodes: Sequence[str]) -> bool:
+        """Whether these nodes alone fail in the same way; no, where their edges would make a failure of their own."""
+        entering, leaving = self.workshop.edges_of(nodes)
+        if not leaving or any(boundary_reason(value) for value in (*entering, *leaving)):
+            return False
+        attempt = self.workshop.attempt(nodes)
+        self._peaks |= attempt.peaks or {}
+        failure = attempt.failure
+        if failure is None or _ALIKE.get(failure.kind, failure.kind) != self._kind:
+            return False
+        self.last = failure
+        return True
+
+    def _overflows(self, culprit: str) -> dict[str, str]:
+        """Where a wrong result is an overflow, every node that overflows: they would come up one by one otherwise."""
+        if self._kind != "wrong":
+            return {}
+        makers = {v.name: node.name for node in self.workshop.flow.nodes for v in node.outputs if v.name}
+        over = {makers[name]: peak for name, peak in self._peaks.items() if peak > FP16_MAX and name in makers}
+        if culprit not in over:
+            return {}
+        return {name or "": f"overflows fp16: reaches {peak:.3g} (limit {FP16_MAX:.0f})" for name, peak in over.items()}

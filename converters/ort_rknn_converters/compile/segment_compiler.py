@@ -1,0 +1,182 @@
+"""Tries to compile some nodes: cut out, lower, compile, and meanwhile run on ONNX Runtime; then compare.
+
+A try never raises for what is the segment's own fault; it says what failed, and which nodes the reports name. All that
+the compiler need not wait for is done while it works.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ort_rknn_converters.compile.acceptance import Judge
+from ort_rknn_converters.compile.attempt import Attempt, Failure
+from ort_rknn_converters.compile.segment_inputs import LateFeeds, RandomFeeds
+from ort_rknn_converters.errors import ModelError, ToolkitFailed
+from ort_rknn_converters.graph.dataflow import Flow, boundary
+from ort_rknn_converters.graph.extract import extract
+from ort_rknn_converters.graph.onnx_graph import value_info
+from ort_rknn_converters.lower.lower import Lowered, lower
+from ort_rknn_converters.numerics.overflow import entering_peaks
+from ort_rknn_converters.numerics.tolerance import Reference, reference
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.partition.plan import Segment
+from ort_rknn_converters.targets import find_target
+from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.compile.quantization import Quantizer
+
+__all__ = ["Compile", "Workshop"]
+
+Feeds = Sequence[dict[str, NDArray[Any]]]
+Compile = Callable[..., CompileResult]
+"""As :func:`ort_rknn_converters.toolkit.compile.compile_segment`."""
+
+LEAST_S, PER_MB_S = 120.0, 10.0
+"""Seconds a compilation may take, whatever its size, and more for each MB of the lowered model. Guesses: a part of a
+few nodes takes 0.3 s and ViT-tiny 0.3 s a MB on a PC; a board, or a PC that has much else to do, is 10 times slower."""
+
+
+class Workshop:
+    """Compiles node sets of one prepared model; the same set is compiled once.
+
+    Args:
+        model: The model.
+        options: How it is compiled.
+        compile: The compiler.
+    """
+
+    def __init__(self, model: ir.Model, options: ConvertOptions, compile: Compile) -> None:
+        self.model = model
+        self.options = options
+        self.target = find_target(options.target)
+        self.flow = Flow.of(model.graph)
+        self.compilations = 0
+        self._compile = compile
+        self._judge = Judge(self.flow, self.target, options.precision)
+        self._number = {node.name: index for index, node in enumerate(self.flow.nodes)}
+        self._done: dict[tuple[tuple[str, ...], bool], Attempt] = {}
+        self._quantizer = _quantizer(model, options)
+        self._random = RandomFeeds(model, options)
+        self._spare: Callable[[], object] | None = None
+        self._cancelled = threading.Event()
+
+    def expect(self, segments: Sequence[Segment], spare: Callable[[], object] | None = None) -> None:
+        """Say what will be tried, and what else there is to do.
+
+        Args:
+            segments: The values at their edges are computed in one run of the model.
+            spare: Called in another thread while the compiler works, maybe several times; what it raises is lost.
+        """
+        wanted = {value.name for segment in segments for value in segment.inputs}
+        self._random.expect(wanted)
+        if self._quantizer:
+            self._quantizer.expect(wanted)
+        self._spare = spare
+
+    def attempt(self, nodes: Sequence[str], form: onnx.ModelProto | None = None) -> Attempt:
+        """Compile these nodes, or say what came of it last time. Thread-safe.
+
+        Args:
+            nodes: Their names, in topological order.
+            form: Another form of the same computation, to be compiled in place of what is cut out of the model.
+
+        Raises:
+            ToolkitMissing: There is no toolkit.
+        """
+        key = tuple(nodes), form is not None
+        if key not in self._done:
+            self._done[key] = self._attempt(tuple(nodes), form)
+        return self._done[key]
+
+    def cancel(self) -> None:
+        """End the compilations that other threads run."""
+        self._cancelled.set()
+
+    def edges_of(self, nodes: Sequence[str]) -> tuple[list[ir.Value], list[ir.Value]]:
+        """Values that enter and leave a set of nodes."""
+        return boundary(self.flow, [self._number[name] for name in nodes])
+
+    def _attempt(self, nodes: tuple[str, ...], form: onnx.ModelProto | None) -> Attempt:
+        entering, leaving = self.edges_of(nodes)
+        inputs, outputs = (tuple(value_info(value) for value in edge) for edge in (entering, leaving))
+        names = [value.name for value in inputs]
+        part = extract(self.model, nodes, names, [value.name for value in outputs])
+        attempt = Attempt(nodes, None, part, None, inputs, outputs)
+        try:
+            dataset = self._quantizer.dataset(names) if self._quantizer else ()
+        except ModelError as error:
+            return replace(attempt, failure=_unverifiable(error))
+        feeds: Feeds = self._quantizer.verified(dataset) if self._quantizer else self._random.of(part, names)
+        try:
+            lowered = lower(form or part, self.target)
+        except ModelError as error:
+            return replace(attempt, failure=Failure("refused", f"cannot be brought into the compiler's form: {error}"))
+        request = self._request(lowered, feeds, dataset)
+        self.compilations += 1
+        with ThreadPoolExecutor(1) as beside:
+            begun = threading.Event()
+            beside.submit(begun.wait)  # nothing may keep the compiler from its model
+            expected = beside.submit(reference, part, feeds)
+            peaks = beside.submit(entering_peaks, feeds)
+            if self._spare:
+                beside.submit(self._spare)
+            try:
+                attempt = self._compiled(attempt, request, lowered, begun)
+                attempt = replace(attempt, peaks=expected.result().peaks, entering=peaks.result())
+            except (ToolkitFailed, ModelError) as error:
+                return replace(attempt, failure=self._failure(nodes, error, expected))
+        return self._judge.verdict(attempt, lowered, expected.result(), feeds)
+
+    def _compiled(self, attempt: Attempt, request: CompileRequest, lowered: Lowered, begun: threading.Event) -> Attempt:
+        # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
+        more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
+        limit = self._timeout(len(request.model) + lowered.heavy.size)
+        run = partial(self._compile, timeout=limit, on_begun=begun.set, **more)
+        try:
+            result = run(request)
+        finally:
+            begun.set()  # it may have failed before it began
+        attempt = replace(attempt, result=result)
+        return self._quantizer.promised(attempt, lowered, request, run) if self._quantizer else attempt
+
+    def _failure(self, nodes: Sequence[str], error: Exception, expected: Future[Reference]) -> Failure:
+        if isinstance(error, ToolkitFailed) and not isinstance(expected.exception(), ModelError):
+            return Failure(error.kind, str(error), self._judge.named(nodes, str(error)))
+        return _unverifiable(expected.exception() or error)  # no wonder then, and nothing worth searching for
+
+    def _timeout(self, size: int) -> float:
+        """Seconds this compilation may take: the user's limit is for the largest, small parts are known to be quick."""
+        times = self._quantizer.times if self._quantizer else 1.0
+        return min(self.options.timeout_s, times * (LEAST_S + size / 1e6 * PER_MB_S))
+
+    def _request(self, lowered: Lowered, feeds: Feeds, dataset: Feeds) -> CompileRequest:
+        request = CompileRequest(
+            model=lowered.light.SerializeToString(),
+            weights=lowered.heavy,
+            target=self.target.name,
+            feeds=LateFeeds(len(feeds), lambda: lowered.feeds(feeds)),
+            optimization_level=self.options.optimization_level,
+        )
+        return self._quantizer.asked(request, lowered, dataset) if self._quantizer else request
+
+
+def _quantizer(model: ir.Model, options: ConvertOptions) -> Quantizer | None:
+    if not options.quantized:
+        return None
+    from ort_rknn_converters.compile.quantization import Quantizer  # slow to import (measured: 0.02 s of 0.3)
+
+    return Quantizer(model, options)
+
+
+def _unverifiable(error: BaseException | None) -> Failure:
+    return Failure("unverifiable", f"could not be verified: {error}")

@@ -1,0 +1,196 @@
+"""Several compiled forms of one model in one file: for several input shapes, and for several SoCs.
+
+The file is the first form's ordinary EPContext model. The others, and the original ONNX for shapes that were not
+compiled, lie in it as byte tensors that nothing reads; what they share with the first form's weights is stored once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ort_rknn_converters.compiled import epcontext_read, epcontext_write
+from ort_rknn_converters.compiled.bundle_weights import Weights, restore, share
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.errors import CompiledModelError, ConvertError
+from ort_rknn_converters.onnx_file.protobuf_wire import KEY_BUNDLE
+from ort_rknn_converters.onnx_file.split_model import Parted
+from ort_rknn_converters.onnx_file.weights_heavy import Heavy
+from ort_rknn_converters.util.frozen import frozen
+
+__all__ = ["Bundle", "Variant", "merged", "same_cut"]
+
+_FORMAT = 1
+_BLOB = "ort_rknn.blob."
+_NO_ORIGINAL = "it does not have the model's original ONNX"
+
+
+@frozen
+class Variant:
+    """One compiled form.
+
+    Attributes:
+        shapes: The open inputs' shapes it was compiled for; empty where all shapes are the model's own.
+        targets: SoCs it has code for.
+        load: Gives the compiled model.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    targets: tuple[str, ...]
+    load: Callable[[], CompiledModel] = field(compare=False)
+
+    @classmethod
+    def of(cls, shapes: Mapping[str, tuple[int, ...]], compiled: CompiledModel) -> Variant:
+        """The form that is at hand."""
+        return cls(dict(shapes), compiled.targets, lambda: compiled)
+
+
+@frozen
+class Bundle:
+    """The forms of one model.
+
+    Attributes:
+        variants: The compiled forms, the first one first.
+        original: Gives the original ONNX; ``None`` when it is not there.
+    """
+
+    variants: tuple[Variant, ...]
+    original: Callable[[], Parted] | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """SoCs there is code for."""
+        return tuple(dict.fromkeys(target for variant in self.variants for target in variant.targets))
+
+    def save(self, path: str | os.PathLike[str], *, embed: bool = True, strip: bool = False) -> tuple[Path, ...]:
+        """Write all of it, or nothing.
+
+        Args:
+            path: The file to write.
+            embed: Put the compiled code inside; otherwise beside it.
+            strip: Leave out all ONNX that the NPU runs, the original included.
+
+        Returns:
+            The files written, the model first.
+
+        Raises:
+            CompiledModelError: It cannot be written.
+        """
+        path = Path(path)
+        stem = None if embed else path.stem
+        model, files = epcontext_write.build(self.variants[0].load(), strip=strip, stem=stem)
+        weights = Weights(model)
+        blobs: dict[str, Parted] = {}
+        rows = [_row(self.variants[0])]
+        for number, variant in enumerate(self.variants[1:], 1):
+            other, more = epcontext_write.build(
+                variant.load(), strip=strip, stem=None if embed else f"{path.stem}_{number}"
+            )
+            files |= more
+            blob = f"{_BLOB}{number}"
+            blobs[blob] = share(other, weights)
+            rows.append({**_row(variant), "blob": blob})
+        original = None
+        if self.original is not None and not strip:
+            original = f"{_BLOB}original"
+            blobs[original] = share(self.original(), weights)
+        table = {"format": _FORMAT, "variants": rows, "original": original}
+        model.light.metadata_props.add(key=KEY_BUNDLE, value=json.dumps(table))
+        inside = ((name, ir.Tensor(np.frombuffer(part.read(), np.uint8))) for name, part in blobs.items())
+        return epcontext_write.write(replace(model, heavy=Heavy((*model.heavy.tensors, *inside))), files, path)
+
+    @classmethod
+    def load(cls, model: str | os.PathLike[str] | bytes) -> Bundle:
+        """Read a bundle. The forms are read when they are asked for.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            CompiledModelError: It is no bundle, or it is damaged.
+        """
+        name, folder, held = epcontext_read.parse(model)
+        table = next((entry.value for entry in held.light.metadata_props if entry.key == KEY_BUNDLE), None)
+        if table is None:
+            raise CompiledModelError(f"{name} holds one compiled form only")
+        try:
+            facts = json.loads(table)
+            if facts["format"] != _FORMAT:
+                raise CompiledModelError(
+                    f"{name} has form {facts['format']}, known is {_FORMAT}. Convert the model again"
+                )
+            read = partial(_restored, name, held.weights())
+            variants = []
+            for row in facts["variants"]:
+                blob = row.get("blob")
+                load = (
+                    partial(epcontext_read.read, name, folder, held)
+                    if blob is None
+                    else partial(_load_other, name, folder, partial(read, blob))
+                )
+                shapes = {key: tuple(map(int, dims)) for key, dims in row["shapes"].items()}
+                variants.append(Variant(shapes, tuple(row["targets"]), load))
+            original = facts["original"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, ConvertError):
+                raise
+            raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
+        return cls(tuple(variants), None if original is None else partial(read, original))
+
+
+def _row(variant: Variant) -> dict[str, Any]:
+    return {"shapes": {name: list(shape) for name, shape in variant.shapes.items()}, "targets": list(variant.targets)}
+
+
+def _restored(name: str, held: Mapping[str, ir.TensorProtocol], blob: str) -> Parted:
+    if blob not in held:
+        raise CompiledModelError(f"{name} lacks {blob}. Convert the original ONNX model again")
+    try:
+        part = Parted.parse(held[blob].tobytes())
+    except Exception as error:  # protobuf's own class differs between its versions
+        raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
+    return restore(part, held)
+
+
+def _load_other(name: str, folder: Path | None, read: Callable[[], Parted]) -> CompiledModel:
+    return epcontext_read.read(name, folder, read())
+
+
+def same_cut(one: CompiledModel, other: CompiledModel) -> bool:
+    """Whether two forms differ in their compiled code only: then one file entry serves both SoCs."""
+    if len(one.steps) != len(other.steps) or one.shell != other.shell:
+        return False
+    return all(_same_step(*pair) for pair in zip(one.steps, other.steps, strict=True))
+
+
+def _same_step(one: Any, other: Any) -> bool:
+    if one.kind != other.kind or one.name != other.name:
+        return False
+    if one.kind == "cpu":
+        return bool(one.model == other.model)
+    return bool((one.inputs, one.outputs, one.onnx) == (other.inputs, other.outputs, other.onnx))
+
+
+def merged(forms: Sequence[CompiledModel]) -> list[CompiledModel]:
+    """Forms for several SoCs, those that differ in their code only made one."""
+    kept: list[CompiledModel] = []
+    for form in forms:
+        for at, known in enumerate(kept):
+            if same_cut(known, form):
+                steps = tuple(
+                    replace(step, code={**step.code, **twin.code})
+                    if step.kind == "npu" and twin.kind == "npu"
+                    else step
+                    for step, twin in zip(known.steps, form.steps, strict=True)
+                )
+                kept[at] = replace(known, steps=steps, targets=known.targets + form.targets)
+                break
+        else:
+            kept.append(form)
+    return kept

@@ -1,0 +1,252 @@
+"""Read a compiled model from the EPContext form that :mod:`ort_rknn_converters.compiled.epcontext_write` writes.
+
+Nothing in the file is trusted: compiled code must have the recorded length and digest, files beside the model must be
+beside it, and every part must be there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ValueInfoProto, helper
+
+from ort_rknn_converters.compiled.epcontext_write import (
+    EP_DOMAIN,
+    FORMAT,
+    KEY_PLAN,
+    KEY_STEPS,
+    KEY_VERSION,
+    OUR_KEYS,
+    SEGMENT_DOMAIN,
+)
+from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep, Step
+from ort_rknn_converters.compiled.steps import IR_VERSION, cpu_step, made_values, npu_step, used_values
+from ort_rknn_converters.compiled.stub_model import make_shell
+from ort_rknn_converters.errors import CompiledModelError, ConvertError
+from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
+from ort_rknn_converters.onnx_file.protobuf_wire import PROVIDERS, NotProtobuf, opened
+from ort_rknn_converters.onnx_file.split_model import CODE, Parted
+from ort_rknn_converters.onnx_file.tensor_types import value_info
+from ort_rknn_converters.onnx_file.weights_heavy import Heavy
+from ort_rknn_converters.partition.plan import Plan, Segment, TensorInfo
+
+__all__ = ["load", "parse", "read"]
+
+
+def load(model: str | os.PathLike[str] | bytes) -> CompiledModel:
+    """See :meth:`ort_rknn_converters.compiled.model.CompiledModel.load`."""
+    return read(*parse(model))
+
+
+def read(name: str, folder: Path | None, model: Parted) -> CompiledModel:
+    """The compiled model in a file that was parsed.
+
+    Args:
+        name: For messages.
+        folder: Of the files beside it; ``None`` for bytes.
+        model: The file's content.
+
+    Raises:
+        CompiledModelError: It is not a compiled model of ours, or it is damaged.
+    """
+    metadata = {entry.key: entry.value for entry in model.light.metadata_props}
+    contexts = [node for node in model.light.graph.node if node.op_type == "EPContext" and node.domain == EP_DOMAIN]
+    for node in contexts:
+        source = _attributes(node).get("source", b"")
+        if source not in PROVIDERS:
+            raise CompiledModelError(
+                f"{name} was compiled for {source.decode(errors='replace') or 'an unnamed provider'}, not for a "
+                "Rockchip NPU. Open it with the runtime that made it, or convert the original ONNX model"
+            )
+    version = metadata.get(KEY_VERSION)
+    if version != FORMAT:
+        what = "is not a compiled model of ort_rknn" if version is None else f"has form {version}, known is {FORMAT}"
+        raise CompiledModelError(f"{name} {what}. Convert the original ONNX model with this version of ort-rknn")
+    try:
+        return _Reader(name, folder, model, metadata).read()
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error, ConvertError):
+            raise
+        raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
+
+
+def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, Parted]:
+    """Name for messages, folder of the files beside it, and the model.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CompiledModelError: It cannot be read.
+    """
+    name, file = "the model", None
+    if not isinstance(model, (bytes, bytearray, memoryview)):
+        name, file = os.fspath(model), Path(model).absolute()
+    with opened(model) as data:
+        try:
+            parted = Parted.parse(data, file)
+        except (DecodeError, NotProtobuf) as error:
+            raise CompiledModelError(f"{name} is not an ONNX file, or it is cut short") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise CompiledModelError(
+                f"the weights beside {name} cannot be read: {error}. Copy all its files"
+            ) from error
+    for tensor in parted.light.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                raise CompiledModelError(
+                    f"the weights of {name} are in {entry.value}: give the model's path, not its bytes"
+                )
+    return name, file and file.parent, parted
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+class _Reader:
+    """One file being read; a class only because every step needs the same five things."""
+
+    def __init__(self, name: str, folder: Path | None, model: Parted, metadata: Mapping[str, str]) -> None:
+        self.name = name
+        self.folder = folder
+        self.proto = proto = model.light
+        self.plan = Plan.from_dict(json.loads(metadata[KEY_PLAN]))
+        self.facts = json.loads(metadata[KEY_STEPS])
+        self.weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+        self.heavy = dict(model.heavy.tensors)
+        self.codes = model.code
+        self.values = {value.name: value for value in proto.graph.value_info}
+        self.functions = {f.name: f for f in proto.functions if f.domain == SEGMENT_DOMAIN}
+        self.shell = self._shell()
+        self.declared = {v.name: v for v in (*self.shell.graph.output, *self.shell.graph.input)}
+
+    def read(self) -> CompiledModel:
+        """Everything, step by step in the order of the nodes."""
+        segments = {segment.name: segment for segment in self.plan.segments}
+        nodes = list(self.proto.graph.node)
+        steps: list[Step] = []
+        for row in self.facts["steps"]:
+            count = row["nodes"] if row["kind"] == "cpu" else 1
+            part, nodes = nodes[:count], nodes[count:]
+            if len(part) != count:
+                raise CompiledModelError(f"{self.name} lacks nodes of {row['name']}. Convert the model again")
+            steps.append(
+                self._cpu(row, part) if row["kind"] == "cpu" else self._npu(row, part[0], segments[row["name"]])
+            )
+        if nodes:
+            raise CompiledModelError(f"{self.name} was changed after it was compiled. Convert the model again")
+        return CompiledModel(
+            shell=BytesBlob(self.shell.SerializeToString(deterministic=True)),
+            steps=tuple(steps),
+            plan=self.plan,
+            targets=tuple(self.facts["targets"]),
+            toolkit_version=self.facts["toolkit_version"],
+            passes=tuple(self.facts["passes"]),
+        )
+
+    def _shell(self) -> onnx.ModelProto:
+        outside = onnx.ModelProto()
+        for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+            if self.proto.HasField(field):
+                setattr(outside, field, getattr(self.proto, field))
+        outside.ir_version = IR_VERSION
+        kept = [entry for entry in self.proto.metadata_props if entry.key not in OUR_KEYS]
+        outside.metadata_props.extend(kept)
+        outside.opset_import.extend(self.proto.opset_import)
+        graph = self.proto.graph
+        outside.graph.name, outside.graph.doc_string = graph.name, graph.doc_string
+        outside.graph.metadata_props.extend(graph.metadata_props)
+        outside.graph.input.extend(graph.input)
+        outside.graph.output.extend(graph.output)
+        given = {value.name for value in graph.input}
+        outside.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in given)
+        return make_shell(outside)
+
+    def _cpu(self, row: Mapping[str, Any], nodes: list[onnx.NodeProto]) -> CpuStep:
+        part = onnx.ModelProto(ir_version=self.proto.ir_version)
+        part.opset_import.extend(self.proto.opset_import)
+        part.graph.node.extend(nodes)
+        used = used_values(nodes) | set(row["outputs"])
+        inputs = set(row["inputs"])
+        part.graph.input.extend(self._value(name) for name in row["inputs"])
+        part.graph.output.extend(self._value(name) for name in row["outputs"])
+        part.graph.value_info.extend(v for n, v in self.values.items() if n in made_values(nodes))
+        return cpu_step(row["name"], self._weighted(part, used - inputs), self.shell)
+
+    def _weighted(self, part: onnx.ModelProto, names: Iterable[str]) -> Parted:
+        """A part with those of its values that are weights."""
+        part.graph.initializer.extend(self.weights[name] for name in names if name in self.weights)
+        return Parted(part, Heavy(tuple((name, self.heavy[name]) for name in names if name in self.heavy)))
+
+    def _value(self, name: str) -> ValueInfoProto:
+        value: ValueInfoProto = self.declared[name] if name in self.declared else self.values[name]
+        return value
+
+    def _npu(self, row: Mapping[str, Any], node: onnx.NodeProto, segment: Segment) -> NpuStep:
+        attributes = {CODE: self.codes.get(node.name), **_attributes(node)}
+        notes = json.loads(attributes["notes"])
+        inputs, outputs = _tensors(row["inputs"]), _tensors(row["outputs"])
+        return npu_step(
+            segment,
+            code={entry["target"]: self._code(segment.name, entry, attributes) for entry in notes["codes"]},
+            model=self._segment_model(segment.name, inputs, outputs, notes),
+            inputs=inputs,
+            outputs=outputs,
+            precision=notes["precision"],
+            toolkit_version=attributes["ep_sdk_version"].decode(),
+        )
+
+    def _code(self, segment: str, entry: Mapping[str, Any], attributes: Mapping[str, Any]) -> Blob:
+        if attributes["embed_mode"]:
+            start = entry["offset"]
+            data = attributes[CODE][start : start + entry["size"]]
+            blob = BytesBlob(data)
+            if blob.size != entry["size"] or blob.digest() != entry["sha256"]:
+                raise CompiledModelError(
+                    f"the compiled code of {segment} in {self.name} is damaged (its digest differs). "
+                    "Copy the file again, or convert the original ONNX model again"
+                )
+            return blob
+        file = entry["file"]
+        if self.folder is None:
+            raise CompiledModelError(
+                f"the compiled code of {segment} is in {file}: give the model's path, not its bytes"
+            )
+        if not file or Path(file).name != file:
+            raise CompiledModelError(f"{self.name} names {file!r}, which is not beside it. Convert the model again")
+        path = self.folder / file
+        if not path.is_file():
+            raise CompiledModelError(
+                f"{self.name} needs {file} beside it, and it is not there. Copy both files together"
+            )
+        beside = FileBlob(str(path), entry["sha256"])
+        beside.check()
+        return beside
+
+    def _segment_model(
+        self, name: str, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...], notes: Mapping[str, Any]
+    ) -> Parted | None:
+        function = self.functions.get(name)
+        if function is None:
+            return None
+        part = onnx.ModelProto(ir_version=notes["ir_version"])
+        part.opset_import.extend(function.opset_import)
+        part.graph.node.extend(function.node)
+        part.graph.input.extend(value_info(tensor) for tensor in inputs)
+        declared = {tensor.name: tensor for tensor in outputs}
+        part.graph.output.extend(value_info(declared[output]) for output in function.output)
+        part.graph.value_info.extend(function.value_info)
+        weights = function.input[len(inputs) :]
+        missing = [weight for weight in weights if weight not in self.weights and weight not in self.heavy]
+        if missing:
+            raise CompiledModelError(f"{self.name} lacks the weight {missing[0]}. Convert the model again")
+        return self._weighted(part, weights)
+
+
+def _tensors(rows: Iterable[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)

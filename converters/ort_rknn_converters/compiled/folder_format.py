@@ -1,0 +1,141 @@
+"""The private fast form of a compiled model: ``manifest.json`` and one file a part, in one folder.
+
+It exists for the second start of a session: no protobuf is parsed, nothing but the manifest is read, and onnx is not
+imported. Each file's length, digest and time stamp are in the manifest; a file whose time stamp is not the recorded
+one is hashed again when the folder is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep, Step
+from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.onnx_file.blobs import Blob, StoredBlob
+from ort_rknn_converters.partition.plan import Plan, TensorInfo
+
+__all__ = ["FORMAT", "MANIFEST", "load_pieces", "save_pieces"]
+
+FORMAT = 1
+"""Version of this form; another version is not read but made anew."""
+
+MANIFEST = "manifest.json"
+
+
+def save_pieces(compiled: CompiledModel, directory: Path) -> None:
+    """Write ``compiled`` into ``directory`` (made when missing). The manifest comes last.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    files: dict[str, dict[str, Any]] = {}
+
+    def write(name: str, blob: Blob) -> str:
+        for each, pieces in blob.files(name).items():
+            file = directory / each
+            found = hashlib.sha256()
+            with file.open("wb") as stream:
+                for piece in pieces:
+                    found.update(piece)
+                    stream.write(piece)
+            known = file.stat()
+            files[each] = {"size": known.st_size, "sha256": found.hexdigest(), "mtime_ns": known.st_mtime_ns}
+        return name
+
+    manifest = {
+        "format": FORMAT,
+        "shell": write("shell.onnx", compiled.shell),
+        "steps": [_describe(step, write) for step in compiled.steps],
+        "plan": compiled.plan.to_dict(),
+        "targets": list(compiled.targets),
+        "toolkit_version": compiled.toolkit_version,
+        "passes": list(compiled.passes),
+        "files": files,
+    }
+    (directory / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def _describe(step: Step, write: Any) -> dict[str, Any]:
+    """One step as plain data; its blobs are written on the way."""
+    if isinstance(step, CpuStep):
+        return {
+            "kind": "cpu",
+            "name": step.name,
+            "model": write(f"{step.name}.onnx", step.model),
+            "inputs": list(step.inputs),
+            "outputs": list(step.outputs),
+        }
+    return {
+        "kind": "npu",
+        "name": step.name,
+        "inputs": [asdict(tensor) for tensor in step.inputs],
+        "outputs": [asdict(tensor) for tensor in step.outputs],
+        "code": {target: write(f"{step.name}.{target}.rknn", blob) for target, blob in step.code.items()},
+        "onnx": None if step.onnx is None else write(f"{step.name}.onnx", step.onnx),
+        "precision": step.precision,
+        "toolkit_version": step.toolkit_version,
+    }
+
+
+def load_pieces(directory: Path) -> CompiledModel:
+    """Read what :func:`save_pieces` wrote.
+
+    Raises:
+        CompiledModelError: The folder is missing, incomplete, damaged or of another version.
+    """
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise CompiledModelError(f"{directory} has form {manifest['format']}, this version reads {FORMAT}")
+        blobs = {name: _blob(directory, name, facts) for name, facts in manifest["files"].items()}
+        plan = Plan.from_dict(manifest["plan"])
+        segments = {segment.name: segment for segment in plan.segments}
+        return CompiledModel(
+            shell=blobs[manifest["shell"]],
+            steps=tuple(_step(row, blobs, segments) for row in manifest["steps"]),
+            plan=plan,
+            targets=tuple(manifest["targets"]),
+            toolkit_version=manifest["toolkit_version"],
+            passes=tuple(manifest["passes"]),
+        )
+    except CompiledModelError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CompiledModelError(f"{directory} does not hold a whole compiled model: {error!r}") from error
+
+
+def _step(row: Mapping[str, Any], blobs: Mapping[str, Blob], segments: Mapping[str, Any]) -> Step:
+    if row["kind"] == "cpu":
+        return CpuStep(row["name"], blobs[row["model"]], tuple(row["inputs"]), tuple(row["outputs"]))
+    return NpuStep(
+        name=row["name"],
+        segment=segments[row["name"]],
+        inputs=_tensors(row["inputs"]),
+        outputs=_tensors(row["outputs"]),
+        code={target: blobs[name] for target, name in row["code"].items()},
+        onnx=None if row["onnx"] is None else blobs[row["onnx"]],
+        precision=row["precision"],
+        toolkit_version=row["toolkit_version"],
+    )
+
+
+def _tensors(rows: list[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)
+
+
+def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> StoredBlob:
+    """The file, proven to be the one that was written: by its time stamp, or else by its digest."""
+    file = directory / name
+    found = file.stat()
+    if found.st_size != facts["size"]:
+        raise CompiledModelError(f"{file} has {found.st_size} bytes instead of {facts['size']}: it is damaged")
+    if found.st_mtime_ns != facts["mtime_ns"]:
+        StoredBlob(str(file), facts["sha256"]).check()
+    # Proven once is enough: reading again would hash the whole code at every start.
+    return StoredBlob(str(file))

@@ -1,0 +1,218 @@
+"""The shell: an ONNX model with a model's outside (inputs, outputs, metadata) and no computation.
+
+A real onnxruntime session of the shell answers ``get_inputs``, ``get_outputs``, ``get_overridable_initializers`` and
+``get_modelmeta`` exactly as a session of the original model would, at next to no cost: there are no weights to read and
+nothing to optimize. Open it with ``ORT_DISABLE_ALL`` and never run it.
+
+Each output is a Reshape of an empty constant to a shape that inference cannot know, so that what the graph declares is
+what onnxruntime shows: names of dimensions, unknown dimensions, unknown rank.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import onnx
+from onnx import TensorProto, TypeProto, ValueInfoProto, helper
+
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.tensor_types import element_type, raw_constant
+
+__all__ = ["declare_outputs", "make_shell", "note_pinned", "pin"]
+
+_PREFIX = "ort_rknn.shell."
+_PINNED = "ort_rknn.pinned"
+_OPSET = 21  # the first with the 4-bit types; onnxruntime 1.20, the oldest we take, has it
+_IR_VERSION = 10  # goes with opset 21
+_BY_CAST = frozenset({"UINT4", "INT4", "UINT2", "INT2", "FLOAT8E8M0"})  # onnxruntime reshapes none, but casts to them
+_NEWER = frozenset({"UINT2", "INT2", "FLOAT8E8M0", "FLOAT4E2M1"})  # need the operators and IR of onnx 1.20
+_NEWER_OPSET, _NEWER_IR_VERSION = 25, 13
+
+
+def make_shell(model: onnx.ModelProto, *, source: bytes | str | None = None) -> onnx.ModelProto:
+    """Make the shell of a model.
+
+    Args:
+        model: The original model, or any with the same inputs, outputs and metadata.
+        source: The original as bytes or path. When given, and an output's shape is not declared in full, onnxruntime is
+            asked what it infers, because ``get_outputs`` shows that.
+
+    Raises:
+        ModelError: onnxruntime cannot load ``source``.
+    """
+    graph = model.graph
+    shell = onnx.ModelProto()
+    for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+        if model.HasField(field):
+            setattr(shell, field, getattr(model, field))
+    shell.metadata_props.extend(model.metadata_props)
+    newer = any(_element_name(value) in _NEWER for value in graph.output)
+    opset, shell.ir_version = (_NEWER_OPSET, _NEWER_IR_VERSION) if newer else (_OPSET, _IR_VERSION)
+    shell.opset_import.extend([helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)])
+    shell.graph.name = graph.name
+    shell.graph.doc_string = graph.doc_string
+    shell.graph.metadata_props.extend(graph.metadata_props)
+    _inputs(model, shell)
+    given = {value.name for value in shell.graph.input}
+    outputs = declare_outputs(model, source) if source is not None else list(graph.output)
+    shell.graph.output.extend(outputs)
+    _produce(shell.graph, [value for value in outputs if value.name not in given])
+    return shell
+
+
+def _inputs(model: onnx.ModelProto, shell: onnx.ModelProto) -> None:
+    """The graph inputs, and the initializers that callers may override (constants before IR version 4)."""
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name in initializers:
+            if model.ir_version < 4:
+                continue
+            shell.graph.initializer.append(raw_constant(initializers[value.name]))
+        shell.graph.input.append(value)
+
+
+def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueInfoProto]:
+    """The graph outputs with the shapes that onnxruntime shows: inferred where the model does not say.
+
+    Raises:
+        ModelError: onnxruntime cannot load ``source``.
+    """
+    outputs = [ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
+    if all(_is_static(value.type) for value in outputs):
+        return outputs
+    try:
+        shown = ort.on_cpu(source, ort.quiet_options()).get_outputs()
+    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
+        raise ModelError(f"ONNX Runtime cannot load the model: {error}") from error
+    for value, argument in zip(outputs, shown, strict=True):
+        kind = value.type.WhichOneof("value")
+        if kind in (None, "tensor_type"):
+            declared = value.type.tensor_type
+            declared.elem_type = element_type(argument.type)
+            # onnxruntime shows a scalar and an unknown rank alike; the declaration decides, or else unknown it stays.
+            if argument.shape or declared.HasField("shape"):
+                _set_shape(declared, argument.shape)
+        elif kind == "optional_type" and argument.shape:
+            _set_shape(value.type.optional_type.elem_type.tensor_type, argument.shape)
+    return outputs
+
+
+def note_pinned(shell: onnx.ModelProto, source: bytes | str, dims: Mapping[str, int]) -> None:
+    """Write into a shell what onnxruntime shows of its outputs when named dimensions are pinned; see :func:`pin`.
+
+    Args:
+        shell: Changed in place.
+        source: The original model as bytes or path.
+        dims: Dimension name -> size.
+
+    Raises:
+        ModelError: onnxruntime cannot load ``source``.
+    """
+    if all(_is_static(value.type) for value in shell.graph.output):
+        return
+    options = ort.quiet_options()
+    for name, size in dims.items():
+        options.add_free_dimension_override_by_name(name, size)
+    try:
+        shown = ort.on_cpu(source, options).get_outputs()
+    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
+        raise ModelError(f"ONNX Runtime cannot load the model with these dimensions: {error}") from error
+    note = [dict(dims), [argument.shape for argument in shown]]
+    shell.graph.metadata_props.add(key=_PINNED, value=json.dumps(note, sort_keys=True))
+
+
+def pin(shell: onnx.ModelProto, dims: Mapping[str, int]) -> None:
+    """Write named dimensions as numbers, and all outputs as onnxruntime infers them then where that was noted.
+
+    onnxruntime does that to the inputs itself (but not in every release where nothing is optimized) and infers the
+    outputs, which a shell keeps it from.
+    """
+    for value in (*shell.graph.input, *shell.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in dims:
+                dim.dim_value = dims[dim.dim_param]
+    notes = [json.loads(entry.value) for entry in shell.graph.metadata_props if entry.key == _PINNED]
+    for noted, shapes in notes:
+        for value, shape in zip(shell.graph.output, shapes, strict=True):
+            if noted == dims and shape and value.type.HasField("tensor_type"):
+                _set_shape(value.type.tensor_type, shape)
+
+
+def _is_static(kind: TypeProto) -> bool:
+    which = kind.WhichOneof("value")
+    if which == "optional_type":
+        return _is_static(kind.optional_type.elem_type)
+    if which != "tensor_type":
+        return which is not None
+    tensor = kind.tensor_type
+    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+
+
+def _set_shape(tensor: TypeProto.Tensor, shape: Sequence[int | str | None]) -> None:
+    tensor.ClearField("shape")
+    tensor.shape.SetInParent()
+    for dim in shape:
+        entry = tensor.shape.dim.add()
+        if isinstance(dim, str):
+            entry.dim_param = dim
+        elif dim is not None:
+            entry.dim_value = dim
+
+
+def _produce(graph: onnx.GraphProto, outputs: Iterable[ValueInfoProto]) -> None:
+    """One small construct per output that has the declared type and a shape nobody can infer."""
+    shape_known = False
+    for number, value in enumerate(outputs):
+        kind = value.type.WhichOneof("value")
+        if kind == "tensor_type":
+            if not shape_known:
+                _unknown_shape(graph)
+                shape_known = True
+            _tensor(graph, f"{_PREFIX}{number}", value)
+        elif kind == "sequence_type":
+            _sequence(graph, f"{_PREFIX}{number}", value)
+        elif kind == "optional_type":
+            node = helper.make_node("Optional", [], [value.name], type=value.type.optional_type.elem_type)
+            graph.node.append(node)
+        else:
+            raise ModelError(f"output {value.name!r} has type {kind}, which no ONNX operator gives")
+
+
+def _unknown_shape(graph: onnx.GraphProto) -> None:
+    one, flat = _PREFIX + "one", _PREFIX + "flat"
+    graph.initializer.append(helper.make_tensor(one, TensorProto.INT64, [1], [1]))
+    graph.initializer.append(helper.make_tensor(flat, TensorProto.INT64, [1], [-1]))
+    graph.node.append(helper.make_node("NonZero", [one], [_PREFIX + "found"]))
+    graph.node.append(helper.make_node("Reshape", [_PREFIX + "found", flat], [_PREFIX + "shape"]))
+
+
+def _element_name(value: ValueInfoProto) -> str:
+    return str(TensorProto.DataType.Name(value.type.tensor_type.elem_type))
+
+
+def _tensor(graph: onnx.GraphProto, name: str, value: ValueInfoProto) -> None:
+    elem = value.type.tensor_type.elem_type
+    stored = TensorProto.FLOAT if _element_name(value) in _BY_CAST else elem
+    graph.initializer.append(TensorProto(name=name, data_type=stored, dims=[0]))
+    if stored == elem:
+        graph.node.append(helper.make_node("Reshape", [name, _PREFIX + "shape"], [value.name]))
+    else:
+        graph.node.append(helper.make_node("Reshape", [name, _PREFIX + "shape"], [name + ".float"]))
+        graph.node.append(helper.make_node("Cast", [name + ".float"], [value.name], to=elem))
+
+
+def _sequence(graph: onnx.GraphProto, name: str, value: ValueInfoProto) -> None:
+    element = value.type.sequence_type.elem_type
+    if element.WhichOneof("value") == "map_type":
+        graph.initializer.append(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[0, 1]))
+        node = helper.make_node("ZipMap", [name], [value.name], domain="ai.onnx.ml")
+        if element.map_type.key_type == TensorProto.STRING:
+            node.attribute.append(helper.make_attribute("classlabels_strings", ["0"]))
+        else:
+            node.attribute.append(helper.make_attribute("classlabels_int64s", [0]))
+        graph.node.append(node)
+    else:
+        node = helper.make_node("SequenceEmpty", [], [value.name], dtype=element.tensor_type.elem_type)
+        graph.node.append(node)

@@ -1,0 +1,1 @@
+"""The graph of a loaded model: loading, dataflow, shape inference, extraction, evaluation."""

@@ -1,0 +1,118 @@
+"""Types and shapes of every value, by ONNX's own inference, whatever the size of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import EncodeError
+
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.graph import graph_types
+from ort_rknn_converters.graph.onnx_graph import innermost, static_shape
+
+__all__ = ["infer", "skeleton"]
+
+_STANDARD_DOMAINS = frozenset({"", "ai.onnx.ml"})
+"""Domains whose ops ONNX's inference knows."""
+
+_BIG = 4096
+"""Bytes above which a weight's values cannot matter to shapes (a guess: 512 int64 numbers)."""
+
+_MADE_UP = "unk__"
+"""How ONNX's inference begins the names it invents for unknown dimensions."""
+
+
+def infer(model: ir.Model, *, strict: bool = False) -> None:
+    """Set type and shape of the main graph's values as far as inference can know them, in place.
+
+    Shapes that the file declares for intermediate values and outputs are only used where inference has no answer:
+    exporters leave stale ones behind, and the inputs' shapes may have been fixed since.
+
+    Args:
+        model: The model; graph inputs keep their shapes.
+        strict: Raise what inference finds contradictory instead of passing over it.
+
+    Raises:
+        onnx.shape_inference.InferenceError: Only with ``strict``.
+    """
+    with skeleton(model) as proto:
+        _forget_shapes(proto.graph, {key[:2] for key in model.functions})
+        try:
+            inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
+        except (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, ValueError):
+            if strict:
+                raise
+            return
+    known = {info.name: info.type for info in (*inferred.graph.value_info, *inferred.graph.output)}
+    for node in model.graph:
+        for value in node.outputs:
+            found = known.get(value.name or "")
+            if found is not None and not graph_types.is_hidden_map(value.type):
+                _merge(value, found)
+
+
+@contextmanager
+def skeleton(model: ir.Model) -> Iterator[onnx.ModelProto]:
+    """The model as protobuf without the data of its big weights, so that its size does not matter.
+
+    The weights are written as if they lay in another file; inference reads their type and dimensions only.
+
+    Raises:
+        ModelError: There is something in the model that protobuf reads and does not write, such as names in no UTF-8.
+    """
+    kept: list[tuple[ir.Value, ir.TensorProtocol]] = []
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or tensor.nbytes <= _BIG:
+                continue
+            kept.append((value, tensor))
+            shape = ir.Shape(tensor.shape.numpy())
+            value.const_value = ir.ExternalTensor(
+                "absent", 0, 0, tensor.dtype, shape=shape, name=value.name or "", base_dir=""
+            )
+    try:
+        try:
+            light = ir.serde.serialize_model(model)
+        except ir.serde.SerdeError as error:
+            raise ModelError(f"the model is invalid: {innermost(error)}") from error
+        yield light
+    finally:
+        for value, tensor in kept:
+            value.const_value = tensor
+
+
+def _forget_shapes(graph: onnx.GraphProto, functions: set[tuple[str, str]]) -> None:
+    """Drop declared shapes that inference can find out itself."""
+    inferable = {
+        name
+        for node in graph.node
+        if node.domain in _STANDARD_DOMAINS or (node.domain, node.op_type) in functions
+        for name in node.output
+    }
+    for info in (*graph.value_info, *graph.output):
+        kind = info.type.WhichOneof("value")
+        if info.name in inferable and kind in ("tensor_type", "sparse_tensor_type"):
+            getattr(info.type, kind).ClearField("shape")
+
+
+def _merge(value: ir.Value, found: onnx.TypeProto) -> None:
+    """Put what inference found into ``value``; what it did not find stays as declared."""
+    kind = ir.serde.deserialize_type_proto_for_type(found)
+    if kind is not None and kind.dtype != ir.DataType.UNDEFINED:
+        value.type = kind
+    shape = ir.serde.deserialize_type_proto_for_shape(found)
+    if shape is None or (value.shape is not None and static_shape(value) == tuple(shape)):
+        return
+    declared = value.shape if value.shape is not None and len(value.shape) == len(shape) else None
+    merged: list[int | ir.SymbolicDim] = []
+    for axis, dim in enumerate(shape):
+        unknown = not isinstance(dim, int) and (dim.value is None or dim.value.startswith(_MADE_UP))
+        if unknown:
+            merged.append(declared[axis] if declared is not None else ir.SymbolicDim(None))
+        else:
+            merged.append(dim)
+    value.shape = ir.Shape(merged)

@@ -1,0 +1,53 @@
+"""The first look at a model: values come from somewhere, nodes are in order, weights beside it are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx_ir as ir
+
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.graph.onnx_graph import in_files, walk
+
+__all__ = ["make_sound"]
+
+
+def make_sound(model: ir.Model) -> None:
+    """Bring the nodes into an order in which each comes after what it reads, in place, as ONNX Runtime does.
+
+    Raises:
+        ModelError: The graph has a cycle, reads or gives a value that nothing makes, or has weights beyond the end of
+            their file.
+    """
+    for _, tensor in in_files(model):
+        path, end = Path(tensor.path), (tensor.offset or 0) + (tensor.length or tensor.nbytes)
+        if path.is_file() and path.stat().st_size < end:
+            raise ModelError(f"{path} is cut off: {tensor.name} ends at byte {end} of {path.stat().st_size}")
+    for reader, value in _read(model.graph):
+        if value.producer() is None and not value.is_graph_input() and not value.is_initializer():
+            raise ModelError(f"the model is invalid: nothing makes {value.name!r}, which {reader}")
+    if not _in_order(model.graph):
+        try:
+            model.graph.sort()
+        except ValueError as error:
+            raise ModelError("the model is invalid: its graph has a cycle") from error
+
+
+def _read(graph: ir.Graph) -> Iterator[tuple[str, ir.Value]]:
+    for node in walk(graph):
+        for value in node.inputs:
+            if value is not None:
+                yield f"{node.op_type} {node.name} reads" if node.name else f"{node.op_type} reads", value
+    for value in graph.outputs:
+        yield "is an output", value
+
+
+def _in_order(graph: ir.Graph) -> bool:
+    seen: set[ir.Node] = set()
+    for node in walk(graph):
+        makers = (value.producer() for value in node.inputs if value is not None)
+        if any(maker is not None and maker.graph is node.graph and maker not in seen for maker in makers):
+            return False
+        seen.add(node)
+    return True

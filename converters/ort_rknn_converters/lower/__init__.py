@@ -1,0 +1,1 @@
+"""A segment in the form in which the vendor's compiler takes it."""

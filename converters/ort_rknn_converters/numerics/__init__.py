@@ -1,0 +1,1 @@
+"""Numbers: references, rounding as the NPU rounds, tolerances and errors."""

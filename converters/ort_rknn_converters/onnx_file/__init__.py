@@ -1,0 +1,1 @@
+"""ONNX files as bytes: external data, large weights apart, signatures read without parsing."""

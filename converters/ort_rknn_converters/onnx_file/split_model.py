@@ -1,0 +1,349 @@
+"""An ONNX model whose large contents lie beside its message, to be passed on and written without copying them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import AttributeProto, ModelProto, TensorProto
+
+from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.blobs import Blob, Buffer
+from ort_rknn_converters.onnx_file.protobuf_wire import (
+    ATTRIBUTE_S,
+    GRAPH_INITIALIZER,
+    GRAPH_NODE,
+    MODEL_GRAPH,
+    NODE_ATTRIBUTE,
+    TENSOR_RAW,
+    fields,
+    opened,
+    opening,
+)
+from ort_rknn_converters.onnx_file.weights_external import located
+from ort_rknn_converters.onnx_file.weights_heavy import HEAVY, Heavy, is_heavy, raw, size_of
+from ort_rknn_converters.util.frozen import frozen
+
+__all__ = ["CODE", "INSIDE_LIMIT", "Parted", "tensors"]
+
+CODE = "ep_cache_context"
+"""Attribute of an EPContext node: the compiled code."""
+
+INSIDE_LIMIT = 1_800_000_000
+"""Bytes of weights and code up to which one protobuf file holds all (its own limit is 2**31 - 1)."""
+
+_ALIGNED = 64
+"""Bytes that weights in a file of their own are aligned to, so that a reader may map them: a cache line's."""
+
+
+@frozen
+class Parted(Blob):
+    """A model, and as a blob its bytes: one ordinary ONNX message.
+
+    Attributes:
+        light: The model without what follows.
+        heavy: Initializers of the main graph.
+        code: Name of an EPContext node -> its attribute :data:`CODE`.
+    """
+
+    light: onnx.ModelProto
+    heavy: Heavy = Heavy()
+    code: Mapping[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, blob: Blob) -> Parted:
+        """The model in a blob.
+
+        Raises:
+            CompiledModelError: Its file cannot be read.
+            ValueError, google.protobuf.message.DecodeError: It is no ONNX model.
+        """
+        if isinstance(blob, Parted):
+            return blob
+        try:
+            with opened(blob.path or blob.read()) as data:
+                return cls.parse(data, Path(blob.path) if blob.path else None)
+        except OSError as error:
+            raise CompiledModelError(f"cannot read {blob.path}: {error}. Convert the model again") from error
+
+    @classmethod
+    def parse(cls, data: bytes | mmap.mmap, file: Path | None = None) -> Parted:
+        """Read a model; its large contents are copied once, those in files of their own not at all.
+
+        Args:
+            data: The model's bytes, or its file mapped.
+            file: That file, when there is one.
+
+        Raises:
+            OSError: A file beside it cannot be read.
+            ValueError, google.protobuf.message.DecodeError: It is no ONNX model, or a file beside it is too short, or
+                elsewhere.
+        """
+        kept = list[bytes]()
+        heavy, codes = list[tuple[str, ir.TensorProtocol]](), dict[str, bytes]()
+        at = 0
+        for number, _, low, high in fields(data, 0, len(data)):
+            if number == MODEL_GRAPH:
+                graph = _apart(data, low, high, heavy, codes)
+                kept += [opening(sum(map(len, graph)), (b"", MODEL_GRAPH)), *graph]
+            else:
+                kept.append(data[at:high])
+            at = high
+        light = ModelProto.FromString(b"".join(kept))
+        if file is not None:
+            heavy += _taken_from_files(light, file)
+        return cls(light, Heavy(tuple(heavy)), codes)
+
+    @property
+    def path(self) -> None:
+        """There is no file."""
+        return
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return sum(map(len, self.pieces()))
+
+    @property
+    def weight(self) -> int:
+        """Bytes of the weights and codes inside, next to which nothing counts: the exact size costs a copy of them."""
+        inside = (tensor for tensor in self.light.graph.initializer if not _is_outside(tensor))
+        return self.heavy.size + sum(map(size_of, inside)) + sum(map(len, self.code.values()))
+
+    def weights(self) -> dict[str, ir.TensorProtocol]:
+        """All initializers of the main graph, but for strings."""
+        others = (tensor for tensor in self.light.graph.initializer if size_of(tensor))
+        return {tensor.name: ir.serde.deserialize_tensor(tensor) for tensor in others} | dict(self.heavy.tensors)
+
+    def pieces(self) -> Iterator[Buffer]:
+        """The message, its large contents one by one. There is one graph in it: not every reader joins several."""
+        data = self.light.SerializeToString(deterministic=True)
+        if not self.code and not self.heavy.tensors:
+            yield data
+            return
+        at = 0
+        for number, _, low, high in fields(data, 0, len(data)):
+            if number == MODEL_GRAPH:
+                yield from self._graph(data, low, high)
+            else:
+                yield data[at:high]
+            at = high
+
+    def _graph(self, data: bytes, start: int, end: int) -> Iterator[Buffer]:
+        """The light graph's bytes, and what belongs to it."""
+        own = list(self._fields(data, start, end)) if self.code else [(data[start:end], b"")]
+        weights = list(self.heavy.fields())
+        size = sum(len(head) + len(code) for head, code in own)
+        size += sum(len(head) + tensor.nbytes for head, tensor in weights)
+        yield opening(size, (b"", MODEL_GRAPH))
+        for head, code in own:
+            yield head
+            yield code
+        for head, tensor in weights:
+            yield head
+            yield raw(tensor)
+
+    def _fields(self, data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+        """The light graph's fields, and the code that follows each: of nodes, the end of an attribute more."""
+        attribute = AttributeProto(name=CODE, type=AttributeProto.STRING).SerializeToString(deterministic=True)
+        names = (node.name for node in self.light.graph.node)
+        at = start
+        for number, _, low, high in fields(data, start, end):
+            code = self.code.get(next(names), b"") if number == GRAPH_NODE else b""
+            if code:
+                inside = (b"", GRAPH_NODE), (data[low:high], NODE_ATTRIBUTE), (attribute, ATTRIBUTE_S)
+                yield opening(len(code), *inside), code
+            else:
+                yield data[at:high], b""
+            at = high
+
+    def whole(self) -> onnx.ModelProto:
+        """The model with everything inside, a copy."""
+        model = ModelProto()
+        model.CopyFrom(self.light)
+        model.graph.initializer.extend(self.heavy.protos())
+        for node in model.graph.node if self.code else ():
+            if node.name in self.code:
+                node.attribute.add(name=CODE, type=AttributeProto.STRING).s = self.code[node.name]
+        return model
+
+    def source(self) -> tuple[str | bytes, str]:
+        """For onnxruntime: the bytes, in which weights that lie in files still do, and the folder of these files."""
+        held = [(name, tensor) for name, tensor in self.heavy.tensors if not isinstance(tensor, ir.ExternalTensor)]
+        files = [(name, tensor) for name, tensor in self.heavy.tensors if isinstance(tensor, ir.ExternalTensor)]
+        if not files:
+            return self.read(), ""
+        folder = os.path.commonpath([Path(tensor.path).parent for _, tensor in files])
+        light = ModelProto()
+        light.CopyFrom(self.light)
+        for name, tensor in files:
+            proto = light.graph.initializer.add(name=name)
+            ir.serde.serialize_tensor_into(proto, tensor)
+            proto.name = name
+            entry = next(one for one in proto.external_data if one.key == "location")
+            entry.value = os.path.relpath(tensor.path, folder) if ort.takes_weights_folder() else tensor.path
+        return Parted(light, Heavy(tuple(held)), self.code).read(), folder
+
+    def files(self, name: str, *, weights_file: str = "", threshold: int = 1024) -> dict[str, Iterator[Buffer]]:
+        """What to write under which names: what is too large for one file has its weights in a second one.
+
+        Args:
+            name: The model's file.
+            weights_file: The file, beside it, that takes the weights in any case.
+            threshold: Bytes from which a weight is put there.
+
+        Raises:
+            CompiledModelError: The codes alone are too large.
+        """
+        if not weights_file and self.weight > INSIDE_LIMIT:
+            weights_file = f"{Path(name).stem}.weights"
+        model, beside = self._beside(weights_file, threshold) if weights_file else (self, {})
+        if model.weight > INSIDE_LIMIT:
+            raise CompiledModelError(f"{name} would exceed protobuf's 2 GB: save the compiled code beside it")
+        return {name: model.pieces(), **beside}
+
+    def _beside(self, location: str, threshold: int) -> tuple[Parted, dict[str, Iterator[Buffer]]]:
+        """The model with its weights as ONNX external data in one file, and what that holds."""
+        light = ModelProto()
+        light.CopyFrom(self.light)
+        held: list[tuple[TensorProto, ir.TensorProtocol]] = []
+        for ours, theirs in zip(self.light.graph.initializer, light.graph.initializer, strict=True):
+            if size_of(ours) >= threshold:
+                theirs.ClearField("raw_data")
+                held.append((theirs, ir.serde.deserialize_tensor(ours)))
+        for name, tensor in self.heavy.tensors:
+            proto = light.graph.initializer.add(name=name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
+            held.append((proto, tensor))
+        end, content = 0, list[tuple[bytes, ir.TensorProtocol]]()
+        for proto, tensor in held:
+            padding = -end % _ALIGNED
+            for key, value in (("location", location), ("offset", end + padding), ("length", tensor.nbytes)):
+                proto.external_data.add(key=key, value=str(value))
+            proto.data_location = TensorProto.EXTERNAL
+            content.append((bytes(padding), tensor))
+            end += padding + tensor.nbytes
+        pieces = (piece for padding, tensor in content for piece in (padding, raw(tensor)))
+        return Parted(light, code=self.code), {location: pieces}
+
+    __eq__, __hash__ = Blob.__eq__, Blob.__hash__
+
+    def __repr__(self) -> str:
+        return f"Parted({self.light.graph.name!r}, {len(self.heavy.tensors)} weights apart)"
+
+
+def _apart(
+    data: bytes | mmap.mmap, start: int, end: int, heavy: list[tuple[str, ir.TensorProtocol]], codes: dict[str, bytes]
+) -> list[bytes]:
+    """A graph's bytes without its large weights and codes, which are added to ``heavy`` and ``codes``."""
+    kept = []
+    at = start
+    for number, _, low, high in fields(data, start, end):
+        large = high - low >= HEAVY
+        tensor = _tensor(data, low, high) if large and number == GRAPH_INITIALIZER else None
+        node, code = _node(data, low, high) if large and number == GRAPH_NODE else (None, b"")
+        if tensor is not None:
+            heavy.append((tensor.name or "", tensor))
+        elif node is not None and code and codes.setdefault(node.name, code) is code:
+            content = node.SerializeToString()
+            kept += [opening(len(content), (b"", GRAPH_NODE)), content]
+        else:
+            kept.append(data[at:high])
+        at = high
+    return kept
+
+
+def _tensor(data: bytes | mmap.mmap, start: int, end: int) -> ir.TensorProtocol | None:
+    """A tensor with raw data, or ``None`` for another one."""
+    head, content = _cut(data, start, end, TENSOR_RAW)
+    proto = TensorProto.FromString(head)
+    dtype = ir.DataType(proto.data_type)
+    if not content or dtype == ir.DataType.STRING or dtype.bitwidth < 8:
+        return None
+    array = np.frombuffer(content, dtype.numpy()).reshape(proto.dims)
+    return ir.Tensor(array, dtype=dtype, name=proto.name)
+
+
+def _node(data: bytes | mmap.mmap, start: int, end: int) -> tuple[onnx.NodeProto, bytes]:
+    """A node without its code, and the code; empty when it has none."""
+    kept, code = [], b""
+    at = start
+    for number, _, low, high in fields(data, start, end):
+        if number == NODE_ATTRIBUTE and high - low >= HEAVY:
+            head, content = _cut(data, low, high, ATTRIBUTE_S)
+            if AttributeProto.FromString(head).name == CODE:
+                code, at = content, high
+                continue
+        kept.append(data[at:high])
+        at = high
+    return onnx.NodeProto.FromString(b"".join(kept)), code
+
+
+def _cut(data: bytes | mmap.mmap, start: int, end: int, number: int) -> tuple[bytes, bytes]:
+    """A message without one of its fields, and what that holds."""
+    kept, found = [], b""
+    at = start
+    for each, _, low, high in fields(data, start, end):
+        if each == number:
+            found = data[low:high]
+        else:
+            kept.append(data[at:high])
+        at = high
+    return b"".join(kept), found
+
+
+def _taken_from_files(light: onnx.ModelProto, file: Path) -> list[tuple[str, ir.TensorProtocol]]:
+    """Put the tensors in other files into the model, but for large weights, which are taken out and mapped."""
+    mapped: list[tuple[str, ir.TensorProtocol]] = []
+    for proto in [one for one in light.graph.initializer if is_heavy(one) and _is_outside(one)]:
+        mapped.append((proto.name, _in_file(proto, file)))
+        light.graph.initializer.remove(proto)
+    for proto in filter(_is_outside, tensors(light)):
+        found = _in_file(proto, file)
+        proto.ClearField("external_data")
+        proto.ClearField("data_location")
+        proto.raw_data = bytes(raw(found))
+    return mapped
+
+
+def _is_outside(tensor: TensorProto) -> bool:
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def _in_file(proto: TensorProto, file: Path) -> ir.TensorProtocol:
+    tensor = ir.serde.deserialize_tensor(proto)
+    assert isinstance(tensor, ir.ExternalTensor)
+    tensor = located(tensor, file)
+    tensor.numpy()  # says here what is wrong with the file, and holds on to it
+    return tensor
+
+
+def tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Every tensor in a model: initializers, those of bodies too, and attributes."""
+    yield from _of_graph(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _of_node(node)
+
+
+def _of_graph(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from _of_node(node)
+
+
+def _of_node(node: onnx.NodeProto) -> Iterator[TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("g"):
+            yield from _of_graph(attribute.g)
+        for graph in attribute.graphs:
+            yield from _of_graph(graph)

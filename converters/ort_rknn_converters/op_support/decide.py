@@ -1,0 +1,116 @@
+"""Which ONNX nodes an RKNPU can have: one table of rules an op family, one question, an answer in words.
+
+The policy: what the compiler puts on the NPU, or on the board's CPU by an op of the vendor's documented list, is
+accepted; all else stays with ONNX Runtime, and the reason is said. The tables come from compiling every case of the
+ONNX standard's backend tests with rknn-toolkit2 2.5.0 and from the vendor's documents of 2.3.2; nothing in them was
+seen on a board. They only propose: a segment that does not compile or does not verify is taken apart later.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ort_rknn_converters.op_support.families import (
+    activation,
+    conv,
+    elementwise,
+    gather,
+    logic,
+    matmul,
+    norm,
+    pool,
+    quantized,
+    reduce,
+    resize,
+    shape,
+)
+from ort_rknn_converters.op_support.families.rule import BOUNDARY, Rule, is_constant, type_name
+from ort_rknn_converters.op_support.fp16_range import REASON as OUT_OF_RANGE
+from ort_rknn_converters.op_support.fp16_range import out_of_range, way_to_softmax
+from ort_rknn_converters.op_support.unsupported import REFUSED
+from ort_rknn_converters.targets import Target
+
+__all__ = ["BOUNDARY", "DYNAMIC", "REFUSED", "RULES", "Rule", "boundary_reason", "decide"]
+
+DYNAMIC = "dynamic shape"
+
+_FAMILIES = (activation, conv, elementwise, gather, logic, matmul, norm, pool, quantized, reduce, resize, shape)
+
+RULES: dict[str, Rule] = {op: rule for family in _FAMILIES for op, rule in family.RULES.items()}
+
+# Documentation 2.3.2, chapter 4: RK2118 has no CPU ops at all and the RV110x a handful; what their NPU takes has
+# never been tabulated by us, so only the ops at the heart of a CNN are proposed.
+_SMALL_NPU = frozenset({"rv1103", "rv1103b", "rv1106", "rv1106b", "rk2118"})
+_SMALL_OPS: frozenset[str] = frozenset(
+    {"Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Flatten", "Gemm"}
+    | {"GlobalAveragePool", "HardSigmoid", "HardSwish", "LeakyRelu", "MatMul", "MaxPool", "Mul", "PRelu", "Pad"}
+    | {"Relu", "Reshape", "Resize", "Sigmoid", "Softmax", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze"}
+)
+
+# On these the compiler corrupts its memory with six dimensions (seen on rk3566 with Mul and Gather; its siblings share
+# the compiler family or are too rare to risk), but reshapes and transposes windows of images without trouble.
+_FLAT_TARGETS = frozenset({"rk3562", "rk3566", "rk3568"})
+_DEEP_OPS = frozenset({"Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
+
+def decide(node: ir.Node, target: Target) -> str | None:
+    """Say whether the NPU may have this node.
+
+    Args:
+        node: A node of a prepared graph: its inputs and outputs carry types and static shapes as far as known.
+        target: The SoC.
+
+    Returns:
+        ``None`` when it may, else the reason why not, in words a user reads in the plan.
+    """
+    if node.domain not in ("", "ai.onnx"):
+        return f"{node.domain}.{node.op_type}: not an op of the ONNX standard"
+    if node.op_type in REFUSED:
+        reason = REFUSED[node.op_type]
+        return reason if reason in ("control flow", "recurrent", "random") else f"{node.op_type}: {reason}"
+    rule = RULES.get(node.op_type)
+    if rule is None:
+        return f"{node.op_type}: the compiler has no lowering"
+    if target.name in _SMALL_NPU and node.op_type not in _SMALL_OPS:
+        return f"{node.op_type}: not known to run on {target.name}"
+    return _values(node) or rule.decide(node, target) or _deep(node, target) or _range(node)
+
+
+def _values(node: ir.Node) -> str | None:
+    """What every op needs: typed, static, non-empty tensors, one of them computed at run time."""
+    inputs = [value for value in node.inputs if value is not None]
+    outputs = [value for value in node.outputs if value.name]
+    for value in (*inputs, *outputs):
+        if value.type is not None and not isinstance(value.type, ir.TensorType):
+            return f"{node.op_type}: sequences, optionals and sparse tensors"
+        if value.dtype is None:
+            return "unknown type"
+        if value.shape is None:
+            return "unknown shape"
+        if not value.shape.is_static():
+            return DYNAMIC
+    # An empty constant may stand for an absent parameter (the scales of Resize).
+    for value in (*(one for one in inputs if not is_constant(one)), *outputs):
+        if 0 in (value.shape or ()):
+            return "a dimension of size zero"
+    if all(is_constant(value) for value in inputs) and node.op_type != "DequantizeLinear":
+        return f"{node.op_type}: nothing to compute, its inputs are constants"
+    return None
+
+
+def _deep(node: ir.Node, target: Target) -> str | None:
+    if target.name not in _FLAT_TARGETS or node.op_type in _DEEP_OPS:
+        return None
+    rank = max(len(value.shape or ()) for value in (*node.inputs, *node.outputs) if value is not None)
+    return f"{node.op_type} of rank {rank} crashes the compiler for {target.name}" if rank > 5 else None
+
+
+def _range(node: ir.Node) -> str | None:
+    return OUT_OF_RANGE if out_of_range(node) and way_to_softmax(node) is None else None
+
+
+def boundary_reason(value: ir.Value) -> str | None:
+    """Why this value cannot cross a segment's edge, or ``None``."""
+    if value.dtype is None or value.dtype in BOUNDARY:
+        return None
+    return f"{type_name(value.dtype)} cannot go in or out of NPU code"

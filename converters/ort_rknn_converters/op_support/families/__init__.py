@@ -1,0 +1,1 @@
+"""Op rules, one family of operators a file."""

@@ -1,0 +1,33 @@
+"""What stands around the integer products of dynamically quantized models: sums too large for fp16, scales too small.
+
+Seen with text models that onnxruntime quantized: each product cost several compilations to find that out.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ort_rknn_converters.graph.dataflow import Flow
+
+__all__ = ["REASON", "scaling_paths"]
+
+REASON = "scales an integer product: its sums are beyond fp16's range, and its scales nearly zero there"
+
+_PRODUCTS = frozenset({"ConvInteger", "MatMulInteger"})
+
+
+def scaling_paths(flow: Flow) -> set[int]:
+    """Indices of the nodes that turn integer sums into floats: the Cast, the Mul by the scales, their product."""
+    found: set[ir.Node] = set()
+    for node in flow.nodes:
+        if node.op_type in _PRODUCTS:
+            casts = _users(node.outputs[0], "Cast")
+            found.update(casts)
+            found.update(user for cast in casts for user in _users(cast.outputs[0], "Mul"))
+        elif node.op_type == "DynamicQuantizeLinear":
+            found.update(_users(node.outputs[1], "Mul"))
+    return {index for index, node in enumerate(flow.nodes) if node in found}
+
+
+def _users(value: ir.Value, op_type: str) -> list[ir.Node]:
+    return [node for node in value.consumers() if node.op_type == op_type]

@@ -1,0 +1,1 @@
+"""The cut: which node runs on the NPU, which on the CPU, and why."""

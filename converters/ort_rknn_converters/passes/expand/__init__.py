@@ -1,0 +1,1 @@
+"""Passes that write composed operators out as simple ones."""

@@ -1,0 +1,1 @@
+"""Passes that replace what the compiler cannot lower by what it can."""

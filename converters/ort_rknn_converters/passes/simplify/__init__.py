@@ -1,0 +1,1 @@
+"""Passes that make a model plain: functions inlined, shapes static, constants folded."""

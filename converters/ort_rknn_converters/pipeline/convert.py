@@ -1,0 +1,260 @@
+"""ONNX in, compiled model out: the six steps, and the loop that ends with a model that runs.
+
+Whatever the compiler refuses, crashes on or computes wrongly goes to the CPU with that reason and the cut is repeated;
+in the worst case everything is on the CPU, which still is a model that runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from ort_rknn_converters.compile.attempt import Attempt
+from ort_rknn_converters.compile.fault_isolation import blame
+from ort_rknn_converters.compile.known_failures import Verdicts
+from ort_rknn_converters.compile.onnxruntime_folding import better
+from ort_rknn_converters.compile.segment_compiler import Compile, Workshop
+from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
+from ort_rknn_converters.errors import ModelError, NotAllOnNpu
+from ort_rknn_converters.graph import onnx_graph, size_limit
+from ort_rknn_converters.graph.validate import make_sound
+from ort_rknn_converters.numerics.overflow import MARGIN, possible
+from ort_rknn_converters.numerics.tolerance import FP16_MAX
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.partition.partition import partition
+from ort_rknn_converters.partition.plan import CPU, Plan
+from ort_rknn_converters.pipeline.assemble import Assembly
+from ort_rknn_converters.pipeline.prepare import Prepared, prepare
+from ort_rknn_converters.progress import SILENT, Progress
+from ort_rknn_converters.targets import find_target
+from ort_rknn_converters.toolkit.compile import compile_segment
+from ort_rknn_converters.toolkit.early_start import started_ahead
+from ort_rknn_converters.toolkit.setup.environment import toolkit_version
+from ort_rknn_converters.util.user_dirs import directory
+
+__all__ = ["convert", "plan_only", "prepared"]
+
+Model = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+_OWN_QUANTIZATION = (
+    "the model brings its own quantization (QDQ), which is taken as it is whatever the precision: no calibration data"
+    " are used"
+)
+
+
+def convert(
+    model: Model,
+    target: str | None = None,
+    *,
+    options: ConvertOptions | None = None,
+    progress: Progress | None = None,
+    compile: Compile | None = None,
+    verdicts: str | os.PathLike[str] | None = None,
+    **fields: Any,
+) -> CompiledModel:
+    """Convert an ONNX model for a Rockchip NPU.
+
+    Args:
+        model: Path, bytes or proto.
+        target: SoC, e.g. ``rk3588``; the options' own when ``None``.
+        options: All options at once.
+        progress: Told where the conversion is.
+        compile: Compiles one segment; :func:`ort_rknn_converters.toolkit.compile.compile_segment` when ``None``.
+        verdicts: Folder of what was learned about single nodes; the cache's when ``None``.
+        **fields: Single options, see :class:`ort_rknn_converters.options.ConvertOptions`; they win over ``options``.
+
+    Returns:
+        A model that runs: every part on the NPU was verified, everything else is left to ONNX Runtime.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ModelError: The model cannot be read, ONNX Runtime cannot run it, or the shapes given contradict it.
+        UnknownOption, UnknownTarget: An option makes no sense.
+        CalibrationError: Calibration data are needed and missing, empty, or do not fit the model.
+        ToolkitMissing: Something is to be compiled and there is no rknn-toolkit2.
+        NotAllOnNpu: ``npu_only`` was asked for and a node must stay on the CPU.
+        KeyboardInterrupt: After the compiler's process was ended.
+    """
+    options, progress = _options(options, target, fields), progress or SILENT
+    with nullcontext(compile) if compile else started_ahead(model) as started:
+        source = _load(model, progress)
+        prepared = _prepare(source, options, progress)
+        notes = (_OWN_QUANTIZATION,) if _brings_quantization(prepared.model) else ()
+        if notes and options.quantized:
+            options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
+        workshop = Workshop(prepared.model, options, started or compile_segment)
+        assembly = Assembly(source, _original(model), options.dims, prepared)
+        final, attempts = _settle(workshop, assembly, _memory(verdicts, options), progress)
+        final = final.with_notes(*notes, *_notes(source, workshop, attempts))
+    progress.report("assemble")
+    return assembly.finish(final, attempts)
+
+
+def plan_only(
+    model: Model,
+    target: str | None = None,
+    *,
+    options: ConvertOptions | None = None,
+    verdicts: str | os.PathLike[str] | None = None,
+    **fields: Any,
+) -> Plan:
+    """Say what would run where, without the toolkit: nothing is compiled or verified.
+
+    Takes and raises what :func:`convert` does, as far as it applies.
+    """
+    options = _options(options, target, fields)
+    prepared = _prepare(_load(model, SILENT), options, SILENT)
+    memory = _memory(verdicts, options)
+    return partition(prepared.model, find_target(options.target), options, memory.recall(prepared.model))
+
+
+def prepared(model: Model, options: ConvertOptions) -> Prepared:
+    """The model as :func:`convert` cuts it: what the names in its plan refer to.
+
+    Takes and raises what :func:`convert` does, as far as it applies.
+    """
+    return _prepare(_load(model, SILENT), options, SILENT)
+
+
+def _memory(verdicts: str | os.PathLike[str] | None, options: ConvertOptions) -> Verdicts:
+    return Verdicts(directory() if verdicts is None else Path(verdicts), options, toolkit_version())
+
+
+def _options(options: ConvertOptions | None, target: str | None, fields: dict[str, Any]) -> ConvertOptions:
+    if target is not None:
+        fields["target"] = target
+    if options is None:
+        return ConvertOptions.of(**fields)
+    ConvertOptions.check_names(fields)
+    return replace(options, **fields)
+
+
+def _load(model: Model, progress: Progress) -> ir.Model:
+    progress.report("load")
+    if not isinstance(model, onnx.ModelProto) and is_compiled(model):
+        raise ModelError("the model is compiled already. Convert the original ONNX model instead")
+    loaded = onnx_graph.load(model)
+    make_sound(loaded)
+    return loaded
+
+
+def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> Prepared:
+    progress.report("prepare")
+    prepared = prepare(source, options)
+    # Every part must stand alone: the compiled model is one file, and the compiler gets bytes.
+    onnx_graph.load_weights(prepared.model, size_limit.LIMIT)
+    return prepared
+
+
+def _brings_quantization(model: ir.Model) -> bool:
+    """Whether the model is quantized already (QDQ)."""
+    return any(node.op_type == "QuantizeLinear" and node.domain in ("", "ai.onnx") for node in model.graph)
+
+
+def _settle(
+    workshop: Workshop, assembly: Assembly, memory: Verdicts, progress: Progress
+) -> tuple[Plan, dict[str, Attempt]]:
+    """Cut, compile and learn until every segment holds."""
+    learned = memory.recall(workshop.model)
+    while True:
+        progress.report("plan")
+        current = partition(workshop.model, workshop.target, workshop.options, learned)
+        if workshop.options.npu_only:
+            _demand_npu(current)
+        workshop.expect(current.segments, partial(assembly.begin, current))
+        attempts = {name: better(workshop, one) for name, one in _attempts(workshop, current, progress).items()}
+        failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
+        if not failed:
+            return _described(current, attempts), attempts
+        for number, attempt in enumerate(failed):
+            assert attempt.failure is not None
+            progress.report("learn", attempt.failure.reason, number, len(failed))
+            found = blame(workshop, attempt)
+            learned = learned | found.reasons
+            memory.remember(workshop.model, found.reasons, found.certain)
+
+
+def _attempts(workshop: Workshop, current: Plan, progress: Progress) -> dict[str, Attempt]:
+    """Compile the segments, up to ``jobs`` at once."""
+    total = len(current.segments)
+    progress.report("compile", "", 0, total)
+    attempts: dict[str, Attempt] = {}
+
+    def one(number: int) -> None:
+        segment = current.segments[number]
+        attempts[segment.name] = workshop.attempt(segment.nodes)
+        progress.report("compile", segment.name, len(attempts), total)
+
+    if workshop.options.jobs == 1 or total < 2:
+        for number in range(total):
+            one(number)
+    else:
+        with ThreadPoolExecutor(min(workshop.options.jobs, total)) as pool:
+            try:
+                list(pool.map(one, range(total)))
+            except BaseException:
+                workshop.cancel()
+                pool.shutdown(cancel_futures=True)
+                raise
+    return attempts
+
+
+def _described(current: Plan, attempts: dict[str, Attempt]) -> Plan:
+    segments = tuple(attempts[segment.name].describe(segment) for segment in current.segments)
+    return replace(current, segments=segments)
+
+
+def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -> Iterable[str]:
+    if not attempts:
+        yield "nothing runs on the NPU: the whole model is left to ONNX Runtime"
+    overridable = [value.name for value in source.graph.inputs if value.is_initializer()]
+    if overridable:
+        yield f"{len(overridable)} initializers that callers may override are constants in the compiled model"
+    if workshop.options.verify_feeds == 0 and attempts:
+        yield "nothing was verified (verify_feeds is 0)"
+    makers = {value.name: node for node in workshop.flow.nodes for value in node.outputs}
+    named = {node.name: node for node in workshop.flow.nodes}
+    for attempt in attempts.values():
+        yield from attempt.warnings
+        for name, peak in (attempt.peaks or {}).items():
+            if peak * MARGIN > FP16_MAX:
+                node = makers[name]
+                how = "is above" if peak > FP16_MAX else f"is within a factor of {MARGIN:g} of"
+                yield f"{node.op_type} {node.name}: {name} reaches {peak:.3g}; that {how} fp16's limit, {FP16_MAX:.0f}"
+        if workshop.options.precision == "fp16":
+            yield from possible([named[name] for name in attempt.nodes], {**attempt.entering, **(attempt.peaks or {})})
+
+
+def _demand_npu(final: Plan) -> None:
+    left = [node for node in final.nodes if node.place == CPU]
+    if left:
+        rows = "\n".join(f"  {node.op_type} {node.name}: {node.reason}" for node in left)
+        raise NotAllOnNpu(f"{len(left)} of {len(final.nodes)} nodes must stay on the CPU:\n{rows}")
+
+
+def _original(model: Model) -> str | bytes:
+    """The model as onnxruntime takes it."""
+    if isinstance(model, onnx.ModelProto):
+        return bytes(model.SerializeToString())
+    return bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else os.fspath(model)
+
+
+class _Callable(types.ModuleType):
+    """This module's class: ``ort_rknn_converters.convert(...)`` works though the module has the function's name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> CompiledModel:
+        return convert(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,158 @@
+"""Prepares a whole model for placement: the passes, in their order, until nothing changes."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.graph.infer import infer
+from ort_rknn_converters.graph.infer_contrib import infer_contrib
+from ort_rknn_converters.graph.onnx_graph import unsaid_names
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.passes.base import Context, Pass, drop_unused
+from ort_rknn_converters.passes.expand.attention import Attention
+from ort_rknn_converters.passes.expand.cast_like import CastLike
+from ort_rknn_converters.passes.expand.contrib import Contrib, EarlyNorms
+from ort_rknn_converters.passes.expand.contrib_attention import ContribAttention
+from ort_rknn_converters.passes.expand.einsum import Einsum
+from ort_rknn_converters.passes.expand.empty_concat_parts import EmptyParts
+from ort_rknn_converters.passes.expand.function_ops import FunctionOps
+from ort_rknn_converters.passes.expand.norms import Norms
+from ort_rknn_converters.passes.expand.packed_weights import PackedWeights
+from ort_rknn_converters.passes.expand.rotary import Rotary
+from ort_rknn_converters.passes.rewrite.activations import Activations
+from ort_rknn_converters.passes.rewrite.attention_masks import Masks
+from ort_rknn_converters.passes.rewrite.ceil import Ceil
+from ort_rknn_converters.passes.rewrite.logic import Logic
+from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows
+from ort_rknn_converters.passes.rewrite.max_pool_3d import MaxPool3d
+from ort_rknn_converters.passes.rewrite.merge_dims import FewerDims
+from ort_rknn_converters.passes.rewrite.min_max import MinMax
+from ort_rknn_converters.passes.rewrite.outer_product import OuterProduct
+from ort_rknn_converters.passes.rewrite.reductions import Reductions
+from ort_rknn_converters.passes.rewrite.sign import Sign
+from ort_rknn_converters.passes.rewrite.sums import Sums
+from ort_rknn_converters.passes.rewrite.trigonometry import Trigonometry
+from ort_rknn_converters.passes.rewrite.trilu import Trilu
+from ort_rknn_converters.passes.simplify.constant_if import IfKnown
+from ort_rknn_converters.passes.simplify.constants import Constants
+from ort_rknn_converters.passes.simplify.dropout import Dropouts
+from ort_rknn_converters.passes.simplify.fold import Fold
+from ort_rknn_converters.passes.simplify.identity import Identities
+from ort_rknn_converters.passes.simplify.initializer_inputs import ListedConstants
+from ort_rknn_converters.passes.simplify.inline_functions import Functions
+from ort_rknn_converters.passes.simplify.static_shapes import StaticShapes
+from ort_rknn_converters.util.frozen import frozen
+
+__all__ = ["Prepared", "prepare"]
+
+_ROUNDS = 50
+"""Rounds of folding and inference at most (a guess; real models need two to four)."""
+
+_SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(), Fold())
+"""What makes models smaller; repeated, with inference in between, until nothing changes."""
+
+_EXPAND: tuple[Pass, ...] = (
+    EmptyParts(),
+    FunctionOps(),
+    CastLike(),
+    Attention(),
+    Contrib(),
+    EarlyNorms(),
+    PackedWeights(),
+    ContribAttention(),
+    Rotary(),
+    Norms(),
+    Einsum(),
+)
+"""What is written in terms of ops that may need a rewrite themselves."""
+
+_REWRITE: tuple[Pass, ...] = (
+    Activations(),
+    Ceil(),
+    Logic(),
+    LongRows(),
+    Masks(),
+    MaxPool3d(),
+    MinMax(),
+    OuterProduct(),
+    Reductions(),
+    Sign(),
+    Sums(),
+    Trigonometry(),
+    Trilu(),
+    FewerDims(),
+)
+"""What the compiler does not know, in terms of what it does."""
+
+
+@frozen
+class Prepared:
+    """A model ready to be cut.
+
+    Attributes:
+        model: The prepared model: same inputs, outputs, metadata and answers as the original.
+        changes: What the passes did, in sentences.
+    """
+
+    model: ir.Model
+    changes: tuple[str, ...]
+
+
+def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
+    """Bring a model into the form the rest of the house works on.
+
+    Args:
+        model: The model as read; it is left as it is.
+        options: Of these only ``shapes`` and ``dims`` matter here.
+
+    Returns:
+        The prepared model: fixed shapes, constants as initializers, what is constant folded, every node named, and
+        every value with type and shape as far as inference knows them.
+
+    Raises:
+        ModelError: ``options.shapes`` or ``options.dims`` contradict the model.
+    """
+    original = model
+    model = model.clone()
+    ctx = Context.of(model, options or ConvertOptions())
+    changes: list[str] = []
+
+    def run(*passes: Pass) -> bool:
+        said = [sentence for each in passes for sentence in each.apply(model, ctx)]
+        changes.extend(said)
+        return bool(said)
+
+    def settle() -> None:
+        for _ in range(_ROUNDS):
+            infer(model)
+            if not run(*_SIMPLIFY) and not infer_contrib(model):
+                break
+
+    changes.extend(unsaid_names(model))
+    run(ListedConstants(), Functions())
+    pinned = run(StaticShapes())
+    settle()
+    if pinned:
+        _check_shapes(model, original)
+    for _ in range(_ROUNDS):  # what one layer is expanded into may tell the shapes of the next
+        if not run(*_EXPAND):
+            break
+        settle()
+    if run(*_REWRITE):
+        settle()
+    drop_unused(model)
+    changes.extend(unsaid_names(model))
+    return Prepared(model, tuple(changes))
+
+
+def _check_shapes(model: ir.Model, original: ir.Model) -> None:
+    """Refuse fixed shapes that some node cannot work with, unless the model has that fault without them as well."""
+    try:
+        infer(model, strict=True)
+    except Exception as error:  # the binding raises several kinds
+        try:
+            infer(original.clone(), strict=True)
+        except Exception:
+            return
+        raise ModelError(f"the shapes given contradict the model: {error}") from error

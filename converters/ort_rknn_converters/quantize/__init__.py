@@ -1,0 +1,1 @@
+"""int8: calibration data, activation samples, which layers stay fp16."""

@@ -1,0 +1,1 @@
+"""The vendor's .rknn file, read without the vendor's software."""

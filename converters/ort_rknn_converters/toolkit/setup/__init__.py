@@ -1,0 +1,1 @@
+"""The private Python environment that rknn-toolkit2 runs in."""

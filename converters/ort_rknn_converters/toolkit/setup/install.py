@@ -1,0 +1,237 @@
+"""Makes the private environment: rknn-toolkit2 without its false pins, in the user's cache directory.
+
+What was measured behind the list of packages: the toolkit's declared torch, scipy, OpenCV, psutil, ruamel.yaml and
+fast-histogram are not needed to convert and simulate ONNX models (``standins.py`` stands in for the first three), and
+of its upper bounds only ``onnx<1.19`` and ``protobuf<7`` are real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ort_rknn_converters.errors import ConvertError
+from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, marker, private_directory, private_python
+from ort_rknn_converters.toolkit.setup.find_python import InstallFailed, choose_interpreter, find_uv, probe
+from ort_rknn_converters.toolkit.setup.status import prove, size_on_disk
+
+__all__ = ["REQUIREMENTS", "TOOLKIT_VERSION", "InstallFailed", "install"]
+
+TOOLKIT_VERSION = "2.5.0"
+# numpy 2.4 no longer turns one-element arrays into numbers, on which the toolkit's fusing of masked attention relies:
+# with it every BERT is refused (seen with 2.4.6; 2.3.5 is fine).
+REQUIREMENTS = ("onnx>=1.16.1,<1.19", "protobuf>=4.21.6,<7", "numpy<2.4", "onnxruntime>=1.17", "tqdm>=4.66")
+NEEDED_BYTES = 600_000_000  # measured: 300 MB in the end; downloads and what is pruned again come on top
+MACHINES = ("x86_64", "aarch64")
+_CAUSES = (
+    (r"No space left on device|os error 28|Errno 28", "disk"),
+    (r"Permission denied|Read-only file system|os error 13|os error 30", "unwritable"),
+    (
+        r"NewConnectionError|Failed to establish|ConnectTimeout|ReadTimeout|ProxyError|SSLError|CERTIFICATE_VERIFY"
+        r"|name resolution|Name or service not known|dns error|Connection refused|Network is unreachable"
+        r"|error sending request|Failed to fetch|client error \(Connect\)|timed out",
+        "network",
+    ),
+    (
+        r"no matching distribution|could not find a version|no solution found|no wheels with a matching"
+        r"|not found in the",
+        "wheel",
+    ),
+)
+
+Progress = Callable[[str], None]
+
+
+def _explain(output: str, directory: Path, doing: str) -> InstallFailed:
+    """Turn what pip or uv printed into one sentence with the cure."""
+    last = "\n".join(output.strip().splitlines()[-8:])
+    cause = next((name for pattern, name in _CAUSES if re.search(pattern, output, re.IGNORECASE)), "other")
+    sentence = {
+        "disk": f"the disk is full: {directory} needs {NEEDED_BYTES // 1_000_000} MB free. Make room, or set"
+        " ORT_RKNN_CACHE_DIR to a folder on another disk, and run this again",
+        "unwritable": f"{directory} cannot be written. Set ORT_RKNN_CACHE_DIR to a folder that can",
+        "network": "the package index cannot be reached. Check the network (pip and uv read HTTPS_PROXY and their own"
+        " settings for mirrors), and run this again: it continues where it stopped",
+        "wheel": f"the package index has no rknn-toolkit2 {TOOLKIT_VERSION} (or one of {', '.join(REQUIREMENTS)})"
+        f" for this Python on {platform.system()} {platform.machine()}. It has wheels for Python 3.8 to 3.12 on Linux"
+        " x86_64 and aarch64: name another interpreter with --python, or convert on a PC",
+        "other": f"{doing} failed. Run this again (it continues where it stopped), or with --force to begin anew",
+    }[cause]
+    return InstallFailed(f"{sentence}\n{last}" if last else sentence)
+
+
+def _run(command: Sequence[str], directory: Path, doing: str, progress: Progress) -> None:
+    """Run one command, pass on what it prints, and explain its failure.
+
+    Raises:
+        InstallFailed: It failed.
+    """
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "UV_PROJECT")
+    }
+    environment.update(
+        PYTHONUNBUFFERED="1", NO_COLOR="1", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_REQUIRE_VIRTUALENV="0"
+    )
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=directory,
+        env=environment,
+        start_new_session=True,
+    )
+    lines: deque[str] = deque(maxlen=200)
+    try:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                lines.append(line)
+                progress(line.strip())
+        code = process.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if code:
+        raise _explain("".join(lines), directory, doing)
+
+
+def _make_room(directory: Path) -> None:
+    """Create the folder, and refuse at once where it cannot work.
+
+    Raises:
+        InstallFailed: Another system or CPU, an unwritable folder or a full disk.
+    """
+    if platform.system() != "Linux" or platform.machine() not in MACHINES:
+        raise InstallFailed(
+            f"rknn-toolkit2 exists for Linux on {' and '.join(MACHINES)} only, this is {platform.system()}"
+            f" {platform.machine()}. Convert on such a machine and copy the compiled model"
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe_file = directory / f".writable-{os.getpid()}"
+        probe_file.write_bytes(b"")
+        probe_file.unlink()
+    except OSError as error:
+        raise InstallFailed(f"{_explain('Permission denied', directory, '')} ({error.strerror or error})") from error
+    there = size_on_disk(directory)
+    if shutil.disk_usage(directory).free + there < NEEDED_BYTES:
+        raise _explain("No space left on device", directory, "")
+
+
+def _make_environment(uv: Sequence[str] | None, wanted: str | None, directory: Path, progress: Progress) -> None:
+    """Make ``env`` unless a usable one is there already."""
+    environment = directory / "env"
+    there = probe(str(private_python()))
+    if there is not None and there.fits and wanted is None and (uv or there.ensurepip):
+        progress("continuing with the environment that is there")
+        return
+    interpreter = choose_interpreter(uv, wanted)
+    shutil.rmtree(environment, ignore_errors=True)
+    if uv:
+        path = interpreter.path if interpreter else ">=3.8,<3.13"  # uv then downloads one
+        command = [*uv, "venv", "--no-project", "--python", path, str(environment)]
+    else:
+        assert interpreter is not None
+        command = [interpreter.path, "-m", "venv", str(environment)]
+    _run(command, directory, "making the environment", progress)
+
+
+def _fill(uv: Sequence[str] | None, directory: Path, progress: Progress) -> None:
+    """Install the packages; what is there already is kept."""
+    python = str(private_python())
+    if uv:
+        install = [*uv, "pip", "install", "--python", python]
+    else:
+        _run([python, "-m", "ensurepip"], directory, "getting pip", progress)
+        install = [python, "-m", "pip", "install", "--progress-bar", "off", "--no-warn-conflicts"]
+    _run([*install, "--no-deps", f"rknn-toolkit2=={TOOLKIT_VERSION}"], directory, "installing rknn-toolkit2", progress)
+    _run([*install, *REQUIREMENTS], directory, "installing what rknn-toolkit2 needs", progress)
+    if not uv:  # neither is needed any more, and pkg_resources of setuptools is slow to import
+        _run([python, "-m", "pip", "uninstall", "-y", "setuptools", "pip"], directory, "removing pip", progress)
+    for tests in (directory / "env").glob("lib/python3*/site-packages/onnx/backend/test/data"):
+        shutil.rmtree(tests, ignore_errors=True)  # 57 MB of test models
+
+
+def _prove(directory: Path, progress: Progress) -> ToolkitPython:
+    """Convert a small model, and only then say on disk that the environment is good."""
+    progress("converting a model of two nodes to prove that it works")
+    python = str(private_python())
+    try:
+        result = prove(python)
+    except ConvertError as error:
+        raise InstallFailed(f"the new environment does not work: {error}. Run this again with --force") from error
+    content = {"version": result.toolkit_version, "python": python, "requirements": REQUIREMENTS}
+    part = directory / "toolkit.json.part"
+    part.write_text(json.dumps(content), encoding="utf-8")
+    part.replace(directory / "toolkit.json")
+    return ToolkitPython(python, "private", result.toolkit_version)
+
+
+def install(
+    progress: Progress = lambda _: None,
+    *,
+    python: str | None = None,
+    force: bool = False,
+    use_uv: bool = True,
+    wait: float = 600.0,
+) -> ToolkitPython:
+    """Make the private environment, or finish one that was begun; nothing is done when it is there and proven.
+
+    Args:
+        progress: Called with a sentence or a line of pip or uv at a time.
+        python: The interpreter to build on; None: the first that fits.
+        force: Begin anew.
+        use_uv: Use uv where it is found, because it is quicker.
+        wait: Seconds to wait for another installer (600: a guess at a slow line).
+
+    Raises:
+        InstallFailed: With the reason and the cure.
+    """
+    directory = private_directory()
+    _make_room(directory)
+    lock = FileLock(directory / "install.lock")
+    try:
+        with contextlib.suppress(Timeout), lock.acquire(timeout=0):
+            return _install_locked(directory, progress, python, force, use_uv)
+        progress("another installer is at work, waiting for it")
+        with lock.acquire(timeout=wait):
+            return _install_locked(directory, progress, python, force, use_uv)
+    except Timeout as error:
+        raise InstallFailed(f"another installer has held {lock.lock_file} for {wait:g} s. Try again later") from error
+    except OSError as error:
+        text = f"{error.strerror} (os error {error.errno})"
+        raise _explain(text, directory, "making the environment") from error
+
+
+def _install_locked(
+    directory: Path, progress: Progress, python: str | None, force: bool, use_uv: bool
+) -> ToolkitPython:
+    done = marker() or {}
+    current = done.get("version") == TOOLKIT_VERSION and done.get("requirements") == list(REQUIREMENTS)
+    if current and not force and python is None:
+        return ToolkitPython(str(private_python()), "private", TOOLKIT_VERSION)
+    (directory / "toolkit.json").unlink(missing_ok=True)
+    if force:
+        shutil.rmtree(directory / "env", ignore_errors=True)
+    uv = find_uv() if use_uv else None
+    _make_environment(uv, python, directory, progress)
+    _fill(uv, directory, progress)
+    return _prove(directory, progress)

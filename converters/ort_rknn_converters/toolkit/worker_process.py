@@ -1,0 +1,154 @@
+"""The worker process with its folder and its log: everything is gone when the ``with`` block is left, however it is."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.toolkit import log_parser
+from ort_rknn_converters.toolkit.setup.environment import MISSING, ToolkitPython, child_environment
+from ort_rknn_converters.util import temp_dirs
+
+__all__ = ["PREFIX", "Child"]
+
+WORKER = Path(__file__).with_name("worker") / "main.py"
+PREFIX = "ort_rknn-compile-"
+GLANCE_S = 0.25  # how often the log is looked at for `on_line`, a guess
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back while a child or a folder exists that no ``finally`` knows of yet, or while they are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Child:
+    """One worker process.
+
+    Attributes:
+        toolkit: The interpreter it runs in.
+        directory: Its folder: the job goes in, the results come out.
+        log: What it prints, as a file.
+    """
+
+    def __init__(self, toolkit: ToolkitPython) -> None:
+        self.toolkit = toolkit
+        self._process: subprocess.Popen[bytes] | None = None
+        self._alive = -1
+
+    def __enter__(self) -> Child:
+        with _uninterrupted():
+            self.directory, self._lock = temp_dirs.new(PREFIX)
+            self.log = self.directory / "log.txt"
+            return self
+
+    def start(self) -> None:
+        """Start the worker; it gets ready and waits for :meth:`begin`.
+
+        Its end is noticed through a pipe that only it holds open, so that nobody has to poll.
+
+        Raises:
+            ToolkitMissing: The interpreter does not start.
+        """
+        temp_dirs.sweep(self.directory.parent, PREFIX)
+        files = self.directory / "tmp"
+        files.mkdir()
+        with _uninterrupted(), self.log.open("wb") as log:
+            self._alive, held = os.pipe()
+            try:
+                self._process = subprocess.Popen(
+                    [self.toolkit.python, str(WORKER), str(self.directory), str(os.getpid())],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.directory,
+                    env=child_environment(self.toolkit, files),
+                    pass_fds=(held,),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ToolkitMissing(f"{self.toolkit.python} cannot be started: {error.strerror}. {MISSING}") from error
+            finally:
+                os.close(held)
+
+    def begin(self) -> None:
+        """Let the worker begin the job that was written into :attr:`directory`."""
+        self._say()
+
+    def go_on(self) -> None:
+        """Let it read the feeds, which were written into :attr:`directory` after it had begun."""
+        self._say()
+
+    def _say(self) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it is dead: its exit status will say so
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+
+    def wait(
+        self, timeout: float, on_line: Callable[[str], None] | None, cancelled: threading.Event | None = None
+    ) -> int | None:
+        """Wait for the end; returns the exit status, or None after ``timeout`` seconds.
+
+        Raises:
+            KeyboardInterrupt: ``cancelled`` was set: the main thread got one and this is another.
+        """
+        assert self._process is not None
+        deadline = time.monotonic() + timeout
+        with self.log.open(encoding="utf-8", errors="replace") as log:
+            while True:
+                left = max(0.0, deadline - time.monotonic())
+                ended, _, _ = select.select(
+                    [self._alive], [], [], min(left, GLANCE_S) if on_line or cancelled else left
+                )
+                if on_line:
+                    _pass_lines(log, on_line)
+                if ended:
+                    return self._process.wait()
+                if cancelled is not None and cancelled.is_set():
+                    raise KeyboardInterrupt
+                if time.monotonic() >= deadline:
+                    return None
+
+    def __exit__(self, *_: object) -> None:
+        with _uninterrupted():
+            if self._process is not None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+                if self._process.stdin is not None:
+                    with suppress(BrokenPipeError):
+                        self._process.stdin.close()
+            if self._alive >= 0:
+                os.close(self._alive)
+            shutil.rmtree(self.directory, ignore_errors=True)
+            self._lock.close()
+
+
+def _pass_lines(log: TextIO, on_line: Callable[[str], None]) -> None:
+    """Hand the complete lines that are new to ``on_line``."""
+    while True:
+        at = log.tell()
+        line = log.readline()
+        if not line.endswith("\n"):
+            log.seek(at)
+            return
+        on_line(log_parser.clean(line.rstrip("\n")))

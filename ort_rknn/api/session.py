@@ -1,0 +1,264 @@
+"""``InferenceSession``: onnxruntime's own class, made by way of the NPU where there is one.
+
+Only the making is ours, and the asynchronous verbs. onnxruntime's Python code does all else through ``self._sess``,
+which is either onnxruntime's native session (nothing on the NPU: no code of ours is in the way of ``run``) or an
+:class:`~ort_rknn.sessions.npu.NpuSession`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy  # noqa: F401  # first: onnxruntime's import is 15 ms shorter when numpy is loaded before it (measured, 1.31)
+import onnxruntime.capi.onnxruntime_inference_collection as collection
+
+from ort_rknn.api.async_methods import ClosedSession, Verbs
+from ort_rknn.errors import InvalidOption
+from ort_rknn.options import providers as wishes
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.engine import Engine
+    from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.sessions.dynamic import MovingSession
+    from ort_rknn.sessions.npu import NpuSession
+    from ort_rknn.sessions.shape_variants import ShapeState
+    from ort_rknn.sessions.submission import JobHow
+    from ort_rknn_converters.partition.plan import Plan
+
+__all__ = ["InferenceSession"]
+
+_making_an_engine = threading.Lock()
+_OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.program", "ort_rknn.sessions.value_conversion")
+"""Code of ours that wants onnxruntime itself, also when ``install()`` put this class in its place."""
+
+
+class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc]
+    """onnxruntime's ``InferenceSession`` that runs on the NPU what the NPU can run.
+
+    Args:
+        path_or_bytes: An ONNX model, or a compiled model made by ``ort-rknn convert``: path or content.
+        sess_options: onnxruntime's session options; they also hold for the parts on the CPU.
+        providers: As onnxruntime's; ``"RKNNExecutionProvider"`` asks for the NPU, alone or as ``(name, options)``.
+            When not given: the NPU where one works, then the CPU.
+        provider_options: As onnxruntime's.
+        **kwargs: As onnxruntime's; and ``device``: a device name (``"simulator"`` ...), a
+            :class:`~ort_rknn.devices.base.Device`, or a function that makes one.
+
+    Raises:
+        InvalidOption: A provider option that does not exist or makes no sense.
+        Exception: What onnxruntime raises for bad models and arguments.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: Any,
+        sess_options: Any = None,
+        providers: Any = None,
+        provider_options: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        device = kwargs.pop("device", None)
+        self._rknn_device = device
+        self._rknn_device_asks = device is not None
+        self._rknn_untouched = sys._getframe(1).f_globals.get("__name__", "").startswith(_OUR_OWN_ROOMS)
+        if not self._rknn_untouched:
+            wishes.check_options(providers, provider_options, sess_options)
+            if isinstance(device, str):
+                from ort_rknn.options.table import RknnOptions
+
+                self._rknn_device = RknnOptions.parse({"device": device}).device
+        super().__init__(path_or_bytes, sess_options, providers, provider_options, **kwargs)
+        self._raise_refused()
+
+    def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
+        """As onnxruntime's: make the session anew with other providers."""
+        wishes.check_options(providers, provider_options, None)
+        super().set_providers(providers, provider_options)
+        self._raise_refused()
+
+    def _raise_refused(self) -> None:
+        """Raise what only showed when the device was known; inside the making onnxruntime would fall back from it."""
+        if self._rknn_refused is not None:
+            raise self._rknn_refused
+
+    def _create_inference_session(self, providers: Any, provider_options: Any, disabled_optimizers: Any = None) -> None:
+        """Make ``_sess``: onnxruntime calls this at construction and again in ``set_providers``."""
+        self._rknn_reason = ""
+        self._rknn_refused: InvalidOption | None = None
+        self._rknn_notes: tuple[str, ...] = ()
+        self._rknn_plan: Plan | None = None
+        self._rknn_async_engine: Engine | None = None
+        request = None
+        if not self._rknn_untouched:
+            # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
+            asks, self._rknn_device_asks = self._rknn_device_asks, False
+            request = wishes.read(providers, provider_options, self._sess_options, device_given=asks)
+        if request is None:
+            self._rknn_reason = "RKNNExecutionProvider does not stand before the CPU's in the list of providers"
+            rest, rest_options = wishes.without_rknn(providers, provider_options)
+            super()._create_inference_session(rest, rest_options, disabled_optimizers)
+            return
+        from ort_rknn.opening.create import make
+
+        make(self, request, super()._create_inference_session, (providers, provider_options, disabled_optimizers))
+
+    @property
+    def plan(self) -> Plan:
+        """Which node runs where and why; for a model on onnxruntime alone, why the NPU is not used."""
+        if _has_npu_part(self._sess):
+            plan: Plan = self._sess.plan
+            return plan
+        from ort_rknn_converters.partition.plan import Plan
+
+        why = (f"all on onnxruntime's CPU provider: {self._rknn_reason}", *self._rknn_notes)
+        return Plan("", "", notes=why) if self._rknn_plan is None else self._rknn_plan.with_notes(*why)
+
+    def io_binding(self) -> Any:
+        """Return an :class:`~ort_rknn.ort_types.iobinding.IOBinding`, which is an ``onnxruntime.IOBinding``."""
+        from ort_rknn.ort_types.iobinding import IOBinding
+
+        return IOBinding(self)
+
+    def run_async(
+        self,
+        output_names: Any,
+        input_feed: Mapping[str, Any],
+        callback: Callable[[list[Any], Any, str], object],
+        user_data: Any = None,
+        run_options: Any = None,
+    ) -> None:
+        """As onnxruntime's, whose ``user_data`` has no default.
+
+        With an NPU part callbacks come in the order of submission; onnxruntime alone calls them in any order.
+        """
+        if type(self._sess).__name__ == "NpuSession" or not callable(callback):
+            super().run_async(output_names, input_feed, callback, user_data, run_options)
+            return
+        from ort_rknn.sessions.pending_callbacks import NativeCalls
+
+        calls = self._native_calls = self._native_calls or NativeCalls()
+        watched = calls.watch(callback)
+        try:
+            super().run_async(output_names, input_feed, watched, user_data, run_options)
+        except BaseException:
+            calls.ended()
+            raise
+
+    def submit(
+        self,
+        output_names: Any,
+        input_feed: Mapping[str, Any],
+        run_options: Any = None,
+        *,
+        timeout: float | None = None,
+        callback: Callable[[list[Any], Any, str], object] | None = None,
+        user_data: Any = None,
+    ) -> InferenceJob:
+        """Queue one inference and return at once; blocks only while the queue is full.
+
+        Args:
+            output_names: As :meth:`run`.
+            input_feed: As :meth:`run`. The arrays may be reused as soon as this returns.
+            run_options: As :meth:`run`; with the entry ``ort_rknn.dispatch_batch`` every input holds many samples along
+                axis 0, which run on all cores; the outputs are joined.
+            timeout: Seconds to wait for room; the option ``submit_timeout_ms`` when ``None``, 0 refuses at once.
+            callback: Called as ``callback(results, user_data, error_text)`` on the delivery thread, in submission
+                order unless the option ``sequential_callbacks`` is off.
+            user_data: Handed to the callback.
+
+        Returns:
+            A :class:`concurrent.futures.Future` that can also be polled (``wait``) and awaited.
+
+        Raises:
+            SubmitTimeout: The queue stayed full.
+            SessionClosed: The session was closed.
+            Exception: What :meth:`run` raises for a bad feed.
+        """
+        from ort_rknn.sessions.submission import JobHow
+
+        how = JobHow(timeout, callback, user_data)
+        if run_options is not None:
+            from ort_rknn.sessions.batch_dispatch import read_options, submit_batch
+
+            batch, run_options = read_options(run_options, callback)
+            if batch:
+                return submit_batch(
+                    lambda feed: self._job(output_names, feed, run_options, how),
+                    lambda feed: self._job(output_names, feed, run_options, JobHow(parked=True)),
+                    input_feed,
+                )
+        return self._job(output_names, input_feed, run_options, how)
+
+    def _job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
+        if isinstance(self._sess, ClosedSession):
+            self._sess.refuse()
+        self._validate_input(list(input_feed.keys()))
+        names = output_names or [output.name for output in self._outputs_meta]
+        if _moves(self._sess):
+            moving: MovingSession = self._sess
+            return moving.job(self._plain_engine, names, input_feed, run_options, how)
+        if _has_npu_part(self._sess):
+            native: NpuSession = self._sess
+            return native.job(names, input_feed, run_options, how)
+        from ort_rknn.sessions.cpu_fallback import complete_feed
+
+        return how.submit(self._engine(), complete_feed(self._sess, input_feed), list(names), run_options)
+
+    @property
+    def shape_states(self) -> tuple[ShapeState, ...]:
+        """What became of each input shape met so far; empty for a model whose shapes are fixed. Not in onnxruntime."""
+        return self._sess.shape_states if _moves(self._sess) else ()
+
+    def wait_compiled(self, timeout: float | None = None) -> bool:
+        """Wait until no input shape met so far is waiting or compiling. Not in onnxruntime.
+
+        Args:
+            timeout: Seconds; ``None`` waits for ever.
+
+        Returns:
+            Whether that came to be; ``shape_states`` and ``plan`` say what became of each shape.
+        """
+        return not _moves(self._sess) or bool(self._sess.wait_compiled(timeout))
+
+    def _engine(self) -> Any:
+        """What runs the asynchronous verbs; made on first use where onnxruntime alone runs the model."""
+        engine = self._existing_engine()
+        return self._plain_engine() if engine is None else engine
+
+    def _plain_engine(self) -> Engine:
+        """The engine over onnxruntime; made on first use."""
+        engine = self._rknn_async_engine
+        if engine is None:
+            from ort_rknn.sessions.cpu_fallback import plain_engine
+
+            native = self._sess
+            if _moves(native):
+                from ort_rknn.sessions.dynamic import Plain
+
+                native = Plain(native)
+            with _making_an_engine:
+                engine = self._rknn_async_engine
+                if engine is None:
+                    engine = self._rknn_async_engine = plain_engine(native)
+        return engine
+
+    def _existing_engine(self) -> Any:
+        if _moves(self._sess):
+            from ort_rknn.sessions.engine_group import EngineGroup
+
+            own = () if self._rknn_async_engine is None else (self._rknn_async_engine,)
+            return EngineGroup((*self._sess.engines(), *own), self._sess.stop_compiling)
+        return self._sess.engine if _has_npu_part(self._sess) else self._rknn_async_engine
+
+
+def _has_npu_part(native: Any) -> bool:
+    """Whether a native session is ours; onnxruntime's own and a closed one are not."""
+    return type(native).__name__ in ("NpuSession", "MovingSession")
+
+
+def _moves(native: Any) -> bool:
+    """Whether a native session is one of ours for moving shapes."""
+    return type(native).__name__ == "MovingSession"

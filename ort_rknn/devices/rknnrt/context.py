@@ -1,0 +1,363 @@
+"""One segment on one context of librknnrt."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.devices.base import SegmentCode
+from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query, SdkVersion
+from ort_rknn.devices.rknnrt.halves import HalfInputs
+from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
+from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, Outcome
+from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
+from ort_rknn.devices.rknnrt.query import choose_shapes, query, query_attrs
+from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
+from ort_rknn.errors import DeviceError
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.base import Array
+    from ort_rknn.devices.rknnrt.bound_context import BoundContext
+    from ort_rknn.devices.rknnrt.memory import NpuMemory
+
+__all__ = ["NpuContext"]
+
+HOLD_NS = 2_000_000_000
+"""How long a duplicate waits for the inference under way before it loads its own weights instead. A guess."""
+
+_families = threading.Lock()
+"""Held while it is looked at, and changed, who shares whose weights."""
+
+
+class NpuContext:
+    """An opened segment. See :class:`ort_rknn.devices.base.Context`.
+
+    Args:
+        library: The runtime.
+        handle: Its context, which this object destroys.
+        code: The segment.
+        mask: Core mask in effect.
+        native: The native library, or ``None`` to make each call from Python.
+        nhwc: See :class:`~ort_rknn.devices.rknnrt.tensor_layout.IoPlan`.
+        halves: Whether the runtime takes float16 for float32.
+        lender: The context whose weights it shares.
+
+    Attributes:
+        io: How arrays go in and come out.
+        native: The native library it uses, if any.
+        segment: Address of the native segment (``ort_rknn_segment``), for native lanes; 0 without a native library.
+        library: The runtime.
+        lender: The context whose weights it shares, if any.
+        borrows: Whether by ``RKNN_FLAG_SHARE_WEIGHT_MEM``, and not as a duplicate.
+        phases: Seconds the last :meth:`run` took to set inputs, to infer and to fetch outputs; ``None`` before.
+    """
+
+    def __init__(
+        self,
+        library: RuntimeLibrary,
+        handle: int,
+        code: SegmentCode,
+        mask: int,
+        *,
+        native: NativeLibrary | None,
+        nhwc: bool,
+        halves: HalfInputs,
+        lender: NpuContext | None = None,
+    ) -> None:
+        self.code = code
+        self.phases: tuple[float, float, float] | None = None
+        self.segment = 0
+        self._closed = False
+        self._borrowers = 0
+        self._unused: list[Any] = []
+        self.lender = lender
+        self.borrows = False
+        self.library = library
+        self._handle = handle
+        self._mask = mask
+        self.native = native
+        self._use = threading.Lock()
+        self._calls = threading.Lock()
+        self._bound: BoundContext | None = None
+        counts = query(library, handle, Query.IN_OUT_NUM, InOutNum())
+        inputs = query_attrs(library, handle, Query.INPUT_ATTR, counts.n_input)
+        if code.dynamic:
+            inputs = choose_shapes(library, handle, code, inputs)
+        command = Query.CURRENT_OUTPUT_ATTR if code.dynamic else Query.OUTPUT_ATTR
+        outputs = query_attrs(library, handle, command, counts.n_output)
+
+        def plan(half: bool) -> IoPlan:
+            return IoPlan(code, inputs, outputs, nhwc=nhwc, halves=half and native is not None and native.halves)
+
+        self.io = halves.plan(library, handle, plan)
+        if native is not None:
+            calls = Calls.of(library)
+            self.segment = native.short.ort_rknn_segment_new(
+                ctypes.byref(calls),
+                handle,
+                counts.n_input,
+                self.io.input_forms(),
+                counts.n_output,
+                self.io.output_forms(),
+            )
+            if not self.segment:
+                raise MemoryError("no memory for a native segment")
+        self._runner: Callable[[Sequence[Array], Sequence[Array | None]], None]
+        self._runner = self._run_native if self.segment else InterpretedCalls(library, handle, self.io, self).run
+
+    @property
+    def handle(self) -> int:
+        """The runtime's context; 0 when closed."""
+        return 0 if self._closed else self._handle
+
+    @property
+    def mask(self) -> int:
+        """Core mask in effect."""
+        return self._mask
+
+    def run(self, inputs: Sequence[Array], wanted: Sequence[bool] | None = None) -> list[Array | None]:
+        """Run one inference, see :meth:`ort_rknn.devices.base.Context.run`."""
+        if self._closed:
+            raise DeviceError(f"segment {self.code.name}: its context is closed")
+        if self._bound:
+            raise DeviceError(f"segment {self.code.name}: its context is bound to memory")
+        io = self.io
+        given = io.prepare(inputs)
+        outputs = io.room(wanted)
+        self._runner(given, outputs)
+        return io.finish(outputs)
+
+    def _run_native(self, inputs: Sequence[Array], outputs: Sequence[Array | None]) -> None:
+        outcome = Outcome()
+        self.run_raw(inputs, outputs, outcome)
+        if outcome.code:
+            raise self.failed(outcome)
+        self.phases = phases_of(outcome)
+
+    def bind(self) -> BoundContext:
+        """Run on memory that is shared with the program from now on; :meth:`run` refuses then.
+
+        This context belongs to the one returned, which closes it.
+
+        Raises:
+            DeviceError: The context is closed or bound already.
+        """
+        from ort_rknn.devices.rknnrt.bound_context import BoundContext
+
+        if not self.handle or self._bound:
+            raise DeviceError(
+                f"segment {self.code.name}: its context is {'bound already' if self._bound else 'closed'}"
+            )
+        self._bound = BoundContext(self.library, self._handle, self)
+        return self._bound
+
+    def allocate(self, size: int) -> NpuMemory | None:
+        """Memory that the program and the NPU share; ``None`` when this context is busy for too long, or closed.
+
+        Raises:
+            DeviceError: The runtime has none.
+        """
+        from ort_rknn.devices.rknnrt.memory import allocate
+
+        if self._bound or not self._hold():
+            return None
+        try:
+            return allocate(self, self._handle, size) if self.handle else None
+        finally:
+            self._let_go()
+
+    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: Outcome) -> None:
+        """Run on prepared inputs into raw outputs; what came of it is in ``outcome``. Native contexts only."""
+        assert self.native is not None
+        ins = (ctypes.c_void_p * len(inputs))(*map(address_of, inputs))
+        outs = (ctypes.c_void_p * len(outputs))(*[None if array is None else address_of(array) for array in outputs])
+        self.native.long.ort_rknn_segment_run(self.segment, ins, outs, ctypes.byref(outcome))
+
+    def failed(self, outcome: Outcome) -> DeviceError:
+        """The error that a native run ended with."""
+        if not outcome.call:
+            return DeviceError(f"segment {self.code.name}: no memory left", code=outcome.code)
+        return failure(CALLS[outcome.call], outcome.code, f"Segment {self.code.name}, core mask {self._mask:#x}")
+
+    def duplicate(self) -> int | None:
+        """A new handle that shares the weights; ``None`` when the context is busy for too long (it may hang).
+
+        What is made of it must be told whom it shares them with: ``lender=``.
+
+        Raises:
+            DeviceError: The runtime refused.
+        """
+
+        def duplicate(handle: int) -> int:
+            new = ctypes.c_uint64()
+            self.library.call("rknn_dup_context", ctypes.byref(ctypes.c_uint64(handle)), ctypes.byref(new))
+            return new.value
+
+        return self.lend(duplicate)
+
+    @property
+    def lends(self) -> bool:
+        """Whether it is open, and runs for the engine: what is bound to memory keeps to its one thread."""
+        return not self._closed and self._bound is None
+
+    def lend(self, open_with: Callable[[int], int]) -> int | None:
+        """Call what opens another context with this one's weights, given its handle; gives the new handle.
+
+        From then on this one is destroyed only after the other: the vendor does not say whether it may be before.
+        ``None``: this context is bound to memory, busy for too long, or closed and nobody shares its weights.
+        """
+        with _families:
+            if self._bound is not None or (self._closed and not self._borrowers):
+                return None
+            self._borrowers += 1
+        new = None
+        try:
+            if self._hold():
+                try:
+                    new = open_with(self._handle)
+                finally:
+                    self._let_go()
+        finally:
+            if new is None:
+                self.taken_back()
+        return new
+
+    def taken_back(self) -> None:
+        """One who shares the weights is gone."""
+        with _families:
+            self._borrowers -= 1
+            last = self._closed and not self._borrowers
+        if last:
+            self._destroy()
+
+    def keep(self) -> None:
+        """Memory of it is about, see :class:`~ort_rknn.devices.rknnrt.memory.Keeper`."""
+        with _families:
+            self._borrowers += 1
+
+    def give_back(self, memory: Any) -> None:
+        """That memory is not used any more: it is freed now, or by whoever is at work here."""
+        self._unused.append(memory)
+        if self._hold(0):
+            self._let_go()
+        self.taken_back()
+
+    def _sweep(self) -> None:
+        while self._unused:
+            self.library.function("rknn_destroy_mem")(self._handle, self._unused.pop())
+
+    def _hold(self, patience_ns: int | None = None) -> bool:
+        """Keep inferences and other calls off; ``False`` when one is under way for too long."""
+        patience = HOLD_NS if patience_ns is None else patience_ns
+        if not self._calls.acquire(timeout=patience / 1e9):
+            return False
+        if self._hold_runs(patience):
+            return True
+        self._calls.release()
+        return False
+
+    def _let_go(self) -> None:
+        self._sweep()
+        self._let_runs_go()
+        self._calls.release()
+
+    def _hold_runs(self, patience_ns: int) -> bool:
+        """Keep inferences off."""
+        if self.segment and self.native is not None:
+            return bool(self.native.long.ort_rknn_segment_hold(self.segment, patience_ns))
+        return self._use.acquire(timeout=patience_ns / 1e9)
+
+    def _let_runs_go(self) -> None:
+        if self.segment and self.native is not None:
+            self.native.short.ort_rknn_segment_let_go(self.segment)
+        else:
+            self._use.release()
+
+    @property
+    def use(self) -> threading.Lock:
+        """Held while Python code runs an inference on this context."""
+        return self._use
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of weights, internal tensors and SRAM, as the runtime counts them."""
+        sizes = query(self.library, self._handle, Query.MEM_SIZE, MemSize())
+        return {
+            "weights": sizes.total_weight_size,
+            "internal": sizes.total_internal_size,
+            "dma": sizes.total_dma_allocated_size,
+            "sram": sizes.total_sram_size,
+            "sram_free": sizes.free_sram_size,
+        }
+
+    def custom_string(self) -> str:
+        """The text that was put into the ``.rknn`` when it was made."""
+        answer = query(self.library, self._handle, Query.CUSTOM_STRING, Custom())
+        text: bytes = answer.string
+        return text.decode(errors="replace")
+
+    def versions(self) -> tuple[str, str]:
+        """Versions of the runtime and of the kernel driver, e.g. ``("2.3.2 (...)", "0.9.8")``."""
+        answer = query(self.library, self._handle, Query.SDK_VERSION, SdkVersion())
+        return answer.api_version.decode(errors="replace"), answer.drv_version.decode(errors="replace")
+
+    def perf_detail(self) -> str:
+        """The runtime's table of time per layer of the last run; the device must have been made with ``perf=True``."""
+        answer = query(self.library, self._handle, Query.PERF_DETAIL, PerfDetail())
+        return ctypes.string_at(answer.perf_data, answer.data_len).decode(errors="replace") if answer.perf_data else ""
+
+    def run_duration(self) -> float:
+        """Seconds the NPU says it took for the last run."""
+        return float(query(self.library, self._handle, Query.PERF_RUN, PerfRun()).run_duration) / 1e6
+
+    def describe(self) -> Mapping[str, Any]:
+        """Core mask, versions, memory; what the NPU says of the last run. Waits for an inference under way."""
+        facts: dict[str, Any] = {"segment": self.code.name, "core_mask": self._mask, "native": bool(self.segment)}
+        if self._closed or not self._hold():
+            return facts | {"closed" if self._closed else "busy": True}
+        try:
+            facts["runtime"], facts["driver"] = self.versions()
+            for key, ask in (("memory", self.memory), ("run_s", self.run_duration), ("layers", self.perf_detail)):
+                with contextlib.suppress(DeviceError):  # old runtimes do not answer, nor do those not asked to measure
+                    facts[key] = ask()
+        finally:
+            self._let_go()
+        return facts
+
+    def close(self) -> None:
+        """Destroy the context, or have it destroyed as soon as nobody shares its weights. May be called twice."""
+        if self._bound is not None and not self._bound.release():
+            return  # it hangs: closing may be tried again
+        if not self._calls.acquire(timeout=HOLD_NS / 1e9):
+            return
+        try:
+            if not self._hold_runs(0):
+                return  # the same: whoever is inside would come back to what is gone
+            self._let_runs_go()
+        finally:
+            self._calls.release()
+        self._bound = None
+        with _families:
+            if self._closed:
+                return
+            self._closed = True
+            lent = self._borrowers > 0
+        if not lent:
+            self._destroy()
+
+    def _destroy(self) -> None:
+        self._sweep()
+        handle, self._handle = self._handle, 0
+        self.library.function("rknn_destroy")(handle)
+        if self.segment and self.native is not None:
+            self.native.short.ort_rknn_segment_free(self.segment)
+            self.segment = 0
+        if self.lender is not None:
+            self.lender.taken_back()
+
+
+def phases_of(outcome: Outcome) -> tuple[float, float, float]:
+    """Seconds to set inputs, to infer and to fetch outputs."""
+    return (outcome.set - outcome.begun) / 1e9, (outcome.ran - outcome.set) / 1e9, (outcome.done - outcome.ran) / 1e9

@@ -1,0 +1,366 @@
+"""Device ``npu``: librknnrt on a board. Weights are shared between cores, results are written once, types are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
+from ort_rknn.devices.library_name import named_library
+from ort_rknn.devices.rknnrt.abi import Flag
+from ort_rknn.devices.rknnrt.context import NpuContext
+from ort_rknn.devices.rknnrt.custom_ops import find_custom_ops, load_custom_ops, register
+from ort_rknn.devices.rknnrt.halves import HalfInputs
+from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
+from ort_rknn.devices.rknnrt.native_calls import native_library
+from ort_rknn.devices.rknnrt.open import CoreMasks, init
+from ort_rknn.devices.soc import Soc, detect
+from ort_rknn.errors import DeviceError, DeviceUnavailable
+from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.rknnrt.memory import NpuMemory
+
+__all__ = ["ALL_CORES", "NpuDevice", "check_target", "clamped_mask", "open_devices"]
+
+ALL_CORES = 0xFFFF
+"""The vendor's mask for all cores, however many there are."""
+
+PRIORITIES = {"high": Flag(0), "medium": Flag.PRIOR_MEDIUM, "low": Flag.PRIOR_LOW}
+UNMATCHED = -13
+GOOD_RUNTIME = (2, 3, 0)
+"""Runtimes before this one are warned of: they do not open what the toolkit 2.3 and newer writes (users' reports)."""
+
+GOOD_DRIVER = (0, 9, 6)
+"""Drivers before this one fail on cores 1 and 2 (users' reports on 0.9.2 and 0.9.3)."""
+
+T = TypeVar("T")
+
+_devices: weakref.WeakSet[NpuDevice] = weakref.WeakSet()
+_loaders: weakref.WeakSet[NpuContext] = weakref.WeakSet()
+"""Contexts that have loaded weights, which those of other sessions may share."""
+
+
+def _all(members: weakref.WeakSet[T]) -> list[T]:
+    """What is in a set that other threads add to."""
+    while True:
+        try:
+            return list(members)
+        except RuntimeError:  # it has grown meanwhile
+            continue
+
+
+def open_devices() -> list[NpuDevice]:
+    """Every device of this process on which a segment is open."""
+    return [device for device in _all(_devices) if device.in_use]
+
+
+class NpuDevice:
+    """The NPU of a Rockchip board, by the vendor's runtime.
+
+    Args:
+        library: The runtime's path; default: ``ORT_RKNN_RUNTIME_LIBRARY``, else the usual names and folders.
+        target: The SoC; default: the one the device tree names, else the one the code is for.
+        cores: NPU cores; default: the SoC's.
+        priority: ``high`` (the vendor's default), ``medium`` or ``low``: whose jobs the driver lets go first.
+        sram: Let the runtime use the SoC's SRAM for internal tensors.
+        share_sram: Let contexts use the same part of it, one after the other.
+        perf: Collect times per layer (slower), see :meth:`NpuContext.perf_detail`.
+        nhwc: Turn 4-D inputs into NHWC here, in one pass, instead of handing NCHW to the runtime; users report
+            runtimes that refuse NCHW.
+        native: Make an inference one call of the native library instead of four from Python.
+        init_flags: More bits for ``rknn_init``, by the vendor's header.
+        share_weights: Take the weights of the same compiled code from where this process has loaded it already.
+        half_inputs: Hand float32 pictures over as float16 where the NPU keeps that and the runtime takes it; with the
+            native library only.
+        custom_op_paths: Libraries with custom operators, made known to every context; weights are then not shared.
+        custom_op_default_path: Take those in the vendor's folder for them too.
+        root: Where the machine's file system is; tests give a made-up one.
+
+    Raises:
+        DeviceUnavailable: No NPU can be used here; the message says why and what to do.
+    """
+
+    name = "npu"
+
+    def __init__(
+        self,
+        library: str | os.PathLike[str] | None = None,
+        *,
+        target: str | None = None,
+        cores: int | None = None,
+        priority: str = "high",
+        sram: bool = False,
+        share_sram: bool = False,
+        perf: bool = False,
+        init_flags: int = 0,
+        share_weights: bool = False,
+        nhwc: bool = True,
+        native: bool = True,
+        half_inputs: bool = True,
+        custom_op_paths: Sequence[str | os.PathLike[str]] = (),
+        custom_op_default_path: bool = False,
+        root: str | Path = "/",
+    ) -> None:
+        from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
+
+        if priority not in PRIORITIES:
+            raise ValueError(f"priority must be one of {', '.join(PRIORITIES)}, not {priority!r}")
+        self.soc: Soc = detect(root)
+        # Whoever names a library knows what he does: emulators and unusual boards have no device tree.
+        if not named_library(library) and self.soc.problem:
+            raise DeviceUnavailable(f"no NPU can be used: {self.soc.problem}")
+        self.library: RuntimeLibrary = load(library)
+        self.target = target or self.soc.target
+        self._cores = cores or find_target(self.target or DEFAULT_TARGET).cores
+        folder = find_custom_ops() if custom_op_default_path else ()
+        self._custom_ops = load_custom_ops((*custom_op_paths, *folder))
+        wanted = {Flag.COLLECT_PERF: perf, Flag.ENABLE_SRAM: sram or share_sram, Flag.SHARE_SRAM: share_sram}
+        self._flags = PRIORITIES[priority] | init_flags | sum(flag for flag, asked in wanted.items() if asked)
+        self._share_weights = share_weights
+        self._nhwc = nhwc
+        self._halves = HalfInputs(half_inputs)
+        self._masks = CoreMasks()
+        self._loaded_again: set[str] = set()
+        self._native = native_library() if native else None
+        self._contexts: weakref.WeakSet[NpuContext] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._versions: tuple[str, str] | None = None
+        _devices.add(self)
+
+    @property
+    def cores(self) -> int:
+        """Number of cores."""
+        return self._cores
+
+    @property
+    def native_lanes(self) -> bool:
+        """Whether native lanes can run the contexts."""
+        return self._native is not None
+
+    def open(self, code: SegmentCode, mask: int = AUTO, share: Context | None = None) -> NpuContext:
+        """Open a segment, see :meth:`ort_rknn.devices.base.Device.open`.
+
+        ``share`` may be running in another thread; its weights are shared by ``rknn_dup_context``.
+        """
+        if code.rknn is None:
+            raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
+        mask = clamped_mask(mask, self._cores, self.target)
+        check_target(code, self.soc)
+        lender, handle = self._shared(code, code.rknn, share)
+        if handle is None:
+            handle = self._init(code, code.rknn)
+        try:
+            register(self.library, handle, self._custom_ops)
+            mask = self._masks.put(self.library, handle, mask)
+            context = NpuContext(
+                self.library,
+                handle,
+                code,
+                mask,
+                native=self._native,
+                nhwc=self._nhwc,
+                halves=self._halves,
+                lender=lender,
+            )
+            context.borrows = lender is not None and lender is not share
+        except BaseException:
+            self.library.function("rknn_destroy")(handle)
+            if lender is not None:
+                lender.taken_back()
+            raise
+        self._look_at_versions(context)
+        self._contexts.add(context)
+        if lender is None:
+            _loaders.add(context)
+        return context
+
+    def _shared(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[NpuContext | None, int | None]:
+        """A handle on another context's weights, and whose they are; nothing of both where none can be shared."""
+        own = share if isinstance(share, NpuContext) and self._may_share(share, code) else None
+        if own is not None and not own.borrows:
+            try:
+                handle = own.duplicate()
+            except DeviceError as error:
+                self._say_loaded_again(code, error)
+                handle = None
+            return (None, None) if handle is None else (own, handle)
+        lenders = [own.lender] if own is not None else _all(_loaders) if self._share_weights else []
+        for lender in lenders:
+            if lender is None or lender.library is not self.library or not self._may_share(lender, code):
+                continue
+            try:
+                handle = lender.lend(partial(self._init, code, blob))
+                if handle is not None:
+                    return lender, handle
+            except DeviceError as error:
+                self._say_loaded_again(code, error)
+        return None, None
+
+    def _say_loaded_again(self, code: SegmentCode, error: DeviceError) -> None:
+        if code.name not in self._loaded_again:
+            text = str(error)  # a log must not keep the error, whose traceback keeps contexts open
+            logger().warning("the weights of segment %s are loaded once more: %s", code.name, text)
+        self._loaded_again.add(code.name)
+
+    def _may_share(self, other: NpuContext, code: SegmentCode) -> bool:
+        return not self._custom_ops and (other.code is code or _same(other.code.rknn, code.rknn))
+
+    def relative(self, code: SegmentCode) -> NpuContext | None:
+        """An open context of the same segment, for ``share``."""
+        return next((one for one in _all(self._contexts) if one.lends and self._may_share(one, code)), None)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a segment is open."""
+        return any(context.handle for context in _all(self._contexts))
+
+    def allocate(self, size: int) -> NpuMemory | None:
+        """Memory that the program and the NPU share; ``None`` while no segment is open.
+
+        Raises:
+            DeviceError: The runtime has none.
+        """
+        memories = (context.allocate(size) for context in _all(self._contexts))
+        return next((memory for memory in memories if memory is not None), None)
+
+    def _init(self, code: SegmentCode, blob: Blob, lender: int = 0) -> int:
+        result, handle = init(self.library, blob, self._flags, lender)
+        if result:
+            raise failure("rknn_init", result, self._why_not(code, blob))
+        return handle
+
+    def _why_not(self, code: SegmentCode, blob: Blob) -> str:
+        """What the file and the runtime say about themselves, when they do not go together."""
+        made = _facts(blob)
+        runtime = self._versions[0].split(" ")[0] if self._versions else self.library.version_on_disk()
+        text = f"Segment {code.name}"
+        if made:
+            text += f" was made by toolkit {made['version']} for {made['target']} (file format {made['format']})"
+        text += f"; the runtime {self.library.path} is version {runtime or 'unknown'}"
+        if made and runtime and _numbers(runtime) < _numbers(made["version"])[:2]:
+            text += f": it is older than the toolkit. Install librknnrt {made['version']} or newer"
+        elif made and self.soc.target and made["target"] not in ("", self.soc.target):
+            text += f"; this board is {self.soc.target}. Compile for this target"
+        else:
+            text += ". 'Invalid RKNN model version' in the log above means that librknnrt is older than the toolkit"
+        return text
+
+    def _look_at_versions(self, context: NpuContext) -> None:
+        with self._lock:
+            if self._versions is not None:
+                return
+            try:
+                self._versions = context.versions()
+            except DeviceError:
+                self._versions = ("", "")
+        runtime, driver = map(_numbers, self._versions)
+        if runtime and runtime < GOOD_RUNTIME:
+            logger().warning("librknnrt %s is old; 2.3.0 or newer is known to work", self._versions[0])
+        if driver and driver < GOOD_DRIVER:
+            logger().warning(
+                "the rknpu driver %s is old: cores 1 and 2 are reported to fail before 0.9.6", self._versions[1]
+            )
+
+    def describe(self) -> Mapping[str, Any]:
+        """SoC, cores, library, versions (known once a segment was opened), driver."""
+        runtime, driver = self._versions or (self.library.version_on_disk() or "", self.soc.driver_version or "")
+        return {
+            "name": self.name,
+            "target": self.target,
+            "cores": self._cores,
+            "library": self.library.path,
+            "runtime": runtime,
+            "driver": driver,
+            "native": self._native is not None,
+            "custom_ops": [op.op_type for op in self._custom_ops],
+        }
+
+    def close(self) -> None:
+        """Close what was left open; the library stays loaded (it does not survive being unloaded)."""
+        for context in _all(self._contexts):
+            context.close()
+
+
+def clamped_mask(mask: int, cores: int, target: str | None) -> int:
+    """A mask the SoC takes: all its cores for the vendor's "all"; one core has no mask but AUTO.
+
+    Raises:
+        DeviceError: It names a core that does not exist.
+    """
+    everything = (1 << cores) - 1
+    if mask == ALL_CORES:
+        mask = everything
+    if mask & ~everything:
+        missing = (mask & ~everything).bit_length() - 1
+        raise DeviceError(
+            f"core {missing} does not exist: this NPU ({target or 'unknown SoC'}) has {cores} core(s)",
+            call="rknn_set_core_mask",
+        )
+    return AUTO if cores == 1 else mask
+
+
+def check_target(code: SegmentCode, soc: Soc) -> None:
+    """Refuse code for another NPU generation: the runtime's own message would not name it.
+
+    Raises:
+        DeviceError: The code is not for this board.
+    """
+    from ort_rknn_converters.errors import UnknownTarget
+    from ort_rknn_converters.targets import find_target
+
+    if not code.target or not soc.target:
+        return
+    try:
+        made_for, here = find_target(code.target), find_target(soc.target)
+    except UnknownTarget:
+        return
+    if made_for.family != here.family:
+        raise DeviceError(
+            f"segment {code.name} is compiled for {made_for.name}, this board is {here.name}: compile it for "
+            f"target {here.name!r}",
+            call="rknn_init",
+            code=UNMATCHED,
+            code_name="RKNN_ERR_TARGET_PLATFORM_UNMATCH",
+        )
+
+
+def _same(one: Blob | None, other: Blob | None) -> bool:
+    """Whether two blobs hold the same compiled code."""
+    if one is None or other is None:
+        return False
+    if one == other or one.path is None or other.path is None:
+        return one == other
+    try:
+        return Path(one.path).samefile(other.path)
+    except OSError:
+        return False
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, found.group().split("."))) if found else ()
+
+
+def _facts(blob: Blob) -> dict[str, str] | None:
+    """Format, toolkit version and target of a ``.rknn``, from its header and trailer."""
+    try:
+        data = Path(blob.path).read_bytes() if blob.path is not None else blob.read()
+        version, length = struct.unpack_from("<QQ", data, 8)
+        (trailer,) = struct.unpack_from("<Q", data, 64 + length)
+        said = json.loads(data[72 + length : 72 + length + trailer])
+        return {
+            "format": str(version),
+            "version": str(said["version"]),
+            "target": ", ".join(map(str, said["target_platform"])),
+        }
+    except (OSError, struct.error, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,138 @@
+"""Binding of ``native/segment.c``: one inference as one call outside the interpreter's lock."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sysconfig
+from ctypes import POINTER, Structure, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any
+
+from ort_rknn.devices.rknnrt.library import RuntimeLibrary
+from ort_rknn_converters.util.log import logger
+
+__all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "Outcome", "OutputForm", "native_library"]
+
+ABI = 3
+"""Version of the binary interface this file is written for."""
+
+ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"
+"""Environment variable: the path of another ``lanes.so``, or ``off``."""
+
+CALLS = ("", "rknn_inputs_set", "rknn_run", "rknn_outputs_get")
+"""What :attr:`Outcome.call` stands for."""
+
+
+class Calls(Structure):
+    """``ort_rknn_calls``: addresses of the runtime's entry points."""
+
+    _fields_ = (
+        ("inputs_set", c_void_p),
+        ("run", c_void_p),
+        ("outputs_get", c_void_p),
+        ("outputs_release", c_void_p),
+    )
+
+    @classmethod
+    def of(cls, library: RuntimeLibrary) -> Calls:
+        """Those of an opened runtime."""
+        return cls(*(library.address(f"rknn_{name}") for name, _ in cls._fields_))
+
+
+class InputForm(Structure):
+    """``ort_rknn_input_form``: how an array goes in."""
+
+    _fields_ = tuple(
+        (name, c_uint32) for name in ("index", "size", "type", "fmt", "batch", "channels", "points", "item", "half")
+    )
+
+
+class OutputForm(Structure):
+    """``ort_rknn_output_form``: how an output comes out."""
+
+    _fields_ = tuple((name, c_uint32) for name in ("index", "size", "stored_size", "want_float"))
+
+
+class Outcome(Structure):
+    """``ort_rknn_outcome``; times are CLOCK_MONOTONIC nanoseconds, as ``time.monotonic_ns``."""
+
+    _fields_ = (
+        ("code", c_int32),
+        ("call", c_int32),
+        ("begun", c_int64),
+        ("set", c_int64),
+        ("ran", c_int64),
+        ("done", c_int64),
+    )
+
+
+class NativeLibrary:
+    """An opened ``lanes.so``.
+
+    Attributes:
+        long: Its functions, called without the interpreter's lock.
+        short: The same, called with it: for what never waits.
+        pool_declared: Whether the lanes' functions have their argument types.
+        halves: Whether it makes float16 of float32 (quickly: with the processor's own instructions).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pool_declared = False
+        self.long: Any = ctypes.CDLL(str(path))
+        self.short: Any = ctypes.PyDLL(str(path))
+        if self.long.ort_rknn_lanes_abi() != ABI:
+            raise OSError(f"{path} is of another version")
+        self.halves = bool(self.short.ort_rknn_halves())
+        pointers = POINTER(c_void_p)
+        for library in (self.long, self.short):
+            new = library.ort_rknn_segment_new
+            new.restype = c_void_p
+            new.argtypes = [
+                POINTER(Calls),
+                c_uint64,
+                c_uint32,
+                POINTER(InputForm),
+                c_uint32,
+                POINTER(OutputForm),
+            ]
+            library.ort_rknn_segment_free.argtypes = [c_void_p]
+            library.ort_rknn_segment_free.restype = None
+            library.ort_rknn_segment_run.argtypes = [c_void_p, pointers, pointers, POINTER(Outcome)]
+            library.ort_rknn_segment_hold.argtypes = [c_void_p, c_int64]
+            library.ort_rknn_segment_hold.restype = c_int
+            library.ort_rknn_segment_let_go.argtypes = [c_void_p]
+            library.ort_rknn_segment_let_go.restype = None
+            library.ort_rknn_interleave.argtypes = [c_void_p, c_void_p, c_uint32, c_uint32, c_uint32]
+            library.ort_rknn_interleave.restype = None
+            library.ort_rknn_interleave_half.argtypes = [c_void_p, c_void_p, c_uint32, c_uint32]
+            library.ort_rknn_interleave_half.restype = None
+
+
+def native_library() -> NativeLibrary | None:
+    """The package's native library; ``None`` when it was not built (no C compiler) or is switched off."""
+    return _open(os.environ.get(ENVIRONMENT, ""))
+
+
+@functools.cache
+def _open(named: str) -> NativeLibrary | None:
+    if named.lower() in ("off", "0", "none"):
+        return None
+    candidates = [Path(named)] if named else _places()
+    for path in candidates:
+        if not path.exists():
+            continue
+        try:
+            return NativeLibrary(path)
+        except (OSError, AttributeError) as error:
+            logger().warning("the native lanes of ort_rknn are not used: %s", error)
+    return None
+
+
+def _places() -> list[Path]:
+    import ort_rknn
+
+    roots = [Path(path) for path in ort_rknn.__path__] + [Path(sysconfig.get_path("platlib")) / "ort_rknn"]
+    return [root / "native" / "lanes.so" for root in dict.fromkeys(roots)]

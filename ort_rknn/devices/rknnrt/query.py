@@ -1,0 +1,52 @@
+"""What is asked of a context of librknnrt when it is opened."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+from ort_rknn.devices.base import SegmentCode
+from ort_rknn.devices.rknnrt.abi import Format, Query, TensorAttr
+from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
+from ort_rknn.devices.rknnrt.tensor_layout import matched, runtime_shape
+
+__all__ = ["choose_shapes", "query", "query_attrs"]
+
+
+def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> Any:
+    """Ask the runtime; gives ``info`` back, filled in.
+
+    Raises:
+        DeviceError: It does not answer this.
+    """
+    code = library.function("rknn_query")(handle, command, ctypes.byref(info), ctypes.sizeof(info))
+    if code:
+        raise failure(f"rknn_query({command.name})", code)
+    return info
+
+
+def query_attrs(library: RuntimeLibrary, handle: int, command: Query, count: int) -> list[TensorAttr]:
+    """All attributes that one command gives."""
+    return [query(library, handle, command, TensorAttr(index=index)) for index in range(count)]
+
+
+def choose_shapes(
+    library: RuntimeLibrary, handle: int, code: SegmentCode, attrs: Sequence[TensorAttr]
+) -> list[TensorAttr]:
+    """Take one of the sets of input shapes the code was compiled for; gives the inputs as they are then.
+
+    Raises:
+        DeviceError: There is no such set.
+    """
+    for spec, attr in matched(code, "input", code.inputs, attrs):
+        shape = runtime_shape(spec.shape)
+        if len(shape) == 4 and attr.fmt == Format.NHWC:
+            shape = (shape[0], shape[2], shape[3], shape[1])
+        attr.n_dims = len(shape)
+        attr.dims[: len(shape)] = shape
+    result = library.function("rknn_set_input_shapes")(handle, len(attrs), (TensorAttr * len(attrs))(*attrs))
+    if result:
+        shapes = ", ".join(f"{spec.name}:{'x'.join(map(str, spec.shape))}" for spec in code.inputs)
+        raise failure("rknn_set_input_shapes", result, f"Segment {code.name} was not compiled for {shapes}")
+    return query_attrs(library, handle, Query.CURRENT_INPUT_ATTR, len(attrs))

@@ -1,0 +1,211 @@
+"""Delivery: one thread that runs all user code of an engine, callbacks in the order of submission if so asked.
+
+The thread starts with the first thing to deliver. It takes all that is ready at once, so it needs the interpreter's
+lock only once for a crowd of results. User code never runs under a lock of ours, and nothing it raises is lost: a
+callback's error goes to ``sys.unraisablehook``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ort_rknn.engine.lanes.wake_ups import Sleeper
+from ort_rknn.ort_errors import status_text
+from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.job import Callback, InferenceJob
+
+__all__ = ["Delivery", "call_back", "report_unraisable"]
+
+Call = Callable[[], object]
+
+
+class Delivery:
+    """Calls functions one after the other on a thread of its own.
+
+    Args:
+        ordered: Whether callbacks wait for those of earlier jobs.
+        limit: Callbacks that may wait before :attr:`saturated`.
+        on_started: Called without a lock before each callback.
+    """
+
+    def __init__(self, *, ordered: bool, limit: int, on_started: Call) -> None:
+        self._ordered = ordered
+        self._limit = limit
+        self._on_started = on_started
+        self._lock = threading.RLock()
+        self._expected: deque[int] = deque()
+        self._held: dict[int, tuple[Call, Call]] = {}
+        self._ready: deque[tuple[Call, Call | None]] = deque()
+        self._undelivered = 0
+        self._sleeper = Sleeper()
+        self._asleep = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._ident: int | None = None
+        self._finished = False
+        self._standing_in = False
+
+    @property
+    def saturated(self) -> bool:
+        """Whether as many finished jobs wait for their callback as may."""
+        return self._undelivered >= self._limit
+
+    @property
+    def undelivered(self) -> int:
+        """Finished jobs whose callback has not begun."""
+        return self._undelivered
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the delivery thread."""
+        return self._ident == threading.get_ident()
+
+    def expect(self, job_id: int) -> None:
+        """Reserve the next place in the order for a job's callback."""
+        with self._lock:
+            if self._ordered:
+                self._expected.append(job_id)
+            if self._thread is None:
+                self._start()  # now: when the callback is due, the interpreter may be ending and refuse
+
+    def post(self, job_id: int, callback: Call, done: Call) -> None:
+        """A job has ended: call ``callback``, then ``done``, when it is its turn."""
+        with self._lock:
+            self._undelivered += 1
+            if self._ordered:
+                self._held[job_id] = (callback, done)
+                while self._expected and self._expected[0] in self._held:
+                    self._ready.append(self._held.pop(self._expected.popleft()))
+            else:
+                self._ready.append((callback, done))
+            stand_in = bool(self._ready) and self._wake()
+        if stand_in:
+            self._stand_in()
+
+    def later(self, function: Call) -> None:
+        """Call ``function`` as soon as possible; it waits for no order and takes no room."""
+        with self._lock:
+            self._ready.append((function, None))
+            stand_in = self._wake()
+        if stand_in:
+            self._stand_in()
+
+    def stop(self) -> None:
+        """End the thread once nothing is left to deliver, without waiting."""
+        with self._lock:
+            self._stopping = True
+            if self._asleep:
+                self._asleep = False
+                self._sleeper.poke()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the thread to end."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _start(self) -> bool:
+        thread = threading.Thread(target=self._work, name="ort_rknn delivery", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is ending
+            return False
+        self._thread = thread
+        return True
+
+    def _wake(self) -> bool:
+        """Wake or start the thread; ``True`` when none can be had any more and the caller must stand in for it."""
+        if self._asleep:
+            self._asleep = False
+            self._sleeper.poke()
+            return False
+        if self._thread is not None and not self._finished:
+            return False
+        if self._standing_in or (self._thread is None and self._start()):
+            return False
+        self._standing_in = True
+        return True
+
+    def _stand_in(self) -> None:
+        """Deliver in the calling thread; only one does so at a time."""
+        self._ident = threading.get_ident()
+        while True:
+            self._deliver()
+            with self._lock:
+                if not self._ready:
+                    self._standing_in = False
+                    self._ident = None
+                    return
+
+    def _work(self) -> None:
+        self._ident = threading.get_ident()
+        while True:
+            self._deliver()
+            with self._lock:
+                if self._ready:
+                    continue
+                if self._stopping:
+                    self._finished = True
+                    return
+                self._asleep = True
+            self._sleeper.sleep()
+
+    def _deliver(self) -> None:
+        while True:
+            with self._lock:
+                batch, self._ready = self._ready, deque()
+            if not batch:
+                return
+            while batch:
+                self._call(*batch.popleft())
+
+    def _call(self, function: Call, done: Call | None) -> None:
+        if done is None:
+            try:
+                function()
+            except BaseException:  # as concurrent.futures does with its own
+                logger().exception("exception calling the done callback of a job")
+            return
+        with self._lock:
+            self._undelivered -= 1
+        self._on_started()
+        try:
+            function()
+        except BaseException as error:
+            report_unraisable(error)
+        finally:
+            done()
+
+
+def call_back(job: InferenceJob, callback: Callback, cancelled: str) -> None:
+    """Give a job's end to its callback: ``(results, user_data, "")``, or ``([], user_data, reason)``."""
+    user_data, job._user_data = job._user_data, None
+    if cancelled:
+        callback([], user_data, f"the job was not run: {cancelled}")
+        return
+    error = job.exception()
+    if error is None:
+        callback(job.result(), user_data, "")
+    else:
+        callback([], user_data, status_text(error) or str(error) or type(error).__name__)
+
+
+class _Raised:
+    """Carries a callback's error into ``sys.unraisablehook``: only the interpreter can call it with what it wants."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        error, self.error = self.error, StopIteration()
+        raise error
+
+
+def report_unraisable(error: BaseException) -> None:
+    """Hand an error that nobody can catch to ``sys.unraisablehook``."""
+    _Raised(error)

@@ -1,0 +1,335 @@
+"""The engine proper: answers for the jobs that were let in, sends them on their way, ends each exactly once.
+
+:class:`ort_rknn.engine.engine.Engine` is the handle users hold; threads and jobs hold this, so that dropping the handle
+closes the engine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.engine.admission import Admission
+from ort_rknn.engine.callbacks import Delivery, call_back
+from ort_rknn.engine.cpu_workers import CpuWorkers
+from ort_rknn.engine.job_runner import Fallback, Walker
+from ort_rknn.engine.lanes.base import Lanes
+from ort_rknn.engine.lanes.schedule import LanePlan
+from ort_rknn.engine.lanes.wake_ups import Room
+from ort_rknn.engine.options import EngineOptions
+from ort_rknn.engine.pacing import Pacer
+from ort_rknn.engine.process_exit import FORKED, forget, watch
+from ort_rknn.engine.stats import Counters
+from ort_rknn.errors import RknnError, SessionClosed
+from ort_rknn.program import Program
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.job import Callback, InferenceJob
+    from ort_rknn.engine.observer import Observer
+
+__all__ = ["Core"]
+
+EXIT_GRACE_S = 10.0
+"""How long the end of the interpreter waits for jobs. The seed's limit for a submission, for want of another."""
+
+
+class Core:
+    """See :class:`ort_rknn.engine.engine.Engine`."""
+
+    def __init__(
+        self,
+        program: Program,
+        options: EngineOptions,
+        plan: LanePlan,
+        lanes: Lanes | None,
+        *,
+        fallback: Fallback | None,
+        on_closed: Callable[[], object] | None,
+        print_perf: bool,
+        observer: Observer | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.program = program
+        self.options = options
+        self.plan = plan
+        self.lanes = lanes
+        self.counters = Counters()
+        self.pacer = Pacer(plan.cores, clock) if options.enable_pacing else None
+        self._fallback = fallback
+        self._on_closed = on_closed
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
+        self.workers = CpuWorkers(self._room_made)
+        self.delivery = Delivery(
+            ordered=options.sequential_callbacks,
+            limit=options.max_callback_queue_size,
+            on_started=self._room_made,
+        )
+        self._admission = Admission(
+            options,
+            lock=self._lock,
+            room=lanes if lanes is not None else Room(),
+            delivery=self.delivery,
+            pacer=self.pacer,
+            clock=clock,
+            waiting=self._waiting,
+            accept=self._accept,
+            send=self._send,
+            drop_oldest=self._drop_oldest,
+        )
+        self._walker = Walker(
+            program,
+            lanes,
+            self.workers,
+            pins=plan.pins,
+            fallback=fallback,
+            pacer=self.pacer,
+            print_perf=print_perf,
+            observer=observer,
+            clock=clock,
+            end=self._end,
+        )
+        self._jobs: dict[int, InferenceJob] = {}
+        self._next_id = 0
+        self._active = 0  # jobs not ended or not delivered, and calls of run
+        self._stopping = False
+        self._stopped = False
+        self._forked = False
+        watch(self)
+
+    def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
+        """One inference in the calling thread."""
+        route = self.program.route(output_names)
+        job_id = self._enter()
+        try:
+            return self._walker.run(job_id, feed, route, run_options)
+        finally:
+            self._leave()
+
+    def _enter(self) -> int:
+        if self._forked:
+            raise RknnError(FORKED)
+        with self._lock:
+            self._admission.check_open()
+            self._active += 1
+            self.counters.runs += 1
+            job_id = self._next_id
+            self._next_id += 1
+        return job_id
+
+    # -- submit
+
+    def submit(
+        self,
+        feed: Mapping[str, Any],
+        output_names: Sequence[str] | None,
+        *,
+        timeout: float | None,
+        run_options: Any,
+        callback: Callback | None,
+        user_data: Any,
+        copy: bool,
+        park: bool = False,
+    ) -> InferenceJob:
+        """Accept a job, when there is room for it."""
+        from ort_rknn.engine.job import InferenceJob  # and concurrent.futures, which sessions that only run do without
+
+        if self._forked:
+            raise RknnError(FORKED)
+        route = self.program.route(output_names)
+        values = self._walker.copies(route, feed) if copy else dict(feed)
+        job = InferenceJob(self)
+        job._load(route, values, run_options, callback, user_data)
+        if self._fallback is not None:
+            job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
+        if park:
+            self._admission.park(job)
+        else:
+            self._admission.admit(job, timeout)
+        return job
+
+    def _accept(self, job: InferenceJob) -> None:
+        """Number a job and answer for it from now on. Needs the lock."""
+        job.job_id = self._next_id
+        self._next_id += 1
+        job._accepted_at = self._clock()
+        self._jobs[job.job_id] = job
+        self._active += 1
+        self.counters.accepted += 1
+        if job._callback is not None:
+            self.delivery.expect(job.job_id)
+        if self.pacer is not None:
+            self.pacer.accepted()
+
+    def _send(self, job: InferenceJob) -> None:
+        """Start a job on its way. Needs the lock: the look for room and the push are one."""
+        self._walker.proceed(job)
+        self.counters.most_waiting = max(self.counters.most_waiting, self._waiting())
+
+    def _room_made(self) -> None:
+        self._admission.room_made()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a lane or a CPU worker."""
+        return self._waiting()
+
+    def _waiting(self) -> int:
+        return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
+
+    def _drop_oldest(self) -> bool:
+        with self._lock:
+            oldest = next((job for job in self._jobs.values() if not job.running() and not job.done()), None)
+        return oldest is not None and self._cancel(oldest, "it was dropped to make room for a newer one")
+
+    def _end(
+        self,
+        job: InferenceJob,
+        *,
+        result: list[Any] | None = None,
+        error: BaseException | None = None,
+        cancelled: str = "",
+    ) -> None:
+        """End a job, unless it has ended: who takes it out of the table ends it."""
+        with self._lock:
+            if self._jobs.pop(job.job_id, None) is None:
+                return
+            self.counters.completed += result is not None
+            self.counters.failed += error is not None
+            self.counters.cancelled += bool(cancelled)
+        job._ended_at = self._clock()
+        self._walker.ended(job, cancelled or (str(error) if error is not None else ""))
+        job._values = job._feed = {}
+        job._task = job._work = None
+        if cancelled:
+            job._end_as_cancelled()
+        elif error is not None:
+            job.set_exception(error)
+        else:
+            job.set_result(result or [])
+        callback, job._callback = job._callback, None
+        if callback is None:
+            self._leave()
+        else:
+            self.delivery.post(job.job_id, partial(call_back, job, callback, cancelled), self._leave)
+        self._admission.pump()
+
+    def cancel_waiting(self, job: InferenceJob) -> bool:
+        """Cancel a job that waits; ``False`` when it is too late."""
+        return self._cancel(job, "it was cancelled")
+
+    def _cancel(self, job: InferenceJob, why: str) -> bool:
+        with self._lock:
+            task, work = job._task, job._work
+            if self._admission.unpark(job):
+                pass
+            elif job._position or job._begun_at:
+                return False
+            elif task is not None and self.lanes is not None:
+                if not self.lanes.withdraw(task):
+                    return False
+            elif work is None or not self.workers.withdraw(work):
+                return False
+            self.counters.dropped += why.startswith("it was dropped")
+        self._end(job, cancelled=why)
+        return True
+
+    def later(self, function: Callable[[], object]) -> None:
+        """Run user code on the delivery thread."""
+        self.delivery.later(function)
+
+    # -- the end
+
+    def _leave(self) -> None:
+        """A job, or a call of run, is over."""
+        with self._lock:
+            self._active -= 1
+            if self._active:
+                stop = False
+            else:
+                stop = self._must_stop()
+                self._idle.notify_all()
+        self._admission.pump()
+        if stop:
+            self._stop()
+
+    def _must_stop(self) -> bool:
+        """Whether the caller has to stop everything. Needs the lock."""
+        if not self._admission.closed or self._active or self._stopping:
+            return False
+        self._stopping = True
+        return True
+
+    def _stop(self) -> None:
+        if self.lanes is not None:
+            self.lanes.stop()
+        self.workers.stop()
+        self.delivery.stop()
+        forget(self)
+        try:
+            if self._on_closed is not None:
+                self._on_closed()
+        finally:
+            with self._lock:
+                self._stopped = True
+                self._idle.notify_all()
+
+    def wait_all(self, timeout: float | None) -> bool:
+        """Wait until all accepted jobs have ended and their callbacks have returned."""
+        if self.delivery.here:
+            raise RuntimeError("wait_all() in a callback would wait for that callback")
+        with self._idle:
+            return self._idle.wait_for(lambda: not self._active, timeout)
+
+    def close(self, *, wait: bool, cancel_jobs: bool) -> None:
+        """Take no more jobs; stop when those accepted have ended."""
+        if self._forked:
+            return
+        with self._lock:
+            self._admission.close()
+            stop = self._must_stop()
+        self._admission.room.touch(everyone=True)
+        if stop:
+            self._stop()
+        if cancel_jobs:
+            self._cancel_all("the session was closed")
+        if wait and not self.delivery.here:
+            with self._idle:
+                self._idle.wait_for(lambda: self._stopped)
+            self._join(None)
+
+    def _cancel_all(self, why: str) -> None:
+        for job in list(self._jobs.values()):
+            self._cancel(job, why)
+
+    def _join(self, timeout: float | None) -> None:
+        if self.lanes is not None:
+            self.lanes.join(timeout)
+        self.workers.join(timeout)
+        self.delivery.join(timeout)
+
+    def close_at_exit(self) -> None:
+        """The interpreter ends: let what was accepted end, but not for ever."""
+        if self._forked:
+            return
+        self.close(wait=False, cancel_jobs=False)
+        with self._idle:
+            done = self._idle.wait_for(lambda: self._stopped, EXIT_GRACE_S)
+        if done:
+            self._join(EXIT_GRACE_S)
+            return
+        self._cancel_all("the interpreter is exiting")
+        for job in list(self._jobs.values()):
+            self._end(job, error=SessionClosed("the interpreter is exiting and the inference has not ended"))
+        with self._idle:  # their callbacks
+            self._idle.wait_for(lambda: not self._active, EXIT_GRACE_S)
+
+    def after_fork(self) -> None:
+        """In the child: no thread came along, and no lock can be trusted."""
+        self._forked = True
+        for job in list(self._jobs.values()):
+            job._orphan(RknnError(FORKED))
+        self._jobs.clear()

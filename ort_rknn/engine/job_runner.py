@@ -1,0 +1,264 @@
+"""A job's way through its steps: NPU steps on lanes, CPU steps on CPU workers, or all of it in the caller's thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ort_rknn.engine.lanes.base import Lanes, NoCoreLeft, Task
+from ort_rknn.engine.lanes.input_copies import copy_of
+from ort_rknn.engine.lanes.schedule import core_of
+from ort_rknn.engine.stats import print_perf_line
+from ort_rknn.program import Program, Route, Stop, check_terminated
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.cpu_workers import CpuWorkers
+    from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.engine.observer import Observer
+    from ort_rknn.engine.pacing import Pacer
+
+__all__ = ["Fallback", "Walker"]
+
+Fallback = Callable[[Mapping[str, Any], Sequence[str], Any], list[Any]]
+"""``(feed, output_names, run_options) -> results``: serves jobs when no core is left."""
+
+
+class End(Protocol):
+    """Ends a job, once."""
+
+    def __call__(
+        self, job: InferenceJob, *, result: list[Any] | None = None, error: BaseException | None = None
+    ) -> None:
+        """End it with a result or an error."""
+
+
+class Walker:
+    """Walks jobs through the steps of a program.
+
+    Args:
+        program: The steps.
+        lanes: For the NPU steps; ``None`` when there are none.
+        workers: For the CPU steps of submitted jobs.
+        pins: Core of each job in turn, or ``None``.
+        fallback: For when no core is left.
+        pacer: Learns the inference times, if there is pacing.
+        print_perf: Whether to print a line per inference.
+        observer: Is told of every step.
+        clock: Seconds, monotonic.
+        end: Called with a job that has arrived or failed.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        lanes: Lanes | None,
+        workers: CpuWorkers,
+        *,
+        pins: Sequence[int] | None,
+        fallback: Fallback | None,
+        pacer: Pacer | None,
+        print_perf: bool,
+        observer: Observer | None,
+        clock: Callable[[], float],
+        end: End,
+    ) -> None:
+        self._program = program
+        self._lanes = lanes
+        self._workers = workers
+        self._pins = pins
+        self._fallback = fallback
+        self._pacer = pacer
+        self._print_perf = print_perf
+        self._observer = observer
+        self._clock = clock
+        self._end = end
+        self._places: dict[int, dict[str, tuple[int, int]]] = {}
+
+    # -- in the caller's thread
+
+    def run(self, job_id: int, feed: Mapping[str, Any], route: Route, run_options: Any) -> list[Any]:
+        """Walk all the way in the calling thread; only where no lane is idle another thread does the NPU step."""
+        observer = self._observer
+        if observer is None:
+            return self._run(job_id, feed, route, run_options)
+        begun, failure = self._clock(), ""
+        try:
+            return self._run(job_id, feed, route, run_options)
+        except BaseException as error:
+            failure = str(error) or type(error).__name__
+            raise
+        finally:
+            observer.inference(job_id, begun, self._clock() - begun, failure)
+
+    def _run(self, job_id: int, feed: Mapping[str, Any], route: Route, run_options: Any) -> list[Any]:
+        values = dict(feed)
+        try:
+            for stop in route.stops:
+                check_terminated(run_options)
+                if stop.npu < 0:
+                    values.update(self._on_cpu(job_id, stop, values, run_options))
+                else:
+                    values.update(self._run_npu(job_id, stop, values))
+                for name in stop.forget:
+                    del values[name]
+        except NoCoreLeft:
+            if self._fallback is None:
+                raise
+            return self._fallback(feed, route.outputs, run_options)
+        return route.collect(values)
+
+    def _on_cpu(
+        self, job_id: int, stop: Stop, values: Mapping[str, Any], run_options: Any
+    ) -> Iterable[tuple[str, Any]]:
+        begun = self._clock()
+        results = self._program.run_cpu(stop, values, run_options)
+        if self._observer is not None:
+            self._observer.step(job_id, stop.part, begun, self._clock() - begun)
+        return results
+
+    def _run_npu(self, job_id: int, stop: Stop, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        assert self._lanes is not None
+        task = self._task(job_id, stop, values, _nobody_waits)
+        if not self._lanes.run_here(task):
+            ended = threading.Lock()
+            ended.acquire()
+            task.done = lambda _: ended.release()
+            self._lanes.push(task)
+            try:
+                ended.acquire()
+            except BaseException:  # an interrupt: nobody waits for the result any more
+                self._lanes.withdraw(task)
+                raise
+        self._account(job_id, stop, task)
+        if task.error is not None:
+            raise task.error
+        return _named(stop, task)
+
+    def _task(
+        self, job_id: int, stop: Stop, values: dict[str, Any], done: Callable[[Task], object], owner: Any = None
+    ) -> Task:
+        task = Task(stop.npu, [values[name] for name in stop.part.inputs], stop.wanted, done, owner)
+        if self._pins is not None:
+            task.core = core_of(job_id, self._pins)
+        return task
+
+    # -- from thread to thread
+
+    def copies(self, route: Route, feed: Mapping[str, Any]) -> dict[str, Any]:
+        """Copies of a job's feed; what only one NPU step reads in the memory order its lanes want."""
+        places = self._places.get(id(route))  # a program keeps its routes
+        if places is None:
+            places = self._places[id(route)] = _sole_readers(route) if self._lanes is not None else {}
+        values = {}
+        for name, value in feed.items():
+            place = places.get(name)
+            values[name] = copy_of(value) if place is None else self._lanes.own(*place, value)  # type: ignore[union-attr]
+        return values
+
+    def ended(self, job: InferenceJob, failure: str) -> None:
+        """Tell of a job that has ended."""
+        if self._observer is not None:
+            self._observer.inference(job.job_id, job._accepted_at, job._ended_at - job._accepted_at, failure)
+
+    def proceed(self, job: InferenceJob) -> None:
+        """Send a job to its next step, or end it."""
+        stops = job._route.stops
+        if job._position == len(stops):
+            self._end(job, result=job._route.collect(job._values))
+            return
+        stop = stops[job._position]
+        try:
+            check_terminated(job._run_options)
+        except Exception as error:
+            self._end(job, error=error)
+            return
+        if stop.npu < 0:
+            job._work = lambda: self._run_cpu(job)
+            self._workers.push(job.job_id, job._work)
+        else:
+            assert self._lanes is not None
+            job._task = task = self._task(job.job_id, stop, job._values, self._npu_done, job)
+            self._lanes.push(task, front=job._position > 0)
+
+    def _run_cpu(self, job: InferenceJob) -> None:
+        """Run a job's CPU steps up to its next NPU step. On a CPU worker."""
+        job._begun_at = job._begun_at or self._clock()
+        stops = job._route.stops
+        try:
+            while job._position < len(stops) and stops[job._position].npu < 0:
+                stop = stops[job._position]
+                check_terminated(job._run_options)
+                job._values.update(self._on_cpu(job.job_id, stop, job._values, job._run_options))
+                _pass(job, stop)
+        except BaseException as error:  # whatever onnxruntime raises ends the job, not the worker
+            self._end(job, error=error)
+            return
+        self.proceed(job)
+
+    def _npu_done(self, task: Task) -> None:
+        """A job's NPU step has ended. On the lane's thread, or on whoever found that no core is left."""
+        job: InferenceJob = task.owner
+        task.owner = None
+        job._begun_at = job._begun_at or task.taken_at
+        job._device_s += task.seconds
+        job.core = task.ran_on
+        job._task = None
+        stop = job._route.stops[job._position]
+        self._account(job.job_id, stop, task)
+        if task.error is None:
+            job._values.update(_named(stop, task))
+            _pass(job, stop)
+            self.proceed(job)
+        elif isinstance(task.error, NoCoreLeft) and self._fallback is not None:
+            job._begun_at = job._begun_at or self._clock()
+            self._workers.push(job.job_id, lambda: self._fall_back(job))
+        else:
+            self._end(job, error=task.error)
+
+    def _fall_back(self, job: InferenceJob) -> None:
+        assert self._fallback is not None
+        feed = {
+            name: value if dtype is None else value.astype(dtype, copy=False)
+            for name, (value, dtype) in job._feed.items()
+        }
+        try:
+            result = self._fallback(feed, job._route.outputs, job._run_options)
+        except BaseException as error:
+            self._end(job, error=error)
+        else:
+            self._end(job, result=result)
+
+    def _account(self, job_id: int, stop: Stop, task: Task) -> None:
+        if task.error is not None:
+            return
+        if self._pacer is not None:
+            self._pacer.sample(task.phases[1] if task.phases is not None else task.seconds)
+        if self._observer is not None:
+            self._observer.step(job_id, stop.part, task.taken_at, task.seconds, task.ran_on, task.phases)
+        if self._print_perf:
+            print_perf_line(job_id, task)
+
+
+def _nobody_waits(_: Task) -> None:
+    """The end of a task that its own thread executes."""
+
+
+def _sole_readers(route: Route) -> dict[str, tuple[int, int]]:
+    """NPU step and position of each value that nothing else reads."""
+    readers: dict[str, list[tuple[int, int]]] = {name: [(-1, 0)] for name in route.outputs}
+    for stop in route.stops:
+        for position, name in enumerate(stop.part.inputs):
+            readers.setdefault(name, []).append((stop.npu, position))
+    return {name: places[0] for name, places in readers.items() if len(places) == 1 and places[0][0] >= 0}
+
+
+def _pass(job: InferenceJob, stop: Stop) -> None:
+    """Leave a step behind, and forget the values that nobody needs any more."""
+    job._position += 1
+    for name in stop.forget:
+        del job._values[name]
+
+
+def _named(stop: Stop, task: Task) -> Iterator[tuple[str, Any]]:
+    return ((name, array) for name, array in zip(stop.part.outputs, task.outputs, strict=True) if array is not None)

@@ -1,0 +1,152 @@
+"""What a thread lane is made of: its contexts, which may share weights with others, and its place in the queue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ort_rknn.engine.lanes.base import LaneOpener, LaneState, LaneStats, Task
+from ort_rknn.engine.lanes.wake_ups import Sleeper
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.base import Array
+    from ort_rknn.engine.lanes.schedule import LaneSpec
+    from ort_rknn.program import LaneContexts
+
+__all__ = ["After", "Lane", "Outcome", "SharedContexts"]
+
+
+class SharedContexts:
+    """Contexts that are closed only after all contexts that share their weights.
+
+    The vendor does not say whether ``rknn_destroy`` may precede that of a duplicate, so it never does.
+
+    Args:
+        contexts: Just opened.
+        source: Whose weights they share; it must be held (:meth:`hold`), this object lets go of it when closed.
+    """
+
+    def __init__(self, contexts: LaneContexts, source: SharedContexts | None) -> None:
+        self.contexts = contexts
+        self._source = source
+        self._lock = threading.RLock()
+        self._holders = 0
+        self._unwanted = False
+        self._closed = False
+
+    @classmethod
+    def open(cls, program: LaneOpener, mask: int, source: SharedContexts | None) -> SharedContexts:
+        """Open a lane's contexts; ``source``, whose weights they share, is held already and let go of on failure."""
+        try:
+            contexts = program.open_lane(mask, source.contexts if source else None)
+        except BaseException:
+            if source is not None:
+                source.release()
+            raise
+        return cls(contexts, source)
+
+    @staticmethod
+    def hold_first(opened: Iterable[SharedContexts | None]) -> SharedContexts | None:
+        """Hold the first of these that is not given up."""
+        return next((contexts for contexts in opened if contexts is not None and contexts.hold()), None)
+
+    def hold(self) -> bool:
+        """Keep them open until :meth:`release`; ``False`` when they are given up already."""
+        with self._lock:
+            if self._unwanted:
+                return False
+            self._holders += 1
+            return True
+
+    def release(self) -> None:
+        """Undo one :meth:`hold`."""
+        with self._lock:
+            self._holders -= 1
+        self._close_if_free()
+
+    def close(self) -> None:
+        """Close them now, or as soon as nobody shares them any more."""
+        self._unwanted = True
+        self._close_if_free()
+
+    def _close_if_free(self) -> None:
+        with self._lock:
+            if self._closed or not self._unwanted or self._holders:
+                return
+            self._closed = True
+        self.contexts.close()
+        if self._source is not None:
+            self._source.release()
+
+
+class Lane:
+    """One lane: changed under the lanes' lock only, but for ``since`` and ``contexts``, which its user changes."""
+
+    def __init__(self, spec: LaneSpec) -> None:
+        self.spec = spec
+        self.state = LaneState.COLD
+        self.contexts: SharedContexts | None = None
+        self.thread: threading.Thread | None = None
+        self.sleeper = Sleeper()
+        self.inbox: Task | None = None
+        self.task: Task | None = None
+        self.since: float | None = None  # when the device began with the task
+        self.leaving = False  # its core went out of service while it was busy
+        self.abandoned = False  # it hangs, and another lane has taken its place
+        self.tasks = 0
+        self.failures = 0
+        self.busy_s = 0.0
+
+    @property
+    def core(self) -> int:
+        """Its core."""
+        return self.spec.core
+
+    @property
+    def free(self) -> bool:
+        """Whether it can take a task now."""
+        return self.state is LaneState.IDLE or self.state is LaneState.COLD
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it will take tasks again."""
+        return self.state is not LaneState.GONE and not self.leaving
+
+    def successor(self) -> Lane:
+        """A new lane in the place of this one, which hangs."""
+        lane = Lane(self.spec)
+        lane.leaving = self.leaving
+        lane.tasks, lane.failures, lane.busy_s = self.tasks, self.failures, self.busy_s
+        return lane
+
+    def stats(self) -> LaneStats:
+        """What it did so far."""
+        spec = self.spec
+        return LaneStats(
+            spec.index, spec.core, spec.mask, self.state.value, self.tasks, self.failures, round(self.busy_s, 6)
+        )
+
+
+class Outcome:
+    """What came of a task in the device."""
+
+    __slots__ = ("error", "outputs", "phases", "seconds", "unopened")
+
+    def __init__(self) -> None:
+        self.outputs: list[Array | None] = []
+        self.error: BaseException | None = None
+        self.unopened = False  # the lane's contexts could not be opened: the task never ran
+        self.seconds = 0.0
+        self.phases: tuple[float, float, float] | None = None
+
+
+class After:
+    """What a critical section leaves to be done once the lock is free."""
+
+    __slots__ = ("ended", "roused", "spoilt")
+
+    def __init__(self) -> None:
+        self.ended: list[Task] = []
+        self.roused: list[Lane] = []
+        self.spoilt: list[SharedContexts] = []

@@ -1,0 +1,284 @@
+"""Native lanes: POSIX threads that keep the NPU's cores busy whatever Python does meanwhile.
+
+The C pool (``native/lanes.h``) queues and executes; this file opens contexts, turns what has ended into results, and
+answers for failures. One Python thread, the collector, takes all that has ended at once. A lane that has no contexts
+yet is opened by a short-lived thread, together with its first task.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from typing import Any
+
+from ort_rknn.devices.rknnrt.context import phases_of
+from ort_rknn.devices.rknnrt.native_calls import Outcome
+from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
+from ort_rknn.engine.lanes.input_copies import copy_of
+from ort_rknn.engine.lanes.native_lane import Flight, NativeLane, Rest
+from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts
+from ort_rknn.engine.lanes.native_pool import BUSY, LATE, TIMEOUT, NativePool
+from ort_rknn.engine.lanes.switch_interval import Haste
+from ort_rknn.errors import DeviceError, InferenceTimeout
+from ort_rknn_converters.util.log import logger
+
+__all__ = ["NativeLanes"]
+
+HASTE_S = 0.1
+"""How long nothing must have been in flight before quick switches end: starved lanes are empty for moments. A guess."""
+
+SLICE_S = 0.1
+"""The main thread waits this long at a time, so that Ctrl-C is heeded; native waits do not know of signals."""
+
+
+class NativeLanes(LaneKeeper):
+    """Lanes whose threads are native; see :class:`ort_rknn.engine.lanes.base.LaneSetup` for how they work.
+
+    The program's device must give contexts with a native segment:
+    :class:`~ort_rknn.engine.lanes.native_lane.NativeContext`.
+    """
+
+    kind = "native"
+
+    def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
+        super().__init__(program, setup)
+        self._phases = setup.phases
+        self._time_limit = setup.time_limit
+        self._haste = Haste()
+        self._collector: threading.Thread | None = None
+        self._finalizer = weakref.finalize(self, _free, self._pool, os.getpid())
+        self._finalizer.atexit = False
+
+    # -- the interface
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no lane has taken yet."""
+        return self._pool.waiting
+
+    def mark(self) -> int:
+        """The state of affairs, to be handed to :meth:`wait`."""
+        return self._pool.mark
+
+    def touch(self, everyone: bool = False) -> None:
+        """Something changed: wake the first waiter, or every one."""
+        self._pool.touch(everyone)
+
+    def wait(self, mark: int, timeout: float | None = None, *, first: bool = False) -> None:
+        """Sleep until something has changed since ``mark``."""
+        if self._flights:
+            self._haste.begin()
+        if threading.current_thread() is not threading.main_thread():
+            self._pool.wait(mark, timeout, first)
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._pool.mark == mark:
+            left = SLICE_S if deadline is None else min(SLICE_S, deadline - time.monotonic())
+            if left <= 0:
+                return
+            self._pool.wait(mark, left, first)
+
+    def own(self, step: int, position: int, array: Any) -> Any:
+        """A copy of an input of step ``step``; a picture is turned on the way, so that its bytes are moved once."""
+        fresh = self._ios[step].own(position, array, self._library)
+        return copy_of(array) if fresh is None else fresh
+
+    def push(self, task: Task, *, front: bool = False) -> None:
+        """Accept a task: straight to a free lane, else into its queue."""
+        flight = self._flight(task)
+        rest = Rest()
+        with self._lock:
+            self._place(flight, front, rest)
+            if self._collector is None:
+                self._collector = threading.Thread(target=self._collect, name="ort_rknn collector", daemon=True)
+                self._collector.start()
+        self._finish(rest)
+
+    def withdraw(self, task: Task) -> bool:
+        """Take a task out of its queue, if it is there."""
+        with self._lock:
+            if not task.ticket or not self._pool.cancel(task.ticket):
+                return False
+            self._flights.pop(task.ticket, None)
+            task.ticket = 0
+            return True
+
+    def run_here(self, task: Task) -> bool:
+        """Execute a task in the calling thread if a lane is idle."""
+        if self._time_limit:
+            return False
+        flight = self._flight(task)
+        outcome = Outcome()
+        number = self._pool.run(self._group(task.core), task.step, flight.table, outcome)
+        if number < 0:
+            return number == BUSY and self._cold > 0 and self._open_here(task)
+        lane = self._by_number[number]
+        if not outcome.code:  # leaves nothing to be done
+            with self._lock:
+                self._credit(lane, flight, outcome)
+            return True
+        rest = Rest()
+        with self._lock:
+            self._account(lane, flight, outcome, rest)
+        self._finish(rest)
+        return True
+
+    def stop(self) -> None:
+        """Close the contexts and end the threads."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+        self._pool.stop()
+        for lane in self._lanes:
+            self._dismiss(lane)
+        self._haste.end()
+        self._pool.wake()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the threads to end, but for what hangs in the device."""
+        current = threading.current_thread()
+        hangs = any(lane.abandoned for lane in self._by_number.values() if lane.state is not LaneState.GONE)
+        for thread in [*self._openers, self._collector]:
+            if thread is not None and thread is not current and not hangs:
+                thread.join(timeout)
+        self._pool.join(0 if hangs else timeout)
+
+    def stats(self) -> tuple[LaneStats, ...]:
+        """What each lane did so far."""
+        with self._lock:
+            return tuple(lane.stats(lane.number >= 0 and self._pool.works(lane.number)) for lane in self._lanes)
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on cores that were taken out of service."""
+        return tuple(self._notes)
+
+    def describe(self) -> tuple[Any, ...]:
+        """Facts about the contexts of each lane."""
+        opened = [lane.contexts for lane in self._lanes]
+        return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
+
+    def _open_here(self, task: Task) -> bool:
+        """Open a cold lane in the calling thread, and run there."""
+        with self._lock:
+            lane = self._cold_lane(task.core)
+            if lane is None:
+                return False
+            lane.state = LaneState.BUSY
+            self._cold -= 1
+        try:
+            lane.contexts = self._open(lane)
+        except Exception as error:
+            self._cannot_open(lane, None, error)
+            return False
+        flight = self._flight(task)
+        self._tickets += 1
+        outcome = Outcome()
+        context = native_contexts(lane.contexts.contexts)[task.step]
+        task.taken_at = self._clock()
+        context.run_raw(flight.inputs, flight.outputs, outcome)
+        rest = Rest()
+        with self._lock:
+            self._account(lane, flight, outcome, rest)
+        if not outcome.code:
+            self._start(lane, None)
+        self._finish(rest)
+        return True
+
+    # -- tasks out
+
+    def _collect(self) -> None:
+        """The collector's thread."""
+        while True:
+            calm = bool(self._flights) or not self._haste.held
+            events = self._pool.take(-1 if calm else HASTE_S)
+            for token, kind, number, outcome in events:
+                try:
+                    self._arrive(token, kind, self._by_number[number], outcome)
+                except BaseException:  # a completion that raises must not stop the others
+                    logger().exception("an inference's completion failed")
+            if self._flights:
+                continue
+            if not events:
+                self._haste.end()
+            del events
+            with self._lock:
+                if self._stopping and not self._flights:
+                    return
+
+    def _arrive(self, token: int, kind: int, lane: NativeLane, outcome: Outcome) -> None:
+        rest = Rest()
+        with self._lock:
+            if kind == TIMEOUT:  # the runtime still has the arrays: the flight stays
+                self._abandon(lane, self._flights[token], outcome, rest)
+            else:
+                flight = self._flights.pop(token)
+                if kind != LATE:
+                    self._account(lane, flight, outcome, rest)
+                    rest.ended.append(flight.task)
+        if kind == LATE or lane.leaving:
+            self._dismiss(lane)
+        self._finish(rest)
+
+    def _abandon(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
+        """End a task whose thread hangs in the device, and leave the lane to that thread. Needs the lock."""
+        task = flight.task
+        limit_ms = 1000 * (self._time_limit or 0)
+        core = lane.spec.core
+        error = InferenceTimeout(f"the inference took longer than {limit_ms:g} ms (run_timeout_ms) on core {core}")
+        task.error = error
+        task.seconds = (outcome.done - outcome.begun) / 1e9
+        task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
+        task.ran_on, task.lane = core, lane.spec.index
+        lane.failures += 1
+        lane.abandoned = True
+        successor = lane.successor()
+        self._lanes[self._lanes.index(lane)] = successor
+        self._cold += successor.in_service
+        rest.ended.append(task)
+        self._failed(successor, error, rest)
+        self._serve_what_waits(successor, rest)
+
+    def _credit(self, lane: NativeLane, flight: Flight, outcome: Outcome) -> None:
+        """Write a task's times and results into it and into the lane. Needs the lock."""
+        task, spec = flight.task, lane.spec
+        task.seconds = (outcome.done - outcome.begun) / 1e9
+        task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
+        task.ran_on = spec.core
+        task.lane = spec.index
+        lane.busy_s += task.seconds
+        if not outcome.code:
+            lane.tasks += 1
+            self._failures[spec.core] = 0
+            if self._phases:
+                task.phases = phases_of(outcome)
+            task.outputs = self._ios[task.step].finish(flight.outputs)
+
+    def _account(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
+        """Write a task's end into it, and judge the lane by it. Needs the lock."""
+        self._credit(lane, flight, outcome)
+        if not outcome.code:
+            return
+        task = flight.task
+        assert lane.contexts is not None
+        context = native_contexts(lane.contexts.contexts)[task.step]
+        task.error = error = context.failed(outcome)
+        lane.failures += 1
+        rest.spoilt.append(lane.contexts)
+        lane.contexts = None
+        lane.state = LaneState.COLD
+        self._cold += 1
+        if isinstance(error, DeviceError):
+            self._failed(lane, error, rest)
+        self._serve_what_waits(lane, rest)
+
+
+def _free(pool: NativePool, pid: int) -> None:
+    """The last of a pool; one with a thread that hangs in the device is never freed."""
+    if os.getpid() != pid:  # the threads, and whoever held a lock, stayed in the parent
+        return
+    pool.stop()
+    if pool.join(0) == 0:
+        pool.free()

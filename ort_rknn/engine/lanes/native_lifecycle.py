@@ -1,0 +1,273 @@
+"""The lanes of a native pool: opened when there is work for them, taken out of service when they fail, closed once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ort_rknn.devices.rknnrt.tensor_layout import address_of
+from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneOpener, LaneSetup, LaneState, NoCoreLeft, Task, unraised
+from ort_rknn.engine.lanes.lane import SharedContexts
+from ort_rknn.engine.lanes.native_lane import Flight, NativeContext, NativeLane, Rest
+from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
+from ort_rknn.errors import DeviceError
+from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.program import LaneContexts
+
+__all__ = ["LaneKeeper", "native_contexts"]
+
+PATIENCE_S = 1.0
+"""How long an idle lane's thread may take to end: it only has to wake up. A guess."""
+
+
+class LaneKeeper:
+    """What :class:`ort_rknn.engine.lanes.native.NativeLanes` knows of its lanes. ``_lock`` guards everything here."""
+
+    def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
+        self._program = program
+        self._share = setup.share
+        self._clock = setup.clock
+        self._lock = threading.RLock()
+        self._lanes = [NativeLane(spec) for spec in setup.specs]
+        cores = list(dict.fromkeys(spec.core for spec in setup.specs))
+        self._groups = {core: number for number, core in enumerate(cores)}
+        self._failures = dict.fromkeys(cores, 0)
+        self._cold = len(setup.specs) - 1  # the first is opened here
+        self._flights: dict[int, Flight] = {}
+        self._tickets = 0
+        self._by_number: dict[int, NativeLane] = {}
+        self._stopping = False
+        self._openers: set[threading.Thread] = set()
+        self._notes: list[str] = []
+        self._last_failure: BaseException | None = None
+
+        first = self._lanes[0]
+        contexts = program.open_lane(first.spec.mask)
+        opened = native_contexts(contexts)
+        library = opened[0].native
+        if library is None or not all(getattr(context, "segment", 0) for context in opened):
+            contexts.close()
+            raise TypeError("native lanes need contexts of the npu device with the native library")
+        self._ios = [context.io for context in opened]
+        self._tables = [table_of(len(io.inputs) + len(io.outputs)) for io in self._ios]
+        self._library = library
+        most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
+        self._pool = NativePool(library, most_io, len(cores), setup.time_limit)
+        first.contexts = SharedContexts(contexts, None)
+        self._start(first, None)
+
+    # -- tasks in
+
+    def _flight(self, task: Task) -> Flight:
+        """All that native code needs of a task."""
+        io = self._ios[task.step]
+        inputs = io.prepare(task.inputs)
+        outputs = io.room(task.wanted)
+        table = self._tables[task.step]()
+        place = 0
+        for array in inputs:
+            table[place] = address_of(array)
+            place += 1
+        for out in outputs:
+            if out is not None:
+                table[place] = address_of(out)
+            place += 1
+        return Flight(task, inputs, outputs, table, io.turned(inputs))
+
+    def _group(self, core: int | None) -> int:
+        return ANY if core is None else self._groups.get(core, ANY)
+
+    def _place(self, flight: Flight, front: bool, rest: Rest) -> None:
+        """Give a task to a free lane, else queue it, else end it. Needs the lock."""
+        task = flight.task
+        if not any(lane.in_service for lane in self._lanes):
+            self._flights.pop(task.ticket, None)  # of a lane that could not be opened for it
+            self._end_without_core(task, rest)
+            return
+        if not task.ticket:
+            self._tickets += 1
+            task.ticket = self._tickets
+        self._flights[task.ticket] = flight
+        group = self._group(task.core)
+        code = BUSY
+        if self._cold:
+            code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
+            lane = self._cold_lane(task.core) if code == BUSY else None
+            if lane is not None:
+                self._begin_opening(lane, flight, rest)
+                return
+        if code == BUSY:
+            code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, FRONT if front else 0)
+        if code >= 0:
+            task.taken_at = self._clock()
+        elif code <= BUSY:
+            del self._flights[task.ticket]
+            task.error = DeviceError("the native lanes are closed" if code == CLOSED else "no memory for a request")
+            rest.ended.append(task)
+        else:
+            task.probe = self._has_taken
+
+    def _has_taken(self, task: Task) -> bool:
+        return task.ticket in self._flights and not self._pool.waits(task.ticket)
+
+    def _end_without_core(self, task: Task, rest: Rest) -> None:
+        task.error = NoCoreLeft(f"every NPU core is out of service; the last failure was: {self._last_failure}")
+        task.error.__cause__ = self._last_failure
+        rest.ended.append(task)
+
+    # -- opening lanes
+
+    def _cold_lane(self, core: int | None) -> NativeLane | None:
+        """A lane without contexts that may take a task for this core. Needs the lock."""
+        if core is not None and not any(lane.spec.core == core and lane.in_service for lane in self._lanes):
+            core = None
+        cold = (lane for lane in self._lanes if lane.state is LaneState.COLD and lane.in_service)
+        return next((lane for lane in cold if core is None or lane.spec.core == core), None)
+
+    def _begin_opening(self, lane: NativeLane, flight: Flight | None, rest: Rest) -> None:
+        """A cold lane gets contexts, and a first task or what waits. Needs the lock."""
+        lane.state = LaneState.BUSY
+        self._cold -= 1
+        if flight is not None:
+            flight.task.taken_at = self._clock()
+        rest.opening.append((lane, flight))
+
+    def _open_there(self, lane: NativeLane, flight: Flight | None) -> None:
+        """On a thread of its own: open the contexts, then leave the lane to its native thread."""
+        try:
+            lane.contexts = self._open(lane)
+        except Exception as error:
+            self._cannot_open(lane, flight, error)
+        else:
+            self._start(lane, flight)
+        finally:
+            self._openers.discard(threading.current_thread())
+
+    def _open(self, lane: NativeLane) -> SharedContexts:
+        source = None
+        if self._share:
+            with self._lock:
+                source = SharedContexts.hold_first([other.contexts for other in self._lanes])
+        return SharedContexts.open(self._program, lane.spec.mask, source)
+
+    def _start(self, lane: NativeLane, flight: Flight | None) -> None:
+        """Hand a lane's contexts to its native thread, with a first task."""
+        assert lane.contexts is not None
+        segments = [context.segment for context in native_contexts(lane.contexts.contexts)]
+        rest = Rest()
+        with self._lock:
+            if lane.number < 0:
+                lane.number = self._pool.add(self._groups[lane.spec.core])
+                if lane.number >= 0:
+                    self._by_number[lane.number] = lane
+            lane.state = LaneState.IDLE
+            code = lane.number
+            if code >= 0 and flight is not None:
+                task = flight.task
+                code = self._pool.equip(lane.number, segments, task.step, flight.table, flight.turned, task.ticket)
+            elif code >= 0:
+                code = self._pool.equip(lane.number, segments)
+        if code < 0:  # stopped meanwhile, or no thread to be had
+            self._cannot_open(lane, flight, DeviceError("its thread cannot be started"))
+        self._finish(rest)
+
+    def _cannot_open(self, lane: NativeLane, flight: Flight | None, error: Exception) -> None:
+        rest = Rest()
+        with self._lock:
+            if lane.contexts is not None:
+                rest.spoilt.append(lane.contexts)
+                lane.contexts = None
+            lane.state = LaneState.GONE
+            if not self._stopping:
+                self._last_failure = unraised(error)
+                place = f"lane {lane.spec.index} on core {lane.spec.core}"
+                self._retire([lane], f"{place} is out of service, it cannot be opened: {error}", rest)
+            if flight is not None:
+                flight.task.taken_at = 0.0
+                self._place(flight, True, rest)
+        self._finish(rest)
+
+    # -- failures
+
+    def _serve_what_waits(self, lane: NativeLane, rest: Rest) -> None:
+        """Open a cold lane again at once if there is work for it. Needs the lock."""
+        if lane.state is LaneState.COLD and lane.in_service and not self._stopping and self._pool.waiting:
+            self._begin_opening(lane, None, rest)
+
+    def _failed(self, lane: NativeLane, error: DeviceError, rest: Rest) -> None:
+        """Count a failure of the lane's core. Needs the lock."""
+        core = lane.spec.core
+        self._last_failure = unraised(error)
+        self._failures[core] += 1
+        if self._failures[core] >= FAILURES_IN_A_ROW and lane.in_service:
+            lanes = [other for other in self._lanes if other.spec.core == core and other.in_service]
+            why = f"core {core} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
+            self._retire(lanes, why, rest)
+
+    def _retire(self, lanes: Iterable[NativeLane], why: str, rest: Rest) -> None:
+        """Take lanes out of service; what waits for their core goes to the others. Needs the lock."""
+        for lane in lanes:
+            lane.leaving = True
+            if lane.state is LaneState.COLD:
+                lane.state = LaneState.GONE
+                self._cold -= 1
+            if lane.number >= 0:
+                self._pool.retire(lane.number)
+                rest.dismissed.append(lane)
+        served = {lane.spec.core for lane in self._lanes if lane.in_service}
+        note = f"{why}; {len(served)} core(s) left" if served else f"{why}; no core is left"
+        self._notes.append(note)
+        logger().warning(note)
+        for core, group in self._groups.items():
+            if core not in served:
+                self._pool.close_group(group)
+        if not served:
+            for ticket, flight in list(self._flights.items()):
+                if self._pool.cancel(ticket):
+                    del self._flights[ticket]
+                    self._end_without_core(flight.task, rest)
+        elif self._pool.waiting:
+            cold = self._cold_lane(None)
+            if cold is not None:
+                self._serve_what_waits(cold, rest)
+
+    # -- without the lock
+
+    def _finish(self, rest: Rest) -> None:
+        """Do what a critical section has left."""
+        for lane, flight in rest.opening:
+            name = f"ort_rknn opens lane {lane.spec.index}"
+            thread = threading.Thread(target=self._open_there, args=(lane, flight), name=name, daemon=True)
+            self._openers.add(thread)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending, or the system has no thread left
+                self._openers.discard(thread)
+                self._open_there(lane, flight)
+        for contexts in rest.spoilt:
+            contexts.close()
+        for lane in rest.dismissed:
+            if not self._pool.works(lane.number):
+                self._dismiss(lane)
+        for task in rest.ended:
+            task.done(task)
+
+    def _dismiss(self, lane: NativeLane) -> None:
+        """Close a lane's contexts once its thread has ended; one that is still at work comes back here."""
+        if lane.number >= 0 and not self._pool.wait_ended(lane.number, PATIENCE_S):
+            return
+        with self._lock:
+            contexts, lane.contexts = lane.contexts, None
+            if lane.state is LaneState.COLD:
+                self._cold -= 1
+            lane.state = LaneState.GONE
+        if contexts is not None:
+            contexts.close()
+
+
+def native_contexts(contexts: LaneContexts) -> Sequence[NativeContext]:
+    """The contexts of a lane, one for each NPU step, as native lanes see them."""
+    return contexts.contexts  # type: ignore[return-value]

@@ -1,0 +1,157 @@
+"""The roster of thread lanes: which there are, what each is at, and what waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneState, NoCoreLeft, Task, unraised
+from ort_rknn.engine.lanes.lane import After, Lane, Outcome
+from ort_rknn.engine.lanes.queues import Queues
+from ort_rknn.errors import DeviceError
+from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.lanes.schedule import LaneSpec
+
+__all__ = ["Roster"]
+
+
+class Roster:
+    """Changed and read under the lanes' lock only; what is to be done without it goes into an :class:`After`.
+
+    Args:
+        specs: The lanes to be.
+        clock: Seconds, monotonic.
+
+    Attributes:
+        lanes: The lanes, at the places of their specs.
+        queues: Tasks that no lane has taken yet.
+        notes: Sentences on cores that were taken out of service.
+    """
+
+    def __init__(self, specs: Iterable[LaneSpec], clock: Callable[[], float]) -> None:
+        self.lanes = [Lane(spec) for spec in specs]
+        cores = [lane.core for lane in self.lanes]
+        self.queues = Queues(cores)
+        self.notes: list[str] = []
+        self._clock = clock
+        self._busy = dict.fromkeys(cores, 0)
+        self._failures = dict.fromkeys(cores, 0)
+        self._last_failure: BaseException | None = None
+
+    def choose(self, core: int | None) -> Lane | None:
+        """The free lane for a task: on the core with the least work, the first of those."""
+        core = self._effective(core)
+        best: Lane | None = None
+        for lane in self.lanes:
+            if (
+                lane.free
+                and (core is None or lane.core == core)
+                and (best is None or self._busy[lane.core] < self._busy[best.core])
+            ):
+                best = lane
+        return best
+
+    def _effective(self, core: int | None) -> int | None:
+        """The core a task is bound to: none when its own is out of service."""
+        if core is None or any(lane.core == core and lane.in_service for lane in self.lanes):
+            return core
+        return None
+
+    def place(self, task: Task, front: bool, after: After) -> None:
+        """Give a task to a free lane, else queue it, else end it."""
+        lane = self.choose(task.core)
+        if lane is not None:
+            self._give(lane, task, after)
+        elif any(lane.in_service for lane in self.lanes):
+            self.queues.put(task, self._effective(task.core), front)
+        else:
+            task.error = NoCoreLeft(f"every NPU core is out of service; the last failure was: {self._last_failure}")
+            task.error.__cause__ = self._last_failure
+            after.ended.append(task)
+
+    def take(self, lane: Lane, task: Task) -> None:
+        """A free lane begins with a task."""
+        lane.state = LaneState.BUSY
+        lane.task = task
+        self._busy[lane.core] += 1
+        task.taken_at = self._clock()
+
+    def _give(self, lane: Lane, task: Task, after: After) -> None:
+        self.take(lane, task)
+        lane.inbox = task
+        after.roused.append(lane)
+
+    def next_of(self, lane: Lane) -> Task | None:
+        """Take the lane's next task out of the queues."""
+        task = self.queues.take(lane.core)
+        if task is not None:
+            self.take(lane, task)
+        return task
+
+    def dismiss(self, lane: Lane, after: After) -> None:
+        """End a lane that is not busy."""
+        lane.state = LaneState.GONE
+        if lane.contexts is not None:
+            after.spoilt.append(lane.contexts)
+            lane.contexts = None
+        if lane.thread is not None:
+            after.roused.append(lane)
+
+    def retire(self, lanes: Iterable[Lane], why: str, after: After) -> None:
+        """Take lanes out of service; what waits for their core goes to the others."""
+        for lane in lanes:
+            lane.leaving = True
+            if lane.free:
+                self.dismiss(lane, after)
+        left = len({lane.core for lane in self.lanes if lane.in_service})
+        note = f"{why}; {left} core(s) left" if left else f"{why}; no core is left"
+        self.notes.append(note)
+        logger().warning(note)
+        for task in self.queues.take_orphans(lambda core: self._effective(core) is not None):
+            self.place(task, False, after)
+
+    def failed(self, lane: Lane, error: DeviceError, after: After) -> None:
+        """Count a failure of the lane's core."""
+        self._remember(error)
+        self._failures[lane.core] += 1
+        if self._failures[lane.core] >= FAILURES_IN_A_ROW and lane.in_service:
+            lanes = [other for other in self.lanes if other.core == lane.core and other.in_service]
+            why = f"core {lane.core} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
+            self.retire(lanes, why, after)
+
+    def record(self, lane: Lane, task: Task, outcome: Outcome) -> None:
+        """Write down what came of a task, in the task and in the lane's account."""
+        task.outputs = outcome.outputs
+        task.error = outcome.error
+        task.seconds = outcome.seconds
+        task.phases = outcome.phases
+        task.ran_on = lane.core
+        task.lane = lane.spec.index
+        lane.busy_s += outcome.seconds
+        if outcome.error is None:
+            lane.tasks += 1
+            self._failures[lane.core] = 0
+        else:
+            lane.failures += 1
+
+    def vacate(self, lane: Lane) -> None:
+        """A lane's task has left the device, or will never."""
+        self._busy[lane.core] -= 1
+        lane.task = None
+
+    def replace(self, lane: Lane) -> Lane:
+        """Put a new lane in the place of one that hangs."""
+        successor = lane.successor()
+        self.lanes[self.lanes.index(lane)] = successor
+        return successor
+
+    def retire_unopened(self, lane: Lane, error: BaseException | None, after: After) -> None:
+        """Take a lane out of service whose contexts cannot be opened."""
+        self._remember(error or DeviceError("it is closed"))
+        why = f"lane {lane.spec.index} on core {lane.core} is out of service, it cannot be opened"
+        self.retire([lane], f"{why}: {error}", after)
+
+    def _remember(self, error: BaseException) -> None:
+        self._last_failure = unraised(error)

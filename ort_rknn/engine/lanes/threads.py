@@ -1,0 +1,276 @@
+"""Thread lanes: a Python thread per context, for every device. It starts when its lane first gets a pushed task."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
+from ort_rknn.engine.lanes.input_copies import copy_of
+from ort_rknn.engine.lanes.lane import After, Lane, Outcome, SharedContexts
+from ort_rknn.engine.lanes.thread_table import Roster
+from ort_rknn.engine.lanes.wake_ups import Room
+from ort_rknn.errors import DeviceError, InferenceTimeout
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.lanes.watchdog import Watchdog
+
+__all__ = ["ThreadLanes"]
+
+
+class ThreadLanes:
+    """Lanes whose threads are Python's; see :class:`ort_rknn.engine.lanes.base.LaneSetup` for how they work."""
+
+    kind = "thread"
+
+    def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
+        self._program = program
+        self._share = setup.share
+        self._phases = setup.phases
+        self._clock = setup.clock
+        self._time_limit = setup.time_limit
+        self._watchdog: Watchdog | None = None
+        if setup.time_limit:
+            from ort_rknn.engine.lanes.watchdog import Watchdog
+
+            self._watchdog = Watchdog(setup.time_limit, self._expire)
+        self._lock = threading.RLock()
+        self._room = Room()
+        self.mark, self.touch, self.wait = self._room.mark, self._room.touch, self._room.wait
+        self._roster = Roster(setup.specs, setup.clock)
+        self._stopping = False
+        first = self._roster.lanes[0]
+        first.contexts = SharedContexts(program.open_lane(first.spec.mask), None)
+        first.state = LaneState.IDLE
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no lane has taken yet."""
+        return self._roster.queues.waiting
+
+    def own(self, step: int, position: int, array: Any) -> Any:
+        """A copy."""
+        return copy_of(array)
+
+    def push(self, task: Task, *, front: bool = False) -> None:
+        """Accept a task: straight to a free lane, else into its queue."""
+        after = After()
+        with self._lock:
+            self._roster.place(task, front, after)
+        self._finish(after)
+
+    def withdraw(self, task: Task) -> bool:
+        """Take a task out of its queue, if it is there."""
+        with self._lock:
+            if not self._roster.queues.remove(task):
+                return False
+        self._room.touch()
+        return True
+
+    def run_here(self, task: Task) -> bool:
+        """Execute a task in the calling thread if a lane is idle."""
+        if self._time_limit:
+            return False
+        outcome = Outcome()
+        lane: Lane | None = None
+        try:
+            with self._lock:
+                lane = self._roster.choose(task.core)
+                if lane is None:
+                    return False
+                self._roster.take(lane, task)
+            self._execute(lane, task, outcome)
+        finally:  # an interrupt in the caller's thread must not take the lane with it
+            if lane is not None and lane.task is task:
+                following = self._settle(lane, task, outcome, here=True)
+                if following is not None:
+                    lane.inbox = following
+                    self._rouse(lane)
+        return not outcome.unopened
+
+    def stop(self) -> None:
+        """Close the contexts and end the threads."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+            after = After()
+            for lane in self._roster.lanes:
+                if lane.free:
+                    self._roster.dismiss(lane, after)
+        self._finish(after)
+        if self._watchdog is not None:
+            self._watchdog.stop()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the threads to end."""
+        for lane in self._roster.lanes:
+            if lane.thread is not None and lane.thread is not threading.current_thread():
+                lane.thread.join(timeout)
+        if self._watchdog is not None:
+            self._watchdog.join(timeout)
+
+    def stats(self) -> tuple[LaneStats, ...]:
+        """What each lane did so far."""
+        with self._lock:
+            return tuple(lane.stats() for lane in self._roster.lanes)
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on cores that were taken out of service."""
+        return tuple(self._roster.notes)
+
+    def describe(self) -> tuple[Any, ...]:
+        """Facts about the contexts of each lane."""
+        opened = [lane.contexts for lane in self._roster.lanes]
+        return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
+
+    def _finish(self, after: After) -> None:
+        """Do what a critical section has left."""
+        for lane in after.roused:
+            self._rouse(lane)
+        for contexts in after.spoilt:
+            contexts.close()
+        for task in after.ended:
+            task.done(task)
+
+    def _rouse(self, lane: Lane) -> None:
+        """Wake the lane's thread, or start it."""
+        if lane.thread is not None:
+            lane.sleeper.poke()
+            return
+        name = f"ort_rknn lane {lane.spec.index} core {lane.core}"
+        thread = threading.Thread(target=self._work, args=(lane,), name=name, daemon=True)
+        lane.thread = thread  # before it starts: once it has, the lane may be free, and someone else look here
+        try:
+            if self._watchdog is not None:
+                self._watchdog.start()
+            thread.start()
+        except RuntimeError as error:  # the interpreter is ending, or the system has no thread left
+            lane.thread = None
+            task, lane.inbox = lane.inbox, None
+            if task is not None:
+                outcome = Outcome()
+                outcome.error, outcome.unopened = error, True
+                self._settle(lane, task, outcome)
+
+    def _work(self, lane: Lane) -> None:
+        """The lane's thread."""
+        outcome: Outcome | None = None
+        while True:
+            task, lane.inbox = lane.inbox, None
+            while task is not None:
+                outcome = Outcome()
+                try:
+                    self._execute(lane, task, outcome)
+                except BaseException as error:  # whatever a device raises ends the task, not the lane
+                    outcome.error = error
+                task = self._settle(lane, task, outcome)
+            outcome = None  # a lane that sleeps holds no arrays
+            if lane.inbox is None:
+                if lane.state is LaneState.GONE or lane.abandoned:
+                    return
+                lane.sleeper.sleep()
+
+    def _execute(self, lane: Lane, task: Task, outcome: Outcome) -> None:
+        """Open the contexts if need be, and run."""
+        try:
+            shared = lane.contexts or self._open(lane)
+        except Exception as error:
+            outcome.error, outcome.unopened = error, True
+            return
+        begun = lane.since = self._clock()
+        try:
+            outcome.outputs = shared.contexts.run(task.step, task.inputs, task.wanted)
+        except Exception as error:
+            outcome.error = error
+        finally:
+            lane.since = None
+            outcome.seconds = self._clock() - begun
+        if self._phases and outcome.error is None:
+            outcome.phases = shared.contexts.phases(task.step)
+
+    def _open(self, lane: Lane) -> SharedContexts:
+        source = None
+        if self._share:
+            with self._lock:
+                source = SharedContexts.hold_first([other.contexts for other in self._roster.lanes])
+        lane.contexts = SharedContexts.open(self._program, lane.spec.mask, source)
+        return lane.contexts
+
+    def _settle(self, lane: Lane, task: Task, outcome: Outcome, *, here: bool = False) -> Task | None:
+        """Account for a task that has left the device, and take the lane's next one."""
+        after = After()
+        following = None
+        with self._lock:
+            if lane.abandoned:  # the watchdog has ended the task
+                self._roster.dismiss(lane, after)
+            else:
+                self._roster.vacate(lane)
+                if isinstance(outcome.error, DeviceError) and lane.contexts is not None:
+                    after.spoilt.append(lane.contexts)
+                    lane.contexts = None
+                lane.state = LaneState.COLD if lane.contexts is None else LaneState.IDLE
+                if not outcome.unopened:
+                    self._roster.record(lane, task, outcome)
+                    if not here:
+                        after.ended.append(task)
+                    if isinstance(outcome.error, DeviceError):
+                        self._roster.failed(lane, outcome.error, after)
+                if lane.free and (lane.leaving or self._stopping):
+                    self._roster.dismiss(lane, after)
+                elif outcome.unopened:
+                    self._roster.retire_unopened(lane, outcome.error, after)
+                if outcome.unopened and not here:
+                    task.taken_at = 0.0
+                    self._roster.place(task, True, after)
+                if lane.free:
+                    following = self._roster.next_of(lane)
+        if following is not None:
+            self._room.touch()
+        self._finish(after)
+        return following
+
+    def _expire(self) -> float | None:
+        """End the tasks that take too long; gives the seconds until the next one may."""
+        after = After()
+        wait: float | None = None
+        late: list[tuple[Lane, InferenceTimeout]] = []
+        with self._lock:
+            now = self._clock()
+            for lane in list(self._roster.lanes):
+                since, task = lane.since, lane.task
+                if since is None or task is None:
+                    continue
+                left = since + (self._time_limit or 0) - now
+                if left > 0:
+                    wait = left if wait is None else min(wait, left)
+                    continue
+                error = self._abandon(lane, task, now - since)
+                after.ended.append(task)
+                late.append((self._roster.replace(lane), error))
+            for lane, error in late:
+                self._roster.failed(lane, error, after)
+                following = None
+                if lane.free and lane.leaving:
+                    self._roster.dismiss(lane, after)
+                elif lane.free:
+                    following = self._roster.next_of(lane)
+                if following is not None:
+                    lane.inbox = following
+                    after.roused.append(lane)
+        for _ in late:
+            self._room.touch()
+        self._finish(after)
+        return wait
+
+    def _abandon(self, lane: Lane, task: Task, seconds: float) -> InferenceTimeout:
+        """End a task whose thread hangs in the device, and leave the lane to that thread."""
+        lane.abandoned = True
+        self._roster.vacate(lane)
+        outcome = Outcome()
+        outcome.seconds = seconds
+        limit_ms = 1000 * (self._time_limit or 0)
+        error = InferenceTimeout(f"the inference took longer than {limit_ms:g} ms (run_timeout_ms) on core {lane.core}")
+        outcome.error = error
+        self._roster.record(lane, task, outcome)
+        return error

@@ -1,0 +1,1 @@
+"""From a model and options to an open session."""

@@ -1,0 +1,151 @@
+"""Which device serves a session, and if none does, why and what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.devices.library_name import named_library
+from ort_rknn.devices.soc import detect
+from ort_rknn.errors import DeviceUnavailable, RknnError
+from ort_rknn_converters.util.frozen import frozen
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.base import Device
+
+__all__ = ["Choice", "DeviceOptions", "choose", "npu_problem"]
+
+_NO_BOARDS = frozenset({"x86_64", "AMD64", "i686"})
+_ADVICE = "set ORT_RKNN_DEVICE=simulator to run as the NPU would"
+
+
+@frozen
+class DeviceOptions:
+    """What a session says of its device.
+
+    Attributes:
+        target: SoC to compile for; default: the board's own, else the table's default.
+        runtime_library: Path of the vendor's runtime.
+        priority: Whose jobs the NPU driver lets go first.
+        sram: Internal tensors in the SoC's SRAM.
+        share_sram: The same, shared by contexts.
+        collect_perf: Times of every layer.
+        init_flags: More bits for ``rknn_init``.
+        share_weights: Take weights that another session has loaded.
+        custom_op_paths: Libraries with custom operators.
+        custom_op_default_path: Take those in the vendor's folder for them too.
+        half_inputs: Hand float32 pictures to the runtime as float16 where it takes that.
+        simulator_cores: Pretend cores; default: as many as the SoC has.
+        simulator_latency_ms: Time one inference takes on a pretend core, in milliseconds.
+    """
+
+    target: str | None = None
+    runtime_library: str | None = None
+    priority: str = "high"
+    sram: bool = False
+    share_sram: bool = False
+    collect_perf: bool = False
+    init_flags: int = 0
+    share_weights: bool = False
+    custom_op_paths: tuple[str, ...] = ()
+    custom_op_default_path: bool = False
+    half_inputs: bool = True
+    simulator_cores: int | None = None
+    simulator_latency_ms: float = 0.0
+
+
+@frozen
+class Choice:
+    """The device for the NPU parts.
+
+    Attributes:
+        device: ``None`` when the model stays on the CPU.
+        target: SoC to compile for.
+        reason: Why there is no device; empty when there is one.
+    """
+
+    device: Device | None
+    target: str
+    reason: str = ""
+
+
+def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | None = None) -> Choice:
+    """Find the device a session asked for.
+
+    Args:
+        wish: ``auto``, ``npu``, ``lite``, ``simulator``, ``toolkit`` or ``cpu``; or a device, or a function that
+            makes one.
+        options: What else was said.
+    """
+    from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
+
+    options = options or DeviceOptions()
+    if not isinstance(wish, str):
+        from ort_rknn.devices.base import Device
+
+        given: Any = wish
+        try:
+            device = given if isinstance(given, Device) and not isinstance(given, type) else given()
+        except DeviceUnavailable as error:
+            return Choice(None, options.target or DEFAULT_TARGET, str(error))
+        return Choice(device, options.target or getattr(device, "target", None) or DEFAULT_TARGET)
+    target = options.target or detect().target or DEFAULT_TARGET
+    if wish == "simulator":
+        from ort_rknn.devices.simulator import SimulatorDevice
+
+        cores = options.simulator_cores or find_target(target).cores
+        return Choice(SimulatorDevice(cores, options.simulator_latency_ms / 1000, target), target)
+    if wish == "toolkit":
+        from ort_rknn.devices.toolkit import ToolkitDevice
+
+        return Choice(ToolkitDevice(), target)
+    if wish == "cpu":
+        return Choice(None, target, "the CPU was asked for (device='cpu')")
+    try:
+        if not named_library(options.runtime_library):
+            if platform.machine() in _NO_BOARDS:
+                raise DeviceUnavailable(
+                    f"no NPU can be used: this is a {platform.machine()} machine, no Rockchip board"
+                )
+            if wish != "lite" and (problem := detect().problem):  # asked here: the vendor's interface is a long import
+                raise DeviceUnavailable(f"no NPU can be used: {problem}")
+        if wish == "lite":
+            from ort_rknn.devices.rknnrt.lite_device import LiteDevice
+
+            lite = LiteDevice(target=options.target)
+            return Choice(lite, lite.target)
+        from ort_rknn.devices.rknnrt.device import NpuDevice
+
+        npu = NpuDevice(
+            options.runtime_library,
+            target=options.target,
+            priority=options.priority,
+            sram=options.sram,
+            share_sram=options.share_sram,
+            perf=options.collect_perf,
+            init_flags=options.init_flags,
+            share_weights=options.share_weights,
+            custom_op_paths=options.custom_op_paths,
+            custom_op_default_path=options.custom_op_default_path,
+            half_inputs=options.half_inputs,
+        )
+    except RknnError as error:
+        return Choice(None, target, f"{error}; {_ADVICE}")
+    return Choice(npu, npu.target or target)
+
+
+def npu_problem(library: str | None = None) -> str | None:
+    """Why no NPU can be used on this machine, with what to do; ``None`` when one can.
+
+    Args:
+        library: Path of the vendor's runtime; default: what the environment names, else the usual places.
+    """
+    return _npu_problem(library or os.environ.get("ORT_RKNN_RUNTIME_LIBRARY", ""))
+
+
+@lru_cache(maxsize=4)
+def _npu_problem(library: str) -> str | None:
+    return choose("npu", DeviceOptions(runtime_library=library or None)).reason or None

@@ -1,0 +1,221 @@
+"""Makes the native side of a session whose input shapes move: onnxruntime now, compiled variants as they come."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from onnxruntime.capi._pybind_state import GraphOptimizationLevel
+
+from ort_rknn.ort_types.session_options import clone, replay_libraries
+from ort_rknn.sessions.background_compile import Ticket, compile_in_child, usable_cache
+from ort_rknn.sessions.cpu_fallback import WholeModel
+from ort_rknn.sessions.dynamic import MovingParts, MovingSession, Plain
+from ort_rknn.sessions.shape_variants import Variants, Works
+from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
+from ort_rknn_converters.util.frozen import frozen
+
+if TYPE_CHECKING:
+    from ort_rknn.opening.dynamic_shapes import Moving
+    from ort_rknn.opening.resolve import Placement
+    from ort_rknn.options.request import Request
+    from ort_rknn.sessions.npu import NpuSession
+    from ort_rknn_converters.compiled.model import CompiledModel
+    from ort_rknn_converters.options import ConvertOptions
+    from ort_rknn_converters.partition.plan import Plan
+
+__all__ = ["open_forms", "open_moving"]
+
+
+class _Lease:
+    """Closes a device when neither the session nor an engine of it uses it any more."""
+
+    def __init__(self, close: Callable[[], object] | None) -> None:
+        self._close = close
+        self._users = 1
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def drop(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last and self._close is not None:
+            self._close()
+
+
+@frozen
+class _Source:
+    """What opening a variant needs of the session under construction, without keeping that alive."""
+
+    _model_path: str
+    _model_bytes: bytes
+    _sess_options: Any
+    _rknn_device: Any = None
+
+
+@frozen
+class _Opener:
+    """Opens compiled variants. Held by the native session, so it refers to that weakly."""
+
+    source: _Source
+    request: Request
+    placement: Placement
+    disabled: Any
+    native: weakref.ref[MovingSession]
+    lease: _Lease
+
+    def __call__(self, key: ShapeKey, compiled: CompiledModel) -> NpuSession | None:
+        from ort_rknn.opening.open_npu import open_npu_session
+
+        if not compiled.npu_steps:
+            return None
+        placement = replace(self.placement, compiled=compiled, shapes=dict(key), from_onnx=True)
+        whole = WholeModel(lambda: Plain(self.native))
+        self.lease.take()
+        try:
+            return open_npu_session(
+                self.source, self.request, placement, self.disabled, whole=whole, on_closed=self.lease.drop
+            )
+        except BaseException:
+            self.lease.drop()
+            raise
+
+
+def open_moving(session: Any, request: Request, placement: Placement, disabled: Any) -> MovingSession:
+    """Open the model with onnxruntime, and what is listed on the device.
+
+    Raises:
+        Exception: What onnxruntime raises for the model.
+    """
+    moving = placement.moving
+    assert moving is not None
+    path, content = session._model_path, session._model_bytes
+    native = _plain(session, request, disabled, path or content)
+    opener = _opener(session, request, placement, disabled, native)
+    variants = Variants(
+        _works(path or content, moving, opener), limit=moving.limit + len(moving.listed), mode=moving.mode
+    )
+    weakref.finalize(variants, opener.lease.drop).atexit = False
+    for shapes in moving.listed:
+        variants.load(shape_key({name: shapes[name] for name in moving.keys}), moving.first)
+    native.attach(_parts(variants, moving.keys, _plan(placement, moving), request, placement))
+    return native
+
+
+def open_forms(session: Any, request: Request, placement: Placement, disabled: Any) -> MovingSession:
+    """Open a file with several compiled forms: the original ONNX, and every form when its shapes first come.
+
+    Raises:
+        Exception: What onnxruntime raises for the model.
+    """
+    from ort_rknn_converters.partition.plan import Plan
+
+    forms = placement.bundle
+    assert forms is not None
+    if forms.original is None:
+        native = _plain(session, request, disabled, forms.shell.read(), shell=True)
+    else:
+        native = _plain(session, request, disabled, *forms.original().source())
+    opener = _opener(session, request, placement, disabled, native)
+
+    def lookup(key: ShapeKey) -> CompiledModel | None:
+        load = forms.loaders.get(key)
+        return None if load is None else load()
+
+    def never(*_: Any) -> NoReturn:
+        raise NotImplementedError("a compiled model is not compiled again")
+
+    variants = Variants(Works(lookup, never, never, opener), limit=len(forms.loaders), mode="never")
+    weakref.finalize(variants, opener.lease.drop).atexit = False
+    keys = tuple(name for name, _ in next(iter(forms.loaders)))
+    listed = "; ".join(map(name_of, forms.loaders))
+    others = "the CPU runs others" if forms.original else "others are refused"
+    plan = Plan(placement.target, "", notes=(f"compiled for the shapes {listed}; {others}", *placement.notes))
+    for key in forms.loaders:
+        variants.load(key, "never")
+    native.attach(_parts(variants, keys, plan, request, placement, "" if forms.original else forms.refusal))
+    return native
+
+
+def _plain(
+    session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, shell: bool = False
+) -> MovingSession:
+    """The native session all calls go to first: onnxruntime on the original, or on a shell of it."""
+    from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
+
+    user = session._sess_options
+    options = clone(user)
+    replay_libraries(user, options)
+    if weights_folder:
+        options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
+    if shell:
+        options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4  # it only judges feeds: what it says of its outputs is of no interest
+    native = MovingSession(options, model, isinstance(model, str), False)
+    native.initialize_session(list(request.providers), list(request.provider_options), set(disabled or ()))
+    return native
+
+
+def _opener(session: Any, request: Request, placement: Placement, disabled: Any, native: MovingSession) -> _Opener:
+    device = placement.device
+    assert device is not None
+    lease = _Lease(None if device is session._rknn_device else device.close)
+    source = _Source(session._model_path, session._model_bytes, session._sess_options)
+    return _Opener(source, request, placement, disabled, weakref.ref(native), lease)
+
+
+def _parts(
+    variants: Variants, keys: tuple[str, ...], plan: Plan, request: Request, placement: Placement, refusal: str = ""
+) -> MovingParts:
+    npu = placement.device is not None and placement.device.name != "cpu"
+    return MovingParts(variants, keys, plan, request.options.as_strings(), npu, refusal)
+
+
+def _works(model: str | bytes, moving: Moving, opener: _Opener) -> Works:
+    """How the variants of a model come to be; the model's digest is taken once."""
+    from ort_rknn_converters.cache import store
+    from ort_rknn_converters.cache.key import content_digest
+    from ort_rknn_converters.toolkit.setup.environment import toolkit_version
+
+    digest: list[str] = []
+    folder = usable_cache(moving.cache_dir)
+
+    def with_shapes(key: ShapeKey) -> ConvertOptions:
+        return replace(moving.options, shapes={**moving.options.shapes, **dict(key)})
+
+    def lookup(key: ShapeKey) -> CompiledModel | None:
+        if not digest:
+            digest.append(content_digest(model))
+        name = store.key_of(model, with_shapes(key), digest[0])
+        return store.Cache(store.directory(folder)).lookup(name, toolkit_version())
+
+    def now(key: ShapeKey) -> CompiledModel:
+        return store.load_or_convert(model, with_shapes(key), cache_dir=folder)
+
+    def build(key: ShapeKey, ticket: Ticket) -> CompiledModel:
+        return compile_in_child(model, with_shapes(key), folder, ticket)
+
+    return Works(lookup, now, build, opener)
+
+
+def _plan(placement: Placement, moving: Moving) -> Plan:
+    from ort_rknn_converters.partition.plan import Plan
+
+    names = ", ".join(moving.keys)
+    if not names:
+        note = "the model is compiled in the background; session.wait_compiled() waits for it"
+        return Plan(placement.target, moving.options.precision, notes=(note, *placement.notes))
+    how = {
+        "background": "each new shape is answered by the CPU and compiled in the background",
+        "load": "each new shape is compiled at its first call",
+        "never": "shapes that are not in the cache run on the CPU",
+    }[moving.mode]
+    note = f"the shape of {names} is open: {how} (at most {moving.limit}); session.wait_compiled() waits for them"
+    return Plan(placement.target, moving.options.precision, notes=(note, *placement.notes))

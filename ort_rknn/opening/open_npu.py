@@ -1,0 +1,257 @@
+"""Opens a compiled model on its device: the shell and the CPU steps on onnxruntime, the segments on an engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from onnxruntime.capi import _pybind_state as C
+
+from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.options import EngineOptions
+    from ort_rknn.opening.resolve import Placement
+    from ort_rknn.options.request import Request
+    from ort_rknn.options.table import RknnOptions
+    from ort_rknn.ort_types.profiling import Profile
+    from ort_rknn.sessions.cpu_fallback import WholeModel
+    from ort_rknn.sessions.npu import NpuSession
+    from ort_rknn_converters.compiled.model import CompiledModel
+    from ort_rknn_converters.partition.plan import Plan
+
+__all__ = ["open_npu_session"]
+
+_NODES_ON_CPU = (
+    "This session contains graph nodes that are assigned to the default CPU EP, "
+    "but fallback to CPU EP has been explicitly disabled by the user."
+)
+_COMPILED_NODES = (
+    "Unable to serialize model as it contains compiled nodes. "
+    "Please disable any execution providers which generate compiled nodes."
+)
+_SHOWN = (
+    "enable_profiling",
+    "graph_optimization_level",
+    "intra_op_num_threads",
+    "log_severity_level",
+    "log_verbosity_level",
+)
+"""What the user's session options say, and the shell's own otherwise."""
+
+
+def open_npu_session(
+    session: Any,
+    request: Request,
+    placement: Placement,
+    disabled: Any,
+    *,
+    npu_only: bool = False,
+    whole: WholeModel | None = None,
+    on_closed: Callable[[], object] | None = None,
+    judged: Sequence[Any] = (),
+) -> NpuSession:
+    """Open a compiled model on its device.
+
+    Args:
+        session: The session under construction; of it the model, the options and the device given count.
+        request: What is asked of the NPU.
+        placement: The compiled model and its device.
+        disabled: onnxruntime's optimizers that are to be left out.
+        npu_only: Anything on the CPU is an error.
+        whole: The model on onnxruntime, for one of several variants of it; opened here when ``None``.
+        on_closed: Called when a variant's engine is closed, in place of closing the device.
+        judged: The session onnxruntime made of the whole model, if it was made.
+
+    Raises:
+        RknnError: The device refuses.
+        Exception: What onnxruntime raises.
+    """
+    from ort_rknn.engine.engine import Engine
+    from ort_rknn.program import Program
+    from ort_rknn.sessions.npu import NpuParts, NpuSession
+
+    compiled = placement.compiled
+    assert compiled is not None
+    user = session._sess_options
+    if user is not None and user.optimized_model_filepath and whole is None:
+        raise ort_error("Fail", _COMPILED_NODES)
+    if npu_only and compiled.cpu_steps:
+        raise ort_error("Fail", _NODES_ON_CPU)
+    start = partial(_start, list(request.providers), list(request.provider_options))
+    optimizers = set(disabled or ())
+
+    options = clone(user)
+    shown = {name: getattr(options, name) for name in _SHOWN}
+    profiled = options.enable_profiling
+    variant = whole is not None  # its profile is written with the others' into that of the session
+    _settle(options, npu_only)
+    replay_libraries(user, options)
+
+    shell_options = clone(user)
+    _settle(shell_options, npu_only)
+    shell_options.graph_optimization_level = C.GraphOptimizationLevel.ORT_DISABLE_ALL
+    shell_options.intra_op_num_threads = 1
+    shell_options.log_severity_level = 4  # the shell only judges feeds: what it says of its outputs is of no interest
+
+    device = placement.device
+    assert device is not None
+    begun = time.perf_counter()
+    profile = None
+    if profiled:
+        from ort_rknn.ort_types.profiling import Profile
+
+        profile = Profile(options.profile_file_prefix, npu=device.name != "cpu")
+    native: NpuSession = start(NpuSession, shell_options, compiled.shell.path or compiled.shell.read(), set())
+    pins = _pins(user, native, judged)
+    dims = (dim for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape)
+    if pins and not all(isinstance(dim, int) for dim in dims):
+        native = start(NpuSession, shell_options, _pinned(compiled.shell.read(), pins), set())
+
+    def open_cpu_step(blob: Any) -> Any:
+        from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
+
+        model, folder = blob.source()
+        own = options
+        if folder:
+            own = clone(options)
+            replay_libraries(user, own)
+            own.add_session_config_entry(WEIGHTS_FOLDER, folder)
+        return start(C.InferenceSession, own, model, optimizers)
+
+    program = Program(
+        compiled,
+        device,
+        open_cpu_step,
+        outputs=[argument.name for argument in native.outputs_meta],
+        target=placement.target if placement.target in compiled.targets else None,
+    )
+    if whole is None:
+        on_closed = None if device is session._rknn_device else device.close
+        from ort_rknn.sessions.cpu_fallback import WholeModel
+
+        model = session._model_path or session._model_bytes
+        whole = WholeModel(
+            partial(start, C.InferenceSession, options, model, optimizers) if placement.from_onnx else None,
+            "a compiled model runs at the shapes and with the weights it was compiled with; "
+            "open its ONNX model for others",
+        )
+    at_close: list[Callable[[], object]] = []
+    engine = Engine(
+        program,
+        _engine_options(request.options),
+        fallback=whole.run if placement.from_onnx else None,
+        on_closed=partial(_close, at_close, on_closed, None if variant else profile),
+        observer=profile,
+    )
+    if profile is not None and not variant:
+        profile.session_event("session_initialization", begun)
+        profile.end_with(native)
+    native.attach(
+        NpuParts(
+            engine=engine,
+            plan=_plan(compiled, placement),
+            provider_options=request.options.as_strings(),
+            npu=device.name != "cpu",
+            shapes=_open_shapes(native, placement),
+            whole=whole,
+            shown=shown,
+            profile=profile,
+            at_close=at_close,
+        )
+    )
+    return native
+
+
+def _start(
+    names: list[str], given: list[dict[str, str]], kind: Any, options: Any, model: str | bytes, optimizers: set[str]
+) -> Any:
+    """A native session on these providers; ``optimizers`` are left out."""
+    native = kind(options, model, isinstance(model, str), False)
+    native.initialize_session(names, given, optimizers)
+    return native
+
+
+def _settle(options: Any, npu_only: bool) -> None:
+    """Turn a copy of the user's options into those of a session that runs a part only."""
+    options.enable_profiling = False  # the engine sees what runs
+    options.optimized_model_filepath = ""
+    if npu_only:
+        options.add_session_config_entry(NO_CPU, "0")  # the shell itself is all on the CPU
+    if config_entry(options, CONTEXT_ENABLE) == "1":
+        options.add_session_config_entry(CONTEXT_ENABLE, "0")  # the parts are not to be written as well
+
+
+def _close(
+    at_close: list[Callable[[], object]], on_closed: Callable[[], object] | None, profile: Profile | None
+) -> None:
+    try:
+        for close in at_close:
+            close()
+        if on_closed is not None:
+            on_closed()
+    finally:
+        if profile is not None:
+            profile.end()
+
+
+def _pins(user: Any, shell: Any, judged: Sequence[Any]) -> dict[str, int]:
+    """The dimensions that session options pin; onnxruntime's own options do not say them, but a session shows them.
+
+    The shell shows them since onnxruntime 1.23; earlier releases pin only what they optimize.
+    """
+    pins = dict(getattr(user, "_rknn_dims", {}))
+    for native in judged:
+        for free, pinned in zip(shell.inputs_meta, native.inputs_meta, strict=True):
+            for name, size in zip(free.shape, pinned.shape, strict=False):
+                if isinstance(name, str) and isinstance(size, int):
+                    pins[name] = size
+    return pins
+
+
+def _pinned(shell: bytes, pins: Mapping[str, int]) -> bytes:
+    """The shell with pinned dimensions written as numbers."""
+    import onnx
+
+    from ort_rknn_converters.compiled.stub_model import pin
+
+    model = onnx.ModelProto.FromString(shell)
+    pin(model, pins)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _open_shapes(native: Any, placement: Placement) -> dict[str, tuple[int, ...]]:
+    """The compiled shapes of those inputs whose declaration does not say all of it."""
+    assert placement.compiled is not None
+    compiled = {tensor.name: tensor.shape for step in placement.compiled.npu_steps for tensor in step.inputs}
+    fixed: dict[str, tuple[int, ...]] = {}
+    for argument in native.inputs_meta:
+        name, declared = argument.name, argument.shape
+        if declared and all(isinstance(dim, int) for dim in declared):
+            continue
+        if name in compiled or name in placement.shapes:
+            fixed[name] = tuple(int(dim or 0) for dim in compiled.get(name, placement.shapes.get(name, ())))
+        elif declared:
+            pinned = [placement.dims.get(dim, dim) if isinstance(dim, str) else dim for dim in declared]
+            if all(isinstance(dim, int) for dim in pinned):
+                fixed[name] = tuple(map(int, pinned))
+    return fixed
+
+
+def _engine_options(options: RknnOptions) -> EngineOptions:
+    from ort_rknn.engine.options import EngineOptions
+
+    names = {row.name for row in fields(EngineOptions)}
+    return EngineOptions(**{row.name: getattr(options, row.name) for row in fields(options) if row.name in names})
+
+
+def _plan(compiled: CompiledModel, placement: Placement) -> Plan:
+    """What runs where here: a compiled model without an NPU runs on the CPU, whatever it was compiled for."""
+    on_cpu = placement.device is not None and placement.device.name == "cpu" and placement.reason
+    plan = compiled.plan.on_cpu(placement.reason) if on_cpu else compiled.plan
+    return plan.with_notes(*placement.notes)

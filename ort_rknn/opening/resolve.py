@@ -1,0 +1,231 @@
+"""How a model becomes a program: is it compiled already, is there a device, is it in the cache, can it be compiled?
+
+Whatever is in the way of the NPU becomes a sentence, and the model runs on onnxruntime's CPU provider.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.opening.choose_device import Choice, DeviceOptions, choose
+from ort_rknn.ort_types.session_options import config_entry
+from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.base import Device
+    from ort_rknn.opening.dynamic_shapes import Forms, Moving
+    from ort_rknn.options.table import RknnOptions
+    from ort_rknn_converters.compiled.model import CompiledModel
+    from ort_rknn_converters.options import ConvertOptions
+
+__all__ = ["Placement", "convert_options", "place", "say_once"]
+
+_BARE_MAGIC = b"RKNN"
+_HOW_TO_PIN = (
+    "give its open dimensions a size by SessionOptions.add_free_dimension_override_by_name, "
+    "or by the provider options shapes or dims"
+)
+_NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
+
+_said: set[str] = set()
+_said_lock = threading.Lock()
+
+
+@frozen
+class Placement:
+    """What was found for a model.
+
+    Attributes:
+        compiled: The compiled model, or ``None`` when onnxruntime is to run the ONNX model as it is.
+        device: What runs the compiled segments; ``None`` with ``compiled`` only.
+        reason: Why there is no NPU part, in words; empty when there is one.
+        shapes: Input name to compiled shape, where that was given.
+        dims: Symbolic dimension to compiled size, where that was given.
+        notes: More sentences for the plan.
+        from_onnx: The session's model is plain ONNX, which onnxruntime alone could run too.
+        moving: The input shapes are open: how variants of the model come to be, instead of ``compiled``.
+        bundle: The file holds several compiled forms of the model, instead of ``compiled``.
+    """
+
+    compiled: CompiledModel | None = None
+    device: Device | None = None
+    target: str = ""
+    reason: str = ""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    from_onnx: bool = False
+    moving: Moving | None = None
+    bundle: Forms | None = None
+
+
+def place(
+    model: str | bytes,
+    options: RknnOptions,
+    sess_options: Any,
+    *,
+    device: Any = None,
+    judge: Callable[[], Any],
+) -> Placement:
+    """Find out how a model is to run.
+
+    Args:
+        model: Path or content.
+        options: The provider options.
+        sess_options: onnxruntime's session options, or ``None``.
+        device: A device, or a function that makes one, instead of ``options.device``.
+        judge: Opens the model with onnxruntime alone and returns the native session; raises what onnxruntime raises
+            for a bad model. Called before anything is compiled, not for what was compiled before.
+
+    Raises:
+        Exception: What onnxruntime raises for this model; its ``Fail`` for a bare ``.rknn`` that nothing here runs.
+    """
+    head = _head(model)
+    if head is None or config_entry(sess_options, "session.load_model_format").upper() == "ORT":
+        return Placement(reason="it is no ONNX file")
+    wish = options.device if device is None else device
+    choice = choose(
+        wish,
+        DeviceOptions(**{row.name: getattr(options, row.name) for row in fields(DeviceOptions)}),
+    )
+    from ort_rknn_converters.onnx_file.protobuf_wire import is_compiled
+
+    if head.startswith(_BARE_MAGIC):
+        from ort_rknn.opening.resolve_compiled import open_bare
+
+        return open_bare(model, options, choice)
+    if is_compiled(model):
+        from ort_rknn.opening.resolve_compiled import open_compiled
+
+        return open_compiled(model, choice)
+    if choice.device is None:
+        if wish != "cpu":
+            say_once("device", f"the model runs on the CPU: {choice.reason}")
+        return Placement(target=choice.target, reason=choice.reason)
+    obstacle = _obstacle(model, sess_options)
+    if obstacle:
+        logger().warning("the model runs on the CPU: %s", obstacle)
+        return Placement(target=choice.target, reason=obstacle)
+    return _compile(model, options, sess_options, choice, judge)
+
+
+def say_once(topic: str, sentence: str) -> None:
+    """One warning per process and topic."""
+    with _said_lock:
+        if topic in _said:
+            return
+        _said.add(topic)
+    logger().warning("%s", sentence)
+
+
+def _head(model: str | bytes) -> bytes | None:
+    """The first bytes, or ``None`` when there is nothing to read: onnxruntime then says what is wrong."""
+    if isinstance(model, bytes):
+        return model[:16] or None
+    if model.endswith(".ort"):
+        return None
+    try:
+        with Path(model).open("rb") as file:
+            return file.read(16) or None
+    except OSError:
+        return None
+
+
+def _obstacle(model: str | bytes, sess_options: Any) -> str:
+    """What in the session options keeps the whole model on the CPU; empty when nothing does."""
+    if getattr(sess_options, "_rknn_replaced_weights", None):
+        return "weights were replaced through SessionOptions, and compiled code has its weights inside"
+    return ""
+
+
+def _compile(
+    model: str | bytes, options: RknnOptions, sess_options: Any, choice: Choice, judge: Callable[[], Any]
+) -> Placement:
+    """From the cache, or by the toolkit; whatever goes wrong leaves the model on the CPU."""
+    from ort_rknn_converters.cache import store
+    from ort_rknn_converters.errors import ToolkitMissing
+    from ort_rknn_converters.options import ConvertOptions
+
+    wanted = convert_options(options, sess_options, choice.target, judge, model)
+    if not isinstance(wanted, ConvertOptions):
+        return Placement(None, choice.device, choice.target, from_onnx=True, moving=wanted)
+    watch = _FirstReport(judge, may_compile=options.compile != "never")
+    try:
+        compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
+    except _NotInTheCache:
+        reason = "it is not in the cache, and the option compile says never"
+    except ToolkitMissing as error:
+        reason = str(error)
+        say_once("toolkit", f"models run on the CPU: {reason}")
+        return Placement(target=choice.target, reason=reason)
+    except Exception as error:  # a model that runs is worth more than a reason that stops it
+        if watch.refusal is not None:
+            raise watch.refusal from None
+        reason = f"it could not be converted: {error}"
+    else:
+        reason = "" if compiled.npu_steps else _why_all_on_cpu(compiled)
+        if not reason:
+            return Placement(
+                compiled, choice.device, choice.target, shapes=wanted.shapes, dims=wanted.dims, from_onnx=True
+            )
+        logger().warning("the model runs on the CPU: %s", reason)
+        return Placement(compiled, None, choice.target, reason, from_onnx=True)
+    logger().warning("the model runs on the CPU: %s", reason)
+    return Placement(target=choice.target, reason=reason)
+
+
+def convert_options(
+    options: RknnOptions, sess_options: Any, target: str, judge: Callable[[], Any], model: str | bytes
+) -> ConvertOptions | Moving:
+    """What the user's options mean for the conversion; pinned dimensions come from the session options too."""
+    from ort_rknn.opening.dynamic_shapes import read_shapes
+    from ort_rknn_converters.options import ConvertOptions
+
+    names = {row.name for row in fields(ConvertOptions)} & {row.name for row in fields(options)}
+    values = {name: getattr(options, name) for name in names - {"target", "shapes", "dims"}}
+    dims = {**getattr(sess_options, "_rknn_dims", {}), **options.dims}
+    convert = ConvertOptions(target=target, dims=dims, timeout_s=options.compile_timeout_s, **values)
+    if sess_options is None or getattr(sess_options, "_rknn_dims_known", False):
+        return read_shapes(model, options, convert, None)
+    # onnxruntime's own object does not say which dimensions it pins, but a session made with it shows.
+    return read_shapes(
+        model, options, convert, lambda: {argument.name: tuple(argument.shape) for argument in judge().inputs_meta}
+    )
+
+
+def _why_all_on_cpu(compiled: CompiledModel) -> str:
+    reasons = compiled.plan.cpu_reasons()
+    main = next(iter(reasons), "it has no node to run")
+    advice = _HOW_TO_PIN if main == "dynamic shape" else "print(session.plan) shows all"
+    return f"no part of it is for the NPU (mostly: {main}); {advice}"
+
+
+class _NotInTheCache(Exception):
+    """The model would have to be compiled, and that is not wanted."""
+
+
+class _FirstReport:
+    """Learns by the conversion's first report that the model was not in the cache; then onnxruntime judges it first."""
+
+    def __init__(self, judge: Callable[[], Any], *, may_compile: bool) -> None:
+        self._judge = judge
+        self._may_compile = may_compile
+        self.refusal: Exception | None = None
+
+    def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
+        """See :class:`ort_rknn_converters.progress.Progress`."""
+        if stage != "load":
+            return
+        try:
+            self._judge()
+        except Exception as error:
+            self.refusal = error
+            raise
+        if not self._may_compile:
+            raise _NotInTheCache
+        logger().info("the model is not in the cache and is compiled now")

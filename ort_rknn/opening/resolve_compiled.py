@@ -1,0 +1,147 @@
+"""How a model that was compiled before is to run: on the device chosen or, with the segments' own ONNX, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ort_rknn.opening.choose_device import Choice
+from ort_rknn.opening.dynamic_shapes import Forms
+from ort_rknn.opening.resolve import Placement, say_once
+from ort_rknn.ort_errors import ort_error
+from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
+
+if TYPE_CHECKING:
+    from ort_rknn.options.table import RknnOptions
+    from ort_rknn_converters.compiled.bundle import Bundle, Variant
+    from ort_rknn_converters.compiled.model import CompiledModel
+
+__all__ = ["open_bare", "open_compiled"]
+
+_NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
+_NEEDS_ONNX = frozenset({"simulator", "toolkit", "cpu"})
+
+
+def open_compiled(model: str | bytes, choice: Choice) -> Placement:
+    """Place a compiled model, or one of the several forms in a file.
+
+    Args:
+        model: Path or content.
+        choice: The device.
+
+    Raises:
+        Exception: onnxruntime's ``InvalidGraph`` for a damaged file, and ``Fail`` where nothing here can run it.
+    """
+    from ort_rknn_converters.compiled.bundle import Bundle
+    from ort_rknn_converters.compiled.model import CompiledModel
+    from ort_rknn_converters.errors import CompiledModelError
+    from ort_rknn_converters.onnx_file.protobuf_wire import is_bundle
+
+    try:
+        if is_bundle(model):
+            return _place_bundle(Bundle.load(model), choice)
+        return _place(CompiledModel.load(model), choice)
+    except CompiledModelError as error:
+        raise ort_error("InvalidGraph", str(error)) from error
+
+
+def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Placement:
+    """A ``.rknn`` file, which only an NPU can run.
+
+    Raises:
+        Exception: onnxruntime's ``InvalidGraph`` for a damaged file, and ``Fail`` where there is no NPU for it.
+    """
+    from ort_rknn_converters.compiled.bare_rknn import load_bare, open_shell, shape_sets
+    from ort_rknn_converters.errors import CompiledModelError
+
+    if choice.device is not None and choice.device.name in _NEEDS_ONNX:
+        reason = f"device {choice.device.name!r} runs a segment's ONNX, which is not in it"
+    else:
+        reason = choice.reason
+    if reason or choice.device is None:
+        raise ort_error(
+            "Fail",
+            f"a bare .rknn file runs on an NPU only: {reason}. "
+            "Elsewhere convert its ONNX model (ort-rknn convert) and open the result",
+        )
+    shapes = {name: listed[0] for name, listed in options.shapes.items()}
+    try:
+        compiled = load_bare(model, shapes)
+        sets = () if shapes else shape_sets(model)
+        shell = open_shell(model) if sets else None
+    except CompiledModelError as error:
+        raise ort_error("InvalidGraph", str(error)) from error
+    if choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
+        text = f"this .rknn file was compiled for {', '.join(compiled.targets)}, and this is a {choice.target}"
+        raise ort_error("Fail", text)
+    if shell is None:
+        return Placement(compiled, choice.device, choice.target)
+    loaders = {shape_key(one): partial(load_bare, model, one) for one in sets}
+    refusal = f"this .rknn file has no code for these input shapes; there is {', '.join(map(name_of, loaders))}"
+    return Placement(None, choice.device, choice.target, bundle=Forms(loaders, None, shell, refusal))
+
+
+def _place(compiled: CompiledModel, choice: Choice) -> Placement:
+    reason = _obstacle(compiled.targets, choice)
+    if not reason:
+        return Placement(_seen_by(compiled, choice.target), choice.device, choice.target)
+    _demand_onnx(compiled, reason)
+    return replace(_on_cpu(choice, reason), compiled=compiled)
+
+
+def _place_bundle(bundle: Bundle, choice: Choice) -> Placement:
+    """The form that fits the SoC, for each set of shapes."""
+    reason = _obstacle(bundle.targets, choice)
+    forms: dict[ShapeKey, Variant] = {}
+    for variant in bundle.variants:
+        key = shape_key(variant.shapes)
+        if key not in forms or choice.target in variant.targets:
+            forms[key] = variant
+    first = next(iter(forms.values())).load()
+    if reason:
+        _demand_onnx(first, reason)
+    placement = _on_cpu(choice, reason) if reason else Placement(None, choice.device, choice.target)
+    if () in forms:
+        return replace(placement, compiled=_seen_by(forms[()].load(), choice.target))
+    exist = ", ".join(map(name_of, forms))
+    loaders = {key: partial(_loaded_for, choice.target, variant) for key, variant in forms.items()}
+    refusal = f"this compiled model has no code for these input shapes, and its ONNX was left out; there is {exist}"
+    return replace(placement, bundle=Forms(loaders, bundle.original, first.shell, refusal))
+
+
+def _loaded_for(target: str, variant: Variant) -> CompiledModel:
+    return _seen_by(variant.load(), target)
+
+
+def _seen_by(compiled: CompiledModel, target: str) -> CompiledModel:
+    """The model with the plan of this SoC: several that share a cut share a plan, which is that of the first."""
+    plan = compiled.plan
+    if target == plan.target or target not in compiled.targets:
+        return compiled
+    sizes = {step.name: step.code[target].size for step in compiled.npu_steps if target in step.code}
+    segments = tuple(replace(one, size=sizes.get(one.name), seconds=None) for one in plan.segments)
+    return replace(compiled, plan=replace(plan, target=target, segments=segments))
+
+
+def _obstacle(targets: Sequence[str], choice: Choice) -> str:
+    if choice.device is not None and choice.device.name in _NEEDS_CODE and choice.target not in targets:
+        return f"the model was compiled for {', '.join(targets)}, and this is a {choice.target}"
+    return choice.reason
+
+
+def _demand_onnx(compiled: CompiledModel, reason: str) -> None:
+    if any(step.onnx is None for step in compiled.npu_steps):
+        raise ort_error(
+            "Fail",
+            f"this compiled model cannot run here: {reason}. It was stripped of its ONNX, so the CPU cannot run it "
+            "either; convert the original ONNX model again for this target, or without stripping",
+        )
+
+
+def _on_cpu(choice: Choice, reason: str) -> Placement:
+    say_once("device", f"the compiled model's segments run on the CPU: {reason}")
+    from ort_rknn.devices.cpu import CpuDevice
+
+    return Placement(None, CpuDevice(), choice.target, reason)

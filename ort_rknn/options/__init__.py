@@ -1,0 +1,1 @@
+"""Provider options: the table, parsers, configuration files and provider lists."""

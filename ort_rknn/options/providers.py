@@ -1,0 +1,175 @@
+"""What a session was asked for: whether the NPU is wanted, with which options, and what is left for onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from onnxruntime.capi import _pybind_state as C
+from onnxruntime.capi.onnxruntime_inference_collection import check_and_normalize_provider_args
+
+from ort_rknn.errors import InvalidOption
+from ort_rknn.ort_types.session_options import has_providers
+from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER, RKNN_PROVIDERS, is_rknn
+
+if TYPE_CHECKING:
+    from ort_rknn.options.request import Request
+    from ort_rknn.options.table import RknnOptions
+
+__all__ = ["PROMOTE_VARIABLE", "check_options", "get_all_providers", "get_available_providers", "read"]
+
+PROMOTE_VARIABLE = "ORT_RKNN_PROMOTE_CPU"
+
+_HARMLESS = frozenset({CPU_PROVIDER, "AzureExecutionProvider"})
+
+
+def get_available_providers() -> list[str]:
+    """The list onnxruntime gives, with ``RKNNExecutionProvider`` in front where it can work.
+
+    It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself.
+    """
+    names: list[str] = C.get_available_providers()
+    return [RKNN_PROVIDER, *names] if _can_work() else names
+
+
+def get_all_providers() -> list[str]:
+    """Every provider name that is known, ours first, the CPU's last."""
+    return [RKNN_PROVIDER, *C.get_all_providers()]
+
+
+def check_options(providers: Any, provider_options: Any, sess_options: Any) -> None:
+    """Read our provider's options before a model is opened, so that nothing can swallow the error.
+
+    Raises:
+        InvalidOption: An option that does not exist, or a value that makes no sense.
+        UnknownTarget: A SoC that is not in the table of targets.
+    """
+    for name, options in _entries(providers, provider_options):
+        if is_rknn(name):
+            _parse(options)
+    if getattr(sess_options, "_rknn_provider", None) is not None:
+        _parse(sess_options._rknn_provider)
+    _promotion_wanted()
+
+
+def read(providers: Any, provider_options: Any, sess_options: Any, *, device_given: bool) -> Request | None:
+    """What a session's arguments ask of the NPU.
+
+    Args:
+        providers: As given to the session.
+        provider_options: As given to the session.
+        sess_options: As given to the session.
+        device_given: A device was given by keyword, which asks for the NPU side whatever the list says.
+
+    Returns:
+        ``None`` when onnxruntime alone is to serve the session.
+
+    Raises:
+        ValueError: Malformed arguments, in onnxruntime's words.
+    """
+    if not isinstance(providers, Sequence | None) or isinstance(providers, str):
+        return None  # onnxruntime says what is wrong with it
+    if not providers:
+        return _read_default(sess_options, device_given)
+    entries = _entries(providers, provider_options)
+    ours = next((options for name, options in entries if is_rknn(name)), None)
+    if ours is None and not device_given and not _promoted(entries):
+        return None
+
+    names, options = check_and_normalize_provider_args(
+        providers, provider_options, [*RKNN_PROVIDERS, *C.get_available_providers()]
+    )
+    if ours is not None and not device_given and CPU_PROVIDER in names[: _first_rknn(names)]:
+        return None  # the CPU comes first and takes every node, as onnxruntime would have it
+    rest = [(name, given) for name, given in zip(names, options, strict=True) if not is_rknn(name)]
+    cpu_named = any(name == CPU_PROVIDER for name, _ in rest)
+    if not cpu_named:
+        rest.append((CPU_PROVIDER, {}))
+    from ort_rknn.options.request import Request
+
+    return Request(
+        named=ours is not None or device_given,
+        options=_parse(ours),
+        providers=tuple(name for name, _ in rest),
+        provider_options=tuple(given for _, given in rest),
+        cpu_named=cpu_named,
+        listed=True,
+    )
+
+
+def without_rknn(providers: Any, provider_options: Any) -> tuple[Any, Any]:
+    """The arguments for onnxruntime alone: the same, without our provider's entries."""
+    entries = _entries(providers, provider_options)
+    if not any(is_rknn(name) for name, _ in entries):
+        return providers, provider_options
+    kept = [index for index, (name, _) in enumerate(entries) if not is_rknn(name)]
+    if provider_options is not None and len(provider_options) == len(entries):
+        provider_options = [provider_options[index] for index in kept] or None
+    return [providers[index] for index in kept] or [CPU_PROVIDER], provider_options
+
+
+def _read_default(sess_options: Any, device_given: bool) -> Request | None:
+    """No providers were given: those of the session options, else all that can work."""
+    ours = getattr(sess_options, "_rknn_provider", None)
+    if ours is None and has_providers(sess_options) and not device_given:
+        return None
+    from ort_rknn.options.request import Request
+
+    return Request(named=ours is not None or device_given, options=_parse(ours))
+
+
+def _promoted(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:
+    """Whether a list that would leave only the CPU is to mean "the NPU first"."""
+    if not _promotion_wanted():
+        return False
+    available = set(C.get_available_providers())
+    left = {name for name, _ in entries if name in available}
+    return CPU_PROVIDER in left and left <= _HARMLESS
+
+
+def _promotion_wanted() -> bool:
+    wish = os.environ.get(PROMOTE_VARIABLE, "")
+    if not wish.strip():
+        return False
+    from ort_rknn.options.parsers import flag
+
+    try:
+        return flag(wish)
+    except ValueError as reason:
+        raise InvalidOption(f"environment variable {PROMOTE_VARIABLE} must be {reason}, not {wish!r}") from None
+
+
+def _parse(options: Mapping[Any, Any] | None = None) -> RknnOptions:
+    """Our provider's options; a session on onnxruntime alone does not import their table."""
+    from ort_rknn.options.table import RknnOptions
+
+    return RknnOptions.parse(options)
+
+
+def _first_rknn(names: Sequence[str]) -> int:
+    return next(index for index, name in enumerate(names) if is_rknn(name))
+
+
+def _entries(providers: Any, provider_options: Any) -> list[tuple[Any, Mapping[Any, Any]]]:
+    """Name and options of every well-formed entry; the malformed ones are onnxruntime's to refuse."""
+    if providers is None or isinstance(providers, str) or not isinstance(providers, Sequence):
+        return []
+    options = provider_options if isinstance(provider_options, Sequence) else ()
+    entries: list[tuple[Any, Mapping[Any, Any]]] = []
+    for index, entry in enumerate(providers):
+        if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], dict):
+            entries.append((entry[0], entry[1]))
+        else:
+            given = options[index] if index < len(options) else {}
+            entries.append((entry, given if isinstance(given, dict) else {}))
+    return entries
+
+
+def _can_work() -> bool:
+    from ort_rknn.opening.choose_device import npu_problem
+
+    options = _parse()
+    if options.device in ("auto", "npu", "lite"):
+        return npu_problem(options.runtime_library) is None
+    return options.device != "cpu"

@@ -1,0 +1,154 @@
+"""``SessionOptions``: onnxruntime's own class, which also remembers what the NPU side needs to know.
+
+onnxruntime's object can be written but, apart from a few fields, not read: pinned dimensions, providers, replaced
+weights and operator libraries go in and cannot be asked for again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnxruntime.capi import _pybind_state as C
+
+from ort_rknn.provider_names import is_rknn
+
+__all__ = ["CONTEXT_ENABLE", "NO_CPU", "SessionOptions", "clone", "config_entry", "has_providers", "replay_libraries"]
+
+CONTEXT_ENABLE = "ep.context_enable"
+"""onnxruntime's key of the wish to have the compiled model written."""
+
+NO_CPU = "session.disable_cpu_ep_fallback"
+"""onnxruntime's key of the wish that a node on the CPU is an error."""
+
+# An ONNX model with one Identity over a boolean: the least a native session can be made of.
+_TINY_MODEL = bytes.fromhex(
+    "08083a2b0a100a016112016222084964656e746974791201675a090a016112040a02080962090a016212040a02080942040a00100d"
+)
+_profiling_lock = threading.Lock()
+
+
+class _AnySessionOptions(type(C.SessionOptions)):  # type: ignore[misc]
+    """Lets ``isinstance(x, ort_rknn.SessionOptions)`` be true for the native objects sessions give back."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        if cls.__dict__.get("_is_the_public_class"):
+            return isinstance(instance, C.SessionOptions)
+        return type.__instancecheck__(cls, instance)
+
+
+class SessionOptions(C.SessionOptions, metaclass=_AnySessionOptions):  # type: ignore[misc]
+    """onnxruntime's ``SessionOptions`` that also accepts the RKNN provider and can be asked what was put in."""
+
+    _is_the_public_class = True
+    # No dictionary: a misspelt field is an AttributeError, as with onnxruntime's own class.
+    __slots__ = (
+        "_rknn_dims",
+        "_rknn_dims_known",
+        "_rknn_libraries",
+        "_rknn_provider",
+        "_rknn_replaced_weights",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rknn_dims: dict[str, int] = {}
+        self._rknn_dims_known = True
+        self._rknn_provider: dict[str, str] | None = None
+        self._rknn_libraries: list[str] = []
+        self._rknn_replaced_weights: list[Any] = []  # onnxruntime itself does not keep them alive
+
+    def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
+        """Pin a symbolic dimension to a size; the NPU code is compiled for it."""
+        super().add_free_dimension_override_by_name(dim_name, dim_value)
+        if dim_value >= 0:  # others onnxruntime takes too, and pins nothing
+            self._rknn_dims[dim_name] = dim_value
+
+    def add_free_dimension_override_by_denotation(self, dim_denotation: str, dim_value: int) -> None:
+        """Pin the dimensions of a denotation to a size."""
+        super().add_free_dimension_override_by_denotation(dim_denotation, dim_value)
+        self._rknn_dims_known = False  # which dimensions these are, only a session of the model shows
+
+    if hasattr(C.SessionOptions, "add_provider"):  # since onnxruntime 1.22
+
+        def add_provider(self, provider_name: str, provider_options: Mapping[str, str]) -> None:
+            """Add an execution provider, ours included.
+
+            Raises:
+                InvalidOption: An option of ours that does not exist, or a value it does not take.
+            """
+            if not is_rknn(provider_name):
+                super().add_provider(provider_name, provider_options)
+                return
+            from ort_rknn.options.table import RknnOptions
+
+            RknnOptions.parse(provider_options)
+            self._rknn_provider = dict(provider_options)
+
+    if hasattr(C.SessionOptions, "has_providers"):  # since onnxruntime 1.23
+
+        def has_providers(self) -> bool:
+            """Whether providers were added to these options."""
+            return self._rknn_provider is not None or bool(super().has_providers())
+
+    def register_custom_ops_library(self, library_path: str | os.PathLike[str]) -> None:
+        """Register a library of custom operators, for the parts on the CPU too."""
+        super().register_custom_ops_library(library_path)
+        self._rknn_libraries.append(os.fspath(library_path))
+
+    def add_initializer(self, name: str, ort_value: Any) -> None:
+        """Replace a weight from outside; the model then stays on the CPU."""
+        super().add_initializer(name, ort_value)
+        self._rknn_replaced_weights.append(ort_value)
+
+    def add_external_initializers(self, names: Sequence[str], ort_values: Sequence[Any]) -> None:
+        """Replace external weights from outside; the model then stays on the CPU."""
+        super().add_external_initializers(names, ort_values)
+        self._rknn_replaced_weights.extend(ort_values)
+
+
+def has_providers(options: Any) -> bool:
+    """Whether providers were added to session options (``None`` has none).
+
+    Raises:
+        AttributeError: ``options`` are no session options, in the words of onnxruntime, which asks the same.
+    """
+    if options is None:
+        return False
+    if not hasattr(C.SessionOptions, "has_providers"):
+        return getattr(options, "_rknn_provider", None) is not None
+    return bool(options.has_providers())
+
+
+def config_entry(options: Any, key: str) -> str:
+    """A session configuration entry, or ``""`` when it was not set."""
+    if options is None:
+        return ""
+    try:
+        return str(options.get_session_config_entry(key))
+    except RuntimeError:
+        return ""
+
+
+def clone(options: Any) -> Any:
+    """A copy of session options that may be changed: what a native session makes of them and gives back."""
+    if options is None:
+        return C.SessionOptions()
+    if not options.enable_profiling:
+        return C.InferenceSession(options, _TINY_MODEL, False, False).session_options
+    with _profiling_lock:  # or the tiny session would leave a profile of its own behind
+        options.enable_profiling = False
+        try:
+            copy = C.InferenceSession(options, _TINY_MODEL, False, False).session_options
+        finally:
+            options.enable_profiling = True
+    copy.enable_profiling = True
+    return copy
+
+
+def replay_libraries(source: Any, target: Any) -> None:
+    """Register the custom operator libraries of ``source`` with ``target``; a copy of options does not carry them."""
+    for library in getattr(source, "_rknn_libraries", ()):
+        target.register_custom_ops_library(library)

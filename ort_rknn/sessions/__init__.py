@@ -1,0 +1,1 @@
+"""Sessions behind onnxruntime's class: CPU only, NPU, dynamic shapes."""

@@ -1,0 +1,227 @@
+"""Compiles in the background: one conversion at a time in the whole process, each in a child of low priority.
+
+A thread takes the wishes in order and ends when there are none. Whoever made a wish can take it back at any moment; the
+child that works on it is then killed, as at the end of the interpreter.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn_converters.util.frozen import frozen
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.compiled.model import CompiledModel
+    from ort_rknn_converters.options import ConvertOptions
+
+__all__ = ["Cancelled", "Ticket", "Wish", "compile_in_child", "usable_cache", "wish"]
+
+_START = (
+    "import sys, pickle; folder = sys.argv[1]; sys.path[:] = pickle.load(open(folder + '/path.pickle', 'rb')); "
+    "from ort_rknn_converters.cache.child_main import main; main(folder)"
+)
+
+
+class Cancelled(Exception):
+    """Nobody waits for the result any more."""
+
+
+class Ticket:
+    """One wisher's right to have things compiled, and the way to end it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.cancelled = False
+
+    def start(self, command: list[str], **how: Any) -> subprocess.Popen[bytes]:
+        """Start a child that ends with this ticket.
+
+        Raises:
+            Cancelled: It has ended already.
+            OSError: The child cannot be started.
+        """
+        with self._lock:
+            if self.cancelled:
+                raise Cancelled
+            self._process = subprocess.Popen(command, **how)
+            return self._process
+
+    def cancel(self) -> None:
+        """End it, and the child at work for it. May be called twice, from any thread."""
+        with self._lock:
+            self.cancelled = True
+            if self._process is not None and self._process.poll() is None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+
+
+@frozen
+class Wish:
+    """Something to compile.
+
+    Attributes:
+        ticket: Of the wisher.
+        work: Does it, in the background thread; must not keep the wisher alive.
+    """
+
+    ticket: Ticket
+    work: Callable[[Ticket], None]
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wishes: deque[Wish] = deque()
+        self._running: Wish | None = None
+        self._thread: threading.Thread | None = None
+
+    def put(self, wish: Wish) -> None:
+        with self._lock:
+            self._wishes.append(wish)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="ort_rknn compiles", daemon=True)
+                self._thread.start()
+
+    def cancel(self) -> None:
+        with self._lock:
+            left = [*self._wishes, *([self._running] if self._running else [])]
+            self._wishes.clear()
+        for wish in left:
+            wish.ticket.cancel()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._running = None
+                if not self._wishes:
+                    self._thread = None
+                    return
+                self._running = wish = self._wishes.popleft()
+            if not wish.ticket.cancelled:
+                wish.work(wish.ticket)
+            del wish  # or the wisher's last reference would wait here for the next wish
+
+
+_queue = _Queue()
+
+
+def wish(ticket: Ticket, work: Callable[[Ticket], None]) -> None:
+    """Have ``work`` done in the background, after what was wished before."""
+    _queue.put(Wish(ticket, work))
+
+
+@atexit.register
+def _at_exit() -> None:
+    _queue.cancel()
+
+
+def _after_fork() -> None:
+    """The thread and its child stayed with the parent process."""
+    global _queue
+    _queue = _Queue()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def usable_cache(cache_dir: str | None) -> str:
+    """The cache's folder, or one that lives as long as the process where that cannot be written."""
+    from ort_rknn_converters.cache.store import directory
+
+    return _usable(directory(cache_dir))
+
+
+@functools.cache
+def _usable(folder: Path) -> str:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    from ort_rknn_converters.util import temp_dirs as scratch
+
+    own = scratch.hold("ort_rknn-cache-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return str(own)
+
+
+def compile_in_child(
+    model: str | bytes, options: ConvertOptions, cache_dir: str | None, ticket: Ticket
+) -> CompiledModel:
+    """Convert a model in a child process, into the cache.
+
+    Args:
+        model: Path or content.
+        options: How to convert.
+        cache_dir: The cache's folder.
+        ticket: Ends the child.
+
+    Raises:
+        Cancelled: The ticket was cancelled.
+        ToolkitMissing: There is no toolkit.
+        ConvertError: What the conversion raised, or the child died.
+    """
+    from ort_rknn_converters.cache import child_main, store
+    from ort_rknn_converters.errors import ConvertError, thaw
+    from ort_rknn_converters.toolkit.setup.environment import find_python, toolkit_version
+    from ort_rknn_converters.util import temp_dirs as scratch
+
+    find_python()
+    with scratch.temporary("ort_rknn-background-") as folder:
+        child_main.describe(model, options, cache_dir, folder)
+        _write_path(folder)
+        with (folder / "log.txt").open("wb") as log:
+            child = ticket.start(
+                [sys.executable, "-c", _START, str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(folder),
+                start_new_session=True,
+            )
+            status = child.wait()
+        if ticket.cancelled:
+            raise Cancelled
+        result = folder / child_main.RESULT
+        if not result.exists():
+            tail = (folder / "log.txt").read_text(errors="replace").strip().rpartition("\n")[2]
+            raise ConvertError(f"the conversion's process ended with status {status}: {tail}")
+        failure = json.loads(result.read_text(encoding="utf-8")).get("failure")
+        if failure:
+            raise thaw(failure)
+    found = store.Cache(store.directory(cache_dir)).lookup(store.key_of(model, options), toolkit_version())
+    if found is None:
+        raise ConvertError(
+            "the conversion's result is not in the cache; the model's file may have been changed meanwhile"
+        )
+    return found
+
+
+def _write_path(folder: Path) -> None:
+    import pickle
+
+    (folder / "path.pickle").write_bytes(pickle.dumps([str(Path(entry).absolute()) for entry in sys.path]))
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The program's own; temporary files go where they are removed with the job, however it ends."""
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    for name in ("PYTHONWARNINGS", "PYTHONSTARTUP", "PYTHONINSPECT"):
+        environment.pop(name, None)
+    return environment

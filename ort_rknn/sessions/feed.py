@@ -1,0 +1,179 @@
+"""From what a caller feeds to what the engine takes: checked, C-contiguous arrays of exactly the declared types.
+
+The common feed (arrays of the right type and shape) is checked here in a few microseconds. Anything else is first
+given to onnxruntime itself: a native session of the model's *shell*, which has the real inputs and outputs and no
+computation, judges names, types, shapes, requested outputs and run options with onnxruntime's own words. What it
+accepts (lists, OrtValues, other memory layouts ...) is then converted, by onnxruntime too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ort_rknn.dtypes import numpy_dtype
+from ort_rknn.sessions.value_conversion import Echo
+from ort_rknn_converters.util.frozen import frozen
+
+__all__ = ["Checked", "FeedChecker", "InputSpec"]
+
+
+@frozen
+class InputSpec:
+    """What an input takes.
+
+    Attributes:
+        type: onnxruntime's type string.
+        dtype: numpy's dtype, or ``None``.
+        dims: One entry per dimension, ``None`` where any size is taken; ``None`` when the shape is not checked at all
+            (scalars and unknown ranks, which onnxruntime does not tell apart).
+    """
+
+    type: str
+    dtype: np.dtype[Any] | None
+    dims: tuple[int | None, ...] | None
+
+    @classmethod
+    def of(cls, argument: Any) -> InputSpec:
+        """The spec of one of onnxruntime's ``NodeArg`` objects."""
+        dims = tuple(dim if isinstance(dim, int) else None for dim in argument.shape)
+        return cls(argument.type, numpy_dtype(argument.type), dims or None)
+
+    def takes(self, array: np.ndarray[Any, Any]) -> bool:
+        """Whether ``array`` is of exactly this type and shape."""
+        if array.dtype != self.dtype:
+            return False
+        shape = array.shape
+        if self.dims is None or shape == self.dims:
+            return True
+        return len(shape) == len(self.dims) and all(
+            want is None or want == got for want, got in zip(self.dims, shape, strict=True)
+        )
+
+
+class Checked:
+    """A feed the engine can trust. One is made for every call, so it is a plain class: the fastest to make.
+
+    Attributes:
+        feed: Input name to array (or whatever a non-tensor input takes).
+        outputs: Names of the outputs to return, in order; may hold doubles.
+        only_whole: Only onnxruntime can run it: it replaces an initializer that was compiled in, or lacks an input.
+    """
+
+    __slots__ = ("feed", "only_whole", "outputs")
+
+    def __init__(self, feed: dict[str, Any], outputs: list[str], only_whole: bool = False) -> None:
+        self.feed = feed
+        self.outputs = outputs
+        self.only_whole = only_whole
+
+
+class FeedChecker:
+    """Checks one session's feeds.
+
+    Args:
+        inputs: onnxruntime's ``NodeArg`` objects of the inputs.
+        outputs: The same for the outputs.
+        overridable: The same for the initializers a caller may replace.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        overridable: Sequence[Any],
+    ) -> None:
+        self._inputs = {argument.name: InputSpec.of(argument) for argument in inputs}
+        self._overridable = {argument.name: InputSpec.of(argument) for argument in overridable}
+        self._outputs = frozenset(argument.name for argument in outputs)
+        self._required = frozenset(name for name, spec in self._inputs.items() if not spec.type.startswith("optional"))
+        self._echo = Echo({**self._inputs, **self._overridable})
+
+    def check(
+        self,
+        output_names: Any,
+        feed: Mapping[str, Any],
+        run_options: Any,
+        judge: Callable[[Any, Any, Any], Any],
+    ) -> Checked:
+        """Check one call.
+
+        Args:
+            output_names: As given to ``run``.
+            feed: As given to ``run``.
+            run_options: As given to ``run``.
+            judge: Runs the shell natively: ``judge(output_names, feed, run_options)`` raises what onnxruntime raises.
+
+        Raises:
+            Exception: What onnxruntime raises for the same call, class and text.
+        """
+        usual = isinstance(feed, dict) and type(output_names) is list  # what else there is, releases disagree on
+        if usual and run_options is None and self._outputs.issuperset(output_names):
+            arrays = self._quick(feed)
+            if arrays is not None:
+                return Checked(arrays, output_names)
+        return self._slow(output_names, feed, run_options, judge)
+
+    def _quick(self, feed: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arrays when every value is one of the right type and shape; ``None`` when anything is unusual."""
+        arrays = {}
+        for name, value in feed.items():
+            spec = self._inputs.get(name)
+            if spec is None or not isinstance(value, np.ndarray) or not spec.takes(value):
+                return None
+            arrays[name] = _plain(value)
+        return arrays if arrays.keys() >= self._required else None
+
+    def _slow(self, output_names: Any, feed: Mapping[str, Any], run_options: Any, judge: Callable[..., Any]) -> Checked:
+        if not isinstance(output_names, (list, tuple, str)) and hasattr(output_names, "send"):
+            output_names = list(output_names)  # a generator can be read only once, and is judged as one
+            judge((name for name in output_names), feed, run_options)
+        else:
+            judge(output_names, feed, run_options)
+
+        feed = {name: _native_order(value) for name, value in feed.items()}
+        arrays: dict[str, Any] = {}
+        foreign: dict[str, Any] = {}
+        for name, value in feed.items():
+            if value is None and name in self._required:
+                continue
+            spec = self._inputs.get(name) or self._overridable[name]
+            converted = _array(value, spec)
+            if converted is None and spec.type.startswith(("tensor", "seq", "optional")):
+                foreign[name] = value
+            else:
+                arrays[name] = value if converted is None else converted
+        if foreign:
+            arrays |= self._echo.convert(foreign)
+        # What the shell accepts and the model does not have (``None`` for a tensor), its nodes complain of.
+        only_whole = any(name in self._overridable for name in arrays) or not arrays.keys() >= self._required
+        return Checked(arrays, [str(name) for name in output_names], only_whole)
+
+
+def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array itself where the engine can read its memory as it is, else a copy in C order."""
+    flags = array.flags
+    if type(array) is np.ndarray and flags.c_contiguous and flags.aligned:
+        return array
+    return np.array(array, order="C", copy=True, subok=False)
+
+
+def _native_order(value: Any) -> Any:
+    """Arrays of the other byte order are converted: onnxruntime would read them wrongly without a word."""
+    if isinstance(value, np.ndarray) and not value.dtype.isnative and value.dtype.kind in "iufc":
+        return value.astype(value.dtype.newbyteorder("="))
+    return value
+
+
+def _array(value: Any, spec: InputSpec) -> Any:
+    """``value`` as the engine takes it, or ``None`` when onnxruntime has to convert it."""
+    if isinstance(value, np.ndarray):
+        if spec.dtype is not None:
+            return _plain(value)
+        return value if spec.type == "tensor(string)" else None
+    native = getattr(value, "_ortvalue", None)
+    if native is None:
+        return None
+    return np.asarray(native.numpy()) if spec.dtype is not None and native.is_tensor() else value

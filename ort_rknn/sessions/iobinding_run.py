@@ -1,0 +1,125 @@
+"""Runs a session with an NPU part over an I/O binding.
+
+onnxruntime's native binding cannot be asked what was bound to it, so ours (:mod:`ort_rknn.ort_types.iobinding`) writes
+it down. Outputs that have memory are written into; the others get the result bound, where onnxruntime's own calls find
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnxruntime.capi import _pybind_state as C
+
+from ort_rknn.ort_errors import status_text
+
+if TYPE_CHECKING:
+    from ort_rknn.ort_types.iobinding import SessionIOBinding
+    from ort_rknn.sessions.npu import NpuSession
+
+__all__ = ["deliver", "run_bound", "run_copied", "to_ort_value"]
+
+_IN_THE_SHELL = "while running"  # a kernel of the shell failed: the binding itself was found good
+
+
+def run_bound(session: NpuSession, judge: Callable[[Any, Any], None], binding: Any, run_options: Any) -> None:
+    """Run once.
+
+    Args:
+        session: The session.
+        judge: Runs the shell natively over a binding: raises what onnxruntime raises.
+        binding: An :class:`ort_rknn.ort_types.iobinding.SessionIOBinding`.
+        run_options: onnxruntime's ``RunOptions`` or ``None``.
+
+    Raises:
+        RuntimeError: Everything that is wrong with the binding, in onnxruntime's words.
+    """
+    record = getattr(binding, "rknn_record", None)
+    if record is None:
+        raise RuntimeError(
+            "Error in execution: this binding was made by onnxruntime's own class, which cannot be read. "
+            "Make it with session.io_binding() or ort_rknn.IOBinding(session)."
+        )
+    if not (record.on_npu and record.judged):
+        try:
+            judge(record.replay(C.SessionIOBinding(session)), run_options)
+        except RuntimeError as error:
+            if _IN_THE_SHELL not in str(error):
+                raise
+        record.judged = True
+    if not (record.on_npu and session.share(binding, run_options)):
+        run_copied(session, session.input_dtypes, binding, run_options)
+
+
+def run_copied(
+    session: Any, dtypes: Mapping[str, np.dtype[Any] | None], binding: SessionIOBinding, run_options: Any
+) -> None:
+    """Run once by the session's ``run``, and copy the results to where they are bound.
+
+    Args:
+        session: What runs.
+        dtypes: Numpy's dtype of each input.
+        binding: What is bound.
+        run_options: onnxruntime's ``RunOptions`` or ``None``.
+
+    Raises:
+        RuntimeError: In onnxruntime's words.
+    """
+    record = binding.rknn_record
+    names = list(record.outputs)
+    feed = {name: np.asarray(value) for name, value in record.feed(dtypes).items()}
+    try:
+        results = session.run(names, feed, run_options)
+    except Exception as error:
+        text = status_text(error)
+        if text is None:
+            raise
+        raise RuntimeError(f"Error in execution: {text}") from error
+    deliver(binding, dict(zip(names, results, strict=True)))
+
+
+def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Put results where they are bound; those without memory get some, where :meth:`get_outputs` finds it.
+
+    Raises:
+        RuntimeError: The memory has another shape.
+    """
+    if not results:
+        return
+    from ort_rknn.ort_types.ortvalue import OrtValue
+
+    record = binding.rknn_record
+    for name, value in zip(list(record.outputs), binding.get_outputs(), strict=True):
+        if name not in results:
+            continue
+        array = results[name]
+        target = record.npu_value(name) if record.goes_to_npu(name) else value
+        if target is None:
+            record.made(name, OrtValue.ortvalue_from_numpy(array, "npu", layout="nchw" if array.ndim == 4 else None))
+        elif not target.has_value():
+            binding.bind_result(name, to_ort_value(array))
+        elif tuple(target.shape()) == array.shape:
+            target.update_inplace(array)
+        else:
+            raise RuntimeError(
+                f"Error in execution: The output OrtValue provided for output '{name}' has shape "
+                f"{_braces(target.shape())} but the computed output shape for this run is {_braces(array.shape)}. "
+                "When calling Run() with pre-allocated output OrtValues on a model with dynamic output shapes, either "
+                "supply unallocated output OrtValues or ensure the pre-allocated shapes match the expected output "
+                "shapes for each run.\n"
+            )
+
+
+def to_ort_value(array: np.ndarray[Any, Any]) -> Any:
+    """A native ``OrtValue`` with the array's content in memory of its own (one over the array would not keep it)."""
+    cpu = C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
+    value = C.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type, cpu)
+    if array.size:
+        value.update_inplace(array)
+    return value
+
+
+def _braces(shape: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, shape)) + "}"

@@ -1,0 +1,266 @@
+"""The native side of a session with an NPU part.
+
+onnxruntime's Python ``InferenceSession`` does everything through its ``_sess``. Ours is a real native session of the
+model's shell (so metadata, I/O binding and option objects are onnxruntime's own), whose ways to run go to the engine
+instead. Nothing of this is in the path of a session without an NPU part.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnxruntime.capi import _pybind_state as C
+
+from ort_rknn.dtypes import numpy_dtype
+from ort_rknn.ort_errors import status_text
+from ort_rknn.sessions.base import NativeSession
+from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
+from ort_rknn.sessions.feed import Checked, FeedChecker
+from ort_rknn.sessions.iobinding_run import run_bound, to_ort_value
+from ort_rknn.sessions.pending_callbacks import Keeping
+from ort_rknn.sessions.submission import JobHow
+from ort_rknn_converters.util.frozen import frozen
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.engine import Engine
+    from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.ort_types.iobinding import SessionIOBinding
+    from ort_rknn.ort_types.profiling import Profile
+    from ort_rknn.sessions.zero_copy_policy import MemoryUse
+    from ort_rknn_converters.partition.plan import Plan
+
+__all__ = ["NpuParts", "NpuSession"]
+
+
+@frozen
+class NpuParts:
+    """What a session with an NPU part is made of.
+
+    Attributes:
+        engine: Runs the jobs.
+        plan: Which node runs where.
+        provider_options: The provider's options as strings.
+        npu: Whether a device other than onnxruntime runs the segments.
+        shapes: Input name to the shape that was compiled, for inputs whose declared shape leaves it open.
+        whole: The model on onnxruntime alone, for feeds the compiled code was not made for.
+        shown: What the user's session options say where the shell's own differ, by field name.
+        profile: Watches the engine, when profiling was asked for.
+        at_close: Called when the engine is closed; what a session opens later is entered here.
+    """
+
+    engine: Engine
+    plan: Plan
+    provider_options: Mapping[str, str]
+    npu: bool
+    shapes: Mapping[str, tuple[int, ...]]
+    whole: WholeModel
+    shown: Mapping[str, Any]
+    profile: Profile | None = None
+    at_close: list[Callable[[], object]] = field(default_factory=list)
+
+
+class NpuSession(NativeSession):
+    """A native session of the shell, run by the engine. Made by :mod:`ort_rknn.api.session` only."""
+
+    _parts: NpuParts
+    reads_bindings = True
+
+    def attach(self, parts: NpuParts) -> None:
+        """Give the opened session its engine."""
+        self._parts = parts
+        self._fixed_shapes = dict(parts.shapes)
+        self._types = {argument.name: argument.type for argument in self.outputs_meta}
+        self._opening = threading.Lock()
+        self._memory_use: MemoryUse | None = None
+        self._checker = FeedChecker(self.inputs_meta, self.outputs_meta, self.overridable_initializers)
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Any]:
+        """As onnxruntime's native ``run``; with batch dispatch the samples run on all cores."""
+        if run_options is not None:
+            from ort_rknn.sessions.batch_dispatch import read_options, submit_batch
+
+            batch, run_options = read_options(run_options)
+            if batch:
+
+                def submit(feed: Mapping[str, Any]) -> InferenceJob:
+                    return self.job(output_names, feed, run_options, JobHow(parked=True))
+
+                return submit_batch(submit, submit, input_feed).result()
+        checked = self._checker.check(output_names, input_feed, run_options, super().run)
+        if not self._fits(checked):
+            return self._parts.whole.run(checked.feed, checked.outputs, run_options)
+        results = self._parts.engine.run(checked.feed, checked.outputs, run_options)
+        return results if len(set(checked.outputs)) == len(results) else [deepcopy(value) for value in results]
+
+    def job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
+        """Queue one inference; see :meth:`ort_rknn.api.session.InferenceSession.submit`."""
+        checked = self._checker.check(output_names, input_feed, run_options, super().run)
+        fits = self._fits(checked)
+        engine = self._parts.engine if fits else self._parts.whole.engine()
+        feed = checked.feed if fits else complete_feed(self._parts.whole.native, checked.feed)
+        return how.submit(engine, feed, checked.outputs, run_options)
+
+    def run_async(
+        self,
+        output_names: Any,
+        input_feed: Mapping[str, Any],
+        callback: Callable[..., object],
+        user_data: Any,
+        run_options: Any = None,
+    ) -> None:
+        """As onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
+        if run_options is not None:
+            from ort_rknn.sessions.batch_dispatch import read_options
+
+            _, run_options = read_options(run_options, callback)
+        if not callable(callback):
+            raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
+        deliver = Keeping(callback, self)
+        try:
+            self.job(output_names, input_feed, run_options, JobHow(callback=deliver, user_data=user_data))
+        except Exception as error:
+            text = status_text(error)
+            if text is None:
+                if isinstance(error, TypeError):  # of a call of run(); said of this one, it reads like that:
+                    super().run_async(output_names, input_feed, callback, user_data, run_options)
+                raise
+            self._parts.engine.later(partial(deliver, [], user_data, text))
+
+    def run_with_ort_values(
+        self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None
+    ) -> Any:
+        """As onnxruntime's native call: ``OrtValue`` objects in, an ``OrtValueVector`` out."""
+        super().run_with_ort_values(input_dict, output_names, run_options)
+        if type(output_names) is not list:
+            output_names = list(output_names)
+        if not self._numeric(input_dict.values(), output_names):
+            return self._parts.whole.native.run_with_ort_values(input_dict, output_names, run_options)
+        vector = C.OrtValueVector()
+        for array in self.run(output_names, _arrays(input_dict), None):
+            vector.push_back(to_ort_value(array))
+        return vector
+
+    def run_with_ortvaluevector(
+        self,
+        run_options: Any,
+        feed_names: Sequence[str],
+        feeds: Any,
+        fetch_names: Sequence[str],
+        fetches: Any,
+        fetch_devices: Any,
+    ) -> None:
+        """As onnxruntime's native call: the results are put into ``fetches``."""
+        super().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, C.OrtValueVector(), fetch_devices)
+        given = dict(zip(feed_names, feeds, strict=True))
+        if not self._numeric(given.values(), fetch_names):
+            self._parts.whole.native.run_with_ortvaluevector(
+                run_options, feed_names, feeds, fetch_names, fetches, fetch_devices
+            )
+            return
+        results = self.run(list(fetch_names), _arrays(given), None)
+        room = len(fetches)
+        for index, array in enumerate(results):
+            if index < room and fetches[index].has_value():
+                fetches[index].update_inplace(array)
+            else:
+                fetches.push_back(to_ort_value(array))
+
+    def run_with_iobinding(self, binding: Any, run_options: Any = None) -> None:
+        """As onnxruntime's native call."""
+        record = getattr(binding, "rknn_record", None)
+        if record is not None and not self._numeric((), [name for name in record.outputs if name in self._types]):
+            self._parts.whole.native.run_with_iobinding(binding, run_options)
+        else:
+            run_bound(self, super().run_with_iobinding, binding, run_options)
+
+    def share(self, binding: SessionIOBinding, run_options: Any) -> bool:
+        """Run on the binding's memory if this session can; says in :attr:`memory_use` why not."""
+        from ort_rknn.sessions.zero_copy_policy import MemoryUse
+
+        with self._opening:
+            if self._memory_use is None:
+                self._memory_use = MemoryUse.of(self._parts.engine, self._parts.at_close, self._parts.profile)
+        return self._memory_use.run(binding, run_options)
+
+    @property
+    def memory_use(self) -> MemoryUse | None:
+        """What it did with bindings that have NPU memory; ``None`` before the first."""
+        return self._memory_use
+
+    @property
+    def memory_uses(self) -> tuple[MemoryUse, ...]:
+        """The same, if any."""
+        return () if self._memory_use is None else (self._memory_use,)
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        """Which node went to which provider, when the session was told to record it."""
+        super().get_provider_graph_assignment_info()  # raises unless it was
+        from ort_rknn.ort_types.assignment import assignment
+
+        return assignment(self._parts.plan)
+
+    def end_profiling(self) -> str:
+        """Write the profile; gives its name, ``""`` the second time and without profiling."""
+        profile = self._parts.profile
+        return "" if profile is None else profile.end()
+
+    @property
+    def profile(self) -> Profile | None:
+        """What watches the engine, when profiling was asked for."""
+        return self._parts.profile
+
+    @property
+    def get_profiling_start_time_ns(self) -> int:
+        """When profiling began, in nanoseconds of the wall clock (as onnxruntime has it); 0 without."""
+        profile = self._parts.profile
+        return 0 if profile is None else profile.start_time_ns
+
+    @property
+    def session_options(self) -> Any:
+        """A copy of the options the session was made with."""
+        options = C.InferenceSession.session_options.fget(self)
+        for name, value in self._parts.shown.items():
+            setattr(options, name, value)
+        return options
+
+    @property
+    def input_dtypes(self) -> dict[str, np.dtype[Any] | None]:
+        """Numpy's dtype of each input, ``None`` where there is none."""
+        return {argument.name: numpy_dtype(argument.type) for argument in self.inputs_meta}
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs the jobs."""
+        return self._parts.engine
+
+    @property
+    def plan(self) -> Plan:
+        """Which node runs where."""
+        return self._parts.plan
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _fits(self, checked: Checked) -> bool:
+        if checked.only_whole:
+            return False
+        fixed = self._fixed_shapes
+        return not fixed or all(np.shape(checked.feed[name]) == fixed[name] for name in fixed if name in checked.feed)
+
+    def _numeric(self, values: Any, output_names: Sequence[str]) -> bool:
+        """Whether all values that go in and out are tensors numpy can hold."""
+        outputs = all(numpy_dtype(self._types[name]) is not None for name in output_names)
+        return outputs and all(value.is_tensor() and numpy_dtype(value.data_type()) is not None for value in values)
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(value.numpy()) for name, value in values.items()}

@@ -1,0 +1,276 @@
+"""The compiled variants of one model, by the shapes of its open inputs: what is ready, on its way, or not to be had.
+
+A new shape is looked up in the cache at once. What is not there is compiled in the background while the CPU answers, or
+at the first call, up to a number of shapes; beyond it new shapes are refused and stay on the CPU. They are refused
+rather than the oldest thrown out: free widths would otherwise be compiled one after another for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from ort_rknn.errors import RknnError
+from ort_rknn.sessions.background_compile import Cancelled, Ticket, wish
+from ort_rknn.shape_keys import ShapeKey, name_of
+from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.sessions.npu import NpuSession
+    from ort_rknn_converters.compiled.model import CompiledModel
+
+__all__ = ["ShapeState", "State", "Variants", "Works"]
+
+State = Literal["new", "waiting", "compiling", "ready", "cpu", "failed"]
+
+_REMEMBERED = 1000
+"""Shapes beyond the limit that are counted one by one, for the plan. A guess."""
+
+
+@frozen
+class ShapeState:
+    """What became of one set of input shapes.
+
+    Attributes:
+        shapes: Input name -> shape.
+        state: ``new`` (not asked to be compiled), ``waiting`` for the shape before it, ``compiling``, ``ready`` on the
+            device, ``cpu`` (compiled, but nothing of it is for the NPU), or ``failed``.
+        detail: Why, where it did not become ready.
+        seconds: From the wish until it was ready.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    state: State
+    detail: str = ""
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        words = {
+            "new": "on the CPU",
+            "waiting": "waits to be compiled; the CPU answers",
+            "compiling": "compiling; the CPU answers",
+            "ready": "ready",
+            "cpu": f"on the CPU: {self.detail}",
+            "failed": f"on the CPU, failed because {self.detail}",
+        }
+        took = f" after {self.seconds:.1f} s" if self.state == "ready" and self.seconds else ""
+        return f"{name_of(tuple(self.shapes.items()))}: {words[self.state]}{took}"
+
+
+@frozen
+class Works:
+    """How a variant comes to be. None of these may keep the session alive.
+
+    Attributes:
+        lookup: The compiled model in the cache, or ``None``; raises ``ConvertError`` for a failure that is remembered.
+        now: Compiles it, in the caller's thread.
+        build: Compiles it in the background thread; the ticket ends that.
+        open: Makes the native session of it; ``None`` when nothing of it is for the NPU.
+    """
+
+    lookup: Callable[[ShapeKey], CompiledModel | None]
+    now: Callable[[ShapeKey], CompiledModel]
+    build: Callable[[ShapeKey, Ticket], CompiledModel]
+    open: Callable[[ShapeKey, CompiledModel], NpuSession | None]
+
+
+class Variants:
+    """See the module. Thread-safe.
+
+    Args:
+        works: How variants come to be.
+        limit: Most shapes that get one.
+        mode: When: ``background``, ``load`` or ``never``.
+    """
+
+    def __init__(self, works: Works, *, limit: int, mode: str) -> None:
+        self._works = works
+        self._limit = limit
+        self._mode = mode
+        self._changed = threading.Condition()
+        self._states: dict[ShapeKey, ShapeState] = {}
+        self._ready: dict[ShapeKey, NpuSession] = {}
+        self._beyond: set[ShapeKey] = set()
+        self._stopped = ""
+        self._closed = False
+        self._ticket = Ticket()
+        weakref.finalize(self, self._ticket.cancel).atexit = False
+
+    def find(self, key: ShapeKey) -> NpuSession | None:
+        """The session for these shapes, when there is one. A shape that is new is looked up first."""
+        session = self._ready.get(key)
+        if session is None and key not in self._states and self._admit(key):
+            self._meet(key, self._mode)
+            session = self._ready.get(key)
+        return session
+
+    def load(self, key: ShapeKey, mode: str) -> None:
+        """Have a listed shape ready before it comes."""
+        if self._admit(key):
+            self._meet(key, mode)
+            if mode == "background":
+                self.want(key)
+
+    def want(self, key: ShapeKey) -> None:
+        """The CPU answered for these shapes: compile them in the background."""
+        known = self._states.get(key)
+        if self._mode != "background" or known is None or known.state != "new" or self._stopped:
+            return
+        with self._changed:
+            if self._closed or key not in self._states or self._states[key].state != "new":
+                return
+            if self._full():
+                del self._states[key]
+                self._remember(key)
+                return
+            self._states[key] = replace(known, state="waiting")
+        wish(self._ticket, partial(_compile, weakref.ref(self), key, self._works.build))
+
+    def states(self) -> tuple[ShapeState, ...]:
+        """Every shape met so far, in the order of their coming, without those beyond the limit."""
+        with self._changed:
+            return tuple(self._states.values())
+
+    def notes(self) -> tuple[str, ...]:
+        """The same in sentences, for the plan."""
+        lines = [str(state) for state in self.states()]
+        if self._beyond:
+            count = f"{len(self._beyond)}{'+' if len(self._beyond) >= _REMEMBERED else ''}"
+            why = f"max_shapes is {self._limit}" if self._mode != "never" else "there is no code for them"
+            lines.append(f"{count} more on the CPU: {why}")
+        if self._stopped:
+            lines.append(f"no new shape is compiled: {self._stopped}")
+        return tuple(lines)
+
+    def sessions(self) -> tuple[NpuSession, ...]:
+        """Those that are ready, in the order of their coming."""
+        with self._changed:
+            return tuple(self._ready.values())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing waits or is compiling.
+
+        Args:
+            timeout: Seconds; ``None`` waits for ever.
+
+        Returns:
+            Whether that came to be.
+        """
+
+        def settled() -> bool:
+            return not any(one.state in ("waiting", "compiling") for one in self._states.values())
+
+        with self._changed:
+            return self._changed.wait_for(settled, timeout)
+
+    def close(self) -> None:
+        """End what is under way at once. The sessions that are ready are closed by whoever uses them."""
+        self._ticket.cancel()
+        with self._changed:
+            self._closed = True
+            for key, known in self._states.items():
+                if known.state in ("waiting", "compiling"):
+                    self._states[key] = replace(known, state="new")
+            self._changed.notify_all()
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _admit(self, key: ShapeKey) -> bool:
+        """Enter a new shape, if there is room; whoever is told so looks after it."""
+        with self._changed:
+            if self._closed or key in self._states:
+                return False
+            if self._full() or len(self._states) >= _REMEMBERED:
+                self._remember(key)
+                return False
+            self._states[key] = ShapeState(dict(key), "waiting")
+            return True
+
+    def _full(self) -> bool:
+        return sum(one.state != "new" for one in self._states.values()) >= self._limit
+
+    def _remember(self, key: ShapeKey) -> None:
+        if len(self._beyond) < _REMEMBERED:
+            self._beyond.add(key)
+
+    def _meet(self, key: ShapeKey, mode: str) -> None:
+        """From the cache, or compiled now where that is wanted."""
+        began = time.perf_counter()
+        try:
+            compiled = self._works.lookup(key)
+            if compiled is None and mode == "load" and not self._stopped:
+                self._set(key, "compiling")
+                compiled = self._works.now(key)
+            if compiled is not None:
+                self._open(key, compiled, began)
+            else:
+                self._set(key, "new")
+        except Exception as error:
+            self._fail(key, error)
+
+    def _open(self, key: ShapeKey, compiled: CompiledModel, began: float) -> None:
+        session = self._works.open(key, compiled)
+        if session is None:
+            reason = next(iter(compiled.plan.cpu_reasons()), "it has no node to run")
+            self._set(key, "cpu", f"no part of it is for the NPU (mostly: {reason})")
+            return
+        with self._changed:
+            if not self._closed:
+                self._ready[key] = session
+                self._states[key] = replace(self._states[key], state="ready", seconds=time.perf_counter() - began)
+                self._changed.notify_all()
+                return
+        session.engine.close(wait=False)
+
+    def _fail(self, key: ShapeKey, error: Exception) -> None:
+        from ort_rknn_converters.errors import ConvertError, ToolkitMissing
+
+        if isinstance(error, Cancelled):
+            self._set(key, "new")
+            return
+        if not isinstance(error, (ConvertError, RknnError)):
+            logger().debug("a shape could not be compiled", exc_info=error)
+        if isinstance(error, ToolkitMissing):
+            self._stopped = str(error)
+        logger().warning("%s stays on the CPU: %s", name_of(key), error)
+        self._set(key, "failed", str(error))
+
+    def _set(self, key: ShapeKey, state: State, detail: str = "") -> None:
+        with self._changed:
+            if not self._closed:
+                self._states[key] = replace(self._states[key], state=state, detail=detail)
+            self._changed.notify_all()
+
+
+def _compile(
+    owner: weakref.ref[Variants], key: ShapeKey, build: Callable[[ShapeKey, Ticket], CompiledModel], ticket: Ticket
+) -> None:
+    """In the background thread. The session may be dropped meanwhile: only a weak reference is held while compiling."""
+    variants = owner()
+    if variants is None or variants._stopped:
+        if variants is not None:
+            variants._set(key, "new")
+        return
+    variants._set(key, "compiling")
+    del variants
+    began = time.perf_counter()
+    outcome: Any
+    try:
+        outcome = build(key, ticket)
+    except Exception as error:
+        outcome = error
+    variants = owner()
+    if variants is None:
+        return
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        variants._open(key, outcome, began)
+    except Exception as error:
+        variants._fail(key, error)

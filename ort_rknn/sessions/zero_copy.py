@@ -1,0 +1,270 @@
+"""Runs over a binding that the NPU does on the binding's own memory.
+
+A session has contexts for them beside those of its engine, as many for each core as it is told; they share the weights,
+are opened on first concurrent use, and are handed from thread to thread in the order of the calls.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ort_rknn.errors import DeviceError, SessionClosed
+from ort_rknn.ort_types.ortvalue import NpuOrtValue, memory_for
+from ort_rknn.program import NpuPart, Program
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.rknnrt.bound_context import BoundContext, Slot
+    from ort_rknn.devices.rknnrt.memory import NpuMemory
+
+__all__ = ["OnRun", "SharedRuns", "Unshareable"]
+
+OnRun = Callable[[int, float, tuple[float, float, float]], None]
+"""Takes the core (-1 where the driver chose), when a run began, and its seconds to copy in, infer and copy out."""
+
+
+class Unshareable(DeviceError):
+    """The NPU keeps an input or output in a way that no memory of the program's can have."""
+
+
+class _Core:
+    """What shares one core mask.
+
+    Attributes:
+        mask: The core mask.
+        number: The core; -1 where the mask is not one core.
+        idle: Seats without a run.
+        busy: Runs under way or waiting for the core.
+        since: When the first of these began.
+    """
+
+    def __init__(self, mask: int, seats: int) -> None:
+        self.mask = mask
+        self.number = mask.bit_length() - 1 if mask.bit_count() == 1 else -1
+        self.idle = [_Seat(self) for _ in range(seats)]
+        self.busy = 0
+        self.since = 0.0
+
+
+class _Seat:
+    """A context for runs on shared memory, once it is open."""
+
+    def __init__(self, core: _Core) -> None:
+        self.core = core
+        self.bound: BoundContext | None = None
+        self.last = 0
+
+
+class SharedRuns:
+    """A session's contexts for runs on shared memory.
+
+    Args:
+        program: A program that is one NPU part, on device ``npu``.
+        cores: Core mask, and how many contexts may share it.
+
+    Attributes:
+        input_dtypes: Numpy's dtype of each input.
+    """
+
+    def __init__(self, program: Program, cores: Iterable[tuple[int, int]]) -> None:
+        part = program.parts[0]
+        assert isinstance(part, NpuPart)
+        self._code = part.code
+        self.input_dtypes = {spec.name: spec.dtype for spec in part.code.inputs}
+        self._device: Any = program.device
+        self._lock = threading.Lock()
+        self._cores = [_Core(mask, seats) for mask, seats in cores]
+        self._mean = 0.0
+        self._waiting: deque[tuple[threading.Lock, list[_Seat]]] = deque()
+        self._closed = False
+
+    def covers(self, inputs: Mapping[str, Any], outputs: Iterable[str]) -> bool:
+        """Whether these inputs have the shapes of the compiled code, and these outputs are its."""
+        made = {spec.name for spec in self._code.outputs}
+        return made.issuperset(outputs) and all(_shape(inputs[spec.name]) == spec.shape for spec in self._code.inputs)
+
+    def run(
+        self,
+        key: int,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, NpuOrtValue | None],
+        copied: dict[str, str],
+        on_run: OnRun | None = None,
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Run once.
+
+        Args:
+            key: Whose run it is: the same context is taken for the same one if it can be.
+            inputs: Name to array, or to a value in NPU memory.
+            outputs: Name to the value to write; ``None`` for an array of its own.
+            copied: Is told the names of what was copied, and why.
+            on_run: Called after a good run.
+
+        Returns:
+            The arrays.
+
+        Raises:
+            Unshareable: No run of this session can be on shared memory after all.
+            DeviceError: The inference failed.
+            SessionClosed: The session was closed meanwhile.
+        """
+        seat = self._take(key)
+        begun = time.perf_counter()
+        try:
+            bound = seat.bound
+            if bound is None:
+                bound = seat.bound = self._open(seat.core.mask)
+            read = [_filled(bound, slot, inputs[slot.spec.name], copied) for slot in bound.inputs]
+            written = []
+            for slot in bound.outputs:
+                name = slot.spec.name
+                written.append(_memory_of(bound, slot, outputs.get(name), copied if name in outputs else {}))
+            ready = time.perf_counter()
+            bound.run([*read, *written])
+            ran = time.perf_counter()
+            arrays: dict[str, np.ndarray[Any, Any]] = {}
+            for slot, memory in zip(bound.outputs, written, strict=True):
+                name = slot.spec.name
+                if name in copied:
+                    target = outputs[name]
+                    if target is None:
+                        arrays[name] = np.empty(slot.spec.shape, slot.spec.dtype)
+                    _copy_out(slot, memory, arrays[name] if target is None else target.numpy())
+            if on_run is not None:
+                on_run(seat.core.number, begun, (ready - begun, ran - ready, time.perf_counter() - ran))
+        except BaseException:
+            bound, seat.bound = seat.bound, None
+            if bound is not None:
+                bound.close()  # what failed is opened anew
+            raise
+        finally:
+            self._give_back(seat)
+        return arrays
+
+    def fresh(self, name: str) -> NpuOrtValue:
+        """A value in NPU memory for an output."""
+        spec = next(spec for spec in self._code.outputs if spec.name == name)
+        return NpuOrtValue(memory_for(spec.dtype, spec.shape), spec.dtype, spec.shape, None)
+
+    def close(self) -> None:
+        """Close what is idle; the others are closed by those who use them. May be called twice."""
+        with self._lock:
+            self._closed = True
+            idle = [seat for core in self._cores for seat in core.idle]
+            for core in self._cores:
+                core.idle = []
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for seat in idle:
+            if seat.bound is not None:
+                seat.bound.close()
+        for gate, _ in waiting:
+            gate.release()
+
+    def _open(self, mask: int) -> BoundContext:
+        context = self._device.open(self._code, mask, self._device.relative(self._code))
+        try:
+            bound: BoundContext = context.bind()
+            refusal = next((slot.refusal for slot in (*bound.inputs, *bound.outputs) if slot.refusal), "")
+            if refusal:
+                raise Unshareable(refusal)
+        except BaseException:
+            context.close()
+            raise
+        return bound
+
+    def _take(self, key: int) -> _Seat:
+        with self._lock:
+            if self._closed:
+                raise SessionClosed("the session was closed; make a new one")
+            core = min((core for core in self._cores if core.idle), key=self._free_at(key), default=None)
+            if core is not None:
+                seat = min(core.idle, key=lambda one: (one.last != key, one.bound is None))
+                core.idle.remove(seat)
+                self._begin(seat, key)
+                return seat
+            gate, given = threading.Lock(), list[_Seat]()
+            gate.acquire()
+            self._waiting.append((gate, given))
+        gate.acquire()  # whoever is through hands his over
+        if not given:
+            raise SessionClosed("the session was closed; make a new one")
+        given[0].last = key
+        return given[0]
+
+    def _free_at(self, key: int) -> Callable[[_Core], tuple[float, bool, bool]]:
+        """How soon a core is free, by the mean of what runs took; among idle ones whose context need not be changed."""
+        now = time.perf_counter()
+
+        def order(core: _Core) -> tuple[float, bool, bool]:
+            free = max(now, core.since + core.busy * self._mean) if core.busy else 0.0
+            return free, all(seat.last != key for seat in core.idle), all(seat.bound is None for seat in core.idle)
+
+        return order
+
+    def _begin(self, seat: _Seat, key: int) -> None:
+        seat.last = key
+        seat.core.busy += 1
+        if seat.core.busy == 1:
+            seat.core.since = time.perf_counter()
+
+    def _give_back(self, seat: _Seat) -> None:
+        core, now = seat.core, time.perf_counter()
+        with self._lock:
+            took, core.since = now - core.since, now
+            self._mean += (took - self._mean) / 8 if self._mean else took
+            core.busy -= 1
+            if not self._closed:
+                if self._waiting:
+                    gate, given = self._waiting.popleft()
+                    self._begin(seat, seat.last)
+                    given.append(seat)
+                    gate.release()
+                else:
+                    core.idle.append(seat)
+                return
+        if seat.bound is not None:
+            seat.bound.close()
+
+
+def _memory_of(bound: BoundContext, slot: Slot, value: Any, copied: dict[str, str]) -> NpuMemory:
+    """The value's own memory where the NPU can use it, else the context's; says why in ``copied``."""
+    name, spec = slot.spec.name, slot.spec
+    copied.pop(name, None)
+    if not isinstance(value, NpuOrtValue):
+        copied[name] = "it is in the CPU's memory"
+    elif value.dtype != slot.dtype:
+        copied[name] = f"the NPU's runtime has no {spec.dtype}"
+    elif slot.order and value.settle(slot.order) != slot.order:
+        copied[name] = f"its memory is {value.layout}, and the NPU uses {slot.order} here"
+    else:
+        return value.memory
+    return bound.room(slot)
+
+
+def _filled(bound: BoundContext, slot: Slot, value: Any, copied: dict[str, str]) -> NpuMemory:
+    """The memory an input is read from, with the value in it."""
+    memory = _memory_of(bound, slot, value, copied)
+    if slot.spec.name in copied:
+        slot.view(memory)[...] = _array(value)
+    return memory
+
+
+def _copy_out(slot: Slot, memory: NpuMemory, target: np.ndarray[Any, Any]) -> None:
+    """A result as ONNX has it; integers that the NPU keeps as floats are rounded."""
+    given = slot.view(memory)
+    rounds = given.dtype.kind == "f" and target.dtype.kind in "iu"
+    target[...] = np.rint(given) if rounds else given
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.shape() if isinstance(value, NpuOrtValue) else value.shape)
+
+
+def _array(value: Any) -> Any:
+    return value.numpy() if isinstance(value, NpuOrtValue) else value

@@ -1,0 +1,126 @@
+"""What a session does with bindings that have NPU memory: runs on it where it can, else says why it copies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.engine.stats import print_phases, wants_perf_lines
+from ort_rknn.program import NpuPart, Program, check_terminated
+from ort_rknn.sessions.iobinding_run import deliver
+from ort_rknn.sessions.zero_copy import OnRun, SharedRuns, Unshareable
+
+if TYPE_CHECKING:
+    from ort_rknn.engine.engine import Engine
+    from ort_rknn.engine.observer import Observer
+    from ort_rknn.ort_types.iobinding import SessionIOBinding
+
+__all__ = ["MemoryUse"]
+
+
+class MemoryUse:
+    """What a session does with bindings that have NPU memory.
+
+    Args:
+        shared: Runs on it; ``None`` where everything is copied.
+        why: Why everything is copied.
+        on_run: Called after a good run.
+
+    Attributes:
+        runs: Runs on the memory itself.
+        copied: Input or output name to the reason why it was copied in the last run over a binding.
+    """
+
+    def __init__(self, shared: SharedRuns | None, why: str, on_run: OnRun | None = None) -> None:
+        self.runs = 0
+        self.copied: dict[str, str] = {}
+        self._shared = shared
+        self._why = why
+        self._on_run = on_run
+        self._counting = threading.Lock()
+
+    @classmethod
+    def of(cls, engine: Engine, at_close: list[Callable[[], object]], profile: Observer | None) -> MemoryUse:
+        """That of the session of an engine.
+
+        Args:
+            engine: The engine.
+            at_close: Is given what to close then.
+            profile: Watches the session, if anything does.
+        """
+        why = _why_copied(engine.program, engine.options.run_timeout_ms)
+        if why:
+            return cls(None, why)
+        shared = SharedRuns(engine.program, _cores(engine))
+        at_close.append(shared.close)
+        lines = wants_perf_lines() if engine.options.print_perf is None else engine.options.print_perf
+        if profile is None and not lines:
+            return cls(shared, "")
+        part = engine.program.parts[0]
+
+        def on_run(core: int, begun: float, phases: tuple[float, float, float]) -> None:
+            if lines:
+                print_phases(-1, -1, core, phases, " mode=zero_copy")
+            if profile is not None:
+                profile.step(-1, part, begun, sum(phases), core, phases)
+                profile.inference(-1, begun, sum(phases))
+
+        return cls(shared, "", on_run)
+
+    def run(self, binding: SessionIOBinding, run_options: Any) -> bool:
+        """Run on the binding's memory; ``False`` when that is not possible.
+
+        Raises:
+            DeviceError: The inference failed.
+            SessionClosed: The session was closed.
+        """
+        record = binding.rknn_record
+        shared = self._shared
+        # What is no input of the NPU's part may be a weight that is compiled in.
+        if shared is not None and record.inputs.keys() == shared.input_dtypes.keys():
+            check_terminated(run_options)
+            inputs = record.feed(shared.input_dtypes)
+            outputs = {name: record.npu_value(name) for name in record.outputs}
+            if shared.covers(inputs, outputs):
+                for name, value in outputs.items():
+                    if value is None and record.goes_to_npu(name):
+                        outputs[name] = made = shared.fresh(name)
+                        record.made(name, made)
+                copied: dict[str, str] = {}
+                try:
+                    deliver(binding, shared.run(id(binding), inputs, outputs, copied, self._on_run))
+                except Unshareable as error:
+                    self._shared, self._why = None, str(error)
+                else:
+                    with self._counting:
+                        self.runs += 1
+                    self.copied = copied
+                    return True
+        why = self._why or "the NPU has no code for these inputs, shapes and outputs"
+        self.copied = dict.fromkeys((*record.inputs, *record.outputs), why)
+        return False
+
+
+def _why_copied(program: Program, run_timeout_ms: float) -> str:
+    """Why no run of a session can be on shared memory; ``""`` when they can."""
+    if len(program.parts) != 1 or not isinstance(program.parts[0], NpuPart):
+        return "the model is not one NPU part from its inputs to its outputs; print(session.plan) shows what it is"
+    name = getattr(program.device, "name", None)
+    if name != "npu":
+        return f"only device 'npu' shares memory; this session's is {name!r}"
+    if run_timeout_ms:
+        return "run_timeout_ms is set, and only inferences of the engine's own can be timed out"
+    return ""
+
+
+def _cores(engine: Engine) -> list[tuple[int, int]]:
+    """Core mask, and how many contexts share it.
+
+    Two for each core, so that it has work while Python hands over (measured with four threads and a busy PC: 99 % of
+    what three cores can do, with one context each 88 %).
+    """
+    lanes = engine.plan().lanes
+    if engine.options.tp_mode is not None:
+        return [(lanes[0].mask, len(lanes))]
+    return [(mask, 2) for mask in dict.fromkeys(lane.mask for lane in lanes)]

@@ -1,0 +1,122 @@
+"""Segments that fail: the culprit is found and goes to the CPU, and little else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.errors import ToolkitFailed
+from ort_rknn_converters.toolkit.compile import CompileRequest
+from tests.helpers.conversions import BODY, assert_same, image, model
+from tests.helpers.scripted_toolkit import ScriptedToolkit
+
+
+class TestFailingSegments:
+    """The loop always ends with a model that runs, and blames as little as possible."""
+
+    def reasons(self, compiled: CompiledModel) -> dict[str, str]:
+        return {node.op_type: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
+
+    @pytest.mark.parametrize("culprit", ["Tanh", "Sigmoid", "Relu", "Add"])
+    def test_a_crash_is_pinned_on_its_node(self, made: Any, culprit: str) -> None:
+        fake = ScriptedToolkit(crashes=frozenset({culprit}))
+        compiled = made(model(), fake)
+        assert self.reasons(compiled) == {culprit: "the toolkit crashed during build (SIGSEGV)"}
+        assert_same(compiled, model(), image())
+        assert len(fake.requests) < 12
+
+    def test_a_wrong_result_too(self, made: Any) -> None:
+        compiled = made(model(), ScriptedToolkit(wrong=frozenset({"Tanh"})))
+        assert list(self.reasons(compiled)) == ["Tanh"]
+        assert "computes something else" in self.reasons(compiled)["Tanh"]
+        assert_same(compiled, model(), image())
+
+    def test_several_culprits(self, made: Any) -> None:
+        fake = ScriptedToolkit(crashes=frozenset({"Tanh"}), wrong=frozenset({"Sigmoid"}), unlowered=frozenset({"Add"}))
+        compiled = made(model(), fake)
+        assert set(self.reasons(compiled)) == {"Tanh", "Sigmoid", "Add"}
+        assert_same(compiled, model(), image())
+
+    def test_no_lowering_needs_no_search(self, made: Any) -> None:
+        fake = ScriptedToolkit(unlowered=frozenset({"Tanh"}))
+        compiled = made(model(), fake)
+        assert self.reasons(compiled) == {"Tanh": "Tanh: the compiler has no lowering"}
+        assert len(fake.requests) == 2 + 1
+
+    def test_a_size_beyond_the_registers_is_searched_for(self, made: Any) -> None:
+        compiled = made(model(), ScriptedToolkit(overflows=frozenset({"Tanh"})))
+        assert set(self.reasons(compiled)) == {"Tanh"}
+        assert "does not fit the NPU's registers" in self.reasons(compiled)["Tanh"]
+        assert_same(compiled, model(), image())
+
+    def test_a_layer_the_board_does_not_know(self, made: Any) -> None:
+        compiled = made(model(), ScriptedToolkit(on_cpu={"Tanh": "exStrange", "Relu": "Relu6"}))
+        assert set(self.reasons(compiled)) == {"Tanh", "Relu"}
+        assert "exStrange" in self.reasons(compiled)["Tanh"]
+
+    def test_documented_cpu_layers_are_welcome(self, made: Any) -> None:
+        assert made(model(), ScriptedToolkit(on_cpu={"Tanh": "Tanh", "Relu": "Reshape"})).plan.npu_share == 1
+
+    def test_a_refusal_that_names_its_node(self, made: Any) -> None:
+        fake = ScriptedToolkit(refuses={"Tanh": "the toolkit refused the model: op 'e' is not supported"})
+        compiled = made(model(), fake)
+        assert list(self.reasons(compiled)) == ["Tanh"]
+        assert len(fake.requests) == 3
+
+    def test_nodes_that_do_not_bear_each_other(self, made: Any) -> None:
+        compiled = made(model(), ScriptedToolkit(pairs=(("Sigmoid", "Tanh"),)))
+        assert list(self.reasons(compiled)) == ["Tanh"]
+        assert "together with what comes before" in self.reasons(compiled)["Tanh"]
+        assert_same(compiled, model(), image())
+
+    @pytest.mark.parametrize("kind", ["timeout", "memory"])
+    def test_no_search_where_every_try_is_dear(self, made: Any, kind: Any) -> None:
+        fake = ScriptedToolkit(fails_with=ToolkitFailed("too much", kind=kind))
+        compiled = made(model(), fake)
+        assert compiled.plan.npu_nodes == 0
+        assert len(fake.requests) == 1
+        assert_same(compiled, model(), image())
+
+    def test_when_everything_fails_it_ends_on_the_cpu(self, made: Any) -> None:
+        fake = ScriptedToolkit(fails_with=ToolkitFailed("never", kind="refused"))
+        compiled = made(model(), fake)
+        assert compiled.plan.npu_nodes == 0
+        assert_same(compiled, model(), image())
+
+    def test_overflow_is_said_and_found(self, made: Any) -> None:
+        proto = model("a = Mul (x, x) b = Exp (a) c = Neg (b) y = Sigmoid (c)")
+
+        class Fp16(ScriptedToolkit):
+            def _answers(self, request: CompileRequest, *, spoil: bool) -> tuple[dict[str, np.ndarray], ...]:
+                with np.errstate(over="ignore"):
+                    return tuple(
+                        {name: value.astype(np.float16).astype(np.float32) for name, value in answer.items()}
+                        for answer in super()._answers(request, spoil=spoil)
+                    )
+
+        compiled = made(proto, Fp16())
+        assert_same(compiled, proto, image())
+        assert "beyond fp16's 65504" in self.reasons(compiled)["Exp"]
+
+    def test_near_fp16s_limit_it_is_the_cpu(self, made: Any) -> None:
+        assert not self.reasons(made(model("a = Exp (x) b = Mul (a, a) y = Sigmoid (b)")))
+        big = model("a = Abs (x) b = Mul (a, h) y = Sqrt (b)")
+        big.graph.initializer.append(numpy_helper.from_array(np.float32([10000.0]), "h"))
+        reasons = self.reasons(made(big))
+        assert set(reasons) == {"Mul", "Sqrt"}
+        assert reasons["Sqrt"].startswith("its input b reaches")
+
+    def test_verdicts_are_remembered(self, made: Any) -> None:
+        made(model(), ScriptedToolkit(crashes=frozenset({"Tanh"})))
+        second = ScriptedToolkit(crashes=frozenset({"Tanh"}))
+        compiled = made(model(BODY.replace("Relu (g)", "Sigmoid (g)")), second)
+        assert list(self.reasons(compiled)) == ["Tanh"]
+        assert len(second.requests) == 2
+
+    def test_verdicts_of_another_soc_do_not_count(self, made: Any) -> None:
+        made(model(), ScriptedToolkit(crashes=frozenset({"Tanh"})))
+        assert made(model(), target="rk3576").plan.npu_share == 1

@@ -1,0 +1,122 @@
+"""Which Python has the toolkit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.toolkit.setup import environment
+from ort_rknn_converters.toolkit.setup.environment import (
+    ToolkitPython,
+    child_environment,
+    find_python,
+    toolkit_version,
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("ORT_RKNN_TOOLKIT_PYTHON", raising=False)
+
+
+def private(version: str = "2.5.0") -> Path:
+    python = environment.private_python()
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (environment.private_directory() / "toolkit.json").write_text(json.dumps({"version": version}))
+    return python
+
+
+def importable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "rknn" / "api").mkdir(parents=True)
+    (folder / "rknn" / "api" / "__init__.py").write_text("raise SystemError('must not be imported here')")
+    info = folder / "rknn_toolkit2-2.3.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rknn-toolkit2\nVersion: 2.3.2\n")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def test_our_folder_is_where_platformdirs_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from platformdirs import user_cache_path
+
+    monkeypatch.delenv("ORT_RKNN_CACHE_DIR")
+    for folder in ("", str(tmp_path)):
+        monkeypatch.setenv("XDG_CACHE_HOME", folder)
+        assert environment.private_directory() == user_cache_path("ort_rknn") / "toolkit"
+
+
+def test_none_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitMissing, match=r"ort-rknn toolkit install.*ORT_RKNN_TOOLKIT_PYTHON"):
+        find_python()
+    assert toolkit_version() is None
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_private_one() -> None:
+    python = private("2.4.9")
+    assert find_python() == ToolkitPython(str(python), "private", "2.4.9")
+    assert toolkit_version() == "2.4.9"
+
+
+def test_a_private_one_whose_base_python_is_gone_does_not_count() -> None:
+    python = private()
+    python.unlink()
+    python.symlink_to("/nowhere/python3")
+    assert toolkit_version() is None
+
+
+def test_a_damaged_marker_does_not_count() -> None:
+    private()
+    for text in ("", "[]", "{"):
+        (environment.private_directory() / "toolkit.json").write_text(text)
+        assert toolkit_version() is None
+
+
+def test_one_beside_us_goes_before_the_private_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private()
+    importable(tmp_path / "site", monkeypatch)
+    assert find_python() == ToolkitPython(sys.executable, "importable", "2.3.2")
+    assert "rknn" not in sys.modules
+
+
+def test_another_package_of_that_name_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site" / "rknn").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    assert toolkit_version() is None
+
+
+def test_the_users_own_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private()
+    importable(tmp_path / "site", monkeypatch)
+    python = tmp_path / "own" / "bin" / "python"
+    (tmp_path / "own" / "lib" / "python3.12" / "site-packages" / "rknn_toolkit2-2.5.0.dist-info").mkdir(parents=True)
+    monkeypatch.setenv("ORT_RKNN_TOOLKIT_PYTHON", str(python))
+    assert find_python() == ToolkitPython(str(python), "env", "2.5.0")
+
+
+def test_a_named_one_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_RKNN_TOOLKIT_PYTHON", "/nowhere/bin/python")
+    with pytest.raises(ToolkitMissing, match="ORT_RKNN_TOOLKIT_PYTHON=/nowhere/bin/python cannot be started"):
+        find_python()
+
+
+def test_a_named_one_without_the_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_RKNN_TOOLKIT_PYTHON", sys.executable)
+    with pytest.raises(ToolkitMissing, match="has no rknn-toolkit2"):
+        find_python()
+
+
+def test_what_the_child_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/ours")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    variables = child_environment(ToolkitPython("p", "private", ""), tmp_path)
+    assert variables["TMPDIR"] == str(tmp_path)
+    assert variables["RKNN_LOG_LEVEL"] == "3"
+    assert "PYTHONPATH" not in variables
+    assert "PYTHONWARNINGS" not in variables
+    assert child_environment(ToolkitPython("p", "importable", ""), tmp_path)["PYTHONPATH"] == "/ours"
