@@ -34,15 +34,16 @@ test-aarch64: $(READY)
 	$(BIN)/python tests/aarch64/prepare.py
 	build/aarch64/python -m pytest -p no:cacheprovider --confcutdir=tests/ort_rknn/devices tests/aarch64 \
 	    tests/emulator tests/ort_rknn/engine/lanes/test_native.py \
-	    $(addprefix tests/ort_rknn/devices/test_,rknnrt.py rknnrt_bound.py rknnrt_sharing.py rknnrt_custom_ops.py rknnrt_halves.py rknnrt_habits.py interleave.py)
+	    $(addprefix tests/ort_rknn/devices/rknnrt/test_,$(addsuffix .py,device bound_context weight_sharing custom_ops halves \
+	    quirks interleave))
 
 # Sessions once more with the oldest onnxruntime, and the oldest pure-Python packages, that pyproject.toml takes (a minute
 # or two). numpy and onnx stay as new as they get: old ones have no wheels for new Pythons.
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit" tests/parity \
 	    tests/converters/onnx_file/test_external_data.py \
-	    $(addprefix tests/ort_rknn/test_,$(addsuffix .py,surface session session_options providers feed iobinding ortvalue \
-	    profiling context_file swap))
+	    $(addprefix tests/ort_rknn/,$(addsuffix .py,test_surface api/test_session api/test_install_shim options/test_providers \
+	    $(addprefix ort_types/test_,session_options iobinding ortvalue profiling) sessions/test_feed opening/test_epcontext_options))
 
 $(OLDEST)/.ready: $(READY)
 	@test -x $(OLDEST)/bin/python || $(BIN)/python -m venv $(OLDEST)

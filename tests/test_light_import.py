@@ -46,7 +46,7 @@ def test_a_session_on_the_cpu_imports_none_of_the_npu_side() -> None:
     assert _loaded(f"import os; os.environ['ORT_RKNN_DEVICE'] = 'cpu'; {made.format(model, '')}", *npu) == ""
 
 
-@pytest.mark.parametrize("module", ["errors", "targets", "plan", "options", "compiled", "cache"])
+@pytest.mark.parametrize("module", ["errors", "targets", "partition.plan", "options", "compiled.model", "cache.store"])
 def test_values_of_the_converters_need_no_onnx(module: str) -> None:
     names = ("onnx", "onnx_ir", "onnxruntime", "click", "rich")
     assert _loaded(f"import ort_rknn_converters.{module}", *names) == ""

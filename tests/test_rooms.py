@@ -1,4 +1,4 @@
-"""Three rooms, one direction; and inside a room, floors. Imports are read from the source, lazy ones included."""
+"""Three rooms, one direction; inside a room, folders import only folders before them. Lazy imports count, too."""
 
 from __future__ import annotations
 
@@ -15,28 +15,38 @@ ROOMS = {
     "ort_rknn_conformance": ROOT / "conformance" / "ort_rknn_conformance",
 }
 
+# Room -> its folders in the order of the data's way: each imports only folders that stand before it. The modules of the
+# room itself are split: "." are the values that everybody may know; FACES stand on top of all.
+FOLDERS = {
+    "ort_rknn_converters": (
+        *("util", ".", "onnx_file", "graph", "op_support.families", "op_support"),
+        *(
+            "passes",
+            "passes.simplify",
+            "passes.expand",
+            "passes.rewrite",
+            "partition",
+            "lower",
+            "rknn_format",
+            "numerics",
+        ),
+        *("toolkit.worker", "toolkit.setup", "toolkit", "quantize", "compile", "compiled", "pipeline", "cache", "cli"),
+    ),
+    "ort_rknn": (
+        *(".", "devices", "devices.rknnrt", "engine.lanes", "engine", "ort_types", "options"),
+        *("sessions", "opening", "api", "bench"),
+    ),
+    "ort_rknn_conformance": (".", "flows", "sources", "run", "diagnose", "report", "doctor"),
+}
+FACES = {
+    *("ort_rknn_converters", "ort_rknn", "ort_rknn.cli", "ort_rknn.__main__", "ort_rknn.backend"),
+    *("ort_rknn_conformance", "ort_rknn_conformance.cli"),
+}
+MOST_MODULES = 14
+"""In one folder; more is a list that nobody reads."""
+
 # What of the converters the runtime may import at once: a page each, which imports nothing of ours.
 AT_ONCE = {"ort_rknn_converters.util.frozen", "ort_rknn_converters.util.log"}
-
-# floor -> the floors above it, which nothing on it may reach, directly or through another file.
-FLOORS = {
-    "ort_rknn.devices": ("ort_rknn.program", "ort_rknn.engine", "ort_rknn.api.session"),
-    "ort_rknn.program": ("ort_rknn.engine", "ort_rknn.api.session"),
-    "ort_rknn.engine": ("ort_rknn.api.session",),
-    "ort_rknn.api.session": ("ort_rknn.cli", "ort_rknn.__main__"),
-    "ort_rknn_converters.op_support.decide": (
-        "ort_rknn_converters.partition.partition",
-        "ort_rknn_converters.pipeline.convert",
-    ),
-    "ort_rknn_converters.passes": ("ort_rknn_converters.partition.partition", "ort_rknn_converters.pipeline.convert"),
-    "ort_rknn_converters.toolkit": ("ort_rknn_converters.partition.partition", "ort_rknn_converters.pipeline.convert"),
-    "ort_rknn_converters.compiled.model": ("ort_rknn_converters.pipeline.convert", "ort_rknn_converters.cache.store"),
-    "ort_rknn_converters.pipeline.convert": ("ort_rknn_converters.cli",),
-    "ort_rknn_conformance.sources": ("ort_rknn_conformance.run.runner", "ort_rknn_conformance.report"),
-    "ort_rknn_conformance.flows": ("ort_rknn_conformance.run.run_case", "ort_rknn_conformance.run.runner"),
-    "ort_rknn_conformance.run.run_case": ("ort_rknn_conformance.run.runner", "ort_rknn_conformance.report"),
-    "ort_rknn_conformance.report": ("ort_rknn_conformance.cli",),
-}
 
 
 def _modules() -> dict[str, Path]:
@@ -52,18 +62,15 @@ def _modules() -> dict[str, Path]:
 MODULES = _modules()
 
 
-def _imports(path: Path) -> Iterator[tuple[ast.stmt, str]]:
-    """Every import statement with the module it names; ``from a import b`` names ``a.b`` where that is a module."""
+def _imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports; ``from a import b`` names ``a.b`` where that is a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node, alias.name
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                # a folder without Python in it (the native library's) is a name of its own too
-                folder = ROOMS.get(node.module, ROOT / "nowhere") / alias.name
-                yield node, full if full in MODULES or folder.is_dir() else node.module
+                yield full if full in MODULES else node.module
 
 
 def _at_import_time(path: Path) -> set[str]:
@@ -84,8 +91,11 @@ def _at_import_time(path: Path) -> set[str]:
     }
 
 
-def _inside(module: str, package: str) -> bool:
-    return module == package or module.startswith(f"{package}.")
+def _folder(module: str) -> str:
+    """The folder a module stands in, as FOLDERS names it."""
+    _, _, rest = module.partition(".")
+    inside = rest if MODULES[module].name == "__init__.py" else rest.rpartition(".")[0]
+    return inside or "."
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -95,33 +105,51 @@ def test_no_room_imports_a_higher_one(module: str) -> None:
         "ort_rknn": {"ort_rknn_converters", "ort_rknn"},
         "ort_rknn_conformance": set(ROOMS),
     }[module.partition(".")[0]]
-    used = {name.partition(".")[0] for _, name in _imports(MODULES[module])} & set(ROOMS)
+    used = {name.partition(".")[0] for name in _imports(MODULES[module])} & set(ROOMS)
     assert used <= allowed, f"{module} imports {', '.join(used - allowed)}: the direction is " + " <- ".join(ROOMS)
 
 
-@pytest.mark.parametrize("module", sorted(name for name in MODULES if _inside(name, "ort_rknn")))
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.partition(".")[0] == "ort_rknn"))
 def test_the_runtime_imports_the_converters_lazily(module: str) -> None:
-    eager = {name for name in _at_import_time(MODULES[module]) if _inside(name, "ort_rknn_converters")} - AT_ONCE
-    assert not eager, f"{module} imports {', '.join(sorted(eager))} at import time: do it inside a function"
+    imported = {name for name in _at_import_time(MODULES[module]) if name.partition(".")[0] == "ort_rknn_converters"}
+    assert not imported - AT_ONCE, f"{module} imports {imported - AT_ONCE} at import time: do it inside a function"
 
 
-@pytest.mark.parametrize("floor", sorted(FLOORS))
-def test_no_floor_reaches_a_higher_one(floor: str) -> None:
-    for start in [name for name in MODULES if _inside(name, floor)]:
-        way = {start: start}
-        todo = [start]
-        while todo:
-            here = todo.pop()
-            for _, name in _imports(MODULES[here]):
-                # The bare package is loaded whatever is imported, and its own imports wait for first use.
-                if name in MODULES and name not in way and name not in ROOMS:
-                    way[name] = f"{way[here]} -> {name}"
-                    todo.append(name)
-        for above in FLOORS[floor]:
-            reached = [path for name, path in way.items() if _inside(name, above)]
-            assert not reached, f"{floor} stands below {above}, but: {reached[0]}"
+@pytest.mark.parametrize("module", sorted(set(MODULES) - FACES))
+def test_folders_import_only_folders_before_them(module: str) -> None:
+    room = module.partition(".")[0]
+    order = FOLDERS[room]
+    here = order.index(_folder(module))
+    up = []
+    for name in set(_imports(MODULES[module])):
+        if name not in MODULES or name.partition(".")[0] != room or name == room:
+            continue
+        if name in FACES or order.index(_folder(name)) > here:
+            up.append(name)
+    assert not up, f"{module} imports {', '.join(sorted(up))}, which stands after it"
 
 
-def test_every_floor_exists() -> None:
-    named = {*FLOORS, *(above for floors in FLOORS.values() for above in floors)}
-    assert {name for name in named if name not in MODULES} == set(), "a floor was renamed: update FLOORS"
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_no_circles(room: str) -> None:
+    arrows = {
+        module: {name for name in _imports(path) if name in MODULES and name != room and name != module}
+        for module, path in MODULES.items()
+        if module.partition(".")[0] == room and module != room
+    }
+    left = dict(arrows)
+    while left:
+        free = [module for module, names in left.items() if not names & left.keys()]
+        assert free, f"modules that import each other: {', '.join(sorted(left))}"
+        for module in free:
+            del left[module]
+
+
+def test_every_folder_has_its_place_and_is_not_full() -> None:
+    for room, order in FOLDERS.items():
+        held: dict[str, list[str]] = {}
+        for module, path in MODULES.items():
+            if module.partition(".")[0] == room and path.name != "__init__.py":
+                held.setdefault(_folder(module), []).append(module)
+        assert set(held) == set(order), f"{room}: FOLDERS must name each folder once"
+        full = {folder: len(modules) for folder, modules in held.items() if len(modules) > MOST_MODULES}
+        assert not full, f"{room}: more than {MOST_MODULES} modules in {full}"

@@ -101,7 +101,7 @@ def workers_in(folder: Path) -> list[int]:
                 command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if b"toolkit/worker.py" in command and os.fsencode(folder) in command:
+            if b"toolkit/worker/main.py" in command and os.fsencode(folder) in command:
                 found.append(int(entry.name))
     return found
 

@@ -7,8 +7,6 @@ in the worst case everything is on the CPU, which still is a model that runs.
 from __future__ import annotations
 
 import os
-import sys
-import types
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -248,13 +246,3 @@ def _original(model: Model) -> str | bytes:
     if isinstance(model, onnx.ModelProto):
         return bytes(model.SerializeToString())
     return bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else os.fspath(model)
-
-
-class _Callable(types.ModuleType):
-    """This module's class: ``ort_rknn_converters.convert(...)`` works though the module has the function's name."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> CompiledModel:
-        return convert(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable

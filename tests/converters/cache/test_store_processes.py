@@ -50,13 +50,14 @@ _WORKER = """
 import sys
 from pathlib import Path
 from unittest import mock
-from ort_rknn_converters import cache, options
+from ort_rknn_converters import options
+from ort_rknn_converters.cache import store
 from tests.helpers.scripted_toolkit import counting
 from ort_rknn_converters.toolkit.setup import environment
 environment.toolkit_version = lambda: "2.5.0"
 model, there, counts, seconds = sys.argv[1:]
 compile = counting(Path(counts), float(seconds))
-found = cache.load_or_convert(model, options.ConvertOptions(min_gain=0), cache_dir=there, compile=compile)
+found = store.load_or_convert(model, options.ConvertOptions(min_gain=0), cache_dir=there, compile=compile)
 print(len(found.npu_steps[0].code["rk3588"].read()), flush=True)
 """
 

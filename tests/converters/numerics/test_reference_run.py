@@ -7,10 +7,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
-from tests.converters.test_heavy import large
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.numerics.reference_run import run_measured
+from tests.helpers.large_weights import large
 
 
 def test_weights_that_are_fed_give_the_same_answer() -> None:

@@ -10,13 +10,13 @@ import onnx
 import pytest
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
-from tests.converters.test_heavy import constants, large
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import BytesBlob, FileBlob
 from ort_rknn_converters.onnx_file.protobuf_wire import LENGTH, NotProtobuf, fields
 from ort_rknn_converters.onnx_file.split_model import CODE, Parted
 from ort_rknn_converters.onnx_file.weights_heavy import HEAVY
+from tests.helpers.large_weights import constants, large
 
 
 def parted() -> Parted:

@@ -150,7 +150,7 @@ def test_a_crash_of_the_compiler_is_an_error_with_its_log(model: bytes, name: st
     with pytest.raises(ToolkitFailed, match=rf"crashed during build \({name}\)") as caught:
         compile_segment(CompileRequest(model, "rk3588"))
     assert caught.value.kind == "crashed"
-    assert "worker.py" in caught.value.log
+    assert "main.py" in caught.value.log
     assert "Extension modules" not in caught.value.log
 
 

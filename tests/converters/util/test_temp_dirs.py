@@ -35,7 +35,10 @@ def test_it_is_gone_after_the_block(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path) -> None:
-    code = "import os; from ort_rknn_converters.util import temp_dirs as scratch; scratch.hold('ort_rknn-test-'); os.kill(os.getpid(), 9)"
+    code = (
+        "import os; from ort_rknn_converters.util import temp_dirs; "
+        "temp_dirs.hold('ort_rknn-test-'); os.kill(os.getpid(), 9)"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     (left,) = tmp_path.iterdir()

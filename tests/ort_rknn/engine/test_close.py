@@ -158,7 +158,7 @@ def _python(code: str) -> subprocess.CompletedProcess[str]:
         from tests.helpers.engines import *
         from ort_rknn.engine.engine import Engine
         from ort_rknn.engine.options import EngineOptions
-        from ort_rknn.engine import job_manager as core
+        from ort_rknn.engine import job_manager
     """
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code)],
@@ -190,7 +190,7 @@ def test_w4_interpreter_exit_with_jobs_in_flight() -> None:
 def test_interpreter_exit_with_an_inference_that_hangs() -> None:
     ran = _python(
         """
-        core.EXIT_GRACE_S = 0.2
+        job_manager.EXIT_GRACE_S = 0.2
         engine = Engine(program(fake(1)))
         for tag in range(3):
             engine.submit(frame(tag), callback=lambda r, tag, err: print(tag, err, flush=True), user_data=tag)

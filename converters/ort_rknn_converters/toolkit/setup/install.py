@@ -1,8 +1,8 @@
 """Makes the private environment: rknn-toolkit2 without its false pins, in the user's cache directory.
 
 What was measured behind the list of packages: the toolkit's declared torch, scipy, OpenCV, psutil, ruamel.yaml and
-fast-histogram are not needed to convert and simulate ONNX models (``standins.py`` stands in for the first three), and
-of its upper bounds only ``onnx<1.19`` and ``protobuf<7`` are real.
+fast-histogram are not needed to convert and simulate ONNX models (``stub_modules.py`` replaces the first three); of its
+upper bounds only ``onnx<1.19`` and ``protobuf<7`` are real.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs inside the toolkit's own Python: an int8 build in which some layers stay float16, by the vendor's two steps.
 
-Loaded by ``worker.py`` (this package is not installed there; the syntax stays that of Python 3.8). The first step
+Loaded by ``main.py`` (this package is not installed there; the syntax stays that of Python 3.8). The first step
 calibrates and writes every tensor's range to a file, in which the tensors that are to be float16 are named; the second
 builds from it.
 """

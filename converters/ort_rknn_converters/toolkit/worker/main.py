@@ -1,6 +1,6 @@
 """Runs inside the toolkit's own Python: one conversion, then the simulator on the feeds given, then the end.
 
-Called as ``python worker/main.py JOB_DIRECTORY PARENT`` by :mod:`ort_rknn_converters.toolkit.compile`, maybe before there is
+Called as ``python main.py JOB_DIRECTORY PARENT`` by :mod:`ort_rknn_converters.toolkit.compile`, maybe before there is
 a job: it imports the toolkit and waits for a line on its standard input; a second line says that the feeds are there,
 too. This package is not installed there, so only the standard library, numpy, the toolkit and the files beside this one
 may be imported, and the syntax stays that of Python 3.8. What goes in and out is described by ``job.json`` and
@@ -206,9 +206,8 @@ def convert(job: dict[str, Any], stages: Stages, ready: tuple[Any, Any, str, lis
     """Do the whole job; returns what the client wants to know about it."""
     toolkit_class, toolkit, version, replaced = ready
     patches = beside("patches")
-    simulation = beside("parallel_simulation").Simulation(
-        beside("parent_death").end_with_parent, patches.give_memory_back
-    )
+    end_with_parent = beside("parent_death").end_with_parent
+    simulation = beside("parallel_simulation").Simulation(end_with_parent, patches.give_memory_back)
     calibrated = "dataset" in job["build"]
     if calibrated:
         patches.restore_sessions()  # they run all samples; and a copy of this process would lack their threads

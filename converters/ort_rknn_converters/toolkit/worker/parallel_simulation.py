@@ -1,6 +1,6 @@
 """The simulator beside the compiler: what the toolkit does one after the other is done at once.
 
-Runs inside the toolkit's child process, like ``worker.py`` beside it and with the same limits (Python 3.8 or newer).
+Runs inside the toolkit's child process, like ``main.py`` beside it and with the same limits (Python 3.8 or newer).
 The compiler turns one file into another; the simulator runs the graph that was written into the first. So when the
 toolkit calls the compiler, this process forks: the copy is told that the compiler is done, simulates the feeds, leaves
 its answers and ends. Whatever goes wrong with the copy, the simulator can still be run afterwards, as without it.

@@ -1,6 +1,6 @@
 """Lets the toolkit need less time and memory for the same result: what it does twice, or for nothing, is left out.
 
-Runs inside the toolkit's child process, like ``worker.py`` beside it and with the same limits (Python 3.8 or newer).
+Runs inside the toolkit's child process, like ``main.py`` beside it and with the same limits (Python 3.8 or newer).
 Each of these was compared with the toolkit left alone; where a version of it lacks what is replaced, nothing happens.
 """
 

@@ -27,7 +27,7 @@ def load(name):
     spec.loader.exec_module(module)
     return module
 
-aside, worker = load("aside"), load("worker")
+parallel_simulation, worker = load("parallel_simulation"), load("main")
 {prepare}
 for name in ("rknn", "rknn.api", "rknn.api.rknn_compiler"):
     sys.modules[name] = types.ModuleType(name)
@@ -49,7 +49,7 @@ class Toolkit:
         return 0 if os.path.isabs(self.rknn_base.check_rknn_path) else -1
 
 toolkit = Toolkit()
-simulation = aside.Simulation(worker.beside("end_with_parent").end_with_parent, lambda: None)
+simulation = parallel_simulation.Simulation(worker.beside("parent_death").end_with_parent, lambda: None)
 with simulation.beside_the_compiler():
     code = RKNNCompiler.build("check.onnx")
     RKNNCompiler.build("once more")
@@ -96,7 +96,9 @@ def test_the_copy_simulates_while_the_compiler_compiles(tmp_path: Path) -> None:
     ids=["error", "crash", "exit", "hang"],
 )
 def test_a_copy_that_fails_gives_no_answer_and_does_not_stay(tmp_path: Path, simulate: str) -> None:
-    result, printed = run(tmp_path, simulate=simulate, prepare="aside.LEAST_S = aside.PATIENCE = 0.5")
+    result, printed = run(
+        tmp_path, simulate=simulate, prepare="parallel_simulation.LEAST_S = parallel_simulation.PATIENCE = 0.5"
+    )
     assert result == [7, None, False]
     assert "simulated" not in printed
 
