@@ -40,22 +40,23 @@ def build_plugin(*flags: str, compiler: str | None = None) -> Path:
 
 
 @contextmanager
-def registered(runtime: Path | None, library: Path | None = None) -> Iterator[list[Any]]:
+def registered(runtime: Path | None, library: Path | None = None, name: str = REGISTERED) -> Iterator[list[Any]]:
     """The plugin registered with onnxruntime while the block runs; gives its devices.
 
     Args:
         runtime: The emulated runtime that the environment names meanwhile; ``None``: nothing is named.
         library: The plugin; default: this source tree's.
+        name: What it is registered as.
     """
     named = {} if runtime is None else {"ORT_RKNN_RUNTIME_LIBRARY": str(runtime)}
     with mock.patch.dict(os.environ, named):
         if runtime is None:
             os.environ.pop("ORT_RKNN_RUNTIME_LIBRARY", None)
-        onnxruntime.register_execution_provider_library(REGISTERED, str(library or build_plugin()))
+        onnxruntime.register_execution_provider_library(name, str(library or build_plugin()))
         try:
             yield devices()
         finally:
-            onnxruntime.unregister_execution_provider_library(REGISTERED)
+            onnxruntime.unregister_execution_provider_library(name)
 
 
 def devices() -> list[Any]:

@@ -9,23 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.emulator import Emulator
+from tests.helpers.emulator import Emulator, build_emulator
 from tests.helpers.plugin import emulated_sample, registered
 
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
+    """An emulated runtime that must come out of the test without misuse, leaked contexts or leaked memory."""
     with Emulator().watched() as emulator:
         yield emulator
-        gc.collect()
+        if emulator.count("contexts"):
+            gc.collect()
+
+
+@pytest.fixture(scope="module")
+def _registered() -> Iterator[None]:
+    with registered(build_emulator()):
+        yield
+        gc.collect()  # sessions of tests that failed
 
 
 @pytest.fixture
-def plugin(emulator: Emulator) -> Iterator[Emulator]:
+def plugin(emulator: Emulator, _registered: None) -> Emulator:
     """The emulated runtime, with the plugin registered for it."""
-    with registered(emulator.path):
-        yield emulator
-        gc.collect()
+    return emulator
 
 
 @pytest.fixture(scope="session")

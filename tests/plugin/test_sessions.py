@@ -17,7 +17,7 @@ from onnx import helper
 from ort_rknn_converters.compiled.bundle import Bundle, Variant
 from tests.helpers.compiled_models import attributes, contexts, set_attribute
 from tests.helpers.emulator import Emulator
-from tests.helpers.plugin import MODELS, NAME, emulated_sample, plugin_session, registered, shim_session
+from tests.helpers.plugin import MODELS, NAME, emulated_sample, plugin_session, shim_session
 
 Error = onnxruntime.capi.onnxruntime_pybind11_state
 
@@ -236,21 +236,3 @@ def test_a_compiled_model_is_not_compiled_again(plugin: Emulator, sample_path: P
         plugin_session(
             sample_path, entries={"ep.context_enable": "1", "ep.context_file_path": str(tmp_path / "again.onnx")}
         )
-
-
-def test_without_the_runtime_there_is_no_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with registered(None) as found:
-        assert found == []
-    with registered(tmp_path / "no.so") as found:
-        assert found == []
-
-
-def test_register_twice_and_again(emulator: Emulator, sample_path: Path) -> None:
-    for _ in range(3):
-        with registered(emulator.path) as found:
-            assert [device.device.type.name for device in found] == ["NPU"]
-            with pytest.raises(Exception, match="already registered"), registered(emulator.path):
-                pass
-            session = plugin_session(sample_path)
-            session.run(None, feed())
-            del session

@@ -16,7 +16,14 @@ typedef struct {
     ep_machine machine;
     OrtHardwareDevice *device; /* onnxruntime keeps the pointer only */
     char runtime[32];
+    atomic_int
+        users; /* onnxruntime, and every provider: programs unregister the library before their sessions are gone */
 } factory;
+
+static void leave(factory *self) {
+    if (atomic_fetch_sub(&self->users, 1) != 1) return;
+    free(self);
+}
 
 static const char *name_of(const OrtEpFactory *f) { return (void)f, EP_NAME; }
 static const char *vendor_of(const OrtEpFactory *f) { return (void)f, "ort_rknn"; }
@@ -102,12 +109,14 @@ static OrtStatus *create_ep(OrtEpFactory *base, const OrtHardwareDevice *const *
     *ep = NULL;
     if (count != 1)
         return self->ort.api->CreateStatus(ORT_INVALID_ARGUMENT, EP_NAME " takes one device: a board has one NPU");
-    return ep_new_provider(&self->ort, &self->machine, options, logger, ep);
+    OrtStatus *status = ep_new_provider(&self->ort, &self->machine, options, logger, ep);
+    if (!status) atomic_fetch_add(&self->users, 1);
+    return status;
 }
 
 static void release_ep(OrtEpFactory *base, OrtEp *ep) {
-    (void)base;
     ep_free_provider(ep);
+    leave((factory *)base);
 }
 
 static unsigned rank_of(const char *version) {
@@ -171,6 +180,7 @@ EXPORTED OrtStatus *CreateEpFactories(const char *registered_name, const OrtApiB
     if (!self) return api->CreateStatus(ORT_FAIL, EP_NAME ": no memory left");
     self->ort = (ep_ort){api, api->GetEpApi(), wanted};
     self->logger = logger;
+    self->users = 1;
     self->base = (OrtEpFactory){
         .ort_version_supported = wanted,
         .GetName = name_of,
@@ -196,7 +206,9 @@ EXPORTED OrtStatus *CreateEpFactories(const char *registered_name, const OrtApiB
 
 EXPORTED OrtStatus *ReleaseEpFactory(OrtEpFactory *base) {
     factory *self = (factory *)base;
-    if (self && self->device) self->ort.ep->ReleaseHardwareDevice(self->device);
-    free(self);
+    if (!self) return NULL;
+    if (self->device) self->ort.ep->ReleaseHardwareDevice(self->device);
+    self->device = NULL;
+    leave(self);
     return NULL;
 }
