@@ -73,7 +73,7 @@ def compare(name: str, model: onnx.ModelProto, feed: Mapping[str, Any], folder: 
         )
         assert shim.get_providers()[0] == "RKNNExecutionProvider"
         expected = shim.run(None, dict(feed))
-    except (RuntimeError, ValueError):  # an op that onnxruntime does not have
+    except Exception:  # an op that onnxruntime does not have: each of its errors is a class of its own
         counts.failing += 1
         return
     finally:

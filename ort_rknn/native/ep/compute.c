@@ -106,18 +106,25 @@ static OrtStatus *finish_outputs(ep_segment *s, ep_context *c, OrtKernelContext 
     return NULL;
 }
 
+/* onnxruntime's Python class answers EP_FAIL of a run by making the session anew on the CPU, which cannot run compiled code:
+ * a device that fails is ENGINE_ERROR, as other providers have it, and the session goes on. */
+static OrtStatus *lost(const ep_segment *s, ep_failure *f) {
+    if (f->code == ORT_EP_FAIL) f->code = ORT_ENGINE_ERROR;
+    return ep_status(s->ort, f);
+}
+
 static OrtStatus *failed(const ep_segment *s, const ort_rknn_outcome *outcome, uint32_t mask) {
     static const char *const calls[] = {"", "rknn_inputs_set", "rknn_run", "rknn_outputs_get"};
     ep_failure f = {.code = 0};
     if (outcome->call == ORT_RKNN_CALL_NONE) ep_fail(&f, ORT_FAIL, "segment %s: no memory left", s->code.name);
     else ep_runtime_failed(&f, calls[outcome->call], outcome->code, "Segment %s, core mask %#x", s->code.name, mask);
-    return ep_status(s->ort, &f);
+    return lost(s, &f);
 }
 
 OrtStatus *ep_compute(ep_segment *s, OrtKernelContext *kernel) {
     ep_failure f = {.code = 0};
     ep_context *c = ep_take_context(s, &f);
-    if (!c) return ep_status(s->ort, &f);
+    if (!c) return lost(s, &f);
     OrtStatus *status = take_inputs(s, c, kernel);
     if (!status) status = place_outputs(s, c, kernel);
     if (status) {
@@ -132,7 +139,7 @@ OrtStatus *ep_compute(ep_segment *s, OrtKernelContext *kernel) {
     if (code == EP_TIMED_OUT) {
         ep_fail(&f, ORT_EP_FAIL, "the inference of segment %s took longer than %lld ms (run_timeout_ms), core mask %#x",
                 s->code.name, (long long)limit, mask);
-        return ep_status(s->ort, &f);
+        return lost(s, &f);
     }
     if (code) {
         status = failed(s, &outcome, mask);

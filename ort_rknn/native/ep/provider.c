@@ -85,7 +85,7 @@ static OrtStatus *compute(OrtNodeComputeInfo *info, void *state, OrtKernelContex
     computation *c = (computation *)info;
     (void)state;
     if (c->forks != ep_forked())
-        return c->segment.ort->api->CreateStatus(ORT_EP_FAIL,
+        return c->segment.ort->api->CreateStatus(ORT_ENGINE_ERROR,
                                                  "this session was made before fork(); its NPU contexts stayed in the "
                                                  "parent process. Make a new session in the child");
     return ep_compute(&c->segment, kernel);
