@@ -22,7 +22,7 @@ MODEL = Model((Tensor("x", "float16", (1, 3, 6, 5), "nhwc"),), (Tensor("y", "flo
 BYTES = one_segment(MODEL)
 FEEDS = [np.random.default_rng(i).standard_normal((1, 3, 6, 5)).astype(np.float32) for i in range(8)]
 RIGHT = [MODEL.answer([x])[0] for x in FEEDS]
-LONG = {"run_timeout_ms": 20}
+LONG = {"run_timeout_ms": 200}
 
 
 def right(session: Any, number: int = 0) -> bool:
@@ -187,9 +187,9 @@ def test_a_hanging_inference_ends_in_time_and_the_next_one_runs(plugin: Emulator
     assert right(session)
     plugin.configure(fault=f"{call}@1=hang")
     begun = time.monotonic()
-    with pytest.raises(Error.EngineError, match=r"segment segment took longer than 20 ms \(run_timeout_ms\)"):
+    with pytest.raises(Error.EngineError, match=r"segment segment took longer than 200 ms \(run_timeout_ms\)"):
         right(session)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     for number in range(4):
         assert right(session, number)
     plugin.release_hangs()
