@@ -1,5 +1,6 @@
 # The two commands: `make demo` and `make test`. Both set up what they need on a fresh machine (Python 3.10 or later, a C
-# compiler, the package registries) and do nothing of the kind the second time.
+# compiler, the package registries) and do nothing of the kind the second time. What they install stands in .ci/lock/, with
+# hashes, so that a fresh clone is the same in a year; only test-newest takes what is new.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,20 +8,25 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROGRAMS := $(VENV)/programs
 OLDEST := build/oldest
+NEWEST := build/newest
 PY ?= 3.10
 ANOTHER := build/python-$(PY)
 TARGET ?= rk3588
 INSTALLED_FROM := pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-# Installs into the environment $(1). uv is taken where it exists, because it is faster; pip does the same.
+# Installs the lock file $(2) and then ort_rknn into the environment $(1). The tools that build it are in the lock, too. uv
+# is taken where it exists, because it is faster; pip does the same.
 define install
-	@echo "installing ort_rknn and its development tools into $(1) (under a minute) ..."
-	@if command -v uv >/dev/null; then uv pip install --quiet --python $(1)/bin/python -e ".[dev]"; \
-	else $(1)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"; fi
+	@echo "installing $(2) and ort_rknn into $(1) (under a minute) ..."
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(1)/bin/python --require-hashes -r $(2) && \
+	    uv pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation -e .; \
+	else $(1)/bin/python $(PIP_INSTALL) --require-hashes -r $(2) && \
+	    $(1)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .; fi
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint test test-page test-programs test-endurance test-large test-oldest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator setup lint lock test test-page test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -38,31 +44,45 @@ test-aarch64: $(READY)
 	    quirks interleave))
 
 # Sessions once more with the oldest onnxruntime, and the oldest pure-Python packages, that pyproject.toml takes (a minute
-# or two). numpy and onnx stay as new as they get: old ones have no wheels for new Pythons.
+# or two). numpy and onnx are those of the other lock: old ones have no wheels for new Pythons.
+SESSIONS := tests/parity tests/converters/onnx_file/test_external_data.py \
+    $(addprefix tests/ort_rknn/,$(addsuffix .py,test_surface api/test_session api/test_install_shim options/test_providers \
+    $(addprefix ort_types/test_,session_options iobinding ortvalue profiling) sessions/test_feed opening/test_epcontext_options))
 test-oldest: $(OLDEST)/.ready
-	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit" tests/parity \
-	    tests/converters/onnx_file/test_external_data.py \
-	    $(addprefix tests/ort_rknn/,$(addsuffix .py,test_surface api/test_session api/test_install_shim options/test_providers \
-	    $(addprefix ort_types/test_,session_options iobinding ortvalue profiling) sessions/test_feed opening/test_epcontext_options))
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit" $(SESSIONS)
 
-$(OLDEST)/.ready: $(READY)
-	@test -x $(OLDEST)/bin/python || $(BIN)/python -m venv $(OLDEST)
-	@sed -n '/^ *"\(numpy\|onnx\)>=/d; s/^    "\([a-z-]*\)>=\([0-9.]*\)\(.*\)",$$/\1==\2.*\3/p' pyproject.toml >$(OLDEST)/oldest.txt
-	@echo "installing the oldest packages ort_rknn works with into $(OLDEST) ..."
-	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/oldest.txt -e . \
-	    hypothesis pytest pytest-timeout
-	@touch $@
+$(OLDEST)/.ready: $(READY) .ci/lock/oldest.txt
+	@test -x $(OLDEST)/bin/python || $(BIN)/python -m venv $(OLDEST) || uv venv --python $(BIN)/python $(OLDEST)
+	$(call install,$(OLDEST),.ci/lock/oldest.txt)
+
+# Sessions and zero copy once more with the newest onnxruntime, onnx and numpy that the registry has today (a minute or two).
+MOVING := onnxruntime onnx onnx-ir numpy
+test-newest: $(NEWEST)/.ready
+	@echo "upgrading $(NEWEST) to the newest $(MOVING) ..."
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(NEWEST)/bin/python --upgrade $(MOVING); \
+	else $(NEWEST)/bin/python $(PIP_INSTALL) --upgrade $(MOVING); fi
+	@$(NEWEST)/bin/python -c 'from importlib.metadata import version; import sys; \
+	    print("newest:", ", ".join(f"{name} {version(name)}" for name in sys.argv[1:]))' $(MOVING)
+	$(NEWEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit" $(SESSIONS) tests/ort_rknn/sessions/test_zero_copy.py
+
+$(NEWEST)/.ready: $(READY) .ci/lock/dev.txt
+	@test -x $(NEWEST)/bin/python || $(BIN)/python -m venv $(NEWEST) || uv venv --python $(BIN)/python $(NEWEST)
+	$(call install,$(NEWEST),.ci/lock/dev.txt)
+
+# Takes the newest of everything into the lock files: what `make test` and the others install from then on.
+lock: $(READY)
+	$(BIN)/python .ci/lock/renew.py
 
 # The suite on another Python (PY=3.13), without the toolkit's tests and the slow ones: a few minutes. The interpreter is
 # that of the system, pyenv's, or uv's.
 test-python: $(ANOTHER)/.ready
 	$(ANOTHER)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit and not aarch64"
 
-$(ANOTHER)/.ready: $(INSTALLED_FROM)
+$(ANOTHER)/.ready: $(INSTALLED_FROM) .ci/lock/dev.txt
 	@for python in python$(PY) $(HOME)/.pyenv/versions/$(PY).*/bin/python; do \
 	    test -x $(ANOTHER)/bin/python || ! "$$python" -c "import ensurepip" 2>/dev/null || "$$python" -m venv $(ANOTHER); done
 	@test -x $(ANOTHER)/bin/python || uv venv --python $(PY) $(ANOTHER) || { echo "there is no Python $(PY) here"; exit 1; }
-	$(call install,$(ANOTHER))
+	$(call install,$(ANOTHER),.ci/lock/dev.txt)
 
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:
@@ -80,9 +100,9 @@ lint: $(READY)
 setup: $(READY)
 	$(BIN)/ort-rknn toolkit install
 
-$(READY): $(INSTALLED_FROM)
+$(READY): $(INSTALLED_FROM) .ci/lock/dev.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || uv venv --python $(PYTHON) $(VENV)
-	$(call install,$(VENV))
+	$(call install,$(VENV),.ci/lock/dev.txt)
 
 # Unmodified programs from the package registry, in an environment of their own; compiles real OCR models (minutes).
 test-programs: $(READY)
@@ -94,10 +114,10 @@ demo-ocr: $(PROGRAMS)/.ready
 	$(BIN)/ort-rknn toolkit install
 	@PYTHONPATH=.:converters $(PROGRAMS)/bin/python examples/ocr/demo.py
 
-$(PROGRAMS)/.ready: $(READY)
+$(PROGRAMS)/.ready: $(READY) .ci/lock/programs.txt
 	@test -x $(PROGRAMS)/bin/python || $(BIN)/python -m venv $(PROGRAMS)
 	@echo "installing RapidOCR into $(PROGRAMS) ..."
-	@$(PROGRAMS)/bin/python -m pip install --quiet --disable-pip-version-check "rapidocr-onnxruntime==1.4.4" \
+	@$(PROGRAMS)/bin/python $(PIP_INSTALL) -c .ci/lock/programs.txt rapidocr-onnxruntime \
 	    click filelock numpy onnx onnx-ir onnxruntime pillow platformdirs rich
 	@touch $@
 
@@ -134,11 +154,10 @@ soak: $(READY)
 bench-engine: $(READY)
 	$(BIN)/python benchmarks/engine.py
 
-# What is written by programs: the options' and the hardware page, and the README's list of files.
+# What is written by programs: the options' and the hardware page.
 readme: $(READY)
 	$(BIN)/python -m docs.write_hardware
 	$(BIN)/python docs/list_options.py
-	$(BIN)/python docs/list_files.py
 
 clean:
 	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis

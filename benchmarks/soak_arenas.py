@@ -15,11 +15,11 @@ import numpy as np
 
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.fake import FakeDevice
+from ort_rknn.devices.program import NpuPart, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError
-from ort_rknn.program import NpuPart, Program
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.engines import program as fake_program
 from tests.helpers.npu import npu, segment

@@ -10,10 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.api.module_aliases import install_finder as _install_finder
+from ort_rknn.api.module_aliases import onnxruntime_itself as _onnxruntime_itself
+from ort_rknn.api.module_aliases import stands_in as _stands_in
 
 if TYPE_CHECKING:
     from onnxruntime import *  # noqa: F403
 
+    from ort_rknn.api.available_providers import get_all_providers as get_all_providers
+    from ort_rknn.api.available_providers import get_available_providers as get_available_providers
     from ort_rknn.api.install_shim import install as install
     from ort_rknn.api.install_shim import uninstall as uninstall
     from ort_rknn.api.model_compiler import ModelCompiler as ModelCompiler
@@ -25,8 +29,6 @@ if TYPE_CHECKING:
     from ort_rknn.errors import RknnError as RknnError
     from ort_rknn.errors import SessionClosed as SessionClosed
     from ort_rknn.errors import SubmitTimeout as SubmitTimeout
-    from ort_rknn.options.providers import get_all_providers as get_all_providers
-    from ort_rknn.options.providers import get_available_providers as get_available_providers
     from ort_rknn.options.table import make_provider_options as make_provider_options
     from ort_rknn.ort_types.iobinding import IOBinding as IOBinding
     from ort_rknn.ort_types.iobinding import SessionIOBinding as SessionIOBinding
@@ -50,8 +52,8 @@ _OWN = {
     "SessionIOBinding": "ort_rknn.ort_types.iobinding",
     "SessionOptions": "ort_rknn.ort_types.session_options",
     "SubmitTimeout": "ort_rknn.errors",
-    "get_all_providers": "ort_rknn.options.providers",
-    "get_available_providers": "ort_rknn.options.providers",
+    "get_all_providers": "ort_rknn.api.available_providers",
+    "get_available_providers": "ort_rknn.api.available_providers",
     "install": "ort_rknn.api.install_shim",
     "make_provider_options": "ort_rknn.options.table",
     "uninstall": "ort_rknn.api.install_shim",
@@ -64,30 +66,37 @@ _NEWER = frozenset({"ModelCompiler"})
 _DUNDERS = frozenset({"__author__", "__version__"})
 """The only double-underscore names passed on: tools probe modules for many others, which must not load onnxruntime."""
 
-_install_finder()
+
+def _follow() -> None:
+    import_module("ort_rknn.api.install_shim").follow()
+
+
+_install_finder(_follow)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NEWER and not hasattr(import_module("onnxruntime"), name):
+    if name in _NEWER and not hasattr(_onnxruntime_itself(), name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _OWN:
         value = getattr(import_module(_OWN[name]), name)
     elif name == "__all__":
-        theirs = {key for key in vars(import_module("onnxruntime")) if not key.startswith("_")}
+        theirs = {key for key in vars(_onnxruntime_itself()) if not key.startswith("_")}
         value = sorted({*_OWN, *theirs} - (_NEWER - theirs))
-    elif name == "backend" and hasattr(import_module("onnxruntime"), name):
+    elif name == "backend" and hasattr(_onnxruntime_itself(), name):
         value = import_module("ort_rknn.backend")  # a submodule of either is an attribute once it was imported
     elif name == "backend" or (name.startswith("__") and name not in _DUNDERS):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:
         try:
-            value = getattr(import_module("onnxruntime"), name)
+            value = getattr(_onnxruntime_itself(), name)
         except AttributeError:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     globals()[name] = value  # the next access costs a dictionary look-up
+    if _stands_in():
+        _follow()
     return value
 
 
 def __dir__() -> list[str]:
-    theirs = {*dir(import_module("onnxruntime"))}
+    theirs = {*dir(_onnxruntime_itself())}
     return sorted({*globals(), *_OWN, *theirs} - (_NEWER - theirs))

@@ -8,21 +8,26 @@ as for any session.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
-from onnxruntime.backend import backend as ort_backend
-
+from ort_rknn.api.available_providers import get_available_providers
 from ort_rknn.api.session import InferenceSession
-from ort_rknn.options.providers import get_available_providers
 from ort_rknn.ort_types.session_options import SessionOptions
 from ort_rknn.provider_names import RKNN_PROVIDER
+from ort_rknn.signatures import shown_as_theirs
+
+ort_backend: Any = import_module("onnxruntime.backend.backend")  # its package may be this very module: aliases.py
 
 __all__ = ["RknnBackend", "is_compatible", "prepare", "run", "run_model", "supports_device"]
 
 __path__: list[str] = []
 # ``ort_rknn.backend.backend`` and the like are onnxruntime's own modules, found by ``ort_rknn.api.module_aliases``.
+backend: Any = ort_backend
+backend_rep: Any = import_module("onnxruntime.backend.backend_rep")
 
 
+@shown_as_theirs
 class RknnBackend(ort_backend.OnnxRuntimeBackend):  # type: ignore[misc]
     """onnxruntime's backend, with this package's sessions."""
 

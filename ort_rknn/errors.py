@@ -14,7 +14,10 @@ Whatever onnxruntime would raise (bad files, bad feeds, unknown outputs) is rais
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 __all__ = [
+    "ClosedSession",
     "DeviceError",
     "DeviceUnavailable",
     "InferenceTimeout",
@@ -63,3 +66,16 @@ class SubmitTimeout(RknnError, TimeoutError):
 
 class SessionClosed(RknnError):
     """Raised when a job is given to a closed session, or was still queued when it closed."""
+
+
+class ClosedSession:
+    """Stands in the place of a closed session's native one: every use of it says so."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise what every use raises."""
+        raise SessionClosed("the session was closed; make a new one")

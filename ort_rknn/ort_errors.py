@@ -13,6 +13,7 @@ _CODES = {
     "InvalidProtobuf": (7, "INVALID_PROTOBUF"),
     "NotImplemented": (9, "NOT_IMPLEMENTED"),
     "InvalidGraph": (10, "INVALID_GRAPH"),
+    "ModelRequiresCompilation": (13, "MODEL_REQUIRES_COMPILATION"),
 }
 _PREFIX = "[ONNXRuntimeError]"
 

@@ -1,7 +1,8 @@
-"""The Makefile's long targets work in a fresh checkout."""
+"""The Makefile's long targets work in a fresh checkout, and its environments come from the lock."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,3 +20,19 @@ def test_the_standards_cases_run_in_a_fresh_checkout_and_go_on_after_an_interrup
     assert "--json out/conformance-rk3576.json" in command
     assert "--resume" in command
     assert "mkdir -p out" in recipe[: recipe.index(command)]
+
+
+def test_nothing_is_installed_past_the_lock() -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+    commands = [
+        command
+        for line in makefile.replace("\\\n", " ").splitlines()
+        for command in re.split(r"&&|;", line)
+        if re.search(r"uv pip install|[(]PIP_INSTALL[)]", command)
+    ]
+    assert len(commands) >= 7
+    locked = ("--require-hashes -r $(2)", "--no-deps --no-build-isolation -e .", "-c .ci/lock/programs.txt")
+    past = [command.strip() for command in commands if not any(words in command for words in locked)]
+    assert [
+        command for command in past if not re.search(r"[(]NEWEST[)]/bin/python.* --upgrade [$][(]MOVING[)]$", command)
+    ] == []

@@ -8,7 +8,7 @@ from typing import Any
 
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Case", "CaseError", "Feed", "Settings"]
+__all__ = ["Case", "CaseError", "Feed", "Settings", "one_line"]
 
 Feed = Mapping[str, Any]
 """Input name -> value: an ndarray, or what onnxruntime takes for a sequence, map or optional."""
@@ -66,3 +66,9 @@ class Settings:
     preprocess: str = ""
     closely: bool = False
     stable: bool = False
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an exception's text that says something."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line), type(error).__name__)

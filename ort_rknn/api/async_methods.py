@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from ort_rknn.errors import SessionClosed
+from ort_rknn.errors import ClosedSession
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,20 +20,7 @@ if TYPE_CHECKING:
     from ort_rknn.sessions.pending_callbacks import NativeCalls
     from ort_rknn.sessions.submission import JobHow
 
-__all__ = ["ClosedSession", "Verbs"]
-
-
-class ClosedSession:
-    """Stands in the place of a closed session's native one: every use of it says so."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        self.refuse()
-
-    def refuse(self) -> NoReturn:
-        """Raise what every use raises."""
-        raise SessionClosed("the session was closed; make a new one")
+__all__ = ["Verbs"]
 
 
 class Verbs:
@@ -127,9 +114,10 @@ class Verbs:
         self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0, *rest: Any, **named: Any
     ) -> Any:
         """As onnxruntime's, with ``device_type="npu"`` too: see :class:`ort_rknn.OrtValue`."""
-        from ort_rknn.ort_types.ortvalue import NPU_NAMES, OrtValue
+        from ort_rknn.ort_types.ortvalue import NPU_NAMES, OrtValue, says_more
 
-        if device_type in NPU_NAMES and self._existing_engine() is not None and not rest and not named:
+        more = says_more(*rest, *named.values())
+        if device_type in NPU_NAMES and self._existing_engine() is not None and not more:
             return OrtValue.ortvalue_from_shape_and_type(shape, element_type, device_type, device_id)
         return super().create_ortvalue_from_shape_and_type(  # type: ignore[misc]
             shape, element_type, device_type, device_id, *rest, **named

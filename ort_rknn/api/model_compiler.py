@@ -14,6 +14,7 @@ from ort_rknn.errors import InvalidOption
 from ort_rknn.opening.epcontext_options import refuse_existing, write_context
 from ort_rknn.options.table import RknnOptions
 from ort_rknn.ort_errors import ort_error
+from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelCompiler"]
 
 
+@shown_as_theirs
 class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
     """onnxruntime's ``ModelCompiler``.
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy  # noqa: F401  # first: onnxruntime's import is 15 ms shorter when numpy is loaded before it (measured, 1.31)
 import onnxruntime.capi.onnxruntime_inference_collection as collection
 
-from ort_rknn.api.async_methods import ClosedSession, Verbs
-from ort_rknn.errors import InvalidOption
+from ort_rknn.api.async_methods import Verbs
+from ort_rknn.errors import ClosedSession, InvalidOption
 from ort_rknn.options import providers as wishes
+from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["InferenceSession"]
 
 _making_an_engine = threading.Lock()
-_OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.program", "ort_rknn.sessions.value_conversion")
+_OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.sessions.value_conversion")
 """Code of ours that wants onnxruntime itself, also when ``install()`` put this class in its place."""
 
 
+@shown_as_theirs
 class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc]
     """onnxruntime's ``InferenceSession`` that runs on the NPU what the NPU can run.
 
@@ -51,6 +53,16 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         InvalidOption: A provider option that does not exist or makes no sense.
         Exception: What onnxruntime raises for bad models and arguments.
     """
+
+    # onnxruntime 1.32 also makes sessions without ``__init__`` (``ModelPackageComponentContext.create_session``).
+    _rknn_device: Any = None
+    _rknn_device_asks = False
+    _rknn_untouched = False
+    _rknn_reason = "the session was made by onnxruntime"
+    _rknn_refused: InvalidOption | None = None
+    _rknn_notes: tuple[str, ...] = ()
+    _rknn_plan: Plan | None = None
+    _rknn_async_engine: Engine | None = None
 
     def __init__(
         self,
@@ -87,10 +99,10 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
     def _create_inference_session(self, providers: Any, provider_options: Any, disabled_optimizers: Any = None) -> None:
         """Make ``_sess``: onnxruntime calls this at construction and again in ``set_providers``."""
         self._rknn_reason = ""
-        self._rknn_refused: InvalidOption | None = None
-        self._rknn_notes: tuple[str, ...] = ()
-        self._rknn_plan: Plan | None = None
-        self._rknn_async_engine: Engine | None = None
+        self._rknn_refused = None
+        self._rknn_notes = ()
+        self._rknn_plan = None
+        self._rknn_async_engine = None
         request = None
         if not self._rknn_untouched:
             # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.

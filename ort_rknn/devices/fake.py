@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ort_rknn.devices.base import AUTO, Context, SegmentCode
-from ort_rknn.devices.rknnrt.abi import ERRORS
+from ort_rknn.devices.vendor_errors import ERRORS
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.frozen import frozen
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.devices.program import Program
 from ort_rknn.engine.choose_lanes import best_lanes
 from ort_rknn.engine.job_manager import Core
 from ort_rknn.engine.job_runner import Fallback
@@ -15,7 +16,6 @@ from ort_rknn.engine.lanes.base import LaneSetup, LanesFactory
 from ort_rknn.engine.lanes.schedule import LanePlan, plan_lanes
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
-from ort_rknn.program import Program
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import Callback, InferenceJob

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
+    from ort_rknn.devices.program import Route
     from ort_rknn.engine.lanes.base import Task
-    from ort_rknn.program import Route
 
 __all__ = ["Callback", "InferenceJob", "JobTiming"]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.devices.program import Program
 from ort_rknn.engine.admission import Admission
 from ort_rknn.engine.callbacks import Delivery, call_back
 from ort_rknn.engine.cpu_workers import CpuWorkers
@@ -23,7 +24,6 @@ from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
 from ort_rknn.errors import RknnError, SessionClosed
-from ort_rknn.program import Program
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import Callback, InferenceJob

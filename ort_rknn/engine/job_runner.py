@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ort_rknn.devices.program import Program, Route, Stop, check_terminated
 from ort_rknn.engine.lanes.base import Lanes, NoCoreLeft, Task
 from ort_rknn.engine.lanes.input_copies import copy_of
 from ort_rknn.engine.lanes.schedule import core_of
 from ort_rknn.engine.stats import print_perf_line
-from ort_rknn.program import Program, Route, Stop, check_terminated
 
 if TYPE_CHECKING:
     from ort_rknn.engine.cpu_workers import CpuWorkers

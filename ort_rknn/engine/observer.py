@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ort_rknn.program import CpuPart, NpuPart
+from ort_rknn.devices.program import CpuPart, NpuPart
 
 __all__ = ["Observer"]
 

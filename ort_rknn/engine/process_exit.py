@@ -5,43 +5,51 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from ort_rknn.engine.job_manager import Core
-
-__all__ = ["FORKED", "forget", "watch"]
+__all__ = ["FORKED", "EndsWithProcess", "forget", "watch"]
 
 FORKED = (
     "this session was made before fork(); its threads and NPU contexts stayed in the parent process. "
     "Make a session in the child"
 )
 
-_cores: weakref.WeakSet[Core] = weakref.WeakSet()
+
+class EndsWithProcess(Protocol):
+    """An object with threads and NPU contexts, which this process alone may use."""
+
+    def close_at_exit(self) -> None:
+        """Close within a bounded time, while the interpreter ends."""
+
+    def after_fork(self) -> None:
+        """Become unusable: this is the child of a fork."""
+
+
+_watched: weakref.WeakSet[EndsWithProcess] = weakref.WeakSet()
 _hooked = False
 
 
-def watch(core: Core) -> None:
-    """Close ``core`` when the interpreter exits; mark it as unusable in a forked child."""
+def watch(engine: EndsWithProcess) -> None:
+    """Close ``engine`` when the interpreter exits; mark it as unusable in a forked child."""
     global _hooked
     if not _hooked:
         _hooked = True
         atexit.register(_at_exit)
         os.register_at_fork(after_in_child=_after_fork)
-    _cores.add(core)
+    _watched.add(engine)
 
 
-def forget(core: Core) -> None:
-    """``core`` is closed."""
-    _cores.discard(core)
+def forget(engine: EndsWithProcess) -> None:
+    """``engine`` is closed."""
+    _watched.discard(engine)
 
 
 def _at_exit() -> None:
-    for core in list(_cores):
-        core.close_at_exit()
+    for engine in list(_watched):
+        engine.close_at_exit()
 
 
 def _after_fork() -> None:
-    for core in list(_cores):
-        core.after_fork()
-    _cores.clear()
+    for engine in list(_watched):
+        engine.after_fork()
+    _watched.clear()

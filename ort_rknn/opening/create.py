@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.errors import InvalidOption, RknnError
-from ort_rknn.opening.resolve import Placement, place
+from ort_rknn.opening.resolution import Placement
+from ort_rknn.opening.resolve import place
 from ort_rknn.options.providers import without_rknn
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
@@ -72,7 +73,8 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
         if model:
             placement = place(model, request.options, user, device=session._rknn_device, judge=judge)
     except InvalidOption as error:
-        session._rknn_refused = error
+        session._rknn_refused = error  # raised by the session; what is raised in here, onnxruntime falls back from
+        return
     session._sess_options = user  # a judgement has put its own copy there
     if (
         config_entry(user, CONTEXT_ENABLE) == "1"
@@ -85,11 +87,16 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
         ContextWish.of(user, session._model_path or "").write(placement.compiled)
     if (placement.moving is not None and not npu_only) or placement.bundle is not None:
         from ort_rknn.opening.open_dynamic import open_forms, open_moving
+        from ort_rknn.opening.open_npu import check_cores
 
         _forget(opened)
         request.warn_of_doubles(user)
         make_native = open_forms if placement.bundle is not None else open_moving
-        _fill(session, make_native(session, request, placement, disabled))
+        try:
+            check_cores(request.options, placement)
+            _fill(session, make_native(session, request, placement, disabled))
+        except InvalidOption as error:
+            session._rknn_refused = error
         return
     if placement.compiled is not None and placement.compiled.npu_steps:
         from ort_rknn.opening.open_npu import open_npu_session
@@ -100,6 +107,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
                 request.warn_of_doubles(user)
         except InvalidOption as error:
             session._rknn_refused = error
+            return
         except RknnError as error:
             if not placement.from_onnx:  # onnxruntime cannot run what was compiled before
                 raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error

@@ -20,7 +20,7 @@ from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.opening.dynamic_shapes import Moving
-    from ort_rknn.opening.resolve import Placement
+    from ort_rknn.opening.resolution import Placement
     from ort_rknn.options.request import Request
     from ort_rknn.sessions.npu import NpuSession
     from ort_rknn_converters.compiled.model import CompiledModel

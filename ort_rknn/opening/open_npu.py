@@ -15,7 +15,7 @@ from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, co
 
 if TYPE_CHECKING:
     from ort_rknn.engine.options import EngineOptions
-    from ort_rknn.opening.resolve import Placement
+    from ort_rknn.opening.resolution import Placement
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
     from ort_rknn.ort_types.profiling import Profile
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["open_npu_session"]
+__all__ = ["check_cores", "open_npu_session"]
 
 _NODES_ON_CPU = (
     "This session contains graph nodes that are assigned to the default CPU EP, "
@@ -71,8 +71,8 @@ def open_npu_session(
         RknnError: The device refuses.
         Exception: What onnxruntime raises.
     """
+    from ort_rknn.devices.program import Program
     from ort_rknn.engine.engine import Engine
-    from ort_rknn.program import Program
     from ort_rknn.sessions.npu import NpuParts, NpuSession
 
     compiled = placement.compiled
@@ -100,12 +100,12 @@ def open_npu_session(
 
     device = placement.device
     assert device is not None
-    begun = time.perf_counter()
     profile = None
     if profiled:
         from ort_rknn.ort_types.profiling import Profile
 
         profile = Profile(options.profile_file_prefix, npu=device.name != "cpu")
+    begun = time.perf_counter()
     native: NpuSession = start(NpuSession, shell_options, compiled.shell.path or compiled.shell.read(), set())
     pins = _pins(user, native, judged)
     dims = (dim for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape)
@@ -121,8 +121,17 @@ def open_npu_session(
             own = clone(options)
             replay_libraries(user, own)
             own.add_session_config_entry(WEIGHTS_FOLDER, folder)
-        return start(C.InferenceSession, own, model, optimizers)
+        if profile is None:
+            return start(C.InferenceSession, own, model, optimizers)
+        if own is options:
+            own = clone(options)
+            replay_libraries(user, own)
+        profile.options_of_a_part(own)
+        part = start(C.InferenceSession, own, model, optimizers)
+        profile.add_part(part)
+        return part
 
+    opened = time.perf_counter()
     program = Program(
         compiled,
         device,
@@ -149,7 +158,9 @@ def open_npu_session(
         observer=profile,
     )
     if profile is not None and not variant:
-        profile.session_event("session_initialization", begun)
+        loading = "model_loading_uri" if session._model_path else "model_loading_array"
+        profile.session_event(loading, begun, opened)
+        profile.session_event("session_initialization", opened)
         profile.end_with(native)
     native.attach(
         NpuParts(
@@ -165,6 +176,18 @@ def open_npu_session(
         )
     )
     return native
+
+
+def check_cores(options: RknnOptions, placement: Placement) -> None:
+    """Refuse options that name cores the device does not have, before anything is opened on it.
+
+    Raises:
+        InvalidOption: They do.
+    """
+    from ort_rknn.engine.lanes.schedule import plan_lanes
+
+    if placement.device is not None:
+        plan_lanes(_engine_options(options), placement.device.cores)
 
 
 def _start(

@@ -5,25 +5,24 @@ Whatever is in the way of the NPU becomes a sentence, and the model runs on onnx
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import field, fields
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.opening.choose_device import Choice, DeviceOptions, choose
+from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
+from ort_rknn.opening.resolution import Placement, say_once
 from ort_rknn.ort_types.session_options import config_entry
-from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.devices.base import Device
-    from ort_rknn.opening.dynamic_shapes import Forms, Moving
+    from ort_rknn.opening.dynamic_shapes import Moving
     from ort_rknn.options.table import RknnOptions
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["Placement", "convert_options", "place", "say_once"]
+__all__ = ["convert_options", "place"]
 
 _BARE_MAGIC = b"RKNN"
 _HOW_TO_PIN = (
@@ -31,37 +30,6 @@ _HOW_TO_PIN = (
     "or by the provider options shapes or dims"
 )
 _NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
-
-_said: set[str] = set()
-_said_lock = threading.Lock()
-
-
-@frozen
-class Placement:
-    """What was found for a model.
-
-    Attributes:
-        compiled: The compiled model, or ``None`` when onnxruntime is to run the ONNX model as it is.
-        device: What runs the compiled segments; ``None`` with ``compiled`` only.
-        reason: Why there is no NPU part, in words; empty when there is one.
-        shapes: Input name to compiled shape, where that was given.
-        dims: Symbolic dimension to compiled size, where that was given.
-        notes: More sentences for the plan.
-        from_onnx: The session's model is plain ONNX, which onnxruntime alone could run too.
-        moving: The input shapes are open: how variants of the model come to be, instead of ``compiled``.
-        bundle: The file holds several compiled forms of the model, instead of ``compiled``.
-    """
-
-    compiled: CompiledModel | None = None
-    device: Device | None = None
-    target: str = ""
-    reason: str = ""
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    dims: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    from_onnx: bool = False
-    moving: Moving | None = None
-    bundle: Forms | None = None
 
 
 def place(
@@ -114,15 +82,6 @@ def place(
     return _compile(model, options, sess_options, choice, judge)
 
 
-def say_once(topic: str, sentence: str) -> None:
-    """One warning per process and topic."""
-    with _said_lock:
-        if topic in _said:
-            return
-        _said.add(topic)
-    logger().warning("%s", sentence)
-
-
 def _head(model: str | bytes) -> bytes | None:
     """The first bytes, or ``None`` when there is nothing to read: onnxruntime then says what is wrong."""
     if isinstance(model, bytes):
@@ -152,13 +111,20 @@ def _compile(
     from ort_rknn_converters.options import ConvertOptions
 
     wanted = convert_options(options, sess_options, choice.target, judge, model)
+    no_compile = options.compile != "never" and forbidden(sess_options)
     if not isinstance(wanted, ConvertOptions):
+        if no_compile:
+            judge()
+            wanted = demand_compiled_forms(model, wanted)
         return Placement(None, choice.device, choice.target, from_onnx=True, moving=wanted)
-    watch = _FirstReport(judge, may_compile=options.compile != "never")
+    watch = _FirstReport(judge, may_compile=options.compile != "never" and not no_compile)
     try:
         compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
     except _NotInTheCache:
         reason = "it is not in the cache, and the option compile says never"
+        if no_compile:
+            demand_compiled(model, wanted, options.cache_dir)
+            reason = "no part of it is for the NPU"
     except ToolkitMissing as error:
         reason = str(error)
         say_once("toolkit", f"models run on the CPU: {reason}")

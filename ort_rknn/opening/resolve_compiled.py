@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ort_rknn.errors import RknnError
 from ort_rknn.opening.choose_device import Choice
 from ort_rknn.opening.dynamic_shapes import Forms
-from ort_rknn.opening.resolve import Placement, say_once
+from ort_rknn.opening.resolution import Placement, say_once
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
 
 if TYPE_CHECKING:
+    from ort_rknn.devices.base import Blob, Device
     from ort_rknn.options.table import RknnOptions
     from ort_rknn_converters.compiled.bundle import Bundle, Variant
     from ort_rknn_converters.compiled.model import CompiledModel
@@ -53,7 +55,7 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Place
     Raises:
         Exception: onnxruntime's ``InvalidGraph`` for a damaged file, and ``Fail`` where there is no NPU for it.
     """
-    from ort_rknn_converters.compiled.bare_rknn import load_bare, open_shell, shape_sets
+    from ort_rknn_converters.compiled.bare_rknn import load_bare, open_shell, shape_sets, unknown_types
     from ort_rknn_converters.errors import CompiledModelError
 
     if choice.device is not None and choice.device.name in _NEEDS_ONNX:
@@ -68,9 +70,10 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Place
         )
     shapes = {name: listed[0] for name, listed in options.shapes.items()}
     try:
-        compiled = load_bare(model, shapes)
+        types = _asked(choice.device, model) if unknown_types(model) else {}
+        compiled = load_bare(model, shapes, types)
         sets = () if shapes else shape_sets(model)
-        shell = open_shell(model) if sets else None
+        shell = open_shell(model, types) if sets else None
     except CompiledModelError as error:
         raise ort_error("InvalidGraph", str(error)) from error
     if choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
@@ -78,9 +81,26 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Place
         raise ort_error("Fail", text)
     if shell is None:
         return Placement(compiled, choice.device, choice.target)
-    loaders = {shape_key(one): partial(load_bare, model, one) for one in sets}
+    loaders = {shape_key(one): partial(load_bare, model, one, types) for one in sets}
     refusal = f"this .rknn file has no code for these input shapes; there is {', '.join(map(name_of, loaders))}"
     return Placement(None, choice.device, choice.target, bundle=Forms(loaders, None, shell, refusal))
+
+
+def _asked(device: Device, model: str | bytes) -> Mapping[str, str]:
+    """The types of a ``.rknn`` file's inputs and outputs by the vendor's runtime, where the device has that at hand.
+
+    Raises:
+        Exception: onnxruntime's ``Fail`` where the runtime does not open the file.
+    """
+    from ort_rknn_converters.onnx_file.blobs import BytesBlob, FileBlob
+
+    ask: Callable[[Blob], Mapping[str, str]] | None = getattr(device, "io_types", None)
+    if ask is None:
+        return {}
+    try:
+        return ask(BytesBlob(model) if isinstance(model, bytes) else FileBlob(model))
+    except RknnError as error:
+        raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error
 
 
 def _place(compiled: CompiledModel, choice: Choice) -> Placement:

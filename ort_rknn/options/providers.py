@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnxruntime.capi import _pybind_state as C
 from onnxruntime.capi.onnxruntime_inference_collection import check_and_normalize_provider_args
 
 from ort_rknn.errors import InvalidOption
-from ort_rknn.ort_types.session_options import has_providers
-from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER, RKNN_PROVIDERS, is_rknn
+from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDERS, has_providers, is_rknn
 
 if TYPE_CHECKING:
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
 
-__all__ = ["PROMOTE_VARIABLE", "check_options", "get_all_providers", "get_available_providers", "read"]
+__all__ = ["PROMOTE_VARIABLE", "check_options", "parse_options", "read", "their_available", "their_providers"]
+
+# Ours go by these names of onnxruntime's too, once ``install()`` was called.
+their_available: Callable[[], list[str]] = C.get_available_providers
+their_providers: Callable[[], list[str]] = C.get_all_providers
 
 PROMOTE_VARIABLE = "ORT_RKNN_PROMOTE_CPU"
 
 _HARMLESS = frozenset({CPU_PROVIDER, "AzureExecutionProvider"})
-
-
-def get_available_providers() -> list[str]:
-    """The list onnxruntime gives, with ``RKNNExecutionProvider`` in front where it can work.
-
-    It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself.
-    """
-    names: list[str] = C.get_available_providers()
-    return [RKNN_PROVIDER, *names] if _can_work() else names
-
-
-def get_all_providers() -> list[str]:
-    """Every provider name that is known, ours first, the CPU's last."""
-    return [RKNN_PROVIDER, *C.get_all_providers()]
 
 
 def check_options(providers: Any, provider_options: Any, sess_options: Any) -> None:
@@ -47,9 +36,9 @@ def check_options(providers: Any, provider_options: Any, sess_options: Any) -> N
     """
     for name, options in _entries(providers, provider_options):
         if is_rknn(name):
-            _parse(options)
+            parse_options(options)
     if getattr(sess_options, "_rknn_provider", None) is not None:
-        _parse(sess_options._rknn_provider)
+        parse_options(sess_options._rknn_provider)
     _promotion_wanted()
 
 
@@ -78,7 +67,7 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
         return None
 
     names, options = check_and_normalize_provider_args(
-        providers, provider_options, [*RKNN_PROVIDERS, *C.get_available_providers()]
+        providers, provider_options, [*RKNN_PROVIDERS, *their_available()]
     )
     if ours is not None and not device_given and CPU_PROVIDER in names[: _first_rknn(names)]:
         return None  # the CPU comes first and takes every node, as onnxruntime would have it
@@ -90,7 +79,7 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
 
     return Request(
         named=ours is not None or device_given,
-        options=_parse(ours),
+        options=parse_options(ours),
         providers=tuple(name for name, _ in rest),
         provider_options=tuple(given for _, given in rest),
         cpu_named=cpu_named,
@@ -116,14 +105,14 @@ def _read_default(sess_options: Any, device_given: bool) -> Request | None:
         return None
     from ort_rknn.options.request import Request
 
-    return Request(named=ours is not None or device_given, options=_parse(ours))
+    return Request(named=ours is not None or device_given, options=parse_options(ours))
 
 
 def _promoted(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:
     """Whether a list that would leave only the CPU is to mean "the NPU first"."""
     if not _promotion_wanted():
         return False
-    available = set(C.get_available_providers())
+    available = set(their_available())
     left = {name for name, _ in entries if name in available}
     return CPU_PROVIDER in left and left <= _HARMLESS
 
@@ -140,7 +129,7 @@ def _promotion_wanted() -> bool:
         raise InvalidOption(f"environment variable {PROMOTE_VARIABLE} must be {reason}, not {wish!r}") from None
 
 
-def _parse(options: Mapping[Any, Any] | None = None) -> RknnOptions:
+def parse_options(options: Mapping[Any, Any] | None = None) -> RknnOptions:
     """Our provider's options; a session on onnxruntime alone does not import their table."""
     from ort_rknn.options.table import RknnOptions
 
@@ -164,12 +153,3 @@ def _entries(providers: Any, provider_options: Any) -> list[tuple[Any, Mapping[A
             given = options[index] if index < len(options) else {}
             entries.append((entry, given if isinstance(given, dict) else {}))
     return entries
-
-
-def _can_work() -> bool:
-    from ort_rknn.opening.choose_device import npu_problem
-
-    options = _parse()
-    if options.device in ("auto", "npu", "lite"):
-        return npu_problem(options.runtime_library) is None
-    return options.device != "cpu"

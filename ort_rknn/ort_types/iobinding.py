@@ -15,13 +15,17 @@ import numpy as np
 import onnxruntime.capi.onnxruntime_inference_collection as collection
 from onnxruntime.capi import _pybind_state as C
 
-from ort_rknn.api.async_methods import ClosedSession
+from ort_rknn.errors import ClosedSession
 from ort_rknn.ort_types.ortvalue import NPU_NAMES, NpuOrtValue, at_address, npu_open
+from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
 
-__all__ = ["BindingRecord", "IOBinding", "SessionIOBinding"]
+__all__ = ["BindingRecord", "IOBinding", "NativeBinding", "SessionIOBinding"]
+
+NativeBinding: Any = C.SessionIOBinding
+"""onnxruntime's own; ours goes by that name too, once ``install()`` was called."""
 
 
 _DEVICE = "in NPU memory"
@@ -82,7 +86,7 @@ class BindingRecord:
         return native
 
 
-class SessionIOBinding(C.SessionIOBinding):  # type: ignore[misc]
+class SessionIOBinding(NativeBinding):  # type: ignore[misc]
     """onnxruntime's native binding, with a record."""
 
     def __init__(self, session: Any) -> None:
@@ -178,6 +182,7 @@ class SessionIOBinding(C.SessionIOBinding):  # type: ignore[misc]
         return list(zip(self.rknn_record.outputs, self.get_outputs(), strict=True))
 
 
+@shown_as_theirs
 class IOBinding(collection.IOBinding):  # type: ignore[misc]
     """onnxruntime's ``IOBinding``, usable with sessions that have an NPU part.
 

@@ -15,14 +15,17 @@ import numpy as np
 import onnxruntime.capi.onnxruntime_inference_collection as collection
 from onnxruntime.capi import _pybind_state as C
 
+from ort_rknn.signatures import shown_as_theirs
+
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.memory import NpuMemory
 
-__all__ = ["NPU_NAMES", "NpuOrtValue", "OrtValue", "at_address", "memory_for", "npu_open"]
+__all__ = ["NPU_NAMES", "NpuOrtValue", "OrtValue", "at_address", "memory_for", "npu_open", "says_more"]
 
 NPU_NAMES = frozenset({"npu", "rknpu", "rknpu2"})
 """Device names that mean NPU memory: onnxruntime's own word for such devices, and the seed's."""
 
+_TheirOrtValue: Any = collection.OrtValue  # by this name of onnxruntime's ours goes too, once ``install()`` was called
 _LAYOUTS = ("nchw", "nhwc")
 _by_address: weakref.WeakValueDictionary[int, NpuOrtValue] = weakref.WeakValueDictionary()
 
@@ -32,11 +35,12 @@ class _AnyOrtValue(type):
 
     def __instancecheck__(cls, instance: object) -> bool:
         if cls.__dict__.get("_is_the_public_class"):
-            return isinstance(instance, collection.OrtValue)
+            return isinstance(instance, _TheirOrtValue)
         return type.__instancecheck__(cls, instance)
 
 
-class OrtValue(collection.OrtValue, metaclass=_AnyOrtValue):  # type: ignore[misc]
+@shown_as_theirs
+class OrtValue(_TheirOrtValue, metaclass=_AnyOrtValue):  # type: ignore[misc]
     """onnxruntime's ``OrtValue``, also with ``device_type="npu"`` (or ``"rknpu2"``).
 
     A value in NPU memory that is bound to a session's input or output
@@ -62,10 +66,11 @@ class OrtValue(collection.OrtValue, metaclass=_AnyOrtValue):  # type: ignore[mis
         Raises:
             RuntimeError: As onnxruntime's; or there is no NPU memory.
         """
-        if device_type not in NPU_NAMES or rest or "vendor_id" in named:
+        if device_type not in NPU_NAMES or says_more(*rest, named.get("vendor_id")):
             return super().ortvalue_from_numpy(numpy_obj, device_type, device_id, *rest, **named)
         if not isinstance(numpy_obj, np.ndarray) or numpy_obj.dtype.kind not in "biuf":
             raise RuntimeError("Creation of OrtValues is currently only supported from non-string numpy arrays")
+        named.pop("vendor_id", None)
         value = cls.ortvalue_from_shape_and_type(numpy_obj.shape, numpy_obj.dtype, device_type, device_id, **named)
         value.update_inplace(numpy_obj)
         return value
@@ -98,7 +103,7 @@ class OrtValue(collection.OrtValue, metaclass=_AnyOrtValue):  # type: ignore[mis
             Exception: What onnxruntime raises where no session is open on an NPU.
             RuntimeError: As onnxruntime's; or there is no NPU memory.
         """
-        if device_type not in NPU_NAMES or rest or named.keys() & {"vendor_id", "memory_info"}:
+        if device_type not in NPU_NAMES or says_more(*rest, *named.values()):
             if layout is not None:
                 raise ValueError("layout is for values in NPU memory")
             return super().ortvalue_from_shape_and_type(shape, element_type, device_type, device_id, *rest, **named)
@@ -131,6 +136,7 @@ class OrtValue(collection.OrtValue, metaclass=_AnyOrtValue):  # type: ignore[mis
         return NpuOrtValue(NpuMemory(fd, _bytes(dtype, dims), offset), dtype, dims, layout)
 
 
+@shown_as_theirs
 class NpuOrtValue(OrtValue):
     """A value in NPU memory. Made by the class methods of :class:`OrtValue` and by bindings.
 
@@ -200,7 +206,7 @@ class NpuOrtValue(OrtValue):
 
     def update_inplace(self, data: Any) -> None:
         """As onnxruntime's: an array or another value of the same number of elements."""
-        array = np.asarray(data.numpy() if isinstance(data, collection.OrtValue) else data)
+        array = np.asarray(data.numpy() if isinstance(data, _TheirOrtValue) else data)
         if array.size != int(np.prod(self._shape, dtype=np.int64)):
             raise RuntimeError(
                 f"The input tensor has {array.size} elements, the value has shape {{{','.join(map(str, self._shape))}}}"
@@ -316,6 +322,11 @@ def at_address(address: int, element_type: Any, shape: Sequence[int]) -> NpuOrtV
 
 def _cpu() -> Any:
     return C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
+
+
+def says_more(*further: Any) -> bool:
+    """Whether any of onnxruntime's further arguments (``vendor_id``, ``memory_info``) is not its default."""
+    return any(value is not None and not (isinstance(value, int) and value == -1) for value in further)
 
 
 def _one_npu(device_id: int) -> None:

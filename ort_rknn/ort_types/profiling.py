@@ -1,5 +1,6 @@
 """The profile of a session with an NPU part: onnxruntime's own Chrome trace, with a track for each NPU core.
 
+What the parts on the CPU did stands there node by node, as onnxruntime itself has written it.
 ``SessionOptions.enable_profiling`` asks for it, ``end_profiling()`` (or the session's end) writes it. chrome://tracing
 and Perfetto open the file; so does whatever reads onnxruntime's: one event a line, the same keys and categories.
 """
@@ -14,10 +15,11 @@ import weakref
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from ort_rknn.devices.base import TensorSpec
-from ort_rknn.program import CpuPart, NpuPart
+from ort_rknn.devices.program import CpuPart, NpuPart
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
 from ort_rknn_converters.util.log import logger
 
@@ -55,16 +57,31 @@ class Profile:
         self._zero = time.perf_counter()
         self.start_time_ns = time.time_ns()
         self._events: list[_Event] | None = []
+        self._indexes: dict[str, str] = {}
+        self._natives: list[Any] = []
+        self._folder: TemporaryDirectory[str] | None = None
 
     def end_with(self, owner: object) -> None:
         """Be written at the latest when ``owner`` dies, or the interpreter ends."""
         weakref.finalize(owner, self.end)
 
+    def options_of_a_part(self, options: Any) -> None:
+        """Have onnxruntime profile a session that runs a part on the CPU, into a file that is read at the end."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="ort_rknn-profile-")
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(self._folder.name) / f"part{len(self._natives)}")
+
+    def add_part(self, native: Any) -> None:
+        """Take over the events of a session made with :meth:`options_of_a_part`, one for each run of a node."""
+        self._natives.append(native)
+
     # --- collecting ---------------------------------------------------------------------------------------------------
 
-    def session_event(self, name: str, begun: float) -> None:
+    def session_event(self, name: str, begun: float, ended: float | None = None) -> None:
         """Something of the session itself (``session_initialization`` ...) that began at ``begun`` is over."""
-        self._keep((0, "session"), "Session", name, begun, time.perf_counter() - begun, {})
+        seconds = (time.perf_counter() if ended is None else ended) - begun
+        self._keep((0, "session"), "Session", name, begun, seconds, {})
 
     def step(
         self,
@@ -76,21 +93,23 @@ class Profile:
         phases: tuple[float, float, float] | None = None,
     ) -> None:
         """See :meth:`ort_rknn.engine.observer.Observer.step`."""
-        args: dict[str, Any] = {"op_name": part.name, "job": str(job_id)}
         if isinstance(part, NpuPart):
+            index = self._indexes.setdefault(part.name, str(len(self._indexes)))
+            args: dict[str, Any] = {"op_name": part.name, "job": str(job_id), "node_index": index}
             args |= {"provider": self._provider, "core": str(core)} | _sizes(part)
             if phases is not None:
                 names = ("set_input_us", "infer_us", "copy_output_us")
                 args |= {name: str(round(1e6 * value)) for name, value in zip(names, phases, strict=True)}
             track = (1 + (core or 0), f"NPU core {core}") if core is not None and core >= 0 else (1, "NPU")
-        else:
-            args["provider"] = CPU_PROVIDER
-            track = (1000, f"CPU {part.name}")
-        self._keep(track, "Node", f"{part.name}_kernel_time", begun, seconds, args)
+            self._keep(track, "Node", f"{part.name}_kernel_time", begun, seconds, args)
+        else:  # its nodes have events of their own; as one of the kind "Node" it would be counted twice
+            args = {"job": str(job_id), "provider": CPU_PROVIDER}
+            self._keep((1000, f"CPU {part.name}"), "Session", part.name, begun, seconds, args)
 
     def inference(self, job_id: int, begun: float, seconds: float, error: str = "") -> None:
         """See :meth:`ort_rknn.engine.observer.Observer.inference`."""
         args = {"job": str(job_id)} | ({"error": error} if error else {})
+        self._keep((1999, "executor"), "Session", "SequentialExecutor::Execute", begun, seconds, {})
         self._keep((2000, "inferences"), "Session", "model_run", begun, seconds, args)
 
     def _keep(self, *event: Any) -> None:
@@ -101,7 +120,28 @@ class Profile:
     def take(self) -> list[_Event]:
         """All events so far; no more are kept."""
         events, self._events = self._events, None
-        return events or []
+        if events is None:
+            return []
+        for native in self._natives:
+            events += self._nodes_of(native)
+        self._natives.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+        return events[:MOST_EVENTS]
+
+    def _nodes_of(self, native: Any) -> list[_Event]:
+        """The events of the nodes that onnxruntime ran for a part."""
+        try:
+            begun = self._zero + (native.get_profiling_start_time_ns - self.start_time_ns) / 1e9
+            entries = json.loads(Path(native.end_profiling()).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            logger().warning("what the CPU's nodes took is not in the profile: %s", error)
+            return []
+        return [
+            _Event((1001, "CPU nodes"), "Node", one["name"], begun + one["ts"] / 1e6, one["dur"] / 1e6, one["args"])
+            for one in entries
+            if one["cat"] == "Node"
+        ]
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -188,6 +228,7 @@ def _sizes(part: NpuPart) -> dict[str, Any]:
         "input_type_shape": [{_type(spec): list(spec.shape)} for spec in inputs],
         "output_type_shape": [{_type(spec): list(spec.shape)} for spec in outputs],
         "activation_size": str(_bytes(inputs)),
+        "parameter_size": "0",  # weights are inside, as in every provider's compiled nodes
         "output_size": str(_bytes(outputs)),
     }
 

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ort_rknn.devices.program import CpuPart, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.ort_errors import ort_error
-from ort_rknn.program import CpuPart, Program
 
 __all__ = ["WholeModel", "complete_feed", "plain_engine"]
 

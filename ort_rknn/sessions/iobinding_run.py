@@ -8,7 +8,7 @@ it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from onnxruntime.capi import _pybind_state as C
@@ -17,14 +17,27 @@ from ort_rknn.ort_errors import status_text
 
 if TYPE_CHECKING:
     from ort_rknn.ort_types.iobinding import SessionIOBinding
-    from ort_rknn.sessions.npu import NpuSession
 
 __all__ = ["deliver", "run_bound", "run_copied", "to_ort_value"]
 
 _IN_THE_SHELL = "while running"  # a kernel of the shell failed: the binding itself was found good
 
 
-def run_bound(session: NpuSession, judge: Callable[[Any, Any], None], binding: Any, run_options: Any) -> None:
+class BindableSession(Protocol):
+    """What a run over an I/O binding needs of a session."""
+
+    @property
+    def input_dtypes(self) -> Mapping[str, np.dtype[Any] | None]:
+        """Numpy's dtype of each input."""
+
+    def share(self, binding: SessionIOBinding, run_options: Any) -> bool:
+        """Run in memory that the NPU reads and writes itself, where the binding has such; whether it did."""
+
+    def run(self, output_names: Any, input_feed: Any, run_options: Any = None) -> Any:
+        """Run on arrays."""
+
+
+def run_bound(session: BindableSession, judge: Callable[[Any, Any], None], binding: Any, run_options: Any) -> None:
     """Run once.
 
     Args:
@@ -43,8 +56,10 @@ def run_bound(session: NpuSession, judge: Callable[[Any, Any], None], binding: A
             "Make it with session.io_binding() or ort_rknn.IOBinding(session)."
         )
     if not (record.on_npu and record.judged):
+        from ort_rknn.ort_types.iobinding import NativeBinding
+
         try:
-            judge(record.replay(C.SessionIOBinding(session)), run_options)
+            judge(record.replay(NativeBinding(session)), run_options)
         except RuntimeError as error:
             if _IN_THE_SHELL not in str(error):
                 raise

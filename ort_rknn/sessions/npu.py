@@ -19,6 +19,7 @@ from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_types.adapters import has_adapters, without_adapters
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
@@ -95,7 +96,7 @@ class NpuSession(NativeSession):
 
                 return submit_batch(submit, submit, input_feed).result()
         checked = self._checker.check(output_names, input_feed, run_options, super().run)
-        if not self._fits(checked):
+        if not self._fits(checked, run_options):
             return self._parts.whole.run(checked.feed, checked.outputs, run_options)
         results = self._parts.engine.run(checked.feed, checked.outputs, run_options)
         return results if len(set(checked.outputs)) == len(results) else [deepcopy(value) for value in results]
@@ -103,7 +104,7 @@ class NpuSession(NativeSession):
     def job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
         """Queue one inference; see :meth:`ort_rknn.api.session.InferenceSession.submit`."""
         checked = self._checker.check(output_names, input_feed, run_options, super().run)
-        fits = self._fits(checked)
+        fits = self._fits(checked, run_options)
         engine = self._parts.engine if fits else self._parts.whole.engine()
         feed = checked.feed if fits else complete_feed(self._parts.whole.native, checked.feed)
         return how.submit(engine, feed, checked.outputs, run_options)
@@ -121,6 +122,7 @@ class NpuSession(NativeSession):
             from ort_rknn.sessions.batch_dispatch import read_options
 
             _, run_options = read_options(run_options, callback)
+            run_options = without_adapters(run_options, "run_async")
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
         deliver = Keeping(callback, self)
@@ -141,7 +143,7 @@ class NpuSession(NativeSession):
         super().run_with_ort_values(input_dict, output_names, run_options)
         if type(output_names) is not list:
             output_names = list(output_names)
-        if not self._numeric(input_dict.values(), output_names):
+        if has_adapters(run_options) or not self._numeric(input_dict.values(), output_names):
             return self._parts.whole.native.run_with_ort_values(input_dict, output_names, run_options)
         vector = C.OrtValueVector()
         for array in self.run(output_names, _arrays(input_dict), None):
@@ -179,7 +181,7 @@ class NpuSession(NativeSession):
         if record is not None and not self._numeric((), [name for name in record.outputs if name in self._types]):
             self._parts.whole.native.run_with_iobinding(binding, run_options)
         else:
-            run_bound(self, super().run_with_iobinding, binding, run_options)
+            run_bound(self, super().run_with_iobinding, binding, without_adapters(run_options, "run_with_iobinding"))
 
     def share(self, binding: SessionIOBinding, run_options: Any) -> bool:
         """Run on the binding's memory if this session can; says in :attr:`memory_use` why not."""
@@ -250,8 +252,8 @@ class NpuSession(NativeSession):
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _fits(self, checked: Checked) -> bool:
-        if checked.only_whole:
+    def _fits(self, checked: Checked, run_options: Any) -> bool:
+        if checked.only_whole or (run_options is not None and has_adapters(run_options)):
             return False
         fixed = self._fixed_shapes
         return not fixed or all(np.shape(checked.feed[name]) == fixed[name] for name in fixed if name in checked.feed)

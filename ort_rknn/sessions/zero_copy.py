@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ort_rknn.devices.program import NpuPart, Program
 from ort_rknn.errors import DeviceError, SessionClosed
 from ort_rknn.ort_types.ortvalue import NpuOrtValue, memory_for
-from ort_rknn.program import NpuPart, Program
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.bound_context import BoundContext, Slot

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.devices.program import NpuPart, Program, check_terminated
 from ort_rknn.engine.stats import print_phases, wants_perf_lines
-from ort_rknn.program import NpuPart, Program, check_terminated
 from ort_rknn.sessions.iobinding_run import deliver
 from ort_rknn.sessions.zero_copy import OnRun, SharedRuns, Unshareable
 

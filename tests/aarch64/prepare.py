@@ -33,7 +33,8 @@ SUITE = "bookworm"  # its Python is 3.11, which every rknn-toolkit-lite2 has a w
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 DEBS = ("python3.11", "libstdc++6")
 PYTHON = "3.11"
-WHEELS = (
+LOCK = ROOT / ".ci" / "lock" / "aarch64.txt"
+WHEELS = (  # `make lock` writes them there with their hashes
     "rknn-toolkit-lite2==2.5.0",
     "numpy==2.2.6",
     "psutil==7.0.0",
@@ -139,7 +140,8 @@ def wheels() -> None:
         command = [uv, "pip", "install", "--quiet", "--python-platform=aarch64-manylinux_2_28"]
     else:
         raise Unable("there is neither pip nor uv")
-    command += [f"--python-version={PYTHON}", "--only-binary=:all:", "--no-deps", f"--target={SITE}", *WHEELS]
+    command += [f"--python-version={PYTHON}", "--only-binary=:all:", "--no-deps", f"--target={SITE}"]
+    command += ["--require-hashes", "-r", str(LOCK)]
     run(command, "fetching the wheels")
     shutil.rmtree(SITE / "bin", ignore_errors=True)
 
@@ -190,7 +192,7 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     base = digest(MIRROR, SUITE, DEBS)
     once(BUILD / "debian.done", base, debian)
-    once(BUILD / "wheels.done", digest(base, WHEELS), wheels)
+    once(BUILD / "wheels.done", digest(base, files=[LOCK]), wheels)
     folders = (ROOT / "tests" / "emulator", ROOT / "ort_rknn" / "native")
     sources = [file for folder in folders for pattern in ("*.c", "*.h") for file in sorted(folder.glob(pattern))]
     once(BUILD / "libraries.done", digest(base, files=sources), libraries)

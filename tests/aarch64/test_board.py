@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ort_rknn.devices.program import NpuPart, Program
 from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.devices.rknnrt.lite_device import LiteDevice
 from ort_rknn.devices.soc import detect
@@ -13,7 +14,6 @@ from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError
 from ort_rknn.opening.choose_device import choose
-from ort_rknn.program import NpuPart, Program
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.npu import feeds, same, segment
 

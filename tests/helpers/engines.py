@@ -10,7 +10,7 @@ import numpy as np
 
 from ort_rknn.devices.base import SegmentCode, TensorSpec
 from ort_rknn.devices.fake import FakeDevice
-from ort_rknn.program import CpuPart, NpuPart, Program
+from ort_rknn.devices.program import CpuPart, NpuPart, Program
 
 SHAPE = (1, 4)
 LONG = 20.0

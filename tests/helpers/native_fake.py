@@ -15,13 +15,13 @@ import numpy as np
 
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.fake import FakeContext
+from ort_rknn.devices.program import LaneContexts
 from ort_rknn.devices.rknnrt.abi import Input, Output
 from ort_rknn.devices.rknnrt.native_calls import Calls, InputForm, NativeLibrary, Outcome, OutputForm, native_library
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup
 from ort_rknn.engine.lanes.native import NativeLanes
 from ort_rknn.errors import DeviceError
-from ort_rknn.program import LaneContexts
 from tests.helpers.npu import build_native
 
 _SET = CFUNCTYPE(c_int, c_uint64, c_uint32, POINTER(Input))

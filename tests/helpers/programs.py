@@ -7,16 +7,27 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-__all__ = ["COMMAND", "INSTALLED", "OURS", "PROGRAMS", "PYTHON", "VENV", "Program", "environment", "installed"]
+__all__ = [
+    "COMMAND",
+    "INSTALLED",
+    "NEEDED",
+    "OURS",
+    "PROGRAMS",
+    "PYTHON",
+    "VENV",
+    "Program",
+    "environment",
+    "installed",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "programs"
 VENV = ROOT / ".venv" / "programs"
+LOCK = ROOT / "lock" / "programs.txt"
 PYTHON = VENV / "bin" / "python"
 OURS = "ort_rknn.api.session.InferenceSession"
 
@@ -57,12 +68,14 @@ PROGRAMS = {
 }
 
 
+NEEDED = ("onnx", "onnx-ir", "onnxruntime", "numpy", "click", "filelock", "platformdirs", "pillow", "rich")
+"""What ort_rknn needs beside them."""
+
+
 def installed(name: str) -> Program:
-    """The program, installed beside this very onnxruntime and what ort_rknn needs; skips what cannot be."""
+    """The program, installed beside what ort_rknn needs, all in the lock's versions; skips what cannot be."""
     program = PROGRAMS[name]
-    needed = ("onnx", "onnx-ir", "onnxruntime", "numpy", "click", "filelock", "platformdirs", "pillow", "rich")
-    pins = [f"{package}=={version(package)}" for package in needed]
-    problem = _pip(*pins) or _pip(*program.packages, *pins)
+    problem = _pip(*NEEDED) or _pip(*program.packages, *NEEDED)
     if problem:
         pytest.skip(f"{name} cannot be installed here: {problem}")
     return program
@@ -80,6 +93,16 @@ def _pip(*packages: str) -> str:
     """Install into the programs' environment; pip's last line when it fails, else nothing."""
     if not PYTHON.exists():
         subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True, capture_output=True)
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+    command = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-c",
+        str(LOCK),
+        *packages,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stderr.strip().splitlines() or ["pip failed"])[-1] if done.returncode else ""

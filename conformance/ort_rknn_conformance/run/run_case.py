@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 
 from ort_rknn.api.session import InferenceSession
-from ort_rknn_conformance.case import Case, CaseError, Settings
+from ort_rknn_conformance.case import Case, CaseError, Settings, one_line
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.run.compare import compare_output
@@ -22,7 +22,7 @@ from ort_rknn_conformance.run.tolerances import tolerances
 from ort_rknn_conformance.sources.labels import accuracy
 from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["execute", "one_line"]
+__all__ = ["execute"]
 
 
 def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
@@ -105,12 +105,6 @@ def _unknown_nodes(settings: Settings, plan: Plan, proto: onnx.ModelProto) -> st
 def _placed(plan: Plan) -> dict[str, Any]:
     reasons = Counter(node.reason for node in plan.nodes if node.place == "CPU")
     return {"nodes": len(plan.nodes), "npu_nodes": plan.npu_nodes, "cpu_reasons": dict(reasons)}
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an exception's text that says something."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line), type(error).__name__)
 
 
 def _reference(model: str | bytes, case: Case) -> list[list[Any]]:

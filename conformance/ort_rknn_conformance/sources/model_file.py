@@ -9,8 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from ort_rknn_conformance.case import Case, CaseError, Feed
-from ort_rknn_conformance.run.run_case import one_line
+from ort_rknn_conformance.case import Case, CaseError, Feed, one_line
 from ort_rknn_conformance.sources.labels import read_labels
 from ort_rknn_conformance.sources.user_data import Input, load_data
 from ort_rknn_converters.compiled.model import is_compiled

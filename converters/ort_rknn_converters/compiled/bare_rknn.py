@@ -18,14 +18,32 @@ from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Se
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
 
-__all__ = ["load_bare", "open_shell", "shape_sets"]
+__all__ = ["load_bare", "open_shell", "shape_sets", "unknown_types"]
 
 SEGMENT = "npu_0"
+_ELEMENTS = {
+    name: helper.np_dtype_to_tensor_dtype(np.dtype(name))
+    for name in (
+        "float32",
+        "float16",
+        "float64",
+        "bool",
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+    )
+}
 _BY_THE_RUNTIME = "the compiler gave it to the CPU; the vendor's runtime does it"
 
 
 def load_bare(
-    model: str | os.PathLike[str] | bytes, shapes: Mapping[str, Sequence[int]] | None = None
+    model: str | os.PathLike[str] | bytes,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    types: Mapping[str, str] | None = None,
 ) -> CompiledModel:
     """Make a compiled model of a ``.rknn`` file.
 
@@ -35,13 +53,14 @@ def load_bare(
     Args:
         model: A path, or the file's bytes.
         shapes: Input name -> shape, for a file with several sets of input shapes; default: its largest.
+        types: Name -> numpy's name of the type, for the inputs and outputs of :func:`unknown_types`.
 
     Raises:
         CompiledModelError: It is no such file, it is damaged, it does not say what its inputs are, or it was not
             compiled for these shapes.
         OSError: The file cannot be opened.
     """
-    file = reader.read(model)
+    file = _read(model, types)
     chosen = _shape_set(file, shapes or {})
     inputs = tuple(_info(value, chosen) for value in file.inputs)
     outputs = tuple(_info(value, chosen) for value in file.outputs)
@@ -81,13 +100,42 @@ def shape_sets(model: str | os.PathLike[str] | bytes) -> tuple[dict[str, tuple[i
     return tuple({file.inputs[number].name: dims[number] for number in moving} for dims in sets) if moving else ()
 
 
-def open_shell(model: str | os.PathLike[str] | bytes) -> BytesBlob:
-    """The outside of a ``.rknn`` file with several sets of shapes: what differs between them is left open.
+def unknown_types(model: str | os.PathLike[str] | bytes) -> tuple[str, ...]:
+    """Inputs and outputs of a ``.rknn`` file whose types it does not say: only the runtime knows them.
 
     Raises:
         CompiledModelError: As :func:`load_bare`.
     """
     file = reader.read(model)
+    return tuple(value.name for value in (*file.inputs, *file.outputs) if _type_of(value) not in _ELEMENTS)
+
+
+def _read(model: str | os.PathLike[str] | bytes, types: Mapping[str, str] | None) -> RknnFile:
+    """A file as it says itself, and with these types where it does not."""
+    file = reader.read(model)
+    if not types:
+        return file
+
+    def typed(values: Sequence[RknnIO]) -> tuple[RknnIO, ...]:
+        return tuple(
+            value if _type_of(value) in _ELEMENTS else replace(value, dtype=types.get(value.name, ""))
+            for value in values
+        )
+
+    return replace(file, inputs=typed(file.inputs), outputs=typed(file.outputs))
+
+
+def open_shell(model: str | os.PathLike[str] | bytes, types: Mapping[str, str] | None = None) -> BytesBlob:
+    """The outside of a ``.rknn`` file with several sets of shapes: what differs between them is left open.
+
+    Args:
+        model: A path, or the file's bytes.
+        types: As for :func:`load_bare`.
+
+    Raises:
+        CompiledModelError: As :func:`load_bare`.
+    """
+    file = _read(model, types)
     sides = []
     for side in (file.inputs, file.outputs):
         infos = []
@@ -138,13 +186,18 @@ def _shape_set(file: RknnFile, shapes: Mapping[str, Sequence[int]]) -> int:
 
 
 def _info(value: RknnIO, chosen: int) -> TensorInfo:
-    dtype = value.dtype or ("float32" if value.quantization else value.device_dtype)
-    if dtype == "float16":
-        dtype = "float32"
-    try:
-        element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype or "?"))
-    except (TypeError, KeyError, ValueError):
-        said = value.dtype or value.device_dtype or "nothing"
-        raise CompiledModelError(f"the .rknn file does not say what type {value.name!r} is, but {said!r}") from None
+    dtype = _type_of(value)
+    element = _ELEMENTS.get(dtype)
+    if element is None:
+        raise CompiledModelError(
+            f"the .rknn file does not say what type {value.name!r} is ({dtype}); where it runs on device 'npu', the "
+            "runtime is asked"
+        )
     dims = value.shapes[chosen] if chosen < len(value.shapes) else value.dims
     return TensorInfo(value.name, type_string(element), dims)
+
+
+def _type_of(value: RknnIO) -> str:
+    """Numpy's name of a value's type outside; ``unknown`` where the file says none."""
+    dtype = value.dtype or ("float32" if value.quantization else value.device_dtype)
+    return "float32" if dtype == "float16" else dtype or "unknown"

@@ -10,21 +10,20 @@ import ctypes
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ort_rknn.devices.rknnrt.abi import NUMPY_OF, Format, Query, TensorAttr, TensorType
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
-from ort_rknn.devices.rknnrt.memory import NpuMemory, allocate, imported
+from ort_rknn.devices.rknnrt.memory import Keeper, NpuMemory, allocate, imported
 from ort_rknn.devices.rknnrt.query import query_attrs
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.devices.base import Array, TensorSpec
-    from ort_rknn.devices.rknnrt.context import NpuContext
+    from ort_rknn.devices.base import Array, SegmentCode, TensorSpec
 
 __all__ = ["BoundContext", "Slot"]
 
@@ -68,6 +67,17 @@ class Slot:
         return memory.view(self.dtype, self.spec.shape, nhwc=self.order == "nhwc")
 
 
+class OwnContext(Keeper, Protocol):
+    """The context that a bound context runs on, and closes."""
+
+    @property
+    def code(self) -> SegmentCode:
+        """The compiled segment."""
+
+    def close(self) -> None:
+        """Give it back to the runtime."""
+
+
 class BoundContext:
     """The runs of a context on memory. It belongs to one thread at a time.
 
@@ -85,7 +95,7 @@ class BoundContext:
         DeviceError: The compiled code does not have the segment's inputs and outputs.
     """
 
-    def __init__(self, library: RuntimeLibrary, handle: int, context: NpuContext) -> None:
+    def __init__(self, library: RuntimeLibrary, handle: int, context: OwnContext) -> None:
         self.context = context
         self._library = library
         self._handle = handle

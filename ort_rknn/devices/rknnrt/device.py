@@ -22,6 +22,7 @@ from ort_rknn.devices.rknnrt.halves import HalfInputs
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
 from ort_rknn.devices.rknnrt.open import CoreMasks, init
+from ort_rknn.devices.rknnrt.query import io_types
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_converters.util.log import logger
@@ -183,6 +184,20 @@ class NpuDevice:
             _loaders.add(context)
         return context
 
+    def io_types(self, blob: Blob) -> Mapping[str, str]:
+        """The types of the inputs and outputs of compiled code that does not say them: the runtime does.
+
+        Raises:
+            DeviceError: The runtime does not open it.
+        """
+        result, handle = init(self.library, blob, self._flags)
+        if result:
+            raise failure("rknn_init", result, self._why_not("model", blob))
+        try:
+            return io_types(self.library, handle)
+        finally:
+            self.library.function("rknn_destroy")(handle)
+
     def _shared(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[NpuContext | None, int | None]:
         """A handle on another context's weights, and whose they are; nothing of both where none can be shared."""
         own = share if isinstance(share, NpuContext) and self._may_share(share, code) else None
@@ -235,14 +250,14 @@ class NpuDevice:
     def _init(self, code: SegmentCode, blob: Blob, lender: int = 0) -> int:
         result, handle = init(self.library, blob, self._flags, lender)
         if result:
-            raise failure("rknn_init", result, self._why_not(code, blob))
+            raise failure("rknn_init", result, self._why_not(code.name, blob))
         return handle
 
-    def _why_not(self, code: SegmentCode, blob: Blob) -> str:
+    def _why_not(self, segment: str, blob: Blob) -> str:
         """What the file and the runtime say about themselves, when they do not go together."""
         made = _facts(blob)
         runtime = self._versions[0].split(" ")[0] if self._versions else self.library.version_on_disk()
-        text = f"Segment {code.name}"
+        text = f"Segment {segment}"
         if made:
             text += f" was made by toolkit {made['version']} for {made['target']} (file format {made['format']})"
         text += f"; the runtime {self.library.path} is version {runtime or 'unknown'}"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn.devices.library_name import ENVIRONMENT
-from ort_rknn.devices.rknnrt.abi import ERRORS, prototypes
+from ort_rknn.devices.rknnrt.abi import prototypes
+from ort_rknn.devices.vendor_errors import ERRORS
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 
 __all__ = ["RuntimeLibrary", "error_name", "failure", "find_library", "load", "version_in"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,9 +16,18 @@ from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
-    from ort_rknn.devices.rknnrt.context import NpuContext
 
 __all__ = ["InterpretedCalls"]
+
+
+class RunningContext(Protocol):
+    """The object that owns a context: one inference at a time, and how long its phases took."""
+
+    phases: tuple[float, float, float] | None
+
+    @property
+    def use(self) -> threading.Lock:
+        """Held during an inference."""
 
 
 class InterpretedCalls:
@@ -30,7 +40,7 @@ class InterpretedCalls:
         owner: The context as an object: it is held during a run, and told the times.
     """
 
-    def __init__(self, library: RuntimeLibrary, handle: int, io: IoPlan, owner: NpuContext) -> None:
+    def __init__(self, library: RuntimeLibrary, handle: int, io: IoPlan, owner: RunningContext) -> None:
         self._library = library
         self._handle = handle
         self._io = io

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ort_rknn.devices.base import SegmentCode
-from ort_rknn.devices.rknnrt.abi import Format, Query, TensorAttr
+from ort_rknn.devices.rknnrt.abi import NUMPY_OF, Format, InOutNum, Qnt, Query, TensorAttr
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
 from ort_rknn.devices.rknnrt.tensor_layout import matched, runtime_shape
 
-__all__ = ["choose_shapes", "query", "query_attrs"]
+__all__ = ["choose_shapes", "io_types", "query", "query_attrs"]
 
 
 def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> Any:
@@ -29,6 +29,25 @@ def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> An
 def query_attrs(library: RuntimeLibrary, handle: int, command: Query, count: int) -> list[TensorAttr]:
     """All attributes that one command gives."""
     return [query(library, handle, command, TensorAttr(index=index)) for index in range(count)]
+
+
+def io_types(library: RuntimeLibrary, handle: int) -> dict[str, str]:
+    """The types of a context's inputs and outputs by name, as callers see them (real numbers are float32).
+
+    Raises:
+        DeviceError: The runtime does not answer.
+    """
+    counts = query(library, handle, Query.IN_OUT_NUM, InOutNum())
+    attrs = query_attrs(library, handle, Query.INPUT_ATTR, counts.n_input)
+    attrs += query_attrs(library, handle, Query.OUTPUT_ATTR, counts.n_output)
+    return {attr.name.decode(errors="replace"): _type(attr) for attr in attrs}
+
+
+def _type(attr: TensorAttr) -> str:
+    stored = NUMPY_OF.get(int(attr.type))
+    if stored is None:
+        return "unknown"
+    return "float32" if stored.name == "float16" or attr.qnt_type != Qnt.NONE else stored.name
 
 
 def choose_shapes(

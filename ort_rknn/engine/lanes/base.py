@@ -35,8 +35,8 @@ from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
+    from ort_rknn.devices.program import LaneContexts
     from ort_rknn.engine.lanes.schedule import LaneSpec
-    from ort_rknn.program import LaneContexts
 
 __all__ = [
     "FAILURES_IN_A_ROW",
@@ -179,7 +179,7 @@ class LaneOpener(Protocol):
     """What lanes need of a program."""
 
     def open_lane(self, mask: int, share: LaneContexts | None = None) -> LaneContexts:
-        """See :meth:`ort_rknn.program.Program.open_lane`."""
+        """See :meth:`ort_rknn.devices.program.Program.open_lane`."""
 
 
 class Lanes(Protocol):

@@ -11,8 +11,8 @@ from ort_rknn.engine.lanes.wake_ups import Sleeper
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
+    from ort_rknn.devices.program import LaneContexts
     from ort_rknn.engine.lanes.schedule import LaneSpec
-    from ort_rknn.program import LaneContexts
 
 __all__ = ["After", "Lane", "Outcome", "SharedContexts"]
 

@@ -11,11 +11,12 @@ from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneOpener, LaneSetup,
 from ort_rknn.engine.lanes.lane import SharedContexts
 from ort_rknn.engine.lanes.native_lane import Flight, NativeContext, NativeLane, Rest
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
+from ort_rknn.engine.lanes.schedule import what_is_left
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.program import LaneContexts
+    from ort_rknn.devices.program import LaneContexts
 
 __all__ = ["LaneKeeper", "native_contexts"]
 
@@ -183,7 +184,7 @@ class LaneKeeper:
             lane.state = LaneState.GONE
             if not self._stopping:
                 self._last_failure = unraised(error)
-                place = f"lane {lane.spec.index} on core {lane.spec.core}"
+                place = f"lane {lane.spec.index} on {lane.spec.place}"
                 self._retire([lane], f"{place} is out of service, it cannot be opened: {error}", rest)
             if flight is not None:
                 flight.task.taken_at = 0.0
@@ -204,7 +205,7 @@ class LaneKeeper:
         self._failures[core] += 1
         if self._failures[core] >= FAILURES_IN_A_ROW and lane.in_service:
             lanes = [other for other in self._lanes if other.spec.core == core and other.in_service]
-            why = f"core {core} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
+            why = f"{lane.spec.place} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
             self._retire(lanes, why, rest)
 
     def _retire(self, lanes: Iterable[NativeLane], why: str, rest: Rest) -> None:
@@ -218,7 +219,7 @@ class LaneKeeper:
                 self._pool.retire(lane.number)
                 rest.dismissed.append(lane)
         served = {lane.spec.core for lane in self._lanes if lane.in_service}
-        note = f"{why}; {len(served)} core(s) left" if served else f"{why}; no core is left"
+        note = f"{why}; {what_is_left(lane.spec for lane in self._lanes if lane.in_service)}"
         self._notes.append(note)
         logger().warning(note)
         for core, group in self._groups.items():

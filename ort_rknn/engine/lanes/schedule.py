@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ort_rknn.devices.base import AUTO, core_mask
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
 
-if TYPE_CHECKING:
-    from ort_rknn.engine.options import EngineOptions
-
-__all__ = ["ANY_CORE", "TP_MODES", "LanePlan", "LaneSpec", "core_of", "parse_schedule", "parse_tp_mode", "plan_lanes"]
+__all__ = [
+    "ANY_CORE",
+    "TP_MODES",
+    "CoreChoice",
+    "LanePlan",
+    "LaneSpec",
+    "core_of",
+    "parse_schedule",
+    "parse_tp_mode",
+    "plan_lanes",
+    "what_is_left",
+]
 
 ANY_CORE = -1
 """Core number of a lane whose mask leaves the choice to the driver, or spans several cores."""
@@ -39,6 +47,20 @@ class LaneSpec:
     index: int
     core: int
     mask: int
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """Numbers of its cores; none where the driver chooses."""
+        if self.core != ANY_CORE:
+            return (self.core,)
+        return () if self.mask in (AUTO, ALL) else tuple(bit for bit in range(3) if self.mask >> bit & 1)
+
+    @property
+    def place(self) -> str:
+        """Its cores in words."""
+        if not self.cores:
+            return "the cores the driver chooses"
+        return f"core{'s' if len(self.cores) > 1 else ''} {', '.join(map(str, self.cores))}"
 
 
 @frozen
@@ -70,6 +92,16 @@ class LanePlan:
             for lane in self.lanes
         ]
         return "\n".join([*rows, *self.notes])
+
+
+def what_is_left(lanes: Iterable[LaneSpec]) -> str:
+    """What lanes in service can still use, for the sentence that says why others cannot."""
+    specs = list(lanes)
+    if not specs:
+        return "no core is left"
+    if not all(spec.cores for spec in specs):
+        return f"{len(specs)} lane(s) left, on the cores the driver chooses"
+    return f"{len({core for spec in specs for core in spec.cores})} core(s) left"
 
 
 def core_of(job_id: int, pins: Sequence[int]) -> int:
@@ -118,7 +150,31 @@ def parse_tp_mode(value: Any) -> str:
     return word
 
 
-def plan_lanes(options: EngineOptions, device_cores: int, *, native: bool = False) -> LanePlan:
+class CoreChoice(Protocol):
+    """The engine's options that choose cores."""
+
+    @property
+    def cores(self) -> int | None:
+        """Most cores to use."""
+
+    @property
+    def threads_per_core(self) -> int | None:
+        """Contexts on each core."""
+
+    @property
+    def schedule(self) -> tuple[int, ...] | None:
+        """Core of each job in turn."""
+
+    @property
+    def tp_mode(self) -> str | None:
+        """A key of :data:`TP_MODES`."""
+
+    @property
+    def performance_hint(self) -> str:
+        """``none``, ``latency`` or ``throughput``."""
+
+
+def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) -> LanePlan:
     """The lanes that these options ask for on a device with this many cores.
 
     Native lanes get two contexts per core unless ``threads_per_core`` says how many: one transfers, and waits in the

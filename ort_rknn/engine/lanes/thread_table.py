@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneState, NoCoreLeft, Task, unraised
 from ort_rknn.engine.lanes.lane import After, Lane, Outcome
 from ort_rknn.engine.lanes.queues import Queues
+from ort_rknn.engine.lanes.schedule import what_is_left
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
 
@@ -105,8 +106,7 @@ class Roster:
             lane.leaving = True
             if lane.free:
                 self.dismiss(lane, after)
-        left = len({lane.core for lane in self.lanes if lane.in_service})
-        note = f"{why}; {left} core(s) left" if left else f"{why}; no core is left"
+        note = f"{why}; {what_is_left(lane.spec for lane in self.lanes if lane.in_service)}"
         self.notes.append(note)
         logger().warning(note)
         for task in self.queues.take_orphans(lambda core: self._effective(core) is not None):
@@ -118,7 +118,7 @@ class Roster:
         self._failures[lane.core] += 1
         if self._failures[lane.core] >= FAILURES_IN_A_ROW and lane.in_service:
             lanes = [other for other in self.lanes if other.core == lane.core and other.in_service]
-            why = f"core {lane.core} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
+            why = f"{lane.spec.place} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
             self.retire(lanes, why, after)
 
     def record(self, lane: Lane, task: Task, outcome: Outcome) -> None:
@@ -150,7 +150,7 @@ class Roster:
     def retire_unopened(self, lane: Lane, error: BaseException | None, after: After) -> None:
         """Take a lane out of service whose contexts cannot be opened."""
         self._remember(error or DeviceError("it is closed"))
-        why = f"lane {lane.spec.index} on core {lane.core} is out of service, it cannot be opened"
+        why = f"lane {lane.spec.index} on {lane.spec.place} is out of service, it cannot be opened"
         self.retire([lane], f"{why}: {error}", after)
 
     def _remember(self, error: BaseException) -> None:

@@ -270,7 +270,9 @@ class ThreadLanes:
         outcome = Outcome()
         outcome.seconds = seconds
         limit_ms = 1000 * (self._time_limit or 0)
-        error = InferenceTimeout(f"the inference took longer than {limit_ms:g} ms (run_timeout_ms) on core {lane.core}")
+        error = InferenceTimeout(
+            f"the inference took longer than {limit_ms:g} ms (run_timeout_ms) on {lane.spec.place}"
+        )
         outcome.error = error
         self._roster.record(lane, task, outcome)
         return error

@@ -123,8 +123,8 @@ class TestRealToolkit:
         assert int(last.split()[3]) <= 2
 
     def test_digits_lose_no_answer(self, tmp_path: Path) -> None:
+        from ort_rknn.devices.program import Program
         from ort_rknn.devices.simulator import SimulatorDevice
-        from ort_rknn.program import Program
 
         fields: dict[str, Any] = {"calibration": {"image": digit_samples(100)}, "min_gain": 0, "verdicts": tmp_path}
         compiled = convert(digits(), precision="int8", max_loss=0.005, metric="top1", **fields)

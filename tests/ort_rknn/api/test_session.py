@@ -123,7 +123,7 @@ def test_the_environment_names_the_device(npu_session: Open, monkeypatch: pytest
 def test_without_a_device_it_runs_on_the_cpu_and_says_so_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ort_rknn.opening.resolve._said", set())
+    monkeypatch.setattr("ort_rknn.opening.resolution._said", set())
     with caplog.at_level(logging.WARNING, "ort_rknn"):
         for _ in range(3):
             session = ort_rknn.InferenceSession(model("two"))

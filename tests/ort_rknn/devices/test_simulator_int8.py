@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.parser import parse_graph
 
+from ort_rknn.devices.program import Program
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.errors import DeviceError
-from ort_rknn.program import Program
 from ort_rknn_converters.numerics.int8_rounding import round_to_int8
 from ort_rknn_converters.pipeline.convert import convert
 from ort_rknn_converters.rknn_format import reader

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from ort_rknn.devices.fake import FakeDevice
+from ort_rknn.devices.program import Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.lanes.base import LanesFactory
 from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
-from ort_rknn.program import Program
 from tests.helpers.engines import LONG, our_threads, program
 from tests.helpers.native_fake import native_lanes
 

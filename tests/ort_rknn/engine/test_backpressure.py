@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ort_rknn.devices.fake import FakeDevice
+from ort_rknn.devices.program import Program
 from ort_rknn.errors import DeviceError, SubmitTimeout
-from ort_rknn.program import Program
 from tests.helpers.engines import LONG, SHAPE, Background, Calls, cpu_part, fake, frame, npu_part
 
 

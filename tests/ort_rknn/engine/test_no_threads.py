@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from ort_rknn.devices.program import Program
 from ort_rknn.engine.callbacks import Delivery
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.lanes.base import NoCoreLeft
 from ort_rknn.engine.lanes.threads import ThreadLanes
-from ort_rknn.program import Program
 from tests.helpers.engines import LONG, Background, Calls, cpu_part, fake, frame, program
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from ort_rknn.devices.program import Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.errors import DeviceError
-from ort_rknn.program import Program
 from tests.helpers.engines import LONG, cpu_part, fake, frame, npu_part, program
 
 

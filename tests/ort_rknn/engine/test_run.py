@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ort_rknn.devices.program import Program
 from ort_rknn.errors import DeviceError, SessionClosed
-from ort_rknn.program import Program
 from tests.helpers.engines import LONG, Background, Calls, fake, frame, npu_part, our_threads, program
 
 

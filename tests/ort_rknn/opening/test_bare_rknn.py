@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph
 
 import ort_rknn
+from ort_rknn_converters.rknn_format import reader
+from ort_rknn_converters.rknn_format.values import RknnFile
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
 from tests.helpers.npu import build_native, feeds, npu, same, segment
 from tests.helpers.ort_models import model as onnx_model
@@ -65,6 +68,21 @@ def test_by_the_runtimes_path_alone(emulator: Emulator, monkeypatch: pytest.Monk
     session.close()
 
 
+def forget_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on no file says what types its inputs and outputs are."""
+    read = reader.read
+
+    def forgetful(model: Any) -> RknnFile:
+        found = read(model)
+        inputs, outputs = (
+            tuple(replace(value, dtype="", device_dtype="", quantization=None) for value in side)
+            for side in (found.inputs, found.outputs)
+        )
+        return replace(found, inputs=inputs, outputs=outputs)
+
+    monkeypatch.setattr(reader, "read", forgetful)
+
+
 def batched(batch: int) -> Model:
     """The file with several sets of shapes, at one of them."""
     return Model(
@@ -103,6 +121,55 @@ def test_all_sets_of_shapes(emulator: Emulator) -> None:
             same(job.result(20), expected)
         with pytest.raises(InvalidArgument, match=r"no code for these input shapes; there is image=2x3x4x4, image=1x3"):
             session.run(None, feed(batched(3)))
+
+
+@pytest.mark.parametrize("name", [IMAGE, "formats_dynamic_rk3588"])
+@pytest.mark.parametrize("by", ["path", "bytes"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"schedule": "5"}, r"schedule \[5\] names core 5, but the device has 3 core\(s\): 0, 1, 2"),
+        ({"schedule": "7,3"}, r"schedule \[7, 3\] names core 3, but the device has 3 core\(s\)"),
+        ({"schedule": "0,3"}, r"schedule \[0, 3\] names core 3, but"),
+    ],
+)
+def test_cores_the_device_does_not_have(
+    emulator: Emulator, name: str, by: str, options: dict[str, str], said: str
+) -> None:
+    path = real_path(name)
+    providers = [("RKNNExecutionProvider", options)]
+    with pytest.raises(ort_rknn.InvalidOption, match=said):
+        ort_rknn.InferenceSession(
+            path if by == "path" else path.read_bytes(), providers=providers, device=npu(emulator)
+        )
+    assert emulator.count("rknn_init") == 0
+
+
+@pytest.mark.parametrize("name", [IMAGE, TOKENS, "formats_dynamic_rk3588"])
+@pytest.mark.parametrize("by", ["path", "bytes"])
+def test_types_the_file_does_not_say_are_the_runtimes(
+    emulator: Emulator, name: str, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = real_path(name)
+    model = path if by == "path" else path.read_bytes()
+    with ort_rknn.InferenceSession(model, device=npu(emulator)) as session:
+        expected = [(one.name, one.type, one.shape) for one in (*session.get_inputs(), *session.get_outputs())]
+    forget_types(monkeypatch)
+    with ort_rknn.InferenceSession(model, device=npu(emulator)) as session:
+        shown = [(one.name, one.type, one.shape) for one in (*session.get_inputs(), *session.get_outputs())]
+        assert shown == expected
+        if name in REAL:
+            same(session.run(None, feed(REAL[name])), right(REAL[name], list(feed(REAL[name]).values())))
+
+
+def test_types_nobody_knows(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_types(monkeypatch)
+    monkeypatch.setattr("ort_rknn.devices.rknnrt.device.io_types", lambda library, handle: {})
+    with pytest.raises(InvalidGraph, match=r"does not say what type 'x' is \(unknown\); where it runs on device 'npu'"):
+        ort_rknn.InferenceSession(real_path(IMAGE), device=npu(emulator))
+    emulator.configure(fault="rknn_init@1x*=-6")
+    with pytest.raises(Fail, match="cannot run this compiled model: rknn_init failed: RKNN_ERR_MODEL_INVALID"):
+        ort_rknn.InferenceSession(real_path(IMAGE), device=npu(emulator))
 
 
 def test_a_device_that_refuses(emulator: Emulator) -> None:

@@ -25,7 +25,7 @@ SIMULATED = [(RKNN, {"device": "simulator", "min_gain": 0}), CPU]
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ort_rknn.opening.resolve._said", set())
+    monkeypatch.setattr("ort_rknn.opening.resolution._said", set())
 
 
 @pytest.fixture

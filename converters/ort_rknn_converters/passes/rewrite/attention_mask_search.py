@@ -125,7 +125,7 @@ def _sources(graph: ir.Graph) -> Iterator[Source]:
         if way is None or any(each.op_type == "LogSoftmax" for each in way):
             continue
         lowest, half = min(low.values()), node.outputs[0].dtype == ir.DataType.FLOAT16
-        yield Source(node, tuple(low), frozenset(way), lowest == -np.inf, half or lowest < -_SWALLOWS)
+        yield Source(node, tuple(low), frozenset(way), bool(lowest == -np.inf), bool(half or lowest < -_SWALLOWS))
 
 
 def _along_rows(softmax: ir.Node) -> bool:

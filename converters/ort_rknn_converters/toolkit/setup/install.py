@@ -2,7 +2,8 @@
 
 What was measured behind the list of packages: the toolkit's declared torch, scipy, OpenCV, psutil, ruamel.yaml and
 fast-histogram are not needed to convert and simulate ONNX models (``stub_modules.py`` replaces the first three); of its
-upper bounds only ``onnx<1.19`` and ``protobuf<7`` are real.
+upper bounds only ``onnx<1.19`` and ``protobuf<7`` are real. Every version is pinned: an environment made in a year
+compiles like one made today.
 """
 
 from __future__ import annotations
@@ -29,9 +30,34 @@ from ort_rknn_converters.toolkit.setup.status import prove, size_on_disk
 __all__ = ["REQUIREMENTS", "TOOLKIT_VERSION", "InstallFailed", "install"]
 
 TOOLKIT_VERSION = "2.5.0"
-# numpy 2.4 no longer turns one-element arrays into numbers, on which the toolkit's fusing of masked attention relies:
-# with it every BERT is refused (seen with 2.4.6; 2.3.5 is fine).
-REQUIREMENTS = ("onnx>=1.16.1,<1.19", "protobuf>=4.21.6,<7", "numpy<2.4", "onnxruntime>=1.17", "tqdm>=4.66")
+# The newest for each Python within onnx>=1.16.1,<1.19, protobuf>=4.21.6,<7, numpy<2.4, onnxruntime>=1.17, tqdm>=4.66,
+# and what these need in turn. numpy 2.4 no longer turns one-element arrays into numbers, on which the toolkit's fusing
+# of masked attention relies: with it every BERT is refused (seen with 2.4.6; 2.3.5 is fine).
+REQUIREMENTS = (
+    "onnx==1.17.0; python_version < '3.9'",
+    "onnx==1.18.0; python_version >= '3.9'",
+    "protobuf==5.29.6; python_version < '3.9'",
+    "protobuf==6.33.6; python_version >= '3.9'",
+    "numpy==1.24.4; python_version < '3.9'",
+    "numpy==2.0.2; python_version == '3.9'",
+    "numpy==2.2.6; python_version == '3.10'",
+    "numpy==2.3.5; python_version >= '3.11'",
+    "onnxruntime==1.19.2; python_version < '3.10'",
+    "onnxruntime==1.23.2; python_version == '3.10'",
+    "onnxruntime==1.32.0; python_version >= '3.11'",
+    "tqdm==4.70.1",
+    "flatbuffers==25.12.19",
+    "packaging==26.2; python_version < '3.9'",
+    "packaging==26.3; python_version == '3.9'",
+    "packaging==26.4; python_version >= '3.10'",
+    "typing-extensions==4.16.0; python_version >= '3.9'",
+    "coloredlogs==15.0.1; python_version < '3.11'",
+    "humanfriendly==10.0; python_version < '3.11'",
+    "mpmath==1.3.0; python_version < '3.11'",
+    "sympy==1.13.3; python_version < '3.9'",
+    "sympy==1.14.0; python_version >= '3.9' and python_version < '3.11'",
+)
+REQUIRED = tuple(dict.fromkeys(line.partition("==")[0] for line in REQUIREMENTS))
 NEEDED_BYTES = 600_000_000  # measured: 300 MB in the end; downloads and what is pruned again come on top
 MACHINES = ("x86_64", "aarch64")
 _CAUSES = (
@@ -63,7 +89,7 @@ def _explain(output: str, directory: Path, doing: str) -> InstallFailed:
         "unwritable": f"{directory} cannot be written. Set ORT_RKNN_CACHE_DIR to a folder that can",
         "network": "the package index cannot be reached. Check the network (pip and uv read HTTPS_PROXY and their own"
         " settings for mirrors), and run this again: it continues where it stopped",
-        "wheel": f"the package index has no rknn-toolkit2 {TOOLKIT_VERSION} (or one of {', '.join(REQUIREMENTS)})"
+        "wheel": f"the package index has no rknn-toolkit2 {TOOLKIT_VERSION} (or of {', '.join(REQUIRED)})"
         f" for this Python on {platform.system()} {platform.machine()}. It has wheels for Python 3.8 to 3.12 on Linux"
         " x86_64 and aarch64: name another interpreter with --python, or convert on a PC",
         "other": f"{doing} failed. Run this again (it continues where it stopped), or with --force to begin anew",

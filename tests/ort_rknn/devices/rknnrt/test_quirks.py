@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ort_rknn.devices.program import NpuPart, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError
-from ort_rknn.program import NpuPart, Program
 from ort_rknn_converters.onnx_file.blobs import FileBlob
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.npu import feeds, npu, same, segment

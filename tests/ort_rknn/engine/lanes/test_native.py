@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ort_rknn.devices.program import NpuPart, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError, DeviceUnavailable, InferenceTimeout, RknnError
-from ort_rknn.program import NpuPart, Program
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.engines import LONG, Calls, our_threads
 from tests.helpers.npu import build_native, feeds, npu, segment

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from ort_rknn.engine.lanes.schedule import ANY_CORE, TP_MODES, core_of, parse_schedule, parse_tp_mode, plan_lanes
+from ort_rknn.engine.lanes.schedule import (
+    ANY_CORE,
+    TP_MODES,
+    core_of,
+    parse_schedule,
+    parse_tp_mode,
+    plan_lanes,
+    what_is_left,
+)
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import InvalidOption
 
@@ -140,3 +148,22 @@ def test_a_plan_can_be_printed() -> None:
     text = str(plan_lanes(EngineOptions(schedule=(0, 1)), 3))
     assert "2 lane(s), job i on core [0, 1][i % 2]" in text
     assert "cores chosen by the driver (mask 0xffff)" in str(plan_lanes(EngineOptions(tp_mode="all"), 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "cores", "place", "left"),
+    [
+        ({"threads_per_core": 2}, 3, "core 0", "3 core(s) left"),
+        ({"schedule": [1, 1, 2], "threads_per_core": 3}, 3, "core 1", "2 core(s) left"),
+        ({"threads_per_core": 4}, 1, "core 0", "1 core(s) left"),
+        ({"tp_mode": "0,1", "threads_per_core": 3}, 3, "cores 0, 1", "2 core(s) left"),
+        ({"tp_mode": "2"}, 3, "core 2", "1 core(s) left"),
+        ({"tp_mode": "auto", "threads_per_core": 3}, 3, "the cores the driver chooses", "3 lane(s) left, on the cores"),
+        ({"tp_mode": "all"}, 3, "the cores the driver chooses", "1 lane(s) left, on the cores the driver chooses"),
+    ],
+)
+def test_what_is_left_are_cores_and_not_lanes(options: dict[str, Any], cores: int, place: str, left: str) -> None:
+    plan = plan_lanes(EngineOptions(**options), cores)
+    assert plan.lanes[0].place == place
+    assert what_is_left(plan.lanes).startswith(left)
+    assert what_is_left([]) == "no core is left"

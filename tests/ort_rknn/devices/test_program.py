@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from ort_rknn.devices.fake import FakeDevice
+from ort_rknn.devices.program import CpuPart, NpuPart, Program, check_terminated, open_cpu_session
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.engine.engine import Engine
-from ort_rknn.program import CpuPart, NpuPart, Program, check_terminated, open_cpu_session
 from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep
 from ort_rknn_converters.onnx_file.blobs import BytesBlob
 from ort_rknn_converters.partition.plan import Plan, Segment, TensorInfo

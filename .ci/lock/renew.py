@@ -1,0 +1,125 @@
+"""Writes the lock files beside it: every package of every environment, with the hashes the registry publishes.
+
+`make lock` runs it. uv resolves, in an environment of its own; it asks the default registry, whatever mirrors or
+folders this machine's settings name, because a wheel that was built elsewhere has another hash. Versions that stand in
+a file already are taken anew, so that what comes out is the newest that pyproject.toml takes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / ".ci" / "lock"
+TOOLS = ROOT / "build" / "lock"
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+MACHINES = ("x86_64", "aarch64")
+BUILD = ("cmake", "ninja", "scikit-build-core")
+"""What compiles the native lanes: installed with the rest, so that no build fetches anything."""
+NEW_AS_THEY_GET = ("numpy", "onnx", *BUILD)
+"""Packages the suite with the oldest ones does not take old: old ones have no wheels for new Pythons."""
+TESTED_WITH = ("hypothesis", "pytest", "pytest-timeout")
+LIMIT = 600.0
+"""Seconds for one resolution (a guess at a slow line; measured: up to 30)."""
+
+
+def pyproject() -> dict[str, Any]:
+    """The project's own settings."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def name_of(requirement: str) -> str:
+    """The package a requirement is about."""
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+
+
+def newest() -> list[str]:
+    """What the project, its development and its demo need."""
+    project = pyproject()["project"]
+    extras = project["optional-dependencies"]
+    return list(dict.fromkeys([*project["dependencies"], *extras["dev"], *extras["demo"]]))
+
+
+def oldest() -> list[str]:
+    """What the project and its suite need, at the oldest release with fixes that pyproject.toml takes."""
+    wanted = {name_of(line) for line in pyproject()["project"]["dependencies"]} | {*BUILD, *TESTED_WITH}
+    chosen = [line for line in newest() if name_of(line) in wanted]
+    return [
+        line if name_of(line) in NEW_AS_THEY_GET else re.sub(r">=([0-9.]+)", r"==\1.*", line, count=1)
+        for line in chosen
+    ]
+
+
+def programs() -> list[str]:
+    """The unmodified programs of the tests and what they are installed beside."""
+    from tests.helpers.programs import NEEDED, PROGRAMS
+
+    return [*sorted({package for program in PROGRAMS.values() for package in program.packages}), *NEEDED]
+
+
+def _environment() -> dict[str, str]:
+    """Environment variables without the settings that send pip and uv to another registry."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    return kept | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def _uv(*words: str | Path, text: str = "") -> None:
+    command = [TOOLS / "bin" / "uv", "--no-config", "--quiet", *words]
+    subprocess.run(command, input=text, text=True, check=True, cwd=ROOT, env=_environment(), timeout=LIMIT)
+
+
+def _install_uv() -> None:
+    """Get the newest uv, in an environment of its own."""
+    if not (TOOLS / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", TOOLS], check=True)
+    command = [TOOLS / "bin" / "python", "-m", "pip", "install", "--quiet", "--upgrade", "uv"]
+    subprocess.run(command, check=True, env=_environment(), timeout=LIMIT)
+
+
+def _write(name: str, requirements: Iterable[str], *options: str) -> None:
+    """Resolve the requirements into ``name``."""
+    print(f"resolving lock/{name} ...", flush=True)
+    options = ("--upgrade", "--no-annotate", "--custom-compile-command", "make lock", *options)
+    _uv("pip", "compile", "-", "--output-file", LOCK / name, *options, text="\n".join(requirements))
+
+
+def _prove(name: str) -> None:
+    """Resolve a lock file once more for every Python and CPU, from wheels alone; nothing is downloaded but metadata."""
+    for python, machine in product(PYTHONS, MACHINES):
+        print(f"trying lock/{name} on Python {python}, {machine} ...", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            target = ("--target", folder, "--python-version", python, "--python-platform", f"{machine}-manylinux_2_28")
+            wheels = ("--only-binary", ":all:", "--require-hashes")
+            _uv("pip", "install", "--dry-run", *target, *wheels, "--requirements", LOCK / name)
+
+
+def main() -> None:
+    """Write all of them."""
+    from tests.aarch64.prepare import PYTHON, WHEELS
+
+    _install_uv()
+    universal = ("--universal", "--python-version", PYTHONS[0])
+    _write("dev.txt", newest(), *universal, "--generate-hashes")
+    _write("oldest.txt", oldest(), *universal, "--generate-hashes")
+    _write("programs.txt", programs(), *universal, "--constraints", str(LOCK / "dev.txt"))
+    guest = ("--python-version", PYTHON, "--python-platform", "aarch64-manylinux_2_28")
+    _write("aarch64.txt", WHEELS, *guest, "--no-deps", "--generate-hashes")
+    for name in ("dev.txt", "oldest.txt"):
+        _prove(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Lists the execution providers: onnxruntime's, and ours where it can work."""
+
+from __future__ import annotations
+
+from ort_rknn.opening.choose_device import npu_problem
+from ort_rknn.options.providers import parse_options, their_available, their_providers
+from ort_rknn.provider_names import RKNN_PROVIDER
+
+__all__ = ["get_all_providers", "get_available_providers"]
+
+
+def get_available_providers() -> list[str]:
+    """The list onnxruntime gives, with ``RKNNExecutionProvider`` in front where it can work.
+
+    It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself.
+    """
+    names = their_available()
+    return [RKNN_PROVIDER, *names] if _can_work() else names
+
+
+def get_all_providers() -> list[str]:
+    """Every provider name that is known, ours first, the CPU's last."""
+    return [RKNN_PROVIDER, *their_providers()]
+
+
+def _can_work() -> bool:
+    options = parse_options()
+    if options.device in ("auto", "npu", "lite"):
+        return npu_problem(options.runtime_library) is None
+    return options.device != "cpu"

@@ -1,0 +1,82 @@
+"""onnxruntime's wish that nothing is compiled when a session is made (``session.disable_model_compile``)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_types.session_options import config_entry
+from ort_rknn.provider_names import RKNN_PROVIDER
+from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.opening.dynamic_shapes import Moving
+    from ort_rknn_converters.options import ConvertOptions
+
+__all__ = ["NO_COMPILE", "demand_compiled", "demand_compiled_forms", "forbidden"]
+
+NO_COMPILE = "session.disable_model_compile"
+"""onnxruntime's key; since 1.23."""
+
+
+def forbidden(sess_options: Any) -> bool:
+    """Whether session options forbid to compile. Releases of onnxruntime without the error do not know the wish."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return config_entry(sess_options, NO_COMPILE) == "1" and hasattr(state, "ModelRequiresCompilation")
+
+
+def demand_compiled(model: str | bytes, options: ConvertOptions, cache_dir: str | None) -> None:
+    """Refuse a model that is not in the cache and that the toolkit would have to compile.
+
+    What is all for the CPU needs no compilation; the plan says so without the toolkit.
+
+    Raises:
+        Exception: onnxruntime's ``ModelRequiresCompilation``, in its words.
+    """
+    from ort_rknn_converters.cache import store
+    from ort_rknn_converters.errors import ConvertError
+    from ort_rknn_converters.pipeline.convert import plan_only
+
+    try:
+        plan = plan_only(model, options=options, verdicts=store.directory(cache_dir))
+    except ConvertError as error:  # what cannot be planned could not be compiled either
+        logger().debug("the model could not be planned", exc_info=error)
+        return
+    if plan.npu_nodes:
+        raise ort_error(
+            "ModelRequiresCompilation",
+            f"User disabled EP compilation but EP '{RKNN_PROVIDER}' needs to compile one or more nodes.",
+        )
+
+
+def demand_compiled_forms(model: str | bytes, moving: Moving) -> Moving:
+    """The same for a model whose shapes are listed or open; gives how to run it without compiling.
+
+    What a feed will open later is planned with ones for the open dimensions, whatever the trip to the NPU costs.
+
+    Raises:
+        Exception: onnxruntime's ``ModelRequiresCompilation``, in its words.
+    """
+    from ort_rknn_converters.cache import store
+    from ort_rknn_converters.onnx_file.signature import declared_inputs
+    from ort_rknn_converters.toolkit.setup.environment import toolkit_version
+
+    stored = store.Cache(store.directory(moving.cache_dir))
+    sets = [dict(shapes) for shapes in moving.listed]
+    if not sets and not moving.keys:
+        sets = [{}]  # one set of shapes, to be compiled in the background
+    for shapes in sets:
+        options = replace(moving.options, shapes={**moving.options.shapes, **shapes})
+        if stored.lookup(store.key_of(model, options), toolkit_version()) is None:
+            demand_compiled(model, options, moving.cache_dir)
+    if not sets:
+        ones = {
+            value.name: tuple(dim if isinstance(dim, int) else moving.options.dims.get(dim or "", 1) for dim in dims)
+            for value in declared_inputs(model)
+            if value.name in moving.keys and (dims := value.dims) is not None
+        }
+        shapes = {**moving.options.shapes, **ones}
+        demand_compiled(model, replace(moving.options, shapes=shapes, min_gain=0), moving.cache_dir)
+    return replace(moving, mode="never", first="never")
