@@ -13,6 +13,7 @@ PY ?= 3.10
 ANOTHER := build/python-$(PY)
 TARGET ?= rk3588
 INSTALLED_FROM := pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h)
+INSTALLED_FROM += $(wildcard ort_rknn/native/ep/*.c ort_rknn/native/ep/*.h)
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # Installs the lock file $(2) and then ort_rknn into the environment $(1). The tools that build it are in the lock, too. uv

@@ -1,7 +1,7 @@
 """The plugin execution provider in this package, for programs that use onnxruntime itself.
 
-``onnxruntime.register_execution_provider_library("rknn", ort_rknn.plugin.get_library_path())`` lets plain onnxruntime run what
-``ort-rknn convert`` writes. The distribution ``onnxruntime-ep-rknn`` is the same library without the rest of this package.
+``onnxruntime.register_execution_provider_library("rknn", ort_rknn.plugin.get_library_path())`` lets plain onnxruntime
+run what ``ort-rknn convert`` writes. The distribution ``onnxruntime-ep-rknn`` is the same library by itself.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Builds the distribution onnxruntime-ep-rknn: an sdist, and wheels for both CPUs where the compiler for them is there.
 
-    python ort_rknn/native/ep/package/build.py --out dist            # the sdist, and a wheel for this machine
-    python ort_rknn/native/ep/package/build.py --out dist --both     # wheels for aarch64 and x86-64, by Zig's C compiler
+    python ort_rknn/native/ep/package/build.py --out dist           # the sdist, and a wheel for this machine
+    python ort_rknn/native/ep/package/build.py --out dist --both    # wheels for aarch64 and x86-64, by Zig's compiler
 
-Zig's compiler (``pip install ziglang``) links for whatever C library it is told to: the wheels run from glibc 2.27 on, which
-Debian 10, Ubuntu 18.04 and everything newer have. A plain compiler links for the machine it runs on.
+Zig's compiler (``pip install ziglang``) links for whatever C library it is told to: the wheels run from glibc 2.27 on,
+which Debian 10, Ubuntu 18.04 and everything newer have. A plain compiler links for the machine it runs on.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ def zig_wheel(project: Path, out: Path, cpu: str, folder: Path) -> Path:
 
 
 def main() -> None:
+    """Build what the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("dist"))
-    parser.add_argument("--both", action="store_true", help="wheels for both CPUs; needs the packages ziglang and wheel")
+    parser.add_argument("--both", action="store_true", help="wheels for both CPUs; needs ziglang and wheel")
     arguments = parser.parse_args()
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The NPU of Rockchip's SoCs for plain onnxruntime: a plugin execution provider for models made by ``ort-rknn convert``.
+"""The NPU of Rockchip's SoCs for plain onnxruntime: a plugin execution provider for what ``ort-rknn convert`` writes.
 
-    import onnxruntime, onnxruntime_ep_rknn
-    onnxruntime.register_execution_provider_library("rknn", onnxruntime_ep_rknn.get_library_path())
+import onnxruntime, onnxruntime_ep_rknn
+onnxruntime.register_execution_provider_library("rknn", onnxruntime_ep_rknn.get_library_path())
 """
 
 from pathlib import Path
@@ -21,8 +21,8 @@ def get_library_path() -> str:
     path = Path(__file__).resolve().parent / _LIBRARY
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing: onnxruntime-ep-rknn was installed without it. Install the wheel for your CPU (aarch64 or "
-            "x86-64), or a C compiler, and install it again"
+            f"{path} is missing: onnxruntime-ep-rknn was installed without it. Install the wheel for your CPU "
+            "(aarch64 or x86-64), or a C compiler, and install it again"
         )
     return str(path)
 
