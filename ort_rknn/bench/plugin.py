@@ -48,9 +48,15 @@ def plugin_session(model: Path, options: Mapping[str, str]) -> Iterator[Any]:
     from ort_rknn.opening.choose_device import npu_problem
     from ort_rknn.plugin import get_library_path
 
-    onnxruntime.register_execution_provider_library(_REGISTERED, get_library_path())
+    path = get_library_path()
+    onnxruntime.register_execution_provider_library(_REGISTERED, path)
     try:
-        devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == RKNN_PROVIDER]
+        # Others may have registered theirs; onnxruntime says whose a device is from 1.25 on.
+        devices = [
+            device
+            for device in onnxruntime.get_ep_devices()
+            if device.ep_name == RKNN_PROVIDER and device.ep_metadata.get("library_path", path) == path
+        ][:1]
         if not devices:
             raise DeviceUnavailable(f"the plugin finds no NPU: {npu_problem() or 'it does not say why'}")
         settings = onnxruntime.SessionOptions()
