@@ -9,9 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.api.module_aliases import install_finder as _install_finder
-from ort_rknn.api.module_aliases import onnxruntime_itself as _onnxruntime_itself
-from ort_rknn.api.module_aliases import stands_in as _stands_in
+from ort_rknn.ort_private.module_aliases import install_finder as _install_finder
+from ort_rknn.ort_private.module_aliases import onnxruntime_itself as _onnxruntime_itself
+from ort_rknn.ort_private.module_aliases import stands_in as _stands_in
 
 if TYPE_CHECKING:
     from onnxruntime import *  # noqa: F403

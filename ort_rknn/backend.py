@@ -22,7 +22,7 @@ ort_backend: Any = import_module("onnxruntime.backend.backend")  # its package m
 __all__ = ["RknnBackend", "is_compatible", "prepare", "run", "run_model", "supports_device"]
 
 __path__: list[str] = []
-# ``ort_rknn.backend.backend`` and the like are onnxruntime's own modules, found by ``ort_rknn.api.module_aliases``.
+# ``ort_rknn.backend.backend`` and the like are onnxruntime's own modules, found by ``ort_private/module_aliases.py``.
 backend: Any = ort_backend
 backend_rep: Any = import_module("onnxruntime.backend.backend_rep")
 

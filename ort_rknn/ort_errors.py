@@ -20,10 +20,10 @@ _PREFIX = "[ONNXRuntimeError]"
 
 def ort_error(name: str, message: str) -> Exception:
     """An instance of onnxruntime's exception class ``name`` whose text has onnxruntime's form."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
+    from ort_rknn.ort_private.errors import error_class
 
     code, constant = _CODES[name]
-    error: Exception = getattr(state, name)(f"{_PREFIX} : {code} : {constant} : {message}")
+    error: Exception = error_class(name)(f"{_PREFIX} : {code} : {constant} : {message}")
     return error
 
 

@@ -116,7 +116,7 @@ def provider_lists(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @check
 def no_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ort_rknn.opening import resolve
+    from ort_rknn.opening import resolution
     from ort_rknn_converters.errors import ToolkitMissing
     from ort_rknn_converters.toolkit.setup import environment
     from tests.helpers.fake_toolkit import CONVERT
@@ -125,7 +125,7 @@ def no_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ToolkitMissing(environment.MISSING)
 
     said: list[str] = []
-    monkeypatch.setattr(resolve, "_said", set())
+    monkeypatch.setattr(resolution, "_said", set())
     monkeypatch.setattr(CONVERT, "compile_segment", missing)
     monkeypatch.setattr(logging.getLogger("ort_rknn"), "warning", lambda text, *values: said.append(text % values))
     sessions = [ours() for _ in range(2)]
@@ -327,12 +327,12 @@ def late_install(_: Any) -> None:
 
 @check
 def log(caplog_free: pytest.MonkeyPatch) -> None:
-    from ort_rknn.opening import resolve
+    from ort_rknn.opening import resolution
 
     said: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = said.append  # type: ignore[method-assign]
-    caplog_free.setattr(resolve, "_said", set())
+    caplog_free.setattr(resolution, "_said", set())
     logger = logging.getLogger("ort_rknn")
     logger.addHandler(handler)
     try:

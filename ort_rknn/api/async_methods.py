@@ -26,7 +26,7 @@ __all__ = ["Verbs"]
 class Verbs:
     """Mixed into :class:`ort_rknn.api.session.InferenceSession`."""
 
-    _sess: Any
+    _rknn_native: Any
     _pipeline: Pipeline | None = None
     _native_calls: NativeCalls | None = None
 
@@ -145,7 +145,7 @@ class Verbs:
     def stats(self) -> Any:
         """Counts and times of the jobs so far (an empty record before the first asynchronous one on the CPU)."""
         stats = self._engine().stats()
-        uses = getattr(self._sess, "memory_uses", ())
+        uses = getattr(self._rknn_native, "memory_uses", ())
         if uses:
             from dataclasses import replace
 
@@ -176,9 +176,9 @@ class Verbs:
         calls = self._native_calls
         if calls is not None and wait and not calls.here:
             calls.wait()
-        if hasattr(type(self._sess), "finish"):
-            self._sess.finish()
-        self._sess = ClosedSession()
+        if hasattr(type(self._rknn_native), "finish"):
+            self._rknn_native.finish()
+        self._rknn_native = ClosedSession()
 
     async def aclose(self) -> None:
         """:meth:`close` without blocking the event loop."""

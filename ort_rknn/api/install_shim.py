@@ -16,7 +16,7 @@ import threading
 from types import ModuleType
 from typing import Any
 
-from ort_rknn.api.module_aliases import onnxruntime_itself, stands_in
+from ort_rknn.ort_private.module_aliases import onnxruntime_itself, stands_in
 
 __all__ = ["follow", "install", "uninstall"]
 

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnxruntime.capi.onnxruntime_inference_collection as collection
-from onnxruntime.capi import _pybind_state as C
-
 from ort_rknn.errors import InvalidOption
 from ort_rknn.opening.epcontext_options import refuse_existing, write_context
 from ort_rknn.options.table import RknnOptions
 from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_private.native import start_native
+from ort_rknn.ort_private.own import public
 from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ __all__ = ["ModelCompiler"]
 
 
 @shown_as_theirs
-class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
+class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
     """onnxruntime's ``ModelCompiler``.
 
     It compiles for the NPU when ``RKNNExecutionProvider`` was added to the session options (``add_provider``); a model
@@ -50,14 +49,14 @@ class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
         *args: Any,
         **more: Any,
     ) -> None:
-        flags = C.OrtCompileApiFlags(int(flags)) if not isinstance(flags, int) and flags != 0 else flags
+        flags = public("OrtCompileApiFlags")(int(flags)) if not isinstance(flags, int) and flags != 0 else flags
         super().__init__(
             sess_options,
             input_model_path_or_bytes,
             embed_compiled_data_into_model,
             external_initializers_file_path,
             external_initializers_size_threshold,
-            flags or C.OrtCompileApiFlags.NONE,
+            flags or public("OrtCompileApiFlags").NONE,
             *args,
             **more,
         )
@@ -81,7 +80,7 @@ class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
             path = Path(self._rknn_model).with_name(f"{Path(self._rknn_model).stem}_ctx.onnx")
         else:
             raise ort_error("InvalidArgument", "Both ep_context_path and model_path are empty.")
-        if self._rknn_flags & int(C.OrtCompileApiFlags.ERROR_IF_OUTPUT_FILE_EXISTS):
+        if self._rknn_flags & int(public("OrtCompileApiFlags").ERROR_IF_OUTPUT_FILE_EXISTS):
             refuse_existing(path)
         weights, threshold = self._rknn_weights
         write_context(
@@ -127,9 +126,7 @@ class ModelCompiler(collection.ModelCompiler):  # type: ignore[misc]
         target = options.target or detect().target or DEFAULT_TARGET
 
         def judge() -> Any:
-            native = C.InferenceSession(self._rknn_sess_options, model, isinstance(model, str), False)
-            native.initialize_session([], [], set())
-            return native
+            return start_native([], [], None, self._rknn_sess_options, model, set())
 
         wanted = convert_options(options, self._rknn_sess_options, target, judge, model)
         if not isinstance(wanted, ConvertOptions):

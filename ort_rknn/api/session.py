@@ -1,23 +1,22 @@
 """``InferenceSession``: onnxruntime's own class, made by way of the NPU where there is one.
 
-Only the making is ours, and the asynchronous verbs. onnxruntime's Python code does all else through ``self._sess``,
-which is either onnxruntime's native session (nothing on the NPU: no code of ours is in the way of ``run``) or an
-:class:`~ort_rknn.sessions.npu.NpuSession`.
+Only the making is ours, and the asynchronous verbs. onnxruntime's Python code does all else through its native side
+(:mod:`ort_rknn.ort_private.hooked`), which is either onnxruntime's native session (nothing on the NPU: no code of ours
+is in the way of ``run``) or an :class:`~ort_rknn.sessions.npu.NpuSession`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy  # noqa: F401  # first: onnxruntime's import is 15 ms shorter when numpy is loaded before it (measured, 1.31)
-import onnxruntime.capi.onnxruntime_inference_collection as collection
-
 from ort_rknn.api.async_methods import Verbs
 from ort_rknn.errors import ClosedSession, InvalidOption
 from ort_rknn.options import providers as wishes
+from ort_rknn.ort_private.session_base import SessionBase
 from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ _OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.session
 
 
 @shown_as_theirs
-class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc]
+class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
     """onnxruntime's ``InferenceSession`` that runs on the NPU what the NPU can run.
 
     Args:
@@ -75,6 +74,8 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         device = kwargs.pop("device", None)
         self._rknn_device = device
         self._rknn_device_asks = device is not None
+        self._rknn_model = os.fspath(path_or_bytes) if isinstance(path_or_bytes, os.PathLike) else path_or_bytes
+        self._rknn_sess_options = sess_options
         self._rknn_untouched = sys._getframe(1).f_globals.get("__name__", "").startswith(_OUR_OWN_ROOMS)
         if not self._rknn_untouched:
             wishes.check_options(providers, provider_options, sess_options)
@@ -96,8 +97,8 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         if self._rknn_refused is not None:
             raise self._rknn_refused
 
-    def _create_inference_session(self, providers: Any, provider_options: Any, disabled_optimizers: Any = None) -> None:
-        """Make ``_sess``: onnxruntime calls this at construction and again in ``set_providers``."""
+    def _rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
+        """Make the native side: called at construction and again in ``set_providers``."""
         self._rknn_reason = ""
         self._rknn_refused = None
         self._rknn_notes = ()
@@ -107,21 +108,21 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         if not self._rknn_untouched:
             # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
             asks, self._rknn_device_asks = self._rknn_device_asks, False
-            request = wishes.read(providers, provider_options, self._sess_options, device_given=asks)
+            request = wishes.read(providers, provider_options, self._rknn_sess_options, device_given=asks)
         if request is None:
             self._rknn_reason = "RKNNExecutionProvider does not stand before the CPU's in the list of providers"
             rest, rest_options = wishes.without_rknn(providers, provider_options)
-            super()._create_inference_session(rest, rest_options, disabled_optimizers)
+            self._rknn_create(self._rknn_sess_options, rest, rest_options, disabled)
             return
         from ort_rknn.opening.create import make
 
-        make(self, request, super()._create_inference_session, (providers, provider_options, disabled_optimizers))
+        make(self, request, providers, provider_options, disabled)
 
     @property
     def plan(self) -> Plan:
         """Which node runs where and why; for a model on onnxruntime alone, why the NPU is not used."""
-        if _has_npu_part(self._sess):
-            plan: Plan = self._sess.plan
+        if _has_npu_part(self._rknn_native):
+            plan: Plan = self._rknn_native.plan
             return plan
         from ort_rknn_converters.partition.plan import Plan
 
@@ -146,7 +147,7 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
 
         With an NPU part callbacks come in the order of submission; onnxruntime alone calls them in any order.
         """
-        if type(self._sess).__name__ == "NpuSession" or not callable(callback):
+        if type(self._rknn_native).__name__ == "NpuSession" or not callable(callback):
             super().run_async(output_names, input_feed, callback, user_data, run_options)
             return
         from ort_rknn.sessions.pending_callbacks import NativeCalls
@@ -205,24 +206,24 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         return self._job(output_names, input_feed, run_options, how)
 
     def _job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
-        if isinstance(self._sess, ClosedSession):
-            self._sess.refuse()
-        self._validate_input(list(input_feed.keys()))
-        names = output_names or [output.name for output in self._outputs_meta]
-        if _moves(self._sess):
-            moving: MovingSession = self._sess
+        if isinstance(self._rknn_native, ClosedSession):
+            self._rknn_native.refuse()
+        self._rknn_validate(list(input_feed.keys()))
+        names = output_names or [output.name for output in self.get_outputs()]
+        if _moves(self._rknn_native):
+            moving: MovingSession = self._rknn_native
             return moving.job(self._plain_engine, names, input_feed, run_options, how)
-        if _has_npu_part(self._sess):
-            native: NpuSession = self._sess
+        if _has_npu_part(self._rknn_native):
+            native: NpuSession = self._rknn_native
             return native.job(names, input_feed, run_options, how)
         from ort_rknn.sessions.cpu_fallback import complete_feed
 
-        return how.submit(self._engine(), complete_feed(self._sess, input_feed), list(names), run_options)
+        return how.submit(self._engine(), complete_feed(self._rknn_native, input_feed), list(names), run_options)
 
     @property
     def shape_states(self) -> tuple[ShapeState, ...]:
         """What became of each input shape met so far; empty for a model whose shapes are fixed. Not in onnxruntime."""
-        return self._sess.shape_states if _moves(self._sess) else ()
+        return self._rknn_native.shape_states if _moves(self._rknn_native) else ()
 
     def wait_compiled(self, timeout: float | None = None) -> bool:
         """Wait until no input shape met so far is waiting or compiling. Not in onnxruntime.
@@ -233,7 +234,7 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         Returns:
             Whether that came to be; ``shape_states`` and ``plan`` say what became of each shape.
         """
-        return not _moves(self._sess) or bool(self._sess.wait_compiled(timeout))
+        return not _moves(self._rknn_native) or bool(self._rknn_native.wait_compiled(timeout))
 
     def _engine(self) -> Any:
         """What runs the asynchronous verbs; made on first use where onnxruntime alone runs the model."""
@@ -246,7 +247,7 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         if engine is None:
             from ort_rknn.sessions.cpu_fallback import plain_engine
 
-            native = self._sess
+            native = self._rknn_native
             if _moves(native):
                 from ort_rknn.sessions.dynamic import Plain
 
@@ -258,12 +259,12 @@ class InferenceSession(Verbs, collection.InferenceSession):  # type: ignore[misc
         return engine
 
     def _existing_engine(self) -> Any:
-        if _moves(self._sess):
+        if _moves(self._rknn_native):
             from ort_rknn.sessions.engine_group import EngineGroup
 
             own = () if self._rknn_async_engine is None else (self._rknn_async_engine,)
-            return EngineGroup((*self._sess.engines(), *own), self._sess.stop_compiling)
-        return self._sess.engine if _has_npu_part(self._sess) else self._rknn_async_engine
+            return EngineGroup((*self._rknn_native.engines(), *own), self._rknn_native.stop_compiling)
+        return self._rknn_native.engine if _has_npu_part(self._rknn_native) else self._rknn_async_engine
 
 
 def _has_npu_part(native: Any) -> bool:

@@ -222,14 +222,14 @@ def _feed(session: Any, options: dict[str, Any], input_file: Path | None) -> dic
 
 def _passes(session: Any, feed: dict[str, Any], limit: Limit, given: dict[str, Any]) -> tuple[list[Pass], float]:
     """The passes that were asked for, after one inference that is timed by itself."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+    from ort_rknn.ort_private.errors import error_class
 
     jobs = given["jobs"] or session._engine().width
     wanted = ["sync", "async"] if given["benchmark"] else [given["api"]]
     begun = time.perf_counter()
     try:
         session.run(None, feed)
-    except (InvalidArgument, ValueError) as error:
+    except (error_class("InvalidArgument"), ValueError) as error:
         raise _Refused(_one_line(error)) from error
     except Exception as error:  # the device's: the measurement ends before it began
         asked = limit.count or 1

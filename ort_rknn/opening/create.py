@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.errors import InvalidOption, RknnError
 from ort_rknn.opening.resolution import Placement
 from ort_rknn.opening.resolve import place
 from ort_rknn.options.providers import without_rknn
 from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
 from ort_rknn.provider_names import CPU_PROVIDER
 from ort_rknn_converters.util.log import logger
@@ -22,52 +20,38 @@ if TYPE_CHECKING:
 
 __all__ = ["make"]
 
-# onnxruntime's attribute of a session -> the native property it is filled from.
-_FILLED_FROM = {
-    "_sess_options": "session_options",
-    "_inputs_meta": "inputs_meta",
-    "_outputs_meta": "outputs_meta",
-    "_overridable_initializers": "overridable_initializers",
-    "_input_meminfos": "input_meminfos",
-    "_output_meminfos": "output_meminfos",
-    "_input_epdevices": "input_epdevices",
-    "_model_meta": "model_meta",
-    "_profiling_start_time_ns": "get_profiling_start_time_ns",
-}
 
-
-def make(session: Any, request: Request, create: Callable[..., None], arguments: tuple[Any, Any, Any]) -> None:
-    """Give ``session`` its ``_sess`` and all that onnxruntime keeps beside it.
+def make(session: Any, request: Request, providers: Any, provider_options: Any, disabled: Any) -> None:
+    """Give ``session`` its native side and all that onnxruntime keeps beside it.
 
     Args:
         session: The session under construction; its model and options are set.
         request: What is asked of the NPU.
-        create: onnxruntime's own way to do this, with three arguments.
-        arguments: The providers, their options and the disabled optimizers, as onnxruntime's ``create`` takes them.
+        providers: As given to the session.
+        provider_options: As given to the session.
+        disabled: onnxruntime's optimizers that are to be left out.
 
     Raises:
         Exception: What onnxruntime raises for this model and these arguments.
     """
-    providers, provider_options, disabled = arguments
     rest, rest_options = without_rknn(providers, provider_options)
-    user = session._sess_options
-    if user is not None and not isinstance(user, C.SessionOptions):
-        create(rest, rest_options, disabled)  # which says what it thinks of them
+    user = session._rknn_sess_options
+    if user is not None and not isinstance(user, public("SessionOptions")):
+        session._rknn_create(user, rest, rest_options, disabled)  # which says what it thinks of them
         return
     npu_only = config_entry(user, NO_CPU) == "1" and not request.cpu_named
     if npu_only:
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
-    session._fallback_providers = [CPU_PROVIDER]  # onnxruntime looks at it when the making fails
+    session._rknn_falls_back_to([CPU_PROVIDER])
     opened: list[Any] = []
 
     def judge() -> Any:
         if not opened:
-            session._sess_options = _cpu_allowed(user) if npu_only else user
-            create(rest, rest_options, disabled)
-            opened.append(session._sess)
+            options = _cpu_allowed(user) if npu_only else user
+            opened.append(session._rknn_create(options, rest, rest_options, disabled))
         return opened[0]
 
-    model = session._model_path or session._model_bytes
+    model = session._rknn_model
     placement = Placement()
     try:
         if model:
@@ -75,7 +59,6 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     except InvalidOption as error:
         session._rknn_refused = error  # raised by the session; what is raised in here, onnxruntime falls back from
         return
-    session._sess_options = user  # a judgement has put its own copy there
     if (
         config_entry(user, CONTEXT_ENABLE) == "1"
         and placement.from_onnx
@@ -84,7 +67,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
     ):
         from ort_rknn.opening.epcontext_options import ContextWish
 
-        ContextWish.of(user, session._model_path or "").write(placement.compiled)
+        ContextWish.of(user, model if isinstance(model, str) else "").write(placement.compiled)
     if (placement.moving is not None and not npu_only) or placement.bundle is not None:
         from ort_rknn.opening.open_dynamic import open_forms, open_moving
         from ort_rknn.opening.open_npu import check_cores
@@ -94,7 +77,7 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
         make_native = open_forms if placement.bundle is not None else open_moving
         try:
             check_cores(request.options, placement)
-            _fill(session, make_native(session, request, placement, disabled))
+            session._rknn_attach(make_native(session, request, placement, disabled))
         except InvalidOption as error:
             session._rknn_refused = error
         return
@@ -115,11 +98,11 @@ def make(session: Any, request: Request, create: Callable[..., None], arguments:
             placement = Placement(target=placement.target, reason=str(error), notes=placement.notes)
         else:
             _forget(opened)
-            _fill(session, native)
+            session._rknn_attach(native)
             return
     if npu_only:
-        create(rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
-    session._sess_options = judge().session_options
+        session._rknn_create(user, rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
+    judge()
     session._rknn_reason = placement.reason
     session._rknn_plan = None if placement.compiled is None else placement.compiled.plan
     session._rknn_notes = placement.notes
@@ -138,12 +121,3 @@ def _cpu_allowed(user: Any) -> Any:
     options.add_session_config_entry(NO_CPU, "0")
     replay_libraries(user, options)
     return options
-
-
-def _fill(session: Any, native: Any) -> None:
-    session._sess = native
-    for attribute, source in _FILLED_FROM.items():
-        if hasattr(native, source):  # older releases have fewer
-            setattr(session, attribute, getattr(native, source))
-    session._providers = native.get_providers()
-    session._provider_options = native.get_provider_options()

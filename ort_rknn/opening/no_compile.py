@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_private.errors import has_error
 from ort_rknn.ort_types.session_options import config_entry
 from ort_rknn.provider_names import RKNN_PROVIDER
 from ort_rknn_converters.util.log import logger
@@ -22,9 +23,7 @@ NO_COMPILE = "session.disable_model_compile"
 
 def forbidden(sess_options: Any) -> bool:
     """Whether session options forbid to compile. Releases of onnxruntime without the error do not know the wish."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return config_entry(sess_options, NO_COMPILE) == "1" and hasattr(state, "ModelRequiresCompilation")
+    return config_entry(sess_options, NO_COMPILE) == "1" and has_error("ModelRequiresCompilation")
 
 
 def demand_compiled(model: str | bytes, options: ConvertOptions, cache_dir: str | None) -> None:

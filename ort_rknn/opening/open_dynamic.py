@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from onnxruntime.capi._pybind_state import GraphOptimizationLevel
-
+from ort_rknn.ort_private.native import start_native
+from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import clone, replay_libraries
 from ort_rknn.sessions.background_compile import Ticket, compile_in_child, usable_cache
 from ort_rknn.sessions.cpu_fallback import WholeModel
@@ -54,9 +54,8 @@ class _Lease:
 class _Source:
     """What opening a variant needs of the session under construction, without keeping that alive."""
 
-    _model_path: str
-    _model_bytes: bytes
-    _sess_options: Any
+    _rknn_model: str | bytes
+    _rknn_sess_options: Any
     _rknn_device: Any = None
 
 
@@ -96,12 +95,10 @@ def open_moving(session: Any, request: Request, placement: Placement, disabled: 
     """
     moving = placement.moving
     assert moving is not None
-    path, content = session._model_path, session._model_bytes
-    native = _plain(session, request, disabled, path or content)
+    model = session._rknn_model
+    native = _plain(session, request, disabled, model)
     opener = _opener(session, request, placement, disabled, native)
-    variants = Variants(
-        _works(path or content, moving, opener), limit=moving.limit + len(moving.listed), mode=moving.mode
-    )
+    variants = Variants(_works(model, moving, opener), limit=moving.limit + len(moving.listed), mode=moving.mode)
     weakref.finalize(variants, opener.lease.drop).atexit = False
     for shapes in moving.listed:
         variants.load(shape_key({name: shapes[name] for name in moving.keys}), moving.first)
@@ -150,16 +147,17 @@ def _plain(
     """The native session all calls go to first: onnxruntime on the original, or on a shell of it."""
     from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
 
-    user = session._sess_options
+    user = session._rknn_sess_options
     options = clone(user)
     replay_libraries(user, options)
     if weights_folder:
         options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
     if shell:
-        options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
         options.log_severity_level = 4  # it only judges feeds: what it says of its outputs is of no interest
-    native = MovingSession(options, model, isinstance(model, str), False)
-    native.initialize_session(list(request.providers), list(request.provider_options), set(disabled or ()))
+    native: MovingSession = start_native(
+        request.providers, request.provider_options, MovingSession, options, model, set(disabled or ())
+    )
     return native
 
 
@@ -167,7 +165,7 @@ def _opener(session: Any, request: Request, placement: Placement, disabled: Any,
     device = placement.device
     assert device is not None
     lease = _Lease(None if device is session._rknn_device else device.close)
-    source = _Source(session._model_path, session._model_bytes, session._sess_options)
+    source = _Source(session._rknn_model, session._rknn_sess_options)
     return _Opener(source, request, placement, disabled, weakref.ref(native), lease)
 
 

@@ -8,9 +8,9 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from onnxruntime.capi import _pybind_state as C
-
 from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_private.native import start_native
+from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ def open_npu_session(
 
     compiled = placement.compiled
     assert compiled is not None
-    user = session._sess_options
+    user = session._rknn_sess_options
     if user is not None and user.optimized_model_filepath and whole is None:
         raise ort_error("Fail", _COMPILED_NODES)
     if npu_only and compiled.cpu_steps:
         raise ort_error("Fail", _NODES_ON_CPU)
-    start = partial(_start, list(request.providers), list(request.provider_options))
+    start = partial(start_native, list(request.providers), list(request.provider_options))
     optimizers = set(disabled or ())
 
     options = clone(user)
@@ -94,7 +94,7 @@ def open_npu_session(
 
     shell_options = clone(user)
     _settle(shell_options, npu_only)
-    shell_options.graph_optimization_level = C.GraphOptimizationLevel.ORT_DISABLE_ALL
+    shell_options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
     shell_options.intra_op_num_threads = 1
     shell_options.log_severity_level = 4  # the shell only judges feeds: what it says of its outputs is of no interest
 
@@ -122,12 +122,12 @@ def open_npu_session(
             replay_libraries(user, own)
             own.add_session_config_entry(WEIGHTS_FOLDER, folder)
         if profile is None:
-            return start(C.InferenceSession, own, model, optimizers)
+            return start(None, own, model, optimizers)
         if own is options:
             own = clone(options)
             replay_libraries(user, own)
         profile.options_of_a_part(own)
-        part = start(C.InferenceSession, own, model, optimizers)
+        part = start(None, own, model, optimizers)
         profile.add_part(part)
         return part
 
@@ -143,9 +143,9 @@ def open_npu_session(
         on_closed = None if device is session._rknn_device else device.close
         from ort_rknn.sessions.cpu_fallback import WholeModel
 
-        model = session._model_path or session._model_bytes
+        model = session._rknn_model
         whole = WholeModel(
-            partial(start, C.InferenceSession, options, model, optimizers) if placement.from_onnx else None,
+            partial(start, None, options, model, optimizers) if placement.from_onnx else None,
             "a compiled model runs at the shapes and with the weights it was compiled with; "
             "open its ONNX model for others",
         )
@@ -158,7 +158,7 @@ def open_npu_session(
         observer=profile,
     )
     if profile is not None and not variant:
-        loading = "model_loading_uri" if session._model_path else "model_loading_array"
+        loading = "model_loading_uri" if isinstance(session._rknn_model, str) else "model_loading_array"
         profile.session_event(loading, begun, opened)
         profile.session_event("session_initialization", opened)
         profile.end_with(native)
@@ -188,15 +188,6 @@ def check_cores(options: RknnOptions, placement: Placement) -> None:
 
     if placement.device is not None:
         plan_lanes(_engine_options(options), placement.device.cores)
-
-
-def _start(
-    names: list[str], given: list[dict[str, str]], kind: Any, options: Any, model: str | bytes, optimizers: set[str]
-) -> Any:
-    """A native session on these providers; ``optimizers`` are left out."""
-    native = kind(options, model, isinstance(model, str), False)
-    native.initialize_session(names, given, optimizers)
-    return native
 
 
 def _settle(options: Any, npu_only: bool) -> None:

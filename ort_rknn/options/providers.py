@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from onnxruntime.capi import _pybind_state as C
-from onnxruntime.capi.onnxruntime_inference_collection import check_and_normalize_provider_args
-
 from ort_rknn.errors import InvalidOption
+from ort_rknn.ort_private.arguments import check_providers
+from ort_rknn.ort_private.own import public
 from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDERS, has_providers, is_rknn
 
 if TYPE_CHECKING:
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
 
-__all__ = ["PROMOTE_VARIABLE", "check_options", "parse_options", "read", "their_available", "their_providers"]
-
-# Ours go by these names of onnxruntime's too, once ``install()`` was called.
-their_available: Callable[[], list[str]] = C.get_available_providers
-their_providers: Callable[[], list[str]] = C.get_all_providers
+__all__ = ["PROMOTE_VARIABLE", "check_options", "parse_options", "read"]
 
 PROMOTE_VARIABLE = "ORT_RKNN_PROMOTE_CPU"
 
@@ -66,8 +61,8 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
     if ours is None and not device_given and not _promoted(entries):
         return None
 
-    names, options = check_and_normalize_provider_args(
-        providers, provider_options, [*RKNN_PROVIDERS, *their_available()]
+    names, options = check_providers(
+        providers, provider_options, [*RKNN_PROVIDERS, *public("get_available_providers")()]
     )
     if ours is not None and not device_given and CPU_PROVIDER in names[: _first_rknn(names)]:
         return None  # the CPU comes first and takes every node, as onnxruntime would have it
@@ -112,7 +107,7 @@ def _promoted(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:
     """Whether a list that would leave only the CPU is to mean "the NPU first"."""
     if not _promotion_wanted():
         return False
-    available = set(their_available())
+    available = set(public("get_available_providers")())
     left = {name for name, _ in entries if name in available}
     return CPU_PROVIDER in left and left <= _HARMLESS
 

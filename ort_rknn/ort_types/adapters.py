@@ -10,9 +10,10 @@ import threading
 from typing import Any
 
 import numpy as np
-from onnxruntime.capi import _pybind_state as C
 
-from ort_rknn.ort_types.session_options import TINY_MODEL
+from ort_rknn.ort_private.arguments import TINY_MODEL
+from ort_rknn.ort_private.errors import error_class
+from ort_rknn.ort_private.own import public
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["has_adapters", "without_adapters"]
@@ -24,19 +25,17 @@ _tiny: list[Any] = []
 
 def has_adapters(run_options: Any) -> bool:
     """Whether adapters are active: onnxruntime then feeds inputs the tiny session does not have."""
-    if run_options is None or not hasattr(C.RunOptions, "add_active_adapter"):
+    if run_options is None or not hasattr(public("RunOptions"), "add_active_adapter"):
         return False
     with _lock:
         if not _tiny:
-            options = C.SessionOptions()
+            options = public("SessionOptions")()
             options.intra_op_num_threads = 1
             options.log_severity_level = 4
-            native = C.InferenceSession(options, TINY_MODEL, False, False)
-            native.initialize_session([], [], set())
-            _tiny.append(native)
+            _tiny.append(public("InferenceSession")(TINY_MODEL, options, ["CPUExecutionProvider"]))
     try:
         _tiny[0].run(["b"], {"a": np.zeros([], np.bool_)}, run_options)
-    except C.InvalidArgument:
+    except error_class("InvalidArgument"):
         return True
     except Exception:  # a flag to terminate, an odd severity: the session's own run says so
         return False
@@ -51,7 +50,7 @@ def without_adapters(run_options: Any, call: str) -> Any:
     if not has_adapters(run_options):
         return run_options
     logger().warning("%s has active adapters specified, but won't have an effect", call)
-    plain = C.RunOptions()
+    plain = public("RunOptions")()
     for name in _COPIED:
         setattr(plain, name, getattr(run_options, name))
     return plain

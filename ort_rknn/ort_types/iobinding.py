@@ -12,21 +12,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime.capi.onnxruntime_inference_collection as collection
-from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.errors import ClosedSession
+from ort_rknn.ort_private.bindings import BindingBase, IOBindingBase, device
+from ort_rknn.ort_private.session_base import native_of
+from ort_rknn.ort_private.values import has_content, over
 from ort_rknn.ort_types.ortvalue import NPU_NAMES, NpuOrtValue, at_address, npu_open
 from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
 
-__all__ = ["BindingRecord", "IOBinding", "NativeBinding", "SessionIOBinding"]
-
-NativeBinding: Any = C.SessionIOBinding
-"""onnxruntime's own; ours goes by that name too, once ``install()`` was called."""
-
+__all__ = ["BindingRecord", "IOBinding", "SessionIOBinding"]
 
 _DEVICE = "in NPU memory"
 
@@ -39,6 +36,7 @@ class BindingRecord:
         outputs: The same, in the order of binding.
         on_npu: Whether any of them is in NPU memory.
         judged: Whether onnxruntime found all of it good since the last change.
+        filled: Outputs bound without memory that have had a result since then.
     """
 
     def __init__(self) -> None:
@@ -46,11 +44,25 @@ class BindingRecord:
         self.outputs: dict[str, tuple[str, tuple[Any, ...]]] = {}
         self.on_npu = False
         self.judged = False
+        self.filled: set[str] = set()
 
     def changed(self) -> None:
         """To be called after every change."""
         self.judged = False
+        self.filled.clear()
         self.on_npu = any(method == _DEVICE for method, _ in (*self.inputs.values(), *self.outputs.values()))
+
+    def has_memory(self, name: str) -> bool:
+        """Whether an output was bound with memory, or has got some."""
+        method, args = self.outputs[name]
+        return name in self.filled or not (method == "bind_output" and len(args) == 1)
+
+    def target(self, name: str) -> Any:
+        """A value over the memory that an output was bound with; ``None`` without."""
+        method, args = self.outputs[name]
+        if method == "bind_output":
+            return over(_read(args, np.dtype(args[1])), None) if len(args) > 1 else None
+        return args[0]
 
     def goes_to_npu(self, name: str) -> bool:
         """Whether an output is to be in NPU memory."""
@@ -80,13 +92,13 @@ class BindingRecord:
                 if method != _DEVICE:
                     getattr(native, method)(name, *args)
                 elif args[0] is None:
-                    native.bind_output(name, _cpu())
+                    native.bind_output(name, device("cpu"))
                 else:
                     getattr(native, f"bind_ortvalue_{kind}")(name, args[0].empty())
         return native
 
 
-class SessionIOBinding(NativeBinding):  # type: ignore[misc]
+class SessionIOBinding(BindingBase):  # type: ignore[misc]
     """onnxruntime's native binding, with a record."""
 
     def __init__(self, session: Any) -> None:
@@ -123,6 +135,7 @@ class SessionIOBinding(NativeBinding):  # type: ignore[misc]
     def bind_result(self, name: str, ortvalue: Any) -> None:
         """Enter a result where :meth:`get_outputs` finds it."""
         super().bind_ortvalue_output(name, ortvalue)
+        self.rknn_record.filled.add(name)
 
     def bind_npu_input(self, name: str, value: NpuOrtValue) -> None:
         """Bind a value in NPU memory."""
@@ -131,18 +144,18 @@ class SessionIOBinding(NativeBinding):  # type: ignore[misc]
             self.rknn_record.inputs[name] = (_DEVICE, (value,))
             self.rknn_record.changed()
         else:
-            self.bind_ortvalue_input(name, value._ortvalue)
+            self.bind_ortvalue_input(name, value.over())
 
     def bind_npu_output(self, name: str, value: NpuOrtValue | None) -> None:
         """Bind a value in NPU memory for an output; ``None``: memory is made at the first run."""
         if value is None and not (self._reads_record() and npu_open()):
-            self.bind_output(name, C.OrtDevice(C.OrtDevice.npu(), C.OrtDevice.default_memory(), 0))
+            self.bind_output(name, device("npu"))
         elif self._reads_record():
-            super().bind_output(name, _cpu())
+            super().bind_output(name, device("cpu"))
             self.rknn_record.outputs[name] = (_DEVICE, (value,))
             self.rknn_record.changed()
         elif value is not None and value.settle("nchw") == "nchw":
-            self.bind_ortvalue_output(name, value._ortvalue)
+            self.bind_ortvalue_output(name, value.over())
         else:
             raise RuntimeError(
                 f"Error when binding output {name}: this session runs on the CPU, which cannot write memory that is "
@@ -172,7 +185,7 @@ class SessionIOBinding(NativeBinding):  # type: ignore[misc]
             RuntimeError: There was no run yet (onnxruntime itself ends the process here).
         """
         values = [self.rknn_record.npu_value(name) or value for name, value in self._outputs()]
-        if not all(value.has_value() for value in values):
+        if not all(has_content(value, True) for value in values):
             raise RuntimeError("Error in execution: there are no outputs yet: run the session with this binding first")
         if not self.rknn_record.on_npu:
             return super().copy_outputs_to_cpu()
@@ -183,7 +196,7 @@ class SessionIOBinding(NativeBinding):  # type: ignore[misc]
 
 
 @shown_as_theirs
-class IOBinding(collection.IOBinding):  # type: ignore[misc]
+class IOBinding(IOBindingBase):  # type: ignore[misc]
     """onnxruntime's ``IOBinding``, usable with sessions that have an NPU part.
 
     Values in NPU memory (``OrtValue`` with ``device_type="npu"``, ``bind_output(name, "npu")``) are read and written by
@@ -193,34 +206,28 @@ class IOBinding(collection.IOBinding):  # type: ignore[misc]
 
     def __init__(self, session: Any) -> None:
         self._owner = weakref.ref(session)
-        super().__init__(session)
-        self._iobinding = SessionIOBinding(session._sess)
+        self.rknn_start(session, SessionIOBinding(native_of(session)))
 
-    @property
-    def _session(self) -> Any:
+    def rknn_session(self) -> Any:
         """The native session, which ``run_with_iobinding`` compares with its own: a closed one says that it is."""
         owner = self._owner()
-        if owner is not None and isinstance(owner._sess, ClosedSession):
-            owner._sess.refuse()
-        return self._native
-
-    @_session.setter
-    def _session(self, native: Any) -> None:
-        self._native = native
+        if owner is not None and isinstance(native_of(owner), ClosedSession):
+            native_of(owner).refuse()
+        return super().rknn_session()
 
     def bind_input(
         self, name: str, device_type: str, device_id: int, element_type: Any, shape: Any, buffer_ptr: int
     ) -> None:
         """As onnxruntime's; on the NPU ``buffer_ptr`` is the ``data_ptr()`` of a value there."""
         if device_type in NPU_NAMES:
-            self._iobinding.bind_npu_input(name, at_address(buffer_ptr, element_type, shape))
+            self.rknn_binding.bind_npu_input(name, at_address(buffer_ptr, element_type, shape))
         else:
             super().bind_input(name, device_type, device_id, element_type, shape, buffer_ptr)
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
         """As onnxruntime's."""
         if isinstance(ortvalue, NpuOrtValue):
-            self._iobinding.bind_npu_input(name, ortvalue)
+            self.rknn_binding.bind_npu_input(name, ortvalue)
         else:
             super().bind_ortvalue_input(name, ortvalue)
 
@@ -237,28 +244,24 @@ class IOBinding(collection.IOBinding):  # type: ignore[misc]
         if device_type not in NPU_NAMES:
             super().bind_output(name, device_type, device_id, element_type, shape, buffer_ptr)
         elif buffer_ptr is None:
-            self._iobinding.bind_npu_output(name, None)
+            self.rknn_binding.bind_npu_output(name, None)
         elif element_type is None or shape is None:
             raise ValueError("`element_type` and `shape` are to be provided if pre-allocated memory is provided")
         else:
-            self._iobinding.bind_npu_output(name, at_address(buffer_ptr, element_type, shape))
+            self.rknn_binding.bind_npu_output(name, at_address(buffer_ptr, element_type, shape))
 
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
         """As onnxruntime's."""
         if isinstance(ortvalue, NpuOrtValue):
-            self._iobinding.bind_npu_output(name, ortvalue)
+            self.rknn_binding.bind_npu_output(name, ortvalue)
         else:
             super().bind_ortvalue_output(name, ortvalue)
 
     def get_outputs(self) -> list[OrtValue]:
         """As onnxruntime's."""
         values: list[OrtValue] = super().get_outputs()
-        record = self._iobinding.rknn_record
+        record = self.rknn_binding.rknn_record
         return [record.npu_value(name) or value for name, value in zip(record.outputs, values, strict=True)]
-
-
-def _cpu() -> Any:
-    return C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
 
 
 def _read(args: tuple[Any, ...], dtype: np.dtype[Any] | None) -> Any:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime.capi.onnxruntime_inference_collection as collection
-from onnxruntime.capi import _pybind_state as C
 
+from ort_rknn.ort_private.own import public
+from ort_rknn.ort_private.values import MappedValue, Unshared, new_value, over
 from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["NPU_NAMES", "NpuOrtValue", "OrtValue", "at_address", "memory_for", "
 NPU_NAMES = frozenset({"npu", "rknpu", "rknpu2"})
 """Device names that mean NPU memory: onnxruntime's own word for such devices, and the seed's."""
 
-_TheirOrtValue: Any = collection.OrtValue  # by this name of onnxruntime's ours goes too, once ``install()`` was called
+_Theirs: Any = public("OrtValue")
 _LAYOUTS = ("nchw", "nhwc")
 _by_address: weakref.WeakValueDictionary[int, NpuOrtValue] = weakref.WeakValueDictionary()
 
@@ -35,12 +35,12 @@ class _AnyOrtValue(type):
 
     def __instancecheck__(cls, instance: object) -> bool:
         if cls.__dict__.get("_is_the_public_class"):
-            return isinstance(instance, _TheirOrtValue)
+            return isinstance(instance, _Theirs)
         return type.__instancecheck__(cls, instance)
 
 
 @shown_as_theirs
-class OrtValue(_TheirOrtValue, metaclass=_AnyOrtValue):  # type: ignore[misc]
+class OrtValue(_Theirs, metaclass=_AnyOrtValue):  # type: ignore[misc]
     """onnxruntime's ``OrtValue``, also with ``device_type="npu"`` (or ``"rknpu2"``).
 
     A value in NPU memory that is bound to a session's input or output
@@ -137,7 +137,7 @@ class OrtValue(_TheirOrtValue, metaclass=_AnyOrtValue):  # type: ignore[misc]
 
 
 @shown_as_theirs
-class NpuOrtValue(OrtValue):
+class NpuOrtValue(MappedValue, OrtValue):
     """A value in NPU memory. Made by the class methods of :class:`OrtValue` and by bindings.
 
     It has one owner at a time: nobody may write while the NPU reads. The memory is freed when neither this nor an
@@ -155,8 +155,6 @@ class NpuOrtValue(OrtValue):
         self.dtype = dtype
         self._shape = shape
         self._layout = layout if len(shape) == 4 else "nchw"
-        self._numpy_obj = None
-        self._session = None
         _by_address[memory.address] = self
 
     def settle(self, layout: str) -> str:
@@ -170,28 +168,30 @@ class NpuOrtValue(OrtValue):
         """``nhwc`` or ``nchw`` for four dimensions; ``None`` before the first use."""
         return self._layout
 
-    @property
-    def _is_webgpu_buffer(self) -> bool:
-        return False
-
-    @property
-    def _ortvalue(self) -> Any:
+    def as_native(self) -> Any:
         """The native value: over the same memory where that is in ONNX's order, else a copy."""
         if self.settle("nchw") == "nchw":
-            view = self.numpy()
-            if not hasattr(C.OrtValue, "from_dlpack"):  # onnxruntime 1.20: a value over memory that it does not keep
-                native = C.OrtValue.ortvalue_from_numpy(view, _cpu())
-                weakref.finalize(native, lambda memory: None, self.memory)
-                return native
-            flag = self.dtype == np.bool_
-            return C.OrtValue.from_dlpack((view.view(np.uint8) if flag else view).__dlpack__(), flag)
-        copy = self.empty()
-        copy.update_inplace(np.ascontiguousarray(self.numpy()))
-        return copy
+            try:
+                return over(self.numpy(), self.memory)
+            except Unshared:  # for a look, or a feed, a copy does; what is bound asks for :meth:`over`
+                return new_value(self.numpy())
+        return new_value(self.contiguous())
+
+    def over(self) -> Any:
+        """A native value to bind: over the same memory; a copy where that is not in ONNX's order.
+
+        Raises:
+            RuntimeError: This onnxruntime cannot share memory.
+        """
+        return over(self.numpy(), self.memory) if self.settle("nchw") == "nchw" else new_value(self.contiguous())
+
+    def contiguous(self) -> np.ndarray[Any, Any]:
+        """The content in ONNX's order: a copy where the memory is in another."""
+        return np.ascontiguousarray(self.numpy())
 
     def empty(self) -> Any:
         """A native value of this shape and type in the CPU's memory."""
-        return C.OrtValue.ortvalue_from_shape_and_type(self._shape, self.dtype.type, _cpu())
+        return new_value(np.zeros(self._shape, self.dtype))
 
     def shape(self) -> list[int]:
         """The dimensions, as ONNX has them."""
@@ -206,7 +206,7 @@ class NpuOrtValue(OrtValue):
 
     def update_inplace(self, data: Any) -> None:
         """As onnxruntime's: an array or another value of the same number of elements."""
-        array = np.asarray(data.numpy() if isinstance(data, _TheirOrtValue) else data)
+        array = np.asarray(data.numpy() if isinstance(data, _Theirs) else data)
         if array.size != int(np.prod(self._shape, dtype=np.int64)):
             raise RuntimeError(
                 f"The input tensor has {array.size} elements, the value has shape {{{','.join(map(str, self._shape))}}}"
@@ -236,7 +236,7 @@ class NpuOrtValue(OrtValue):
         return int(self._native_type().element_type())
 
     def _native_type(self) -> Any:
-        return C.OrtValue.ortvalue_from_shape_and_type([0], self.dtype.type, _cpu())
+        return new_value(np.zeros(0, self.dtype))
 
     def tensor_size_in_bytes(self) -> int:
         """Bytes of the content."""
@@ -320,10 +320,6 @@ def at_address(address: int, element_type: Any, shape: Sequence[int]) -> NpuOrtV
     return NpuOrtValue(known.memory, dtype, dims, known.layout)
 
 
-def _cpu() -> Any:
-    return C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
-
-
 def says_more(*further: Any) -> bool:
     """Whether any of onnxruntime's further arguments (``vendor_id``, ``memory_info``) is not its default."""
     return any(value is not None and not (isinstance(value, int) and value == -1) for value in further)
@@ -337,11 +333,15 @@ def _one_npu(device_id: int) -> None:
 def _dtype(element_type: Any) -> np.dtype[Any]:
     """The dtype as numpy has it; onnxruntime reads ONNX's numbers."""
     if isinstance(element_type, (int, np.integer)):
-        native: Any = C.OrtValue.ortvalue_from_shape_and_onnx_type([0], int(element_type), _cpu())
+        native: Any = _Theirs.ortvalue_from_shape_and_type([0], int(element_type))
         known: np.dtype[Any] = np.asarray(native.numpy()).dtype
         return known
     dtype = np.dtype(element_type)
-    C.OrtValue.ortvalue_from_shape_and_type([0], dtype.type, _cpu())  # says what it does not have
+    try:
+        _Theirs.ortvalue_from_shape_and_type([0], dtype.type)  # says what it does not have
+    except (AttributeError, TypeError):  # or does not find its own insides any more
+        if dtype.kind not in "biuf":
+            raise
     native_order: np.dtype[Any] = dtype.newbyteorder("=")
     return native_order
 

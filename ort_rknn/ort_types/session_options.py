@@ -7,15 +7,14 @@ weights and operator libraries go in and cannot be asked for again.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnxruntime.capi import _pybind_state as C
-
+from ort_rknn.ort_private.arguments import copy_options
+from ort_rknn.ort_private.own import public
 from ort_rknn.provider_names import is_rknn
 
-__all__ = ["CONTEXT_ENABLE", "NO_CPU", "TINY_MODEL", "SessionOptions", "clone", "config_entry", "replay_libraries"]
+__all__ = ["CONTEXT_ENABLE", "NO_CPU", "SessionOptions", "clone", "config_entry", "replay_libraries"]
 
 CONTEXT_ENABLE = "ep.context_enable"
 """onnxruntime's key of the wish to have the compiled model written."""
@@ -23,26 +22,19 @@ CONTEXT_ENABLE = "ep.context_enable"
 NO_CPU = "session.disable_cpu_ep_fallback"
 """onnxruntime's key of the wish that a node on the CPU is an error."""
 
-TINY_MODEL = bytes.fromhex(
-    "08083a2b0a100a016112016222084964656e746974791201675a090a016112040a02080962090a016212040a02080942040a00100d"
-)
-"""An ONNX model with one Identity over a boolean, ``a`` to ``b``: the least a native session can be made of."""
-
-_profiling_lock = threading.Lock()
-
-_Native: Any = C.SessionOptions  # by this name of onnxruntime's ours goes too, once ``install()`` was called
+_Theirs: Any = public("SessionOptions")
 
 
-class _AnySessionOptions(type(_Native)):  # type: ignore[misc]
+class _AnySessionOptions(type(_Theirs)):  # type: ignore[misc]
     """Lets ``isinstance(x, ort_rknn.SessionOptions)`` be true for the native objects sessions give back."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         if cls.__dict__.get("_is_the_public_class"):
-            return isinstance(instance, _Native)
+            return isinstance(instance, _Theirs)
         return type.__instancecheck__(cls, instance)
 
 
-class SessionOptions(_Native, metaclass=_AnySessionOptions):  # type: ignore[misc]
+class SessionOptions(_Theirs, metaclass=_AnySessionOptions):  # type: ignore[misc]
     """onnxruntime's ``SessionOptions`` that also accepts the RKNN provider and can be asked what was put in."""
 
     _is_the_public_class = True
@@ -74,7 +66,7 @@ class SessionOptions(_Native, metaclass=_AnySessionOptions):  # type: ignore[mis
         super().add_free_dimension_override_by_denotation(dim_denotation, dim_value)
         self._rknn_dims_known = False  # which dimensions these are, only a session of the model shows
 
-    if hasattr(_Native, "add_provider"):  # since onnxruntime 1.22
+    if hasattr(_Theirs, "add_provider"):  # since onnxruntime 1.22
 
         def add_provider(self, provider_name: str, provider_options: Mapping[str, str]) -> None:
             """Add an execution provider, ours included.
@@ -90,7 +82,7 @@ class SessionOptions(_Native, metaclass=_AnySessionOptions):  # type: ignore[mis
             RknnOptions.parse(provider_options)
             self._rknn_provider = dict(provider_options)
 
-    if hasattr(_Native, "has_providers"):  # since onnxruntime 1.23
+    if hasattr(_Theirs, "has_providers"):  # since onnxruntime 1.23
 
         def has_providers(self) -> bool:
             """Whether providers were added to these options."""
@@ -124,18 +116,7 @@ def config_entry(options: Any, key: str) -> str:
 
 def clone(options: Any) -> Any:
     """A copy of session options that may be changed: what a native session makes of them and gives back."""
-    if options is None:
-        return _Native()
-    if not options.enable_profiling:
-        return C.InferenceSession(options, TINY_MODEL, False, False).session_options
-    with _profiling_lock:  # or the tiny session would leave a profile of its own behind
-        options.enable_profiling = False
-        try:
-            copy = C.InferenceSession(options, TINY_MODEL, False, False).session_options
-        finally:
-            options.enable_profiling = True
-    copy.enable_profiling = True
-    return copy
+    return _Theirs() if options is None else copy_options(options)
 
 
 def replay_libraries(source: Any, target: Any) -> None:

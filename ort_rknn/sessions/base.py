@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from onnxruntime.capi import _pybind_state as C
-
+from ort_rknn.ort_private.native import NativeBase
 from ort_rknn.provider_names import RKNN_PROVIDER
 
 __all__ = ["NativeSession"]
@@ -22,7 +21,7 @@ class _Parts(Protocol):
         """The provider's options as strings."""
 
 
-class NativeSession(C.InferenceSession):  # type: ignore[misc]
+class NativeSession(NativeBase):  # type: ignore[misc]
     """A native session that lists our provider where it has one."""
 
     _parts: _Parts

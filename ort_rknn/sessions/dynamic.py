@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.engine.engine import Engine
 from ort_rknn.ort_errors import ort_error
@@ -283,4 +282,4 @@ class Plain:
         native = holder() if isinstance(holder, weakref.ref) else holder
         if native is None:
             raise RuntimeError("the session was dropped while jobs of it were under way")
-        return vars(C.InferenceSession)[name].__get__(native)  # the class's own: the session's goes to the variants
+        return getattr(super(NativeSession, native), name)  # the class's own: the session's goes to the variants

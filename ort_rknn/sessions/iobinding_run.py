@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_private.bindings import BindingBase
+from ort_rknn.ort_private.values import has_content, new_value, write
 
 if TYPE_CHECKING:
     from ort_rknn.ort_types.iobinding import SessionIOBinding
 
-__all__ = ["deliver", "run_bound", "run_copied", "to_ort_value"]
+__all__ = ["deliver", "run_bound", "run_copied"]
 
 _IN_THE_SHELL = "while running"  # a kernel of the shell failed: the binding itself was found good
 
@@ -56,10 +57,8 @@ def run_bound(session: BindableSession, judge: Callable[[Any, Any], None], bindi
             "Make it with session.io_binding() or ort_rknn.IOBinding(session)."
         )
     if not (record.on_npu and record.judged):
-        from ort_rknn.ort_types.iobinding import NativeBinding
-
         try:
-            judge(record.replay(NativeBinding(session)), run_options)
+            judge(record.replay(BindingBase(session)), run_options)
         except RuntimeError as error:
             if _IN_THE_SHELL not in str(error):
                 raise
@@ -106,17 +105,17 @@ def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any
     from ort_rknn.ort_types.ortvalue import OrtValue
 
     record = binding.rknn_record
-    for name, value in zip(list(record.outputs), binding.get_outputs(), strict=True):
+    for name, value in zip(list(record.outputs), _targets(binding), strict=True):
         if name not in results:
             continue
         array = results[name]
         target = record.npu_value(name) if record.goes_to_npu(name) else value
         if target is None:
             record.made(name, OrtValue.ortvalue_from_numpy(array, "npu", layout="nchw" if array.ndim == 4 else None))
-        elif not target.has_value():
-            binding.bind_result(name, to_ort_value(array))
+        elif not has_content(target, record.has_memory(name)):
+            binding.bind_result(name, new_value(array))
         elif tuple(target.shape()) == array.shape:
-            target.update_inplace(array)
+            write(target, array)
         else:
             raise RuntimeError(
                 f"Error in execution: The output OrtValue provided for output '{name}' has shape "
@@ -127,13 +126,13 @@ def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any
             )
 
 
-def to_ort_value(array: np.ndarray[Any, Any]) -> Any:
-    """A native ``OrtValue`` with the array's content in memory of its own (one over the array would not keep it)."""
-    cpu = C.OrtDevice(C.OrtDevice.cpu(), C.OrtDevice.default_memory(), 0)
-    value = C.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type, cpu)
-    if array.size:
-        value.update_inplace(array)
-    return value
+def _targets(binding: SessionIOBinding) -> list[Any]:
+    """The outputs' values; where onnxruntime does not give them, those that were bound."""
+    try:
+        return list(binding.get_outputs())
+    except (AttributeError, TypeError):
+        record = binding.rknn_record
+        return [record.target(name) for name in record.outputs]
 
 
 def _braces(shape: Iterable[int]) -> str:

@@ -1,6 +1,6 @@
 """The native side of a session with an NPU part.
 
-onnxruntime's Python ``InferenceSession`` does everything through its ``_sess``. Ours is a real native session of the
+onnxruntime's Python ``InferenceSession`` does everything through its native side. Ours is a native session of the
 model's shell (so metadata, I/O binding and option objects are onnxruntime's own), whose ways to run go to the engine
 instead. Nothing of this is in the path of a session without an NPU part.
 """
@@ -15,15 +15,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnxruntime.capi import _pybind_state as C
 
 from ort_rknn.dtypes import numpy_dtype
 from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_private.values import has_content, is_tensor, new_value, value_vector, write
 from ort_rknn.ort_types.adapters import has_adapters, without_adapters
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
-from ort_rknn.sessions.iobinding_run import run_bound, to_ort_value
+from ort_rknn.sessions.iobinding_run import run_bound
 from ort_rknn.sessions.pending_callbacks import Keeping
 from ort_rknn.sessions.submission import JobHow
 from ort_rknn_converters.util.frozen import frozen
@@ -145,9 +145,9 @@ class NpuSession(NativeSession):
             output_names = list(output_names)
         if has_adapters(run_options) or not self._numeric(input_dict.values(), output_names):
             return self._parts.whole.native.run_with_ort_values(input_dict, output_names, run_options)
-        vector = C.OrtValueVector()
+        vector = value_vector()
         for array in self.run(output_names, _arrays(input_dict), None):
-            vector.push_back(to_ort_value(array))
+            vector.push_back(new_value(array))
         return vector
 
     def run_with_ortvaluevector(
@@ -160,7 +160,7 @@ class NpuSession(NativeSession):
         fetch_devices: Any,
     ) -> None:
         """As onnxruntime's native call: the results are put into ``fetches``."""
-        super().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, C.OrtValueVector(), fetch_devices)
+        super().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, type(fetches)(), fetch_devices)
         given = dict(zip(feed_names, feeds, strict=True))
         if not self._numeric(given.values(), fetch_names):
             self._parts.whole.native.run_with_ortvaluevector(
@@ -170,10 +170,10 @@ class NpuSession(NativeSession):
         results = self.run(list(fetch_names), _arrays(given), None)
         room = len(fetches)
         for index, array in enumerate(results):
-            if index < room and fetches[index].has_value():
-                fetches[index].update_inplace(array)
+            if index < room and has_content(fetches[index], True):
+                write(fetches[index], array)
             else:
-                fetches.push_back(to_ort_value(array))
+                fetches.push_back(new_value(array))
 
     def run_with_iobinding(self, binding: Any, run_options: Any = None) -> None:
         """As onnxruntime's native call."""
@@ -230,7 +230,7 @@ class NpuSession(NativeSession):
     @property
     def session_options(self) -> Any:
         """A copy of the options the session was made with."""
-        options = C.InferenceSession.session_options.fget(self)
+        options = super().session_options
         for name, value in self._parts.shown.items():
             setattr(options, name, value)
         return options
@@ -261,7 +261,7 @@ class NpuSession(NativeSession):
     def _numeric(self, values: Any, output_names: Sequence[str]) -> bool:
         """Whether all values that go in and out are tensors numpy can hold."""
         outputs = all(numpy_dtype(self._types[name]) is not None for name in output_names)
-        return outputs and all(value.is_tensor() and numpy_dtype(value.data_type()) is not None for value in values)
+        return outputs and all(is_tensor(value) and numpy_dtype(value.data_type()) is not None for value in values)
 
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,10 +46,10 @@ class Echo:
 
 def _open(types: Mapping[str, str]) -> Any:
     from onnx import helper
-    from onnxruntime.capi.onnxruntime_inference_collection import InferenceSession
-    from onnxruntime.capi.onnxruntime_pybind11_state import SessionOptions
 
-    options = SessionOptions()
+    from ort_rknn.ort_private.own import public
+
+    options = public("SessionOptions")()
     options.intra_op_num_threads = 1
     graph = helper.make_graph(
         [helper.make_node("Identity", [name], [name + _SUFFIX]) for name in types],
@@ -58,7 +58,7 @@ def _open(types: Mapping[str, str]) -> Any:
         [helper.make_value_info(name + _SUFFIX, _type_proto(text)) for name, text in types.items()],
     )
     model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[helper.make_opsetid("", _OPSET)])
-    return InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return public("InferenceSession")(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _type_proto(text: str) -> Any:

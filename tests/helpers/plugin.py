@@ -77,7 +77,9 @@ def plugin_session(model: str | Path | bytes, *, entries: Mapping[str, str] | No
     for key, value in (entries or {}).items():
         settings.add_session_config_entry(key, value)
     settings.add_provider_for_devices(devices(), {name: str(value) for name, value in options.items()})
-    return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), settings)
+    source = model if isinstance(model, bytes) else str(model)
+    # Old ones would try once more without the provider, and say what comes of that.
+    return onnxruntime.InferenceSession(source, settings, enable_fallback=False)
 
 
 MODELS = {

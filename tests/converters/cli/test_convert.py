@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -233,6 +234,7 @@ class TestRealToolkit:
         rows = (f"{new} = Conv <pads = [1,1,1,1]> ({old}, w)" for old, new in itertools.pairwise(names))
         return " ".join(rows)
 
+    @pytest.mark.timeout(300)
     @pytest.mark.parametrize("moment", ["compiling", "starting"])
     def test_ctrl_c_leaves_no_file_and_no_child(self, tmp_path: Path, moment: str) -> None:
         self.big(tmp_path / "m.onnx")
@@ -240,22 +242,41 @@ class TestRealToolkit:
         environ = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
         # The toolkit's environment is the user's: only the cache of the test is redirected elsewhere.
         environ.pop("ORT_RKNN_CACHE_DIR", None)
-        arguments = [sys.executable, "-m", "ort_rknn.cli", "convert", str(tmp_path / "m.onnx"), "--min-gain", "0"]
-        with subprocess.Popen(arguments, env=environ, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-            deadline = time.monotonic() + 60
+        arguments = ["-m", "ort_rknn.cli", "convert", str(tmp_path / "m.onnx"), "--min-gain", "0"]
+        told = ["-X", "importtime"] if moment == "starting" else []  # Python says what it has just imported
+        with subprocess.Popen(
+            [sys.executable, *told, *arguments], env=environ, cwd=ROOT, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
             while moment == "compiling" and not list((tmp_path / "tmp").glob("*/stage")):
                 assert process.poll() is None
-                assert time.monotonic() < deadline
                 time.sleep(0.01)  # another process's file: there is no event to wait for
-            if moment == "starting":
-                time.sleep(0.3)  # about where the command is being imported; any moment must do
+            if moment == "starting":  # any moment of the imports must do
+                assert any(line.rstrip().endswith(" click.core") for line in process.stderr)
+            children = _children(process.pid)
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+            errors = process.stderr.read()
+        for child in children:  # they end with their parent, and that is an event
+            with os.fdopen(child) as ended:
+                assert select.select([ended], [], [], 60)[0], "a child goes on"
         # Before the command is loaded, Python itself or click answers.
         assert process.returncode in ((130,) if moment == "compiling" else (130, 1, -signal.SIGINT)), errors
         assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "tmp"]
         assert not list((tmp_path / "tmp").glob("ort_rknn-*"))
         assert str(tmp_path) not in _command_lines()
+
+
+def _children(pid: int) -> list[int]:
+    """File descriptors that can be read when the processes below one have ended."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            child, parent = int(file.parent.name), int(file.read_text().rpartition(")")[2].split()[1])
+            if parent == pid:
+                found += [os.pidfd_open(child), *_children(child)]
+        except OSError:
+            continue  # it ended meanwhile
+    return found
 
 
 def _command_lines() -> str:

@@ -65,7 +65,7 @@ def test_a_session_with_an_npu_part_lists_both_providers(npu_session: Open) -> N
     assert list(options) == [RKNN, CPU]
     assert options[RKNN]["max_queue_size"] == "5"
     assert options[CPU] == {}
-    assert isinstance(session._sess, NpuSession)
+    assert isinstance(session._rknn_native, NpuSession)
     again = ort_rknn.InferenceSession(
         model("two"), providers=session.get_providers(), provider_options=list(options.values()), device="simulator"
     )
@@ -313,7 +313,7 @@ def test_dropping_a_session_frees_it(npu_session: Open) -> None:
     session = ort_rknn.InferenceSession(content("two"), providers=providers)
     session.run(None, FEED)
     session.submit(None, FEED).result()
-    gone = weakref.ref(session), weakref.ref(session._sess), weakref.ref(session._sess.engine)
+    gone = weakref.ref(session), weakref.ref(session._rknn_native), weakref.ref(session._rknn_native.engine)
     gc.disable()
     try:
         del session

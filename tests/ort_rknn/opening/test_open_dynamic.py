@@ -99,7 +99,7 @@ def test_the_cpu_answers_first_and_the_npu_later(moving: Callable[..., Any], com
     assert not session.wait_compiled(0)
     assert "X=3x2: compiling; the CPU answers" in session.plan.notes
     assert np.array_equal(session.run(None, _feed(3))[0], _expected(3))
-    assert not session._sess.engines()
+    assert not session._rknn_native.engines()
 
     compiler.gate.set()
     assert session.wait_compiled(WAIT_S)
@@ -298,7 +298,7 @@ def test_a_dropped_session_is_freed_while_it_compiles(compiler: Compiler) -> Non
     session: Any = ort_rknn.InferenceSession(model("dynamic"), providers=providers)
     session.run(None, _feed(3))
     assert compiler.begun.wait(WAIT_S)
-    native, ticket = weakref.ref(session._sess), session._sess._variants._ticket
+    native, ticket = weakref.ref(session._rknn_native), session._rknn_native._variants._ticket
     del session
     gc.collect()
     assert native() is None

@@ -109,7 +109,7 @@ _PROGRAM = """
     providers = [("RKNNExecutionProvider", {"device": "simulator", "min_gain": 0, "cache_dir": sys.argv[1]})]
     session = ort_rknn.InferenceSession(model("dynamic"), providers=providers)
     session.run(None, {"X": np.ones((3, 2), np.float32)})
-    ticket = session._sess._variants._ticket
+    ticket = session._rknn_native._variants._ticket
     while ticket._process is None:
         time.sleep(0.01)
     print(ticket._process.pid, flush=True)

@@ -131,7 +131,7 @@ def test_closing_while_others_run_and_wait(emulator: Emulator) -> None:
 
     emulator.configure(fault="rknn_run@1x2=hang")
     threads = [threading.Thread(target=serve, args=(binding,)) for binding in bindings]
-    native = session._sess
+    native = session._rknn_native
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 10
