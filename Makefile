@@ -27,7 +27,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -84,6 +84,20 @@ $(ANOTHER)/.ready: $(INSTALLED_FROM) .ci/lock/dev.txt
 	    test -x $(ANOTHER)/bin/python || ! "$$python" -c "import ensurepip" 2>/dev/null || "$$python" -m venv $(ANOTHER); done
 	@test -x $(ANOTHER)/bin/python || uv venv --python $(PY) $(ANOTHER) || { echo "there is no Python $(PY) here"; exit 1; }
 	$(call install,$(ANOTHER),.ci/lock/dev.txt)
+
+# The plugin execution provider (minutes): under valgrind; beside the package's sessions, bit for bit, on every case of the ONNX
+# standard; and with the oldest onnxruntime it works with.
+PLUGIN_OLDEST := build/plugin-oldest
+test-plugin: $(READY) $(PLUGIN_OLDEST)/.ready
+	$(BIN)/python -m pytest -m slow tests/plugin
+	PYTHONPATH=$(PLUGIN_OLDEST) $(BIN)/python -m pytest -p no:cacheprovider -m "not slow" \
+	    $(addprefix tests/plugin/test_,$(addsuffix .py,sessions types runs registration options library))
+	PYTHONPATH=.:converters:conformance $(BIN)/python -m tests.plugin.parity
+
+$(PLUGIN_OLDEST)/.ready: $(READY) .ci/lock/plugin.txt
+	@rm -rf $(PLUGIN_OLDEST)
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r .ci/lock/plugin.txt --no-deps --target $(PLUGIN_OLDEST)
+	@touch $@
 
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:

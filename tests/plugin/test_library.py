@@ -140,9 +140,9 @@ def host(tmp_path: Path, *flags: str) -> Path:
 def answer_of(tmp_path: Path, program: list[str], plugin: Path, *rest: str, **more: str) -> str:
     model = tmp_path / "model.onnx"
     model.write_bytes(one_segment(MODEL))
-    environment = (
-        os.environ | {"ORT_RKNN_RUNTIME_LIBRARY": str(build_emulator()), "LD_LIBRARY_PATH": str(tmp_path)} | more
-    )
+    assert ONNXRUNTIME is not None
+    found = {"ORT_RKNN_RUNTIME_LIBRARY": str(build_emulator()), "LD_LIBRARY_PATH": f"{tmp_path}:{ONNXRUNTIME.parent}"}
+    environment = os.environ | found | more
     command = [*program, str(plugin), str(model), *rest]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -205,7 +206,9 @@ def test_all_contexts_hang_while_the_session_goes(plugin: Emulator) -> None:
         assert all(isinstance(error, Error.EngineError) for error in pool.map(_error, [session] * 4))
     assert right(session)
     del session
+    gc.collect()  # the errors hold it by their tracebacks
     assert plugin.count("contexts") >= 4
+    _wait_until(lambda: plugin.count("hanging") == 4)
     plugin.release_hangs()
     _wait_until(lambda: plugin.count("contexts") == 0)
 
