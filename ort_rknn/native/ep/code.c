@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -90,12 +89,29 @@ static int row_for(ep_json codes, const ep_target *here) {
     return default_soc >= 0 ? default_soc : count ? 0 : -1; /* an emulated runtime says nothing of its SoC */
 }
 
-static int check_digest(const void *data, size_t size, ep_json row, const char *what, ep_failure *f) {
-    char expected[80], found[65];
-    if (ep_json_text(ep_json_member(row, "sha256"), expected, sizeof expected)) return 0;
-    ep_sha256(data, size, found);
-    return strcmp(found, expected) ? ep_fail(f, ORT_INVALID_GRAPH, "%s is damaged (its digest differs). " AGAIN, what)
-                                   : 0;
+static int compare_digest(const char found[65], ep_json row, const char *what, ep_failure *f) {
+    char expected[80];
+    if (ep_json_text(ep_json_member(row, "sha256"), expected, sizeof expected) || !strcmp(found, expected)) return 0;
+    return ep_fail(f, ORT_INVALID_GRAPH, "%s is damaged (its digest differs). " AGAIN, what);
+}
+
+/* Block by block: a mapping of hundreds of megabytes would count as this process's memory. */
+static int check_file(int fd, ep_json row, const char *path, ep_failure *f) {
+    enum { BLOCK = 1 << 18 };
+    char *block = malloc(BLOCK), found[65];
+    ep_sha256_state state;
+    ssize_t n = 1;
+    if (!block) return ep_no_memory(f);
+    ep_sha256_begin(&state);
+    while (n > 0) {
+        n = read(fd, block, BLOCK);
+        if (n < 0 && errno == EINTR) n = 1;
+        else if (n > 0) ep_sha256_add(&state, block, (size_t)n);
+    }
+    free(block);
+    if (n < 0) return ep_fail(f, ORT_INVALID_GRAPH, "%s cannot be read: %s", path, strerror(errno));
+    ep_sha256_end(&state, found);
+    return compare_digest(found, row, path, f);
 }
 
 static int read_beside(const char *file, const char *model_path, const ep_options *o, ep_json row, ep_code *c,
@@ -131,12 +147,8 @@ static int read_beside(const char *file, const char *model_path, const ep_option
         return ep_fail(f, ORT_INVALID_GRAPH, "%s cannot be read: %s", path,
                        fd < 0 ? strerror(errno) : "it is no file, or empty");
     }
-    void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    check_file(fd, row, path, f); /* the runtime opens the path itself: nobody keeps a copy */
     close(fd);
-    if (data == MAP_FAILED) return ep_fail(f, ORT_FAIL, "%s cannot be read: %s", path, strerror(errno));
-    madvise(data, (size_t)st.st_size, MADV_SEQUENTIAL);
-    check_digest(data, (size_t)st.st_size, row, path, f);
-    munmap(data, (size_t)st.st_size); /* the runtime opens the path itself: nobody keeps a copy */
     c->size = (size_t)st.st_size;
     if (!f->code && !(c->path = strdup(path))) ep_no_memory(f);
     return f->code;
@@ -152,7 +164,9 @@ static int read_inside(ep_json row, ep_code *c, ep_failure *f) {
     if (!size) return ep_fail(f, ORT_INVALID_GRAPH, "%s is empty. " AGAIN, what);
     c->offset = (size_t)offset;
     c->size = (size_t)size;
-    return check_digest((const char *)c->data + offset, (size_t)size, row, what, f);
+    char found[65];
+    ep_sha256((const char *)c->data + offset, (size_t)size, found);
+    return compare_digest(found, row, what, f);
 }
 
 static int no_code_for(const char *architecture, const ep_target *here, ep_code *c, ep_failure *f) {

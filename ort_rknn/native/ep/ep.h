@@ -59,6 +59,15 @@ int ep_json_whole(ep_json value, uint64_t *number);
 int ep_json_same(ep_json one, ep_json other);
 
 /* sha256.c: hexadecimal, lower case. */
+typedef struct {
+    uint32_t h[8];
+    uint64_t size;
+    uint8_t rest[64];
+} ep_sha256_state;
+
+void ep_sha256_begin(ep_sha256_state *state);
+void ep_sha256_add(ep_sha256_state *state, const void *data, size_t size);
+void ep_sha256_end(ep_sha256_state *state, char digest[65]);
 void ep_sha256(const void *data, size_t size, char digest[65]);
 
 /* machine.c */

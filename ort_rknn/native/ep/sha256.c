@@ -73,15 +73,39 @@ static void digest_blocks(uint32_t h[8], const uint8_t *at, size_t blocks) {
 static void digest_blocks(uint32_t h[8], const uint8_t *at, size_t blocks) { plain(h, at, blocks); }
 #endif
 
-void ep_sha256(const void *data, size_t size, char digest[65]) {
-    uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    size_t left = size % 64;
-    digest_blocks(h, data, size / 64);
+void ep_sha256_begin(ep_sha256_state *s) {
+    static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    memcpy(s->h, start, sizeof start);
+    s->size = 0;
+}
+
+void ep_sha256_add(ep_sha256_state *s, const void *data, size_t size) {
+    const uint8_t *at = data;
+    size_t held = s->size % 64, room = held ? 64 - held : 0, n = room < size ? room : size;
+    if (n) memcpy(s->rest + held, at, n);
+    s->size += size;
+    at += n;
+    size -= n;
+    if (room && n == room) digest_blocks(s->h, s->rest, 1);
+    if (!size) return;
+    digest_blocks(s->h, at, size / 64);
+    memcpy(s->rest, at + size / 64 * 64, size % 64);
+}
+
+void ep_sha256_end(ep_sha256_state *s, char digest[65]) {
     uint8_t last[128] = {0};
-    size_t room = left < 56 ? 64 : 128;
-    if (left) memcpy(last, (const uint8_t *)data + size - left, left);
+    size_t left = s->size % 64, room = left < 56 ? 64 : 128;
+    memcpy(last, s->rest, left);
     last[left] = 0x80;
-    for (int i = 0; i < 8; i++) last[room - 1 - (size_t)i] = (uint8_t)((uint64_t)size * 8 >> 8 * i);
-    digest_blocks(h, last, room / 64);
-    for (int i = 0; i < 8; i++) snprintf(digest + 8 * i, 9, "%08x", h[i]);
+    for (int i = 0; i < 8; i++) last[room - 1 - (size_t)i] = (uint8_t)(s->size * 8 >> 8 * i);
+    digest_blocks(s->h, last, room / 64);
+    for (int i = 0; i < 8; i++) snprintf(digest + 8 * i, 9, "%08x", s->h[i]);
+}
+
+void ep_sha256(const void *data, size_t size, char digest[65]) {
+    ep_sha256_state s;
+    ep_sha256_begin(&s);
+    ep_sha256_add(&s, data, size);
+    ep_sha256_end(&s, digest);
 }
