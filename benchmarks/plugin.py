@@ -1,8 +1,8 @@
 """The plugin in plain onnxruntime, the package's sessions and bare C calls side by side, on the emulated runtime.
 
-Run it as ``python benchmarks/plugin.py``. Only differences mean anything: the emulated runtime takes no time but what it
-is told to. The promise: a run by the plugin takes at most 1.2 times the bare calls and what onnxruntime takes for an
-empty node.
+Run it as ``python benchmarks/plugin.py``. Only differences mean anything: the emulated runtime takes no time but
+what it is told to. The promise: a run by the plugin takes at most 1.2 times the bare calls and what onnxruntime takes
+for an empty node.
 """
 
 from __future__ import annotations

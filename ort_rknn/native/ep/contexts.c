@@ -272,8 +272,9 @@ ep_context *ep_take_context(ep_segment *s, ep_failure *f) {
     int number = s->options->n_schedule ? s->options->schedule[p->next++ % (unsigned)s->options->n_schedule] : 0;
     group *g = &p->groups[number];
     ep_context *c;
+    bool refused = false; /* another one cannot be had now: this call waits for one that is there */
     while (!(c = pop(g))) {
-        if (g->open >= g->most) {
+        if (g->open >= g->most || (refused && g->open)) {
             pthread_cond_wait(&p->given_back, &p->lock);
             continue;
         }
@@ -291,7 +292,7 @@ ep_context *ep_take_context(ep_segment *s, ep_failure *f) {
         if (!p->warned++)
             ep_log(s->ort, s->logger, ORT_WARNING, "segment %s goes on with %d context(s): %s", s->code.name, g->open,
                    f->text);
-        g->most = g->open;
+        refused = true;
     }
     pthread_mutex_unlock(&p->lock);
     if (c) f->code = 0;
