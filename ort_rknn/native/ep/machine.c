@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ep.h"
@@ -50,14 +51,15 @@ const char *ep_targets(void) {
 }
 
 static const char *under(const char *root, const char *name, char room[1024]) {
-    snprintf(room, 1024, "%s/%s", root, name);
+    snprintf(room, 1024, "%s/%s", strcmp(root, "/") ? root : "", name);
     return room;
 }
 
 static int is_there(const char *root, const char *const *names, size_t count) {
     char path[1024];
+    struct stat st;
     for (size_t i = 0; i < count; i++)
-        if (!access(under(root, names[i], path), F_OK)) return 1;
+        if (!stat(under(root, names[i], path), &st)) return 1;
     return 0;
 }
 
