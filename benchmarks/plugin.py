@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ort_rknn.devices.rknnrt.native_calls import native_library
-from ort_rknn_converters.compiled.model import FileBlob
+from ort_rknn_converters.onnx_file.blobs import FileBlob
 from tests.helpers.plugin import emulated_sample, plugin_session, registered, shim_session
 
 LATENCY_MS = 5.0

@@ -11,7 +11,8 @@ from unittest import mock
 
 import onnxruntime
 
-from ort_rknn_converters.compiled.model import BytesBlob, CompiledModel
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.onnx_file.blobs import BytesBlob
 from tests.helpers.compiled_models import sample
 from tests.helpers.emulator import ABI, Model, Tensor, build_emulator, compile_library
 
@@ -128,12 +129,12 @@ def one_segment(
 
     Args:
         model: Its code.
-        dtypes: ONNX types of tensors, where they are not those :func:`tests.helpers.npu.spec` gives.
+        dtypes: ONNX types of tensors, where they are not those :func:`tests.helpers.emulated_npu.spec` gives.
         shapes: ONNX shapes, where they are not the code's.
     """
     from onnx import helper
 
-    from tests.helpers.npu import spec
+    from tests.helpers.emulated_npu import spec
 
     def values(tensors: tuple[Tensor, ...]) -> list[Any]:
         specs = [spec(tensor, (dtypes or {}).get(tensor.name)) for tensor in tensors]

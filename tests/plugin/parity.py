@@ -26,9 +26,9 @@ from ort_rknn_conformance.flows.emulated_device import EmulatedNpu
 from ort_rknn_converters.numerics.random_inputs import feeds_for
 from ort_rknn_converters.options import ConvertOptions
 from tests.helpers.backend_cases import backend_cases
-from tests.helpers.emulated_toolkit import emulated_compile
 from tests.helpers.emulator import build_emulator
 from tests.helpers.plugin import plugin_session, registered
+from tests.helpers.toolkits.emulated import emulated_compile
 
 SHAPED = ("bert_mini", "constant_if", "lstm_crnn", "mobilenetv2", "nms_detector", "text_encoder")
 

@@ -21,9 +21,9 @@ from ort_rknn_converters.cli.convert import command as convert
 from ort_rknn_converters.cli.info import command as info
 from ort_rknn_converters.compiled.bundle import Bundle, Variant
 from tests.helpers.conversions import model as small
-from tests.helpers.emulated_toolkit import emulated_toolkit
 from tests.helpers.emulator import ABI, Emulator, compile_library
 from tests.helpers.plugin import build_plugin, emulated_sample, plugin_session
+from tests.helpers.toolkits.emulated import emulated_toolkit
 
 
 @pytest.fixture

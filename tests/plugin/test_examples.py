@@ -14,9 +14,9 @@ import onnxruntime
 import pytest
 
 from ort_rknn_converters.options import ConvertOptions
-from tests.helpers.emulated_toolkit import emulated_compile
 from tests.helpers.emulator import build_emulator
 from tests.helpers.plugin import build_plugin, plugin_session, registered
+from tests.helpers.toolkits.emulated import emulated_compile
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "plugin"

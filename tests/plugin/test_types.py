@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 
 from tests.helpers.compiled_models import contexts, set_attribute
+from tests.helpers.emulated_npu import build_native, feeds, npu, segment
 from tests.helpers.emulator import Emulator, Model, Tensor, private_copy
-from tests.helpers.npu import build_native, feeds, npu, segment
 from tests.helpers.plugin import one_segment, plugin_session
 
 Error = onnxruntime.capi.onnxruntime_pybind11_state
