@@ -33,7 +33,7 @@ int main(int count, char **arguments) {
     float image[64];
     FILE *file = count == 4 ? fopen(arguments[3], "rb") : NULL;
     if (!file) return fprintf(stderr, "classify PLUGIN MODEL IMAGES\n"), 2;
-    api = OrtGetApiBase()->GetApi(24);
+    if (!(api = OrtGetApiBase()->GetApi(24))) return fprintf(stderr, "onnxruntime 1.24 or newer is needed\n"), 1;
     check(api->CreateEnv(ORT_ERROR, "classify", &env));
     check(api->RegisterExecutionProviderLibrary(env, "rknn", arguments[1]));
     check(api->GetEpDevices(env, &devices, &n));

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #define _Static_assert static_assert
@@ -16,7 +17,7 @@ const OrtApiBase *OrtGetApiBase(void);
 
 namespace {
 
-const OrtApi &api = *OrtGetApiBase()->GetApi(24);
+const OrtApi &api = *OrtGetApiBase()->GetApi(24); // onnxruntime 1.24 or newer
 
 void check(OrtStatus *status) {
     if (!status) return;

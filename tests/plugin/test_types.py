@@ -162,3 +162,28 @@ def test_code_with_several_sets_of_shapes_runs_the_models_own(plugin: Emulator) 
         Error.NotImplemented, match=r"several sets of shapes, and input 'x' \[1,\?\] does not say which"
     ):
         plugin_session(proto.SerializeToString())
+
+
+def test_outputs_that_nobody_wants(plugin: Emulator) -> None:
+    model = Model((Tensor("x", "float16", (1, 4)),), (Tensor("p", "int8", (1, 9), "-", 0.5, 1), *OUT))
+    x = np.float32([[1, 2, 3, 4]])
+    for number, name in enumerate(("p", "y")):
+        proto = onnx.ModelProto.FromString(one_segment(model))
+        kept = [value for value in proto.graph.output if value.name == name]
+        proto.graph.value_info.extend(value for value in proto.graph.output if value.name != name)
+        del proto.graph.output[:]
+        proto.graph.output.extend(kept)
+        (got,) = plugin_session(proto.SerializeToString()).run(None, {"x": x})
+        np.testing.assert_array_equal(got, model.answer([x])[number])
+
+
+def test_a_value_that_goes_in_twice_and_a_constant(plugin: Emulator) -> None:
+    model = Model((Tensor("a", "float16", (1, 4)), Tensor("b", "float16", (1, 4)), Tensor("c", "int64", (1, 2))), OUT)
+    proto = onnx.ModelProto.FromString(one_segment(model))
+    contexts(proto)[0].input[1] = "a"
+    del proto.graph.input[1:]
+    constant = np.int64([[5, -6]])
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(constant, "c"))
+    x = np.float32([[1, 2, 3, 4]])
+    (got,) = plugin_session(proto.SerializeToString()).run(None, {"a": x})
+    np.testing.assert_array_equal(got, model.answer([x, x, constant])[0])

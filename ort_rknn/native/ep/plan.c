@@ -186,16 +186,19 @@ static int plan_output(ep_plan *p, uint32_t i, const rknn_tensor_attr *a, ep_fai
 /* Puts attributes into the order of the tensors: by name where all names agree, else as they are. */
 static void match(rknn_tensor_attr *attrs, const ep_tensor *tensors, uint32_t count) {
     rknn_tensor_attr *sorted = malloc((count + 1) * sizeof *sorted);
+    bool *taken = calloc(count + 1, sizeof *taken); /* a value that goes in twice has one name */
     uint32_t found = 0;
-    for (uint32_t i = 0; sorted && i < count; i++)
+    for (uint32_t i = 0; sorted && taken && i < count; i++)
         for (uint32_t k = 0; k < count; k++)
-            if (!strncmp(attrs[k].name, tensors[i].name, RKNN_MAX_NAME_LEN)) {
+            if (!taken[k] && !strncmp(attrs[k].name, tensors[i].name, RKNN_MAX_NAME_LEN)) {
                 sorted[i] = attrs[k];
+                taken[k] = true;
                 found++;
                 break;
             }
     if (found == count && sorted) memcpy(attrs, sorted, count * sizeof *attrs);
     free(sorted);
+    free(taken);
 }
 
 static int ask(const ep_runtime *r, rknn_context context, rknn_query_cmd command, uint32_t count,
