@@ -123,14 +123,14 @@ def shim_session(model: str | Path | bytes, **options: Any) -> Any:
 
 
 def one_segment(
-    model: Model, dtypes: Mapping[str, str] | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None
+    model: Model, dtypes: Mapping[str, str] | None = None, shapes: Mapping[str, tuple[int, ...] | None] | None = None
 ) -> bytes:
     """An ONNX model that is one EPContext node, as a tool other than ours may write it.
 
     Args:
         model: Its code.
         dtypes: ONNX types of tensors, where they are not those :func:`tests.helpers.emulated_npu.spec` gives.
-        shapes: ONNX shapes, where they are not the code's.
+        shapes: ONNX shapes, where they are not the code's; ``None`` says nothing.
     """
     from onnx import helper
 

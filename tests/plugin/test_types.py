@@ -187,3 +187,10 @@ def test_a_value_that_goes_in_twice_and_a_constant(plugin: Emulator) -> None:
     x = np.float32([[1, 2, 3, 4]])
     (got,) = plugin_session(proto.SerializeToString()).run(None, {"a": x})
     np.testing.assert_array_equal(got, model.answer([x, x, constant])[0])
+
+
+def test_tensors_without_a_shape_have_the_codes(plugin: Emulator) -> None:
+    model = Model((Tensor("x", "float16", (1, 3, 6, 5), "nhwc"),), (Tensor("y", "float16", (1, 4, 2, 3), "nhwc"),))
+    x = np.random.default_rng(0).standard_normal((1, 3, 6, 5)).astype(np.float32)
+    (got,) = plugin_session(one_segment(model, shapes={"x": None, "y": None})).run(None, {"x": x})
+    np.testing.assert_array_equal(got, model.answer([x])[0])

@@ -81,6 +81,10 @@ static int settle_shape(ep_tensor *t, const rknn_tensor_attr *a, const char *kin
     uint32_t open = 0;
     onnx_dims(a, dims);
     for (uint32_t i = 0; i < a->n_dims && i < EP_MAX_DIMS; i++) all *= (uint64_t)dims[i];
+    if (!t->rank && all != 1) { /* no scalar: the model says nothing of its shape */
+        t->rank = a->n_dims;
+        for (uint32_t i = 0; i < t->rank; i++) t->dims[i] = -1;
+    }
     for (uint32_t i = 0; i < t->rank; i++) t->dims[i] < 0 ? (void)open++ : (void)(known *= (uint64_t)t->dims[i]);
     int same = a->n_dims == t->rank || (!t->rank && a->n_dims == 1);
     for (uint32_t i = 0; same && i < t->rank; i++) same = t->dims[i] < 0 || t->dims[i] == dims[i];
