@@ -161,7 +161,8 @@ int ep_to_runtime(ONNXTensorElementDataType from, const void *data, int to, void
             store_onnx(n, to == RKNN_TENSOR_FLOAT32 ? ONNX_FLOAT : ONNX_FLOAT16, out, i);
             continue;
         }
-        int64_t whole = whole_of(n);
+        if (n.kind == REAL) n.real = to == RKNN_TENSOR_BOOL ? n.real != 0 : trunc(n.real); /* as numpy */
+        int64_t whole = to == RKNN_TENSOR_BOOL && n.kind != REAL ? n.whole != 0 : whole_of(n);
         missed |= (n.kind == NATURAL && whole < 0) || whole < RANGES[to].least || whole > RANGES[to].most;
         size_t size = ep_runtime_size(to);
         memcpy((char *)out + i * size, &whole, size); /* little-endian, as every board */

@@ -107,24 +107,39 @@ static int settle_shape(ep_tensor *t, const rknn_tensor_attr *a, const char *kin
     return 0;
 }
 
-/* What to convert to before it is handed over; -1: nothing. */
-static int converted_type(const ep_tensor *t, const rknn_tensor_attr *a) {
-    int own = t->type == ONNX_BOOL && a->type != RKNN_TENSOR_BOOL ? RKNN_TENSOR_UINT8 : ONNX[t->type].type;
-    if (own == (int)a->type || own == RKNN_TENSOR_FLOAT32) return -1;
-    if (own == RKNN_TENSOR_UINT8 && (a->type <= RKNN_TENSOR_INT8 || a->type >= RKNN_TENSOR_INT4)) return -1;
-    switch (a->type) {
-    case RKNN_TENSOR_UINT8:
-    case RKNN_TENSOR_INT8: /* quantized, as a rule: then only reals say which value is meant */
-        if (a->qnt_type == RKNN_TENSOR_QNT_NONE) return (int)a->type;
-        return RKNN_TENSOR_FLOAT32;
-    case RKNN_TENSOR_INT16:
-    case RKNN_TENSOR_UINT16:
+static int is_real(int type) { return type == RKNN_TENSOR_FLOAT32 || type == RKNN_TENSOR_FLOAT16; }
+
+/* Whether a tensor's integers stand for other numbers. Runtimes call tensors quantized that are not, with a scale that
+ * changes nothing: 1.6.0 does so of every tensor. */
+static bool is_quantized(const rknn_tensor_attr *a) {
+    size_t item = ep_runtime_size((int)a->type);
+    return item && item <= 2 && !is_real((int)a->type) && a->type != RKNN_TENSOR_BOOL &&
+           a->qnt_type != RKNN_TENSOR_QNT_NONE && !(a->scale == 1.0f && !a->zp);
+}
+
+/* Whether rknn_inputs_set turns `given` into `stored`: as tensor_layout.py of the package, where it is said what was asked. */
+static bool runtime_converts(int given, int stored) {
+    bool real = is_real(given) || given == RKNN_TENSOR_UINT8;
+    switch (stored) {
+    case RKNN_TENSOR_FLOAT32:
+    case RKNN_TENSOR_FLOAT16:
+    case RKNN_TENSOR_INT8:
+    case RKNN_TENSOR_UINT8: return real;
+    case RKNN_TENSOR_INT64: return real || given == RKNN_TENSOR_INT32 || given == RKNN_TENSOR_INT64;
     case RKNN_TENSOR_INT32:
-    case RKNN_TENSOR_UINT32:
-    case RKNN_TENSOR_INT64:
-    case RKNN_TENSOR_BOOL: return (int)a->type;
-    default: return RKNN_TENSOR_FLOAT32;
+    case RKNN_TENSOR_BOOL: return given == stored;
+    default: return given == RKNN_TENSOR_FLOAT32;
     }
+}
+
+/* What to convert to before it is handed over; -1: nothing. int16, uint16 and uint32 are refused by the vendor's library. */
+static int converted_type(const ep_tensor *t, const rknn_tensor_attr *a) {
+    int stored = (int)a->type,
+        own = t->type == ONNX_BOOL && stored != RKNN_TENSOR_BOOL ? RKNN_TENSOR_UINT8 : ONNX[t->type].type;
+    bool refused = stored == RKNN_TENSOR_INT16 || stored == RKNN_TENSOR_UINT16 || stored == RKNN_TENSOR_UINT32;
+    bool as_it_is = ep_runtime_size(stored) && !is_quantized(a) && !refused;
+    if ((as_it_is && own == stored) || (own >= 0 && runtime_converts(own, stored))) return -1;
+    return as_it_is && !is_real(stored) ? stored : RKNN_TENSOR_FLOAT32;
 }
 
 static int plan_input(ep_plan *p, uint32_t i, const rknn_tensor_attr *a, bool halves, ep_failure *f) {
@@ -160,8 +175,6 @@ static int plan_input(ep_plan *p, uint32_t i, const rknn_tensor_attr *a, bool ha
     return 0;
 }
 
-static int is_real(int type) { return type == RKNN_TENSOR_FLOAT32 || type == RKNN_TENSOR_FLOAT16; }
-
 static int plan_output(ep_plan *p, uint32_t i, const rknn_tensor_attr *a, ep_failure *f) {
     ep_tensor *t = &p->outputs[i];
     if (settle_shape(t, a, "output", f)) return f->code;
@@ -170,11 +183,8 @@ static int plan_output(ep_plan *p, uint32_t i, const rknn_tensor_attr *a, ep_fai
                        ep_onnx_name(t->type));
     int stored = (int)a->type;
     size_t item = ep_runtime_size(stored);
-    /* Runtimes say that of tensors which are not quantized too, with a scale that changes nothing (seen in users' logs). */
-    bool quantized =
-        a->qnt_type != RKNN_TENSOR_QNT_NONE && item && item <= 2 && !is_real(stored) && !(a->scale == 1.0f && !a->zp);
     /* Whole numbers stay whole: a float32 cannot hold what is above 2**24. */
-    bool to_float = !item || stored == RKNN_TENSOR_FLOAT32 || t->type == ONNX_FLOAT || quantized ||
+    bool to_float = !item || stored == RKNN_TENSOR_FLOAT32 || t->type == ONNX_FLOAT || is_quantized(a) ||
                     (is_real(stored) && t->type != ONNX_FLOAT16 && t->type != ONNX_DOUBLE);
     int raw = to_float ? RKNN_TENSOR_FLOAT32 : stored;
     p->got_nhwc[i] = a->fmt == RKNN_TENSOR_NHWC && t->rank == 4 && t->dims[1] != 1 && t->dims[2] * t->dims[3] != 1;
