@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.emulated_npu import build_native
 from tests.helpers.emulator import Emulator, build_emulator
 from tests.helpers.plugin import emulated_sample, registered
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """An emulated runtime that must come out of the test without misuse, leaked contexts or leaked memory."""
+    monkeypatch.setenv("ORT_RKNN_NATIVE_LIBRARY", str(build_native()))  # for the package's sessions beside it
     with Emulator().watched() as emulator:
         yield emulator
         if emulator.count("contexts"):
