@@ -39,6 +39,7 @@ FOLDERS = {
     "ort_rknn_conformance": (
         ".",
         "flows",
+        "sources.field",
         "sources",
         "run",
         "diagnose",

@@ -14,7 +14,7 @@ import click
 from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs
 from ort_rknn_converters.cli.convert_report import Report
 from ort_rknn_converters.cli.progress_bar import Drawn
-from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
+from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, WrongNumbers
 from ort_rknn_converters.options import ALGORITHMS, KL, LIMIT, METRICS, PRECISIONS, ConvertOptions
 from ort_rknn_converters.shape_sets import every_shape, shape_sets
 from ort_rknn_converters.targets import DEFAULT_TARGET
@@ -112,6 +112,9 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 )
 @click.option("--npu-only", is_flag=True, help="Fail (exit code 1) if any node must stay on the CPU.")
 @click.option(
+    "--strict-numbers", is_flag=True, help="Fail (exit code 1) if the whole model is off beyond the tolerance."
+)
+@click.option(
     "--min-gain", type=float, default=1.0, show_default=True, help="Least estimated gain of a segment; 0: any."
 )
 @click.option("--external", is_flag=True, help="Put the compiled code beside the file instead of into it.")
@@ -142,7 +145,8 @@ def command(
     """Convert the ONNX file MODEL for a Rockchip NPU.
 
     What the NPU cannot do right stays plain ONNX and runs on the CPU. Exit codes: 0 done, 1 nodes are left on the CPU
-    and --npu-only was given, 2 something is wrong with what was given, 130 interrupted.
+    and --npu-only was given, or the whole model is off and --strict-numbers was, 2 something is wrong with what was
+    given, 130 interrupted.
     """
     try:
         values = merged(options_file, {"timeout_s": timeout, **fields})
@@ -168,6 +172,8 @@ def command(
         from ort_rknn_converters.pipeline.advice import on_refusal
 
         _fail(on_refusal(str(error)), NOT_POSSIBLE)
+    except WrongNumbers as error:
+        _fail(str(error), NOT_POSSIBLE)
     except (ConvertError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):
