@@ -17,10 +17,6 @@ from ort_rknn_converters.passes.idioms import LAYER_NORM_OPSET, cast, layer_norm
 __all__ = ["Norms"]
 
 
-_MOST_DIMS = 4
-"""Dimensions of what the compiler normalizes."""
-
-
 class Norms(Rewrite):
     """Group: one InstanceNormalization over groups as channels, then scale and bias. RMS: x / sqrt(mean(x*x) + eps).
 
@@ -107,7 +103,7 @@ def _layer(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:
     if shape is None or 0 in shape:
         return None
     along = shape[axis % len(shape) :]
-    if sum(size > 1 for size in along) > 1 or len(shape) > _MOST_DIMS:
+    if sum(size > 1 for size in along) > 1:
         return _one_axis(node, x, stash, along, tape)
     if not any(moving):
         return None

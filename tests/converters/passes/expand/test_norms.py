@@ -72,9 +72,7 @@ def test_layer_normalization_stays() -> None:
     check_prepared(one_op("LayerNormalization", feed, constants), feed, ops=["LayerNormalization"])
 
 
-@pytest.mark.parametrize(
-    ("shape", "axis"), [((1, 4, 6, 5), 1), ((2, 3, 4, 5), -2), ((2, 2, 3, 4, 5), 2), ((2, 2, 3, 4, 5), -1)]
-)
+@pytest.mark.parametrize(("shape", "axis"), [((1, 4, 6, 5), 1), ((2, 3, 4, 5), -2), ((2, 2, 3, 4, 5), 2)])
 def test_layer_normalization_over_several_axes(shape: tuple[int, ...], axis: int) -> None:
     along = shape[axis:]
     constants = {"scale": random(*along, seed=1), "bias": random(*along, seed=2)}

@@ -94,7 +94,7 @@ def test_softmax_of_old_stays() -> None:
     assert ranks(check_prepared(one_op("Softmax", feed, opset=11, axis=6), feed))["Softmax"] == 7
 
 
-@pytest.mark.parametrize(("axis", "rank"), [(-1, 3), (4, 3), (3, 5)])
+@pytest.mark.parametrize(("axis", "rank"), [(-1, 3), (4, 3), (3, 2)])
 def test_layer_normalization(axis: int, rank: int) -> None:
     feed = {"x": random(2, 3, 2, 4, 5)}
     constants = {name: random(*((4, 5) if axis == 3 else (5,)), seed=1) for name in ("scale", "bias")}
