@@ -10,11 +10,12 @@ from pathlib import Path
 
 from ort_rknn_converters.onnx_file.protobuf_wire import opened
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.partition.soc_costs import profile_digest
 from ort_rknn_converters.util.package_versions import version_of
 
 __all__ = ["CONVERTER", "content_digest", "key_of"]
 
-CONVERTER = 8
+CONVERTER = 9
 """Version of the conversion itself. Raise it with every change that makes other compiled models of the same input."""
 
 _LOCATION = b"\x0a\x08location\x12"
@@ -40,7 +41,9 @@ def key_of(model: str | os.PathLike[str] | bytes, options: ConvertOptions, conte
         FileNotFoundError: No such file.
     """
     digest = hashlib.sha256()
-    for part in (options.key(), str(CONVERTER), *(f"{name} {version_of(name)}" for name in _PACKAGES)):
+    # A profile of this board changes what the cost rule decides.
+    profile = profile_digest(options.target) if options.min_gain else ""
+    for part in (options.key(), str(CONVERTER), profile, *(f"{name} {version_of(name)}" for name in _PACKAGES)):
         digest.update(part.encode() + b"\0")
     digest.update((content or content_digest(model)).encode())
     return digest.hexdigest()

@@ -23,8 +23,9 @@ from ort_rknn_converters.op_support.integer_products import scaling_paths
 from ort_rknn_converters.op_support.passthrough import passes_through
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.clusters import cut, steps
-from ort_rknn_converters.partition.cost_model import MOVES_ONLY, estimate
+from ort_rknn_converters.partition.cost_model import MOVES_ONLY, Estimate, cpu_seconds, estimate
 from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Place, Plan, Segment
+from ort_rknn_converters.partition.soc_costs import costs_of
 from ort_rknn_converters.passes.tape import PART_OF
 from ort_rknn_converters.targets import Target
 from ort_rknn_converters.util.frozen import frozen
@@ -33,6 +34,8 @@ __all__ = ["Part", "partition", "parts"]
 
 BY_OPTION = "kept on the CPU by option"
 TOO_SMALL = "too small to pay for the trip to the NPU"
+SLOWER = "slower on the NPU than on the CPU"
+SLOWER_MOSTLY = SLOWER + ", by {}: mostly its {}"
 MOVES_DATA = "only moves data: does not pay for the trip to the NPU"
 CONSTANT = "a constant for a node that stays on the CPU"
 UNUSED = "its result is never used"
@@ -97,7 +100,7 @@ def partition(
     for cluster in clusters:
         moving = _moving(flow, cluster) if options.min_gain else set()
         working = [index for index in cluster if index not in moving]
-        reason = _too_small(flow, working, target, options.min_gain) if working else ""
+        reason = _does_not_pay(flow, working, target, options) if working else ""
         if working and not reason:
             kept.append(working)
         for index in cluster:
@@ -236,12 +239,21 @@ def _moving(flow: Flow, cluster: Sequence[int]) -> set[int]:
     return moving
 
 
-def _too_small(flow: Flow, cluster: Sequence[int], target: Target, min_gain: float) -> str:
-    if not min_gain:
+def _does_not_pay(flow: Flow, cluster: Sequence[int], target: Target, options: ConvertOptions) -> str:
+    """Why the cost rule keeps the cluster on the CPU; empty when it goes, or when the rule is off."""
+    if not options.min_gain:
         return ""
+    cost = _estimate(flow, cluster, target, options)
+    if cost.gain >= options.min_gain:
+        return ""
+    if cost.cpu_s >= options.min_gain * cost.work_s:
+        return TOO_SMALL
+    return SLOWER_MOSTLY.format(costs_of(target.name).basis, cost.costliest)
+
+
+def _estimate(flow: Flow, cluster: Sequence[int], target: Target, options: ConvertOptions) -> Estimate:
     entering, leaving = boundary(flow, cluster)
-    cost = estimate((flow.nodes[index] for index in cluster), entering, leaving, target)
-    return TOO_SMALL if cost.gain < min_gain else ""
+    return estimate((flow.nodes[index] for index in cluster), entering, leaving, target, options.precision)
 
 
 def _untyped(flow: Flow, clusters: Sequence[Sequence[int]]) -> ir.Value | None:
@@ -269,6 +281,7 @@ def _plan(
                 tuple(flow.nodes[index].name or "" for index in members),
                 tuple(value_info(value) for value in entering),
                 tuple(value_info(value) for value in leaving),
+                estimated_s=_estimate(flow, members, target, options).npu_s,
             )
         )
     nodes = tuple(
@@ -281,4 +294,8 @@ def _plan(
         )
         for index, node in enumerate(flow.nodes)
     )
-    return Plan(target.name, options.precision, nodes, tuple(segments))
+    costs = costs_of(target.name)
+    cpu_s = cpu_seconds((node for index, node in enumerate(flow.nodes) if index not in home), costs)
+    return Plan(
+        target.name, options.precision, nodes, tuple(segments), estimated_cpu_s=cpu_s, estimated_by=costs.basis
+    )

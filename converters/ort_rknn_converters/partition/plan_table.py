@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ort_rknn_converters.partition.plan import CPU, NodePlacement, Plan, Segment, TensorInfo
+from ort_rknn_converters.partition.plan import CPU, NodePlacement, Plan, Segment, TensorInfo, milliseconds
 
 __all__ = ["render", "size_text"]
 
@@ -29,7 +29,7 @@ def render(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     Returns:
         Several lines of text without colour, no newline at the end.
     """
-    pieces = [_headline(plan)]
+    pieces = [", ".join(filter(None, (_headline(plan), plan.estimate)))]
     if plan.segments:
         pieces.append(_table(_segments(plan), width))
     if any(node.place == CPU for node in plan.nodes):
@@ -73,6 +73,9 @@ def _segments(plan: Plan) -> Table:
     table.add_column("nodes", justify="right", no_wrap=True)
     table.add_column("in", overflow="fold")
     table.add_column("out", overflow="fold")
+    estimated = any(segment.estimated_s is not None for segment in plan.segments)
+    if estimated:
+        table.add_column("run", justify="right", no_wrap=True)
     if compiled:
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("size", justify="right", no_wrap=True)
@@ -80,6 +83,8 @@ def _segments(plan: Plan) -> Table:
         table.add_column("error", justify="right", no_wrap=True)
     for segment in plan.segments:
         row = [segment.name, str(len(segment.nodes)), _tensors(segment.inputs), _tensors(segment.outputs)]
+        if estimated:
+            row.append("" if segment.estimated_s is None else f"~{milliseconds(segment.estimated_s)}")
         if compiled:
             row += [_seconds(segment.seconds), _size(segment.size)]
         if measured:
