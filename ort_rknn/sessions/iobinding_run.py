@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["deliver", "run_bound", "run_copied"]
 
-_IN_THE_SHELL = "while running"  # a kernel of the shell failed: the binding itself was found good
+_IN_THE_STUB = "while running"  # a kernel of the stub failed: the binding itself was found good
 
 
 class BindableSession(Protocol):
@@ -43,7 +43,7 @@ def run_bound(session: BindableSession, judge: Callable[[Any, Any], None], bindi
 
     Args:
         session: The session.
-        judge: Runs the shell natively over a binding: raises what onnxruntime raises.
+        judge: Runs the stub natively over a binding: raises what onnxruntime raises.
         binding: An :class:`ort_rknn.ort_types.iobinding.SessionIOBinding`.
         run_options: onnxruntime's ``RunOptions`` or ``None``.
 
@@ -60,7 +60,7 @@ def run_bound(session: BindableSession, judge: Callable[[Any, Any], None], bindi
         try:
             judge(record.replay(BindingBase(session)), run_options)
         except RuntimeError as error:
-            if _IN_THE_SHELL not in str(error):
+            if _IN_THE_STUB not in str(error):
                 raise
         record.judged = True
     if not (record.on_npu and session.share(binding, run_options)):

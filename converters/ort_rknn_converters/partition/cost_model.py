@@ -95,7 +95,7 @@ def _layer_s(work: NodeWork, costs: SocCosts, precision: str) -> tuple[float, fl
     # 4-bit weights come with 16-bit values.
     dtype = "int8" if work.int8 or precision == "int8" else "fp16"
     moved = (work.values + work.weights) * _STORED[dtype]
-    if work.op_type in costs.runtime_cpu_ops:
+    if work.op_type in costs.runs_on_cpu:
         by_value = work.op_type == "Gather"
         spent = work.values / costs("gather_mvalues_s") if by_value else moved / costs("runtime_cpu_gb_s")
         return costs("runtime_cpu_us"), spent

@@ -16,6 +16,7 @@ from typing import Any
 
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.user_dirs import cache_directory
 
 __all__ = ["FORMAT", "KINDS", "WAYS", "CostProfile", "OperatorCost", "TransferCost", "installed", "profile_path"]
 
@@ -157,11 +158,7 @@ class CostProfile:
 
 def profile_path(target: str, folder: str | os.PathLike[str] | None = None) -> Path:
     """Where the profile of this machine is kept: in the cache's folder, or the one given."""
-    from ort_rknn_converters.toolkit.setup.environment import private_directory
-
-    chosen = folder or os.environ.get("ORT_RKNN_CACHE_DIR")
-    root = Path(chosen).expanduser() if chosen else private_directory().parent
-    return root / "cost" / f"{target}.json"
+    return cache_directory(folder) / "cost" / f"{target}.json"
 
 
 def installed(target: str, folder: str | os.PathLike[str] | None = None) -> CostProfile | None:

@@ -44,13 +44,13 @@ class SocCosts:
         basis: In a word, where the NPU's figures are from: ``records``, ``a guess`` or :data:`MEASURED`.
         figures: Name -> value and source. Rates are in the unit of their name: ``gflops``, ``gb_s`` (10^9 bytes a
             second), ``mvalues_s``; times in ``us``.
-        runtime_cpu_ops: Operators that the vendor's runtime runs on the board's CPU, inside a segment.
+        runs_on_cpu: Operators that the vendor's runtime runs on the board's CPU, inside a segment.
     """
 
     target: str
     basis: str
     figures: Mapping[str, tuple[float, str]]
-    runtime_cpu_ops: frozenset[str]
+    runs_on_cpu: frozenset[str]
 
     def __call__(self, name: str) -> float:
         """The value of a figure in base units: operations, bytes or values a second; seconds.
@@ -79,8 +79,8 @@ def recorded_costs(target: str) -> SocCosts:
     like = recorded_costs(data["like"]) if "like" in data else None
     figures = dict(like.figures) if like is not None else {}
     figures |= {name: (float(row[0]), str(row[1])) for name, row in data.items() if isinstance(row, list) and _is(row)}
-    ops = data.get("runtime_cpu_ops")
-    on_cpu = frozenset(ops) if ops is not None else like.runtime_cpu_ops if like is not None else frozenset[str]()
+    ops = data.get("runs_on_cpu")
+    on_cpu = frozenset(ops) if ops is not None else like.runs_on_cpu if like is not None else frozenset[str]()
     return SocCosts(target, data["basis"], MappingProxyType(figures), on_cpu)
 
 
@@ -131,7 +131,7 @@ def with_profile(known: SocCosts, profile: CostProfile) -> SocCosts:
     figures = dict(known.figures) | {name: (value, MEASURED) for name, value in found.items()}
     measured_kinds = {row.kind for row in profile.operators}
     # What was measured is no longer a matter of where the runtime ran it.
-    on_cpu = known.runtime_cpu_ops - ({"Gather"} if "gather" in measured_kinds else set())
+    on_cpu = known.runs_on_cpu - ({"Gather"} if "gather" in measured_kinds else set())
     on_cpu -= {"Pad"} if "pad" in measured_kinds else set()
     return SocCosts(known.target, MEASURED if found else known.basis, MappingProxyType(figures), on_cpu)
 

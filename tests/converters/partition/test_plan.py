@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
-from ort_rknn_converters.partition.plan_table import render
+from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, render_plan
+from ort_rknn_converters.tensor_info import TensorInfo
 
 PLAN = Plan(
     "rk3588",
@@ -44,15 +44,15 @@ def test_nothing_is_wider_than_a_hundred_columns() -> None:
     long = NodePlacement("/a/very/long" * 20, "Sign", CPU, "because " * 30)
     wide = tuple(TensorInfo(f"{'/blocks.0/attention' * 4}_{i}", "tensor(int64)", (1, None, "n")) for i in range(9))
     plan = replace(PLAN, nodes=(*PLAN.nodes, long), segments=(replace(PLAN.segments[0], inputs=wide),))
-    for line in render(plan, nodes=True).splitlines():
+    for line in render_plan(plan, nodes=True).splitlines():
         assert len(line) <= 100
-    assert "and 5 more" in render(plan)
+    assert "and 5 more" in render_plan(plan)
 
 
 def test_every_node_is_listed_on_request() -> None:
-    lines = render(PLAN, nodes=True).splitlines()
+    lines = render_plan(PLAN, nodes=True).splitlines()
     assert any("conv" in line and "npu_0" in line for line in lines)
-    assert not any(line.startswith("conv") for line in render(PLAN).splitlines())
+    assert not any(line.startswith("conv") for line in render_plan(PLAN).splitlines())
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,15 @@ def test_json_and_back() -> None:
 def test_reasons_come_most_frequent_first() -> None:
     nodes = [NodePlacement(f"n{i}", "Sign", CPU, "rare" if i == 0 else "often") for i in range(3)]
     assert list(Plan("rk3588", "fp16", tuple(nodes)).cpu_reasons()) == ["often", "rare"]
+
+
+def test_estimates_are_said_with_their_source() -> None:
+    estimated = replace(
+        PLAN, segments=(replace(PLAN.segments[0], estimated_s=0.0123),), estimated_cpu_s=0.02, estimated_by="a guess"
+    )
+    assert estimated.estimate == "~12 ms on rk3588, by a guess, and ~20 ms on its CPU, by a guess"
+    assert str(estimated).splitlines()[0].endswith(f"in 1 segment, {estimated.estimate}")
+    assert "~12 ms" in str(estimated).split("npu_0", 1)[1].splitlines()[0]
+    mine = replace(estimated, estimated_cpu_s=0.0, estimated_by="measured on this board")
+    assert mine.estimate == "~12 ms on rk3588, measured on this board"
+    assert mine.on_cpu("no NPU").estimate == ""
