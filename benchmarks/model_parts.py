@@ -17,12 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 # Share of a residual branch in the sum, so that 50 layers grow the variance by a factor of 4, not of 65,000.
 DAMPING = 0.3
 
+# Values of constants up to this many elements are looked at when nodes are placed.
+_SMALL = 65536
 _weightless: ContextVar[bool] = ContextVar("weightless", default=False)
 
 
 @contextmanager
 def weightless() -> Iterator[None]:
-    """Models made inside have weights of the right shape and no values: enough to estimate costs, in milliseconds."""
+    """Gives models made inside large weights without values: enough to place and to estimate, in milliseconds."""
     token = _weightless.set(True)
     try:
         yield
@@ -76,7 +78,7 @@ class Net:
         return self.const(value, "scalar", np.float32)
 
     def weight(self, *shape: int, fan_in: int, gain: float = 2.0) -> str:
-        if _weightless.get():
+        if _weightless.get() and np.prod(shape) > _SMALL:
             full = self._fresh("weight")
             tensor = TensorProto(name=full, data_type=TensorProto.FLOAT, dims=shape)
             tensor.data_location = TensorProto.EXTERNAL

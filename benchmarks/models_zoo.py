@@ -327,6 +327,7 @@ ZOO = {
     "yolov8s": lambda: _yolov8("yolov8s", 0.5, 0.33),
     "yolov8m": lambda: _yolov8("yolov8m", 0.75, 0.67, 768),
     "yolo11n": lambda: _yolo11("yolo11n", 0.25, 0.5, 1024, False),
+    "yolo11s": lambda: _yolo11("yolo11s", 0.5, 0.5, 1024, False),
     "yolo11m": lambda: _yolo11("yolo11m", 1.0, 0.5, 512, True),
     "yolox_s": _yolox_s,
     "clip_image": _clip_image,

@@ -40,10 +40,7 @@ def test_found_by_alias_and_in_any_case() -> None:
 
 
 def test_facts_of_some() -> None:
-    facts = {
-        name: (soc.cores, soc.max_rank, soc.runtime_cpu_ops, soc.core_masks)
-        for name, soc in TARGETS.items()
-    }
+    facts = {name: (soc.cores, soc.max_rank, soc.runtime_cpu_ops, soc.core_masks) for name, soc in TARGETS.items()}
     assert facts["rk3588"] == (3, None, "all", (1, 2, 4, 3, 7))
     assert facts["rk3566"] == facts["rk3568"] == (1, 5, "all", ())
     assert facts["rv1103"] == facts["rv1106b"] == (1, None, "few", ())

@@ -52,7 +52,7 @@ def estimate(
     precision: str = "fp16",
     costs: SocCosts | None = None,
 ) -> Estimate:
-    """Estimate a segment.
+    """Estimates a segment.
 
     Args:
         nodes: Its nodes; their values have static shapes (an unknown dimension counts as 1).
@@ -79,26 +79,24 @@ def estimate(
 
 
 def run_seconds(works: Iterable[NodeWork], costs: SocCosts, precision: str) -> float:
-    """Seconds of one ``rknn_run`` on one core, as benchmarks of boards give them: no transfers."""
+    """Estimates seconds of one ``rknn_run`` on one core, as benchmarks of boards give them: no transfers."""
     return costs("run_us") + sum(sum(_layer_s(work, costs, precision)) for work in works)
 
 
 def cpu_seconds(nodes: Iterable[ir.Node], costs: SocCosts) -> float:
-    """Seconds of nodes on ONNX Runtime's CPU provider, on the large cores."""
+    """Estimates seconds of nodes on ONNX Runtime's CPU provider, on the large cores."""
     return sum(_cpu_s(work, costs) for work in node_works(nodes))
 
 
 def _layer_s(work: NodeWork, costs: SocCosts, precision: str) -> tuple[float, float]:
-    """What a layer costs whatever its size, and what its size costs."""
+    """Estimates a layer: its fixed cost, and what grows with its size."""
     if work.kind == "fused":
         return 0.0, 0.0
     # 4-bit weights come with 16-bit values.
     dtype = "int8" if work.int8 or precision == "int8" else "fp16"
     moved = (work.values + work.weights) * _STORED[dtype]
     if work.op_type in costs.runs_on_cpu:
-        by_value = work.op_type == "Gather"
-        spent = work.values / costs("gather_mvalues_s") if by_value else moved / costs("runtime_cpu_gb_s")
-        return costs("runtime_cpu_us"), spent
+        return costs("runtime_cpu_us"), _runtime_cpu_s(work, moved, costs)
     if work.kind in ("conv", "matmul"):
         spent = max(work.npu_flop / costs(f"{work.kind}_gflops.{dtype}"), moved / costs("layer_gb_s"))
     elif work.kind == "depthwise" and f"depthwise_gb_s.{dtype}" not in costs.figures:
@@ -106,6 +104,13 @@ def _layer_s(work: NodeWork, costs: SocCosts, precision: str) -> tuple[float, fl
     else:
         spent = moved / costs.bytes_rate(work.kind, dtype)
     return costs("layer_us"), spent
+
+
+def _runtime_cpu_s(work: NodeWork, moved: int, costs: SocCosts) -> float:
+    if work.op_type == "Gather":
+        return work.values / costs("gather_mvalues_s")
+    own = f"runtime_cpu_gb_s.{work.op_type}"
+    return moved / costs(own if own in costs.figures else "runtime_cpu_gb_s")
 
 
 def _cpu_s(work: NodeWork, costs: SocCosts) -> float:

@@ -69,7 +69,7 @@ class NodeWork:
 
 
 def node_works(nodes: Iterable[ir.Node]) -> Iterator[NodeWork]:
-    """The work of nodes whose values have static shapes (an unknown dimension counts as 1)."""
+    """Gives the work of nodes whose values have static shapes (an unknown dimension counts as 1)."""
     for node in nodes:
         kind = _kind(node)
         read = [value for value in dict.fromkeys(node.inputs) if value is not None]
@@ -90,7 +90,7 @@ def node_works(nodes: Iterable[ir.Node]) -> Iterator[NodeWork]:
 
 
 def flops(node: ir.Node) -> float:
-    """Floating-point operations of a node, a multiply-add counted as two."""
+    """Counts floating-point operations of a node, a multiply-add counted as two."""
     out = _count(node.outputs[0])
     kind = node.op_type
     if kind in _CONVS:
@@ -104,7 +104,7 @@ def flops(node: ir.Node) -> float:
         steps, batch, width = (*_dims(node.inputs[0]), 1, 1, 1)[:3]
         hidden = attribute(node, "hidden_size", 1)
         both = 2 if attribute(node, "direction", "forward") == "bidirectional" else 1
-        return 2.0 * both * steps * batch * _RECURRENT[kind] * hidden * (width + hidden)
+        return float(2 * both * steps * batch * _RECURRENT[kind] * hidden * (width + hidden))
     if kind in ("AveragePool", "MaxPool"):
         return float(out * prod(attribute(node, "kernel_shape", (1,))))
     if kind.startswith(("Reduce", "Global", "Arg")):
@@ -115,7 +115,7 @@ def flops(node: ir.Node) -> float:
 
 
 def value_bytes(value: ir.Value) -> int:
-    """Bytes of a value in ONNX Runtime."""
+    """Counts the bytes of a value in ONNX Runtime."""
     return int(_count(value) * (value.dtype.itemsize if value.dtype is not None else 4))
 
 
@@ -138,7 +138,7 @@ def _kind(node: ir.Node) -> str:
         return "pool"
     if op in ("Transpose", "Resize", "Pad", "Gather"):
         return op.lower()
-    return "activation" if op in _FUNCTIONS or op == "Mul" and _is_swish(node) else "elementwise"
+    return "activation" if op in _FUNCTIONS or (op == "Mul" and _is_swish(node)) else "elementwise"
 
 
 def _is_fused(node: ir.Node) -> bool:
@@ -176,7 +176,7 @@ def _npu_flops(node: ir.Node) -> float:
     else:
         taken, made = weights[0] // max(groups, 1), weights[1]
     whole = _FIRST_LAYER if taken <= _FIRST_LAYER else _up(taken)
-    return flops(node) * whole * _up(made) / max(taken * made, 1)
+    return float(flops(node) * whole * _up(made) / max(taken * made, 1))
 
 
 def _up(channels: int) -> int:

@@ -49,7 +49,7 @@ _WORTH_IT = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax"})
 
 
 _WOULD_PAY = 1.5
-"""How much faster the NPU's work alone must be for the trip to be what spoils it. A guess: it chooses the words only."""
+"""How much faster the NPU's work alone is where it is the trip that spoils it. A guess: it chooses the words only."""
 
 
 @frozen
@@ -302,6 +302,4 @@ def _plan(
     )
     costs = costs_of(target.name)
     cpu_s = cpu_seconds((node for index, node in enumerate(flow.nodes) if index not in home), costs)
-    return Plan(
-        target.name, options.precision, nodes, tuple(segments), estimated_cpu_s=cpu_s, estimated_by=costs.basis
-    )
+    return Plan(target.name, options.precision, nodes, tuple(segments), estimated_cpu_s=cpu_s, estimated_by=costs.basis)

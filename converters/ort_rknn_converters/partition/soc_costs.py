@@ -1,6 +1,6 @@
 """The figures of the cost rule for each SoC: data files with the source of every number, and a board's own profile.
 
-A file of ``costs/`` holds ``name = [value, source]``; ``like`` names the SoC whose figures stand in for what a file does
+A file of ``costs/`` holds ``name = [value, source]``; ``like`` names the SoC whose figures stand in for what it does
 not have. A profile that ``ort-rknn board-test --cost`` measured on this machine wins over them.
 """
 
@@ -72,7 +72,7 @@ class SocCosts:
 
 @functools.cache
 def recorded_costs(target: str) -> SocCosts:
-    """The figures that ship for a SoC."""
+    """Reads the figures that ship for a SoC."""
     folder = resources.files("ort_rknn_converters.partition") / "costs"
     name = target if (folder / f"{target}.toml").is_file() else _OTHERS
     data: dict[str, Any] = tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
@@ -85,14 +85,14 @@ def recorded_costs(target: str) -> SocCosts:
 
 
 def costs_of(target: str) -> SocCosts:
-    """The figures that count on this machine: its own profile's where there is one."""
+    """Finds the figures that count on this machine: its own profile's where there is one."""
     known = recorded_costs(target)
     profile = installed(target)
     return known if profile is None else with_profile(known, profile)
 
 
 def profile_digest(target: str) -> str:
-    """What tells one profile of this machine from another; empty where there is none. Part of cache keys."""
+    """Tells one profile of this machine from another, for cache keys; empty where there is none."""
     profile = installed(target)
     if profile is None:
         return ""
@@ -100,7 +100,7 @@ def profile_digest(target: str) -> str:
 
 
 def with_profile(known: SocCosts, profile: CostProfile) -> SocCosts:
-    """The figures with everything a profile measured in their place.
+    """Replaces figures by what a profile measured.
 
     A rate is the median over the sizes that take well over the fixed cost (else the largest size's); the fixed cost of
     a layer is what the smallest measured operator takes beyond a run without work, and never more.

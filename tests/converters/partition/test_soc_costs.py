@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,9 +79,9 @@ def test_an_empty_profile_changes_nothing() -> None:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path))
-    yield tmp_path
+    return tmp_path
 
 
 def test_the_profile_of_this_machine_is_found_and_is_part_of_the_cache_key(cache: Path) -> None:
