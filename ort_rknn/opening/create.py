@@ -11,8 +11,7 @@ from ort_rknn.opening.resolve import place
 from ort_rknn.options.providers import without_rknn
 from ort_rknn.ort_errors import ort_error
 from ort_rknn.ort_private.own import public
-from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
-from ort_rknn.provider_names import CPU_PROVIDER
+from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries, set_entry
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
     npu_only = config_entry(user, NO_CPU) == "1" and not request.cpu_named
     if npu_only:
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
-    session._rknn_falls_back_to([CPU_PROVIDER])
     opened: list[Any] = []
 
     def judge() -> Any:
@@ -53,6 +51,9 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
 
     model = session._rknn_model
     placement = Placement()
+    if asked := _asked_of_the_cpu(request, user):
+        logger().warning("the model runs on the CPU: %s", asked)
+        placement, model = Placement(reason=asked), b""
     try:
         if model:
             placement = place(model, request.options, user, device=session._rknn_device, judge=judge)
@@ -108,6 +109,16 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
     session._rknn_notes = placement.notes
 
 
+def _asked_of_the_cpu(request: Request, user: Any) -> str:
+    """What a program that did not name the NPU asks for and no NPU part can give; empty where there is nothing."""
+    if request.named or not getattr(user, "optimized_model_filepath", ""):
+        return ""
+    return (
+        f"its program has onnxruntime write the optimized model ({user.optimized_model_filepath}), and a model with"
+        " compiled parts cannot be written that way"
+    )
+
+
 def _forget(opened: list[Any]) -> None:
     """Drop the session that only judged the model, and the profile it would leave behind."""
     for native in opened:
@@ -118,6 +129,6 @@ def _forget(opened: list[Any]) -> None:
 
 def _cpu_allowed(user: Any) -> Any:
     options = clone(user)
-    options.add_session_config_entry(NO_CPU, "0")
+    set_entry(options, NO_CPU, "0")
     replay_libraries(user, options)
     return options
