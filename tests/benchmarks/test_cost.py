@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 import onnx_ir as ir
 import pytest
@@ -28,6 +30,17 @@ def test_rows_that_nothing_was_fitted_to_are_as_near() -> None:
     rows = [row for row in compare() if not row.record.fitted]
     assert len(rows) >= 15
     assert share(rows, CLOSE) >= 2 / 3
+
+
+def test_the_page_says_these_figures() -> None:
+    rows = compare()
+    free = [row for row in rows if not row.record.fitted]
+    page = " ".join((Path(__file__).parents[2] / "docs" / "converting.md").read_text(encoding="utf-8").split())
+    assert f"against {len(rows)} times" in page
+    assert f"{share(rows, CLOSE):.0%}".replace("%", " %") + " are within a factor of 1.5, all within 3" in page
+    near = sum(row.within(CLOSE) for row in free)
+    assert f"fitted to {len(rows) - len(free)} of these" in page
+    assert f"of the {len(free)} that nothing was fitted to, {near} are within 1.5" in page
 
 
 def test_every_record_has_a_model_and_a_source() -> None:

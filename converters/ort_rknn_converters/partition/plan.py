@@ -186,7 +186,9 @@ def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     Returns:
         Several lines of text without colour, no newline at the end.
     """
-    sections = [", ".join(filter(None, (_headline(plan), plan.estimate)))]
+    first = list(filter(None, (_headline(plan), plan.estimate)))
+    line = ", ".join(first)
+    sections = [line if len(line) <= width else "\n".join(first)]
     if plan.segments:
         sections.append(_table(_segments(plan), width))
     if any(node.place == CPU for node in plan.nodes):
