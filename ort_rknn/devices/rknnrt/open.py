@@ -15,7 +15,7 @@ from ort_rknn_converters.util.log import logger
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Blob
 
-__all__ = ["CoreMasks", "init"]
+__all__ = ["CoreMasks", "holds_shapes", "init"]
 
 _OTHER_WAY = (-1, -5)
 """RKNN_ERR_FAIL and PARAM_INVALID: what a runtime may say that knows only paths, or only bytes."""
@@ -53,6 +53,22 @@ def init(library: RuntimeLibrary, blob: Blob, flags: int, lender: int = 0) -> tu
         code = by_bytes(data)
         again = _by_file(data, by_path) if code in _OTHER_WAY else code
     return code if again else 0, handle.value
+
+
+def holds_shapes(code: str | bytes) -> bool:
+    """Whether compiled code was made for sets of input shapes, of which one must be chosen before anything else.
+
+    The file says so: most questions to the runtime would be the mistake already.
+
+    Args:
+        code: Its path, or its bytes.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    from ort_rknn_converters.rknn_format.reader import is_dynamic
+
+    return is_dynamic(code)
 
 
 def _by_file(data: bytes, by_path: Callable[[str], int]) -> int:
