@@ -11,23 +11,18 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from importlib import resources
-from statistics import median
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from ort_rknn_converters.partition.cost_profile import CostProfile, installed
 from ort_rknn_converters.util.frozen import frozen
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 __all__ = ["MEASURED", "SocCosts", "costs_of", "profile_digest", "recorded_costs", "with_profile"]
 
 MEASURED = "measured on this board"
-_OTHERS = "others"
+_FOLDER = Path(__file__).with_name("costs")
+_OTHERS = "others.toml"
 _DTYPES = ("fp16", "int8")
 # Operators of one kind must take this many times the fixed cost before a rate is read from them. A guess.
 _ABOVE_FLOOR = 3
@@ -73,9 +68,13 @@ class SocCosts:
 @functools.cache
 def recorded_costs(target: str) -> SocCosts:
     """Reads the figures that ship for a SoC."""
-    folder = resources.files("ort_rknn_converters.partition") / "costs"
-    name = target if (folder / f"{target}.toml").is_file() else _OTHERS
-    data: dict[str, Any] = tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
+    if sys.version_info >= (3, 11):  # not at the start of a session that has all in the cache
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    path = _FOLDER / f"{target}.toml"
+    data: dict[str, Any] = tomllib.loads((path if path.is_file() else _FOLDER / _OTHERS).read_text(encoding="utf-8"))
     like = recorded_costs(data["like"]) if "like" in data else None
     figures = dict(like.figures) if like is not None else {}
     figures |= {name: (float(row[0]), str(row[1])) for name, row in data.items() if isinstance(row, list) and _is(row)}
@@ -138,6 +137,8 @@ def with_profile(known: SocCosts, profile: CostProfile) -> SocCosts:
 
 def _rate(points: Iterable[tuple[float, float]], base_ms: float) -> float | None:
     """Work a second from pairs of work and milliseconds, of which ``base_ms`` are spent anyway."""
+    from statistics import median
+
     known = sorted(points)
     if not known:
         return None
