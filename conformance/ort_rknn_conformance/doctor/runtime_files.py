@@ -156,11 +156,11 @@ def _age(first: str, version: str, toolkit: str | None) -> Finding:
         return Finding(topic, "ok", f"{first} {version}")
     older = f"{first} {version} is older than the toolkit ({toolkit})"
     if numbers(version) >= _LOADS_2X:
+        limits = "" if numbers(version) >= (2,) else ", without BOOL outputs"
         return Finding(
             topic,
             "note",
-            f"{older}: 1.5.2 and 1.6.0 were seen to load models of 2.5.0, without BOOL outputs; newer operators may "
-            "fail",
+            f"{older}: 1.5.2 and 1.6.0 were seen to load models of 2.5.0{limits}; newer operators may fail",
             f"{INSTALL}; or compile with {_toolkit_for(version)}",
         )
     return Finding(
