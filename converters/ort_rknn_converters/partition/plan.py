@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ort_rknn_converters.partition.whole_model import WholeModel
 from ort_rknn_converters.tensor_info import TensorInfo
 from ort_rknn_converters.util.frozen import frozen
 
@@ -88,6 +89,7 @@ class Plan:
         estimated_cpu_s: What the cost rule expects the nodes on the CPU to take; guesses, whatever the NPU's rest on.
         estimated_by: What the estimates for the NPU rest on: ``records`` (of other owners' boards), ``a guess``, or
             ``measured on this board``.
+        whole: How right the whole compiled model is; ``None`` where that was not measured.
     """
 
     target: str
@@ -97,6 +99,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     estimated_cpu_s: float | None = None
     estimated_by: str = ""
+    whole: WholeModel | None = None
 
     @property
     def estimate(self) -> str:
@@ -169,6 +172,7 @@ class Plan:
             notes=tuple(data.get("notes", ())),
             estimated_cpu_s=data.get("estimated_cpu_s"),
             estimated_by=data.get("estimated_by", ""),
+            whole=WholeModel.from_dict(data["whole"]) if data.get("whole") else None,
         )
 
     def __str__(self) -> str:
@@ -195,6 +199,8 @@ def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
         sections.append(_table(_reasons(plan), width))
     if nodes and plan.nodes:
         sections.append(_table(_every_node(plan), width))
+    if plan.whole is not None:
+        sections.append(_whole(plan.whole))
     if plan.notes:
         sections.append("\n".join(f"note: {note}" for note in plan.notes))
     return "\n\n".join(filter(None, sections))
@@ -223,6 +229,14 @@ def _headline(plan: Plan) -> str:
         return where + f"all {_count(total, 'node')} on the NPU, in {segments}"
     share = f"{100 * plan.npu_share:.0f} %"
     return where + f"{plan.npu_nodes} of {_count(total, 'node')} ({share}) on the NPU, in {segments}"
+
+
+def _whole(whole: WholeModel) -> str:
+    """The whole model's line; what is wrong comes first, and stands out."""
+    error = "" if whole.rel_rms is None else f"relative RMS error {whole.rel_rms:.1e}"
+    said = "right on random inputs" if not whole.problem else f"not right: {whole.problem}"
+    lines = [f"whole model: {', '.join(filter(None, (said, error)))}"]
+    return "\n".join([*lines, *(f"whole model: {other}" for other in whole.others)])
 
 
 def _segments(plan: Plan) -> Table:
