@@ -16,6 +16,7 @@ from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.graph.nodes import operand
 from ort_rknn_converters.graph.onnx_graph import constant
 from ort_rknn_converters.op_support.families.rule import BOOL, FLOAT, INDEX
+from ort_rknn_converters.op_support.fp16_range import SEES_NOTHING
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["DECIDING_REASON", "REASON", "WHOLE_REASON", "deciding_paths", "index_paths", "whole_paths"]
@@ -268,9 +269,9 @@ def _lost(value: ir.Value) -> bool:
 
 
 def _is_sentinel(value: ir.Value) -> bool:
-    """Whether the value is a constant beyond fp16's range: what is compared with it is a mask, not a number."""
+    """Whether the value is a constant beyond fp16's range, or ours for that: what is compared with it is a mask."""
     before, after = _rounded(value)
-    return bool(before.size) and not np.isfinite(after).any()
+    return bool(before.size) and (not np.isfinite(after).any() or bool((before == SEES_NOTHING).all()))
 
 
 def _rounded(value: ir.Value) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
