@@ -23,7 +23,7 @@ from ort_rknn_converters.passes.expand.packed_weights import PackedWeights
 from ort_rknn_converters.passes.expand.rotary import Rotary
 from ort_rknn_converters.passes.rewrite.activations import Activations
 from ort_rknn_converters.passes.rewrite.attention_masks import Masks
-from ort_rknn_converters.passes.rewrite.elementwise import Ceil, Logic, MinMax, Sign, Sums, Trigonometry
+from ort_rknn_converters.passes.rewrite.elementwise import Ceil, ClipLimits, Logic, MinMax, Sign, Sums, Trigonometry
 from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows
 from ort_rknn_converters.passes.rewrite.masked_fill import MaskedFill
 from ort_rknn_converters.passes.rewrite.max_pool_3d import MaxPool3d
@@ -73,6 +73,7 @@ _EXPAND: tuple[Pass, ...] = (
 _REWRITE: tuple[Pass, ...] = (
     Activations(),
     Ceil(),
+    ClipLimits(),
     Logic(),
     LongRows(),
     MaskedFill(),

@@ -9,9 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.graph import onnx_graph
+from ort_rknn_converters.graph.nodes import operands
 from ort_rknn_converters.passes.base import FLOATS, Rewrite, Tape
 
-__all__ = ["Ceil", "Logic", "MinMax", "Sign", "Sums", "Trigonometry"]
+__all__ = ["Ceil", "ClipLimits", "Logic", "MinMax", "Sign", "Sums", "Trigonometry"]
 
 
 class Ceil(Rewrite):
@@ -24,6 +25,28 @@ class Ceil(Rewrite):
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
         """Ceil takes floats only."""
         return [tape.op("Neg", tape.op("Floor", tape.op("Neg", node.inputs[0])))]
+
+
+class ClipLimits(Rewrite):
+    """A Clip with one limit, with both: the other is the largest finite number, as onnxruntime has it.
+
+    An owner reports zeros from RK3588 where the lower limit was left out.
+    """
+
+    name = "clip-limits"
+    op_types = frozenset({"Clip"})
+    says = "Clip with both limits"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """Floats only; where limits are attributes they have defaults."""
+        x, low, high = operands(node, 3)
+        if x is None or x.dtype not in FLOATS or tape.opset < 11 or (low is not None and high is not None):
+            return None
+        # Of halves onnxruntime leaves infinities: it computes them in float32.
+        most = np.inf if x.dtype == ir.DataType.FLOAT16 else np.finfo(x.dtype.numpy()).max
+        low = tape.const(-most, x.dtype) if low is None else low
+        high = tape.const(most, x.dtype) if high is None else high
+        return [tape.op("Clip", x, low, high)]
 
 
 class Logic(Rewrite):

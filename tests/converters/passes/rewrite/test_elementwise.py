@@ -11,6 +11,17 @@ def test_ceil_is_the_negative_of_floor(values: np.ndarray) -> None:
     check_prepared(one_op("Ceil", {"x": values}), {"x": values}, ops=["Neg", "Floor", "Neg"])
 
 
+@pytest.mark.parametrize("order", [["x", "limit"], ["x", "", "limit"], ["x"]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_clip_has_both_limits(order: list[str], dtype: type) -> None:
+    with np.errstate(over="ignore"):
+        x = EDGES.astype(dtype)
+    constants = {"limit": np.array(0.5, dtype)} if "limit" in order else {}
+    prepared = check_prepared(one_op("Clip", {"x": x}, constants, order=order), {"x": x}, ops=["Clip"])
+    (node,) = prepared.graph
+    assert [value is not None for value in node.inputs] == [True, True, True]
+
+
 @pytest.mark.parametrize("op", ["Or", "Xor"])
 def test_or_and_xor_truth_table_with_broadcasting(op: str) -> None:
     feed = {"a": np.array([[False], [True]]), "b": np.array([False, True])}
