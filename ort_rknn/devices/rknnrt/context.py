@@ -12,7 +12,7 @@ from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query, SdkVersion
 from ort_rknn.devices.rknnrt.halves import HalfInputs
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
-from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, Outcome
+from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, NativeOutcome
 from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
 from ort_rknn.devices.rknnrt.query import choose_shapes, query, query_attrs
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
@@ -131,7 +131,7 @@ class NpuContext:
         return io.finish(outputs)
 
     def _run_native(self, inputs: Sequence[Array], outputs: Sequence[Array | None]) -> None:
-        outcome = Outcome()
+        outcome = NativeOutcome()
         self.run_raw(inputs, outputs, outcome)
         if outcome.code:
             raise self.failed(outcome)
@@ -169,14 +169,14 @@ class NpuContext:
         finally:
             self._let_go()
 
-    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: Outcome) -> None:
+    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: NativeOutcome) -> None:
         """Run on prepared inputs into raw outputs; what came of it is in ``outcome``. Native contexts only."""
         assert self.native is not None
         ins = (ctypes.c_void_p * len(inputs))(*map(address_of, inputs))
         outs = (ctypes.c_void_p * len(outputs))(*[None if array is None else address_of(array) for array in outputs])
         self.native.long.ort_rknn_segment_run(self.segment, ins, outs, ctypes.byref(outcome))
 
-    def failed(self, outcome: Outcome) -> DeviceError:
+    def failed(self, outcome: NativeOutcome) -> DeviceError:
         """The error that a native run ended with."""
         if not outcome.call:
             return DeviceError(f"segment {self.code.name}: no memory left", code=outcome.code)
@@ -358,6 +358,6 @@ class NpuContext:
             self.lender.taken_back()
 
 
-def phases_of(outcome: Outcome) -> tuple[float, float, float]:
+def phases_of(outcome: NativeOutcome) -> tuple[float, float, float]:
     """Seconds to set inputs, to infer and to fetch outputs."""
     return (outcome.set - outcome.begun) / 1e9, (outcome.ran - outcome.set) / 1e9, (outcome.done - outcome.ran) / 1e9

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ort_rknn.devices.program import LaneContexts
     from ort_rknn.engine.lanes.schedule import LaneSpec
 
-__all__ = ["After", "Lane", "Outcome", "SharedContexts"]
+__all__ = ["After", "Lane", "SharedContexts", "TaskOutcome"]
 
 
 class SharedContexts:
@@ -128,7 +128,7 @@ class Lane:
         )
 
 
-class Outcome:
+class TaskOutcome:
     """What came of a task in the device."""
 
     __slots__ = ("error", "outputs", "phases", "seconds", "unopened")

@@ -14,7 +14,7 @@ import weakref
 from typing import Any
 
 from ort_rknn.devices.rknnrt.context import phases_of
-from ort_rknn.devices.rknnrt.native_calls import Outcome
+from ort_rknn.devices.rknnrt.native_calls import NativeOutcome
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.input_copies import copy_of
 from ort_rknn.engine.lanes.native_lane import Flight, NativeLane, Rest
@@ -110,7 +110,7 @@ class NativeLanes(LaneKeeper):
         if self._time_limit:
             return False
         flight = self._flight(task)
-        outcome = Outcome()
+        outcome = NativeOutcome()
         number = self._pool.run(self._group(task.core), task.step, flight.table, outcome)
         if number < 0:
             return number == BUSY and self._cold > 0 and self._open_here(task)
@@ -175,7 +175,7 @@ class NativeLanes(LaneKeeper):
             return False
         flight = self._flight(task)
         self._tickets += 1
-        outcome = Outcome()
+        outcome = NativeOutcome()
         context = native_contexts(lane.contexts.contexts)[task.step]
         task.taken_at = self._clock()
         context.run_raw(flight.inputs, flight.outputs, outcome)
@@ -208,7 +208,7 @@ class NativeLanes(LaneKeeper):
                 if self._stopping and not self._flights:
                     return
 
-    def _arrive(self, token: int, kind: int, lane: NativeLane, outcome: Outcome) -> None:
+    def _arrive(self, token: int, kind: int, lane: NativeLane, outcome: NativeOutcome) -> None:
         rest = Rest()
         with self._lock:
             if kind == TIMEOUT:  # the runtime still has the arrays: the flight stays
@@ -222,7 +222,7 @@ class NativeLanes(LaneKeeper):
             self._dismiss(lane)
         self._finish(rest)
 
-    def _abandon(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
+    def _abandon(self, lane: NativeLane, flight: Flight, outcome: NativeOutcome, rest: Rest) -> None:
         """End a task whose thread hangs in the device, and leave the lane to that thread. Needs the lock."""
         task = flight.task
         limit_ms = 1000 * (self._time_limit or 0)
@@ -241,7 +241,7 @@ class NativeLanes(LaneKeeper):
         self._failed(successor, error, rest)
         self._serve_what_waits(successor, rest)
 
-    def _credit(self, lane: NativeLane, flight: Flight, outcome: Outcome) -> None:
+    def _credit(self, lane: NativeLane, flight: Flight, outcome: NativeOutcome) -> None:
         """Write a task's times and results into it and into the lane. Needs the lock."""
         task, spec = flight.task, lane.spec
         task.seconds = (outcome.done - outcome.begun) / 1e9
@@ -256,7 +256,7 @@ class NativeLanes(LaneKeeper):
                 task.phases = phases_of(outcome)
             task.outputs = self._ios[task.step].finish(flight.outputs)
 
-    def _account(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
+    def _account(self, lane: NativeLane, flight: Flight, outcome: NativeOutcome, rest: Rest) -> None:
         """Write a task's end into it, and judge the lane by it. Needs the lock."""
         self._credit(lane, flight, outcome)
         if not outcome.code:

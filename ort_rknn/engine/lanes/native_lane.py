@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ort_rknn.devices.rknnrt.native_calls import NativeLibrary, Outcome
+from ort_rknn.devices.rknnrt.native_calls import NativeLibrary, NativeOutcome
 from ort_rknn.engine.lanes.base import LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.lane import SharedContexts
 from ort_rknn.engine.lanes.schedule import LaneSpec
@@ -45,10 +45,10 @@ class NativeContext(Protocol):
     segment: int
     native: NativeLibrary | None
 
-    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: Outcome) -> None:
+    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: NativeOutcome) -> None:
         """Run on prepared inputs into raw outputs."""
 
-    def failed(self, outcome: Outcome) -> BaseException:
+    def failed(self, outcome: NativeOutcome) -> BaseException:
         """The error a run ended with."""
 
 

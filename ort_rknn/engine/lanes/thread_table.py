@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneState, NoCoreLeft, Task, unraised
-from ort_rknn.engine.lanes.lane import After, Lane, Outcome
+from ort_rknn.engine.lanes.lane import After, Lane, TaskOutcome
 from ort_rknn.engine.lanes.queues import Queues
 from ort_rknn.engine.lanes.schedule import what_is_left
 from ort_rknn.errors import DeviceError
@@ -121,7 +121,7 @@ class Roster:
             why = f"{lane.spec.place} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
             self.retire(lanes, why, after)
 
-    def record(self, lane: Lane, task: Task, outcome: Outcome) -> None:
+    def record(self, lane: Lane, task: Task, outcome: TaskOutcome) -> None:
         """Write down what came of a task, in the task and in the lane's account."""
         task.outputs = outcome.outputs
         task.error = outcome.error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.input_copies import copy_of
-from ort_rknn.engine.lanes.lane import After, Lane, Outcome, SharedContexts
+from ort_rknn.engine.lanes.lane import After, Lane, SharedContexts, TaskOutcome
 from ort_rknn.engine.lanes.thread_table import Roster
 from ort_rknn.engine.lanes.wake_ups import Room
 from ort_rknn.errors import DeviceError, InferenceTimeout
@@ -71,7 +71,7 @@ class ThreadLanes:
         """Execute a task in the calling thread if a lane is idle."""
         if self._time_limit:
             return False
-        outcome = Outcome()
+        outcome = TaskOutcome()
         lane: Lane | None = None
         try:
             with self._lock:
@@ -149,17 +149,17 @@ class ThreadLanes:
             lane.thread = None
             task, lane.inbox = lane.inbox, None
             if task is not None:
-                outcome = Outcome()
+                outcome = TaskOutcome()
                 outcome.error, outcome.unopened = error, True
                 self._settle(lane, task, outcome)
 
     def _work(self, lane: Lane) -> None:
         """The lane's thread."""
-        outcome: Outcome | None = None
+        outcome: TaskOutcome | None = None
         while True:
             task, lane.inbox = lane.inbox, None
             while task is not None:
-                outcome = Outcome()
+                outcome = TaskOutcome()
                 try:
                     self._execute(lane, task, outcome)
                 except BaseException as error:  # whatever a device raises ends the task, not the lane
@@ -171,7 +171,7 @@ class ThreadLanes:
                     return
                 lane.sleeper.sleep()
 
-    def _execute(self, lane: Lane, task: Task, outcome: Outcome) -> None:
+    def _execute(self, lane: Lane, task: Task, outcome: TaskOutcome) -> None:
         """Open the contexts if need be, and run."""
         try:
             shared = lane.contexts or self._open(lane)
@@ -197,7 +197,7 @@ class ThreadLanes:
         lane.contexts = SharedContexts.open(self._program, lane.spec.mask, source)
         return lane.contexts
 
-    def _settle(self, lane: Lane, task: Task, outcome: Outcome, *, here: bool = False) -> Task | None:
+    def _settle(self, lane: Lane, task: Task, outcome: TaskOutcome, *, here: bool = False) -> Task | None:
         """Account for a task that has left the device, and take the lane's next one."""
         after = After()
         following = None
@@ -267,7 +267,7 @@ class ThreadLanes:
         """End a task whose thread hangs in the device, and leave the lane to that thread."""
         lane.abandoned = True
         self._roster.vacate(lane)
-        outcome = Outcome()
+        outcome = TaskOutcome()
         outcome.seconds = seconds
         limit_ms = 1000 * (self._time_limit or 0)
         error = InferenceTimeout(
