@@ -9,7 +9,7 @@
     └─ SessionClosed                        the session was closed before the job ran
 
 Whatever onnxruntime would raise (bad files, bad feeds, unknown outputs) is raised as onnxruntime's own class, see
-:mod:`ort_rknn.ort_errors`.
+:mod:`ort_rknn.ort_conventions`.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from ort_rknn.api.streams import Pipeline
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
-    from ort_rknn.sessions.pending_callbacks import NativeCalls
-    from ort_rknn.sessions.submission import JobHow
+    from ort_rknn.sessions.submission import JobHow, NativeCalls
 
 __all__ = ["Verbs"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.errors import InvalidOption
 from ort_rknn.opening.epcontext_options import refuse_existing, write_context
 from ort_rknn.options.table import RknnOptions
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
 from ort_rknn.signatures import shown_as_theirs

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["InferenceSession"]
 
 _making_an_engine = threading.Lock()
-_OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.sessions.value_conversion")
+_OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.sessions.feed")
 """Code of ours that wants onnxruntime itself, also when ``install()`` put this class in its place."""
 
 
@@ -150,7 +150,7 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         if type(self._rknn_native).__name__ == "NpuSession" or not callable(callback):
             super().run_async(output_names, input_feed, callback, user_data, run_options)
             return
-        from ort_rknn.sessions.pending_callbacks import NativeCalls
+        from ort_rknn.sessions.submission import NativeCalls
 
         calls = self._native_calls = self._native_calls or NativeCalls()
         watched = calls.watch(callback)

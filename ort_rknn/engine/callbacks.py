@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ort_rknn.engine.lanes.wake_ups import Sleeper
-from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_conventions import status_text
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:

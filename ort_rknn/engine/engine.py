@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.program import Program
-from ort_rknn.engine.choose_lanes import best_lanes
 from ort_rknn.engine.job_manager import Core
 from ort_rknn.engine.job_runner import Fallback
-from ort_rknn.engine.lanes.base import LaneSetup, LanesFactory
+from ort_rknn.engine.lanes.base import LaneOpener, Lanes, LaneSetup, LanesFactory
 from ort_rknn.engine.lanes.schedule import LanePlan, plan_lanes
+from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
 
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from ort_rknn.engine.job import Callback, InferenceJob
     from ort_rknn.engine.observer import Observer
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "best_lanes"]
+
+
+def best_lanes(program: LaneOpener, setup: LaneSetup) -> Lanes:
+    """Makes native lanes where the device and the native library allow it, else Python threads."""
+    if getattr(getattr(program, "device", None), "native_lanes", False):
+        from ort_rknn.engine.lanes.native import NativeLanes
+
+        return NativeLanes(program, setup)
+    return ThreadLanes(program, setup)
 
 
 class Engine:

@@ -9,10 +9,9 @@ from ort_rknn.errors import InvalidOption, RknnError
 from ort_rknn.opening.resolution import Placement
 from ort_rknn.opening.resolve import place
 from ort_rknn.options.providers import without_rknn
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import CPU_PROVIDER, ort_error
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
-from ort_rknn.provider_names import CPU_PROVIDER
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from ort_rknn.errors import RknnError
 from ort_rknn.opening.choose_device import Choice
 from ort_rknn.opening.dynamic_shapes import Forms
 from ort_rknn.opening.resolution import Placement, say_once
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
 
 if TYPE_CHECKING:

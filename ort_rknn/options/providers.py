@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.errors import InvalidOption
+from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDERS, has_providers, is_rknn
 from ort_rknn.ort_private.arguments import check_providers
 from ort_rknn.ort_private.own import public
-from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDERS, has_providers, is_rknn
 
 if TYPE_CHECKING:
     from ort_rknn.options.request import Request

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from ort_rknn.options.table import RknnOptions
-from ort_rknn.provider_names import CPU_PROVIDER, has_providers
+from ort_rknn.ort_conventions import CPU_PROVIDER, has_providers
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Request"]

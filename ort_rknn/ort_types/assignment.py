@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
+from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ort_rknn.devices.base import TensorSpec
 from ort_rknn.devices.program import CpuPart, NpuPart
-from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
+from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["MOST_EVENTS", "Profile", "add_to"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn.ort_private.native import NativeBase
-from ort_rknn.provider_names import RKNN_PROVIDER
 
 __all__ = ["NativeSession"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from ort_rknn.devices.program import CpuPart, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 
 __all__ = ["WholeModel", "complete_feed", "plain_engine"]
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ort_rknn.engine.engine import Engine
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import complete_feed
 from ort_rknn.sessions.feed import InputSpec
 from ort_rknn.sessions.iobinding_run import run_copied
-from ort_rknn.sessions.pending_callbacks import Keeping
 from ort_rknn.sessions.shape_variants import ShapeState, Variants
+from ort_rknn.sessions.submission import Keeping
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:

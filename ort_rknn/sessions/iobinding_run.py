@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_conventions import status_text
 from ort_rknn.ort_private.bindings import BindingBase
 from ort_rknn.ort_private.values import has_content, new_value, write
 

@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ort_rknn.dtypes import numpy_dtype
-from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_conventions import numpy_dtype, status_text
 from ort_rknn.ort_private.values import has_content, is_tensor, new_value, value_vector, write
 from ort_rknn.ort_types.adapters import has_adapters, without_adapters
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
 from ort_rknn.sessions.iobinding_run import run_bound
-from ort_rknn.sessions.pending_callbacks import Keeping
-from ort_rknn.sessions.submission import JobHow
+from ort_rknn.sessions.submission import JobHow, Keeping
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:

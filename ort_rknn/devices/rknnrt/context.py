@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query, SdkVersion
-from ort_rknn.devices.rknnrt.halves import HalfInputs
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
 from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, NativeOutcome
+from ort_rknn.devices.rknnrt.open import HalfInputs, choose_shapes, query, query_attrs
 from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
-from ort_rknn.devices.rknnrt.query import choose_shapes, query, query_attrs
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
 from ort_rknn.errors import DeviceError
 

@@ -18,11 +18,9 @@ from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.rknnrt.abi import Flag
 from ort_rknn.devices.rknnrt.context import NpuContext
 from ort_rknn.devices.rknnrt.custom_ops import find_custom_ops, load_custom_ops, register
-from ort_rknn.devices.rknnrt.halves import HalfInputs
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
-from ort_rknn.devices.rknnrt.open import CoreMasks, init
-from ort_rknn.devices.rknnrt.query import io_types
+from ort_rknn.devices.rknnrt.open import CoreMasks, HalfInputs, init, io_types
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_converters.util.log import logger

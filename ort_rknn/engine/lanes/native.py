@@ -17,7 +17,7 @@ from ort_rknn.devices.rknnrt.context import phases_of
 from ort_rknn.devices.rknnrt.native_calls import NativeOutcome
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.input_copies import copy_of
-from ort_rknn.engine.lanes.native_lane import Flight, NativeLane, Rest
+from ort_rknn.engine.lanes.lane import Flight, NativeLane, Rest
 from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts
 from ort_rknn.engine.lanes.native_pool import BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.lanes.switch_interval import Haste
@@ -37,7 +37,7 @@ class NativeLanes(LaneKeeper):
     """Lanes whose threads are native; see :class:`ort_rknn.engine.lanes.base.LaneSetup` for how they work.
 
     The program's device must give contexts with a native segment:
-    :class:`~ort_rknn.engine.lanes.native_lane.NativeContext`.
+    :class:`~ort_rknn.engine.lanes.lane.NativeContext`.
     """
 
     kind = "native"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneOpener, LaneSetup, LaneState, NoCoreLeft, Task, unraised
-from ort_rknn.engine.lanes.lane import SharedContexts
-from ort_rknn.engine.lanes.native_lane import Flight, NativeContext, NativeLane, Rest
+from ort_rknn.engine.lanes.lane import Flight, NativeContext, NativeLane, Rest, SharedContexts
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.engine.lanes.schedule import what_is_left
 from ort_rknn.errors import DeviceError

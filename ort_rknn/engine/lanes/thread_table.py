@@ -1,13 +1,13 @@
-"""The roster of thread lanes: which there are, what each is at, and what waits for them."""
+"""The table of thread lanes: which there are, what each is at, and what waits for them."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneState, NoCoreLeft, Task, unraised
 from ort_rknn.engine.lanes.lane import After, Lane, TaskOutcome
-from ort_rknn.engine.lanes.queues import Queues
 from ort_rknn.engine.lanes.schedule import what_is_left
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
@@ -15,7 +15,54 @@ from ort_rknn_converters.util.log import logger
 if TYPE_CHECKING:
     from ort_rknn.engine.lanes.schedule import LaneSpec
 
-__all__ = ["Roster"]
+__all__ = ["Queues", "Roster"]
+
+
+class Queues:
+    """The queues of all lanes. The lanes' lock guards them.
+
+    Args:
+        cores: The cores there are.
+    """
+
+    def __init__(self, cores: Iterable[int]) -> None:
+        self._shared: deque[Task] = deque()
+        self._pinned: dict[int, deque[Task]] = {core: deque() for core in cores}
+        self.waiting = 0
+
+    def put(self, task: Task, core: int | None, front: bool) -> None:
+        """Queue a task for a core, or for any."""
+        queue = self._shared if core is None else self._pinned[core]
+        (queue.appendleft if front else queue.append)(task)
+        self.waiting += 1
+
+    def take(self, core: int) -> Task | None:
+        """The next task for a lane on this core."""
+        queue = self._pinned[core] or self._shared
+        if not queue:
+            return None
+        self.waiting -= 1
+        return queue.popleft()
+
+    def remove(self, task: Task) -> bool:
+        """Take a task out; ``False`` when it is not here."""
+        for queue in (self._shared, *self._pinned.values()):
+            if task in queue:
+                queue.remove(task)
+                self.waiting -= 1
+                return True
+        return False
+
+    def take_orphans(self, served: Callable[[int], bool]) -> list[Task]:
+        """Take out all tasks that any lane may have, and those whose core is no longer served."""
+        orphans = list(self._shared)
+        self._shared.clear()
+        for core, queue in self._pinned.items():
+            if not served(core):
+                orphans += queue
+                queue.clear()
+        self.waiting -= len(orphans)
+        return orphans
 
 
 class Roster:

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ort_rknn.dtypes import numpy_dtype
-from ort_rknn.sessions.feed import FeedChecker, InputSpec
-from ort_rknn.sessions.value_conversion import Echo
+from ort_rknn.ort_conventions import numpy_dtype
+from ort_rknn.sessions.feed import Echo, FeedChecker, InputSpec
 from tests.helpers.ort_models import model
 from tests.helpers.versions import needs_onnxruntime
 
