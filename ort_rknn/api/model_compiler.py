@@ -125,10 +125,10 @@ class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
         options = RknnOptions.parse(self._rknn_options)
         target = options.target or detect().target or DEFAULT_TARGET
 
-        def judge() -> Any:
+        def open_with_onnxruntime() -> Any:
             return start_native([], [], None, self._rknn_sess_options, model, set())
 
-        wanted = convert_options(options, self._rknn_sess_options, target, judge, model)
+        wanted = convert_options(options, self._rknn_sess_options, target, open_with_onnxruntime, model)
         if not isinstance(wanted, ConvertOptions):
             if wanted.listed:
                 raise InvalidOption("ModelCompiler compiles for one set of shapes; ort-rknn convert takes several")
@@ -136,7 +136,7 @@ class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
         try:
             compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir)
         except ModelError:
-            judge()  # raises what onnxruntime says of the model
+            open_with_onnxruntime()  # raises what onnxruntime says of the model
             raise
         except ConvertError as error:
             raise ort_error("Fail", str(error)) from error

@@ -162,7 +162,7 @@ def _lanes(session: Any) -> tuple[Any, ...]:
 
 def _use(before: tuple[Any, ...], after: tuple[Any, ...], seconds: float) -> tuple[CoreUse, ...]:
     gains: dict[int, list[tuple[int, float]]] = {}
-    for old, new in zip_longest(before, after):  # a session whose shapes move may have made new ones meanwhile
+    for old, new in zip_longest(before, after):  # a session with dynamic shapes may have made new ones meanwhile
         tasks, busy_s = (old.tasks, old.busy_s) if old is not None else (0, 0.0)
         gains.setdefault(new.core, []).append((new.tasks - tasks, new.busy_s - busy_s))
     return tuple(

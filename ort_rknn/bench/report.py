@@ -17,7 +17,7 @@ from ort_rknn_converters.util.frozen import frozen
 __all__ = ["PartTime", "latencies_ms", "part_times", "parts_table", "pass_to_dict", "percentile", "print_report"]
 
 PERCENTILES = (95.0, 99.0)
-"""Shown when nothing else is asked for: the field's habit."""
+"""Shown when nothing else is asked for: as other NPU runtimes do."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -17,7 +17,8 @@ from ort_rknn.ort_conventions import status_text
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.job import Callback, InferenceJob
+    from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.engine.submission import Callback
 
 __all__ = ["Delivery", "call_back", "report_unraisable"]
 

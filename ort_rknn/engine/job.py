@@ -24,10 +24,9 @@ from ort_rknn_converters.util.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn.devices.program import Route
     from ort_rknn.engine.lanes.base import Task
+    from ort_rknn.engine.submission import Submission
 
-__all__ = ["Callback", "InferenceJob", "JobTiming"]
-
-Callback = Callable[[list[Any], Any, str], object]
+__all__ = ["InferenceJob", "JobTiming"]
 
 
 @frozen
@@ -79,14 +78,12 @@ class InferenceJob(Future[list[Any]]):
         self._ended_at = 0.0
         self._device_s = 0.0
 
-    def _load(
-        self, route: Route, values: dict[str, Any], run_options: Any, callback: Callback | None, user_data: Any
-    ) -> None:
+    def _load(self, route: Route, values: dict[str, Any], submission: Submission) -> None:
         self._route = route
         self._values = values
-        self._run_options = run_options
-        self._callback = callback
-        self._user_data = user_data
+        self._run_options = submission.run_options
+        self._callback = submission.callback
+        self._user_data = submission.user_data
 
     @property
     def timing(self) -> JobTiming:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ort_rknn_converters.onnx_file.signature import DeclaredValue
     from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["Forms", "Moving", "read_shapes"]
+__all__ = ["CompiledForms", "DynamicShapes", "read_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @frozen
-class Moving:
+class DynamicShapes:
     """How a model with open shapes is to be run.
 
     Attributes:
@@ -45,7 +45,7 @@ class Moving:
 
 
 @frozen
-class Forms:
+class CompiledForms:
     """Several compiled forms of a model, as they lie in one file.
 
     Attributes:
@@ -66,7 +66,7 @@ def read_shapes(
     options: RknnOptions,
     convert: ConvertOptions,
     pinned: Callable[[], Mapping[str, tuple[Any, ...]]] | None,
-) -> Moving | ConvertOptions:
+) -> DynamicShapes | ConvertOptions:
     """How a model is to be compiled, seen from its shapes.
 
     Args:
@@ -103,7 +103,7 @@ def read_shapes(
     listed = () if still_open else sets
     keys = still_open or tuple(sorted(name for name in options.shapes if any(value.name == name for value in inputs)))
     mode = "background" if options.compile == "auto" else options.compile
-    return Moving(
+    return DynamicShapes(
         options=replace(convert, shapes={name: shape for name, shape in first.items() if name not in keys}),
         keys=keys,
         listed=listed,

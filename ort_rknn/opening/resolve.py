@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.opening.choose_device import Choice, DeviceOptions, choose
 from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
-from ort_rknn.opening.resolution import Placement, say_once
+from ort_rknn.opening.resolution import Resolution, say_once
 from ort_rknn.ort_types.session_options import config_entry
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.opening.dynamic_shapes import Moving
+    from ort_rknn.opening.dynamic_shapes import DynamicShapes
     from ort_rknn.options.table import RknnOptions
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["convert_options", "place"]
+__all__ = ["convert_options", "resolve"]
 
 _BARE_MAGIC = b"RKNN"
 _HOW_TO_PIN = (
@@ -32,14 +32,14 @@ _HOW_TO_PIN = (
 _NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
 
 
-def place(
+def resolve(
     model: str | bytes,
     options: RknnOptions,
     sess_options: Any,
     *,
     device: Any = None,
-    judge: Callable[[], Any],
-) -> Placement:
+    open_with_onnxruntime: Callable[[], Any],
+) -> Resolution:
     """Find out how a model is to run.
 
     Args:
@@ -47,15 +47,15 @@ def place(
         options: The provider options.
         sess_options: onnxruntime's session options, or ``None``.
         device: A device, or a function that makes one, instead of ``options.device``.
-        judge: Opens the model with onnxruntime alone and returns the native session; raises what onnxruntime raises
-            for a bad model. Called before anything is compiled, not for what was compiled before.
+        open_with_onnxruntime: Opens the model with onnxruntime alone and returns the native session; raises what
+            onnxruntime raises for a bad model. Called before anything is compiled, not for what was compiled before.
 
     Raises:
         Exception: What onnxruntime raises for this model; its ``Fail`` for a bare ``.rknn`` that nothing here runs.
     """
     head = _head(model)
     if head is None or config_entry(sess_options, "session.load_model_format").upper() == "ORT":
-        return Placement(reason="it is no ONNX file")
+        return Resolution(reason="it is no ONNX file")
     wish = options.device if device is None else device
     choice = choose(
         wish,
@@ -74,12 +74,12 @@ def place(
     if choice.device is None:
         if wish != "cpu":
             say_once("device", f"the model runs on the CPU: {choice.reason}")
-        return Placement(target=choice.target, reason=choice.reason)
+        return Resolution(target=choice.target, reason=choice.reason)
     obstacle = _obstacle(model, sess_options)
     if obstacle:
         logger().warning("the model runs on the CPU: %s", obstacle)
-        return Placement(target=choice.target, reason=obstacle)
-    return _compile(model, options, sess_options, choice, judge)
+        return Resolution(target=choice.target, reason=obstacle)
+    return _compile(model, options, sess_options, choice, open_with_onnxruntime)
 
 
 def _head(model: str | bytes) -> bytes | None:
@@ -103,21 +103,25 @@ def _obstacle(model: str | bytes, sess_options: Any) -> str:
 
 
 def _compile(
-    model: str | bytes, options: RknnOptions, sess_options: Any, choice: Choice, judge: Callable[[], Any]
-) -> Placement:
+    model: str | bytes,
+    options: RknnOptions,
+    sess_options: Any,
+    choice: Choice,
+    open_with_onnxruntime: Callable[[], Any],
+) -> Resolution:
     """From the cache, or by the toolkit; whatever goes wrong leaves the model on the CPU."""
     from ort_rknn_converters.cache import store
     from ort_rknn_converters.errors import ToolkitMissing
     from ort_rknn_converters.options import ConvertOptions
 
-    wanted = convert_options(options, sess_options, choice.target, judge, model)
+    wanted = convert_options(options, sess_options, choice.target, open_with_onnxruntime, model)
     no_compile = options.compile != "never" and forbidden(sess_options)
     if not isinstance(wanted, ConvertOptions):
         if no_compile:
-            judge()
+            open_with_onnxruntime()
             wanted = demand_compiled_forms(model, wanted)
-        return Placement(None, choice.device, choice.target, from_onnx=True, moving=wanted)
-    watch = _FirstReport(judge, may_compile=options.compile != "never" and not no_compile)
+        return Resolution(None, choice.device, choice.target, from_onnx=True, dynamic=wanted)
+    watch = _FirstReport(open_with_onnxruntime, may_compile=options.compile != "never" and not no_compile)
     try:
         compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
     except _NotInTheCache:
@@ -128,7 +132,7 @@ def _compile(
     except ToolkitMissing as error:
         reason = str(error)
         say_once("toolkit", f"models run on the CPU: {reason}")
-        return Placement(target=choice.target, reason=reason)
+        return Resolution(target=choice.target, reason=reason)
     except Exception as error:  # a model that runs is worth more than a reason that stops it
         if watch.refusal is not None:
             raise watch.refusal from None
@@ -136,18 +140,18 @@ def _compile(
     else:
         reason = "" if compiled.npu_steps else _why_all_on_cpu(compiled)
         if not reason:
-            return Placement(
+            return Resolution(
                 compiled, choice.device, choice.target, shapes=wanted.shapes, dims=wanted.dims, from_onnx=True
             )
         logger().warning("the model runs on the CPU: %s", reason)
-        return Placement(compiled, None, choice.target, reason, from_onnx=True)
+        return Resolution(compiled, None, choice.target, reason, from_onnx=True)
     logger().warning("the model runs on the CPU: %s", reason)
-    return Placement(target=choice.target, reason=reason)
+    return Resolution(target=choice.target, reason=reason)
 
 
 def convert_options(
-    options: RknnOptions, sess_options: Any, target: str, judge: Callable[[], Any], model: str | bytes
-) -> ConvertOptions | Moving:
+    options: RknnOptions, sess_options: Any, target: str, open_with_onnxruntime: Callable[[], Any], model: str | bytes
+) -> ConvertOptions | DynamicShapes:
     """What the user's options mean for the conversion; pinned dimensions come from the session options too."""
     from ort_rknn.opening.dynamic_shapes import read_shapes
     from ort_rknn_converters.options import ConvertOptions
@@ -160,7 +164,10 @@ def convert_options(
         return read_shapes(model, options, convert, None)
     # onnxruntime's own object does not say which dimensions it pins, but a session made with it shows.
     return read_shapes(
-        model, options, convert, lambda: {argument.name: tuple(argument.shape) for argument in judge().inputs_meta}
+        model,
+        options,
+        convert,
+        lambda: {argument.name: tuple(argument.shape) for argument in open_with_onnxruntime().inputs_meta},
     )
 
 
@@ -176,10 +183,10 @@ class _NotInTheCache(Exception):
 
 
 class _FirstReport:
-    """Learns by the conversion's first report that the model was not in the cache; then onnxruntime judges it first."""
+    """Has onnxruntime validate the model once the first report says that the cache does not have it."""
 
-    def __init__(self, judge: Callable[[], Any], *, may_compile: bool) -> None:
-        self._judge = judge
+    def __init__(self, open_with_onnxruntime: Callable[[], Any], *, may_compile: bool) -> None:
+        self._open = open_with_onnxruntime
         self._may_compile = may_compile
         self.refusal: Exception | None = None
 
@@ -188,7 +195,7 @@ class _FirstReport:
         if stage != "load":
             return
         try:
-            self._judge()
+            self._open()
         except Exception as error:
             self.refusal = error
             raise

@@ -87,7 +87,7 @@ class RknnOptions:
     device: str = _option(
         "auto",
         choice(*DEVICES),
-        "the field's habit: the NPU where one works",
+        "as other NPU runtimes do: the NPU where one works",
         "what executes the NPU parts; auto takes a working NPU, else the CPU",
         "ORT_RKNN_DEVICE",
     )
@@ -139,7 +139,7 @@ class RknnOptions:
     compile: str = _option(
         "auto",
         choice("auto", "load", "background", "never"),
-        "onnxruntime's habit, as far as no call has to wait",
+        "as onnxruntime, as far as no call has to wait",
         "what is not in the cache is compiled: load: when the session is made, or a new shape first comes; "
         "background: while the CPU answers; auto: background for open shapes, else load; never: not at all",
         "ORT_RKNN_COMPILE",
@@ -179,34 +179,37 @@ class RknnOptions:
     threads_per_core: int | None = _option(
         None,
         whole(1),
-        "1, the seed's; 2 with native lanes: measured",
+        "1, as EZ RKNN Async; 2 with native lanes: measured",
         "contexts per core: with two, one transfers while the other computes",
     )
-    max_queue_size: int = _option(3, whole(1), "the seed", "jobs that may wait; the next submission blocks")
+    max_queue_size: int = _option(3, whole(1), "as EZ RKNN Async", "jobs that may wait; the next submission blocks")
     max_callback_queue_size: int = _option(
-        8, whole(1), "the seed, where it is fixed", "finished jobs that may wait for their callbacks"
+        8, whole(1), "as EZ RKNN Async, where it is fixed", "finished jobs that may wait for their callbacks"
     )
-    submit_timeout_ms: int = _option(10_000, whole(0), "the seed", "how long a submission waits for room")
+    submit_timeout_ms: int = _option(10_000, whole(0), "as EZ RKNN Async", "how long a submission waits for room")
     run_timeout_ms: int = _option(
         0, whole(0), "none: inference times differ by 1000", "how long an inference may take; 0 is for ever"
     )
-    sequential_callbacks: bool = _option(True, flag, "the seed", "deliver callbacks in submission order")
-    enable_pacing: bool = _option(False, flag, "the seed", "space submissions evenly over the cores")
-    disable_dup_context: bool = _option(False, flag, "the seed", "load the weights once for each context")
+    sequential_callbacks: bool = _option(True, flag, "as EZ RKNN Async", "deliver callbacks in submission order")
+    enable_pacing: bool = _option(False, flag, "as EZ RKNN Async", "space submissions evenly over the cores")
+    disable_dup_context: bool = _option(False, flag, "as EZ RKNN Async", "load the weights once for each context")
     overflow: str = _option(
         "block",
         choice("block", "raise", "drop_oldest"),
-        "the seed, which always blocks",
+        "as EZ RKNN Async, which always blocks",
         "what a submission does when the queue is full",
     )
     performance_hint: str = _option(
         "none",
         choice("none", "latency", "throughput"),
-        "the field's habit",
+        "as other NPU runtimes do",
         "latency: one context; throughput: all cores, two contexts each",
     )
     print_perf: bool | None = _option(
-        None, flag, "the seed: the environment variable ORT_RKNN_PRINT_PERF", "one line on stderr for each inference"
+        None,
+        flag,
+        "as EZ RKNN Async: the environment variable ORT_RKNN_PRINT_PERF",
+        "one line on stderr for each inference",
     )
     runtime_library: str | None = _option(
         None, text, "the usual names and folders", "path of librknnrt", "ORT_RKNN_RUNTIME_LIBRARY"
@@ -235,7 +238,7 @@ class RknnOptions:
         (), path_list, "none", "libraries with custom operators for the NPU's runtime; weights are then not shared"
     )
     custom_op_default_path: bool = _option(
-        False, flag, "the seed", "take the custom operators in /usr/lib/rknpu/op_plugins too"
+        False, flag, "as EZ RKNN Async", "take the custom operators in /usr/lib/rknpu/op_plugins too"
     )
     half_inputs: bool = _option(
         True,
@@ -246,13 +249,13 @@ class RknnOptions:
     layout: str = _option(
         "original",
         choice("original", "nchw", "original_software", "nchw_software", "any"),
-        "the seed",
-        "order of four-dimensional feeds: always the ONNX model's; the others are the seed's words for the same",
+        "as EZ RKNN Async",
+        "order of four-dimensional feeds: always the ONNX model's; the others are EZ RKNN Async's words for the same",
     )
     zero_copy_layout: str = _option(
         "nhwc",
         choice("nhwc"),
-        "the seed",
+        "as EZ RKNN Async",
         "order of four-dimensional inputs in memory that the NPU shares; an OrtValue's own layout= goes before it",
     )
     simulator_cores: int | None = _option(None, whole(1), "the SoC's own number", "pretend cores of the simulator")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["NPU_NAMES", "NpuOrtValue", "OrtValue", "at_address", "memory_for", "npu_open", "says_more"]
 
 NPU_NAMES = frozenset({"npu", "rknpu", "rknpu2"})
-"""Device names that mean NPU memory: onnxruntime's own word for such devices, and the seed's."""
+"""Device names that mean NPU memory: onnxruntime's own word for such devices, and EZ RKNN Async's."""
 
 _Theirs: Any = public("OrtValue")
 _LAYOUTS = ("nchw", "nhwc")

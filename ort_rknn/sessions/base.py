@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn.ort_private.native import NativeBase
@@ -23,6 +23,10 @@ class _Parts(Protocol):
 
 class NativeSession(NativeBase):  # type: ignore[misc]
     """A native session that lists our provider where it has one."""
+
+    rknn_kind: ClassVar[Literal["npu", "dynamic"]]
+    """``npu``: compiled for its shapes. ``dynamic``: variants come as shapes do. Other native sessions have no such
+    attribute; ask the type, for a closed session answers no question."""
 
     _parts: _Parts
 

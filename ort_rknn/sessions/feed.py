@@ -19,7 +19,7 @@ from ort_rknn.ort_conventions import numpy_dtype
 from ort_rknn.ort_private.values import is_tensor, unpacked
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Checked", "Echo", "FeedChecker", "InputSpec"]
+__all__ = ["Checked", "FeedChecker", "InputSpec", "ValueConverter"]
 
 
 @frozen
@@ -91,14 +91,14 @@ class FeedChecker:
         self._overridable = {argument.name: InputSpec.of(argument) for argument in overridable}
         self._outputs = frozenset(argument.name for argument in outputs)
         self._required = frozenset(name for name, spec in self._inputs.items() if not spec.type.startswith("optional"))
-        self._echo = Echo({**self._inputs, **self._overridable})
+        self._converter = ValueConverter({**self._inputs, **self._overridable})
 
     def check(
         self,
         output_names: Any,
         feed: Mapping[str, Any],
         run_options: Any,
-        judge: Callable[[Any, Any, Any], Any],
+        validate_on_stub: Callable[[Any, Any, Any], Any],
     ) -> Checked:
         """Check one call.
 
@@ -106,7 +106,8 @@ class FeedChecker:
             output_names: As given to ``run``.
             feed: As given to ``run``.
             run_options: As given to ``run``.
-            judge: Runs the shell natively: ``judge(output_names, feed, run_options)`` raises what onnxruntime raises.
+            validate_on_stub: Runs the shell natively: ``validate_on_stub(output_names, feed, run_options)`` raises what
+                onnxruntime raises.
 
         Raises:
             Exception: What onnxruntime raises for the same call, class and text.
@@ -116,7 +117,7 @@ class FeedChecker:
             arrays = self._quick(feed)
             if arrays is not None:
                 return Checked(arrays, output_names)
-        return self._slow(output_names, feed, run_options, judge)
+        return self._slow(output_names, feed, run_options, validate_on_stub)
 
     def _quick(self, feed: Mapping[str, Any]) -> dict[str, Any] | None:
         """The arrays when every value is one of the right type and shape; ``None`` when anything is unusual."""
@@ -128,12 +129,14 @@ class FeedChecker:
             arrays[name] = _plain(value)
         return arrays if arrays.keys() >= self._required else None
 
-    def _slow(self, output_names: Any, feed: Mapping[str, Any], run_options: Any, judge: Callable[..., Any]) -> Checked:
+    def _slow(
+        self, output_names: Any, feed: Mapping[str, Any], run_options: Any, validate_on_stub: Callable[..., Any]
+    ) -> Checked:
         if not isinstance(output_names, (list, tuple, str)) and hasattr(output_names, "send"):
             output_names = list(output_names)  # a generator can be read only once, and is judged as one
-            judge((name for name in output_names), feed, run_options)
+            validate_on_stub((name for name in output_names), feed, run_options)
         else:
-            judge(output_names, feed, run_options)
+            validate_on_stub(output_names, feed, run_options)
 
         feed = {name: _native_order(value) for name, value in feed.items()}
         arrays: dict[str, Any] = {}
@@ -148,7 +151,7 @@ class FeedChecker:
             else:
                 arrays[name] = value if converted is None else converted
         if foreign:
-            arrays |= self._echo.convert(foreign)
+            arrays |= self._converter.convert(foreign)
         # What the shell accepts and the model does not have (``None`` for a tensor), its nodes complain of.
         only_whole = any(name in self._overridable for name in arrays) or not arrays.keys() >= self._required
         return Checked(arrays, [str(name) for name in output_names], only_whole)
@@ -191,7 +194,7 @@ class _Typed(Protocol):
         """The type as onnxruntime writes it."""
 
 
-class Echo:
+class ValueConverter:
     """Converts what onnxruntime accepts for an input (nested lists, OrtValues, dictionaries ...) to plain values.
 
     Args:

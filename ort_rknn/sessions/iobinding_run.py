@@ -38,12 +38,14 @@ class BindableSession(Protocol):
         """Run on arrays."""
 
 
-def run_bound(session: BindableSession, judge: Callable[[Any, Any], None], binding: Any, run_options: Any) -> None:
+def run_bound(
+    session: BindableSession, validate_on_stub: Callable[[Any, Any], None], binding: Any, run_options: Any
+) -> None:
     """Run once.
 
     Args:
         session: The session.
-        judge: Runs the shell natively over a binding: raises what onnxruntime raises.
+        validate_on_stub: Runs the shell natively over a binding: raises what onnxruntime raises.
         binding: An :class:`ort_rknn.ort_types.iobinding.SessionIOBinding`.
         run_options: onnxruntime's ``RunOptions`` or ``None``.
 
@@ -58,7 +60,7 @@ def run_bound(session: BindableSession, judge: Callable[[Any, Any], None], bindi
         )
     if not (record.on_npu and record.judged):
         try:
-            judge(record.replay(BindingBase(session)), run_options)
+            validate_on_stub(record.replay(BindingBase(session)), run_options)
         except RuntimeError as error:
             if _IN_THE_SHELL not in str(error):
                 raise

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ort_rknn.engine.submission import Submission
 from ort_rknn.ort_conventions import numpy_dtype, status_text
 from ort_rknn.ort_private.values import has_content, is_tensor, new_value, value_vector, write
 from ort_rknn.ort_types.adapters import has_adapters, without_adapters
@@ -23,7 +24,7 @@ from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
 from ort_rknn.sessions.iobinding_run import run_bound
-from ort_rknn.sessions.submission import JobHow, Keeping
+from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class NpuSession(NativeSession):
     """A native session of the shell, run by the engine. Made by :mod:`ort_rknn.api.session` only."""
 
     _parts: NpuParts
+    rknn_kind = "npu"
     reads_bindings = True
 
     def attach(self, parts: NpuParts) -> None:
@@ -90,7 +92,7 @@ class NpuSession(NativeSession):
             if batch:
 
                 def submit(feed: Mapping[str, Any]) -> InferenceJob:
-                    return self.job(output_names, feed, run_options, JobHow(parked=True))
+                    return self.job(Submission(output_names, feed, run_options, parked=True))
 
                 return submit_batch(submit, submit, input_feed).result()
         checked = self._checker.check(output_names, input_feed, run_options, super().run)
@@ -99,13 +101,14 @@ class NpuSession(NativeSession):
         results = self._parts.engine.run(checked.feed, checked.outputs, run_options)
         return results if len(set(checked.outputs)) == len(results) else [deepcopy(value) for value in results]
 
-    def job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
+    def job(self, submission: Submission) -> InferenceJob:
         """Queue one inference; see :meth:`ort_rknn.api.session.InferenceSession.submit`."""
-        checked = self._checker.check(output_names, input_feed, run_options, super().run)
+        run_options = submission.run_options
+        checked = self._checker.check(submission.output_names, submission.feed, run_options, super().run)
         fits = self._fits(checked, run_options)
         engine = self._parts.engine if fits else self._parts.whole.engine()
         feed = checked.feed if fits else complete_feed(self._parts.whole.native, checked.feed)
-        return how.submit(engine, feed, checked.outputs, run_options)
+        return engine.accept(submission.with_feed(checked.outputs, feed))
 
     def run_async(
         self,
@@ -123,9 +126,9 @@ class NpuSession(NativeSession):
             run_options = without_adapters(run_options, "run_async")
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
-        deliver = Keeping(callback, self)
+        deliver = KeepAliveCallback(callback, self)
         try:
-            self.job(output_names, input_feed, run_options, JobHow(callback=deliver, user_data=user_data))
+            self.job(Submission(output_names, input_feed, run_options, callback=deliver, user_data=user_data))
         except Exception as error:
             text = status_text(error)
             if text is None:

@@ -61,7 +61,7 @@ class FakeIo:
     def prepare(self, inputs: Sequence[Any]) -> Sequence[Any]:
         return inputs
 
-    def room(self, wanted: Sequence[bool] | None = None) -> list[Any]:
+    def allocate_outputs(self, wanted: Sequence[bool] | None = None) -> list[Any]:
         wanted = wanted or [True] * len(self.outputs)
         return [
             np.empty(spec.shape, spec.dtype) if want else None for spec, want in zip(self.outputs, wanted, strict=True)

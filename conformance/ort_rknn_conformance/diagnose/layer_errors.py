@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ort_rknn.devices.base import Device
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_conformance.case import Case, CaseError, Settings
-from ort_rknn_conformance.diagnose.probe import Bench
+from ort_rknn_conformance.diagnose.probe import ProbeSession
 from ort_rknn_conformance.diagnose.vendor_analysis import VendorError, vendor_errors
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import GraphNode, LayerError
@@ -74,7 +74,7 @@ def find_layers(
     device = _device(flow, settings)
     try:
         precision = "int8" if settings.precision == "mixed" else settings.precision  # which layers would it cost?
-        bench = Bench(model, case.shapes, device, settings.target, precision)
+        bench = ProbeSession(model, case.shapes, device, settings.target, precision)
         missing = [name for name in nodes if name not in bench.names]
         if missing:
             raise CaseError(f"the model prepared again has no node {missing[0]}: convert it again")
@@ -101,7 +101,7 @@ def find_layers(
     return Layers(tuple(rows), tuple(_groups(bench, rows, set(nodes))), silent)
 
 
-def _beside(row: LayerError, bench: Bench, said: Mapping[str, VendorError]) -> LayerError:
+def _beside(row: LayerError, bench: ProbeSession, said: Mapping[str, VendorError]) -> LayerError:
     """A row with the vendor's numbers, the worst of its outputs."""
     pairs = [said[tensor] for tensor in bench.outputs_of(row.node) if tensor in said]
     if not pairs:
@@ -118,7 +118,9 @@ def _device(flow: Flow, settings: Settings) -> Device:
     return choice.device
 
 
-def _measure(bench: Bench, nodes: Sequence[str], exact: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, TensorError]:
+def _measure(
+    bench: ProbeSession, nodes: Sequence[str], exact: Iterable[Mapping[str, NDArray[Any]]]
+) -> dict[str, TensorError]:
     """The error of each floating tensor that these nodes make, worst over the samples; none if they do not run."""
     found: dict[str, TensorError] = {}
     try:
@@ -142,7 +144,7 @@ def _measure(bench: Bench, nodes: Sequence[str], exact: Iterable[Mapping[str, ND
     return found
 
 
-def _suspects(bench: Bench, nodes: Sequence[str], entire: Mapping[str, TensorError]) -> list[str]:
+def _suspects(bench: ProbeSession, nodes: Sequence[str], entire: Mapping[str, TensorError]) -> list[str]:
     """All nodes, or where each trial is dear, those where the error grows most."""
     if bench.device.name not in _COMPILING and bench.precision == "fp16":
         return list(nodes)
@@ -160,7 +162,7 @@ def _suspects(bench: Bench, nodes: Sequence[str], entire: Mapping[str, TensorErr
     return sorted(nodes, key=growth, reverse=True)[:SUSPECTS]
 
 
-def _worst(errors: Mapping[str, TensorError], bench: Bench, node: str) -> TensorError | None:
+def _worst(errors: Mapping[str, TensorError], bench: ProbeSession, node: str) -> TensorError | None:
     return max((errors[name] for name in bench.outputs_of(node) if name in errors), key=_size, default=None)
 
 
@@ -169,7 +171,7 @@ def _size(error: TensorError) -> float:
 
 
 def _row(
-    bench: Bench,
+    bench: ProbeSession,
     name: str,
     op_type: str,
     entire: Mapping[str, TensorError],
@@ -218,7 +220,7 @@ def _badness(row: LayerError) -> tuple[bool, float, float]:
     return bool(row.advice), -1.0 if row.own is None else row.own, entire
 
 
-def _groups(bench: Bench, rows: Sequence[LayerError], on_npu: set[str]) -> Iterable[frozenset[str]]:
+def _groups(bench: ProbeSession, rows: Sequence[LayerError], on_npu: set[str]) -> Iterable[frozenset[str]]:
     seen = set()
     for row in rows:
         names = {row.node}

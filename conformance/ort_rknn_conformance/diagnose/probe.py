@@ -27,7 +27,7 @@ from ort_rknn_converters.pipeline.convert import prepared
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
 
-__all__ = ["Bench", "Probe"]
+__all__ = ["Probe", "ProbeSession"]
 
 Array = NDArray[Any]
 
@@ -35,7 +35,7 @@ FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 _NEED_CODE = frozenset({"npu", "lite"})
 
 
-class Bench:
+class ProbeSession:
     """A prepared model whose tensors can be computed on CPU onnxruntime, and whose parts on a device.
 
     Args:

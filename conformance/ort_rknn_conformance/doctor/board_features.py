@@ -39,7 +39,7 @@ Facts = tuple["bool | None", str] | tuple["bool | None", str, str]
 
 def feature_trials(device: NpuDevice, target: str) -> Iterator[Trial]:
     """Try everything; an exception is a result."""
-    bench = _Bench(device, target)
+    bench = _BoardSession(device, target)
     for name, attempt in bench.attempts():
         try:
             ok, said, *details = attempt()
@@ -48,7 +48,7 @@ def feature_trials(device: NpuDevice, target: str) -> Iterator[Trial]:
             yield Trial("features", name, False, f"{type(error).__name__}: {error}".partition("\n")[0])
 
 
-class _Bench:
+class _BoardSession:
     """The convolution as a segment, two feeds and their right answers."""
 
     def __init__(self, device: NpuDevice, target: str) -> None:

@@ -48,9 +48,9 @@ def board_test(device: Device, target: str, *, runs: int) -> list[Trial]:
     conv, *others = MODELS
     work = others.pop()
     everywhere = list(range(device.cores))
-    trials = list(_ways("cores", _Bench(conv, target, device, runs)))
+    trials = list(_ways("cores", _BoardSession(conv, target, device, runs)))
     for model in others:
-        bench = _Bench(model, target, device, FEEDS)
+        bench = _BoardSession(model, target, device, FEEDS)
         trials += [
             bench.trial("models", f"{model.about}, core {core}", _one_at_a_time, schedule=[core]) for core in everywhere
         ]
@@ -58,11 +58,11 @@ def board_test(device: Device, target: str, *, runs: int) -> list[Trial]:
             trials += bench.by_output("operators")
     if isinstance(device, NpuDevice):
         trials += feature_trials(device, target)
-    trials += list(_ways("speed", _Bench(work, target, device, runs)))
+    trials += list(_ways("speed", _BoardSession(work, target, device, runs)))
     return trials
 
 
-def _ways(group: str, bench: _Bench) -> Iterator[Trial]:
+def _ways(group: str, bench: _BoardSession) -> Iterator[Trial]:
     """One model on each core, on each core mask, and with several inferences in flight."""
     cores = bench.device.cores
     everywhere = list(range(cores))
@@ -78,7 +78,7 @@ def _ways(group: str, bench: _Bench) -> Iterator[Trial]:
     )
 
 
-class _Bench:
+class _BoardSession:
     """A model, its feeds and the right answers."""
 
     def __init__(self, model: BoardModel, target: str, device: Device, runs: int) -> None:

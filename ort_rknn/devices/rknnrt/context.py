@@ -125,7 +125,7 @@ class NpuContext:
             raise DeviceError(f"segment {self.code.name}: its context is bound to memory")
         io = self.io
         given = io.prepare(inputs)
-        outputs = io.room(wanted)
+        outputs = io.allocate_outputs(wanted)
         self._runner(given, outputs)
         return io.finish(outputs)
 

@@ -179,7 +179,7 @@ class IoPlan:
                 turned |= 1 << position
         return turned
 
-    def room(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
+    def allocate_outputs(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Arrays for the runtime to write; ``None`` for outputs nobody wants."""
         if wanted is None:
             return [make() for make in self._makers]

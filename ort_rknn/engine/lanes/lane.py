@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "After",
-    "Flight",
+    "InFlight",
     "Lane",
     "NativeContext",
     "NativeIo",
@@ -178,7 +178,7 @@ class NativeIo(Protocol):
     def prepare(self, inputs: Sequence[Array]) -> Sequence[Array]:
         """The arrays to hand over."""
 
-    def room(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
+    def allocate_outputs(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Fresh arrays for the runtime to write."""
 
     def finish(self, outputs: list[Array | None]) -> list[Array | None]:
@@ -199,7 +199,7 @@ class NativeContext(Protocol):
         """The error a run ended with."""
 
 
-class Flight:
+class InFlight:
     """A task that native code has: the arrays live as long as this does."""
 
     __slots__ = ("inputs", "outputs", "table", "task", "turned")
@@ -258,6 +258,6 @@ class Rest:
 
     def __init__(self) -> None:
         self.ended: list[Task] = []
-        self.opening: list[tuple[NativeLane, Flight | None]] = []
+        self.opening: list[tuple[NativeLane, InFlight | None]] = []
         self.spoilt: list[SharedContexts] = []
         self.dismissed: list[NativeLane] = []

@@ -17,16 +17,16 @@ from ort_rknn.devices.rknnrt.context import phases_of
 from ort_rknn.devices.rknnrt.native_calls import NativeOutcome
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.input_copies import copy_of
-from ort_rknn.engine.lanes.lane import Flight, NativeLane, Rest
+from ort_rknn.engine.lanes.lane import InFlight, NativeLane, Rest
 from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts
 from ort_rknn.engine.lanes.native_pool import BUSY, LATE, TIMEOUT, NativePool
-from ort_rknn.engine.lanes.switch_interval import Haste
+from ort_rknn.engine.lanes.switch_interval import FastSwitching
 from ort_rknn.errors import DeviceError, InferenceTimeout
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["NativeLanes"]
 
-HASTE_S = 0.1
+SWITCHING_S = 0.1
 """How long nothing must have been in flight before quick switches end: starved lanes are empty for moments. A guess."""
 
 SLICE_S = 0.1
@@ -46,7 +46,7 @@ class NativeLanes(LaneKeeper):
         super().__init__(program, setup)
         self._phases = setup.phases
         self._time_limit = setup.time_limit
-        self._haste = Haste()
+        self._switching = FastSwitching()
         self._collector: threading.Thread | None = None
         self._finalizer = weakref.finalize(self, _free, self._pool, os.getpid())
         self._finalizer.atexit = False
@@ -69,7 +69,7 @@ class NativeLanes(LaneKeeper):
     def wait(self, mark: int, timeout: float | None = None, *, first: bool = False) -> None:
         """Sleep until something has changed since ``mark``."""
         if self._flights:
-            self._haste.begin()
+            self._switching.begin()
         if threading.current_thread() is not threading.main_thread():
             self._pool.wait(mark, timeout, first)
             return
@@ -134,7 +134,7 @@ class NativeLanes(LaneKeeper):
         self._pool.stop()
         for lane in self._lanes:
             self._dismiss(lane)
-        self._haste.end()
+        self._switching.end()
         self._pool.wake()
 
     def join(self, timeout: float | None = None) -> None:
@@ -192,8 +192,8 @@ class NativeLanes(LaneKeeper):
     def _collect(self) -> None:
         """The collector's thread."""
         while True:
-            calm = bool(self._flights) or not self._haste.held
-            events = self._pool.take(-1 if calm else HASTE_S)
+            calm = bool(self._flights) or not self._switching.held
+            events = self._pool.take(-1 if calm else SWITCHING_S)
             for token, kind, number, outcome in events:
                 try:
                     self._arrive(token, kind, self._by_number[number], outcome)
@@ -202,7 +202,7 @@ class NativeLanes(LaneKeeper):
             if self._flights:
                 continue
             if not events:
-                self._haste.end()
+                self._switching.end()
             del events
             with self._lock:
                 if self._stopping and not self._flights:
@@ -222,7 +222,7 @@ class NativeLanes(LaneKeeper):
             self._dismiss(lane)
         self._finish(rest)
 
-    def _abandon(self, lane: NativeLane, flight: Flight, outcome: NativeOutcome, rest: Rest) -> None:
+    def _abandon(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, rest: Rest) -> None:
         """End a task whose thread hangs in the device, and leave the lane to that thread. Needs the lock."""
         task = flight.task
         limit_ms = 1000 * (self._time_limit or 0)
@@ -241,7 +241,7 @@ class NativeLanes(LaneKeeper):
         self._failed(successor, error, rest)
         self._serve_what_waits(successor, rest)
 
-    def _credit(self, lane: NativeLane, flight: Flight, outcome: NativeOutcome) -> None:
+    def _credit(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome) -> None:
         """Write a task's times and results into it and into the lane. Needs the lock."""
         task, spec = flight.task, lane.spec
         task.seconds = (outcome.done - outcome.begun) / 1e9
@@ -256,7 +256,7 @@ class NativeLanes(LaneKeeper):
                 task.phases = phases_of(outcome)
             task.outputs = self._ios[task.step].finish(flight.outputs)
 
-    def _account(self, lane: NativeLane, flight: Flight, outcome: NativeOutcome, rest: Rest) -> None:
+    def _account(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, rest: Rest) -> None:
         """Write a task's end into it, and judge the lane by it. Needs the lock."""
         self._credit(lane, flight, outcome)
         if not outcome.code:

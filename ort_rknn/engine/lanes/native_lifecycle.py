@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneOpener, LaneSetup, LaneState, NoCoreLeft, Task, unraised
-from ort_rknn.engine.lanes.lane import Flight, NativeContext, NativeLane, Rest, SharedContexts
+from ort_rknn.engine.lanes.lane import InFlight, NativeContext, NativeLane, Rest, SharedContexts
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.engine.lanes.schedule import what_is_left
 from ort_rknn.errors import DeviceError
@@ -36,7 +36,7 @@ class LaneKeeper:
         self._groups = {core: number for number, core in enumerate(cores)}
         self._failures = dict.fromkeys(cores, 0)
         self._cold = len(setup.specs) - 1  # the first is opened here
-        self._flights: dict[int, Flight] = {}
+        self._flights: dict[int, InFlight] = {}
         self._tickets = 0
         self._by_number: dict[int, NativeLane] = {}
         self._stopping = False
@@ -61,11 +61,11 @@ class LaneKeeper:
 
     # -- tasks in
 
-    def _flight(self, task: Task) -> Flight:
+    def _flight(self, task: Task) -> InFlight:
         """All that native code needs of a task."""
         io = self._ios[task.step]
         inputs = io.prepare(task.inputs)
-        outputs = io.room(task.wanted)
+        outputs = io.allocate_outputs(task.wanted)
         table = self._tables[task.step]()
         place = 0
         for array in inputs:
@@ -75,12 +75,12 @@ class LaneKeeper:
             if out is not None:
                 table[place] = address_of(out)
             place += 1
-        return Flight(task, inputs, outputs, table, io.turned(inputs))
+        return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     def _group(self, core: int | None) -> int:
         return ANY if core is None else self._groups.get(core, ANY)
 
-    def _place(self, flight: Flight, front: bool, rest: Rest) -> None:
+    def _place(self, flight: InFlight, front: bool, rest: Rest) -> None:
         """Give a task to a free lane, else queue it, else end it. Needs the lock."""
         task = flight.task
         if not any(lane.in_service for lane in self._lanes):
@@ -127,7 +127,7 @@ class LaneKeeper:
         cold = (lane for lane in self._lanes if lane.state is LaneState.COLD and lane.in_service)
         return next((lane for lane in cold if core is None or lane.spec.core == core), None)
 
-    def _begin_opening(self, lane: NativeLane, flight: Flight | None, rest: Rest) -> None:
+    def _begin_opening(self, lane: NativeLane, flight: InFlight | None, rest: Rest) -> None:
         """A cold lane gets contexts, and a first task or what waits. Needs the lock."""
         lane.state = LaneState.BUSY
         self._cold -= 1
@@ -135,7 +135,7 @@ class LaneKeeper:
             flight.task.taken_at = self._clock()
         rest.opening.append((lane, flight))
 
-    def _open_there(self, lane: NativeLane, flight: Flight | None) -> None:
+    def _open_there(self, lane: NativeLane, flight: InFlight | None) -> None:
         """On a thread of its own: open the contexts, then leave the lane to its native thread."""
         try:
             lane.contexts = self._open(lane)
@@ -153,7 +153,7 @@ class LaneKeeper:
                 source = SharedContexts.hold_first([other.contexts for other in self._lanes])
         return SharedContexts.open(self._program, lane.spec.mask, source)
 
-    def _start(self, lane: NativeLane, flight: Flight | None) -> None:
+    def _start(self, lane: NativeLane, flight: InFlight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""
         assert lane.contexts is not None
         segments = [context.segment for context in native_contexts(lane.contexts.contexts)]
@@ -174,7 +174,7 @@ class LaneKeeper:
             self._cannot_open(lane, flight, DeviceError("its thread cannot be started"))
         self._finish(rest)
 
-    def _cannot_open(self, lane: NativeLane, flight: Flight | None, error: Exception) -> None:
+    def _cannot_open(self, lane: NativeLane, flight: InFlight | None, error: Exception) -> None:
         rest = Rest()
         with self._lock:
             if lane.contexts is not None:

@@ -181,7 +181,7 @@ def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) 
     driver, while the other computes, so that a core has work even while Python is busy elsewhere (measured with a
     schedule of three cores at 0.5 ms: 98 % of what they can do, with one context 89 %). Contexts open on first
     concurrent use, and share the weights. Lanes of Python threads, and contexts that share a ``tp_mode``, are one each,
-    as the seed's.
+    as EZ RKNN Async's.
 
     Raises:
         InvalidOption: A core is named that the device does not have.

@@ -15,10 +15,10 @@ from ort_rknn_converters.util.log import logger
 if TYPE_CHECKING:
     from ort_rknn.engine.lanes.schedule import LaneSpec
 
-__all__ = ["Queues", "Roster"]
+__all__ = ["TaskQueues", "ThreadTable"]
 
 
-class Queues:
+class TaskQueues:
     """The queues of all lanes. The lanes' lock guards them.
 
     Args:
@@ -65,7 +65,7 @@ class Queues:
         return orphans
 
 
-class Roster:
+class ThreadTable:
     """Changed and read under the lanes' lock only; what is to be done without it goes into an :class:`After`.
 
     Args:
@@ -81,7 +81,7 @@ class Roster:
     def __init__(self, specs: Iterable[LaneSpec], clock: Callable[[], float]) -> None:
         self.lanes = [Lane(spec) for spec in specs]
         cores = [lane.core for lane in self.lanes]
-        self.queues = Queues(cores)
+        self.queues = TaskQueues(cores)
         self.notes: list[str] = []
         self._clock = clock
         self._busy = dict.fromkeys(cores, 0)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.input_copies import copy_of
 from ort_rknn.engine.lanes.lane import After, Lane, SharedContexts, TaskOutcome
-from ort_rknn.engine.lanes.thread_table import Roster
-from ort_rknn.engine.lanes.wake_ups import Room
+from ort_rknn.engine.lanes.thread_table import ThreadTable
+from ort_rknn.engine.lanes.wake_ups import SpaceSignal
 from ort_rknn.errors import DeviceError, InferenceTimeout
 
 if TYPE_CHECKING:
@@ -35,18 +35,18 @@ class ThreadLanes:
 
             self._watchdog = Watchdog(setup.time_limit, self._expire)
         self._lock = threading.RLock()
-        self._room = Room()
+        self._room = SpaceSignal()
         self.mark, self.touch, self.wait = self._room.mark, self._room.touch, self._room.wait
-        self._roster = Roster(setup.specs, setup.clock)
+        self._table = ThreadTable(setup.specs, setup.clock)
         self._stopping = False
-        first = self._roster.lanes[0]
+        first = self._table.lanes[0]
         first.contexts = SharedContexts(program.open_lane(first.spec.mask), None)
         first.state = LaneState.IDLE
 
     @property
     def waiting(self) -> int:
         """Tasks that no lane has taken yet."""
-        return self._roster.queues.waiting
+        return self._table.queues.waiting
 
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy."""
@@ -56,13 +56,13 @@ class ThreadLanes:
         """Accept a task: straight to a free lane, else into its queue."""
         after = After()
         with self._lock:
-            self._roster.place(task, front, after)
+            self._table.place(task, front, after)
         self._finish(after)
 
     def withdraw(self, task: Task) -> bool:
         """Take a task out of its queue, if it is there."""
         with self._lock:
-            if not self._roster.queues.remove(task):
+            if not self._table.queues.remove(task):
                 return False
         self._room.touch()
         return True
@@ -75,10 +75,10 @@ class ThreadLanes:
         lane: Lane | None = None
         try:
             with self._lock:
-                lane = self._roster.choose(task.core)
+                lane = self._table.choose(task.core)
                 if lane is None:
                     return False
-                self._roster.take(lane, task)
+                self._table.take(lane, task)
             self._execute(lane, task, outcome)
         finally:  # an interrupt in the caller's thread must not take the lane with it
             if lane is not None and lane.task is task:
@@ -95,16 +95,16 @@ class ThreadLanes:
                 return
             self._stopping = True
             after = After()
-            for lane in self._roster.lanes:
+            for lane in self._table.lanes:
                 if lane.free:
-                    self._roster.dismiss(lane, after)
+                    self._table.dismiss(lane, after)
         self._finish(after)
         if self._watchdog is not None:
             self._watchdog.stop()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the threads to end."""
-        for lane in self._roster.lanes:
+        for lane in self._table.lanes:
             if lane.thread is not None and lane.thread is not threading.current_thread():
                 lane.thread.join(timeout)
         if self._watchdog is not None:
@@ -113,15 +113,15 @@ class ThreadLanes:
     def stats(self) -> tuple[LaneStats, ...]:
         """What each lane did so far."""
         with self._lock:
-            return tuple(lane.stats() for lane in self._roster.lanes)
+            return tuple(lane.stats() for lane in self._table.lanes)
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on cores that were taken out of service."""
-        return tuple(self._roster.notes)
+        return tuple(self._table.notes)
 
     def describe(self) -> tuple[Any, ...]:
         """Facts about the contexts of each lane."""
-        opened = [lane.contexts for lane in self._roster.lanes]
+        opened = [lane.contexts for lane in self._table.lanes]
         return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
 
     def _finish(self, after: After) -> None:
@@ -193,7 +193,7 @@ class ThreadLanes:
         source = None
         if self._share:
             with self._lock:
-                source = SharedContexts.hold_first([other.contexts for other in self._roster.lanes])
+                source = SharedContexts.hold_first([other.contexts for other in self._table.lanes])
         lane.contexts = SharedContexts.open(self._program, lane.spec.mask, source)
         return lane.contexts
 
@@ -203,28 +203,28 @@ class ThreadLanes:
         following = None
         with self._lock:
             if lane.abandoned:  # the watchdog has ended the task
-                self._roster.dismiss(lane, after)
+                self._table.dismiss(lane, after)
             else:
-                self._roster.vacate(lane)
+                self._table.vacate(lane)
                 if isinstance(outcome.error, DeviceError) and lane.contexts is not None:
                     after.spoilt.append(lane.contexts)
                     lane.contexts = None
                 lane.state = LaneState.COLD if lane.contexts is None else LaneState.IDLE
                 if not outcome.unopened:
-                    self._roster.record(lane, task, outcome)
+                    self._table.record(lane, task, outcome)
                     if not here:
                         after.ended.append(task)
                     if isinstance(outcome.error, DeviceError):
-                        self._roster.failed(lane, outcome.error, after)
+                        self._table.failed(lane, outcome.error, after)
                 if lane.free and (lane.leaving or self._stopping):
-                    self._roster.dismiss(lane, after)
+                    self._table.dismiss(lane, after)
                 elif outcome.unopened:
-                    self._roster.retire_unopened(lane, outcome.error, after)
+                    self._table.retire_unopened(lane, outcome.error, after)
                 if outcome.unopened and not here:
                     task.taken_at = 0.0
-                    self._roster.place(task, True, after)
+                    self._table.place(task, True, after)
                 if lane.free:
-                    following = self._roster.next_of(lane)
+                    following = self._table.next_of(lane)
         if following is not None:
             self._room.touch()
         self._finish(after)
@@ -237,7 +237,7 @@ class ThreadLanes:
         late: list[tuple[Lane, InferenceTimeout]] = []
         with self._lock:
             now = self._clock()
-            for lane in list(self._roster.lanes):
+            for lane in list(self._table.lanes):
                 since, task = lane.since, lane.task
                 if since is None or task is None:
                     continue
@@ -247,14 +247,14 @@ class ThreadLanes:
                     continue
                 error = self._abandon(lane, task, now - since)
                 after.ended.append(task)
-                late.append((self._roster.replace(lane), error))
+                late.append((self._table.replace(lane), error))
             for lane, error in late:
-                self._roster.failed(lane, error, after)
+                self._table.failed(lane, error, after)
                 following = None
                 if lane.free and lane.leaving:
-                    self._roster.dismiss(lane, after)
+                    self._table.dismiss(lane, after)
                 elif lane.free:
-                    following = self._roster.next_of(lane)
+                    following = self._table.next_of(lane)
                 if following is not None:
                     lane.inbox = following
                     after.roused.append(lane)
@@ -266,7 +266,7 @@ class ThreadLanes:
     def _abandon(self, lane: Lane, task: Task, seconds: float) -> InferenceTimeout:
         """End a task whose thread hangs in the device, and leave the lane to that thread."""
         lane.abandoned = True
-        self._roster.vacate(lane)
+        self._table.vacate(lane)
         outcome = TaskOutcome()
         outcome.seconds = seconds
         limit_ms = 1000 * (self._time_limit or 0)
@@ -274,5 +274,5 @@ class ThreadLanes:
             f"the inference took longer than {limit_ms:g} ms (run_timeout_ms) on {lane.spec.place}"
         )
         outcome.error = error
-        self._roster.record(lane, task, outcome)
+        self._table.record(lane, task, outcome)
         return error

@@ -1,58 +1,16 @@
-"""The way of a call into the engine's queue, and of its callback back."""
+"""Callbacks of ``run_async``: counted while under way, so that ``wait_all`` and ``close`` can wait for them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ort_rknn.engine.engine import Engine
-    from ort_rknn.engine.job import InferenceJob
-
-__all__ = ["JobHow", "Keeping", "NativeCalls"]
+__all__ = ["KeepAliveCallback", "PendingCallbacks"]
 
 
-class JobHow:
-    """The way of a job into the queue and back. One is made for every job, so it is a plain class: the fastest to make.
-
-    Attributes:
-        timeout: Seconds to wait for room; ``None`` leaves it to the engine's options.
-        callback: Called as ``callback(results, user_data, error_text)``.
-        user_data: Handed to the callback.
-        parked: Never wait for room: a job that finds none waits outside the queue (for event loops).
-    """
-
-    __slots__ = ("callback", "parked", "timeout", "user_data")
-
-    def __init__(
-        self,
-        timeout: float | None = None,
-        callback: Callable[[list[Any], Any, str], object] | None = None,
-        user_data: Any = None,
-        parked: bool = False,
-    ) -> None:
-        self.timeout = timeout
-        self.callback = callback
-        self.user_data = user_data
-        self.parked = parked
-
-    def submit(self, engine: Engine, feed: dict[str, Any], outputs: Sequence[str], run_options: Any) -> InferenceJob:
-        """Queue a job this way."""
-        if self.parked:
-            return engine.submit_parked(feed, outputs, run_options=run_options)
-        return engine.submit(
-            feed,
-            outputs,
-            timeout=self.timeout,
-            run_options=run_options,
-            callback=self.callback,
-            user_data=self.user_data,
-        )
-
-
-class Keeping:
+class KeepAliveCallback:
     """A callback that keeps something alive until it has returned. Error messages show it as the program's own.
 
     Args:
@@ -75,10 +33,10 @@ class Keeping:
         return repr(self._callback)
 
 
-class _Watched:
+class _CountedCallback:
     """A callback that is counted until it has returned. Error messages show it as the program's own."""
 
-    def __init__(self, calls: NativeCalls, callback: Callable[..., object]) -> None:
+    def __init__(self, calls: PendingCallbacks, callback: Callable[..., object]) -> None:
         self._calls = calls
         self._callback = callback
 
@@ -90,7 +48,7 @@ class _Watched:
         return repr(self._callback)
 
 
-class NativeCalls:
+class PendingCallbacks:
     """Counts callbacks that are still to come."""
 
     def __init__(self) -> None:
@@ -102,7 +60,7 @@ class NativeCalls:
         """The callback, counted until it has returned."""
         with self._changed:
             self._left += 1
-        return _Watched(self, callback)
+        return _CountedCallback(self, callback)
 
     @contextmanager
     def inside(self) -> Iterator[None]:
