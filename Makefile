@@ -12,7 +12,11 @@ NEWEST := build/newest
 PY ?= 3.10
 ANOTHER := build/python-$(PY)
 TARGET ?= rk3588
-INSTALLED_FROM := pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h)
+# The editable install lists the modules there are: a file that changes with that list makes it anew.
+MODULES := build/modules.txt
+$(shell mkdir -p build && find ort_rknn converters conformance -name '*.py' | sort >$(MODULES).new && \
+    if cmp -s $(MODULES).new $(MODULES); then rm $(MODULES).new; else mv $(MODULES).new $(MODULES); fi)
+INSTALLED_FROM := pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h) $(MODULES)
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # Installs the lock file $(2) and then ort_rknn into the environment $(1). The tools that build it are in the lock, too. uv

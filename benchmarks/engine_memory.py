@@ -15,7 +15,7 @@ from pathlib import Path
 from engine_cases import SMALL
 from engine_rig import Bare, Rig, stream
 
-from ort_rknn_converters.compiled.model import FileBlob
+from ort_rknn_converters.onnx_file.blobs import FileBlob
 
 PADDING = 100_000_000
 

@@ -22,17 +22,19 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from ort_rknn_converters.compiled.model import Blob, BytesBlob, CompiledModel
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.compiled.steps import npu_step
-from ort_rknn_converters.compiled.stub_model import make_shell
-from ort_rknn_converters.partition.plan import NPU, NodePlacement, Plan, Segment, TensorInfo
+from ort_rknn_converters.compiled.stub_model import make_stub
+from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob
+from ort_rknn_converters.partition.plan import NPU, NodePlacement, Plan, Segment
+from ort_rknn_converters.tensor_info import TensorInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import ort_rknn
 from ort_rknn.devices.rknnrt.abi import Format, Input, Output, TensorType, prototypes
+from tests.helpers.emulated_npu import build_native
 from tests.helpers.emulator import Emulator, Model, Tensor, private_copy
-from tests.helpers.npu import build_native
 
 TARGET = "rk3588"
 CORES = 3
@@ -71,8 +73,8 @@ class Work:
         plan = Plan(TARGET, "fp16", (NodePlacement("net", "Net", NPU, "", "npu_0"),), (segment,), ())
         blob = code or BytesBlob(self.model().data())
         step = npu_step(segment, code={TARGET: blob}, model=None, precision="fp16", toolkit_version="2.5.0")
-        shell = BytesBlob(make_shell(whole).SerializeToString())
-        return CompiledModel(shell=shell, steps=(step,), plan=plan, targets=(TARGET,), toolkit_version="2.5.0")
+        stub = BytesBlob(make_stub(whole).SerializeToString())
+        return CompiledModel(stub=stub, steps=(step,), plan=plan, targets=(TARGET,), toolkit_version="2.5.0")
 
 
 class Rig:

@@ -81,7 +81,7 @@ def measure(name: str, ways: Sequence[str]) -> None:
         began = time.perf_counter()
         fields = WAYS[way]
         with tempfile.TemporaryDirectory() as folder:
-            options = {"precision": "int8", "calibration": {feed: calibration}, "verdicts": folder, **fields}
+            options = {"precision": "int8", "calibration": {feed: calibration}, "known_failures": folder, **fields}
             compiled = convert(proto, min_gain=0, **options)
             seconds = time.perf_counter() - began
             path = Path(folder) / "c.onnx"

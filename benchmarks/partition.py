@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.partition.partition import partition, parts
+from ort_rknn_converters.partition.partition import partition, planned_steps
 from ort_rknn_converters.targets import find_target
 
 SIZES = (1_000, 3_000, 10_000)
@@ -71,7 +71,7 @@ def measure(model: ir.Model, min_gain: float) -> tuple[float, float, int]:
     start = time.perf_counter()
     plan = partition(model, target, ConvertOptions(min_gain=min_gain))
     cut = time.perf_counter() - start
-    parts(model, plan)
+    planned_steps(model, plan)
     return cut, time.perf_counter() - start - cut, len(plan.segments)
 
 

@@ -31,8 +31,8 @@ from benchmarks.soak_arenas import FEEDS, PATIENCE_S, Arena, FakeArena, Ledger, 
 from ort_rknn.engine.job import InferenceJob
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError, DeviceUnavailable, SessionClosed, SubmitTimeout
+from tests.helpers.emulated_npu import build_native
 from tests.helpers.emulator import Emulator, private_copy
-from tests.helpers.npu import build_native
 
 CANCELS = 0.03
 LIMIT_MS = 50  # of an inference, in the rounds with hangs

@@ -20,9 +20,9 @@ from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError
+from tests.helpers.emulated_npu import npu, segment
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.engines import program as fake_program
-from tests.helpers.npu import npu, segment
 
 __all__ = ["FEEDS", "PATIENCE_S", "Arena", "FakeArena", "Ledger", "NativeArena", "Slot"]
 

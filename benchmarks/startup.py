@@ -105,7 +105,7 @@ def find_toolkit() -> str:
 def compile_once(path: Path, by: str) -> None:
     """Put the model into the cache."""
     from ort_rknn import InferenceSession
-    from tests.helpers.fake_toolkit import fake_toolkit
+    from tests.helpers.toolkits.fake import fake_toolkit
 
     providers = [("RKNNExecutionProvider", {"device": "simulator", "min_gain": 0, "compile": "load"})]
     with nullcontext() if by == "the toolkit" else fake_toolkit(Path(os.environ["ORT_RKNN_CACHE_DIR"])):

@@ -15,11 +15,11 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 import ort_rknn
+from tests.helpers.emulated_npu import npu
 from tests.helpers.emulator import Emulator, real_path
-from tests.helpers.fake_toolkit import fake_toolkit
-from tests.helpers.npu import npu
 from tests.helpers.ort_models import model
-from tests.helpers.segments import cnn
+from tests.helpers.segment_models import cnn
+from tests.helpers.toolkits.fake import fake_toolkit
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "compatibility.md"
 CPU = ["CPUExecutionProvider"]
@@ -80,11 +80,11 @@ def fp16(_: Any) -> None:
 
 @check
 def first_start(_: Any) -> None:
-    from ort_rknn_converters.cache.store import Cache, directory
+    from ort_rknn_converters.cache.store import Cache, cache_directory
 
-    assert Cache(directory()).entries() == []
+    assert Cache(cache_directory()).entries() == []
     assert on_npu(ours())
-    assert len(Cache(directory()).entries()) == 1
+    assert len(Cache(cache_directory()).entries()) == 1
 
 
 @check
@@ -119,7 +119,7 @@ def no_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
     from ort_rknn.opening import resolution
     from ort_rknn_converters.errors import ToolkitMissing
     from ort_rknn_converters.toolkit.setup import environment
-    from tests.helpers.fake_toolkit import CONVERT
+    from tests.helpers.toolkits.fake import CONVERT
 
     def missing(*_: Any, **__: Any) -> Any:
         raise ToolkitMissing(environment.MISSING)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.toolkits.fake import fake_toolkit
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "coming-from.md"

@@ -65,7 +65,7 @@ def oldest() -> list[str]:
 
 def programs() -> list[str]:
     """The unmodified programs of the tests and what they are installed beside."""
-    from tests.helpers.programs import NEEDED, PROGRAMS
+    from tests.helpers.example_programs import NEEDED, PROGRAMS
 
     return [*sorted({package for program in PROGRAMS.values() for package in program.packages}), *NEEDED]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Case", "CaseError", "Feed", "Settings", "one_line"]
@@ -56,7 +57,7 @@ class Settings:
         stable: Run the reference twice and leave out cases that answer differently each time (random ops).
     """
 
-    target: str = "rk3588"
+    target: str = DEFAULT_TARGET
     precision: str = "fp16"
     tolerance: float | None = None
     min_gain: float = 0.0

@@ -19,6 +19,7 @@ from ort_rknn_conformance.progress import Progress
 from ort_rknn_conformance.report.formats import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_converters.cli.convert_options import CPU_NODES
+from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["check", "conformance"]
@@ -57,7 +58,7 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
 @click.option(
     "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
 )
-@click.option("--target", default="rk3588", show_default=True, help="SoC.")
+@click.option("--target", default=DEFAULT_TARGET, show_default=True, help="SoC.")
 @_PRECISION
 @click.option(
     "--samples", type=click.IntRange(min=1), help="Feeds to compare. Default: all the data, or 4 random ones."
@@ -195,7 +196,7 @@ def _check_folder(
     show_default=True,
     help="What runs the NPU parts.",
 )
-@click.option("--target", default="rk3588", show_default=True, help="SoC.")
+@click.option("--target", default=DEFAULT_TARGET, show_default=True, help="SoC.")
 @_PRECISION
 @click.option(
     "--filter", "patterns", multiple=True, metavar="PATTERN", help="Only cases whose name matches; repeatable."
@@ -229,7 +230,7 @@ def conformance(
     flow = find_flow(flow_name)
     # The cost rule is off: the question is what is right, not what is fast. The thousands of tiny compiled models
     # stay out of the user's own cache.
-    folder = str(Path(store.directory()) / "conformance")
+    folder = str(Path(store.cache_directory()) / "conformance")
     settings = Settings(target, precision, min_gain=0.0, cache_dir=folder, stable=True)
     start = time.monotonic()
     files = _files(options)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ort_rknn_converters.cache.store import load_or_convert
-    from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep, is_compiled
+    from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
+    from ort_rknn_converters.compiled.values import CpuStep, NpuStep
     from ort_rknn_converters.errors import (
         CalibrationError,
         CompiledModelError,
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
         VerificationFailed,
     )
     from ort_rknn_converters.options import ConvertOptions
-    from ort_rknn_converters.partition.plan import NodePlacement, Plan, Segment, TensorInfo
+    from ort_rknn_converters.partition.plan import NodePlacement, Plan, Segment
     from ort_rknn_converters.pipeline.convert import convert, plan_only
     from ort_rknn_converters.progress import Progress
     from ort_rknn_converters.targets import TARGETS, Target, find_target
+    from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = [
     "TARGETS",
@@ -57,7 +59,8 @@ __all__ = [
 
 _HOMES = {
     "cache.store": ("load_or_convert",),
-    "compiled.model": ("CompiledModel", "CpuStep", "NpuStep", "is_compiled"),
+    "compiled.model": ("CompiledModel", "is_compiled"),
+    "compiled.values": ("CpuStep", "NpuStep"),
     "pipeline.convert": ("convert", "plan_only"),
     "errors": (
         "CalibrationError",
@@ -72,8 +75,9 @@ _HOMES = {
         "VerificationFailed",
     ),
     "options": ("ConvertOptions",),
-    "partition.plan": ("NodePlacement", "Plan", "Segment", "TensorInfo"),
+    "partition.plan": ("NodePlacement", "Plan", "Segment"),
     "progress": ("Progress",),
+    "tensor_info": ("TensorInfo",),
     "targets": ("TARGETS", "Target", "find_target"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -84,9 +88,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _HOME[name] != "pipeline.convert":
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    from ort_rknn_converters.util.lazy_imports import without_algebra
+    from ort_rknn_converters.util.lazy_imports import defer_sympy
 
-    with without_algebra():
+    with defer_sympy():
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 

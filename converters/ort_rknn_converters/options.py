@@ -6,16 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_target
 from ort_rknn_converters.util.frozen import frozen
 
-if TYPE_CHECKING:
-    from ort_rknn_converters.quantize.calibration import Calibration
-
-__all__ = ["ALGORITHMS", "KL", "LIMIT", "METRICS", "PRECISIONS", "ConvertOptions"]
+__all__ = ["ALGORITHMS", "KL", "LEVELS", "LIMIT", "METHODS", "METRICS", "PRECISIONS", "ConvertOptions"]
 
 PRECISIONS = ("fp16", "int8", "w4a16")
 LIMIT = 100
@@ -27,10 +24,15 @@ KL = "kl"
 """What people call the last one."""
 METRICS = ("cosine", "rel-rms", "top1")
 
-_METHODS = ("channel", "layer", "group", *(f"group{size}" for size in range(32, 257, 32)))
+METHODS = ("channel", "layer", "group", *(f"group{size}" for size in range(32, 257, 32)))
 
-_OPTIMIZATION_LEVELS = range(4)
+LEVELS = (0, 1, 2, 3)
 _NOT_IN_KEY = frozenset({"jobs", "timeout_s"})
+
+
+def _one_of(allowed: tuple[Any, ...], default: Any) -> Any:
+    """Declares a field that takes a few values only; :meth:`ConvertOptions.allowed` gives them."""
+    return field(default=default, metadata={"allowed": allowed})
 
 
 @frozen
@@ -79,21 +81,21 @@ class ConvertOptions:
     """
 
     target: str = DEFAULT_TARGET
-    precision: str = "fp16"
+    precision: str = _one_of(PRECISIONS, "fp16")
     calibration: Any = None
     calibration_limit: int = LIMIT
     preprocess: str = ""
-    quantized_algorithm: str = "normal"
-    quantized_method: str = "channel"
+    quantized_algorithm: str = _one_of(ALGORITHMS, "normal")
+    quantized_method: str = _one_of(METHODS, "channel")
     max_loss: float | None = None
-    metric: str = "cosine"
+    metric: str = _one_of(METRICS, "cosine")
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dims: Mapping[str, int] = field(default_factory=dict)
     cpu_ops: frozenset[str] = frozenset()
     cpu_nodes: frozenset[str] = frozenset()
     npu_only: bool = False
     min_gain: float = 1.0
-    optimization_level: int = 3
+    optimization_level: int = _one_of(LEVELS, 3)
     verify_feeds: int = 2
     seed: int = 0
     jobs: int = 1
@@ -102,8 +104,13 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         self._set("target", find_target(self.target).name)
 
-        if self.precision not in PRECISIONS:
-            raise UnknownOption(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.quantized_algorithm == KL:
+            self._set("quantized_algorithm", "kl_divergence")
+        for option in self.names():
+            allowed = self.allowed(option)
+            if allowed and getattr(self, option) not in allowed:
+                listed = ", ".join(map(str, allowed))
+                raise UnknownOption(f"{option} is one of {listed}, not {getattr(self, option)!r}")
         self._check_quantization(find_target(self.target))
 
         self._set("shapes", MappingProxyType({str(name): _dims(name, dims) for name, dims in self.shapes.items()}))
@@ -114,8 +121,6 @@ class ConvertOptions:
         if not _is_number(self.min_gain) or not 0 <= self.min_gain < float("inf"):
             raise UnknownOption(f"min_gain is a number from 0 (cost rule off) up, not {self.min_gain!r}")
         self._set("min_gain", float(self.min_gain))
-        if self.optimization_level not in _OPTIMIZATION_LEVELS:
-            raise UnknownOption(f"optimization_level is 0, 1, 2 or 3, not {self.optimization_level!r}")
         if not _is_whole(self.verify_feeds) or self.verify_feeds < 0:
             raise UnknownOption(f"verify_feeds is a whole number from 0 up, not {self.verify_feeds!r}")
         if not _is_whole(self.seed):
@@ -133,24 +138,15 @@ class ConvertOptions:
         if self.precision == "int8" and not target.int8:
             raise UnknownOption(f"precision int8 is not for {target.name}: the toolkit refuses it there")
         if self.calibration is not None:
-            from ort_rknn_converters.quantize.calibration import normal  # not at every start of a session
+            from ort_rknn_converters.calibration_source import calibration_source  # not at every start of a session
 
-            self._set("calibration", normal(self.calibration))
+            self._set("calibration", calibration_source(self.calibration))
         if not _is_whole(self.calibration_limit) or self.calibration_limit < 1:
             raise UnknownOption(f"calibration_limit is a whole number from 1 up, not {self.calibration_limit!r}")
         if self.preprocess:
-            from ort_rknn_converters.quantize.images import Preprocess
+            from ort_rknn_converters.calibration_source import Preprocess
 
             Preprocess.parse(self.preprocess)
-        if self.quantized_algorithm == KL:
-            self._set("quantized_algorithm", "kl_divergence")
-        for option, allowed in (
-            ("quantized_algorithm", ALGORITHMS),
-            ("quantized_method", _METHODS),
-            ("metric", METRICS),
-        ):
-            if getattr(self, option) not in allowed:
-                raise UnknownOption(f"{option} is one of {', '.join(allowed)}, not {getattr(self, option)!r}")
         if self.quantized_method.startswith("group") and self.precision != "w4a16":
             raise UnknownOption(f"quantized_method {self.quantized_method} is for precision w4a16 only")
         if self.max_loss is not None:
@@ -165,18 +161,30 @@ class ConvertOptions:
         """Whether the toolkit is to quantize."""
         return self.precision != "fp16"
 
-    def calibration_data(self) -> Calibration | None:
-        """The calibration data, or ``None`` where none were given."""
-        if self.calibration is None:
-            return None
-        from ort_rknn_converters.quantize.calibration import Calibration
-
-        return Calibration(self.calibration, self.preprocess, self.calibration_limit)
-
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The options there are, in the order of declaration."""
         return tuple(option.name for option in fields(cls))
+
+    @classmethod
+    def allowed(cls, name: str) -> tuple[Any, ...]:
+        """Returns the values that an option takes; empty where they cannot be listed."""
+        return tuple(cls.__dataclass_fields__[name].metadata.get("allowed", ()))
+
+    @classmethod
+    def docs(cls) -> dict[str, str]:
+        """Returns the sentences that describe each option, as the class's own documentation has them."""
+        found: dict[str, str] = {}
+        name = ""
+        for line in (cls.__doc__ or "").partition("Attributes:\n")[2].splitlines():
+            head, colon, rest = line.strip().partition(": ")
+            if colon and head in cls.names() and line.startswith(" " * 8 + head):
+                name, found[head] = head, rest
+            elif not line.strip():
+                break
+            elif name:
+                found[name] += f" {line.strip()}"
+        return found
 
     @classmethod
     def check_names(cls, names: Iterable[str], where: str = "") -> None:
@@ -203,18 +211,16 @@ class ConvertOptions:
         cls.check_names(values)
         return cls(**values)
 
-    def key(self) -> str:
+    def key(self, calibration: str | None = None) -> str:
         """Canonical JSON of everything that can change the result: equal options give equal text.
 
-        ``jobs`` and ``timeout_s`` are left out: they change only how long it takes. Calibration data count by their
-        content.
+        ``jobs`` and ``timeout_s`` are left out: they change only how long it takes.
 
-        Raises:
-            CalibrationError: The calibration data cannot be read.
+        Args:
+            calibration: Digest of the calibration data's content; ``None`` where there are none.
         """
         values = {name: _plain(getattr(self, name)) for name in self.names() if name not in _NOT_IN_KEY}
-        data = self.calibration_data()
-        values["calibration"] = None if data is None else data.digest()
+        values["calibration"] = calibration
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def _set(self, name: str, value: object) -> None:

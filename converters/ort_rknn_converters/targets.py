@@ -1,10 +1,12 @@
-"""The SoCs with an RKNPU that rknn-toolkit2 2.5.0 compiles for, as a frozen table.
+"""The SoCs with an RKNPU that rknn-toolkit2 2.5.0 compiles for, and all that is known of each, as a frozen table.
 
 Core counts and compiler families are the vendor's (toolkit documentation 2.3.2 and the family string that the
 2.5.0 compiler writes into each file). ``fp16`` is false where the toolkit itself refuses to build a float model.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from ort_rknn_converters.errors import UnknownTarget
 from ort_rknn_converters.util.frozen import frozen
@@ -26,8 +28,23 @@ class Target:
         w4a16: Whether the toolkit accepts 4-bit weights with 16-bit activations.
         int8: Whether the toolkit accepts 8-bit weights and activations.
         flatbuffer: Whether its ``.rknn`` files are the FlatBuffer form that
-        :mod:`ort_rknn_converters.rknn_format.reader` reads
-            (the mini format of rv110x and rk2118 is not).
+            :mod:`ort_rknn_converters.rknn_format.reader` reads (the mini format of rv110x and rk2118 is not).
+        npu_flop_s: Floating-point operations of one core per second in fp16, at the share of its peak that real models
+            reach: from reports of 30 ms for ResNet-50 on one rk3588 core; the others by the ratio of the vendor's TOPS
+            figures (6 for 3 cores, 6 for 2, 1, 1, 3). A guess.
+        small_npu: Whether only the ops at the heart of a CNN are proposed for it: what its NPU takes was never
+            tabulated by us.
+        runtime_cpu_ops: Which ops the board's runtime computes on its CPU inside a segment, by the vendor's
+            documentation 2.3.2 (chapter 4): ``all`` of the list, a ``few`` or ``none``.
+        max_rank: Most dimensions of an op's tensors, reshapes and transposes apart: with six the compiler corrupts its
+            memory (seen on rk3566 with Mul and Gather; its siblings share the compiler family or are too rare to risk).
+            ``None``: no limit is known.
+        softmax_on_cpu: Whether the compiler puts Softmax on the board's CPU, whose kernel is documented for batch 1
+            (placement seen in the compiler's layer tables; the batch rule is the vendor's list).
+        long_reshapes_overflow: Whether a Reshape of long rows is known not to fit the NPU's registers (seen for rk3588
+            only).
+        core_masks: Core masks that rknn-toolkit-lite2 passes on as given; with none, any mask makes its
+            ``init_runtime`` fail (seen in 2.5.0).
         aliases: Other names the device tree or users give it.
     """
 
@@ -38,23 +55,40 @@ class Target:
     w4a16: bool = False
     int8: bool = True
     flatbuffer: bool = True
+    npu_flop_s: float = 60e9
+    small_npu: bool = False
+    runtime_cpu_ops: Literal["all", "few", "none"] = "all"
+    max_rank: int | None = None
+    softmax_on_cpu: bool = False
+    long_reshapes_overflow: bool = False
+    core_masks: tuple[int, ...] = ()
     aliases: tuple[str, ...] = ()
+
+
+def _mini(name: str) -> Target:
+    return Target(name, 1, "mini", fp16=False, flatbuffer=False, small_npu=True, runtime_cpu_ops="few")
 
 
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("rk3588", 3, "RKNPU v2", aliases=("rk3588s", "rk3588s2", "rk3582")),
-        Target("rk3576", 2, "RKNPU f2", w4a16=True, aliases=("rk3576s",)),
-        Target("rk3566", 1, "RKNPU lite"),
-        Target("rk3568", 1, "RKNPU lite"),
-        Target("rk3562", 1, "RKNPU t4"),
-        Target("rv1126b", 1, "RKNPU f3", w4a16=True),
-        Target("rv1103", 1, "mini", fp16=False, flatbuffer=False),
-        Target("rv1103b", 1, "mini", fp16=False, flatbuffer=False),
-        Target("rv1106", 1, "mini", fp16=False, flatbuffer=False),
-        Target("rv1106b", 1, "mini", fp16=False, flatbuffer=False),
-        Target("rk2118", 1, "mini", int8=False, flatbuffer=False),
+        Target(
+            *("rk3588", 3, "RKNPU v2"),
+            npu_flop_s=270e9,
+            long_reshapes_overflow=True,
+            core_masks=(1, 2, 4, 3, 7),
+            aliases=("rk3588s", "rk3588s2", "rk3582"),
+        ),
+        Target(*("rk3576", 2, "RKNPU f2"), w4a16=True, npu_flop_s=400e9, core_masks=(1, 2, 3), aliases=("rk3576s",)),
+        Target("rk3566", 1, "RKNPU lite", npu_flop_s=130e9, max_rank=5, softmax_on_cpu=True),
+        Target("rk3568", 1, "RKNPU lite", npu_flop_s=130e9, max_rank=5, softmax_on_cpu=True),
+        Target("rk3562", 1, "RKNPU t4", npu_flop_s=130e9, max_rank=5),
+        Target("rv1126b", 1, "RKNPU f3", w4a16=True, npu_flop_s=400e9),
+        _mini("rv1103"),
+        _mini("rv1103b"),
+        _mini("rv1106"),
+        _mini("rv1106b"),
+        Target("rk2118", 1, "mini", int8=False, flatbuffer=False, small_npu=True, runtime_cpu_ops="none"),
     )
 }
 

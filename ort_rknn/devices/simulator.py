@@ -33,7 +33,7 @@ class SimulatorDevice:
     Args:
         cores: Pretend cores; default: as many as the target has.
         latency_s: Seconds an inference keeps its core at least; computing counts.
-        target: SoC that is simulated.
+        target: SoC that is simulated; default: the converters' own.
         threads: onnxruntime's threads inside one inference. Default 1, so that the pretend cores do not fight.
 
     Raises:
@@ -43,11 +43,11 @@ class SimulatorDevice:
     name = "simulator"
 
     def __init__(
-        self, cores: int | None = None, latency_s: float = 0.0, target: str = "rk3588", *, threads: int = 1
+        self, cores: int | None = None, latency_s: float = 0.0, target: str | None = None, *, threads: int = 1
     ) -> None:
-        from ort_rknn_converters.targets import find_target
+        from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
 
-        soc = find_target(target)
+        soc = find_target(target or DEFAULT_TARGET)
         self.target = soc.name
         self.cores = soc.cores if cores is None else cores
         self.latency_s = latency_s
@@ -142,12 +142,12 @@ def _rounded(code: SegmentCode) -> str | bytes:
 def _file(code: SegmentCode) -> RknnFile:
     """The compiled file, which has the scales."""
     from ort_rknn_converters.errors import CompiledModelError
-    from ort_rknn_converters.rknn_format.reader import read
+    from ort_rknn_converters.rknn_format.reader import read_rknn
 
     if code.rknn is None:
         raise DeviceError(f"segment {code.name} has no compiled code for {code.target}, which holds its scales")
     try:
-        file = read(code.rknn.path or code.rknn.read())
+        file = read_rknn(code.rknn.path or code.rknn.read())
     except CompiledModelError as error:
         raise DeviceError(f"the scales of segment {code.name} cannot be read: {error}") from error
     if file.problem:

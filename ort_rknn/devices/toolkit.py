@@ -66,7 +66,7 @@ class _ToolkitContext:
             raise DeviceError(f"{code.name}: the compiled model was stripped of its ONNX; the toolkit needs it")
         self._code = code
         self._lowered: Lowered = lower(onnx.load_model_from_string(code.onnx.read()), find_target(code.target))
-        self._model = self._lowered.model.SerializeToString()
+        self._model = self._lowered.model.read()
 
     def run(self, inputs: Sequence[Array], wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Compile the segment and run it once on the vendor's simulator."""

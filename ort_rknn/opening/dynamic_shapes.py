@@ -51,13 +51,13 @@ class CompiledForms:
     Attributes:
         loaders: The open inputs' shapes -> gives the compiled model.
         original: Gives the original ONNX, a blob; ``None`` when it is not there.
-        shell: A model with the original inputs and outputs, and no computation.
+        stub: A model with the original inputs and outputs, and no computation.
         refusal: What to say to a feed of other shapes when there is no original.
     """
 
     loaders: Mapping[ShapeKey, Callable[[], CompiledModel]]
     original: Callable[[], Any] | None
-    shell: Any
+    stub: Any
     refusal: str
 
 

@@ -104,7 +104,7 @@ def write_context(
     if not path.parent.is_dir():
         raise ort_error("InvalidArgument", f'open file "{path}" failed: No such file or directory')
     try:
-        model, beside = epcontext_write.build(compiled, stem=None if embed else path.stem, prefix=prefix)
-        epcontext_write.write(model, beside, path, weights_file=weights_file, threshold=threshold)
+        model, beside = epcontext_write.build_epcontext(compiled, stem=None if embed else path.stem, prefix=prefix)
+        epcontext_write.write_model(model, beside, path, weights_file=weights_file, threshold=threshold)
     except CompiledModelError as error:
         raise ort_error("Fail", str(error)) from error

@@ -38,7 +38,7 @@ def demand_compiled(model: str | bytes, options: ConvertOptions, cache_dir: str 
     from ort_rknn_converters.pipeline.convert import plan_only
 
     try:
-        plan = plan_only(model, options=options, verdicts=store.directory(cache_dir))
+        plan = plan_only(model, options=options, known_failures=store.cache_directory(cache_dir))
     except ConvertError as error:  # what cannot be planned could not be compiled either
         logger().debug("the model could not be planned", exc_info=error)
         return
@@ -61,7 +61,7 @@ def demand_compiled_forms(model: str | bytes, dynamic: DynamicShapes) -> Dynamic
     from ort_rknn_converters.onnx_file.signature import declared_inputs
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
-    stored = store.Cache(store.directory(dynamic.cache_dir))
+    stored = store.Cache(store.cache_directory(dynamic.cache_dir))
     sets = [dict(shapes) for shapes in dynamic.listed]
     if not sets and not dynamic.keys:
         sets = [{}]  # one set of shapes, to be compiled in the background

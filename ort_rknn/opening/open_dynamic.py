@@ -117,7 +117,7 @@ def open_forms(session: Any, request: Request, resolution: Resolution, disabled:
     forms = resolution.bundle
     assert forms is not None
     if forms.original is None:
-        native = _plain(session, request, disabled, forms.shell.read(), shell=True)
+        native = _plain(session, request, disabled, forms.stub.read(), stub=True)
     else:
         native = _plain(session, request, disabled, *forms.original().source())
     opener = _opener(session, request, resolution, disabled, native)
@@ -142,9 +142,9 @@ def open_forms(session: Any, request: Request, resolution: Resolution, disabled:
 
 
 def _plain(
-    session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, shell: bool = False
+    session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, stub: bool = False
 ) -> DynamicSession:
-    """The native session all calls go to first: onnxruntime on the original, or on a shell of it."""
+    """The native session all calls go to first: onnxruntime on the original, or on a stub of it."""
     from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
 
     user = session._rknn_sess_options
@@ -152,7 +152,7 @@ def _plain(
     replay_libraries(user, options)
     if weights_folder:
         options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
-    if shell:
+    if stub:
         options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
         options.log_severity_level = 4  # it only judges feeds: what it says of its outputs is of no interest
     native: DynamicSession = start_native(
@@ -192,7 +192,7 @@ def _factory(model: str | bytes, dynamic: DynamicShapes, opener: _Opener) -> Var
         if not digest:
             digest.append(content_digest(model))
         name = store.key_of(model, with_shapes(key), digest[0])
-        return store.Cache(store.directory(folder)).lookup(name, toolkit_version())
+        return store.Cache(store.cache_directory(folder)).lookup(name, toolkit_version())
 
     def now(key: ShapeKey) -> CompiledModel:
         return store.load_or_convert(model, with_shapes(key), cache_dir=folder)

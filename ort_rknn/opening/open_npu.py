@@ -1,4 +1,4 @@
-"""Opens a compiled model on its device: the shell and the CPU steps on onnxruntime, the segments on an engine."""
+"""Opens a compiled model on its device: the stub and the CPU steps on onnxruntime, the segments on an engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SHOWN = (
     "log_severity_level",
     "log_verbosity_level",
 )
-"""What the user's session options say, and the shell's own otherwise."""
+"""What the user's session options say, and the stub's own otherwise."""
 
 
 def open_npu_session(
@@ -92,11 +92,11 @@ def open_npu_session(
     _settle(options, npu_only)
     replay_libraries(user, options)
 
-    shell_options = clone(user)
-    _settle(shell_options, npu_only)
-    shell_options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
-    shell_options.intra_op_num_threads = 1
-    shell_options.log_severity_level = 4  # the shell only judges feeds: what it says of its outputs is of no interest
+    stub_options = clone(user)
+    _settle(stub_options, npu_only)
+    stub_options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
+    stub_options.intra_op_num_threads = 1
+    stub_options.log_severity_level = 4  # the stub only judges feeds: what it says of its outputs is of no interest
 
     device = resolution.device
     assert device is not None
@@ -106,11 +106,11 @@ def open_npu_session(
 
         profile = Profile(options.profile_file_prefix, npu=device.name != "cpu")
     begun = time.perf_counter()
-    native: NpuSession = start(NpuSession, shell_options, compiled.shell.path or compiled.shell.read(), set())
+    native: NpuSession = start(NpuSession, stub_options, compiled.stub.path or compiled.stub.read(), set())
     pins = _pins(user, native, validated)
     dims = (dim for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape)
     if pins and not all(isinstance(dim, int) for dim in dims):
-        native = start(NpuSession, shell_options, _pinned(compiled.shell.read(), pins), set())
+        native = start(NpuSession, stub_options, _pinned(compiled.stub.read(), pins), set())
 
     def open_cpu_step(blob: Any) -> Any:
         from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
@@ -195,7 +195,7 @@ def _settle(options: Any, npu_only: bool) -> None:
     options.enable_profiling = False  # the engine sees what runs
     options.optimized_model_filepath = ""
     if npu_only:
-        options.add_session_config_entry(NO_CPU, "0")  # the shell itself is all on the CPU
+        options.add_session_config_entry(NO_CPU, "0")  # the stub itself is all on the CPU
     if config_entry(options, CONTEXT_ENABLE) == "1":
         options.add_session_config_entry(CONTEXT_ENABLE, "0")  # the parts are not to be written as well
 
@@ -213,27 +213,27 @@ def _close(
             profile.end()
 
 
-def _pins(user: Any, shell: Any, validated: Sequence[Any]) -> dict[str, int]:
+def _pins(user: Any, stub: Any, validated: Sequence[Any]) -> dict[str, int]:
     """The dimensions that session options pin; onnxruntime's own options do not say them, but a session shows them.
 
-    The shell shows them since onnxruntime 1.23; earlier releases pin only what they optimize.
+    The stub shows them since onnxruntime 1.23; earlier releases pin only what they optimize.
     """
     pins = dict(getattr(user, "_rknn_dims", {}))
     for native in validated:
-        for free, pinned in zip(shell.inputs_meta, native.inputs_meta, strict=True):
+        for free, pinned in zip(stub.inputs_meta, native.inputs_meta, strict=True):
             for name, size in zip(free.shape, pinned.shape, strict=False):
                 if isinstance(name, str) and isinstance(size, int):
                     pins[name] = size
     return pins
 
 
-def _pinned(shell: bytes, pins: Mapping[str, int]) -> bytes:
-    """The shell with pinned dimensions written as numbers."""
+def _pinned(stub: bytes, pins: Mapping[str, int]) -> bytes:
+    """The stub with pinned dimensions written as numbers."""
     import onnx
 
     from ort_rknn_converters.compiled.stub_model import pin
 
-    model = onnx.ModelProto.FromString(shell)
+    model = onnx.ModelProto.FromString(stub)
     pin(model, pins)
     content: bytes = model.SerializeToString()
     return content

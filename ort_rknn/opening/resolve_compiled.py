@@ -55,7 +55,7 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Resol
     Raises:
         Exception: onnxruntime's ``InvalidGraph`` for a damaged file, and ``Fail`` where there is no NPU for it.
     """
-    from ort_rknn_converters.compiled.bare_rknn import load_bare, open_shell, shape_sets, unknown_types
+    from ort_rknn_converters.compiled.bare_rknn import load_bare, open_stub, shape_sets, unknown_types
     from ort_rknn_converters.errors import CompiledModelError
 
     if choice.device is not None and choice.device.name in _NEEDS_ONNX:
@@ -73,17 +73,17 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Resol
         types = _asked(choice.device, model) if unknown_types(model) else {}
         compiled = load_bare(model, shapes, types)
         sets = () if shapes else shape_sets(model)
-        shell = open_shell(model, types) if sets else None
+        stub = open_stub(model, types) if sets else None
     except CompiledModelError as error:
         raise ort_error("InvalidGraph", str(error)) from error
     if choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
         text = f"this .rknn file was compiled for {', '.join(compiled.targets)}, and this is a {choice.target}"
         raise ort_error("Fail", text)
-    if shell is None:
+    if stub is None:
         return Resolution(compiled, choice.device, choice.target)
     loaders = {shape_key(one): partial(load_bare, model, one, types) for one in sets}
     refusal = f"this .rknn file has no code for these input shapes; there is {', '.join(map(name_of, loaders))}"
-    return Resolution(None, choice.device, choice.target, bundle=CompiledForms(loaders, None, shell, refusal))
+    return Resolution(None, choice.device, choice.target, bundle=CompiledForms(loaders, None, stub, refusal))
 
 
 def _asked(device: Device, model: str | bytes) -> Mapping[str, str]:
@@ -128,7 +128,7 @@ def _place_bundle(bundle: Bundle, choice: Choice) -> Resolution:
     exist = ", ".join(map(name_of, forms))
     loaders = {key: partial(_loaded_for, choice.target, variant) for key, variant in forms.items()}
     refusal = f"this compiled model has no code for these input shapes, and its ONNX was left out; there is {exist}"
-    return replace(resolution, bundle=CompiledForms(loaders, bundle.original, first.shell, refusal))
+    return replace(resolution, bundle=CompiledForms(loaders, bundle.original, first.stub, refusal))
 
 
 def _loaded_for(target: str, variant: Variant) -> CompiledModel:

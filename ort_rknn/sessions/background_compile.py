@@ -141,9 +141,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def usable_cache(cache_dir: str | None) -> str:
     """The cache's folder, or one that lives as long as the process where that cannot be written."""
-    from ort_rknn_converters.cache.store import directory
+    from ort_rknn_converters.cache.store import cache_directory
 
-    return _usable(directory(cache_dir))
+    return _usable(cache_directory(cache_dir))
 
 
 @functools.cache
@@ -203,7 +203,7 @@ def compile_in_child(
         failure = json.loads(result.read_text(encoding="utf-8")).get("failure")
         if failure:
             raise thaw(failure)
-    found = store.Cache(store.directory(cache_dir)).lookup(store.key_of(model, options), toolkit_version())
+    found = store.Cache(store.cache_directory(cache_dir)).lookup(store.key_of(model, options), toolkit_version())
     if found is None:
         raise ConvertError(
             "the conversion's result is not in the cache; the model's file may have been changed meanwhile"

@@ -45,7 +45,7 @@ class DynamicParts:
         plan: What is known of the whole model.
         provider_options: The provider's options as strings.
         npu: Whether a device other than onnxruntime runs the variants.
-        refusal: What to say to shapes without a variant where the session is a shell that computes nothing.
+        refusal: What to say to shapes without a variant where the session is a stub that computes nothing.
     """
 
     variants: Variants

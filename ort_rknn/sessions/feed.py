@@ -1,7 +1,7 @@
 """From what a caller feeds to what the engine takes: checked, C-contiguous arrays of exactly the declared types.
 
 The common feed (arrays of the right type and shape) is checked here in a few microseconds. Anything else is first
-given to onnxruntime itself: a native session of the model's *shell*, which has the real inputs and outputs and no
+given to onnxruntime itself: a native session of the model's *stub*, which has the real inputs and outputs and no
 computation, judges names, types, shapes, requested outputs and run options with onnxruntime's own words. What it
 accepts (lists, OrtValues, other memory layouts ...) is then converted, by onnxruntime too.
 """
@@ -106,7 +106,7 @@ class FeedChecker:
             output_names: As given to ``run``.
             feed: As given to ``run``.
             run_options: As given to ``run``.
-            validate_on_stub: Runs the shell natively: ``validate_on_stub(output_names, feed, run_options)`` raises what
+            validate_on_stub: Runs the stub natively: ``validate_on_stub(output_names, feed, run_options)`` raises what
                 onnxruntime raises.
 
         Raises:
@@ -152,7 +152,7 @@ class FeedChecker:
                 arrays[name] = value if converted is None else converted
         if foreign:
             arrays |= self._converter.convert(foreign)
-        # What the shell accepts and the model does not have (``None`` for a tensor), its nodes complain of.
+        # What the stub accepts and the model does not have (``None`` for a tensor), its nodes complain of.
         only_whole = any(name in self._overridable for name in arrays) or not arrays.keys() >= self._required
         return Checked(arrays, [str(name) for name in output_names], only_whole)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["deliver", "run_bound", "run_copied"]
 
-_IN_THE_SHELL = "while running"  # a kernel of the shell failed: the binding itself was found good
+_IN_THE_STUB = "while running"  # a kernel of the stub failed: the binding itself was found good
 
 
 class BindableSession(Protocol):
@@ -45,7 +45,7 @@ def run_bound(
 
     Args:
         session: The session.
-        validate_on_stub: Runs the shell natively over a binding: raises what onnxruntime raises.
+        validate_on_stub: Runs the stub natively over a binding: raises what onnxruntime raises.
         binding: An :class:`ort_rknn.ort_types.iobinding.SessionIOBinding`.
         run_options: onnxruntime's ``RunOptions`` or ``None``.
 
@@ -62,7 +62,7 @@ def run_bound(
         try:
             validate_on_stub(record.replay(BindingBase(session)), run_options)
         except RuntimeError as error:
-            if _IN_THE_SHELL not in str(error):
+            if _IN_THE_STUB not in str(error):
                 raise
         record.judged = True
     if not (record.on_npu and session.share(binding, run_options)):

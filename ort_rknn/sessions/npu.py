@@ -1,7 +1,7 @@
 """The native side of a session with an NPU part.
 
 onnxruntime's Python ``InferenceSession`` does everything through its native side. Ours is a native session of the
-model's shell (so metadata, I/O binding and option objects are onnxruntime's own), whose ways to run go to the engine
+model's stub (so metadata, I/O binding and option objects are onnxruntime's own), whose ways to run go to the engine
 instead. Nothing of this is in the path of a session without an NPU part.
 """
 
@@ -49,7 +49,7 @@ class NpuParts:
         npu: Whether a device other than onnxruntime runs the segments.
         shapes: Input name to the shape that was compiled, for inputs whose declared shape leaves it open.
         whole: The model on onnxruntime alone, for feeds the compiled code was not made for.
-        shown: What the user's session options say where the shell's own differ, by field name.
+        shown: What the user's session options say where the stub's own differ, by field name.
         profile: Watches the engine, when profiling was asked for.
         at_close: Called when the engine is closed; what a session opens later is entered here.
     """
@@ -66,7 +66,7 @@ class NpuParts:
 
 
 class NpuSession(NativeSession):
-    """A native session of the shell, run by the engine. Made by :mod:`ort_rknn.api.session` only."""
+    """A native session of the stub, run by the engine. Made by :mod:`ort_rknn.api.session` only."""
 
     _parts: NpuParts
     rknn_kind = "npu"

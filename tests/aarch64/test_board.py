@@ -14,8 +14,8 @@ from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError
 from ort_rknn.opening.choose_device import choose
+from tests.helpers.emulated_npu import feeds, same, segment
 from tests.helpers.emulator import Emulator, Model, Tensor
-from tests.helpers.npu import feeds, same, segment
 
 MODEL = Model((Tensor("x", "float16", (1, 3, 8, 8), "nhwc"),), (Tensor("y", "float16", (1, 10)),))
 

@@ -13,8 +13,8 @@ import pytest
 from ort_rknn.devices.base import Context, Device
 from ort_rknn.devices.rknnrt.lite_device import LiteDevice
 from ort_rknn.errors import DeviceError
+from tests.helpers.emulated_npu import Bytes, File, feeds, same, segment
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
-from tests.helpers.npu import Bytes, File, feeds, same, segment
 
 MIXED = Model(
     (Tensor("img", "float16", (2, 5, 4, 3), "nhwc"), Tensor("ids", "int64", (3,)), Tensor("on", "bool", (2, 2))),

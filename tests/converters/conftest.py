@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
+from tests.helpers.toolkits.scripted import VERSION, ScriptedToolkit
 
 
 @pytest.fixture
@@ -20,6 +20,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setattr(sys.modules["ort_rknn_converters.pipeline.convert"], "toolkit_version", lambda: VERSION)
 
     def run(proto: Any, fake: ScriptedToolkit | None = None, **fields: Any) -> Any:
-        return convert(proto, **{"min_gain": 0, "compile": fake or ScriptedToolkit(), "verdicts": tmp_path} | fields)
+        return convert(
+            proto, **{"min_gain": 0, "compile": fake or ScriptedToolkit(), "known_failures": tmp_path} | fields
+        )
 
     return run

@@ -93,3 +93,13 @@ def test_options_survive_pickling() -> None:
 def test_options_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         ConvertOptions(shapes={"x": (1,)}).shapes["x"] = (2,)  # type: ignore[index]
+
+
+def test_the_class_itself_says_what_an_option_takes_and_does() -> None:
+    assert ConvertOptions.allowed("precision") == ("fp16", "int8", "w4a16")
+    assert ConvertOptions.allowed("optimization_level") == (0, 1, 2, 3)
+    assert ConvertOptions.allowed("jobs") == ()
+    docs = ConvertOptions.docs()
+    assert tuple(docs) == ConvertOptions.names()
+    assert docs["cpu_ops"] == "Op types that must stay on the CPU. Default: none."
+    assert docs["jobs"].endswith("Default: 1 (each takes 8 times the weights in memory, measured).")

@@ -9,7 +9,7 @@ import onnx
 
 from ort_rknn.devices.base import AUTO, Context, SegmentCode
 from ort_rknn.devices.simulator import SimulatorDevice
-from tests.helpers.npu import Bytes
+from tests.helpers.emulated_npu import Bytes
 
 
 class SwappingDevice(SimulatorDevice):

@@ -267,7 +267,7 @@ def work(kind: str, name: str, folder: str) -> dict[str, str]:
     wrong: dict[str, str] = {}
     try:
         import ort_rknn
-        from tests.helpers.fake_toolkit import fake_toolkit
+        from tests.helpers.toolkits.fake import fake_toolkit
 
         npu = [("RKNNExecutionProvider", {"min_gain": 0})]
         with fake_toolkit(Path(folder)):

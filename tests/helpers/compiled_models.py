@@ -7,10 +7,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.parser import parse_graph
 
-from ort_rknn_converters.compiled.model import BytesBlob, CompiledModel
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.compiled.steps import cpu_step, npu_step
-from ort_rknn_converters.compiled.stub_model import make_shell
-from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
+from ort_rknn_converters.compiled.stub_model import make_stub
+from ort_rknn_converters.onnx_file.blobs import BytesBlob
+from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment
+from ort_rknn_converters.tensor_info import TensorInfo
 
 LONG_VALUE = "é\n" * 20_000
 """A metadata value of 40,000 characters: class names of big models are as long."""
@@ -59,7 +61,7 @@ def original() -> onnx.ModelProto:
 
 def sample(targets: tuple[str, ...] = ("rk3588",)) -> CompiledModel:
     """The compiled form of :func:`original`; its code is a stand-in of random bytes."""
-    shell = make_shell(original())
+    stub = make_stub(original())
     parts = {
         "npu_0": part(
             f"a (float[1,3,8,8] x) => ({_IMAGE} m) {{ c = Conv <pads=[1,1,1,1]> (x, w, b) m = Relu (c) }}", "w", "b"
@@ -85,7 +87,7 @@ def sample(targets: tuple[str, ...] = ("rk3588",)) -> CompiledModel:
     plan = Plan("rk3588", "fp16", tuple(nodes), tuple(segments), ("a note",))
     by_name = {segment.name: segment for segment in segments}
     steps = tuple(
-        cpu_step(name, model, shell)
+        cpu_step(name, model, stub)
         if name.startswith("cpu")
         else npu_step(
             by_name[name],
@@ -97,7 +99,7 @@ def sample(targets: tuple[str, ...] = ("rk3588",)) -> CompiledModel:
         for name, model in parts.items()
     )
     return CompiledModel(
-        shell=BytesBlob(shell.SerializeToString(deterministic=True)),
+        stub=BytesBlob(stub.SerializeToString(deterministic=True)),
         steps=steps,
         plan=plan,
         targets=targets,

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper, numpy_helper
-from onnx.parser import parse_graph
 
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.compiled.values import CpuStep
+from tests.helpers.builders import parsed
 
 _RANDOM = np.random.default_rng(0)
 _WEIGHTS = {
@@ -34,9 +34,8 @@ BODY = """
 def model(
     body: str = BODY, inputs: str = f"{IMAGE} x", outputs: str = f"{IMAGE} y", opset: int = 17
 ) -> onnx.ModelProto:
-    graph = parse_graph(f"g ({inputs}) => ({outputs}) {{ {body} }}")
-    graph.initializer.extend(numpy_helper.from_array(_WEIGHTS[name], name) for name in _WEIGHTS if f"{name})" in body)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    used = {name: array for name, array in _WEIGHTS.items() if f"{name})" in body}
+    return parsed(body, inputs, outputs, used, opset=opset)
 
 
 def run_steps(compiled: CompiledModel, feed: dict[str, np.ndarray]) -> dict[str, Any]:

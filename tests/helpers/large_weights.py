@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.onnx_file.weights_heavy import HEAVY
+from ort_rknn_converters.onnx_file.weights import LARGE
 
 
 def large() -> onnx.ModelProto:
     """A MatMul with a weight that is just large enough and an Add with a small one."""
-    weight = np.random.default_rng(0).standard_normal((512, HEAVY // 2048)).astype(np.float32)
+    weight = np.random.default_rng(0).standard_normal((512, LARGE // 2048)).astype(np.float32)
     bias = np.ones(weight.shape[1], np.float32)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["m"], name="m"), helper.make_node("Add", ["m", "b"], ["y"], name="a")],

@@ -29,7 +29,7 @@ from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup
 from ort_rknn.engine.lanes.native import NativeLanes
 from ort_rknn.errors import DeviceError
-from tests.helpers.npu import build_native
+from tests.helpers.emulated_npu import build_native
 
 _SET = CFUNCTYPE(c_int, c_uint64, c_uint32, POINTER(Input))
 _RUN = CFUNCTYPE(c_int, c_uint64, c_void_p)

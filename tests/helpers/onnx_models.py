@@ -8,54 +8,20 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.prepare import prepare
-from tests.helpers.same import assert_same_values, run_cpu
+from tests.helpers.assert_same import assert_same_values, run_cpu
+from tests.helpers.builders import OPSET, build
 from tests.helpers.versions import skip_newer_opsets
-
-OPSET = 18
 
 EDGES = np.array(
     [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, -1e-30, 0.5, -0.5, 1, -1, 1.5, -2.5, 6, 20, -20, 80, -80, 1e15, -1e15],
     np.float32,
 )
 """Values on which a careless rewrite gives something else."""
-
-
-def build(
-    nodes: Sequence[onnx.NodeProto],
-    inputs: Mapping[str, Any],
-    outputs: Sequence[str] | Mapping[str, Any],
-    constants: Mapping[str, np.ndarray] | None = None,
-    *,
-    opset: int = OPSET,
-    domains: Sequence[str] = (),
-    functions: Sequence[onnx.FunctionProto] = (),
-) -> onnx.ModelProto:
-    """A model.
-
-    Args:
-        nodes: Its nodes.
-        inputs: Name -> an array (for its type and shape) or (ONNX type, dims).
-        outputs: Names, or name -> an array or (ONNX type, dims).
-        constants: Initializers.
-        opset: Version of the standard's ops.
-        domains: Other op sets, at version 1.
-        functions: Model-local functions.
-    """
-    declared = outputs if isinstance(outputs, Mapping) else dict.fromkeys(outputs)
-    proto = helper.make_graph(
-        list(nodes),
-        "graph",
-        [_info(name, kind) for name, kind in inputs.items()],
-        [_info(name, kind) for name, kind in declared.items()],
-        [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
-    )
-    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
-    return helper.make_model(proto, opset_imports=imports, ir_version=10, functions=list(functions))
 
 
 def one_op(
@@ -119,13 +85,3 @@ def check_prepared(
 def random(*shape: int, dtype: Any = np.float32, seed: int = 0) -> np.ndarray:
     """Normally distributed numbers, the same at every run."""
     return np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype=dtype)
-
-
-def _info(name: str, kind: Any) -> onnx.ValueInfoProto:
-    if kind is None:
-        return onnx.ValueInfoProto(name=name)
-    if isinstance(kind, np.ndarray):
-        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(kind.dtype), kind.shape)
-    if isinstance(kind, onnx.TypeProto):
-        return helper.make_value_info(name, kind)
-    return helper.make_tensor_value_info(name, kind[0], kind[1])

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+
+from tests.helpers.builders import build
 
 __all__ = ["MODELS", "model"]
 
@@ -29,10 +31,11 @@ def _model(
 ) -> onnx.ModelProto:
     for number, node in enumerate(nodes):
         node.name = node.name or f"{node.op_type.lower()}_{number}"
-    tensors = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
-    graph = helper.make_graph(list(nodes), "g", list(inputs), list(outputs), tensors, doc_string="a graph")
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
-    made = helper.make_model(graph, ir_version=8, opset_imports=opsets, producer_name="tests", doc_string="a model")
+    made = build(nodes, {}, (), weights, opset=17, ir_version=8, name="g")
+    made.graph.input.extend(inputs)
+    made.graph.output.extend(outputs)
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    made.graph.doc_string, made.doc_string, made.producer_name = "a graph", "a model", "tests"
     made.domain, made.model_version = "ai.tests", 7
     made.metadata_props.add(key="names", value="a,b,c")
     return made

@@ -8,8 +8,8 @@ import numpy as np
 
 import ort_rknn
 from ort_rknn import OrtValue
+from tests.helpers.emulated_npu import npu
 from tests.helpers.emulator import REAL, Emulator, real_path
-from tests.helpers.npu import npu
 
 IMAGE = "image_fp16_rk3588"
 SHAPES = {"x": (1, 3, 6, 5), "y": (1, 4, 6, 5), "z": (1, 4)}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary
+from tests.helpers.emulated_npu import build_native
 from tests.helpers.emulator import Emulator
-from tests.helpers.fake_toolkit import fake_toolkit
-from tests.helpers.npu import build_native
+from tests.helpers.toolkits.fake import fake_toolkit
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import onnxruntime
 import pytest
 
 import ort_rknn
-from tests.helpers.emulated_toolkit import emulated_npu, emulated_toolkit
-from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.parity import CASES, Bench, Outcome, outcome
+from tests.helpers.toolkits.emulated import emulated_npu, emulated_toolkit
+from tests.helpers.toolkits.fake import fake_toolkit
 from tests.parity import (  # noqa: F401 - they enter their cases
     asynchronous,
     bindings,

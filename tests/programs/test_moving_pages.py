@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.programs import COMMAND, INSTALLED, OURS, PYTHON, environment, installed
+from tests.helpers.example_programs import COMMAND, INSTALLED, OURS, PYTHON, environment, installed
 
 pytestmark = [pytest.mark.slow, pytest.mark.toolkit, pytest.mark.timeout(1800)]
 

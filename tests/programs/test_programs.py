@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.programs import COMMAND, INSTALLED, OURS, PROGRAMS, PYTHON, VENV, Program, environment, installed
+from tests.helpers.example_programs import (
+    COMMAND,
+    INSTALLED,
+    OURS,
+    PROGRAMS,
+    PYTHON,
+    VENV,
+    Program,
+    environment,
+    installed,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -23,7 +23,8 @@ from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import GraphNode, LayerError
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.numerics.tensor_error import TensorError, compare
-from ort_rknn_converters.numerics.tolerance import FP16_MAX, tolerance
+from ort_rknn_converters.numerics.tolerance import tolerance
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.partition.plan import NPU
 from ort_rknn_converters.util.frozen import frozen
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
 from ort_rknn.devices.base import Device, SegmentCode, TensorSpec
 from ort_rknn_converters.graph import onnx_graph
-from ort_rknn_converters.graph.dataflow import Flow, boundary
+from ort_rknn_converters.graph.dataflow import DataFlow, boundary
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.lower.lower import Lowered, lower
 from ort_rknn_converters.onnx_file.blobs import BytesBlob
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.passes.base import FLOATS
 from ort_rknn_converters.pipeline.convert import prepared
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
@@ -31,7 +31,6 @@ __all__ = ["Probe", "ProbeSession"]
 
 Array = NDArray[Any]
 
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 _NEED_CODE = frozenset({"npu", "lite"})
 
 
@@ -56,7 +55,7 @@ class ProbeSession:
         self._target = target
         self.precision = precision
         self._model = prepared(model, ConvertOptions(target=target, shapes=shapes)).model
-        self._flow = Flow.of(self._model.graph)
+        self._flow = DataFlow.of(self._model.graph)
         self._number = {node.name or "": index for index, node in enumerate(self._flow.nodes)}
         self._session: Any = None
         self._watched: list[str] = []
@@ -139,7 +138,7 @@ class ProbeSession:
         options: dict[str, Any] = {"analyse": data[0]}
         if self.precision != "fp16":
             options["dataset"] = data
-        request = CompileRequest(part.model.SerializeToString(), self._target, self.precision, options=options)
+        request = CompileRequest(part.model.read(), self._target, self.precision, options=options)
         return request, part.names
 
 
@@ -173,7 +172,7 @@ def _compiled(part: onnx.ModelProto, target: str, precision: str, seen: Sequence
     lowered = lower(part, find_target(target))
     data = _samples(lowered, seen)
     options = {} if precision == "fp16" else {"dataset": data}
-    return compile_segment(CompileRequest(lowered.model.SerializeToString(), target, precision, options=options)).rknn
+    return compile_segment(CompileRequest(lowered.model.read(), target, precision, options=options)).rknn
 
 
 def _samples(lowered: Lowered, seen: Sequence[Mapping[str, Array]]) -> tuple[dict[str, Array], ...]:

@@ -26,8 +26,9 @@ from ort_rknn_conformance.doctor.board_models import CONVOLUTION, DYNAMIC, dynam
 from ort_rknn_conformance.doctor.trial import Trial
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.numerics.tensor_error import compare
-from ort_rknn_converters.numerics.tolerance import FP16_MAX, tolerance
+from ort_rknn_converters.numerics.tolerance import tolerance
 from ort_rknn_converters.onnx_file.blobs import BytesBlob, FileBlob
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 
 __all__ = ["feature_trials"]
 

@@ -86,9 +86,9 @@ def _toolkit() -> Finding:
 
 
 def _cache() -> Finding:
-    from ort_rknn_converters.cache.store import directory
+    from ort_rknn_converters.cache.store import cache_directory
 
-    folder = Path(directory())
+    folder = Path(cache_directory())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

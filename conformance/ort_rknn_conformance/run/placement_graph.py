@@ -49,11 +49,11 @@ def count_ops(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _edges(model: Any, shapes: Mapping[str, tuple[int, ...]], known: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    from ort_rknn_converters.graph.dataflow import Flow
+    from ort_rknn_converters.graph.dataflow import DataFlow
     from ort_rknn_converters.pipeline.convert import prepared
 
     try:
-        flow = Flow.of(prepared(model, ConvertOptions(shapes=shapes)).model.graph)
+        flow = DataFlow.of(prepared(model, ConvertOptions(shapes=shapes)).model.graph)
     except ConvertError:
         return {}
     names = [node.name or "" for node in flow.nodes]

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ort_rknn_conformance.case import CaseError, Feed
+from ort_rknn_converters.calibration_source import Preprocess
 from ort_rknn_converters.errors import CalibrationError
-from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, Preprocess, read_image
+from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Data", "Input", "load_data"]
@@ -72,7 +73,7 @@ def load_data(path: str | Path, inputs: Sequence[Input], *, limit: int | None = 
             those below it (each file one or more samples, in the order of their names).
         inputs: The model's inputs.
         limit: At most so many samples.
-        preprocess: How images become inputs, see :class:`~ort_rknn_converters.quantize.images.Preprocess`.
+        preprocess: How images become inputs, see :class:`~ort_rknn_converters.calibration_source.Preprocess`.
 
     Raises:
         CaseError: The data cannot be read, or its names, shapes or dtypes are not the model's.

@@ -11,11 +11,9 @@ from pathlib import Path
 from ort_rknn_converters.onnx_file.protobuf_wire import opened
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.util.package_versions import version_of
+from ort_rknn_converters.version import CONVERTER
 
-__all__ = ["CONVERTER", "content_digest", "key_of"]
-
-CONVERTER = 8
-"""Version of the conversion itself. Raise it with every change that makes other compiled models of the same input."""
+__all__ = ["content_digest", "key_of"]
 
 _LOCATION = b"\x0a\x08location\x12"
 """How protobuf writes the key ``location`` of an external tensor, and the tag of the value that follows."""
@@ -38,12 +36,23 @@ def key_of(model: str | os.PathLike[str] | bytes, options: ConvertOptions, conte
 
     Raises:
         FileNotFoundError: No such file.
+        CalibrationError: The calibration data cannot be read.
     """
     digest = hashlib.sha256()
-    for part in (options.key(), str(CONVERTER), *(f"{name} {version_of(name)}" for name in _PACKAGES)):
+    for part in (_options_key(options), str(CONVERTER), *(f"{name} {version_of(name)}" for name in _PACKAGES)):
         digest.update(part.encode() + b"\0")
     digest.update((content or content_digest(model)).encode())
     return digest.hexdigest()
+
+
+def _options_key(options: ConvertOptions) -> str:
+    """The options' own key; calibration data count by their content."""
+    if options.calibration is None:
+        return options.key()
+    from ort_rknn_converters.quantize.calibration import Calibration  # not at every start of a session
+
+    data = Calibration.of(options)
+    return options.key(None if data is None else data.digest())
 
 
 def content_digest(model: str | os.PathLike[str] | bytes) -> str:

@@ -29,9 +29,9 @@ from ort_rknn_converters.errors import (
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
-from ort_rknn_converters.util.user_dirs import directory
+from ort_rknn_converters.util.user_dirs import cache_directory
 
-__all__ = ["Cache", "Entry", "directory", "key_of", "load_or_convert"]
+__all__ = ["Cache", "Entry", "cache_directory", "key_of", "load_or_convert"]
 
 _ENTRY = "entry.json"
 _NEW, _OLD = ".new", ".old"
@@ -93,7 +93,7 @@ class Cache:
             if facts["toolkit_version"] is None and toolkit_version is not None:
                 return None
             failure = facts["failure"]
-            found = None if failure else CompiledModel.load_pieces(folder)
+            found = None if failure else CompiledModel.load_folder(folder)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -125,7 +125,7 @@ class Cache:
         new.mkdir(parents=True)
         try:
             if isinstance(made, CompiledModel):
-                made.save_pieces(new)
+                made.save_folder(new)
             facts = {
                 "model": model,
                 "target": target,
@@ -244,7 +244,7 @@ def load_or_convert(
     Args:
         model: Path or bytes.
         options: How to convert.
-        cache_dir: The cache's folder; see :func:`directory`.
+        cache_dir: The cache's folder; see :func:`cache_directory`.
         progress: See :class:`ort_rknn_converters.progress.Progress`.
         compile: See :func:`ort_rknn_converters.pipeline.convert.convert`.
 
@@ -256,7 +256,7 @@ def load_or_convert(
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
     options = options or ConvertOptions()
-    cache = Cache(directory(cache_dir))
+    cache = Cache(cache_directory(cache_dir))
     key = key_of(model, options)
     version = toolkit_version()
     found = cache.lookup(key, version)
@@ -285,7 +285,7 @@ def load_or_convert(
         try:
             cache.commit(key, made, model=name, target=options.target, toolkit_version=version)
             if isinstance(made, CompiledModel):
-                made = CompiledModel.load_pieces(cache.folder / key)
+                made = CompiledModel.load_folder(cache.folder / key)
         except (OSError, CompiledModelError) as error:
             _warn_once(cache.folder, error)
     if isinstance(made, ConvertError):
@@ -297,12 +297,14 @@ def load_or_convert(
 
 
 def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, cache_dir: Any) -> CompiledModel:
-    from ort_rknn_converters.util.lazy_imports import without_algebra
+    from ort_rknn_converters.util.lazy_imports import defer_sympy
 
-    with without_algebra():
+    with defer_sympy():
         from ort_rknn_converters.pipeline.convert import convert
 
-    return convert(model, options=options, progress=progress, compile=compile, verdicts=directory(cache_dir))
+    return convert(
+        model, options=options, progress=progress, compile=compile, known_failures=cache_directory(cache_dir)
+    )
 
 
 def _warn_once(folder: Path, error: Exception) -> None:

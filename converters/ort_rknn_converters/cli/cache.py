@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from ort_rknn_converters.cache.limit import limit, size_in
-from ort_rknn_converters.cache.store import Cache, Entry, directory
+from ort_rknn_converters.cache.store import Cache, Entry, cache_directory
 from ort_rknn_converters.cli.tables import new_table
 from ort_rknn_converters.compile.known_failures import FILE
-from ort_rknn_converters.partition.plan_table import size_text
+from ort_rknn_converters.partition.plan import size_text
 
 __all__ = ["command"]
 
@@ -34,7 +34,7 @@ def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int:
 @click.pass_context
 def command(context: click.Context, folder: str | None) -> None:
     """Group of the cache's subcommands."""
-    context.obj = directory(folder)
+    context.obj = cache_directory(folder)
 
 
 @command.command("path")

@@ -11,15 +11,15 @@ from typing import Any
 
 import click
 
-from ort_rknn_converters.cli.convert_options import CPU_NODES, check, listed, merged, names, pairs
+from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs
 from ort_rknn_converters.cli.convert_report import Report
 from ort_rknn_converters.cli.progress_bar import Drawn
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
 from ort_rknn_converters.options import ALGORITHMS, KL, LIMIT, METRICS, PRECISIONS, ConvertOptions
 from ort_rknn_converters.shape_sets import every_shape, shape_sets
 from ort_rknn_converters.targets import DEFAULT_TARGET
-from ort_rknn_converters.toolkit.early_start import started_ahead
-from ort_rknn_converters.util.lazy_imports import without_algebra
+from ort_rknn_converters.toolkit.early_start import started_early
+from ort_rknn_converters.util.lazy_imports import defer_sympy
 
 __all__ = ["command"]
 
@@ -139,13 +139,13 @@ def command(
     """
     try:
         values = merged(options_file, {"timeout_s": timeout, **fields})
-        check(model, values)
+        check_values(model, values)
         shapes, targets = every_shape(values.pop("shapes", {})), values.pop("target").split(",")
         sets = shape_sets(shapes)
         wanted = [ConvertOptions.of(**values, target=soc.strip(), shapes=one) for one in sets for soc in targets]
         report = Report(model, explain, as_json)
         if plan_only:
-            with without_algebra():
+            with defer_sympy():
                 from ort_rknn_converters.pipeline.convert import plan_only as only
 
             report.planned([(options, only(model, options=options)) for options in wanted])
@@ -177,8 +177,8 @@ def _convert(
     began = time.perf_counter()
     _hoard_nothing()
     # Importing all that a conversion needs takes long enough to start the toolkit meanwhile.
-    with started_ahead(model) as compile, Drawn(quiet=report.as_json) as progress:
-        with without_algebra():
+    with started_early(model) as compile, Drawn(quiet=report.as_json) as progress:
+        with defer_sympy():
             from ort_rknn_converters.pipeline.convert import convert
 
         compiled = convert(model, options=options, progress=progress, compile=compile)
@@ -193,7 +193,7 @@ def _convert_many(
 ) -> None:
     """Several shapes or SoCs in one file."""
     began = time.perf_counter()
-    with without_algebra():
+    with defer_sympy():
         from ort_rknn_converters.pipeline.convert_many import convert_bundle
 
     with Drawn(quiet=report.as_json) as progress:

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.onnx_file.signature import check_dims, declared_inputs
 
-__all__ = ["CPU_NODES", "check", "listed", "merged", "names", "pairs"]
+__all__ = ["CPU_NODES", "check_values", "listed", "merged", "names", "pairs"]
 
 Value = TypeVar("Value")
 
@@ -87,7 +87,7 @@ def merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def check(model: Path, values: dict[str, Any]) -> None:
+def check_values(model: Path, values: dict[str, Any]) -> None:
     """Refuse what would be ignored.
 
     Raises:

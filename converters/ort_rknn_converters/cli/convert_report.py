@@ -77,11 +77,11 @@ class Report:
             ]
             click.echo(json.dumps({"variants": rows}, indent=2))
             return
-        from ort_rknn_converters.partition.plan_table import render
+        from ort_rknn_converters.partition.plan import render_plan
 
         for variant, form in forms:
             shapes = " ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in variant.shapes.items())
-            table = render(form.plan, nodes=self.explain)
+            table = render_plan(form.plan, nodes=self.explain)
             click.echo(f"{', '.join(variant.targets)} {shapes}".rstrip() + f"\n{table}\n")
         _say_hints(dict.fromkeys(hint for _, form in forms for hint in self._hints(form.plan, options)))
         _say_written(files, seconds)
@@ -91,9 +91,9 @@ class Report:
         if self.as_json:
             click.echo(json.dumps(facts | {"plan": plan.to_dict(), "hints": hints}, indent=2))
             return
-        from ort_rknn_converters.partition.plan_table import render  # slow to import, and mostly imported meanwhile
+        from ort_rknn_converters.partition.plan import render_plan  # slow to import, and mostly imported meanwhile
 
-        click.echo(render(plan, nodes=self.explain))
+        click.echo(render_plan(plan, nodes=self.explain))
         _say_hints(hints)
 
     def _hints(self, plan: Plan, options: ConvertOptions) -> list[str]:
@@ -120,6 +120,6 @@ def _say_written(files: tuple[Path, ...], seconds: float) -> None:
     size = sum(file.stat().st_size for file in files)
     others = len(files) - 1
     more = f" and {others} file{'s' if others > 1 else ''} beside it" if others else ""
-    from ort_rknn_converters.partition.plan_table import size_text
+    from ort_rknn_converters.partition.plan import size_text
 
     click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s")

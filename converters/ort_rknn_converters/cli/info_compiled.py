@@ -18,7 +18,7 @@ from ort_rknn_converters.compiled.bundle import Bundle, Variant
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.protobuf_wire import is_bundle
-from ort_rknn_converters.partition.plan_table import render
+from ort_rknn_converters.partition.plan import render_plan
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile
 
@@ -36,13 +36,13 @@ def compiled(path: Path, console: Console, as_json: bool, nodes: bool, tensors: 
     """
     forms = Bundle.load(path).variants if is_bundle(path) else (_only_form(path),)
     models = [form.load() for form in forms]
-    shell = onnx.ModelProto.FromString(models[0].shell.read())
+    stub = onnx.ModelProto.FromString(models[0].stub.read())
     data: dict[str, Any] = {
         "kind": "compiled",
         "targets": list(dict.fromkeys(target for form in forms for target in form.targets)),
-        "inputs": [value(one) for one in shell.graph.input],
-        "outputs": [value(one) for one in shell.graph.output],
-        "metadata": {entry.key: entry.value for entry in shell.metadata_props},
+        "inputs": [value(one) for one in stub.graph.input],
+        "outputs": [value(one) for one in stub.graph.output],
+        "metadata": {entry.key: entry.value for entry in stub.metadata_props},
     }
     if as_json:
         return data | {"forms": [_plain_data(form, model) for form, model in zip(forms, models, strict=True)]}
@@ -76,7 +76,7 @@ def _headline(form: Variant) -> str:
 def _draw(console: Console, model: CompiledModel, *, nodes: bool, tensors: bool) -> None:
     console.print()
     draw_facts(console, [("toolkit", model.toolkit_version), *(("prepared", text) for text in model.passes)])
-    console.print("\n" + escape(render(model.plan, nodes=True)), soft_wrap=True)
+    console.print("\n" + escape(render_plan(model.plan, nodes=True)), soft_wrap=True)
     rows = []
     edges = []
     for step, target, size, found in _codes(model):
@@ -100,7 +100,7 @@ def _codes(model: CompiledModel) -> Iterator[tuple[Any, str, int, RknnFile | str
     for step in model.npu_steps:
         for target, code in step.code.items():
             try:
-                yield step, target, code.size, reader.read(code.read())
+                yield step, target, code.size, reader.read_rknn(code.read())
             except CompiledModelError as error:
                 yield step, target, code.size, str(error)
 

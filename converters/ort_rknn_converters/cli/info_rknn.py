@@ -28,7 +28,7 @@ def bare(path: Path, console: Console, as_json: bool, tensors: bool) -> dict[str
     Raises:
         CompiledModelError: It cannot be read.
     """
-    found = reader.read(path)
+    found = reader.read_rknn(path)
     if as_json:
         return {"kind": "rknn", **asdict(found)}
     console.print(f"[bold]{escape(str(path))}[/bold]: compiled code for one NPU (.rknn)", soft_wrap=True)

@@ -55,7 +55,7 @@ class Drawn:
                 self._status.stop()
 
     def _begin(self) -> None:
-        importlib.import_module("ort_rknn_converters.partition.plan_table")  # what draws the result is the same library
+        importlib.import_module("ort_rknn_converters.partition.plan")  # what draws the result is the same library
         if not self._drawn:
             return
         from rich.console import Console

@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_converters.errors import ToolkitMissing
-from ort_rknn_converters.toolkit.setup.environment import find_python, private_directory
+from ort_rknn_converters.toolkit.setup.environment import find_python
 from ort_rknn_converters.toolkit.setup.install import InstallFailed, install
-from ort_rknn_converters.toolkit.setup.status import size_on_disk, status
+from ort_rknn_converters.toolkit.status import prove, status
+from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
 
 __all__ = ["command"]
 
@@ -43,12 +44,12 @@ def install_command(python: str | None, force: bool, use_pip: bool) -> None:
                 spinner.update(escape(line[:LINE]))
 
         try:
-            made = install(show, python=python, force=force, use_uv=not use_pip)
+            made = install(show, prove=prove, python=python, force=force, use_uv=not use_pip)
         except InstallFailed as error:
             spinner.stop()
             console.print(f"[red]Not installed:[/red] {escape(str(error))}", soft_wrap=True)
             sys.exit(1)
-    size = size_on_disk(private_directory()) / 1e6
+    size = size_on_disk(toolkit_directory()) / 1e6
     console.print(f"[green]rknn-toolkit2 {escape(made.version)} works[/green] ({size:.0f} MB): {escape(made.python)}")
 
 

@@ -1,4 +1,4 @@
-"""Judges what the compiler made of some nodes: by its own report first, then by its simulator's answers."""
+"""Accepts or refuses what the compiler made of some nodes: by its own report first, then by its simulator's answers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import onnx
 from numpy.typing import NDArray
 
 from ort_rknn_converters.compile.attempt import Attempt, Failure
-from ort_rknn_converters.compile.constant_outputs import gone_constant
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.compile.constant_outputs import find_constant_outputs
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.lower.lower import Lowered
 from ort_rknn_converters.numerics.overflow import overflows
 from ort_rknn_converters.numerics.rounding_error import Rounded, deciders, rounded_run
-from ort_rknn_converters.numerics.tolerance import Reference, check
+from ort_rknn_converters.numerics.tolerance import Reference, verify_answers
 from ort_rknn_converters.op_support.runtime_cpu_ops import placement_trouble
 from ort_rknn_converters.targets import Target
 from ort_rknn_converters.toolkit.compile import CompileResult
 
-__all__ = ["Judge"]
+__all__ = ["AcceptanceCheck"]
 
 Feeds = Sequence[Mapping[str, NDArray[Any]]]
 
@@ -29,8 +29,8 @@ _REGISTER = "bit width of field value exceeds the limit"
 computes without registers, agrees with ONNX Runtime all the same."""
 
 
-class Judge:
-    """Judges parts of one model.
+class AcceptanceCheck:
+    """Accepts or refuses segments of one model.
 
     Args:
         flow: All nodes of the model.
@@ -38,13 +38,13 @@ class Judge:
         precision: ``fp16`` ...
     """
 
-    def __init__(self, flow: Flow, target: Target, precision: str) -> None:
+    def __init__(self, flow: DataFlow, target: Target, precision: str) -> None:
         self._flow = flow
         self._target = target
         self._precision = precision
         self._nodes = {node.name or "": node for node in flow.nodes}
 
-    def verdict(self, attempt: Attempt, lowered: Lowered, expected: Reference, feeds: Feeds) -> Attempt:
+    def check(self, attempt: Attempt, lowered: Lowered, expected: Reference, feeds: Feeds) -> Attempt:
         """The attempt with what was measured, or with its failure.
 
         Args:
@@ -82,17 +82,17 @@ class Judge:
                 reason = next(iter(over.values()))
                 return replace(attempt, failure=Failure("overflow", reason, tuple(over), reasons=over))
         answers = lowered.answers(attempt.result.outputs, expected.outputs)
-        verdict = check(expected, answers, precision=precision)
-        attempt = replace(attempt, rel_rms=verdict.rel_rms, max_abs=verdict.max_abs)
-        if not verdict.problem:
+        verified = verify_answers(expected, answers, precision=precision)
+        attempt = replace(attempt, rel_rms=verified.rel_rms, max_abs=verified.max_abs)
+        if not verified.problem:
             return self._lively(attempt, expected, answers) if precision != "fp16" else attempt
-        failure = Failure("wrong", f"the compiled code computes something else: {verdict.problem}")
+        failure = Failure("wrong", f"the compiled code computes something else: {verified.problem}")
         if precision != "fp16" or attempt.model is None:
             return replace(attempt, failure=failure)
         rounded = rounded_run(attempt.model, feeds, expected)
-        decided = [name for name in verdict.outputs if expected.outputs[0][name].dtype.kind in "biu"]
-        others = [name for name in verdict.outputs if name not in decided]
-        note = rounded.excuses(expected, answers, others) if others else ""
+        decided = [name for name in verified.outputs if expected.outputs[0][name].dtype.kind in "biu"]
+        others = [name for name in verified.outputs if name not in decided]
+        note = rounded.explained_by_rounding(expected, answers, others) if others else ""
         if others and not note:
             return replace(attempt, failure=failure)
         if decided:
@@ -118,7 +118,7 @@ class Judge:
     def _lively(self, attempt: Attempt, expected: Reference, answers: Sequence[Mapping[str, NDArray[Any]]]) -> Attempt:
         """Split off a Concat that made a part of an output constant; say which other outputs went constant."""
         assert attempt.model is not None
-        gone = gone_constant(attempt.model, expected.outputs, answers)
+        gone = find_constant_outputs(attempt.model, expected.outputs, answers)
         shared = [one for one in gone if one.concat]
         if shared:
             names = tuple(dict.fromkeys(name for one in shared for name in (one.concat, *one.after)))

@@ -8,7 +8,8 @@ from typing import Literal
 
 import onnx
 
-from ort_rknn_converters.partition.plan import Segment, TensorInfo
+from ort_rknn_converters.partition.plan import Segment
+from ort_rknn_converters.tensor_info import TensorInfo
 from ort_rknn_converters.toolkit.compile import CompileResult
 from ort_rknn_converters.util.frozen import frozen
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ort_rknn_converters.onnx_file.tensor_types import fixed_shapes
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["GoneConstant", "gone_constant"]
+__all__ = ["ConstantOutput", "find_constant_outputs"]
 
 Array = NDArray[Any]
 
@@ -25,7 +25,7 @@ _PASSED = frozenset({"Transpose", "Identity", "Reshape", "Flatten", "Squeeze", "
 
 
 @frozen
-class GoneConstant:
+class ConstantOutput:
     """An output whose values no longer depend on the input.
 
     Attributes:
@@ -49,9 +49,9 @@ class GoneConstant:
         return f"quantized to int8, output {self.output} is constant, which it is not in ONNX Runtime"
 
 
-def gone_constant(
+def find_constant_outputs(
     model: onnx.ModelProto, expected: Sequence[Mapping[str, Array]], actual: Sequence[Mapping[str, Array]]
-) -> tuple[GoneConstant, ...]:
+) -> tuple[ConstantOutput, ...]:
     """Find the outputs, and the parts of concatenated outputs, that are constant now and should not be.
 
     Args:
@@ -67,13 +67,13 @@ def gone_constant(
         if not wanted or len(wanted) != len(got) or wanted[0].dtype.kind != "f" or wanted[0].shape != got[0].shape:
             continue
         if _constant(got) and not _constant(wanted):
-            found.append(GoneConstant(name))
+            found.append(ConstantOutput(name))
             continue
         found += _parts(model.graph, name, wanted, got)
     return tuple(found)
 
 
-def _parts(graph: onnx.GraphProto, name: str, wanted: Sequence[Array], got: Sequence[Array]) -> list[GoneConstant]:
+def _parts(graph: onnx.GraphProto, name: str, wanted: Sequence[Array], got: Sequence[Array]) -> list[ConstantOutput]:
     """The parts of the Concat that makes an output; values that only move afterwards are found by their order."""
     makers = {value: node for node in graph.node for value in node.output}
     moves = []
@@ -96,7 +96,7 @@ def _parts(graph: onnx.GraphProto, name: str, wanted: Sequence[Array], got: Sequ
             numbers = np.transpose(numbers, order)
     numbers = numbers.reshape(wanted[0].shape)
     return [
-        GoneConstant(name, node.name, part, tuple(move.name for move in moves))
+        ConstantOutput(name, node.name, part, tuple(move.name for move in moves))
         for index, part in enumerate(node.input)
         if _constant([array[numbers == index] for array in got])
         and not _constant([array[numbers == index] for array in wanted])

@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 
 from ort_rknn_converters.compile.attempt import Attempt, Failure, FailureReason
-from ort_rknn_converters.compile.segment_compiler import Workshop
-from ort_rknn_converters.numerics.tolerance import FP16_MAX
+from ort_rknn_converters.compile.segment_compiler import SegmentCompiler
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.op_support.decide import boundary_reason
 from ort_rknn_converters.util.frozen import frozen
 
@@ -40,20 +40,20 @@ class Blame:
     certain: frozenset[str] = frozenset()
 
 
-def blame(workshop: Workshop, attempt: Attempt) -> Blame:
+def blame(compiler: SegmentCompiler, attempt: Attempt) -> Blame:
     """Name the nodes that must leave a failed segment: at least one.
 
     Args:
-        workshop: Where the segment failed; more is compiled there.
+        compiler: Where the segment failed; more is compiled there.
         attempt: The failed attempt.
     """
     failure = attempt.failure
     assert failure is not None
     if failure.nodes:
         return _named(failure)
-    if failure.kind in _HOPELESS or workshop.compilations >= COMPILATIONS:
+    if failure.kind in _HOPELESS or compiler.compilations >= COMPILATIONS:
         return _all(attempt)
-    return _Search(workshop, failure).run(attempt.nodes)
+    return _Search(compiler, failure).run(attempt.nodes)
 
 
 def _named(failure: Failure) -> Blame:
@@ -69,8 +69,8 @@ def _all(attempt: Attempt) -> Blame:
 class _Search:
     """Bisection over the topological order of a segment's nodes."""
 
-    def __init__(self, workshop: Workshop, failure: Failure) -> None:
-        self.workshop = workshop
+    def __init__(self, compiler: SegmentCompiler, failure: Failure) -> None:
+        self.compiler = compiler
         self.last = failure
         self._kind = _ALIKE.get(failure.kind, failure.kind)
         self._peaks: dict[str, float] = {}
@@ -109,10 +109,10 @@ class _Search:
 
     def fails(self, nodes: Sequence[str]) -> bool:
         """Whether these nodes alone fail in the same way; no, where their edges would make a failure of their own."""
-        entering, leaving = self.workshop.edges_of(nodes)
+        entering, leaving = self.compiler.edges_of(nodes)
         if not leaving or any(boundary_reason(value) for value in (*entering, *leaving)):
             return False
-        attempt = self.workshop.attempt(nodes)
+        attempt = self.compiler.attempt(nodes)
         self._peaks |= attempt.peaks or {}
         failure = attempt.failure
         if failure is None or _ALIKE.get(failure.kind, failure.kind) != self._kind:
@@ -124,7 +124,7 @@ class _Search:
         """Where a wrong result is an overflow, every node that overflows: they would come up one by one otherwise."""
         if self._kind != "wrong":
             return {}
-        makers = {v.name: node.name for node in self.workshop.flow.nodes for v in node.outputs if v.name}
+        makers = {v.name: node.name for node in self.compiler.flow.nodes for v in node.outputs if v.name}
         over = {makers[name]: peak for name, peak in self._peaks.items() if peak > FP16_MAX and name in makers}
         if culprit not in over:
             return {}

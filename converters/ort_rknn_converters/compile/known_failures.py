@@ -1,7 +1,7 @@
 """What was learned about single nodes, kept in a file so that the next model starts wiser.
 
-A verdict belongs to a node's signature (op, attributes, types and shapes, small constants), a SoC with its precision,
-and the versions of the toolkit and of the conversion: a new one of either may do what the old one could not.
+A known failure belongs to a node's signature (op, attributes, types and shapes, small constants), a SoC with its
+precision, and the versions of the toolkit and of the conversion: a new one of either may do what the old one could not.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ort_rknn_converters.cache.key import CONVERTER
 from ort_rknn_converters.graph.onnx_graph import constant, dims, type_string
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.version import CONVERTER
 
-__all__ = ["FILE", "Verdicts", "signature"]
+__all__ = ["FILE", "KnownFailures", "signature"]
 
 FILE = "verdicts.json"
 _FORMAT = 1
@@ -31,7 +31,7 @@ _LOCK_S = 10.0
 """Longest wait for another process that writes. A guess: writing takes milliseconds."""
 
 
-class Verdicts:
+class KnownFailures:
     """The file, for one SoC, precision and toolkit version."""
 
     def __init__(self, directory: Path | None, options: ConvertOptions, toolkit_version: str | None) -> None:
@@ -68,7 +68,7 @@ class Verdicts:
                 self._section(content, make=True).update(learned)
                 _replace(self._file, json.dumps(content, indent=1))
         except (OSError, Timeout) as error:
-            logger().debug("verdicts were not written: %s", error)
+            logger().debug("known failures were not written: %s", error)
 
     def _read(self) -> dict[str, Any]:
         empty: dict[str, Any] = {"format": _FORMAT}
@@ -91,7 +91,7 @@ class Verdicts:
 
 
 def signature(node: ir.Node, model: ir.Model) -> str:
-    """What a verdict is about: equal for nodes the compiler cannot tell apart."""
+    """Identifies a node as the compiler sees it: equal for nodes the compiler cannot tell apart."""
     attributes = sorted((name, _attribute(attribute)) for name, attribute in node.attributes.items())
     inputs = [
         None if value is None else [type_string(value.type), dims(value), _content(value)] for value in node.inputs

@@ -13,20 +13,20 @@ from pathlib import Path
 import onnx
 
 from ort_rknn_converters.compile.attempt import Attempt, FailureReason
-from ort_rknn_converters.compile.segment_compiler import Workshop
+from ort_rknn_converters.compile.segment_compiler import SegmentCompiler
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 
-__all__ = ["better", "folded_by_onnxruntime"]
+__all__ = ["folded_by_onnxruntime", "retry_folded"]
 
 _OF_THE_FORM: frozenset[FailureReason] = frozenset({"refused", "crashed", "wrong", "dropped"})
 """Failures that another form of the same computation may not have."""
 
 
-def better(workshop: Workshop, attempt: Attempt) -> Attempt:
+def retry_folded(compiler: SegmentCompiler, attempt: Attempt) -> Attempt:
     """The attempt, or where it failed the one with onnxruntime's folding, if that holds.
 
     Args:
-        workshop: Where the segment was tried.
+        compiler: Where the segment was tried.
         attempt: What came of it.
     """
     failure = attempt.failure
@@ -35,7 +35,7 @@ def better(workshop: Workshop, attempt: Attempt) -> Attempt:
     folded = folded_by_onnxruntime(attempt.model)
     if folded is None:
         return attempt
-    second = workshop.attempt(attempt.nodes, folded)
+    second = compiler.attempt(attempt.nodes, folded)
     if second.failure is not None:
         return attempt
     outputs = ", ".join(value.name for value in second.outputs)

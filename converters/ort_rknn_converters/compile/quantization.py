@@ -15,7 +15,7 @@ from ort_rknn_converters.numerics.weight_rounding import BY_LAYER
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.quantize.activation_samples import Samples
 from ort_rknn_converters.quantize.calibration import spread
-from ort_rknn_converters.quantize.mixed_precision import EVALUATED, search, table
+from ort_rknn_converters.quantize.mixed_precision import EVALUATED, search_mixed_precision, trade_table
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
 
 __all__ = ["Quantizer"]
@@ -97,6 +97,8 @@ class Quantizer:
         promise, metric = self._options.max_loss, self._options.metric
         if metric == "top1" and not all(value.name in self._outputs for value in attempt.outputs):
             promise, metric = _INSIDE  # the largest element means something in the model's own outputs only
-        mixed = search(lowered.model, request, attempt.result, compile, max_loss=promise, metric=metric)
-        note = table(", ".join(value.name for value in attempt.outputs), mixed, promise, metric)
+        mixed = search_mixed_precision(
+            lowered.model.whole(), request, attempt.result, compile, max_loss=promise, metric=metric
+        )
+        note = trade_table(", ".join(value.name for value in attempt.outputs), mixed, promise, metric)
         return replace(attempt, result=mixed.result, warnings=(*attempt.warnings, note))

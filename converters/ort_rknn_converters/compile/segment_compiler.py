@@ -17,11 +17,11 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ort_rknn_converters.compile.acceptance import Judge
+from ort_rknn_converters.compile.acceptance import AcceptanceCheck
 from ort_rknn_converters.compile.attempt import Attempt, Failure
-from ort_rknn_converters.compile.segment_inputs import LateFeeds, RandomFeeds
+from ort_rknn_converters.compile.segment_inputs import LazyFeeds, RandomFeeds
 from ort_rknn_converters.errors import ModelError, ToolkitFailed
-from ort_rknn_converters.graph.dataflow import Flow, boundary
+from ort_rknn_converters.graph.dataflow import DataFlow, boundary
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.graph.onnx_graph import value_info
 from ort_rknn_converters.lower.lower import Lowered, lower
@@ -35,7 +35,7 @@ from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
 if TYPE_CHECKING:
     from ort_rknn_converters.compile.quantization import Quantizer
 
-__all__ = ["Compile", "Workshop"]
+__all__ = ["Compile", "SegmentCompiler"]
 
 Feeds = Sequence[dict[str, NDArray[Any]]]
 Compile = Callable[..., CompileResult]
@@ -46,7 +46,7 @@ LEAST_S, PER_MB_S = 120.0, 10.0
 few nodes takes 0.3 s and ViT-tiny 0.3 s a MB on a PC; a board, or a PC that has much else to do, is 10 times slower."""
 
 
-class Workshop:
+class SegmentCompiler:
     """Compiles node sets of one prepared model; the same set is compiled once.
 
     Args:
@@ -59,10 +59,10 @@ class Workshop:
         self.model = model
         self.options = options
         self.target = find_target(options.target)
-        self.flow = Flow.of(model.graph)
+        self.flow = DataFlow.of(model.graph)
         self.compilations = 0
         self._compile = compile
-        self._judge = Judge(self.flow, self.target, options.precision)
+        self._acceptance = AcceptanceCheck(self.flow, self.target, options.precision)
         self._number = {node.name: index for index, node in enumerate(self.flow.nodes)}
         self._done: dict[tuple[tuple[str, ...], bool], Attempt] = {}
         self._quantizer = _quantizer(model, options)
@@ -135,12 +135,12 @@ class Workshop:
                 attempt = replace(attempt, peaks=expected.result().peaks, entering=peaks.result())
             except (ToolkitFailed, ModelError) as error:
                 return replace(attempt, failure=self._failure(nodes, error, expected))
-        return self._judge.verdict(attempt, lowered, expected.result(), feeds)
+        return self._acceptance.check(attempt, lowered, expected.result(), feeds)
 
     def _compiled(self, attempt: Attempt, request: CompileRequest, lowered: Lowered, begun: threading.Event) -> Attempt:
         # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
         more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
-        limit = self._timeout(len(request.model) + lowered.heavy.size)
+        limit = self._timeout(len(request.model) + lowered.model.weights.size)
         run = partial(self._compile, timeout=limit, on_begun=begun.set, **more)
         try:
             result = run(request)
@@ -151,7 +151,7 @@ class Workshop:
 
     def _failure(self, nodes: Sequence[str], error: Exception, expected: Future[Reference]) -> Failure:
         if isinstance(error, ToolkitFailed) and not isinstance(expected.exception(), ModelError):
-            return Failure(error.kind, str(error), self._judge.named(nodes, str(error)))
+            return Failure(error.kind, str(error), self._acceptance.named(nodes, str(error)))
         return _unverifiable(expected.exception() or error)  # no wonder then, and nothing worth searching for
 
     def _timeout(self, size: int) -> float:
@@ -161,10 +161,10 @@ class Workshop:
 
     def _request(self, lowered: Lowered, feeds: Feeds, dataset: Feeds) -> CompileRequest:
         request = CompileRequest(
-            model=lowered.light.SerializeToString(),
-            weights=lowered.heavy,
+            model=lowered.model.skeleton.SerializeToString(),
+            weights=lowered.model.weights,
             target=self.target.name,
-            feeds=LateFeeds(len(feeds), lambda: lowered.feeds(feeds)),
+            feeds=LazyFeeds(len(feeds), lambda: lowered.feeds(feeds)),
             optimization_level=self.options.optimization_level,
         )
         return self._quantizer.asked(request, lowered, dataset) if self._quantizer else request

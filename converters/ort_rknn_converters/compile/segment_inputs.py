@@ -18,12 +18,12 @@ from ort_rknn_converters.graph.onnx_graph import to_proto
 from ort_rknn_converters.numerics.random_inputs import boundary_values, feeds_for
 from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["LateFeeds", "RandomFeeds"]
+__all__ = ["LazyFeeds", "RandomFeeds"]
 
 Feed = dict[str, NDArray[Any]]
 
 
-class LateFeeds(Sequence[Feed]):
+class LazyFeeds(Sequence[Feed]):
     """Feeds that are made, all at once, when one of them is asked for; their number is known before. Thread-safe.
 
     Args:
@@ -75,14 +75,14 @@ class RandomFeeds:
             self._wanted = frozenset(names)
             self._known = None
 
-    def of(self, part: onnx.ModelProto, inputs: Sequence[str]) -> LateFeeds:
+    def of(self, part: onnx.ModelProto, inputs: Sequence[str]) -> LazyFeeds:
         """Feeds for a part of the model; a :class:`ModelError` when they are made, if none can be.
 
         Args:
             part: The part.
             inputs: The values it reads.
         """
-        return LateFeeds(self._count, lambda: self._made(part, inputs))
+        return LazyFeeds(self._count, lambda: self._made(part, inputs))
 
     def _made(self, part: onnx.ModelProto, inputs: Sequence[str]) -> tuple[Feed, ...]:
         if set(inputs) <= self._given:

@@ -9,16 +9,18 @@ from dataclasses import replace
 import numpy as np
 from onnx import helper
 
-from ort_rknn_converters.compiled.model import CompiledModel, NpuStep
-from ort_rknn_converters.compiled.stub_model import make_shell
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.compiled.stub_model import make_stub
+from ort_rknn_converters.compiled.values import NpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
 from ort_rknn_converters.onnx_file.tensor_types import type_string, value_info
-from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
+from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
+from ort_rknn_converters.tensor_info import TensorInfo
 
-__all__ = ["load_bare", "open_shell", "shape_sets", "unknown_types"]
+__all__ = ["load_bare", "open_stub", "shape_sets", "unknown_types"]
 
 SEGMENT = "npu_0"
 _ELEMENTS = {
@@ -80,7 +82,7 @@ def load_bare(
     if len(_sets(file)) > 1:
         notes.append(f"one of the {len(_sets(file))} sets of input shapes it was compiled for")
     return CompiledModel(
-        shell=_shell(file, inputs, outputs),
+        stub=_stub(file, inputs, outputs),
         steps=(step,),
         plan=Plan(file.target, precision, nodes, (segment,), tuple(notes)),
         targets=(file.target,),
@@ -94,7 +96,7 @@ def shape_sets(model: str | os.PathLike[str] | bytes) -> tuple[dict[str, tuple[i
     Raises:
         CompiledModelError: As :func:`load_bare`.
     """
-    file = reader.read(model)
+    file = reader.read_rknn(model)
     sets = _sets(file)
     moving = [number for number in range(len(file.inputs)) if len({dims[number] for dims in sets}) > 1]
     return tuple({file.inputs[number].name: dims[number] for number in moving} for dims in sets) if moving else ()
@@ -106,13 +108,13 @@ def unknown_types(model: str | os.PathLike[str] | bytes) -> tuple[str, ...]:
     Raises:
         CompiledModelError: As :func:`load_bare`.
     """
-    file = reader.read(model)
+    file = reader.read_rknn(model)
     return tuple(value.name for value in (*file.inputs, *file.outputs) if _type_of(value) not in _ELEMENTS)
 
 
 def _read(model: str | os.PathLike[str] | bytes, types: Mapping[str, str] | None) -> RknnFile:
     """A file as it says itself, and with these types where it does not."""
-    file = reader.read(model)
+    file = reader.read_rknn(model)
     if not types:
         return file
 
@@ -125,7 +127,7 @@ def _read(model: str | os.PathLike[str] | bytes, types: Mapping[str, str] | None
     return replace(file, inputs=typed(file.inputs), outputs=typed(file.outputs))
 
 
-def open_shell(model: str | os.PathLike[str] | bytes, types: Mapping[str, str] | None = None) -> BytesBlob:
+def open_stub(model: str | os.PathLike[str] | bytes, types: Mapping[str, str] | None = None) -> BytesBlob:
     """The outside of a ``.rknn`` file with several sets of shapes: what differs between them is left open.
 
     Args:
@@ -144,10 +146,10 @@ def open_shell(model: str | os.PathLike[str] | bytes, types: Mapping[str, str] |
             dims = zip(*(form.shape for form in forms), strict=True)
             infos.append(replace(forms[0], shape=tuple(dim[0] if len(set(dim)) == 1 else None for dim in dims)))
         sides.append(tuple(infos))
-    return _shell(file, *sides)
+    return _stub(file, *sides)
 
 
-def _shell(file: RknnFile, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> BytesBlob:
+def _stub(file: RknnFile, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> BytesBlob:
     outside = helper.make_model(
         helper.make_graph([], "rknn", [value_info(one) for one in inputs], [value_info(one) for one in outputs]),
         producer_name="rknn-toolkit2",
@@ -155,7 +157,7 @@ def _shell(file: RknnFile, inputs: Sequence[TensorInfo], outputs: Sequence[Tenso
     )
     if file.custom_string:
         helper.set_model_props(outside, {"rknn.custom_string": file.custom_string})
-    return BytesBlob(make_shell(outside).SerializeToString())
+    return BytesBlob(make_stub(outside).SerializeToString())
 
 
 def _sets(file: RknnFile) -> tuple[tuple[tuple[int, ...], ...], ...]:

@@ -18,12 +18,12 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.compiled import epcontext_read, epcontext_write
-from ort_rknn_converters.compiled.bundle_weights import Weights, restore, share
+from ort_rknn_converters.compiled.bundle_weights import SharedWeights, restore, share
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.onnx_file.protobuf_wire import KEY_BUNDLE
-from ort_rknn_converters.onnx_file.split_model import Parted
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy
+from ort_rknn_converters.onnx_file.split_model import SplitModel
+from ort_rknn_converters.onnx_file.weights import LargeWeights
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Bundle", "Variant", "merged", "same_cut"]
@@ -63,7 +63,7 @@ class Bundle:
     """
 
     variants: tuple[Variant, ...]
-    original: Callable[[], Parted] | None = None
+    original: Callable[[], SplitModel] | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -86,12 +86,12 @@ class Bundle:
         """
         path = Path(path)
         stem = None if embed else path.stem
-        model, files = epcontext_write.build(self.variants[0].load(), strip=strip, stem=stem)
-        weights = Weights(model)
-        blobs: dict[str, Parted] = {}
+        model, files = epcontext_write.build_epcontext(self.variants[0].load(), strip=strip, stem=stem)
+        weights = SharedWeights(model)
+        blobs: dict[str, SplitModel] = {}
         rows = [_row(self.variants[0])]
         for number, variant in enumerate(self.variants[1:], 1):
-            other, more = epcontext_write.build(
+            other, more = epcontext_write.build_epcontext(
                 variant.load(), strip=strip, stem=None if embed else f"{path.stem}_{number}"
             )
             files |= more
@@ -103,9 +103,11 @@ class Bundle:
             original = f"{_BLOB}original"
             blobs[original] = share(self.original(), weights)
         table = {"format": _FORMAT, "variants": rows, "original": original}
-        model.light.metadata_props.add(key=KEY_BUNDLE, value=json.dumps(table))
+        model.skeleton.metadata_props.add(key=KEY_BUNDLE, value=json.dumps(table))
         inside = ((name, ir.Tensor(np.frombuffer(part.read(), np.uint8))) for name, part in blobs.items())
-        return epcontext_write.write(replace(model, heavy=Heavy((*model.heavy.tensors, *inside))), files, path)
+        return epcontext_write.write_model(
+            replace(model, weights=LargeWeights((*model.weights.tensors, *inside))), files, path
+        )
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | bytes) -> Bundle:
@@ -115,8 +117,8 @@ class Bundle:
             FileNotFoundError: There is no such file.
             CompiledModelError: It is no bundle, or it is damaged.
         """
-        name, folder, held = epcontext_read.parse(model)
-        table = next((entry.value for entry in held.light.metadata_props if entry.key == KEY_BUNDLE), None)
+        name, folder, held = epcontext_read.parse_epcontext(model)
+        table = next((entry.value for entry in held.skeleton.metadata_props if entry.key == KEY_BUNDLE), None)
         if table is None:
             raise CompiledModelError(f"{name} holds one compiled form only")
         try:
@@ -125,14 +127,14 @@ class Bundle:
                 raise CompiledModelError(
                     f"{name} has form {facts['format']}, known is {_FORMAT}. Convert the model again"
                 )
-            read = partial(_restored, name, held.weights())
+            read = partial(_restored, name, held.initializers())
             variants = []
             for row in facts["variants"]:
                 blob = row.get("blob")
                 load = (
-                    partial(epcontext_read.read, name, folder, held)
+                    partial(_load, name, folder, lambda: held)
                     if blob is None
-                    else partial(_load_other, name, folder, partial(read, blob))
+                    else partial(_load, name, folder, partial(read, blob))
                 )
                 shapes = {key: tuple(map(int, dims)) for key, dims in row["shapes"].items()}
                 variants.append(Variant(shapes, tuple(row["targets"]), load))
@@ -148,23 +150,23 @@ def _row(variant: Variant) -> dict[str, Any]:
     return {"shapes": {name: list(shape) for name, shape in variant.shapes.items()}, "targets": list(variant.targets)}
 
 
-def _restored(name: str, held: Mapping[str, ir.TensorProtocol], blob: str) -> Parted:
+def _restored(name: str, held: Mapping[str, ir.TensorProtocol], blob: str) -> SplitModel:
     if blob not in held:
         raise CompiledModelError(f"{name} lacks {blob}. Convert the original ONNX model again")
     try:
-        part = Parted.parse(held[blob].tobytes())
+        part = SplitModel.parse(held[blob].tobytes())
     except Exception as error:  # protobuf's own class differs between its versions
         raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
     return restore(part, held)
 
 
-def _load_other(name: str, folder: Path | None, read: Callable[[], Parted]) -> CompiledModel:
-    return epcontext_read.read(name, folder, read())
+def _load(name: str, folder: Path | None, read: Callable[[], SplitModel]) -> CompiledModel:
+    return CompiledModel.of(epcontext_read.read_epcontext(name, folder, read()))
 
 
 def same_cut(one: CompiledModel, other: CompiledModel) -> bool:
     """Whether two forms differ in their compiled code only: then one file entry serves both SoCs."""
-    if len(one.steps) != len(other.steps) or one.shell != other.shell:
+    if len(one.steps) != len(other.steps) or one.stub != other.stub:
         return False
     return all(_same_step(*pair) for pair in zip(one.steps, other.steps, strict=True))
 

@@ -11,10 +11,10 @@ import onnx_ir as ir
 from onnx import TensorProto
 
 from ort_rknn_converters.errors import CompiledModelError
-from ort_rknn_converters.onnx_file.split_model import Parted, tensors
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy, is_heavy, raw, size_of
+from ort_rknn_converters.onnx_file.split_model import SplitModel, tensors
+from ort_rknn_converters.onnx_file.weights import LargeWeights, is_large, raw_bytes, size_of
 
-__all__ = ["Weights", "restore", "share"]
+__all__ = ["SharedWeights", "restore", "share"]
 
 LOCATION = "ort_rknn.shared"
 """``location`` of a tensor that is a reference; ``key`` is the other tensor's name."""
@@ -25,59 +25,59 @@ _SMALL = 256
 _DATA = ("raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data")
 
 
-class Weights:
+class SharedWeights:
     """The tensors of a model that others may refer to, by content."""
 
-    def __init__(self, model: Parted) -> None:
-        self._names = {_digest(tensor): name for name, tensor in model.weights().items() if tensor.nbytes > _SMALL}
+    def __init__(self, model: SplitModel) -> None:
+        self._names = {_digest(tensor): name for name, tensor in model.initializers().items() if tensor.nbytes > _SMALL}
 
     def name_of(self, tensor: ir.TensorProtocol) -> str | None:
         """The tensor of equal type, shape and content."""
         return self._names.get(_digest(tensor)) if tensor.nbytes > _SMALL else None
 
 
-def share(model: Parted, weights: Weights) -> Parted:
+def share(model: SplitModel, weights: SharedWeights) -> SplitModel:
     """``model`` with references in place of everything that ``weights`` has."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model.light)
-    for proto in tensors(light):
+    skeleton = onnx.ModelProto()
+    skeleton.CopyFrom(model.skeleton)
+    for proto in tensors(skeleton):
         found = weights.name_of(ir.serde.deserialize_tensor(proto)) if size_of(proto) > _SMALL else None
         if found is not None:
             for kind in _DATA:
                 proto.ClearField(kind)
             _refer(proto, found)
     kept = []
-    for name, tensor in model.heavy.tensors:
+    for name, tensor in model.weights.tensors:
         found = weights.name_of(tensor)
         if found is None:
             kept.append((name, tensor))
         else:
             dims = tensor.shape.numpy()
-            _refer(light.graph.initializer.add(name=name, data_type=tensor.dtype.value, dims=dims), found)
-    return replace(model, light=light, heavy=Heavy(tuple(kept)))
+            _refer(skeleton.graph.initializer.add(name=name, data_type=tensor.dtype.value, dims=dims), found)
+    return replace(model, skeleton=skeleton, weights=LargeWeights(tuple(kept)))
 
 
-def restore(model: Parted, weights: Mapping[str, ir.TensorProtocol]) -> Parted:
+def restore(model: SplitModel, weights: Mapping[str, ir.TensorProtocol]) -> SplitModel:
     """``model`` with the data of ``weights`` where it refers to them.
 
     Raises:
         CompiledModelError: A tensor that is referred to is not there.
     """
-    light = onnx.ModelProto()
-    light.CopyFrom(model.light)
-    heavy = list(model.heavy.tensors)
-    for proto in [one for one in light.graph.initializer if is_heavy(one)]:
+    skeleton = onnx.ModelProto()
+    skeleton.CopyFrom(model.skeleton)
+    large = list(model.weights.tensors)
+    for proto in [one for one in skeleton.graph.initializer if is_large(one)]:
         found = _referred(proto, weights)
         if found is not None:
-            heavy.append((proto.name, found))
-            light.graph.initializer.remove(proto)
-    for proto in tensors(light):
+            large.append((proto.name, found))
+            skeleton.graph.initializer.remove(proto)
+    for proto in tensors(skeleton):
         found = _referred(proto, weights)
         if found is not None:
             proto.ClearField("external_data")
             proto.ClearField("data_location")
-            proto.raw_data = bytes(raw(found))
-    return replace(model, light=light, heavy=Heavy(tuple(heavy)))
+            proto.raw_data = bytes(raw_bytes(found))
+    return replace(model, skeleton=skeleton, weights=LargeWeights(tuple(large)))
 
 
 def _referred(proto: TensorProto, weights: Mapping[str, ir.TensorProtocol]) -> ir.TensorProtocol | None:
@@ -99,5 +99,5 @@ def _refer(proto: TensorProto, name: str) -> None:
 
 def _digest(tensor: ir.TensorProtocol) -> bytes:
     digest = hashlib.sha256(f"{tensor.dtype.value} {list(tensor.shape.numpy())} ".encode())
-    digest.update(raw(tensor))
+    digest.update(raw_bytes(tensor))
     return digest.digest()

@@ -25,26 +25,28 @@ from ort_rknn_converters.compiled.epcontext_write import (
     OUR_KEYS,
     SEGMENT_DOMAIN,
 )
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep, Step
-from ort_rknn_converters.compiled.steps import IR_VERSION, cpu_step, made_values, npu_step, used_values
-from ort_rknn_converters.compiled.stub_model import make_shell
+from ort_rknn_converters.compiled.steps import cpu_step, made_values, npu_step, used_values
+from ort_rknn_converters.compiled.stub_model import make_stub
+from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
-from ort_rknn_converters.onnx_file.protobuf_wire import PROVIDERS, NotProtobuf, opened
-from ort_rknn_converters.onnx_file.split_model import CODE, Parted
+from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, opened
+from ort_rknn_converters.onnx_file.split_model import CODE, SplitModel
 from ort_rknn_converters.onnx_file.tensor_types import value_info
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy
-from ort_rknn_converters.partition.plan import Plan, Segment, TensorInfo
+from ort_rknn_converters.onnx_file.weights import LargeWeights
+from ort_rknn_converters.partition.plan import Plan, Segment
+from ort_rknn_converters.provider import PROVIDERS
+from ort_rknn_converters.tensor_info import TensorInfo
 
-__all__ = ["load", "parse", "read"]
+__all__ = ["load_epcontext", "parse_epcontext", "read_epcontext"]
 
 
-def load(model: str | os.PathLike[str] | bytes) -> CompiledModel:
+def load_epcontext(model: str | os.PathLike[str] | bytes) -> CompiledParts:
     """See :meth:`ort_rknn_converters.compiled.model.CompiledModel.load`."""
-    return read(*parse(model))
+    return read_epcontext(*parse_epcontext(model))
 
 
-def read(name: str, folder: Path | None, model: Parted) -> CompiledModel:
+def read_epcontext(name: str, folder: Path | None, model: SplitModel) -> CompiledParts:
     """The compiled model in a file that was parsed.
 
     Args:
@@ -55,11 +57,11 @@ def read(name: str, folder: Path | None, model: Parted) -> CompiledModel:
     Raises:
         CompiledModelError: It is not a compiled model of ours, or it is damaged.
     """
-    metadata = {entry.key: entry.value for entry in model.light.metadata_props}
-    contexts = [node for node in model.light.graph.node if node.op_type == "EPContext" and node.domain == EP_DOMAIN]
+    metadata = {entry.key: entry.value for entry in model.skeleton.metadata_props}
+    contexts = [node for node in model.skeleton.graph.node if node.op_type == "EPContext" and node.domain == EP_DOMAIN]
     for node in contexts:
         source = _attributes(node).get("source", b"")
-        if source not in PROVIDERS:
+        if source.decode(errors="replace") not in PROVIDERS:
             raise CompiledModelError(
                 f"{name} was compiled for {source.decode(errors='replace') or 'an unnamed provider'}, not for a "
                 "Rockchip NPU. Open it with the runtime that made it, or convert the original ONNX model"
@@ -76,7 +78,7 @@ def read(name: str, folder: Path | None, model: Parted) -> CompiledModel:
         raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
 
 
-def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, Parted]:
+def parse_epcontext(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, SplitModel]:
     """Name for messages, folder of the files beside it, and the model.
 
     Raises:
@@ -88,20 +90,20 @@ def parse(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, Part
         name, file = os.fspath(model), Path(model).absolute()
     with opened(model) as data:
         try:
-            parted = Parted.parse(data, file)
+            split = SplitModel.parse(data, file)
         except (DecodeError, NotProtobuf) as error:
             raise CompiledModelError(f"{name} is not an ONNX file, or it is cut short") from error
         except (OSError, ValueError, TypeError) as error:
             raise CompiledModelError(
                 f"the weights beside {name} cannot be read: {error}. Copy all its files"
             ) from error
-    for tensor in parted.light.graph.initializer:
+    for tensor in split.skeleton.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location":
                 raise CompiledModelError(
                     f"the weights of {name} are in {entry.value}: give the model's path, not its bytes"
                 )
-    return name, file and file.parent, parted
+    return name, file and file.parent, split
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -111,21 +113,21 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 class _Reader:
     """One file being read; a class only because every step needs the same five things."""
 
-    def __init__(self, name: str, folder: Path | None, model: Parted, metadata: Mapping[str, str]) -> None:
+    def __init__(self, name: str, folder: Path | None, model: SplitModel, metadata: Mapping[str, str]) -> None:
         self.name = name
         self.folder = folder
-        self.proto = proto = model.light
+        self.proto = proto = model.skeleton
         self.plan = Plan.from_dict(json.loads(metadata[KEY_PLAN]))
         self.facts = json.loads(metadata[KEY_STEPS])
-        self.weights = {tensor.name: tensor for tensor in proto.graph.initializer}
-        self.heavy = dict(model.heavy.tensors)
+        self.small = {tensor.name: tensor for tensor in proto.graph.initializer}
+        self.large = dict(model.weights.tensors)
         self.codes = model.code
         self.values = {value.name: value for value in proto.graph.value_info}
         self.functions = {f.name: f for f in proto.functions if f.domain == SEGMENT_DOMAIN}
-        self.shell = self._shell()
-        self.declared = {v.name: v for v in (*self.shell.graph.output, *self.shell.graph.input)}
+        self.stub = self._stub()
+        self.declared = {v.name: v for v in (*self.stub.graph.output, *self.stub.graph.input)}
 
-    def read(self) -> CompiledModel:
+    def read(self) -> CompiledParts:
         """Everything, step by step in the order of the nodes."""
         segments = {segment.name: segment for segment in self.plan.segments}
         nodes = list(self.proto.graph.node)
@@ -140,8 +142,8 @@ class _Reader:
             )
         if nodes:
             raise CompiledModelError(f"{self.name} was changed after it was compiled. Convert the model again")
-        return CompiledModel(
-            shell=BytesBlob(self.shell.SerializeToString(deterministic=True)),
+        return CompiledParts(
+            stub=BytesBlob(self.stub.SerializeToString(deterministic=True)),
             steps=tuple(steps),
             plan=self.plan,
             targets=tuple(self.facts["targets"]),
@@ -149,23 +151,12 @@ class _Reader:
             passes=tuple(self.facts["passes"]),
         )
 
-    def _shell(self) -> onnx.ModelProto:
-        outside = onnx.ModelProto()
-        for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
-            if self.proto.HasField(field):
-                setattr(outside, field, getattr(self.proto, field))
-        outside.ir_version = IR_VERSION
-        kept = [entry for entry in self.proto.metadata_props if entry.key not in OUR_KEYS]
-        outside.metadata_props.extend(kept)
-        outside.opset_import.extend(self.proto.opset_import)
-        graph = self.proto.graph
-        outside.graph.name, outside.graph.doc_string = graph.name, graph.doc_string
-        outside.graph.metadata_props.extend(graph.metadata_props)
-        outside.graph.input.extend(graph.input)
-        outside.graph.output.extend(graph.output)
-        given = {value.name for value in graph.input}
-        outside.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in given)
-        return make_shell(outside)
+    def _stub(self) -> onnx.ModelProto:
+        stub = make_stub(self.proto)
+        own = [entry for entry in stub.metadata_props if entry.key not in OUR_KEYS]
+        del stub.metadata_props[:]
+        stub.metadata_props.extend(own)
+        return stub
 
     def _cpu(self, row: Mapping[str, Any], nodes: list[onnx.NodeProto]) -> CpuStep:
         part = onnx.ModelProto(ir_version=self.proto.ir_version)
@@ -176,12 +167,13 @@ class _Reader:
         part.graph.input.extend(self._value(name) for name in row["inputs"])
         part.graph.output.extend(self._value(name) for name in row["outputs"])
         part.graph.value_info.extend(v for n, v in self.values.items() if n in made_values(nodes))
-        return cpu_step(row["name"], self._weighted(part, used - inputs), self.shell)
+        return cpu_step(row["name"], self._weighted(part, used - inputs), self.stub)
 
-    def _weighted(self, part: onnx.ModelProto, names: Iterable[str]) -> Parted:
+    def _weighted(self, part: onnx.ModelProto, names: Iterable[str]) -> SplitModel:
         """A part with those of its values that are weights."""
-        part.graph.initializer.extend(self.weights[name] for name in names if name in self.weights)
-        return Parted(part, Heavy(tuple((name, self.heavy[name]) for name in names if name in self.heavy)))
+        part.graph.initializer.extend(self.small[name] for name in names if name in self.small)
+        large = tuple((name, self.large[name]) for name in names if name in self.large)
+        return SplitModel(part, LargeWeights(large))
 
     def _value(self, name: str) -> ValueInfoProto:
         value: ValueInfoProto = self.declared[name] if name in self.declared else self.values[name]
@@ -190,7 +182,7 @@ class _Reader:
     def _npu(self, row: Mapping[str, Any], node: onnx.NodeProto, segment: Segment) -> NpuStep:
         attributes = {CODE: self.codes.get(node.name), **_attributes(node)}
         notes = json.loads(attributes["notes"])
-        inputs, outputs = _tensors(row["inputs"]), _tensors(row["outputs"])
+        inputs, outputs = TensorInfo.from_dicts(row["inputs"]), TensorInfo.from_dicts(row["outputs"])
         return npu_step(
             segment,
             code={entry["target"]: self._code(segment.name, entry, attributes) for entry in notes["codes"]},
@@ -230,7 +222,7 @@ class _Reader:
 
     def _segment_model(
         self, name: str, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...], notes: Mapping[str, Any]
-    ) -> Parted | None:
+    ) -> SplitModel | None:
         function = self.functions.get(name)
         if function is None:
             return None
@@ -242,11 +234,7 @@ class _Reader:
         part.graph.output.extend(value_info(declared[output]) for output in function.output)
         part.graph.value_info.extend(function.value_info)
         weights = function.input[len(inputs) :]
-        missing = [weight for weight in weights if weight not in self.weights and weight not in self.heavy]
+        missing = [weight for weight in weights if weight not in self.small and weight not in self.large]
         if missing:
             raise CompiledModelError(f"{self.name} lacks the weight {missing[0]}. Convert the model again")
         return self._weighted(part, weights)
-
-
-def _tensors(rows: Iterable[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)

@@ -13,7 +13,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,15 @@ import onnx
 import onnx_ir as ir
 from onnx import ValueInfoProto, helper
 
-from ort_rknn_converters.compiled.model import PROVIDER, CompiledModel, CpuStep, NpuStep
 from ort_rknn_converters.compiled.steps import IR_VERSION
+from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, step_row
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, Buffer, BytesBlob
 from ort_rknn_converters.onnx_file.protobuf_wire import KEY_BUNDLE
-from ort_rknn_converters.onnx_file.split_model import Parted
+from ort_rknn_converters.onnx_file.split_model import SplitModel
 from ort_rknn_converters.onnx_file.tensor_types import value_info
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy, is_same
+from ort_rknn_converters.onnx_file.weights import LargeWeights, is_same
+from ort_rknn_converters.provider import PROVIDER
 
 __all__ = [
     "EP_DOMAIN",
@@ -38,9 +38,9 @@ __all__ = [
     "KEY_VERSION",
     "OUR_KEYS",
     "SEGMENT_DOMAIN",
-    "build",
-    "save",
-    "write",
+    "build_epcontext",
+    "save_epcontext",
+    "write_model",
 ]
 
 FORMAT = "1"
@@ -53,9 +53,9 @@ OUR_KEYS = frozenset({KEY_VERSION, KEY_PLAN, KEY_STEPS, KEY_BUNDLE})
 """Entries of ``metadata_props`` that are ours; all others are the original model's."""
 
 
-def build(
-    compiled: CompiledModel, *, strip: bool = False, stem: str | None = None, prefix: str = ""
-) -> tuple[Parted, dict[str, Blob]]:
+def build_epcontext(
+    compiled: CompiledParts, *, strip: bool = False, stem: str | None = None, prefix: str = ""
+) -> tuple[SplitModel, dict[str, Blob]]:
     """Build the EPContext form.
 
     Args:
@@ -70,23 +70,21 @@ def build(
     Raises:
         CompiledModelError: A stored part cannot be read, or two parts disagree.
     """
-    model = onnx.ModelProto.FromString(compiled.shell.read())
+    model = onnx.ModelProto.FromString(compiled.stub.read())
     graph = model.graph
     edges = {value.name for value in (*graph.input, *graph.output)}
     given = {value.name for value in graph.input}
     overridable = [tensor for tensor in graph.initializer if tensor.name in given]
     del graph.node[:], graph.initializer[:], model.opset_import[:]
     parts = _Parts(model, stem, prefix)
-    parts.weights(Heavy(), overridable)
+    parts.add_weights(LargeWeights(), overridable)
     rows: list[dict[str, Any]] = []
     for step in compiled.steps:
         if isinstance(step, CpuStep):
-            rows.append({"kind": "cpu", "name": step.name, "nodes": parts.cpu(Parted.of(step.model))})
-            rows[-1] |= {"inputs": list(step.inputs), "outputs": list(step.outputs)}
+            rows.append({**step_row(step), "nodes": parts.cpu(SplitModel.of(step.model))})
         else:
             parts.npu(step, strip=strip)
-            rows.append({"kind": "npu", "name": step.name})
-            rows[-1] |= {"inputs": [asdict(t) for t in step.inputs], "outputs": [asdict(t) for t in step.outputs]}
+            rows.append(step_row(step))
     facts = {
         "steps": rows,
         "targets": list(compiled.targets),
@@ -109,20 +107,20 @@ class _Parts:
         self.model.ir_version = IR_VERSION
         self._opsets = {"": 0}
         self._weights: dict[str, onnx.TensorProto] = {}
-        self._heavy: dict[str, ir.TensorProtocol] = {}
+        self._large: dict[str, ir.TensorProtocol] = {}
         self._code: dict[str, bytes] = {}
         self._values: dict[str, ValueInfoProto] = {}
 
-    def weights(self, heavy: Heavy, others: Iterable[onnx.TensorProto]) -> None:
+    def add_weights(self, large: LargeWeights, others: Iterable[onnx.TensorProto]) -> None:
         """Add initializers; the same name must mean the same content everywhere."""
-        for name, tensor in heavy.tensors:
-            if name in self._weights or not is_same(self._heavy.setdefault(name, tensor), tensor):
+        for name, tensor in large.tensors:
+            if name in self._weights or not is_same(self._large.setdefault(name, tensor), tensor):
                 raise _different(name)
         for proto in others:
-            if proto.name in self._heavy or self._weights.setdefault(proto.name, proto) != proto:
+            if proto.name in self._large or self._weights.setdefault(proto.name, proto) != proto:
                 raise _different(proto.name)
 
-    def cpu(self, part: Parted) -> int:
+    def cpu(self, part: SplitModel) -> int:
         """Append the nodes of a CPU part; returns how many."""
         graph = self._add(part)
         self.model.graph.node.extend(graph.node)
@@ -142,8 +140,8 @@ class _Parts:
         for tensor in (*step.inputs, *step.outputs):
             self._values.setdefault(tensor.name, value_info(tensor))
         if step.onnx is not None and not strip:
-            part = Parted.of(step.onnx)
-            notes["ir_version"] = part.light.ir_version
+            part = SplitModel.of(step.onnx)
+            notes["ir_version"] = part.skeleton.ir_version
             self._opsets[SEGMENT_DOMAIN] = 1
             self._add(part)
             self.model.functions.append(_function(step.name, part))
@@ -158,16 +156,16 @@ class _Parts:
         ):
             node.attribute.append(helper.make_attribute(key, value))
 
-    def finish(self, outside: set[str]) -> Parted:
+    def finish(self, outside: set[str]) -> SplitModel:
         """Write what was collected."""
         graph = self.model.graph
         graph.initializer.extend(self._weights[name] for name in sorted(self._weights))
-        inside = outside | set(self._weights) | set(self._heavy)
+        inside = outside | set(self._weights) | set(self._large)
         graph.value_info.extend(self._values[name] for name in sorted(self._values) if name not in inside)
         self._opsets[""] = self._opsets[""] or 21  # only a model that computes nothing says nothing
         for domain in sorted(self._opsets):
             self.model.opset_import.add(domain=domain, version=self._opsets[domain])
-        return Parted(self.model, Heavy(tuple(sorted(self._heavy.items()))), self._code)
+        return SplitModel(self.model, LargeWeights(tuple(sorted(self._large.items()))), self._code)
 
     def _payload(self, step: NpuStep) -> tuple[list[dict[str, Any]], bytes]:
         """The codes' table for ``notes``, and ``ep_cache_context``: all codes in a row, or the first one's file."""
@@ -186,51 +184,51 @@ class _Parts:
             codes.append(row)
         return codes, b"".join(inside) if self._stem is None else codes[0]["file"].encode()
 
-    def _add(self, part: Parted) -> onnx.GraphProto:
+    def _add(self, part: SplitModel) -> onnx.GraphProto:
         """Take over a part's weights and what it asks of its reader."""
-        self.model.ir_version = max(self.model.ir_version, part.light.ir_version)
-        for entry in part.light.opset_import:
+        self.model.ir_version = max(self.model.ir_version, part.skeleton.ir_version)
+        for entry in part.skeleton.opset_import:
             known = self._opsets.get(entry.domain, 0)
             if known not in (0, entry.version):
                 raise CompiledModelError(
                     f"two parts of the model use versions {known} and {entry.version} of domain {entry.domain!r}"
                 )
             self._opsets[entry.domain] = entry.version
-        self.weights(part.heavy, part.light.graph.initializer)
-        return part.light.graph
+        self.add_weights(part.weights, part.skeleton.graph.initializer)
+        return part.skeleton.graph
 
 
 def _different(name: str) -> CompiledModelError:
     return CompiledModelError(f"two parts of the model have different constants called {name!r}")
 
 
-def _function(name: str, part: Parted) -> onnx.FunctionProto:
-    graph = part.light.graph
+def _function(name: str, part: SplitModel) -> onnx.FunctionProto:
+    graph = part.skeleton.graph
     function = onnx.FunctionProto(name=name, domain=SEGMENT_DOMAIN)
     function.input.extend(value.name for value in graph.input)
     function.input.extend(
-        sorted([*(tensor.name for tensor in graph.initializer), *(name for name, _ in part.heavy.tensors)])
+        sorted([*(tensor.name for tensor in graph.initializer), *(name for name, _ in part.weights.tensors)])
     )
     function.output.extend(value.name for value in graph.output)
     function.node.extend(graph.node)
-    function.opset_import.extend(part.light.opset_import)
+    function.opset_import.extend(part.skeleton.opset_import)
     function.value_info.extend(graph.value_info)
     return function
 
 
-def save(
-    compiled: CompiledModel, path: str | os.PathLike[str], *, embed: bool = True, strip: bool = False
+def save_epcontext(
+    compiled: CompiledParts, path: str | os.PathLike[str], *, embed: bool = True, strip: bool = False
 ) -> tuple[Path, ...]:
     """See :meth:`ort_rknn_converters.compiled.model.CompiledModel.save`."""
     path = Path(path)
     _writable(path)
-    return write(*build(compiled, strip=strip, stem=None if embed else path.stem), path)
+    return write_model(*build_epcontext(compiled, strip=strip, stem=None if embed else path.stem), path)
 
 
-def write(
-    model: Parted, files: Mapping[str, Blob], path: Path, *, weights_file: str = "", threshold: int = 1024
+def write_model(
+    model: SplitModel, files: Mapping[str, Blob], path: Path, *, weights_file: str = "", threshold: int = 1024
 ) -> tuple[Path, ...]:
-    """Write a model and the files beside it: all or nothing; see :meth:`.Parted.files`.
+    """Write a model and the files beside it: all or nothing; see :meth:`.SplitModel.files`.
 
     Args:
         model: The model.
@@ -251,8 +249,8 @@ def write(
         written |= blob.files(name)
     try:
         with _staged(path.parent) as stage:
-            for name, pieces in written.items():
-                stage(name, pieces)
+            for name, chunks in written.items():
+                stage(name, chunks)
     except OSError as error:
         raise CompiledModelError(f"cannot write {path}: {error.strerror or error}") from error
     return tuple(path.parent / name for name in written)
@@ -273,11 +271,11 @@ def _staged(folder: Path) -> Iterator[Callable[[str, Iterable[Buffer]], None]]:
     """
     staged: list[tuple[str, Path]] = []
 
-    def stage(name: str, pieces: Iterable[Buffer]) -> None:
+    def stage(name: str, chunks: Iterable[Buffer]) -> None:
         handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
         staged.append((temporary, folder / name))
         with os.fdopen(handle, "wb") as file:
-            file.writelines(pieces)
+            file.writelines(chunks)
         Path(temporary).chmod(0o666 & ~_umask())
 
     try:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep, Step
+from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step, step_row
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, StoredBlob
-from ort_rknn_converters.partition.plan import Plan, TensorInfo
+from ort_rknn_converters.partition.plan import Plan
+from ort_rknn_converters.tensor_info import TensorInfo
 
-__all__ = ["FORMAT", "MANIFEST", "load_pieces", "save_pieces"]
+__all__ = ["FORMAT", "MANIFEST", "load_folder", "save_folder"]
 
 FORMAT = 1
 """Version of this form; another version is not read but made anew."""
@@ -27,7 +27,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-def save_pieces(compiled: CompiledModel, directory: Path) -> None:
+def save_folder(compiled: CompiledParts, directory: Path) -> None:
     """Write ``compiled`` into ``directory`` (made when missing). The manifest comes last.
 
     Raises:
@@ -37,20 +37,20 @@ def save_pieces(compiled: CompiledModel, directory: Path) -> None:
     files: dict[str, dict[str, Any]] = {}
 
     def write(name: str, blob: Blob) -> str:
-        for each, pieces in blob.files(name).items():
+        for each, chunks in blob.files(name).items():
             file = directory / each
             found = hashlib.sha256()
             with file.open("wb") as stream:
-                for piece in pieces:
-                    found.update(piece)
-                    stream.write(piece)
+                for chunk in chunks:
+                    found.update(chunk)
+                    stream.write(chunk)
             known = file.stat()
             files[each] = {"size": known.st_size, "sha256": found.hexdigest(), "mtime_ns": known.st_mtime_ns}
         return name
 
     manifest = {
         "format": FORMAT,
-        "shell": write("shell.onnx", compiled.shell),
+        "shell": write("shell.onnx", compiled.stub),
         "steps": [_describe(step, write) for step in compiled.steps],
         "plan": compiled.plan.to_dict(),
         "targets": list(compiled.targets),
@@ -64,18 +64,9 @@ def save_pieces(compiled: CompiledModel, directory: Path) -> None:
 def _describe(step: Step, write: Any) -> dict[str, Any]:
     """One step as plain data; its blobs are written on the way."""
     if isinstance(step, CpuStep):
-        return {
-            "kind": "cpu",
-            "name": step.name,
-            "model": write(f"{step.name}.onnx", step.model),
-            "inputs": list(step.inputs),
-            "outputs": list(step.outputs),
-        }
+        return {**step_row(step), "model": write(f"{step.name}.onnx", step.model)}
     return {
-        "kind": "npu",
-        "name": step.name,
-        "inputs": [asdict(tensor) for tensor in step.inputs],
-        "outputs": [asdict(tensor) for tensor in step.outputs],
+        **step_row(step),
         "code": {target: write(f"{step.name}.{target}.rknn", blob) for target, blob in step.code.items()},
         "onnx": None if step.onnx is None else write(f"{step.name}.onnx", step.onnx),
         "precision": step.precision,
@@ -83,8 +74,8 @@ def _describe(step: Step, write: Any) -> dict[str, Any]:
     }
 
 
-def load_pieces(directory: Path) -> CompiledModel:
-    """Read what :func:`save_pieces` wrote.
+def load_folder(directory: Path) -> CompiledParts:
+    """Read what :func:`save_folder` wrote.
 
     Raises:
         CompiledModelError: The folder is missing, incomplete, damaged or of another version.
@@ -96,8 +87,8 @@ def load_pieces(directory: Path) -> CompiledModel:
         blobs = {name: _blob(directory, name, facts) for name, facts in manifest["files"].items()}
         plan = Plan.from_dict(manifest["plan"])
         segments = {segment.name: segment for segment in plan.segments}
-        return CompiledModel(
-            shell=blobs[manifest["shell"]],
+        return CompiledParts(
+            stub=blobs[manifest["shell"]],
             steps=tuple(_step(row, blobs, segments) for row in manifest["steps"]),
             plan=plan,
             targets=tuple(manifest["targets"]),
@@ -116,17 +107,13 @@ def _step(row: Mapping[str, Any], blobs: Mapping[str, Blob], segments: Mapping[s
     return NpuStep(
         name=row["name"],
         segment=segments[row["name"]],
-        inputs=_tensors(row["inputs"]),
-        outputs=_tensors(row["outputs"]),
+        inputs=TensorInfo.from_dicts(row["inputs"]),
+        outputs=TensorInfo.from_dicts(row["outputs"]),
         code={target: blobs[name] for target, name in row["code"].items()},
         onnx=None if row["onnx"] is None else blobs[row["onnx"]],
         precision=row["precision"],
         toolkit_version=row["toolkit_version"],
     )
-
-
-def _tensors(rows: list[Mapping[str, Any]]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)
 
 
 def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> StoredBlob:

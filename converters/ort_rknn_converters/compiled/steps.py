@@ -12,12 +12,13 @@ import onnx
 import onnx_ir as ir
 from onnx import ValueInfoProto
 
-from ort_rknn_converters.compiled.model import CpuStep, NpuStep
+from ort_rknn_converters.compiled.values import CpuStep, NpuStep
 from ort_rknn_converters.onnx_file.blobs import Blob
-from ort_rknn_converters.onnx_file.split_model import Parted
-from ort_rknn_converters.onnx_file.tensor_types import raw_constant, value_info
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy, is_heavy
-from ort_rknn_converters.partition.plan import Segment, TensorInfo
+from ort_rknn_converters.onnx_file.split_model import SplitModel
+from ort_rknn_converters.onnx_file.tensor_types import bodies, raw_constant, value_info
+from ort_rknn_converters.onnx_file.weights import LargeWeights, is_large
+from ort_rknn_converters.partition.plan import Segment
+from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = ["IR_VERSION", "canonical", "cpu_step", "made_values", "npu_step", "used_values"]
 
@@ -27,15 +28,15 @@ IR_VERSION = 10
 _NO_OPSET = 21  # of a part that computes nothing and says nothing
 
 
-def cpu_step(name: str, model: onnx.ModelProto | Parted, shell: onnx.ModelProto) -> CpuStep:
+def cpu_step(name: str, model: onnx.ModelProto | SplitModel, stub: onnx.ModelProto) -> CpuStep:
     """A CPU step; values that are inputs or outputs of the whole model are declared as there."""
-    declared = {value.name: value for value in (*shell.graph.output, *shell.graph.input)}
+    declared = {value.name: value for value in (*stub.graph.output, *stub.graph.input)}
     part = canonical(model, name, declared)
     return CpuStep(
         name=name,
         model=part,
-        inputs=tuple(value.name for value in part.light.graph.input),
-        outputs=tuple(value.name for value in part.light.graph.output),
+        inputs=tuple(value.name for value in part.skeleton.graph.input),
+        outputs=tuple(value.name for value in part.skeleton.graph.output),
     )
 
 
@@ -43,7 +44,7 @@ def npu_step(
     segment: Segment,
     *,
     code: Mapping[str, Blob],
-    model: onnx.ModelProto | Parted | None,
+    model: onnx.ModelProto | SplitModel | None,
     inputs: Sequence[TensorInfo] | None = None,
     outputs: Sequence[TensorInfo] | None = None,
     precision: str,
@@ -70,11 +71,11 @@ def npu_step(
 
 
 def canonical(
-    model: onnx.ModelProto | Parted,
+    model: onnx.ModelProto | SplitModel,
     name: str,
     declared: Mapping[str, ValueInfoProto],
     inputs: Sequence[str] | None = None,
-) -> Parted:
+) -> SplitModel:
     """The same computation with everything arbitrary fixed, and its large weights apart.
 
     Args:
@@ -83,10 +84,10 @@ def canonical(
         declared: Declarations that replace the model's own.
         inputs: Order of the inputs; the model's own when ``None``.
     """
-    heavy: dict[str, ir.TensorProtocol] = {}
-    if isinstance(model, Parted):
-        heavy.update(model.heavy.tensors)
-        model = model.light
+    large: dict[str, ir.TensorProtocol] = {}
+    if isinstance(model, SplitModel):
+        large.update(model.weights.tensors)
+        model = model.skeleton
     graph = model.graph
     part = onnx.ModelProto(ir_version=max(IR_VERSION, model.ir_version), producer_name="ort_rknn")
     domains = {_domain(entry.domain): entry.version for entry in model.opset_import}
@@ -95,8 +96,8 @@ def canonical(
     part.graph.name = name
     part.graph.node.extend(graph.node)
     for tensor in sorted(graph.initializer, key=lambda tensor: tensor.name):
-        if is_heavy(tensor):
-            heavy[tensor.name] = ir.serde.deserialize_tensor(tensor)
+        if is_large(tensor):
+            large[tensor.name] = ir.serde.deserialize_tensor(tensor)
         else:
             part.graph.initializer.append(raw_constant(tensor))
     own = {value.name: value for value in (*graph.input, *graph.output)}
@@ -107,7 +108,7 @@ def canonical(
     known = {value.name: value for value in graph.value_info}
     hidden = {value.name for value in graph.output}
     part.graph.value_info.extend(_plain(known[value]) for value in sorted(known) if value in made - hidden)
-    return Parted(part, Heavy(tuple(sorted(heavy.items()))))
+    return SplitModel(part, LargeWeights(tuple(sorted(large.items()))))
 
 
 def made_values(nodes: Iterable[onnx.NodeProto]) -> set[str]:
@@ -120,20 +121,16 @@ def used_values(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     used: set[str] = set()
     for node in nodes:
         used.update(node.input)
-        for graph in _bodies(node):
+        for graph in bodies(node):
             used |= used_values(graph.node)
             used.update(value.name for value in graph.output)
     return used
 
 
-def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs) if graph.ByteSize()]
-
-
 def _domains(nodes: Sequence[onnx.NodeProto]) -> set[str]:
     """Operator domains that nodes use, and the bodies inside them."""
     return {_domain(node.domain) for node in nodes} | {
-        domain for node in nodes for graph in _bodies(node) for domain in _domains(graph.node)
+        domain for node in nodes for graph in bodies(node) for domain in _domains(graph.node)
     }
 
 

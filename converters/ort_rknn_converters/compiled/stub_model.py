@@ -1,6 +1,6 @@
-"""The shell: an ONNX model with a model's outside (inputs, outputs, metadata) and no computation.
+"""The stub: an ONNX model with a model's outside (inputs, outputs, metadata) and no computation.
 
-A real onnxruntime session of the shell answers ``get_inputs``, ``get_outputs``, ``get_overridable_initializers`` and
+A real onnxruntime session of the stub answers ``get_inputs``, ``get_outputs``, ``get_overridable_initializers`` and
 ``get_modelmeta`` exactly as a session of the original model would, at next to no cost: there are no weights to read and
 nothing to optimize. Open it with ``ORT_DISABLE_ALL`` and never run it.
 
@@ -20,9 +20,12 @@ from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.tensor_types import element_type, raw_constant
 
-__all__ = ["declare_outputs", "make_shell", "note_pinned", "pin"]
+__all__ = ["ABOUT", "declare_outputs", "make_stub", "note_pinned", "pin"]
 
-_PREFIX = "ort_rknn.shell."
+ABOUT = ("producer_name", "producer_version", "domain", "model_version", "doc_string")
+"""Fields of a model that say where it comes from: onnxruntime shows them as its metadata."""
+
+_PREFIX = "ort_rknn.stub."
 _PINNED = "ort_rknn.pinned"
 _OPSET = 21  # the first with the 4-bit types; onnxruntime 1.20, the oldest we take, has it
 _IR_VERSION = 10  # goes with opset 21
@@ -31,8 +34,8 @@ _NEWER = frozenset({"UINT2", "INT2", "FLOAT8E8M0", "FLOAT4E2M1"})  # need the op
 _NEWER_OPSET, _NEWER_IR_VERSION = 25, 13
 
 
-def make_shell(model: onnx.ModelProto, *, source: bytes | str | None = None) -> onnx.ModelProto:
-    """Make the shell of a model.
+def make_stub(model: onnx.ModelProto, *, source: bytes | str | None = None) -> onnx.ModelProto:
+    """Make the stub of a model.
 
     Args:
         model: The original model, or any with the same inputs, outputs and metadata.
@@ -43,34 +46,34 @@ def make_shell(model: onnx.ModelProto, *, source: bytes | str | None = None) -> 
         ModelError: onnxruntime cannot load ``source``.
     """
     graph = model.graph
-    shell = onnx.ModelProto()
-    for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+    stub = onnx.ModelProto()
+    for field in ABOUT:
         if model.HasField(field):
-            setattr(shell, field, getattr(model, field))
-    shell.metadata_props.extend(model.metadata_props)
+            setattr(stub, field, getattr(model, field))
+    stub.metadata_props.extend(model.metadata_props)
     newer = any(_element_name(value) in _NEWER for value in graph.output)
-    opset, shell.ir_version = (_NEWER_OPSET, _NEWER_IR_VERSION) if newer else (_OPSET, _IR_VERSION)
-    shell.opset_import.extend([helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)])
-    shell.graph.name = graph.name
-    shell.graph.doc_string = graph.doc_string
-    shell.graph.metadata_props.extend(graph.metadata_props)
-    _inputs(model, shell)
-    given = {value.name for value in shell.graph.input}
+    opset, stub.ir_version = (_NEWER_OPSET, _NEWER_IR_VERSION) if newer else (_OPSET, _IR_VERSION)
+    stub.opset_import.extend([helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)])
+    stub.graph.name = graph.name
+    stub.graph.doc_string = graph.doc_string
+    stub.graph.metadata_props.extend(graph.metadata_props)
+    _inputs(model, stub)
+    given = {value.name for value in stub.graph.input}
     outputs = declare_outputs(model, source) if source is not None else list(graph.output)
-    shell.graph.output.extend(outputs)
-    _produce(shell.graph, [value for value in outputs if value.name not in given])
-    return shell
+    stub.graph.output.extend(outputs)
+    _produce(stub.graph, [value for value in outputs if value.name not in given])
+    return stub
 
 
-def _inputs(model: onnx.ModelProto, shell: onnx.ModelProto) -> None:
+def _inputs(model: onnx.ModelProto, stub: onnx.ModelProto) -> None:
     """The graph inputs, and the initializers that callers may override (constants before IR version 4)."""
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     for value in model.graph.input:
         if value.name in initializers:
             if model.ir_version < 4:
                 continue
-            shell.graph.initializer.append(raw_constant(initializers[value.name]))
-        shell.graph.input.append(value)
+            stub.graph.initializer.append(raw_constant(initializers[value.name]))
+        stub.graph.input.append(value)
 
 
 def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueInfoProto]:
@@ -82,10 +85,8 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
     outputs = [ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
     if all(_is_static(value.type) for value in outputs):
         return outputs
-    try:
+    with ort.onnxruntime_errors("ONNX Runtime cannot load the model"):
         shown = ort.on_cpu(source, ort.quiet_options()).get_outputs()
-    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-        raise ModelError(f"ONNX Runtime cannot load the model: {error}") from error
     for value, argument in zip(outputs, shown, strict=True):
         kind = value.type.WhichOneof("value")
         if kind in (None, "tensor_type"):
@@ -99,43 +100,41 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
     return outputs
 
 
-def note_pinned(shell: onnx.ModelProto, source: bytes | str, dims: Mapping[str, int]) -> None:
-    """Write into a shell what onnxruntime shows of its outputs when named dimensions are pinned; see :func:`pin`.
+def note_pinned(stub: onnx.ModelProto, source: bytes | str, dims: Mapping[str, int]) -> None:
+    """Write into a stub what onnxruntime shows of its outputs when named dimensions are pinned; see :func:`pin`.
 
     Args:
-        shell: Changed in place.
+        stub: Changed in place.
         source: The original model as bytes or path.
         dims: Dimension name -> size.
 
     Raises:
         ModelError: onnxruntime cannot load ``source``.
     """
-    if all(_is_static(value.type) for value in shell.graph.output):
+    if all(_is_static(value.type) for value in stub.graph.output):
         return
     options = ort.quiet_options()
     for name, size in dims.items():
         options.add_free_dimension_override_by_name(name, size)
-    try:
+    with ort.onnxruntime_errors("ONNX Runtime cannot load the model with these dimensions"):
         shown = ort.on_cpu(source, options).get_outputs()
-    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-        raise ModelError(f"ONNX Runtime cannot load the model with these dimensions: {error}") from error
     note = [dict(dims), [argument.shape for argument in shown]]
-    shell.graph.metadata_props.add(key=_PINNED, value=json.dumps(note, sort_keys=True))
+    stub.graph.metadata_props.add(key=_PINNED, value=json.dumps(note, sort_keys=True))
 
 
-def pin(shell: onnx.ModelProto, dims: Mapping[str, int]) -> None:
+def pin(stub: onnx.ModelProto, dims: Mapping[str, int]) -> None:
     """Write named dimensions as numbers, and all outputs as onnxruntime infers them then where that was noted.
 
     onnxruntime does that to the inputs itself (but not in every release where nothing is optimized) and infers the
-    outputs, which a shell keeps it from.
+    outputs, which a stub keeps it from.
     """
-    for value in (*shell.graph.input, *shell.graph.output):
+    for value in (*stub.graph.input, *stub.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in dims:
                 dim.dim_value = dims[dim.dim_param]
-    notes = [json.loads(entry.value) for entry in shell.graph.metadata_props if entry.key == _PINNED]
+    notes = [json.loads(entry.value) for entry in stub.graph.metadata_props if entry.key == _PINNED]
     for noted, shapes in notes:
-        for value, shape in zip(shell.graph.output, shapes, strict=True):
+        for value, shape in zip(stub.graph.output, shapes, strict=True):
             if noted == dims and shape and value.type.HasField("tensor_type"):
                 _set_shape(value.type.tensor_type, shape)
 

@@ -15,11 +15,11 @@ from ort_rknn_converters.graph.nodes import bodies
 from ort_rknn_converters.graph.onnx_graph import constant
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Flow", "boundary", "reads"]
+__all__ = ["DataFlow", "boundary", "reads"]
 
 
 @frozen
-class Flow:
+class DataFlow:
     """The nodes of a model's main graph and the edges between them.
 
     Attributes:
@@ -39,7 +39,7 @@ class Flow:
     results: frozenset[ir.Value]
 
     @classmethod
-    def of(cls, graph: ir.Graph) -> Flow:
+    def of(cls, graph: ir.Graph) -> DataFlow:
         """Read the graph.
 
         Raises:
@@ -65,7 +65,7 @@ def reads(node: ir.Node) -> tuple[ir.Value, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def boundary(flow: Flow, members: Iterable[int]) -> tuple[list[ir.Value], list[ir.Value]]:
+def boundary(flow: DataFlow, members: Iterable[int]) -> tuple[list[ir.Value], list[ir.Value]]:
     """Values that enter and that leave a set of nodes, each in the order of first use or making."""
     indices = sorted(members)
     inside = set(indices)
@@ -80,7 +80,7 @@ def boundary(flow: Flow, members: Iterable[int]) -> tuple[list[ir.Value], list[i
     return list(entering), leaving
 
 
-def _made(flow: Flow, value: ir.Value, inside: set[int]) -> bool:
+def _made(flow: DataFlow, value: ir.Value, inside: set[int]) -> bool:
     return flow.maker.get(value, -1) in inside
 
 

@@ -9,10 +9,10 @@ import onnx_ir as ir
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.dataflow import reads
-from ort_rknn_converters.graph.graph_types import show_maps
+from ort_rknn_converters.graph.ir_gaps import show_maps
 from ort_rknn_converters.graph.nodes import bodies
 from ort_rknn_converters.graph.onnx_graph import constant
-from ort_rknn_converters.onnx_file.weights_light import lightened
+from ort_rknn_converters.onnx_file.weights import weights_as_inputs
 
 __all__ = ["extract"]
 
@@ -161,7 +161,7 @@ def _check(proto: onnx.ModelProto) -> None:
     if external or unknown:
         return
     try:
-        onnx.checker.check_model(lightened(proto)[0])  # it would copy large weights twice, and not read them
+        onnx.checker.check_model(weights_as_inputs(proto)[0])  # it would copy large weights twice, and not read them
     except onnx.checker.ValidationError as error:
         if _NOT_THE_STANDARDS in str(error):
             return

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.graph import graph_types
+from ort_rknn_converters.graph import ir_gaps
 from ort_rknn_converters.graph.onnx_graph import innermost, static_shape
 
 __all__ = ["infer", "skeleton"]
@@ -50,7 +50,7 @@ def infer(model: ir.Model, *, strict: bool = False) -> None:
     for node in model.graph:
         for value in node.outputs:
             found = known.get(value.name or "")
-            if found is not None and not graph_types.is_hidden_map(value.type):
+            if found is not None and not ir_gaps.is_hidden_map(value.type):
                 _merge(value, found)
 
 

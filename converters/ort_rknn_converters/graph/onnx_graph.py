@@ -16,14 +16,13 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError, EncodeError
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.graph import graph_types
-from ort_rknn_converters.graph.graph_sparse import dense
-from ort_rknn_converters.graph.graph_types import type_string
-from ort_rknn_converters.onnx_file.weights_external import located
-from ort_rknn_converters.partition.plan import TensorInfo
+from ort_rknn_converters.graph import ir_gaps
+from ort_rknn_converters.graph.ir_gaps import dense, type_string
+from ort_rknn_converters.onnx_file.protobuf_wire import PROTO_LIMIT
+from ort_rknn_converters.onnx_file.weights import located
+from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = [
-    "PROTO_LIMIT",
     "Names",
     "constant",
     "dims",
@@ -33,18 +32,15 @@ __all__ = [
     "load",
     "load_weights",
     "many",
-    "said_name",
+    "name_nodes",
+    "original_name",
     "static_shape",
     "to_bytes",
     "to_proto",
     "type_string",
-    "unsaid_names",
     "value_info",
     "walk",
 ]
-
-PROTO_LIMIT = 2**31 - 1
-"""Bytes one protobuf message can have on disk or on a wire (the format's limit)."""
 
 _UNNAMED = "ort_rknn.unnamed"
 
@@ -84,7 +80,7 @@ def load(model: ModelLike) -> ir.Model:
     # What onnx-ir would say of a fault, we say in our own words; programs that want its log still get it.
     logging.getLogger("onnx_ir").addHandler(_NOWHERE)
     try:
-        loaded = ir.from_proto(graph_types.hide_maps(dense(proto, str(file.parent))))
+        loaded = ir.from_proto(ir_gaps.hide_maps(dense(proto, str(file.parent))))
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
         raise ModelError(f"{name} is not a valid ONNX graph: {innermost(error)}") from error
     ir.external_data.set_base_dir(loaded.graph, file.parent)
@@ -130,7 +126,7 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
     for value, tensor in kept:
         value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
     try:
-        return graph_types.show_maps(ir.serde.serialize_model(model))
+        return ir_gaps.show_maps(ir.serde.serialize_model(model))
     finally:
         for value, tensor in kept:
             value.const_value = tensor
@@ -149,7 +145,7 @@ def to_bytes(model: ir.Model) -> bytes:
     return data
 
 
-def unsaid_names(model: ir.Model) -> tuple[str, ...]:
+def name_nodes(model: ir.Model) -> tuple[str, ...]:
     """Give every node of the main graph a unique, non-empty name; names that are already unique are kept.
 
     Nodes inside ``If``, ``Loop`` and ``Scan`` bodies are left alone: they are never placed on their own.
@@ -178,8 +174,8 @@ def many(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def said_name(node: ir.Node) -> str:
-    """The node's name in the model it came from, empty when :func:`unsaid_names` made it up."""
+def original_name(node: ir.Node) -> str:
+    """The node's name in the model it came from, empty when :func:`name_nodes` made it up."""
     return "" if node.meta.get(_UNNAMED) else node.name or ""
 
 

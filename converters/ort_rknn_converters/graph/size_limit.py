@@ -1,4 +1,4 @@
-"""Keeping every part of a model small enough for one protobuf message: that is how onnxruntime and the compiler get it.
+"""Splits segments and CPU steps whose weights exceed protobuf's 2 GB message limit.
 
 Models above 2 GB are cut into parts like any other; a part whose own weights would be too much is cut once more. A
 single weight above the limit stays in its file all the way, and what reads it on the CPU.
@@ -11,48 +11,46 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.dataflow import Flow, reads
+from ort_rknn_converters.graph.dataflow import DataFlow, reads
 from ort_rknn_converters.graph.onnx_graph import constant, static_shape
+from ort_rknn_converters.onnx_file.protobuf_wire import CONTENT_LIMIT
 
-__all__ = ["LIMIT", "bearable", "unbearable"]
-
-LIMIT = 1_800_000_000
-"""Bytes of weights one part may have; protobuf's own limit is 2**31 - 1 for the part with all its nodes."""
+__all__ = ["oversized_reason", "split_oversized"]
 
 
-def bearable(flow: Flow, members: Sequence[int]) -> list[list[int]]:
-    """Cut nodes that run together so that no piece has more weights than one message holds.
+def split_oversized(flow: DataFlow, members: Sequence[int]) -> list[list[int]]:
+    """Cuts nodes that run together so that no part has more weights than one message holds.
 
     Args:
         flow: The graph.
         members: Nodes in topological order.
 
     Returns:
-        The pieces, in execution order: nearly always one. A single weight that is too much counts for nothing: it
+        The parts, in execution order: nearly always one. A single weight that is too much counts for nothing: it
         stays in its file.
     """
-    pieces: list[list[int]] = [[]]
+    parts: list[list[int]] = [[]]
     held: set[ir.Value] = set()
     size = 0
     for index in members:
         new = [value for value in _weights(flow.nodes[index]) if value not in held]
         more = _in_message(new)
-        if pieces[-1] and size + more > LIMIT:
-            pieces.append([])
+        if parts[-1] and size + more > CONTENT_LIMIT:
+            parts.append([])
             held.clear()
             new = list(_weights(flow.nodes[index]))
             size, more = 0, _in_message(new)
-        pieces[-1].append(index)
+        parts[-1].append(index)
         held.update(new)
         size += more
-    return pieces
+    return parts
 
 
-def unbearable(node: ir.Node) -> str | None:
+def oversized_reason(node: ir.Node) -> str | None:
     """Why the compiler cannot be given a node because of the size of what it reads or makes, or ``None``."""
     for value in (*reads(node), *node.outputs):
         size = _bytes(value)
-        if size > LIMIT:
+        if size > CONTENT_LIMIT:
             return f"{node.op_type}: {value.name} has {size / 1e9:.1f} GB, more than an ONNX file may hold"
     return None
 
@@ -68,4 +66,4 @@ def _bytes(value: ir.Value) -> int:
 
 
 def _in_message(values: Iterable[ir.Value]) -> int:
-    return sum(size for size in map(_bytes, values) if size <= LIMIT)
+    return sum(size for size in map(_bytes, values) if size <= CONTENT_LIMIT)

@@ -1,4 +1,4 @@
-"""The first look at a model: values come from somewhere, nodes are in order, weights beside it are whole."""
+"""Validates a loaded model: every value has a producer, nodes are sorted, external weight files are complete."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import onnx_ir as ir
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.onnx_graph import in_files, walk
 
-__all__ = ["make_sound"]
+__all__ = ["validate_and_sort"]
 
 
-def make_sound(model: ir.Model) -> None:
-    """Bring the nodes into an order in which each comes after what it reads, in place, as ONNX Runtime does.
+def validate_and_sort(model: ir.Model) -> None:
+    """Brings the nodes into an order in which each comes after what it reads, in place, as ONNX Runtime does.
 
     Raises:
         ModelError: The graph has a cycle, reads or gives a value that nothing makes, or has weights beyond the end of

@@ -19,8 +19,8 @@ from ort_rknn_converters.lower.fixes import FIXES
 from ort_rknn_converters.lower.names import name_outputs, scalar_inputs, shorten
 from ort_rknn_converters.lower.opset import lower_opset
 from ort_rknn_converters.lower.types import strip_border_casts, to_float32
-from ort_rknn_converters.onnx_file.weights_heavy import HEAVY, Heavy
-from ort_rknn_converters.onnx_file.weights_light import lightened
+from ort_rknn_converters.onnx_file.split_model import SplitModel
+from ort_rknn_converters.onnx_file.weights import LARGE, LargeWeights, weights_as_inputs
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.base import Context, drop_unused
 from ort_rknn_converters.passes.expand.cast_like import CastLike
@@ -56,26 +56,16 @@ class Lowered:
     """What is handed to the toolkit.
 
     Attributes:
-        light: The lowered model without its large weights: inputs and outputs in the segment's order, under its names.
-        heavy: Those weights.
+        model: The lowered model: inputs and outputs in the segment's order, under its names.
         inputs: What the compiled code is fed; the caller casts and reshapes.
         outputs: What it gives back; the caller casts and reshapes to the segment's own.
         names: Lowered name -> the segment's, for inputs and outputs whose name was too long for the toolkit.
     """
 
-    light: onnx.ModelProto
-    heavy: Heavy
+    model: SplitModel
     inputs: tuple[LoweredTensor, ...]
     outputs: tuple[LoweredTensor, ...]
     names: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def model(self) -> onnx.ModelProto:
-        """The whole lowered model, a copy."""
-        whole = onnx.ModelProto()
-        whole.CopyFrom(self.light)
-        whole.graph.initializer.extend(self.heavy.protos())
-        return whole
 
     def feeds(self, declared: Iterable[Mapping[str, Array]]) -> tuple[dict[str, Array], ...]:
         """Feeds as the compiled code takes them, made of feeds of the segment."""
@@ -146,17 +136,17 @@ def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
     model.ir_version = _IR_VERSION
     inputs = tuple(_tensor(value) for value in model.graph.inputs)
     outputs = tuple(_tensor(value) for value in model.graph.outputs)
-    heavy = _take_heavy(model)
+    large = _take_large(model)
     proto = onnx_graph.to_proto(model)
     name_outputs(proto)
-    return Lowered(proto, heavy, inputs, outputs, names)
+    return Lowered(SplitModel(proto, large), inputs, outputs, names)
 
 
 def _load(segment: onnx.ModelProto) -> ir.Model:
     """The segment as a graph of its own that shares only the data of large weights with it."""
-    light, heavy = lightened(segment, least=HEAVY)
-    model = onnx_graph.load(light)
-    weights = {tensor.name: ir.serde.deserialize_tensor(tensor) for tensor in heavy}
+    skeleton, large = weights_as_inputs(segment)
+    model = onnx_graph.load(skeleton)
+    weights = dict(large.tensors)
     for value in [value for value in model.graph.inputs if value.name in weights]:
         model.graph.inputs.remove(value)
         value.const_value = weights[value.name or ""]
@@ -164,16 +154,16 @@ def _load(segment: onnx.ModelProto) -> ir.Model:
     return model
 
 
-def _take_heavy(model: ir.Model) -> Heavy:
+def _take_large(model: ir.Model) -> LargeWeights:
     """Take the large weights out; the model is of no use afterwards but to be written."""
     initializers = model.graph.initializers
     taken = []
     for name in list(initializers):
         tensor = initializers[name].const_value
-        if tensor is not None and tensor.nbytes >= HEAVY and tensor.dtype != ir.DataType.STRING:
+        if tensor is not None and tensor.nbytes >= LARGE and tensor.dtype != ir.DataType.STRING:
             taken.append((name, tensor))
             initializers.pop(name)
-    return Heavy(tuple(taken))
+    return LargeWeights(tuple(taken))
 
 
 def _drop_listed_constants(model: ir.Model) -> None:

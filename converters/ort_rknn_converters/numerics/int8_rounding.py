@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ort_rknn_converters.numerics.storage_map import Form, StoredForms
+from ort_rknn_converters.numerics.storage_map import Storage, StorageMap
 from ort_rknn_converters.numerics.weight_rounding import BY_LAYER, as_stored
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Rounder:
         self._file = file
         self._whole = model
         # Weights are large, and rounded once only.
-        self._light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-        self._light.graph.CopyFrom(_without_weights(model.graph))
+        self._skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+        self._skeleton.graph.CopyFrom(_without_weights(model.graph))
         inferred = shape_inference.infer_shapes(model).graph
         self._kinds = {
             value.name: value.type.tensor_type.elem_type
@@ -83,53 +83,55 @@ class Rounder:
         """
         import onnx
 
-        forms = StoredForms(self._whole.graph, self._file, fp16)
+        storages = StorageMap(self._whole.graph, self._file, fp16)
         rounded = onnx.ModelProto()
-        rounded.CopyFrom(self._light)
+        rounded.CopyFrom(self._skeleton)
         graph, kinds = rounded.graph, self._kinds
-        graph.initializer.extend(self._weight(tensor, forms) for tensor in self._whole.graph.initializer)
+        graph.initializer.extend(self._weight(tensor, storages) for tensor in self._whole.graph.initializer)
         writer = _Writer(graph, kinds)
         nodes = list(graph.node)
         del graph.node[:]
         renamed: dict[str, str] = {}
         for value in graph.input:
-            form = forms.form(forms.base[value.name]) if value.name in forms.base else None
-            if form is not None and kinds.get(value.name) in _FLOATS:
-                renamed[value.name] = writer.round(value.name, f"{value.name}/stored", form)
+            storage = storages.storage_of(storages.base[value.name]) if value.name in storages.base else None
+            if storage is not None and kinds.get(value.name) in _FLOATS:
+                renamed[value.name] = writer.round(value.name, f"{value.name}/stored", storage)
         for node in nodes:
             # The names of the original graph decide; those of the values as they are stored are read.
             for place, name in enumerate(node.input):
                 if not name or kinds.get(name) not in _FLOATS:
                     continue
-                other = forms.read(node, name)
+                other = storages.storage_read(node, name)
                 stored = renamed.get(name, name)
                 node.input[place] = stored if other is None else writer.converted(stored, other)
-            results = [name for name in node.output if name in forms.base and kinds.get(name) in _FLOATS]
-            rounding = {name: form for name in results if (form := forms.form(forms.base[name])) is not None}
+            results = [name for name in node.output if name in storages.base and kinds.get(name) in _FLOATS]
+            rounding = {
+                name: storage for name in results if (storage := storages.storage_of(storages.base[name])) is not None
+            }
             for place, name in enumerate(node.output):
                 if name in rounding:
                     node.output[place] = f"{name}/exact"
             graph.node.append(node)
-            for name, form in rounding.items():
-                writer.round(f"{name}/exact", name, form)
+            for name, storage in rounding.items():
+                writer.round(f"{name}/exact", name, storage)
         return rounded
 
-    def _weight(self, tensor: onnx.TensorProto, forms: StoredForms) -> onnx.TensorProto:
+    def _weight(self, tensor: onnx.TensorProto, storages: StorageMap) -> onnx.TensorProto:
         """A constant as it is stored; biases are int32 or float32 there, exact for our purpose."""
         from onnx import numpy_helper
 
-        user = forms.weight_users.get(tensor.name)
+        user = storages.weight_users.get(tensor.name)
         if tensor.data_type not in _FLOATS or len(tensor.dims) < 2 or user is None:
             return tensor
-        stored, layer = forms.weights.get(tensor.name), forms.layer(user)
-        dtype = stored.dtype if stored is not None else _kind_of_layer(forms, layer)
-        if layer is not None and forms.is_fp16(layer):
+        stored, layer = storages.weights.get(tensor.name), storages.layer(user)
+        dtype = stored.dtype if stored is not None else _kind_of_layer(storages, layer)
+        if layer is not None and storages.is_fp16(layer):
             dtype = "float16"
         if dtype not in ("int8", "float16", "int4"):
             return tensor
         key = (tensor.name, dtype)
         if key not in self._weights:
-            scales = forms.tensors.get(f"{stored.name}{_SCALES}") if stored is not None else None
+            scales = storages.tensors.get(f"{stored.name}{_SCALES}") if stored is not None else None
             array = as_stored(
                 np.asarray(numpy_helper.to_array(tensor)),
                 user,
@@ -146,9 +148,9 @@ class Rounder:
 def _without_weights(graph: onnx.GraphProto) -> onnx.GraphProto:
     import onnx
 
-    light = onnx.GraphProto(name=graph.name, node=graph.node, input=graph.input, output=graph.output)
-    light.value_info.extend(graph.value_info)
-    return light
+    skeleton = onnx.GraphProto(name=graph.name, node=graph.node, input=graph.input, output=graph.output)
+    skeleton.value_info.extend(graph.value_info)
+    return skeleton
 
 
 class _Writer:
@@ -157,29 +159,29 @@ class _Writer:
     def __init__(self, graph: onnx.GraphProto, kinds: Mapping[str, int]) -> None:
         self._graph = graph
         self._kinds = kinds
-        self._converted: dict[tuple[str, Form], str] = {}
-        self._grids: dict[Form, list[str]] = {}
+        self._converted: dict[tuple[str, Storage], str] = {}
+        self._grids: dict[Storage, list[str]] = {}
 
-    def converted(self, source: str, form: Form) -> str:
-        """The name of a value in another form."""
-        key = (source, form)
+    def converted(self, source: str, storage: Storage) -> str:
+        """The name of a value in another storage."""
+        key = (source, storage)
         if key not in self._converted:
-            self._converted[key] = self.round(source, f"{source}/as{len(self._converted)}", form)
+            self._converted[key] = self.round(source, f"{source}/as{len(self._converted)}", storage)
         return self._converted[key]
 
-    def round(self, source: str, result: str, form: Form) -> str:
+    def round(self, source: str, result: str, storage: Storage) -> str:
         """Make ``result`` of ``source`` by rounding; returns its name."""
         from onnx import TensorProto, helper
 
         middle = f"{result}/raw"
-        if form.scale is None:
+        if storage.scale is None:
             kind = self._kinds.get(result, TensorProto.FLOAT)
             steps = [
                 helper.make_node("Cast", [source], [middle], to=TensorProto.FLOAT16),
                 helper.make_node("Cast", [middle], [result], to=kind),
             ]
         else:
-            grid = self._grid(form)
+            grid = self._grid(storage)
             steps = [
                 helper.make_node("QuantizeLinear", [source, *grid], [middle]),
                 helper.make_node("DequantizeLinear", [middle, *grid], [result]),
@@ -187,19 +189,19 @@ class _Writer:
         self._graph.node.extend(steps)
         return result
 
-    def _grid(self, form: Form) -> list[str]:
+    def _grid(self, storage: Storage) -> list[str]:
         from onnx import numpy_helper
 
-        if form not in self._grids:
+        if storage not in self._grids:
             names = [f"grid{len(self._grids)}/scale", f"grid{len(self._grids)}/zero"]
-            scale, zero = np.array(form.scale, np.float32), np.array(form.zero_point, np.int8)
+            scale, zero = np.array(storage.scale, np.float32), np.array(storage.zero_point, np.int8)
             self._graph.initializer.append(numpy_helper.from_array(scale, names[0]))
             self._graph.initializer.append(numpy_helper.from_array(zero, names[1]))
-            self._grids[form] = names
-        return self._grids[form]
+            self._grids[storage] = names
+        return self._grids[storage]
 
 
-def _kind_of_layer(forms: StoredForms, layer: RknnNode | None) -> str:
+def _kind_of_layer(storages: StorageMap, layer: RknnNode | None) -> str:
     """What a layer computes in, told by its inputs."""
-    kinds = {forms.tensors[name].dtype for name in (layer.inputs if layer else ()) if name in forms.owner}
+    kinds = {storages.tensors[name].dtype for name in (layer.inputs if layer else ()) if name in storages.owner}
     return "int8" if kinds == {"int8"} else "float16" if kinds == {"float16"} else ""

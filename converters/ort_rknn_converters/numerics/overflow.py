@@ -14,10 +14,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ort_rknn_converters.numerics.tolerance import FP16_MAX
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.op_support.fp16_range import out_of_range, way_to_softmax
 
-__all__ = ["MARGIN", "entering_peaks", "overflows", "possible"]
+__all__ = ["MARGIN", "entering_peaks", "overflows", "possible_overflows"]
 
 _LIMIT = f"beyond fp16's {FP16_MAX:.0f}"
 
@@ -67,7 +67,7 @@ def _where(peak: float) -> str:
     return _LIMIT if peak > FP16_MAX else f"on other inputs perhaps {_LIMIT}"
 
 
-def possible(members: Sequence[ir.Node], peaks: Mapping[str, float]) -> Iterator[str]:
+def possible_overflows(members: Sequence[ir.Node], peaks: Mapping[str, float]) -> Iterator[str]:
     """A sentence for each sum that stayed inside fp16's range but need not: were all it adds as large as the largest.
 
     Args:

@@ -14,13 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.numerics.reference_run import without_weights
 from ort_rknn_converters.onnx_file import onnxruntime as ort
-from ort_rknn_converters.onnx_file.tensor_types import fixed_shapes
+from ort_rknn_converters.onnx_file.tensor_types import FLOATS, fixed_shapes
 
 __all__ = ["boundary_values", "feeds_for"]
 
 Array = NDArray[Any]
 
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _CHANNELS = (1, 3, 4)  # of images
 _INDEXED = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterND": 1, "ScatterElements": 1, "OneHot": 0}
 
@@ -66,7 +65,7 @@ def _array(value: onnx.ValueInfoProto, number: int, bound: int, generator: np.ra
         raise ModelError(f"no random values can be made for input {value.name!r}")
     shape = [dim.dim_value if dim.HasField("dim_value") else 1 for dim in kind.shape.dim]
     dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
-    if kind.elem_type in _FLOATS:
+    if kind.elem_type in FLOATS:
         image = len(shape) == 4 and (shape[1] in _CHANNELS or shape[3] in _CHANNELS)
         if number == 0 and image:
             return generator.uniform(0, 1, shape).astype(dtype)

@@ -11,19 +11,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file import onnxruntime as ort
-from ort_rknn_converters.onnx_file.weights_light import lightened
+from ort_rknn_converters.onnx_file.tensor_types import FLOATS
+from ort_rknn_converters.onnx_file.weights import weights_as_inputs
 
 __all__ = ["run_measured", "without_weights"]
 
 Array = NDArray[Any]
-
-_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
 
 def run_measured(
@@ -58,7 +55,7 @@ def run_measured(
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     peaks = dict.fromkeys(watched, 0.0)
     results = []
-    try:
+    with ort.onnxruntime_errors("ONNX Runtime cannot run the segment"):
         session = ort.on_cpu(copy.SerializeToString(), options)
         for feed in feeds:
             values = session.run(None, weights | dict(feed))
@@ -66,8 +63,6 @@ def run_measured(
             for name, peak in zip(watched, values[len(names) :], strict=True):
                 # NaN, too, is more than fp16 can hold; max() would lose it.
                 peaks[name] = float("inf") if np.isnan(peak) else max(peaks[name], float(peak))
-    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-        raise ModelError(f"ONNX Runtime cannot run the segment: {error}") from error
     return results, peaks
 
 
@@ -76,8 +71,8 @@ def without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
 
     Models above 2 GB can be run that way, too; what lies in a file of its own is mapped.
     """
-    copy, weights = lightened(model, types=(TensorProto.FLOAT,))
-    return copy, {tensor.name: ir.serde.deserialize_tensor(tensor).numpy() for tensor in weights}
+    copy, weights = weights_as_inputs(model, types=(TensorProto.FLOAT,))
+    return copy, {name: tensor.numpy() for name, tensor in weights.tensors}
 
 
 def _measure(model: onnx.ModelProto) -> list[str]:
@@ -90,7 +85,7 @@ def _measure(model: onnx.ModelProto) -> list[str]:
         nodes.append(node)
         for name in node.output:
             kind = types.get(name)
-            if kind is None or kind.elem_type not in _FLOATS or 0 in _fixed_dims(kind):
+            if kind is None or kind.elem_type not in FLOATS or 0 in _fixed_dims(kind):
                 continue
             value, size, peak = (f"ort_rknn.{what}.{len(watched)}" for what in ("value", "size", "peak"))
             if kind.elem_type != TensorProto.FLOAT:

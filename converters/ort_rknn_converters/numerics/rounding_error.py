@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ort_rknn_converters.numerics.fp16_rounding import round_to_fp16
 from ort_rknn_converters.numerics.reference_run import without_weights
 from ort_rknn_converters.numerics.tensor_error import compare
-from ort_rknn_converters.numerics.tolerance import Reference, check
+from ort_rknn_converters.numerics.tolerance import Reference, verify_answers
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.util.frozen import frozen
 
@@ -49,7 +49,9 @@ class Rounded:
     flipped: frozenset[str]
     deep: bool
 
-    def excuses(self, expected: Reference, answers: Sequence[Mapping[str, NDArray[Any]]], wrong: Iterable[str]) -> str:
+    def explained_by_rounding(
+        self, expected: Reference, answers: Sequence[Mapping[str, NDArray[Any]]], wrong: Iterable[str]
+    ) -> str:
         """What to say of wrong floating outputs where rounding explains them; empty where it does not.
 
         Args:
@@ -63,10 +65,10 @@ class Rounded:
         for name in wrong:
             alone = Reference(tuple({name: one[name]} for one in expected.outputs), {}, frozenset())
             limit = min(_MOST, _TIMES * self.noise.get(name, 0.0))
-            verdict = check(alone, answers, precision="fp16", precise=limit)
-            if verdict.problem:
+            verified = verify_answers(alone, answers, precision="fp16", precise=limit)
+            if verified.problem:
                 return ""
-            worst[name] = verdict.rel_rms
+            worst[name] = verified.rel_rms
         what = ", ".join(f"{name} by a relative RMS of {error:.2g}" for name, error in worst.items())
         return (
             f"rounding to fp16 adds up to more than usual: {what}. Our own run of the same nodes, rounded one by one,"

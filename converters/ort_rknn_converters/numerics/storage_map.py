@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ort_rknn_converters.rknn_format.values import RknnFile, RknnNode, RknnTensor
 
-__all__ = ["Form", "StoredForms", "owners"]
+__all__ = ["Storage", "StorageMap", "owners"]
 
 _APPENDED = re.compile(r"[-_#/.]")
 _CONVERT = "exDataConvert"
@@ -42,7 +42,7 @@ def owners(names: Iterable[str], values: Iterable[str]) -> dict[str, str]:
 
 
 @frozen
-class Form:
+class Storage:
     """How a value is stored: int8 on a grid, or float16.
 
     Attributes:
@@ -54,7 +54,7 @@ class Form:
     zero_point: int = 0
 
 
-class StoredForms:
+class StorageMap:
     """What the compiled file says of the values of one segment.
 
     Args:
@@ -114,7 +114,7 @@ class StoredForms:
                 if owner != name and len(users) == 1 and layer.op_type.endswith(users[0].op_type):
                     self.owner[name] = users[0].output[0]
 
-    def form(self, name: str, *, changed: bool = True) -> Form | None:
+    def storage_of(self, name: str, *, changed: bool = True) -> Storage | None:
         """How one of the compiler's tensors is stored; ``None``: exactly.
 
         Args:
@@ -122,12 +122,12 @@ class StoredForms:
             changed: Whether :attr:`fp16` counts.
         """
         if changed and self.owner.get(name) in self._fp16:
-            return Form()
+            return Storage()
         tensor = self.tensors[name]
         quantization = tensor.quantization
         if tensor.dtype == "int8" and quantization is not None and quantization.zero_point:
-            return Form(quantization.scale[0], quantization.zero_point[0])
-        return Form() if tensor.dtype == "float16" else None
+            return Storage(quantization.scale[0], quantization.zero_point[0])
+        return Storage() if tensor.dtype == "float16" else None
 
     def layer(self, node: onnx.NodeProto) -> RknnNode | None:
         """The compiled layer that a node went into: the one that makes its output, or the next output after it."""
@@ -139,8 +139,8 @@ class StoredForms:
             node = users[0]
         return None
 
-    def read(self, node: onnx.NodeProto, value: str) -> Form | None:
-        """How a node's layer reads a value, where that is another form than the value's own."""
+    def storage_read(self, node: onnx.NodeProto, value: str) -> Storage | None:
+        """How a node's layer reads a value, where that is another storage than the value's own."""
         layer, base = self.layer(node), self.base.get(value)
         if layer is None:
             return None
@@ -148,9 +148,9 @@ class StoredForms:
         if not variants:
             return None
         if value in self._fp16:
-            form = None if self.is_fp16(layer) else self.form(variants[0], changed=False)
-            return form if form is not None and form.scale is not None else None
-        return self.form(variants[0]) if base not in variants else None
+            storage = None if self.is_fp16(layer) else self.storage_of(variants[0], changed=False)
+            return storage if storage is not None and storage.scale is not None else None
+        return self.storage_of(variants[0]) if base not in variants else None
 
     def is_fp16(self, layer: RknnNode) -> bool:
         """Whether a layer is one of those that are taken to be float16."""

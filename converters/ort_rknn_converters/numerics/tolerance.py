@@ -15,22 +15,19 @@ from numpy.typing import NDArray
 
 from ort_rknn_converters.numerics.reference_run import run_measured
 from ort_rknn_converters.numerics.tensor_error import TensorError, compare, is_float
+from ort_rknn_converters.onnx_file.tensor_types import bodies
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = [
-    "FP16_MAX",
     "Reference",
     "Verification",
-    "check",
     "reference",
     "softmax_outputs",
     "tolerance",
+    "verify_answers",
 ]
 
 Array = NDArray[Any]
-
-FP16_MAX = 65504.0
-"""Largest finite fp16 number: what an NPU's tensor can hold."""
 
 _FP16_TOLERANCE = 5e-3
 _FP16_SOFTMAX_TOLERANCE = 2e-2
@@ -65,21 +62,17 @@ def softmax_outputs(model: onnx.ModelProto) -> frozenset[str]:
     def broad(node: onnx.NodeProto, depth: int = 0) -> bool:
         if "softmax" in node.op_type.lower() or "Attention" in node.op_type or node.op_type == "Hardmax":
             return True
-        bodies = [list(body) for body in _bodies(node)]
+        inner = [list(body.node) for body in bodies(node)]
         if depth < _DEPTH and node.op_type in inside:
-            bodies.append(list(inside[node.op_type]))
-        return any(broad(one, depth + 1) for body in bodies for one in body)
+            inner.append(list(inside[node.op_type]))
+        return any(broad(one, depth + 1) for body in inner for one in body)
 
     behind: set[str] = set()
     for node in model.graph.node:
-        captured = (name for body in _bodies(node) for one in body for name in one.input)
+        captured = (name for body in bodies(node) for one in body.node for name in one.input)
         if any(name in behind for name in (*node.input, *captured)) or broad(node):
             behind.update(name for name in node.output if name)
     return frozenset(value.name for value in model.graph.output if value.name in behind)
-
-
-def _bodies(node: onnx.NodeProto) -> list[Sequence[onnx.NodeProto]]:
-    return [body.node for attribute in node.attribute for body in (attribute.g, *attribute.graphs)]
 
 
 @frozen
@@ -113,7 +106,7 @@ def reference(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]]) -> R
 
 @frozen
 class Verification:
-    """The verdict on one compiled segment.
+    """Result of the comparison of one compiled segment with ONNX Runtime.
 
     Attributes:
         problem: What is wrong, in words; empty when it may be used.
@@ -128,7 +121,7 @@ class Verification:
     max_abs: float
 
 
-def check(
+def verify_answers(
     expected: Reference, actual: Sequence[Mapping[str, Array]], *, precision: str, precise: float | None = None
 ) -> Verification:
     """Judge the simulator's answers.

@@ -1,4 +1,4 @@
-"""Bytes that may still be on disk, or in pieces: compiled code and ONNX parts, read only when somebody needs them.
+"""Bytes that may still be on disk, or in chunks: compiled code and ONNX parts, read only when somebody needs them.
 
 A device that takes a path never reads the bytes at all, so opening a cached model costs a few ``stat`` calls.
 """
@@ -27,7 +27,7 @@ Buffer: TypeAlias = "bytes | memoryview"
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 """onnxruntime's session option: the folder of the external data of a model that is given as bytes."""
 
-_PIECE = 1 << 18  # bytes read at a time
+_CHUNK = 1 << 18  # bytes read at a time
 
 
 def digest(data: bytes) -> str:
@@ -49,12 +49,12 @@ class Blob(ABC):
         """Number of bytes."""
 
     @abstractmethod
-    def pieces(self) -> Iterator[Buffer]:
-        """The bytes one part after the other, for whoever writes them: no part is copied for that."""
+    def chunks(self) -> Iterator[Buffer]:
+        """Yields the content in chunks, without copying."""
 
     def read(self) -> bytes:
         """The bytes."""
-        return b"".join(self.pieces())
+        return b"".join(self.chunks())
 
     def files(self, name: str) -> dict[str, Iterator[Buffer]]:
         """What to write under which names to keep the bytes in a file: a model above 2 GB takes two.
@@ -62,7 +62,7 @@ class Blob(ABC):
         Raises:
             CompiledModelError: No file can hold it.
         """
-        return {name: self.pieces()}
+        return {name: self.chunks()}
 
     def source(self) -> tuple[str | bytes, str]:
         """A model as onnxruntime takes it: path or bytes, and their :data:`WEIGHTS_FOLDER`, if they need any."""
@@ -71,8 +71,8 @@ class Blob(ABC):
     def digest(self) -> str:
         """Their :func:`digest`; they are never all in memory for that."""
         found = hashlib.sha256()
-        for piece in self.pieces():
-            found.update(piece)
+        for chunk in self.chunks():
+            found.update(chunk)
         return found.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -106,7 +106,7 @@ class BytesBlob(Blob):
     def _digest(self) -> str:
         return digest(self.data)
 
-    def pieces(self) -> Iterator[Buffer]:
+    def chunks(self) -> Iterator[Buffer]:
         """All at once."""
         yield self.data
 
@@ -142,7 +142,7 @@ class FileBlob(Blob):
         """Number of bytes."""
         return Path(self.file).stat().st_size
 
-    def pieces(self) -> Iterator[Buffer]:
+    def chunks(self) -> Iterator[Buffer]:
         """Block by block.
 
         Raises:
@@ -151,10 +151,10 @@ class FileBlob(Blob):
         found = hashlib.sha256()
         try:
             with Path(self.file).open("rb", buffering=0) as stream:
-                while piece := stream.read(_PIECE):
+                while chunk := stream.read(_CHUNK):
                     if self.sha256 is not None:
-                        found.update(piece)
-                    yield piece
+                        found.update(chunk)
+                    yield chunk
         except OSError as error:
             raise self._unreadable(error) from error
         if self.sha256 is not None and found.hexdigest() != self.sha256:
@@ -180,7 +180,7 @@ class FileBlob(Blob):
         Raises:
             CompiledModelError: As :meth:`read`.
         """
-        for _ in self.pieces():
+        for _ in self.chunks():
             pass
 
     def _unreadable(self, error: OSError) -> CompiledModelError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
 
 _WRONG_OPTIMIZER = "Pad_Fusion"
@@ -54,3 +57,23 @@ def on_cpu(model: str | bytes, options: Any, weights_folder: str = "") -> Any:
     return onnxruntime.InferenceSession(
         model, options, providers=["CPUExecutionProvider"], disabled_optimizers=[_WRONG_OPTIMIZER]
     )
+
+
+@contextmanager
+def onnxruntime_errors(text: str) -> Iterator[None]:
+    """Turns whatever onnxruntime raises inside the ``with`` block into :class:`ModelError`.
+
+    onnxruntime raises a class of its own per kind of fault; they share no base below ``Exception``.
+
+    Args:
+        text: Begins the message; what onnxruntime says follows.
+
+    Raises:
+        ModelError: onnxruntime raised something.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{text}: {error}") from error

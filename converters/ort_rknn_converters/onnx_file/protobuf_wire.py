@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ort_rknn_converters.provider import PROVIDERS
+
 __all__ = [
+    "CONTENT_LIMIT",
     "KEY_BUNDLE",
     "LENGTH",
-    "PROVIDERS",
+    "PROTO_LIMIT",
     "VARINT",
     "NotProtobuf",
     "fields",
@@ -24,11 +27,14 @@ __all__ = [
     "opening",
 ]
 
-PROVIDERS = (b"RKNNExecutionProvider", b"RKNPU2ExecutionProvider")
-"""``source`` of the EPContext nodes that are ours (the provider's name and its alias)."""
-
 KEY_BUNDLE = "ort_rknn.bundle"
 """Metadata key of a file that holds several compiled forms."""
+
+PROTO_LIMIT = 2**31 - 1
+"""Bytes one protobuf message can have on disk or on a wire (the format's limit)."""
+
+CONTENT_LIMIT = 1_800_000_000
+"""Bytes of weights and code that we put into one message: the rest up to :data:`PROTO_LIMIT` is for its nodes."""
 
 MODEL_GRAPH, _MODEL_METADATA = 7, 14
 GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
@@ -38,6 +44,9 @@ TENSOR_RAW = 9
 
 _VERSION_ENTRY = b"\x0a\x10ort_rknn.version\x12"
 """How protobuf writes the metadata key that every compiled model has, and the tag of its value."""
+
+_SOURCES = tuple(name.encode() for name in PROVIDERS)
+"""``source`` of the EPContext nodes that are ours."""
 
 VARINT, LENGTH = 0, 2
 """Kinds of fields: a number, or bytes with their length in front."""
@@ -120,7 +129,7 @@ def _is_ours(data: _Bytes, start: int, end: int) -> bool:
             found = {number: data[a:b] for number, a, b in _fields(data, low, high)}
             if found.get(_ATTRIBUTE_NAME) == b"source":
                 source = found.get(ATTRIBUTE_S, b"")
-    return op_type == b"EPContext" and source in PROVIDERS
+    return op_type == b"EPContext" and source in _SOURCES
 
 
 def _fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:

@@ -18,6 +18,7 @@ from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.blobs import Blob, Buffer
 from ort_rknn_converters.onnx_file.protobuf_wire import (
     ATTRIBUTE_S,
+    CONTENT_LIMIT,
     GRAPH_INITIALIZER,
     GRAPH_NODE,
     MODEL_GRAPH,
@@ -27,45 +28,42 @@ from ort_rknn_converters.onnx_file.protobuf_wire import (
     opened,
     opening,
 )
-from ort_rknn_converters.onnx_file.weights_external import located
-from ort_rknn_converters.onnx_file.weights_heavy import HEAVY, Heavy, is_heavy, raw, size_of
+from ort_rknn_converters.onnx_file.tensor_types import bodies
+from ort_rknn_converters.onnx_file.weights import LARGE, LargeWeights, is_large, located, raw_bytes, size_of
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["CODE", "INSIDE_LIMIT", "Parted", "tensors"]
+__all__ = ["CODE", "SplitModel", "tensors"]
 
 CODE = "ep_cache_context"
 """Attribute of an EPContext node: the compiled code."""
-
-INSIDE_LIMIT = 1_800_000_000
-"""Bytes of weights and code up to which one protobuf file holds all (its own limit is 2**31 - 1)."""
 
 _ALIGNED = 64
 """Bytes that weights in a file of their own are aligned to, so that a reader may map them: a cache line's."""
 
 
 @frozen
-class Parted(Blob):
+class SplitModel(Blob):
     """A model, and as a blob its bytes: one ordinary ONNX message.
 
     Attributes:
-        light: The model without what follows.
-        heavy: Initializers of the main graph.
+        skeleton: The model without what follows.
+        weights: Large initializers of the main graph.
         code: Name of an EPContext node -> its attribute :data:`CODE`.
     """
 
-    light: onnx.ModelProto
-    heavy: Heavy = Heavy()
+    skeleton: onnx.ModelProto
+    weights: LargeWeights = LargeWeights()
     code: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, blob: Blob) -> Parted:
+    def of(cls, blob: Blob) -> SplitModel:
         """The model in a blob.
 
         Raises:
             CompiledModelError: Its file cannot be read.
             ValueError, google.protobuf.message.DecodeError: It is no ONNX model.
         """
-        if isinstance(blob, Parted):
+        if isinstance(blob, SplitModel):
             return blob
         try:
             with opened(blob.path or blob.read()) as data:
@@ -74,7 +72,7 @@ class Parted(Blob):
             raise CompiledModelError(f"cannot read {blob.path}: {error}. Convert the model again") from error
 
     @classmethod
-    def parse(cls, data: bytes | mmap.mmap, file: Path | None = None) -> Parted:
+    def parse(cls, data: bytes | mmap.mmap, file: Path | None = None) -> SplitModel:
         """Read a model; its large contents are copied once, those in files of their own not at all.
 
         Args:
@@ -87,19 +85,19 @@ class Parted(Blob):
                 elsewhere.
         """
         kept = list[bytes]()
-        heavy, codes = list[tuple[str, ir.TensorProtocol]](), dict[str, bytes]()
+        large, codes = list[tuple[str, ir.TensorProtocol]](), dict[str, bytes]()
         at = 0
         for number, _, low, high in fields(data, 0, len(data)):
             if number == MODEL_GRAPH:
-                graph = _apart(data, low, high, heavy, codes)
+                graph = _apart(data, low, high, large, codes)
                 kept += [opening(sum(map(len, graph)), (b"", MODEL_GRAPH)), *graph]
             else:
                 kept.append(data[at:high])
             at = high
-        light = ModelProto.FromString(b"".join(kept))
+        skeleton = ModelProto.FromString(b"".join(kept))
         if file is not None:
-            heavy += _taken_from_files(light, file)
-        return cls(light, Heavy(tuple(heavy)), codes)
+            large += _taken_from_files(skeleton, file)
+        return cls(skeleton, LargeWeights(tuple(large)), codes)
 
     @property
     def path(self) -> None:
@@ -109,23 +107,28 @@ class Parted(Blob):
     @property
     def size(self) -> int:
         """Number of bytes."""
-        return sum(map(len, self.pieces()))
+        return sum(map(len, self.chunks()))
 
     @property
-    def weight(self) -> int:
+    def content_size(self) -> int:
         """Bytes of the weights and codes inside, next to which nothing counts: the exact size costs a copy of them."""
-        inside = (tensor for tensor in self.light.graph.initializer if not _is_outside(tensor))
-        return self.heavy.size + sum(map(size_of, inside)) + sum(map(len, self.code.values()))
+        inside = (tensor for tensor in self.skeleton.graph.initializer if not _is_outside(tensor))
+        return self.weights.size + sum(map(size_of, inside)) + sum(map(len, self.code.values()))
 
-    def weights(self) -> dict[str, ir.TensorProtocol]:
+    @property
+    def fits_in_one(self) -> bool:
+        """Whether one protobuf message holds all of it."""
+        return self.content_size <= CONTENT_LIMIT
+
+    def initializers(self) -> dict[str, ir.TensorProtocol]:
         """All initializers of the main graph, but for strings."""
-        others = (tensor for tensor in self.light.graph.initializer if size_of(tensor))
-        return {tensor.name: ir.serde.deserialize_tensor(tensor) for tensor in others} | dict(self.heavy.tensors)
+        others = (tensor for tensor in self.skeleton.graph.initializer if size_of(tensor))
+        return {tensor.name: ir.serde.deserialize_tensor(tensor) for tensor in others} | dict(self.weights.tensors)
 
-    def pieces(self) -> Iterator[Buffer]:
+    def chunks(self) -> Iterator[Buffer]:
         """The message, its large contents one by one. There is one graph in it: not every reader joins several."""
-        data = self.light.SerializeToString(deterministic=True)
-        if not self.code and not self.heavy.tensors:
+        data = self.skeleton.SerializeToString(deterministic=True)
+        if not self.code and not self.weights.tensors:
             yield data
             return
         at = 0
@@ -137,9 +140,9 @@ class Parted(Blob):
             at = high
 
     def _graph(self, data: bytes, start: int, end: int) -> Iterator[Buffer]:
-        """The light graph's bytes, and what belongs to it."""
+        """The skeleton graph's bytes, and what belongs to it."""
         own = list(self._fields(data, start, end)) if self.code else [(data[start:end], b"")]
-        weights = list(self.heavy.fields())
+        weights = list(self.weights.fields())
         size = sum(len(head) + len(code) for head, code in own)
         size += sum(len(head) + tensor.nbytes for head, tensor in weights)
         yield opening(size, (b"", MODEL_GRAPH))
@@ -148,12 +151,12 @@ class Parted(Blob):
             yield code
         for head, tensor in weights:
             yield head
-            yield raw(tensor)
+            yield raw_bytes(tensor)
 
     def _fields(self, data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-        """The light graph's fields, and the code that follows each: of nodes, the end of an attribute more."""
+        """The skeleton graph's fields, and the code that follows each: of nodes, the end of an attribute more."""
         attribute = AttributeProto(name=CODE, type=AttributeProto.STRING).SerializeToString(deterministic=True)
-        names = (node.name for node in self.light.graph.node)
+        names = (node.name for node in self.skeleton.graph.node)
         at = start
         for number, _, low, high in fields(data, start, end):
             code = self.code.get(next(names), b"") if number == GRAPH_NODE else b""
@@ -167,8 +170,8 @@ class Parted(Blob):
     def whole(self) -> onnx.ModelProto:
         """The model with everything inside, a copy."""
         model = ModelProto()
-        model.CopyFrom(self.light)
-        model.graph.initializer.extend(self.heavy.protos())
+        model.CopyFrom(self.skeleton)
+        model.graph.initializer.extend(self.weights.protos())
         for node in model.graph.node if self.code else ():
             if node.name in self.code:
                 node.attribute.add(name=CODE, type=AttributeProto.STRING).s = self.code[node.name]
@@ -176,20 +179,20 @@ class Parted(Blob):
 
     def source(self) -> tuple[str | bytes, str]:
         """For onnxruntime: the bytes, in which weights that lie in files still do, and the folder of these files."""
-        held = [(name, tensor) for name, tensor in self.heavy.tensors if not isinstance(tensor, ir.ExternalTensor)]
-        files = [(name, tensor) for name, tensor in self.heavy.tensors if isinstance(tensor, ir.ExternalTensor)]
+        held = [(name, tensor) for name, tensor in self.weights.tensors if not isinstance(tensor, ir.ExternalTensor)]
+        files = [(name, tensor) for name, tensor in self.weights.tensors if isinstance(tensor, ir.ExternalTensor)]
         if not files:
             return self.read(), ""
         folder = os.path.commonpath([Path(tensor.path).parent for _, tensor in files])
-        light = ModelProto()
-        light.CopyFrom(self.light)
+        skeleton = ModelProto()
+        skeleton.CopyFrom(self.skeleton)
         for name, tensor in files:
-            proto = light.graph.initializer.add(name=name)
+            proto = skeleton.graph.initializer.add(name=name)
             ir.serde.serialize_tensor_into(proto, tensor)
             proto.name = name
             entry = next(one for one in proto.external_data if one.key == "location")
             entry.value = os.path.relpath(tensor.path, folder) if ort.takes_weights_folder() else tensor.path
-        return Parted(light, Heavy(tuple(held)), self.code).read(), folder
+        return SplitModel(skeleton, LargeWeights(tuple(held)), self.code).read(), folder
 
     def files(self, name: str, *, weights_file: str = "", threshold: int = 1024) -> dict[str, Iterator[Buffer]]:
         """What to write under which names: what is too large for one file has its weights in a second one.
@@ -202,24 +205,24 @@ class Parted(Blob):
         Raises:
             CompiledModelError: The codes alone are too large.
         """
-        if not weights_file and self.weight > INSIDE_LIMIT:
+        if not weights_file and not self.fits_in_one:
             weights_file = f"{Path(name).stem}.weights"
         model, beside = self._beside(weights_file, threshold) if weights_file else (self, {})
-        if model.weight > INSIDE_LIMIT:
+        if not model.fits_in_one:
             raise CompiledModelError(f"{name} would exceed protobuf's 2 GB: save the compiled code beside it")
-        return {name: model.pieces(), **beside}
+        return {name: model.chunks(), **beside}
 
-    def _beside(self, location: str, threshold: int) -> tuple[Parted, dict[str, Iterator[Buffer]]]:
+    def _beside(self, location: str, threshold: int) -> tuple[SplitModel, dict[str, Iterator[Buffer]]]:
         """The model with its weights as ONNX external data in one file, and what that holds."""
-        light = ModelProto()
-        light.CopyFrom(self.light)
+        skeleton = ModelProto()
+        skeleton.CopyFrom(self.skeleton)
         held: list[tuple[TensorProto, ir.TensorProtocol]] = []
-        for ours, theirs in zip(self.light.graph.initializer, light.graph.initializer, strict=True):
+        for ours, theirs in zip(self.skeleton.graph.initializer, skeleton.graph.initializer, strict=True):
             if size_of(ours) >= threshold:
                 theirs.ClearField("raw_data")
                 held.append((theirs, ir.serde.deserialize_tensor(ours)))
-        for name, tensor in self.heavy.tensors:
-            proto = light.graph.initializer.add(name=name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
+        for name, tensor in self.weights.tensors:
+            proto = skeleton.graph.initializer.add(name=name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
             held.append((proto, tensor))
         end, content = 0, list[tuple[bytes, ir.TensorProtocol]]()
         for proto, tensor in held:
@@ -229,27 +232,27 @@ class Parted(Blob):
             proto.data_location = TensorProto.EXTERNAL
             content.append((bytes(padding), tensor))
             end += padding + tensor.nbytes
-        pieces = (piece for padding, tensor in content for piece in (padding, raw(tensor)))
-        return Parted(light, code=self.code), {location: pieces}
+        chunks = (chunk for padding, tensor in content for chunk in (padding, raw_bytes(tensor)))
+        return SplitModel(skeleton, code=self.code), {location: chunks}
 
     __eq__, __hash__ = Blob.__eq__, Blob.__hash__
 
     def __repr__(self) -> str:
-        return f"Parted({self.light.graph.name!r}, {len(self.heavy.tensors)} weights apart)"
+        return f"SplitModel({self.skeleton.graph.name!r}, {len(self.weights.tensors)} weights apart)"
 
 
 def _apart(
-    data: bytes | mmap.mmap, start: int, end: int, heavy: list[tuple[str, ir.TensorProtocol]], codes: dict[str, bytes]
+    data: bytes | mmap.mmap, start: int, end: int, large: list[tuple[str, ir.TensorProtocol]], codes: dict[str, bytes]
 ) -> list[bytes]:
-    """A graph's bytes without its large weights and codes, which are added to ``heavy`` and ``codes``."""
+    """A graph's bytes without its large weights and codes, which are added to ``large`` and ``codes``."""
     kept = []
     at = start
     for number, _, low, high in fields(data, start, end):
-        large = high - low >= HEAVY
-        tensor = _tensor(data, low, high) if large and number == GRAPH_INITIALIZER else None
-        node, code = _node(data, low, high) if large and number == GRAPH_NODE else (None, b"")
+        counts = high - low >= LARGE
+        tensor = _tensor(data, low, high) if counts and number == GRAPH_INITIALIZER else None
+        node, code = _node(data, low, high) if counts and number == GRAPH_NODE else (None, b"")
         if tensor is not None:
-            heavy.append((tensor.name or "", tensor))
+            large.append((tensor.name or "", tensor))
         elif node is not None and code and codes.setdefault(node.name, code) is code:
             content = node.SerializeToString()
             kept += [opening(len(content), (b"", GRAPH_NODE)), content]
@@ -275,7 +278,7 @@ def _node(data: bytes | mmap.mmap, start: int, end: int) -> tuple[onnx.NodeProto
     kept, code = [], b""
     at = start
     for number, _, low, high in fields(data, start, end):
-        if number == NODE_ATTRIBUTE and high - low >= HEAVY:
+        if number == NODE_ATTRIBUTE and high - low >= LARGE:
             head, content = _cut(data, low, high, ATTRIBUTE_S)
             if AttributeProto.FromString(head).name == CODE:
                 code, at = content, high
@@ -298,17 +301,17 @@ def _cut(data: bytes | mmap.mmap, start: int, end: int, number: int) -> tuple[by
     return b"".join(kept), found
 
 
-def _taken_from_files(light: onnx.ModelProto, file: Path) -> list[tuple[str, ir.TensorProtocol]]:
+def _taken_from_files(skeleton: onnx.ModelProto, file: Path) -> list[tuple[str, ir.TensorProtocol]]:
     """Put the tensors in other files into the model, but for large weights, which are taken out and mapped."""
     mapped: list[tuple[str, ir.TensorProtocol]] = []
-    for proto in [one for one in light.graph.initializer if is_heavy(one) and _is_outside(one)]:
+    for proto in [one for one in skeleton.graph.initializer if is_large(one) and _is_outside(one)]:
         mapped.append((proto.name, _in_file(proto, file)))
-        light.graph.initializer.remove(proto)
-    for proto in filter(_is_outside, tensors(light)):
+        skeleton.graph.initializer.remove(proto)
+    for proto in filter(_is_outside, tensors(skeleton)):
         found = _in_file(proto, file)
         proto.ClearField("external_data")
         proto.ClearField("data_location")
-        proto.raw_data = bytes(raw(found))
+        proto.raw_data = bytes(raw_bytes(found))
     return mapped
 
 
@@ -343,7 +346,5 @@ def _of_node(node: onnx.NodeProto) -> Iterator[TensorProto]:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
-        if attribute.HasField("g"):
-            yield from _of_graph(attribute.g)
-        for graph in attribute.graphs:
-            yield from _of_graph(graph)
+    for graph in bodies(node):
+        yield from _of_graph(graph)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from onnx import GraphProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.partition.plan import TensorInfo
+from ort_rknn_converters.tensor_info import TensorInfo
 
-__all__ = ["element_type", "fixed_shapes", "raw_constant", "type_string", "value_info"]
+__all__ = ["FLOATS", "FP16_MAX", "bodies", "element_type", "fixed_shapes", "raw_constant", "type_string", "value_info"]
+
+FP16_MAX = 65504.0
+"""Largest finite fp16 number: what an NPU's tensor can hold."""
+
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
+"""Element types whose magnitude can be too large for fp16."""
 
 
 def element_type(text: str) -> int:
@@ -40,6 +46,16 @@ def fixed_shapes(graph: GraphProto) -> dict[str, tuple[int, ...]]:
         tensor = value.type.tensor_type
         if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
             found.setdefault(value.name, tuple(dim.dim_value for dim in tensor.shape.dim))
+    return found
+
+
+def bodies(node: NodeProto) -> list[GraphProto]:
+    """Returns the graphs that are attributes of a node, as those of ``If``, ``Loop`` and ``Scan``."""
+    found: list[GraphProto] = []
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            found.append(attribute.g)
+        found.extend(attribute.graphs)
     return found
 
 

@@ -38,18 +38,14 @@ _FAMILIES = (activation, conv, elementwise, gather, logic, matmul, norm, pool, q
 
 RULES: dict[str, Rule] = {op: rule for family in _FAMILIES for op, rule in family.RULES.items()}
 
-# Documentation 2.3.2, chapter 4: RK2118 has no CPU ops at all and the RV110x a handful; what their NPU takes has
-# never been tabulated by us, so only the ops at the heart of a CNN are proposed.
-_SMALL_NPU = frozenset({"rv1103", "rv1103b", "rv1106", "rv1106b", "rk2118"})
+# What is proposed for a small NPU (see Target.small_npu).
 _SMALL_OPS: frozenset[str] = frozenset(
     {"Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Flatten", "Gemm"}
     | {"GlobalAveragePool", "HardSigmoid", "HardSwish", "LeakyRelu", "MatMul", "MaxPool", "Mul", "PRelu", "Pad"}
     | {"Relu", "Reshape", "Resize", "Sigmoid", "Softmax", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze"}
 )
 
-# On these the compiler corrupts its memory with six dimensions (seen on rk3566 with Mul and Gather; its siblings share
-# the compiler family or are too rare to risk), but reshapes and transposes windows of images without trouble.
-_FLAT_TARGETS = frozenset({"rk3562", "rk3566", "rk3568"})
+# On SoCs with a largest rank the compiler reshapes and transposes windows of images of six dimensions without trouble.
 _DEEP_OPS = frozenset({"Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
@@ -71,7 +67,7 @@ def decide(node: ir.Node, target: Target) -> str | None:
     rule = RULES.get(node.op_type)
     if rule is None:
         return f"{node.op_type}: the compiler has no lowering"
-    if target.name in _SMALL_NPU and node.op_type not in _SMALL_OPS:
+    if target.small_npu and node.op_type not in _SMALL_OPS:
         return f"{node.op_type}: not known to run on {target.name}"
     return _values(node) or rule.decide(node, target) or _deep(node, target) or _range(node)
 
@@ -99,10 +95,10 @@ def _values(node: ir.Node) -> str | None:
 
 
 def _deep(node: ir.Node, target: Target) -> str | None:
-    if target.name not in _FLAT_TARGETS or node.op_type in _DEEP_OPS:
+    if target.max_rank is None or node.op_type in _DEEP_OPS:
         return None
     rank = max(len(value.shape or ()) for value in (*node.inputs, *node.outputs) if value is not None)
-    return f"{node.op_type} of rank {rank} crashes the compiler for {target.name}" if rank > 5 else None
+    return f"{node.op_type} of rank {rank} crashes the compiler for {target.name}" if rank > target.max_rank else None
 
 
 def _range(node: ir.Node) -> str | None:

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.op_support.families.rule import FLOAT, constant
 
-__all__ = ["FORBIDDEN", "FP16_MAX", "REASON", "SEES_NOTHING", "out_of_range", "way_to_softmax"]
+__all__ = ["FORBIDDEN", "REASON", "SEES_NOTHING", "out_of_range", "way_to_softmax"]
 
 REASON = "a constant beyond fp16's range, which the compiler replaces by 10000"
-
-FP16_MAX = 65504.0
-"""Largest finite fp16 number."""
 
 FORBIDDEN = -8000.0
 """What a mask may hold in the place of minus infinity: no score comes near, and two of them added up stay below a

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.graph.nodes import operand
 from ort_rknn_converters.op_support.families.rule import constant
 
@@ -32,7 +32,7 @@ _ARITHMETIC = _RELABEL | {"Add", "Div", "Mul", "Neg", "Sub"}
 _ITS_PARTS = frozenset({"Gemm", "MatMul", "Pow", "ReduceMean", "ReduceSum", "ReduceSumSquare"})
 
 
-def small_paths(flow: Flow) -> dict[int, str]:
+def small_paths(flow: DataFlow) -> dict[int, str]:
     """Nodes that must stay on the CPU for it, with the reason."""
     found: dict[int, str] = {}
     for index, node in enumerate(flow.nodes):
@@ -84,7 +84,7 @@ def _not_negative(value: ir.Value | None, depth: int = 0) -> bool:
     return False
 
 
-def _computation(flow: Flow, value: ir.Value | None) -> set[int]:
+def _computation(flow: DataFlow, value: ir.Value | None) -> set[int]:
     """The arithmetic behind a value, and the products and sums it begins with."""
     found: set[int] = set()
     waiting = [value]
@@ -101,7 +101,7 @@ def _computation(flow: Flow, value: ir.Value | None) -> set[int]:
     return found
 
 
-def _with_floor(flow: Flow, log: int) -> list[int]:
+def _with_floor(flow: DataFlow, log: int) -> list[int]:
     """A Log and the nodes up to one that keeps its input above a number that is zero in fp16; none without."""
     found, value = [log], operand(flow.nodes[log], 0)
     while value is not None and (index := flow.maker.get(value, -1)) >= 0:

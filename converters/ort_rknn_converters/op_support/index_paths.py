@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.graph.nodes import operand
 from ort_rknn_converters.op_support.families.rule import FLOAT, INDEX
 
@@ -65,7 +65,7 @@ _ARITHMETIC = frozenset(
 _EXACT = frozenset({"ArgMax", "ArgMin", "TopK", "NonZero", "NonMaxSuppression", "Shape", "Size", "Unique", "MaxPool"})
 
 
-def index_paths(flow: Flow) -> set[int]:
+def index_paths(flow: DataFlow) -> set[int]:
     """Indices of the nodes that compute positions from floats: the Cast, and the arithmetic before it."""
     waiting = [
         value
@@ -76,7 +76,7 @@ def index_paths(flow: Flow) -> set[int]:
     return _walk(flow, waiting)
 
 
-def whole_paths(flow: Flow) -> set[int]:
+def whole_paths(flow: DataFlow) -> set[int]:
     """Indices of the nodes whose floats become whole numbers: the arithmetic before a Cast (which is refused itself).
 
     What a network computes and only then rounds is rounded a little differently on the NPU; that cannot be helped. But
@@ -88,7 +88,7 @@ def whole_paths(flow: Flow) -> set[int]:
     return _walk(flow, [value for index in casts for value in flow.reads[index] if value.dtype in FLOAT])
 
 
-def _walk(flow: Flow, waiting: list[ir.Value]) -> set[int]:
+def _walk(flow: DataFlow, waiting: list[ir.Value]) -> set[int]:
     """The arithmetic that these values come from."""
     seen: set[ir.Value] = set()
     found: set[int] = set()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 
 __all__ = ["REASON", "scaling_paths"]
 
@@ -16,7 +16,7 @@ REASON = "scales an integer product: its sums are beyond fp16's range, and its s
 _PRODUCTS = frozenset({"ConvInteger", "MatMulInteger"})
 
 
-def scaling_paths(flow: Flow) -> set[int]:
+def scaling_paths(flow: DataFlow) -> set[int]:
     """Indices of the nodes that turn integer sums into floats: the Cast, the Mul by the scales, their product."""
     found: set[ir.Node] = set()
     for node in flow.nodes:

@@ -6,6 +6,8 @@ and dies on the board. The list is that of the vendor's documentation 2.3.2 (cha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ort_rknn_converters.targets import Target
 
 __all__ = ["CPU_OPS", "placement_trouble"]
@@ -26,7 +28,8 @@ _SMALL = "Concat DataConvert Div Exp Gather ReduceL2 ReduceMax Reshape ScatterND
 CPU_OPS: frozenset[str] = frozenset(f"{_LISTED} {_INTERNAL}".split())
 _SMALL_OPS = frozenset(f"{_SMALL} {_INTERNAL}".split())
 _ALWAYS = frozenset({"InputOperator", "OutputOperator"})
-_SMALL_TARGETS = frozenset({"rv1103", "rv1103b", "rv1106", "rv1106b"})
+_OPS: Mapping[str, frozenset[str]] = {"all": CPU_OPS, "few": _SMALL_OPS, "none": frozenset()}
+"""Those that a SoC has, by :attr:`ort_rknn_converters.targets.Target.runtime_cpu_ops`."""
 
 
 def placement_trouble(op_type: str, place: str, target: Target) -> str | None:
@@ -42,8 +45,5 @@ def placement_trouble(op_type: str, place: str, target: Target) -> str | None:
     """
     if place == "NPU" or op_type in _ALWAYS:
         return None
-    if target.name == "rk2118":
-        known: frozenset[str] = frozenset()
-    else:
-        known = _SMALL_OPS if target.name in _SMALL_TARGETS else CPU_OPS
+    known = _OPS[target.runtime_cpu_ops]
     return None if op_type in known else f"{op_type}: put on the board's {place}, which is not documented to have it"

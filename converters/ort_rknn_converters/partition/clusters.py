@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 
 __all__ = ["cut", "steps"]
 
@@ -19,7 +19,7 @@ _VISITS = 100
 _HOLE = -1
 
 
-def cut(flow: Flow, npu: Sequence[bool]) -> list[list[int]]:
+def cut(flow: DataFlow, npu: Sequence[bool]) -> list[list[int]]:
     """Cluster the NPU nodes.
 
     Args:
@@ -51,7 +51,7 @@ def cut(flow: Flow, npu: Sequence[bool]) -> list[list[int]]:
     return list(clusters.values())
 
 
-def steps(flow: Flow, clusters: Sequence[Sequence[int]]) -> list[tuple[int | None, list[int]]]:
+def steps(flow: DataFlow, clusters: Sequence[Sequence[int]]) -> list[tuple[int | None, list[int]]]:
     """Put clusters and the nodes between them in execution order.
 
     Returns:
@@ -86,7 +86,7 @@ def steps(flow: Flow, clusters: Sequence[Sequence[int]]) -> list[tuple[int | Non
     return result
 
 
-def _phases(flow: Flow, npu: Sequence[bool]) -> list[int]:
+def _phases(flow: DataFlow, npu: Sequence[bool]) -> list[int]:
     phase: list[int] = []
     for index, givers in enumerate(flow.before):
         leap = 0 if npu[index] else 1
@@ -136,7 +136,7 @@ class _Sets:
 class _Merger:
     """Merges touching clusters as long as no cycle comes of it, keeping a topological order of the contracted graph."""
 
-    def __init__(self, flow: Flow, npu: Sequence[bool], phase: Sequence[int], home: _Sets) -> None:
+    def __init__(self, flow: DataFlow, npu: Sequence[bool], phase: Sequence[int], home: _Sets) -> None:
         self._home = home
         self._budget = _VISITS * len(flow.nodes)
         heads = [home.find(index) for index in range(len(flow.nodes))]

@@ -31,17 +31,6 @@ _CPU_FLOP_S = 50e9
 _CPU_BYTES_S = 5e9
 # Elementary functions (Exp, Erf, Tanh, ...) cost the CPU about this many plain operations. A guess.
 _FUNCTION_FLOP = 20
-# fp16 rate of one core at the share of its peak that real models reach: from reports of 30 ms for ResNet-50 on one
-# rk3588 core; the others by the ratio of the vendor's TOPS figures (6 for 3 cores, 6 for 2, 1, 1, 3). A guess.
-_NPU_FLOP_S = {
-    "rk3588": 270e9,
-    "rk3576": 400e9,
-    "rv1126b": 400e9,
-    "rk3566": 130e9,
-    "rk3568": 130e9,
-    "rk3562": 130e9,
-}
-_NPU_FLOP_S_OTHERS = 60e9
 # Inside the NPU elementwise work is bound by its memory. A guess.
 _NPU_BYTES_S = 8e9
 
@@ -86,11 +75,10 @@ def estimate(
         target: The SoC.
     """
     cpu_s = npu_s = 0.0
-    npu_flop_s = _NPU_FLOP_S.get(target.name, _NPU_FLOP_S_OTHERS)
     for node in nodes:
         flop, moved = flops(node), 0 if node.op_type in _FREE else _moved(node)
         cpu_s += max(flop / _CPU_FLOP_S, moved / _CPU_BYTES_S)
-        npu_s += max(flop / npu_flop_s, moved / 2 / _NPU_BYTES_S)
+        npu_s += max(flop / target.npu_flop_s, moved / 2 / _NPU_BYTES_S)
     crossing = sum(_bytes(value) for value in (*entering, *leaving))
     return Estimate(cpu_s, npu_s + _CALL_S + crossing / _TRANSFER_BYTES_S)
 

@@ -1,4 +1,4 @@
-"""Deciding where every node of a prepared model runs: support tables, options, verdicts, then the cut, then the cost.
+"""Deciding where every node of a prepared model runs: support tables, options, known failures, the cut, the cost.
 
 Nothing is compiled here and no toolkit is needed; whoever compiles repeats the call with what was learned.
 """
@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.dataflow import Flow, boundary
+from ort_rknn_converters.graph.dataflow import DataFlow, boundary
 from ort_rknn_converters.graph.onnx_graph import constant, value_info
-from ort_rknn_converters.graph.size_limit import bearable, unbearable
+from ort_rknn_converters.graph.size_limit import oversized_reason, split_oversized
 from ort_rknn_converters.op_support.decide import boundary_reason, decide
 from ort_rknn_converters.op_support.fp16_range import REASON as OUT_OF_RANGE
 from ort_rknn_converters.op_support.fp16_range import out_of_range, way_to_softmax
@@ -29,7 +29,7 @@ from ort_rknn_converters.passes.tape import PART_OF
 from ort_rknn_converters.targets import Target
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Part", "partition", "parts"]
+__all__ = ["PlannedStep", "partition", "planned_steps"]
 
 BY_OPTION = "kept on the CPU by option"
 TOO_SMALL = "too small to pay for the trip to the NPU"
@@ -46,7 +46,7 @@ _WORTH_IT = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax"})
 
 
 @frozen
-class Part:
+class PlannedStep:
     """One step of a model's execution.
 
     Attributes:
@@ -66,7 +66,7 @@ class Part:
 
 
 def partition(
-    model: ir.Model, target: Target, options: ConvertOptions, verdicts: Mapping[str, str] | None = None
+    model: ir.Model, target: Target, options: ConvertOptions, known_failures: Mapping[str, str] | None = None
 ) -> Plan:
     """Place every node of a prepared model.
 
@@ -74,7 +74,7 @@ def partition(
         model: The model; nodes have unique names, values types and shapes as far as known. It is not changed.
         target: The SoC.
         options: ``cpu_ops``, ``cpu_nodes`` and ``min_gain`` are used here.
-        verdicts: Node name -> why it must stay on the CPU, learned from earlier compilations.
+        known_failures: Node name -> why it must stay on the CPU, learned from earlier compilations.
 
     Returns:
         The plan: nodes in topological order, segments named ``npu_0`` ... in execution order, acyclic and maximal.
@@ -82,11 +82,11 @@ def partition(
     Raises:
         ModelError: The graph has a cycle.
     """
-    flow = Flow.of(model.graph)
-    reasons = _judge(flow, target, options, verdicts or {})
+    flow = DataFlow.of(model.graph)
+    reasons = _cpu_reasons(flow, target, options, known_failures or {})
     while True:
         found = cut(flow, [not reason for reason in reasons])
-        clusters = [piece for cluster in found for piece in bearable(flow, cluster)]
+        clusters = [piece for cluster in found for piece in split_oversized(flow, cluster)]
         trouble = {index: reason for cluster in clusters for index, reason in _edge_trouble(flow, cluster).items()}
         if not trouble:
             break
@@ -112,33 +112,35 @@ def partition(
     return _plan(flow, kept, reasons, target, options)
 
 
-def parts(model: ir.Model, plan: Plan) -> tuple[Part, ...]:
+def planned_steps(model: ir.Model, plan: Plan) -> tuple[PlannedStep, ...]:
     """The steps in which a partitioned model is executed, CPU nodes grouped into as few of them as the graph allows.
 
     Args:
         model: The model that was partitioned.
         plan: Its plan.
     """
-    flow = Flow.of(model.graph)
+    flow = DataFlow.of(model.graph)
     number = {node.name: index for index, node in enumerate(flow.nodes)}
     clusters = [[number[name] for name in segment.nodes] for segment in plan.segments]
     result = []
     cpu_parts = 0
     for which, together in steps(flow, clusters):
-        for members in [together] if which is not None else bearable(flow, together):
+        for members in [together] if which is not None else split_oversized(flow, together):
             entering, leaving = boundary(flow, members)
             inputs = tuple(value.name or "" for value in entering)
             outputs = tuple(value.name or "" for value in leaving)
             names = tuple(flow.nodes[index].name or "" for index in members)
             if which is not None:
-                result.append(Part(plan.segments[which].name, NPU, names, inputs, outputs))
+                result.append(PlannedStep(plan.segments[which].name, NPU, names, inputs, outputs))
             elif outputs:
-                result.append(Part(f"cpu_{cpu_parts}", CPU, names, inputs, outputs))
+                result.append(PlannedStep(f"cpu_{cpu_parts}", CPU, names, inputs, outputs))
                 cpu_parts += 1
     return tuple(result)
 
 
-def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mapping[str, str]) -> list[str]:
+def _cpu_reasons(
+    flow: DataFlow, target: Target, options: ConvertOptions, known_failures: Mapping[str, str]
+) -> list[str]:
     """For each node the reason it stays on the CPU, empty when the NPU may have it."""
     if options.precision == "fp16" and not target.fp16:
         return [NO_FP16.format(target.name)] * len(flow.nodes)
@@ -148,33 +150,33 @@ def _judge(flow: Flow, target: Target, options: ConvertOptions, verdicts: Mappin
     for index, node in enumerate(flow.nodes):
         if node.name in options.cpu_nodes or node.op_type in options.cpu_ops:
             reasons.append(BY_OPTION)
-        elif node.name in verdicts:
-            reasons.append(verdicts[node.name or ""])
+        elif node.name in known_failures:
+            reasons.append(known_failures[node.name or ""])
         else:
-            reasons.append(unbearable(node) or decide(node, target) or on_path.get(index, ""))
-    return _kept_together(flow, reasons, verdicts)
+            reasons.append(oversized_reason(node) or decide(node, target) or on_path.get(index, ""))
+    return _kept_together(flow, reasons, known_failures)
 
 
-def _kept_together(flow: Flow, reasons: list[str], verdicts: Mapping[str, str]) -> list[str]:
+def _kept_together(flow: DataFlow, reasons: list[str], known_failures: Mapping[str, str]) -> list[str]:
     """The reasons, where a rewrite that did not hold takes its other parts along.
 
     What comes before and after would only lose digits: Ceil is -Floor(-x), and is wrong by 1 where fp16 rounds -x to a
     whole number. Parts that are worth the NPU without the rest stay.
     """
-    parts: dict[tuple[str, str], list[int]] = {}
+    planned_steps: dict[tuple[str, str], list[int]] = {}
     for index, node in enumerate(flow.nodes):
         if (origin := node.meta.get(PART_OF)) is not None:
-            parts.setdefault(origin, []).append(index)
-    for (op_type, _), members in parts.items():
+            planned_steps.setdefault(origin, []).append(index)
+    for (op_type, _), members in planned_steps.items():
         nodes = [flow.nodes[index] for index in members]
-        failed = next((node.op_type for node in nodes if node.name in verdicts), "")
+        failed = next((node.op_type for node in nodes if node.name in known_failures), "")
         if failed and not any(node.op_type in _WORTH_IT for node in nodes):
             for index in members:
                 reasons[index] = reasons[index] or PART.format(op_type, failed)
     return reasons
 
 
-def _edge_trouble(flow: Flow, cluster: Sequence[int]) -> dict[int, str]:
+def _edge_trouble(flow: DataFlow, cluster: Sequence[int]) -> dict[int, str]:
     """Nodes that cannot stay in this cluster because of what would cross its edge, with the reason."""
     entering, leaving = boundary(flow, cluster)
     if not leaving:
@@ -206,7 +208,7 @@ def _edge_trouble(flow: Flow, cluster: Sequence[int]) -> dict[int, str]:
     return trouble
 
 
-def _source(flow: Flow, value: ir.Value, inside: set[int]) -> ir.Value:
+def _source(flow: DataFlow, value: ir.Value, inside: set[int]) -> ir.Value:
     """The value that this one is only another name of, within the cluster and at its edge."""
     while (index := flow.maker.get(value, -1)) in inside:
         passed = passes_through(flow.nodes[index])
@@ -216,7 +218,7 @@ def _source(flow: Flow, value: ir.Value, inside: set[int]) -> ir.Value:
     return value
 
 
-def _moving(flow: Flow, cluster: Sequence[int]) -> set[int]:
+def _moving(flow: DataFlow, cluster: Sequence[int]) -> set[int]:
     """Nodes of the cluster that only move data from its edge to its edge: they would pay for nothing."""
     inside = set(cluster)
     moving: set[int] = set()
@@ -236,7 +238,7 @@ def _moving(flow: Flow, cluster: Sequence[int]) -> set[int]:
     return moving
 
 
-def _too_small(flow: Flow, cluster: Sequence[int], target: Target, min_gain: float) -> str:
+def _too_small(flow: DataFlow, cluster: Sequence[int], target: Target, min_gain: float) -> str:
     if not min_gain:
         return ""
     entering, leaving = boundary(flow, cluster)
@@ -244,7 +246,7 @@ def _too_small(flow: Flow, cluster: Sequence[int], target: Target, min_gain: flo
     return TOO_SMALL if cost.gain < min_gain else ""
 
 
-def _untyped(flow: Flow, clusters: Sequence[Sequence[int]]) -> ir.Value | None:
+def _untyped(flow: DataFlow, clusters: Sequence[Sequence[int]]) -> ir.Value | None:
     """A value of unknown type that would cross from one part to another."""
     if all(value.type is not None for value in flow.maker):
         return None
@@ -253,7 +255,7 @@ def _untyped(flow: Flow, clusters: Sequence[Sequence[int]]) -> ir.Value | None:
 
 
 def _plan(
-    flow: Flow, clusters: Sequence[Sequence[int]], reasons: Sequence[str], target: Target, options: ConvertOptions
+    flow: DataFlow, clusters: Sequence[Sequence[int]], reasons: Sequence[str], target: Target, options: ConvertOptions
 ) -> Plan:
     segments: list[Segment] = []
     home: dict[int, str] = {}

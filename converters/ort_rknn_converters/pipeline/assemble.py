@@ -1,4 +1,4 @@
-"""Put the parts of a converted model together: the shell, the CPU steps cut out of the graph, the compiled segments."""
+"""Put the parts of a converted model together: the stub, the CPU steps cut out of the graph, the compiled segments."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import onnx
 import onnx_ir as ir
 
 from ort_rknn_converters.compile.attempt import Attempt
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.compiled.steps import cpu_step, npu_step
-from ort_rknn_converters.compiled.stub_model import make_shell, note_pinned
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.compiled.stub_model import ABOUT, make_stub, note_pinned
+from ort_rknn_converters.compiled.values import CpuStep, NpuStep
 from ort_rknn_converters.graph.extract import extract
-from ort_rknn_converters.graph.graph_types import show_maps
-from ort_rknn_converters.graph.onnx_graph import constant, said_name
+from ort_rknn_converters.graph.ir_gaps import show_maps
+from ort_rknn_converters.graph.onnx_graph import constant, original_name
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.blobs import BytesBlob
-from ort_rknn_converters.partition.partition import Part, parts
+from ort_rknn_converters.partition.partition import PlannedStep, planned_steps
 from ort_rknn_converters.partition.plan import NPU, Plan, Segment
 from ort_rknn_converters.pipeline.prepare import Prepared
 
@@ -42,24 +42,24 @@ class Assembly:
 
     def __init__(self, source: ir.Model, original: str | bytes, dims: Mapping[str, int], prepared: Prepared) -> None:
         self._prepared = prepared
-        self._unsaid = {node.name for node in prepared.model.graph if not said_name(node)}
-        self._outside = partial(_shell_of, source, original, dims)
-        self._shell: onnx.ModelProto | None = None
-        self._left: dict[Part, CpuStep] = {}
+        self._unsaid = {node.name for node in prepared.model.graph if not original_name(node)}
+        self._outside = partial(_stub_of, source, original, dims)
+        self._stub: onnx.ModelProto | None = None
+        self._left: dict[PlannedStep, CpuStep] = {}
         self._lock = threading.Lock()
 
     def begin(self, plan: Plan) -> onnx.ModelProto:
-        """Make the shell, and all steps of a plan that are left to the CPU; returns the shell. Thread-safe.
+        """Make the stub, and all steps of a plan that are left to the CPU; returns the stub. Thread-safe.
 
         Raises:
             ModelError: onnxruntime cannot load the model, or a part that is left to it.
         """
         with self._lock:
-            self._shell = self._shell or self._outside()
+            self._stub = self._stub or self._outside()
             for part in self._parts(plan):
                 if part.place != NPU and part not in self._left:
-                    self._left[part] = _on_cpu(part, self._prepared.model, self._shell, self._unsaid)
-            return self._shell
+                    self._left[part] = _on_cpu(part, self._prepared.model, self._stub, self._unsaid)
+            return self._stub
 
     def finish(self, plan: Plan, attempts: Mapping[str, Attempt]) -> CompiledModel:
         """Build the compiled model.
@@ -71,11 +71,11 @@ class Assembly:
         Raises:
             ModelError: As :meth:`begin`.
         """
-        shell = self.begin(plan)
+        stub = self.begin(plan)
         named = {segment.name: segment for segment in plan.segments}
         versions = [attempt.result.toolkit_version for attempt in attempts.values() if attempt.result is not None]
         return CompiledModel(
-            shell=BytesBlob(shell.SerializeToString(deterministic=True)),
+            stub=BytesBlob(stub.SerializeToString(deterministic=True)),
             steps=tuple(
                 _on_npu(named[part.name], plan, attempts[part.name]) if part.place == NPU else self._left[part]
                 for part in self._parts(plan)
@@ -86,12 +86,12 @@ class Assembly:
             passes=self._prepared.changes,
         )
 
-    def _parts(self, plan: Plan) -> Iterator[Part]:
-        return _with_constants(self._prepared.model, parts(self._prepared.model, plan))
+    def _parts(self, plan: Plan) -> Iterator[PlannedStep]:
+        return _with_constants(self._prepared.model, planned_steps(self._prepared.model, plan))
 
 
-def _shell_of(source: ir.Model, original: str | bytes, dims: Mapping[str, int]) -> onnx.ModelProto:
-    """The shell of a model.
+def _stub_of(source: ir.Model, original: str | bytes, dims: Mapping[str, int]) -> onnx.ModelProto:
+    """The stub of a model.
 
     Args:
         source: The model as read.
@@ -102,7 +102,7 @@ def _shell_of(source: ir.Model, original: str | bytes, dims: Mapping[str, int]) 
         ModelError: onnxruntime cannot load the model.
     """
     proto = onnx.ModelProto(ir_version=source.ir_version)
-    for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+    for field in ABOUT:
         value = getattr(source, field)
         if value:
             setattr(proto, field, value)
@@ -122,21 +122,21 @@ def _shell_of(source: ir.Model, original: str | bytes, dims: Mapping[str, int]) 
     nodes = chain(graph.all_nodes(), *(function.all_nodes() for function in source.functions.values()))
     known = {(domain, name) for domain, name, _ in source.functions}
     foreign = any(node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in known for node in nodes)
-    shell = make_shell(proto, source=None if foreign else original)
+    stub = make_stub(proto, source=None if foreign else original)
     if dims and not foreign:
-        note_pinned(shell, original, dims)
-    return shell
+        note_pinned(stub, original, dims)
+    return stub
 
 
-def _with_constants(model: ir.Model, found: tuple[Part, ...]) -> Iterator[Part]:
+def _with_constants(model: ir.Model, found: tuple[PlannedStep, ...]) -> Iterator[PlannedStep]:
     """The parts; graph outputs that are constants are given by the first CPU part, or by one of their own."""
     fixed = tuple(value.name or "" for value in model.graph.outputs if constant(value) is not None)
     if fixed and not any(part.place != NPU for part in found):
-        yield Part("cpu_0", "CPU", (), (), fixed)
+        yield PlannedStep("cpu_0", "CPU", (), (), fixed)
         fixed = ()
     for part in found:
         if fixed and part.place != NPU:
-            part = Part(part.name, part.place, part.nodes, part.inputs, (*part.outputs, *fixed))
+            part = PlannedStep(part.name, part.place, part.nodes, part.inputs, (*part.outputs, *fixed))
             fixed = ()
         yield part
 
@@ -154,16 +154,14 @@ def _on_npu(segment: Segment, plan: Plan, attempt: Attempt) -> NpuStep:
     )
 
 
-def _on_cpu(part: Part, model: ir.Model, shell: onnx.ModelProto, unsaid: set[str | None]) -> CpuStep:
+def _on_cpu(part: PlannedStep, model: ir.Model, stub: onnx.ModelProto, unsaid: set[str | None]) -> CpuStep:
     proto = extract(model, part.nodes, part.inputs, part.outputs)
     for node in proto.graph.node:
         if node.name in unsaid:
             node.name = ""  # onnxruntime says of a node that fails what it says of the original's
-    step = cpu_step(part.name, proto, shell)
+    step = cpu_step(part.name, proto, stub)
     if all(entry.domain in _KNOWN_DOMAINS for entry in proto.opset_import):
-        try:
+        with ort.onnxruntime_errors("ONNX Runtime cannot run a part that is left to it"):
             source, folder = step.model.source()
             ort.on_cpu(source, ort.quiet_options("ORT_DISABLE_ALL"), folder)
-        except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-            raise ModelError(f"ONNX Runtime cannot run a part that is left to it: {error}") from error
     return step

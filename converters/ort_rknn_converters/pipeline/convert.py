@@ -20,15 +20,16 @@ import onnx_ir as ir
 
 from ort_rknn_converters.compile.attempt import Attempt
 from ort_rknn_converters.compile.fault_isolation import blame
-from ort_rknn_converters.compile.known_failures import Verdicts
-from ort_rknn_converters.compile.onnxruntime_folding import better
-from ort_rknn_converters.compile.segment_compiler import Compile, Workshop
+from ort_rknn_converters.compile.known_failures import KnownFailures
+from ort_rknn_converters.compile.onnxruntime_folding import retry_folded
+from ort_rknn_converters.compile.segment_compiler import Compile, SegmentCompiler
 from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu
-from ort_rknn_converters.graph import onnx_graph, size_limit
-from ort_rknn_converters.graph.validate import make_sound
-from ort_rknn_converters.numerics.overflow import MARGIN, possible
-from ort_rknn_converters.numerics.tolerance import FP16_MAX
+from ort_rknn_converters.graph import onnx_graph
+from ort_rknn_converters.graph.validate import validate_and_sort
+from ort_rknn_converters.numerics.overflow import MARGIN, possible_overflows
+from ort_rknn_converters.onnx_file.protobuf_wire import CONTENT_LIMIT
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.partition import partition
 from ort_rknn_converters.partition.plan import CPU, Plan
@@ -37,9 +38,9 @@ from ort_rknn_converters.pipeline.prepare import Prepared, prepare
 from ort_rknn_converters.progress import SILENT, Progress
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import compile_segment
-from ort_rknn_converters.toolkit.early_start import started_ahead
+from ort_rknn_converters.toolkit.early_start import started_early
 from ort_rknn_converters.toolkit.setup.environment import toolkit_version
-from ort_rknn_converters.util.user_dirs import directory
+from ort_rknn_converters.util.user_dirs import cache_directory
 
 __all__ = ["convert", "plan_only", "prepared"]
 
@@ -58,7 +59,7 @@ def convert(
     options: ConvertOptions | None = None,
     progress: Progress | None = None,
     compile: Compile | None = None,
-    verdicts: str | os.PathLike[str] | None = None,
+    known_failures: str | os.PathLike[str] | None = None,
     **fields: Any,
 ) -> CompiledModel:
     """Convert an ONNX model for a Rockchip NPU.
@@ -69,7 +70,7 @@ def convert(
         options: All options at once.
         progress: Told where the conversion is.
         compile: Compiles one segment; :func:`ort_rknn_converters.toolkit.compile.compile_segment` when ``None``.
-        verdicts: Folder of what was learned about single nodes; the cache's when ``None``.
+        known_failures: Folder of what was learned about single nodes; the cache's when ``None``.
         **fields: Single options, see :class:`ort_rknn_converters.options.ConvertOptions`; they win over ``options``.
 
     Returns:
@@ -85,16 +86,16 @@ def convert(
         KeyboardInterrupt: After the compiler's process was ended.
     """
     options, progress = _options(options, target, fields), progress or SILENT
-    with nullcontext(compile) if compile else started_ahead(model) as started:
+    with nullcontext(compile) if compile else started_early(model) as started:
         source = _load(model, progress)
         prepared = _prepare(source, options, progress)
         notes = (_OWN_QUANTIZATION,) if _brings_quantization(prepared.model) else ()
         if notes and options.quantized:
             options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
-        workshop = Workshop(prepared.model, options, started or compile_segment)
+        compiler = SegmentCompiler(prepared.model, options, started or compile_segment)
         assembly = Assembly(source, _original(model), options.dims, prepared)
-        final, attempts = _settle(workshop, assembly, _memory(verdicts, options), progress)
-        final = final.with_notes(*notes, *_notes(source, workshop, attempts))
+        final, attempts = _settle(compiler, assembly, _memory(known_failures, options), progress)
+        final = final.with_notes(*notes, *_notes(source, compiler, attempts))
     progress.report("assemble")
     return assembly.finish(final, attempts)
 
@@ -104,7 +105,7 @@ def plan_only(
     target: str | None = None,
     *,
     options: ConvertOptions | None = None,
-    verdicts: str | os.PathLike[str] | None = None,
+    known_failures: str | os.PathLike[str] | None = None,
     **fields: Any,
 ) -> Plan:
     """Say what would run where, without the toolkit: nothing is compiled or verified.
@@ -113,7 +114,7 @@ def plan_only(
     """
     options = _options(options, target, fields)
     prepared = _prepare(_load(model, SILENT), options, SILENT)
-    memory = _memory(verdicts, options)
+    memory = _memory(known_failures, options)
     return partition(prepared.model, find_target(options.target), options, memory.recall(prepared.model))
 
 
@@ -125,8 +126,10 @@ def prepared(model: Model, options: ConvertOptions) -> Prepared:
     return _prepare(_load(model, SILENT), options, SILENT)
 
 
-def _memory(verdicts: str | os.PathLike[str] | None, options: ConvertOptions) -> Verdicts:
-    return Verdicts(directory() if verdicts is None else Path(verdicts), options, toolkit_version())
+def _memory(known_failures: str | os.PathLike[str] | None, options: ConvertOptions) -> KnownFailures:
+    return KnownFailures(
+        cache_directory() if known_failures is None else Path(known_failures), options, toolkit_version()
+    )
 
 
 def _options(options: ConvertOptions | None, target: str | None, fields: dict[str, Any]) -> ConvertOptions:
@@ -143,7 +146,7 @@ def _load(model: Model, progress: Progress) -> ir.Model:
     if not isinstance(model, onnx.ModelProto) and is_compiled(model):
         raise ModelError("the model is compiled already. Convert the original ONNX model instead")
     loaded = onnx_graph.load(model)
-    make_sound(loaded)
+    validate_and_sort(loaded)
     return loaded
 
 
@@ -151,7 +154,7 @@ def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> P
     progress.report("prepare")
     prepared = prepare(source, options)
     # Every part must stand alone: the compiled model is one file, and the compiler gets bytes.
-    onnx_graph.load_weights(prepared.model, size_limit.LIMIT)
+    onnx_graph.load_weights(prepared.model, CONTENT_LIMIT)
     return prepared
 
 
@@ -161,29 +164,29 @@ def _brings_quantization(model: ir.Model) -> bool:
 
 
 def _settle(
-    workshop: Workshop, assembly: Assembly, memory: Verdicts, progress: Progress
+    compiler: SegmentCompiler, assembly: Assembly, memory: KnownFailures, progress: Progress
 ) -> tuple[Plan, dict[str, Attempt]]:
     """Cut, compile and learn until every segment holds."""
-    learned = memory.recall(workshop.model)
+    learned = memory.recall(compiler.model)
     while True:
         progress.report("plan")
-        current = partition(workshop.model, workshop.target, workshop.options, learned)
-        if workshop.options.npu_only:
+        current = partition(compiler.model, compiler.target, compiler.options, learned)
+        if compiler.options.npu_only:
             _demand_npu(current)
-        workshop.expect(current.segments, partial(assembly.begin, current))
-        attempts = {name: better(workshop, one) for name, one in _attempts(workshop, current, progress).items()}
+        compiler.expect(current.segments, partial(assembly.begin, current))
+        attempts = {name: retry_folded(compiler, one) for name, one in _attempts(compiler, current, progress).items()}
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
         if not failed:
             return _described(current, attempts), attempts
         for number, attempt in enumerate(failed):
             assert attempt.failure is not None
             progress.report("learn", attempt.failure.reason, number, len(failed))
-            found = blame(workshop, attempt)
+            found = blame(compiler, attempt)
             learned = learned | found.reasons
-            memory.remember(workshop.model, found.reasons, found.certain)
+            memory.remember(compiler.model, found.reasons, found.certain)
 
 
-def _attempts(workshop: Workshop, current: Plan, progress: Progress) -> dict[str, Attempt]:
+def _attempts(compiler: SegmentCompiler, current: Plan, progress: Progress) -> dict[str, Attempt]:
     """Compile the segments, up to ``jobs`` at once."""
     total = len(current.segments)
     progress.report("compile", "", 0, total)
@@ -191,18 +194,18 @@ def _attempts(workshop: Workshop, current: Plan, progress: Progress) -> dict[str
 
     def one(number: int) -> None:
         segment = current.segments[number]
-        attempts[segment.name] = workshop.attempt(segment.nodes)
+        attempts[segment.name] = compiler.attempt(segment.nodes)
         progress.report("compile", segment.name, len(attempts), total)
 
-    if workshop.options.jobs == 1 or total < 2:
+    if compiler.options.jobs == 1 or total < 2:
         for number in range(total):
             one(number)
     else:
-        with ThreadPoolExecutor(min(workshop.options.jobs, total)) as pool:
+        with ThreadPoolExecutor(min(compiler.options.jobs, total)) as pool:
             try:
                 list(pool.map(one, range(total)))
             except BaseException:
-                workshop.cancel()
+                compiler.cancel()
                 pool.shutdown(cancel_futures=True)
                 raise
     return attempts
@@ -213,16 +216,16 @@ def _described(current: Plan, attempts: dict[str, Attempt]) -> Plan:
     return replace(current, segments=segments)
 
 
-def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -> Iterable[str]:
+def _notes(source: ir.Model, compiler: SegmentCompiler, attempts: dict[str, Attempt]) -> Iterable[str]:
     if not attempts:
         yield "nothing runs on the NPU: the whole model is left to ONNX Runtime"
     overridable = [value.name for value in source.graph.inputs if value.is_initializer()]
     if overridable:
         yield f"{len(overridable)} initializers that callers may override are constants in the compiled model"
-    if workshop.options.verify_feeds == 0 and attempts:
+    if compiler.options.verify_feeds == 0 and attempts:
         yield "nothing was verified (verify_feeds is 0)"
-    makers = {value.name: node for node in workshop.flow.nodes for value in node.outputs}
-    named = {node.name: node for node in workshop.flow.nodes}
+    makers = {value.name: node for node in compiler.flow.nodes for value in node.outputs}
+    named = {node.name: node for node in compiler.flow.nodes}
     for attempt in attempts.values():
         yield from attempt.warnings
         for name, peak in (attempt.peaks or {}).items():
@@ -230,8 +233,10 @@ def _notes(source: ir.Model, workshop: Workshop, attempts: dict[str, Attempt]) -
                 node = makers[name]
                 how = "is above" if peak > FP16_MAX else f"is within a factor of {MARGIN:g} of"
                 yield f"{node.op_type} {node.name}: {name} reaches {peak:.3g}; that {how} fp16's limit, {FP16_MAX:.0f}"
-        if workshop.options.precision == "fp16":
-            yield from possible([named[name] for name in attempt.nodes], {**attempt.entering, **(attempt.peaks or {})})
+        if compiler.options.precision == "fp16":
+            yield from possible_overflows(
+                [named[name] for name in attempt.nodes], {**attempt.entering, **(attempt.peaks or {})}
+            )
 
 
 def _demand_npu(final: Plan) -> None:

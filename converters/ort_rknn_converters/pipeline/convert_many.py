@@ -10,7 +10,7 @@ from ort_rknn_converters.compiled.bundle import Bundle, Variant, merged
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file.blobs import BytesBlob, FileBlob
 from ort_rknn_converters.onnx_file.signature import declared_inputs
-from ort_rknn_converters.onnx_file.split_model import Parted
+from ort_rknn_converters.onnx_file.split_model import SplitModel
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.convert import convert
 from ort_rknn_converters.progress import SILENT, Progress
@@ -24,7 +24,7 @@ def convert_bundle(
     *,
     progress: Progress | None = None,
     compile: Any = None,
-    verdicts: str | os.PathLike[str] | None = None,
+    known_failures: str | os.PathLike[str] | None = None,
 ) -> Bundle:
     """Convert a model several times into one file: once for each set of input shapes and each SoC.
 
@@ -35,7 +35,7 @@ def convert_bundle(
         wanted: The options of each conversion; they differ in ``shapes`` and ``target``.
         progress: As for :func:`ort_rknn_converters.pipeline.convert.convert`.
         compile: As there.
-        verdicts: As there.
+        known_failures: As there.
 
     Raises:
         ModelError: A set leaves an input open, though several sets are given.
@@ -49,7 +49,8 @@ def convert_bundle(
     variants: list[Variant] = []
     for shapes, group in zip(closed, groups.values(), strict=True):
         forms = [
-            convert(model, options=options, progress=progress, compile=compile, verdicts=verdicts) for options in group
+            convert(model, options=options, progress=progress, compile=compile, known_failures=known_failures)
+            for options in group
         ]
         variants.extend(Variant.of(shapes, form) for form in merged(forms))
     needed = any(variant.shapes for variant in variants)
@@ -77,5 +78,5 @@ def _closed(
     return found
 
 
-def _original(model: str | os.PathLike[str] | bytes) -> Parted:
-    return Parted.of(BytesBlob(model) if isinstance(model, bytes) else FileBlob(os.fspath(model)))
+def _original(model: str | os.PathLike[str] | bytes) -> SplitModel:
+    return SplitModel.of(BytesBlob(model) if isinstance(model, bytes) else FileBlob(os.fspath(model)))

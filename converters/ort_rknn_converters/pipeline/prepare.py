@@ -7,7 +7,7 @@ import onnx_ir as ir
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.infer import infer
 from ort_rknn_converters.graph.infer_contrib import infer_contrib
-from ort_rknn_converters.graph.onnx_graph import unsaid_names
+from ort_rknn_converters.graph.onnx_graph import name_nodes
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.base import Context, Pass, drop_unused
 from ort_rknn_converters.passes.expand.attention import Attention
@@ -22,17 +22,12 @@ from ort_rknn_converters.passes.expand.packed_weights import PackedWeights
 from ort_rknn_converters.passes.expand.rotary import Rotary
 from ort_rknn_converters.passes.rewrite.activations import Activations
 from ort_rknn_converters.passes.rewrite.attention_masks import Masks
-from ort_rknn_converters.passes.rewrite.ceil import Ceil
-from ort_rknn_converters.passes.rewrite.logic import Logic
+from ort_rknn_converters.passes.rewrite.elementwise import Ceil, Logic, MinMax, Sign, Sums, Trigonometry
 from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows
 from ort_rknn_converters.passes.rewrite.max_pool_3d import MaxPool3d
 from ort_rknn_converters.passes.rewrite.merge_dims import FewerDims
-from ort_rknn_converters.passes.rewrite.min_max import MinMax
 from ort_rknn_converters.passes.rewrite.outer_product import OuterProduct
 from ort_rknn_converters.passes.rewrite.reductions import Reductions
-from ort_rknn_converters.passes.rewrite.sign import Sign
-from ort_rknn_converters.passes.rewrite.sums import Sums
-from ort_rknn_converters.passes.rewrite.trigonometry import Trigonometry
 from ort_rknn_converters.passes.rewrite.trilu import Trilu
 from ort_rknn_converters.passes.simplify.constant_if import IfKnown
 from ort_rknn_converters.passes.simplify.constants import Constants
@@ -129,7 +124,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
             if not run(*_SIMPLIFY) and not infer_contrib(model):
                 break
 
-    changes.extend(unsaid_names(model))
+    changes.extend(name_nodes(model))
     run(ListedConstants(), Functions())
     pinned = run(StaticShapes())
     settle()
@@ -142,7 +137,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
     if run(*_REWRITE):
         settle()
     drop_unused(model)
-    changes.extend(unsaid_names(model))
+    changes.extend(name_nodes(model))
     return Prepared(model, tuple(changes))
 
 

@@ -14,7 +14,7 @@ from ort_rknn_converters.errors import CalibrationError, ModelError
 from ort_rknn_converters.graph.onnx_graph import static_shape, to_proto
 from ort_rknn_converters.numerics.random_inputs import boundary_values
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.quantize.calibration import InputSpec
+from ort_rknn_converters.quantize.calibration import Calibration, InputSpec
 
 __all__ = ["Samples"]
 
@@ -34,7 +34,7 @@ class Samples:
     """
 
     def __init__(self, model: ir.Model, options: ConvertOptions) -> None:
-        data = options.calibration_data()
+        data = Calibration.of(options)
         if data is None:
             raise CalibrationError(
                 f"precision {options.precision} needs calibration data: real inputs of the model, as a folder of .npy, "

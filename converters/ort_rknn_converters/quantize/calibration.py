@@ -7,23 +7,21 @@ rknn-toolkit2 do, or arrays in memory; a model's inputs decide what a sample mus
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from ort_rknn_converters.calibration_source import Array, Preprocess, calibration_source
 from ort_rknn_converters.errors import CalibrationError
-from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, Preprocess, read_image
+from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Calibration", "InputSpec", "Source", "spread"]
+__all__ = ["Calibration", "InputSpec", "spread"]
 
-Array = np.ndarray[Any, np.dtype[Any]]  # as NDArray, whose module is a long import
 Content = TypeVar("Content")
-Source = str | tuple[Mapping[str, Array], ...]
-"""A path, or samples: input name -> array."""
 
 _ARRAYS = (".npy", ".npz")
 _LIST = ".txt"
@@ -52,7 +50,7 @@ class Calibration:
 
     Args:
         source: Path of a folder, file or list of files, samples, one mapping of stacked arrays, or one array.
-        preprocess: How images become inputs, see :class:`~ort_rknn_converters.quantize.images.Preprocess`.
+        preprocess: How images become inputs, see :class:`~ort_rknn_converters.calibration_source.Preprocess`.
         limit: How many samples are used at most, evenly spaced over all; default: all.
 
     Raises:
@@ -60,9 +58,16 @@ class Calibration:
     """
 
     def __init__(self, source: Any, preprocess: str = "", limit: int | None = None) -> None:
-        self.source = normal(source)
+        self.source = calibration_source(source)
         self.preprocess = Preprocess.parse(preprocess)
         self.limit = limit
+
+    @classmethod
+    def of(cls, options: ConvertOptions) -> Calibration | None:
+        """Returns the calibration data that options name, or ``None`` where they name none. No file is read."""
+        if options.calibration is None:
+            return None
+        return cls(options.calibration, options.preprocess, options.calibration_limit)
 
     def digest(self) -> str:
         """SHA-256 of the samples' content: equal data give equal text, wherever they lie.
@@ -177,29 +182,6 @@ def _there(wanted: Path, file: Path, number: int) -> Path:
         if path.is_file():
             return path
     raise CalibrationError(f"{file}, line {number}: {wanted} does not exist")
-
-
-def normal(source: Any) -> Source:
-    """A source in one of its two forms.
-
-    Raises:
-        CalibrationError: It is none.
-    """
-    if isinstance(source, (str, os.PathLike)):
-        return str(os.fspath(source))
-    if isinstance(source, np.ndarray):
-        return ({"": source},)
-    if isinstance(source, Mapping):
-        source = (source,)
-    if isinstance(source, Sequence) and all(isinstance(one, (Mapping, np.ndarray)) for one in source):
-        return tuple(
-            {"": one} if isinstance(one, np.ndarray) else {str(name): np.asarray(value) for name, value in one.items()}
-            for one in source
-        )
-    raise CalibrationError(
-        "calibration data are a path, a list of {input name: array}, or one such mapping with a leading sample axis, "
-        f"not {type(source).__name__}"
-    )
 
 
 def split(block: Mapping[str, Array], inputs: Sequence[InputSpec], origin: str) -> Iterator[dict[str, Array]]:

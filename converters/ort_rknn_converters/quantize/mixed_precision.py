@@ -15,16 +15,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ort_rknn_converters.errors import ModelError, ToolkitFailed
+from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.numerics.int8_rounding import Rounder
-from ort_rknn_converters.numerics.storage_map import StoredForms
+from ort_rknn_converters.numerics.storage_map import StorageMap
 from ort_rknn_converters.onnx_file import onnxruntime as ort
-from ort_rknn_converters.rknn_format.reader import read
+from ort_rknn_converters.rknn_format.reader import read_rknn
 from ort_rknn_converters.rknn_format.values import RknnFile
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["EVALUATED", "Mixed", "Trade", "fewest", "loss", "search", "table"]
+__all__ = ["EVALUATED", "MixedPrecision", "Trade", "fewest", "loss", "search_mixed_precision", "trade_table"]
 
 Array = NDArray[Any]
 Answers = Sequence[Mapping[str, Array]]
@@ -58,7 +58,7 @@ class Trade:
 
 
 @frozen
-class Mixed:
+class MixedPrecision:
     """What came of a search.
 
     Attributes:
@@ -106,7 +106,7 @@ def _loss(metric: str, want: Array, got: Array) -> float:
     return max(0.0, 1.0 - float(np.mean(cosines)))
 
 
-def search(
+def search_mixed_precision(
     model: onnx.ModelProto,
     request: CompileRequest,
     plain: CompileResult,
@@ -114,7 +114,7 @@ def search(
     *,
     max_loss: float,
     metric: str,
-) -> Mixed:
+) -> MixedPrecision:
     """Keep a promise with as few float16 layers as can be found.
 
     Args:
@@ -129,11 +129,11 @@ def search(
         ToolkitFailed: The toolkit fails on all mixtures and on float16.
     """
     expected = _run(model, request.feeds)
-    bench = _Bench(model, read(plain.rknn), request.feeds, expected, metric)
+    bench = MixedPrecisionTrial(model, read_rknn(plain.rknn), request.feeds, expected, metric)
     layers = bench.layers
     trades = [Trade("int8", len(plain.rknn), 0, len(layers), loss(metric, expected, plain.outputs))]
     if trades[0].loss <= max_loss:
-        return Mixed(plain, tuple(trades), True)
+        return MixedPrecision(plain, tuple(trades), True)
     order = bench.worst_first()
     chosen = fewest(order, lambda some: bench.loss(some) <= max_loss * _MARGIN)
     for _ in range(_BUILDS if layers else 0):
@@ -146,14 +146,14 @@ def search(
             Trade("mixed", len(result.rknn), len(chosen), len(layers), loss(metric, expected, result.outputs))
         )
         if trades[-1].loss <= max_loss:
-            return Mixed(result, tuple(trades), True)
+            return MixedPrecision(result, tuple(trades), True)
         if len(chosen) == len(layers):
             break
         more = max(1, len(layers) // 10)
         chosen |= set([layer for layer in order if layer not in chosen][:more])
     result = compile(replace(request, precision="fp16", options={}))
     trades.append(Trade("fp16", len(result.rknn), len(layers), len(layers), loss(metric, expected, result.outputs)))
-    return Mixed(result, tuple(trades), trades[-1].loss <= max_loss)
+    return MixedPrecision(result, tuple(trades), trades[-1].loss <= max_loss)
 
 
 def fewest(order: Sequence[str], holds: Callable[[Iterable[str]], bool]) -> set[str]:
@@ -171,14 +171,14 @@ def fewest(order: Sequence[str], holds: Callable[[Iterable[str]], bool]) -> set[
     return set(chosen)
 
 
-class _Bench:
+class MixedPrecisionTrial:
     """Measures mixtures without the toolkit."""
 
     def __init__(self, model: onnx.ModelProto, file: RknnFile, feeds: Answers, expected: Answers, metric: str) -> None:
         self._rounder, self._metric = Rounder(model, file), metric
         self._feeds, self._expected = feeds, expected
         graph = model.graph
-        base, tensors = StoredForms(graph, file).base, file.tensors
+        base, tensors = StorageMap(graph, file).base, file.tensors
         self._makers = {name: node for node in graph.node for name in node.output}
         self._inputs = {value.name: {u.output[0] for u in graph.node if value.name in u.input} for value in graph.input}
         self._stored = set(base)
@@ -220,14 +220,12 @@ class _Bench:
 
 def _run(model: onnx.ModelProto, feeds: Answers) -> list[dict[str, Array]]:
     names = [value.name for value in model.graph.output]
-    try:
+    with ort.onnxruntime_errors("ONNX Runtime cannot run a quantized form of the segment"):
         session = ort.on_cpu(model.SerializeToString(), ort.quiet_options("ORT_DISABLE_ALL"))
         return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
-    except Exception as error:  # onnxruntime raises a class of its own per kind of fault
-        raise ModelError(f"ONNX Runtime cannot run a quantized form of the segment: {error}") from error
 
 
-def table(segment: str, mixed: Mixed, max_loss: float, metric: str) -> str:
+def trade_table(segment: str, mixed: MixedPrecision, max_loss: float, metric: str) -> str:
     """The trade in words, one row a build.
 
     Args:
@@ -236,8 +234,8 @@ def table(segment: str, mixed: Mixed, max_loss: float, metric: str) -> str:
         max_loss: What was promised.
         metric: In terms of what, see :func:`loss`.
     """
-    verdict = "reached" if mixed.reached else "NOT reached"
-    rows = [f"accuracy of {segment}: at most {max_loss:g} by {metric}, {verdict}"]
+    reached = "reached" if mixed.reached else "NOT reached"
+    rows = [f"accuracy of {segment}: at most {max_loss:g} by {metric}, {reached}"]
     rows += [
         f"  {one.name:5}  {one.size / 1e3:10,.0f} kB  {one.fp16_layers:3} of {one.layers} layers float16  "
         f"{metric} loss {one.loss:.2g}"

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 
 from ort_rknn_converters.rknn_format.flatbuffer import Damaged, FlatBuffer, Table
-from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse
+from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse_literal
 from ort_rknn_converters.rknn_format.values import Quantization, RknnFile, RknnIO, RknnNode, RknnSubgraph, RknnTensor
 
-__all__ = ["read_graph"]
+__all__ = ["IDENTIFIER", "read_graph"]
 
-_IDENTIFIER = b"RKNN"
+IDENTIFIER = b"RKNN"
+"""First bytes of a ``.rknn`` file, and the identifier of the FlatBuffer in it."""
+
 _VERSION = re.compile(r"(?P<toolkit>[^()]*?)\s*\(compiler version: (?P<compiler>.*)\)\s*$", re.DOTALL)
 
 # The numbers of ONNX's TensorProto.DataType, which the compiler uses too.
@@ -58,7 +60,7 @@ def read_graph(data: memoryview, format_version: int, size: int) -> RknnFile:
     Raises:
         ValueError: Something in it cannot be right.
     """
-    if data[4:8] != _IDENTIFIER:
+    if data[4:8] != IDENTIFIER:
         raise Damaged("its graph is not in the form this reader knows (the small SoCs have another one)")
     root = FlatBuffer(data).root()
     subgraphs = tuple(map(_subgraph, root.tables(2)))
@@ -122,12 +124,12 @@ def _tensor(table: Table) -> RknnTensor:
 
 def _sides(root: Table, graph: RknnSubgraph) -> tuple[tuple[RknnIO, ...], tuple[RknnIO, ...]]:
     """Inputs and outputs, put together from the graph and the three texts that describe them."""
-    notes = as_mapping(parse(root.text(3) or "{}"))
+    notes = as_mapping(parse_literal(root.text(3) or "{}"))
     attributes, shapes = as_mapping(notes.get("attrs", {})), as_mapping(notes.get("dynamic_shapes", {}))
     tensors = {tensor.name: tensor for tensor in graph.tensors}
 
     def side(names: tuple[str, ...], slot: int) -> tuple[RknnIO, ...]:
-        devices = as_mapping(parse(root.text(slot) or "{}"))
+        devices = as_mapping(parse_literal(root.text(slot) or "{}"))
         found = []
         for name in names:
             tensor, device = tensors[name], as_mapping(devices.get(name, {}))

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-__all__ = ["as_list", "as_mapping", "as_sizes", "as_text", "parse"]
+__all__ = ["as_list", "as_mapping", "as_sizes", "as_text", "parse_literal"]
 
 DEEPEST = 32  # the vendor's files nest 5 deep
 LONGEST = 1 << 20  # characters; the vendor writes some hundred for each input and output
@@ -117,7 +117,7 @@ def _number(token: str) -> int | float:
         return float(token)
 
 
-def parse(text: str) -> Any:
+def parse_literal(text: str) -> Any:
     """The value ``text`` describes; tuples become lists.
 
     Raises:

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.rknn_format.flatbuffer import Damaged
-from ort_rknn_converters.rknn_format.graph import read_graph
-from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse
+from ort_rknn_converters.rknn_format.graph import IDENTIFIER, read_graph
+from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse_literal
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["is_rknn", "read"]
+__all__ = ["is_rknn", "read_rknn"]
 
-MAGIC = b"RKNN\0\0\0\0"
+MAGIC = IDENTIFIER + bytes(4)
 HEADER = 64
 
 
@@ -32,7 +32,7 @@ def is_rknn(data: bytes) -> bool:
     return data[: len(MAGIC)] == MAGIC
 
 
-def read(source: str | os.PathLike[str] | bytes) -> RknnFile:
+def read_rknn(source: str | os.PathLike[str] | bytes) -> RknnFile:
     """Read a ``.rknn`` file.
 
     Args:
@@ -105,7 +105,7 @@ class _Description:
 
 
 def _describe(text: str) -> _Description:
-    root = as_mapping(parse(text))
+    root = as_mapping(parse_literal(text))
     tensors = {}
     for entry in map(as_mapping, as_list(root.get("norm_tensor"))):
         quantized = as_text(as_mapping(entry.get("dtype", {})).get("qnt_type"))

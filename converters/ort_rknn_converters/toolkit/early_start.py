@@ -13,14 +13,14 @@ from ort_rknn_converters.toolkit.prestart import Standby
 if TYPE_CHECKING:
     from ort_rknn_converters.toolkit.compile import CompileResult
 
-__all__ = ["started_ahead"]
+__all__ = ["started_early"]
 
 _WORTH = 1 << 20
 """Bytes of a model from which on it is worth it. A guess: smaller ones are prepared before the toolkit is ready."""
 
 
 @contextmanager
-def started_ahead(model: Any) -> Iterator[Callable[..., CompileResult] | None]:
+def started_early(model: Any) -> Iterator[Callable[..., CompileResult] | None]:
     """Start a child for a model that is going to be read, prepared and cut.
 
     Args:

@@ -69,7 +69,7 @@ class CompileRequest:
             toolkit's simulator. Their arrays are not looked at before the toolkit has begun.
         optimization_level: The toolkit's graph passes, 0 to 3 (3 is the vendor's default).
         custom_string: Kept in the file as it is; under 1 kB, because the runtime's query has room for no more.
-        weights: Bytes that follow ``model`` in its file: further pieces of the same protobuf message, so that large
+        weights: Bytes that follow ``model`` in its file: further chunks of the same protobuf message, so that large
             weights need not be copied into one string. Iterated once a compilation.
         options: More of the toolkit's keywords, see :data:`OPTIONS`. ``dataset`` is a sequence of feeds to calibrate
             the quantization on (4-D in NCHW); ``float16`` names values whose layers stay float16 in a quantized model.

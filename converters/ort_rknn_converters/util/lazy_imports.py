@@ -14,19 +14,19 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-__all__ = ["late", "without_algebra"]
+__all__ = ["defer_sympy", "lazy_imports"]
 
 _ALGEBRA = ("sympy", "onnx_ir._symbolic_shapes")
 
 
 @contextmanager
-def late(*names: str) -> Iterator[None]:
+def lazy_imports(*names: str) -> Iterator[None]:
     """Let the imports inside the ``with`` block give these modules as promises: the first use of one loads it.
 
     Args:
         names: Full names of modules. Those that are loaded already stay as they are.
     """
-    finder = _Late(frozenset(names))
+    finder = _LazyFinder(frozenset(names))
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -35,13 +35,13 @@ def late(*names: str) -> Iterator[None]:
 
 
 @contextmanager
-def without_algebra() -> Iterator[None]:
-    """:func:`late` for what onnx-ir imports and a conversion does without."""
-    with late(*_ALGEBRA):
+def defer_sympy() -> Iterator[None]:
+    """:func:`lazy_imports` for what onnx-ir imports and a conversion does without."""
+    with lazy_imports(*_ALGEBRA):
         yield
 
 
-class _Late(MetaPathFinder):
+class _LazyFinder(MetaPathFinder):
     """Finds what the finders after it find, and puts the loading off."""
 
     def __init__(self, names: frozenset[str]) -> None:

@@ -1,15 +1,42 @@
-"""Where the cache is."""
+"""Folders of ours in the user's cache directory: the cache of compiled models and the toolkit's private environment."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
-__all__ = ["directory"]
+__all__ = ["CACHE_VARIABLE", "cache_directory", "size_on_disk", "toolkit_directory"]
+
+CACHE_VARIABLE = "ORT_RKNN_CACHE_DIR"
+"""Environment variable that names the cache's folder."""
 
 
-def directory(chosen: str | os.PathLike[str] | None = None) -> Path:
-    """The cache's folder: ``chosen``, or ``ORT_RKNN_CACHE_DIR``, or ``ort_rknn`` in the user's cache directory."""
-    from ort_rknn_converters.toolkit.setup.environment import private_directory
+def cache_directory(chosen: str | os.PathLike[str] | None = None) -> Path:
+    """Returns the cache's folder: ``chosen``, or ``ORT_RKNN_CACHE_DIR``, or ``ort_rknn`` in the user's cache."""
+    return Path(chosen or os.environ.get(CACHE_VARIABLE) or _user_cache()).expanduser()
 
-    return Path(chosen).expanduser() if chosen else private_directory().parent
+
+def toolkit_directory() -> Path:
+    """Returns the folder of the toolkit's private environment, there or not."""
+    return cache_directory() / "toolkit"
+
+
+def size_on_disk(root: Path) -> int:
+    """Returns the bytes of all files below ``root``; links are not followed."""
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - thousands of files
+            except OSError:
+                continue
+    return total
+
+
+def _user_cache() -> Path:
+    if sys.platform == "linux":  # what platformdirs gives; importing it takes milliseconds of every start
+        return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache") / "ort_rknn"
+    import platformdirs
+
+    return platformdirs.user_cache_path("ort_rknn")

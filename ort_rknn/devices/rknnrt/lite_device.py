@@ -35,9 +35,6 @@ PACKAGE = "rknn-toolkit-lite2"
 LIBRARIES = ("usr/lib/librknn_runtime.so", "usr/lib64/librknn_runtime.so", "usr/lib/librknnrt.so")
 """The only places the package looks at."""
 
-MASKS = {"rk3588": (1, 2, 4, 3, 7), "rk3576": (1, 2, 3)}
-"""Core masks it passes on as given. On other SoCs any mask makes its ``init_runtime`` fail (seen in 2.5.0)."""
-
 EXACT = 2**24
 """Integers from here on are not all exact in the float32 it gives."""
 
@@ -70,11 +67,11 @@ class LiteDevice:
                 f"{PACKAGE} takes the NPU's runtime library from /usr/lib/librknnrt.so only, and there is none; "
                 "put it there, or use device='npu', which takes any path"
             )
-        here = find_target(self.soc.target or "").name
-        if target is not None and find_target(target).name != here:
-            raise DeviceUnavailable(f"{PACKAGE} works for the board it runs on: this is {here}, not {target}")
-        self.target = here
-        self._cores = find_target(here).cores
+        here = find_target(self.soc.target or "")
+        if target is not None and find_target(target) != here:
+            raise DeviceUnavailable(f"{PACKAGE} works for the board it runs on: this is {here.name}, not {target}")
+        self.target = here.name
+        self._cores, self._masks = here.cores, here.core_masks
         self._contexts: weakref.WeakSet[LiteContext] = weakref.WeakSet()
 
     @property
@@ -95,10 +92,9 @@ class LiteDevice:
                 "outputs have; use device='npu'"
             )
         mask = clamped_mask(mask, self._cores, self.target)
-        masks = MASKS.get(self.target, ())
-        if mask != AUTO and mask not in masks:
+        if mask != AUTO and mask not in self._masks:
             raise DeviceError(
-                f"{PACKAGE} takes no core mask {mask:#x} on {self.target}, only {', '.join(map(hex, masks))}; "
+                f"{PACKAGE} takes no core mask {mask:#x} on {self.target}, only {', '.join(map(hex, self._masks))}; "
                 "device='npu' takes it",
                 call="init_runtime",
             )

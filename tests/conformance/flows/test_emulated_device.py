@@ -12,8 +12,8 @@ from ort_rknn.api.session import InferenceSession
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn_conformance.doctor.board_models import MODELS
 from ort_rknn_conformance.flows.emulated_device import EmulatedNpu, is_emulator
+from tests.helpers.emulated_npu import feeds, npu, same, segment
 from tests.helpers.emulator import Emulator, Model, Tensor, build_emulator, private_copy
-from tests.helpers.npu import feeds, npu, same, segment
 
 BUNDLED = {model.name: model for model in MODELS}
 

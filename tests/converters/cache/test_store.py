@@ -25,7 +25,7 @@ from ort_rknn_converters.errors import ModelError, NotAllOnNpu, ToolkitFailed, T
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.setup import environment
 from tests.helpers.compiled_models import sample
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = ConvertOptions(min_gain=0)

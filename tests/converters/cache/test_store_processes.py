@@ -22,7 +22,7 @@ from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.setup import environment
 from tests.helpers.compiled_models import sample
-from tests.helpers.scripted_toolkit import counting
+from tests.helpers.toolkits.scripted import counting
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = ConvertOptions(min_gain=0)
@@ -52,7 +52,7 @@ from pathlib import Path
 from unittest import mock
 from ort_rknn_converters import options
 from ort_rknn_converters.cache import store
-from tests.helpers.scripted_toolkit import counting
+from tests.helpers.toolkits.scripted import counting
 from ort_rknn_converters.toolkit.setup import environment
 environment.toolkit_version = lambda: "2.5.0"
 model, there, counts, seconds = sys.argv[1:]
@@ -67,7 +67,7 @@ import sys
 from pathlib import Path
 from ort_rknn_converters.cache.store import Cache
 from ort_rknn_converters.compiled.model import CompiledModel
-compiled, cache = CompiledModel.load_pieces(sys.argv[1]), Cache(Path(sys.argv[2]))
+compiled, cache = CompiledModel.load_folder(sys.argv[1]), Cache(Path(sys.argv[2]))
 print(flush=True)
 while True:
     with cache.lock("k"):
@@ -114,7 +114,7 @@ def test_kill_9_during_a_conversion_leaves_it_usable(model: Path, there: Path, t
 @pytest.mark.parametrize("kills", [15, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_kill_9_while_writing_leaves_all_or_nothing(there: Path, tmp_path: Path, kills: int) -> None:
     whole = sample()
-    whole.save_pieces(tmp_path / "pieces")
+    whole.save_folder(tmp_path / "pieces")
     environ = os.environ | {"PYTHONPATH": "converters"}
     moments = random.Random(0)
     found = 0

@@ -24,7 +24,7 @@ from ort_rknn_converters.cli.convert import command
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.toolkit.setup.environment import MISSING
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 pytestmark = pytest.mark.usefixtures("toolkit")
 ROOT = Path(__file__).resolve().parents[3]

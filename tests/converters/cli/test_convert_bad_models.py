@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto, helper
 from ort_rknn_converters.cli.convert import command
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import ToolkitFailed
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 pytestmark = pytest.mark.usefixtures("toolkit")
 N = helper.make_node

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from ort_rknn_converters.cli.convert import command
 from ort_rknn_converters.compiled.model import CompiledModel
 from tests.helpers.conversions import model as small
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 pytestmark = pytest.mark.usefixtures("toolkit")
 

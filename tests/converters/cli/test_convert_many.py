@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from ort_rknn_converters.cli.convert import command
 from ort_rknn_converters.compiled.bundle import Bundle
-from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import fake_toolkit
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from ort_rknn_converters.compiled.bundle import Bundle, Variant
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.onnx_file.blobs import FileBlob
 from tests.helpers import compiled_models
-from tests.helpers import toolkit as models
+from tests.helpers.toolkits import real as models
 
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "rknn"
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ort_rknn_converters.cli.toolkit import command
+from ort_rknn_converters.toolkit.status import prove
 
 
 def run(*arguments: str) -> Result:
@@ -92,4 +93,4 @@ def test_install_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("install", "--pip", "--force")
     assert result.exit_code == 0
     assert "rknn-toolkit2 2.5.0 works" in result.output
-    assert asked == {"python": None, "force": True, "use_uv": False}
+    assert asked == {"prove": prove, "python": None, "force": True, "use_uv": False}

@@ -9,7 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
-from ort_rknn_converters.compile.constant_outputs import gone_constant
+from ort_rknn_converters.compile.constant_outputs import find_constant_outputs
 from ort_rknn_converters.pipeline.convert import convert
 
 BOXES = np.arange(8, dtype=np.float32).reshape(1, 2, 4) * 100
@@ -34,7 +34,7 @@ def both() -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_part_of_a_concat() -> None:
     want, got = both()
-    (found,) = gone_constant(model("y = Concat <axis = 1> (b, s)", "1,5,4"), answers(want), answers(got))
+    (found,) = find_constant_outputs(model("y = Concat <axis = 1> (b, s)", "1,5,4"), answers(want), answers(got))
     assert (found.output, found.concat, found.part, found.after) == ("y", "Concat_0", "s", ())
     assert "share one scale" in str(found)
 
@@ -48,14 +48,14 @@ def test_a_part_of_a_concat() -> None:
 )
 def test_a_part_that_moved_afterwards(body: str, output: str, change: Any) -> None:
     want, got = (change(array) for array in both())
-    (found,) = gone_constant(model(body, output), answers(want), answers(got))
+    (found,) = find_constant_outputs(model(body, output), answers(want), answers(got))
     assert (found.concat, found.part) == ("Concat_0", "s")
     assert len(found.after) == 1
 
 
 def test_a_whole_output() -> None:
     want, _ = both()
-    (found,) = gone_constant(model("y = Concat <axis = 1> (b, s)", "1,5,4"), answers(want), answers(want * 0))
+    (found,) = find_constant_outputs(model("y = Concat <axis = 1> (b, s)", "1,5,4"), answers(want), answers(want * 0))
     assert (found.concat, str(found)) == (
         "",
         "quantized to int8, output y is constant, which it is not in ONNX Runtime",
@@ -64,12 +64,12 @@ def test_a_whole_output() -> None:
 
 def test_what_is_constant_anyway_is_no_loss() -> None:
     want = np.concatenate([BOXES, SCORES * 0], 1)
-    assert not gone_constant(model("y = Concat <axis = 1> (b, s)", "1,5,4"), answers(want), answers(want))
+    assert not find_constant_outputs(model("y = Concat <axis = 1> (b, s)", "1,5,4"), answers(want), answers(want))
 
 
 def test_an_output_that_only_differs() -> None:
     want, _ = both()
-    assert not gone_constant(model("y = Concat <axis = 1> (b, s)", "1,5,4"), answers(want), answers(want + 1))
+    assert not find_constant_outputs(model("y = Concat <axis = 1> (b, s)", "1,5,4"), answers(want), answers(want + 1))
 
 
 def detector() -> onnx.ModelProto:
@@ -90,16 +90,16 @@ def detector() -> onnx.ModelProto:
 @pytest.mark.toolkit
 def test_boxes_and_scores_part_before_they_share_a_scale(tmp_path: Path) -> None:
     images = np.random.default_rng(0).uniform(0, 1, (10, 1, 3, 32, 32)).astype(np.float32)
-    fields: dict[str, Any] = {"calibration": {"x": images}, "min_gain": 0, "verdicts": tmp_path}
+    fields: dict[str, Any] = {"calibration": {"x": images}, "min_gain": 0, "known_failures": tmp_path}
     plan = convert(detector(), precision="int8", **fields).plan
     assert {node.op_type for node in plan.nodes if node.place == "CPU"} == {"Concat", "Transpose"}
     assert all("scores is constant after the Concat" in node.reason for node in plan.nodes if node.place == "CPU")
     assert {output.name for output in plan.segments[0].outputs} == {"boxes", "scores"}
-    assert convert(detector(), min_gain=0, verdicts=tmp_path).plan.npu_share == 1
+    assert convert(detector(), min_gain=0, known_failures=tmp_path).plan.npu_share == 1
 
 
 def test_parts_of_unknown_rank_cannot_be_told_apart() -> None:
     want, got = both()
     concat = model("y = Concat <axis = 1> (b, s)", "1,5,4")
     concat.graph.input[1].type.tensor_type.ClearField("shape")
-    assert not gone_constant(concat, answers(want), answers(got))
+    assert not find_constant_outputs(concat, answers(want), answers(got))

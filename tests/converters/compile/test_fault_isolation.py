@@ -12,7 +12,7 @@ from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.toolkit.compile import CompileRequest
 from tests.helpers.conversions import BODY, assert_same, image, model
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 
 class TestFailingSegments:

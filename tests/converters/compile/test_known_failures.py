@@ -11,11 +11,11 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
-from ort_rknn_converters.cache.key import CONVERTER
-from ort_rknn_converters.compile.known_failures import FILE, Verdicts, signature
+from ort_rknn_converters.compile.known_failures import FILE, KnownFailures, signature
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.options import ConvertOptions
-from tests.helpers.together import together
+from ort_rknn_converters.version import CONVERTER
+from tests.helpers.threads import together
 
 
 def model(
@@ -66,33 +66,33 @@ class TestSignature:
 
 class TestFile:
     def test_remembered_for_the_same_soc_and_toolkit_only(self, tmp_path: Path) -> None:
-        Verdicts(tmp_path, OPTIONS, "2.5.0").remember(model(), {"n0": "it crashes", "n9": "unknown"}, {"n0", "n9"})
-        assert Verdicts(tmp_path, OPTIONS, "2.5.0").recall(model()) == {"n0": "it crashes"}
-        assert Verdicts(tmp_path, OPTIONS, "2.6.0").recall(model()) == {}
-        assert Verdicts(tmp_path, OPTIONS, None).recall(model()) == {}
-        assert Verdicts(tmp_path, ConvertOptions(target="rk3566"), "2.5.0").recall(model()) == {}
+        KnownFailures(tmp_path, OPTIONS, "2.5.0").remember(model(), {"n0": "it crashes", "n9": "unknown"}, {"n0", "n9"})
+        assert KnownFailures(tmp_path, OPTIONS, "2.5.0").recall(model()) == {"n0": "it crashes"}
+        assert KnownFailures(tmp_path, OPTIONS, "2.6.0").recall(model()) == {}
+        assert KnownFailures(tmp_path, OPTIONS, None).recall(model()) == {}
+        assert KnownFailures(tmp_path, ConvertOptions(target="rk3566"), "2.5.0").recall(model()) == {}
 
     def test_a_new_converter_may_do_what_the_old_one_could_not(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        Verdicts(tmp_path, OPTIONS, "2.5.0").remember(model(), {"n0": "it crashes"}, {"n0"})
+        KnownFailures(tmp_path, OPTIONS, "2.5.0").remember(model(), {"n0": "it crashes"}, {"n0"})
         monkeypatch.setattr("ort_rknn_converters.compile.known_failures.CONVERTER", CONVERTER + 1)
-        assert Verdicts(tmp_path, OPTIONS, "2.5.0").recall(model()) == {}
+        assert KnownFailures(tmp_path, OPTIONS, "2.5.0").recall(model()) == {}
 
     def test_only_the_certain_ones(self, tmp_path: Path) -> None:
-        Verdicts(tmp_path, OPTIONS, "2.5.0").remember(model(), {"n0": "perhaps"}, ())
+        KnownFailures(tmp_path, OPTIONS, "2.5.0").remember(model(), {"n0": "perhaps"}, ())
         assert not (tmp_path / FILE).exists()
 
     def test_it_grows(self, tmp_path: Path) -> None:
-        verdicts = Verdicts(tmp_path / "new" / "folder", OPTIONS, "2.5.0")
-        verdicts.remember(model(), {"n0": "one"}, {"n0"})
-        verdicts.remember(model(shape="3,3"), {"n0": "two"}, {"n0"})
-        assert verdicts.recall(model()) == {"n0": "one"}
-        assert verdicts.recall(model(shape="3,3")) == {"n0": "two"}
+        known_failures = KnownFailures(tmp_path / "new" / "folder", OPTIONS, "2.5.0")
+        known_failures.remember(model(), {"n0": "one"}, {"n0"})
+        known_failures.remember(model(shape="3,3"), {"n0": "two"}, {"n0"})
+        assert known_failures.recall(model()) == {"n0": "one"}
+        assert known_failures.recall(model(shape="3,3")) == {"n0": "two"}
 
     def test_many_writers_lose_nothing(self, tmp_path: Path) -> None:
         def write(number: int) -> None:
-            Verdicts(tmp_path, OPTIONS, "2.5.0").remember(model(shape=f"1,{number}"), {"n0": "x"}, {"n0"})
+            KnownFailures(tmp_path, OPTIONS, "2.5.0").remember(model(shape=f"1,{number}"), {"n0": "x"}, {"n0"})
 
         together(write, range(1, 9))
         assert len(json.loads((tmp_path / FILE).read_text())["2.5.0"][f"rk3588/fp16/3/converter {CONVERTER}"]) == 8
@@ -100,13 +100,13 @@ class TestFile:
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "2.5.0": 3}'])
     def test_a_damaged_file_is_an_empty_one(self, tmp_path: Path, text: str) -> None:
         (tmp_path / FILE).write_text(text)
-        verdicts = Verdicts(tmp_path, OPTIONS, "2.5.0")
-        assert verdicts.recall(model()) == {}
-        verdicts.remember(model(), {"n0": "x"}, {"n0"})
+        known_failures = KnownFailures(tmp_path, OPTIONS, "2.5.0")
+        assert known_failures.recall(model()) == {}
+        known_failures.remember(model(), {"n0": "x"}, {"n0"})
 
     def test_no_folder_is_no_error(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         for place in (None, tmp_path / "file"):
-            verdicts = Verdicts(place, OPTIONS, "2.5.0")
-            verdicts.remember(model(), {"n0": "x"}, {"n0"})
-            assert verdicts.recall(model()) == {}
+            known_failures = KnownFailures(place, OPTIONS, "2.5.0")
+            known_failures.remember(model(), {"n0": "x"}, {"n0"})
+            assert known_failures.recall(model()) == {}

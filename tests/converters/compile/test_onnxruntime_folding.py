@@ -14,7 +14,7 @@ from ort_rknn_converters.compile.onnxruntime_folding import folded_by_onnxruntim
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.pipeline.convert import convert
 from tests.helpers.conversions import IMAGE, assert_same, image, model
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 NORMALIZED = """
     a = Conv <pads = [1, 1, 1, 1]> (x, w)
@@ -48,7 +48,7 @@ class TestFolded:
 @pytest.mark.parametrize("fault", ["crashes", "wrong"])
 def test_a_segment_that_fails_is_tried_in_the_other_form(tmp_path: Path, fault: str) -> None:
     fake = ScriptedToolkit(**{fault: frozenset({"BatchNormalization"})})  # type: ignore[arg-type]
-    compiled = convert(normalized(), compile=fake, verdicts=tmp_path, min_gain=0)
+    compiled = convert(normalized(), compile=fake, known_failures=tmp_path, min_gain=0)
     assert len(fake.requests) == 2
     assert compiled.plan.npu_nodes == 3
     (note,) = (note for note in compiled.plan.notes if "optimizer" in note)
@@ -58,7 +58,7 @@ def test_a_segment_that_fails_is_tried_in_the_other_form(tmp_path: Path, fault: 
 
 def test_what_fails_both_ways_is_searched_as_ever(tmp_path: Path) -> None:
     fake = ScriptedToolkit(crashes=frozenset({"Relu"}))
-    compiled = convert(normalized(), compile=fake, verdicts=tmp_path, min_gain=0)
+    compiled = convert(normalized(), compile=fake, known_failures=tmp_path, min_gain=0)
     assert {node.op_type for node in compiled.plan.nodes if node.place == "CPU"} == {"Relu"}
     assert not any("optimizer" in note for note in compiled.plan.notes)
 
@@ -66,13 +66,13 @@ def test_what_fails_both_ways_is_searched_as_ever(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["timeout", "memory"])
 def test_dear_failures_are_not_tried_again(tmp_path: Path, kind: Any) -> None:
     fake = ScriptedToolkit(fails_with=ToolkitFailed("no", kind=kind))
-    convert(normalized(), compile=fake, verdicts=tmp_path, min_gain=0)
+    convert(normalized(), compile=fake, known_failures=tmp_path, min_gain=0)
     assert len(fake.requests) == 1
 
 
 def test_success_costs_nothing(tmp_path: Path) -> None:
     fake = ScriptedToolkit()
-    convert(normalized(), compile=fake, verdicts=tmp_path, min_gain=0)
+    convert(normalized(), compile=fake, known_failures=tmp_path, min_gain=0)
     assert len(fake.requests) == 1
 
 
@@ -80,7 +80,7 @@ def test_a_segment_saved_by_it_is_not_compiled_again_when_another_fails(tmp_path
     proto = model(NORMALIZED.replace("y = Relu (b)", "c = Asinh (b) d = Tanh (c) y = Sin (d)"), outputs=f"{IMAGE} y")
     proto.graph.initializer.extend(normalized().graph.initializer)
     fake = ScriptedToolkit(crashes=frozenset({"BatchNormalization", "Sin"}))
-    compiled = convert(proto, compile=fake, verdicts=tmp_path, min_gain=0)
+    compiled = convert(proto, compile=fake, known_failures=tmp_path, min_gain=0)
     normalizing = [request for request in fake.requests if b"Conv" in request.model]
     assert len(normalizing) == 2
     assert {node.op_type for node in compiled.plan.nodes if node.place == "CPU"} >= {"Asinh"}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ort_rknn_converters.cache.key import key_of
 from ort_rknn_converters.errors import CalibrationError, UnknownOption
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.convert import convert
@@ -15,7 +16,7 @@ from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.targets import TARGETS
 from tests.helpers.conversions import BODY, model
 from tests.helpers.quantized import digit_samples, digits, qdq
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 SAMPLES = np.random.default_rng(0).normal(size=(5, 1, 4, 8, 8)).astype(np.float32)
 CUT = f"{BODY.replace('d = Conv (c, v)', 'k = Asinh (c) d = Conv (k, v)')}"
@@ -105,17 +106,21 @@ class TestRefusals:
         for folder in ("a", "b"):
             (tmp_path / folder).mkdir()
             np.save(tmp_path / folder / "0.npy", SAMPLES[0])
-            keys.append(ConvertOptions(precision="int8", calibration=tmp_path / folder).key())
+            keys.append(key_of(b"", ConvertOptions(precision="int8", calibration=tmp_path / folder)))
         assert keys[0] == keys[1]
         np.save(tmp_path / "b" / "0.npy", SAMPLES[1])
-        assert ConvertOptions(precision="int8", calibration=tmp_path / "b").key() != keys[0]
+        assert key_of(b"", ConvertOptions(precision="int8", calibration=tmp_path / "b")) != keys[0]
 
 
 @pytest.mark.toolkit
 class TestRealToolkit:
     @pytest.mark.parametrize("algorithm", ["normal", "kl_divergence", "mmse"])
     def test_digits(self, tmp_path: Path, algorithm: str) -> None:
-        fields: dict[str, Any] = {"calibration": {"image": digit_samples(20)}, "verdicts": tmp_path, "min_gain": 0}
+        fields: dict[str, Any] = {
+            "calibration": {"image": digit_samples(20)},
+            "known_failures": tmp_path,
+            "min_gain": 0,
+        }
         compiled = convert(digits(), precision="int8", quantized_algorithm=algorithm, **fields)
         assert compiled.plan.npu_share == 1
         worst = compiled.plan.segments[0].rel_rms
@@ -123,19 +128,23 @@ class TestRealToolkit:
         assert 1e-5 < worst < 0.05
 
     def test_four_bit_weights(self, tmp_path: Path) -> None:
-        fields: dict[str, Any] = {"calibration": {"image": digit_samples(20)}, "verdicts": tmp_path, "min_gain": 0}
+        fields: dict[str, Any] = {
+            "calibration": {"image": digit_samples(20)},
+            "known_failures": tmp_path,
+            "min_gain": 0,
+        }
         compiled = convert(digits(), "rk3576", precision="w4a16", quantized_method="group", **fields)
         assert compiled.plan.npu_share == 1
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
     def test_a_quantized_model_becomes_int8_code(self, tmp_path: Path, dtype: type[np.generic]) -> None:
-        compiled = convert(qdq(dtype), verdicts=tmp_path, min_gain=0)
+        compiled = convert(qdq(dtype), known_failures=tmp_path, min_gain=0)
         (step,) = compiled.npu_steps
         convolutions = [
             tensor
-            for node in reader.read(step.code["rk3588"].read()).nodes
+            for node in reader.read_rknn(step.code["rk3588"].read()).nodes
             if node.op_type.startswith("Conv")
             for tensor in node.outputs
         ]
-        tensors = reader.read(step.code["rk3588"].read()).tensors
+        tensors = reader.read_rknn(step.code["rk3588"].read()).tensors
         assert {tensors[name].dtype for name in convolutions} == {"int8"}

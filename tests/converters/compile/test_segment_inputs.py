@@ -7,14 +7,14 @@ import threading
 import numpy as np
 import pytest
 
-from ort_rknn_converters.compile.segment_inputs import LateFeeds, RandomFeeds
+from ort_rknn_converters.compile.segment_inputs import LazyFeeds, RandomFeeds
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.prepare import prepare
 from tests.helpers.conversions import model
-from tests.helpers.together import together
+from tests.helpers.threads import together
 
 
 def test_late_feeds_are_made_once_by_whoever_looks_first() -> None:
@@ -24,8 +24,8 @@ def test_late_feeds_are_made_once_by_whoever_looks_first() -> None:
         made.append(True)
         return [{"x": np.ones(2)}, {"x": np.zeros(2)}]
 
-    feeds = LateFeeds(2, make)
-    assert (len(feeds), bool(feeds), bool(LateFeeds(0, make)), made) == (2, True, False, [])
+    feeds = LazyFeeds(2, make)
+    assert (len(feeds), bool(feeds), bool(LazyFeeds(0, make)), made) == (2, True, False, [])
 
     def look(_: int) -> None:
         with lock:
@@ -40,7 +40,7 @@ def test_feeds_that_cannot_be_made_fail_for_all_who_ask() -> None:
     def make() -> list[dict[str, np.ndarray]]:
         raise ModelError("no values")
 
-    feeds = LateFeeds(1, make)
+    feeds = LazyFeeds(1, make)
     for _ in range(2):
         with pytest.raises(ModelError, match="no values"):
             feeds[0]

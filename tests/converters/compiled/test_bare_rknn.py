@@ -7,7 +7,7 @@ from dataclasses import replace
 import onnxruntime as ort
 import pytest
 
-from ort_rknn_converters.compiled.bare_rknn import load_bare, open_shell, shape_sets
+from ort_rknn_converters.compiled.bare_rknn import load_bare, open_stub, shape_sets
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError
 from tests.helpers.emulator import real_path
@@ -16,7 +16,7 @@ from tests.helpers.emulator import real_path
 def outside(compiled: CompiledModel) -> tuple[list[tuple[str, str, list[int]]], list[tuple[str, str, list[int]]]]:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(compiled.shell.read(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(compiled.stub.read(), options, providers=["CPUExecutionProvider"])
     inputs, outputs = (
         [(one.name, one.type, one.shape) for one in side()] for side in (session.get_inputs, session.get_outputs)
     )
@@ -58,7 +58,7 @@ def test_several_sets_of_shapes() -> None:
     assert "one of the 2 sets of input shapes" in str(compiled.plan)
     assert shape_sets(path) == ({"image": (2, 3, 4, 4)}, {"image": (1, 3, 4, 4)})
     assert shape_sets(real_path("image_fp16_rk3588")) == ()
-    inputs, outputs = outside(replace(compiled, shell=open_shell(path)))
+    inputs, outputs = outside(replace(compiled, stub=open_stub(path)))
     assert inputs == [("image", "tensor(float)", [None, 3, 4, 4])]
     assert [shape for _, _, shape in outputs] == [[None, 4, 4, 4]] * 2
     with pytest.raises(CompiledModelError, match="but for image:2x3x4x4; image:1x3x4x4"):

@@ -17,9 +17,9 @@ from ort_rknn_converters.onnx_file.protobuf_wire import is_bundle
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.convert_many import convert_bundle
 from ort_rknn_converters.shape_sets import every_shape, shape_sets
-from tests.helpers.fake_toolkit import fake_compile
 from tests.helpers.ort_models import model
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.fake import fake_compile
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 SIZE = 200
 """Rows and columns of the weight: 160 kB."""
@@ -51,7 +51,7 @@ def _options(*rows: int, targets: tuple[str, ...] = ("rk3588",), width: int = SI
 
 
 def _bundle(content: bytes, tmp_path: Path, *rows: int, compile: Any = fake_compile, **how: Any) -> Bundle:
-    return convert_bundle(content, _options(*rows, **how), compile=compile, verdicts=tmp_path)
+    return convert_bundle(content, _options(*rows, **how), compile=compile, known_failures=tmp_path)
 
 
 @pytest.mark.parametrize("constants", [False, True])
@@ -118,7 +118,7 @@ def test_each_soc_keeps_the_cut_that_is_its_best(tmp_path: Path) -> None:
 def test_every_set_must_settle_every_input(tmp_path: Path) -> None:
     options = [ConvertOptions(shapes={"u": (rows, 2)}) for rows in (1, 2)]
     with pytest.raises(ModelError, match="input a is still open"):
-        convert_bundle(model("shapes"), options, compile=fake_compile, verdicts=tmp_path)
+        convert_bundle(model("shapes"), options, compile=fake_compile, known_failures=tmp_path)
 
 
 def test_a_damaged_bundle_says_so(tmp_path: Path) -> None:

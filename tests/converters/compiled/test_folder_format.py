@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ort_rknn_converters.compiled.model import CompiledModel, NpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.compiled.values import NpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from tests.helpers.compiled_models import sample
 
@@ -17,12 +18,12 @@ from tests.helpers.compiled_models import sample
 class TestPieces:
     def test_what_is_saved_is_what_is_loaded(self, tmp_path: Path) -> None:
         compiled = sample(("rk3588", "rk3576"))
-        compiled.save_pieces(tmp_path / "p")
-        assert CompiledModel.load_pieces(tmp_path / "p") == compiled
+        compiled.save_folder(tmp_path / "p")
+        assert CompiledModel.load_folder(tmp_path / "p") == compiled
 
     def test_code_stays_on_disk(self, tmp_path: Path) -> None:
-        sample().save_pieces(tmp_path)
-        step = CompiledModel.load_pieces(tmp_path).npu_steps[0]
+        sample().save_folder(tmp_path)
+        step = CompiledModel.load_folder(tmp_path).npu_steps[0]
         assert isinstance(step, NpuStep)
         assert step.code["rk3588"].path == str(tmp_path / "npu_0.rk3588.rknn")
 
@@ -32,7 +33,7 @@ class TestPieces:
     def test_damage_is_noticed(self, tmp_path: Path, how: str) -> None:
         folder = tmp_path / "p"
         if how != "missing folder":
-            sample().save_pieces(folder)
+            sample().save_folder(folder)
         code, manifest = folder / "npu_0.rk3588.rknn", folder / "manifest.json"
         if how == "missing file":
             code.unlink()
@@ -47,19 +48,19 @@ class TestPieces:
         elif how == "form":
             manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 0'))
         with pytest.raises(CompiledModelError):
-            CompiledModel.load_pieces(folder)
+            CompiledModel.load_folder(folder)
 
     def test_a_copied_folder_is_good(self, tmp_path: Path) -> None:
-        sample().save_pieces(tmp_path / "p")
+        sample().save_folder(tmp_path / "p")
         for file in (tmp_path / "p").iterdir():
             os.utime(file, (1, 1))
-        assert CompiledModel.load_pieces(tmp_path / "p") == sample_again(tmp_path / "p")
+        assert CompiledModel.load_folder(tmp_path / "p") == sample_again(tmp_path / "p")
 
     def test_loading_imports_nothing_heavy(self, tmp_path: Path) -> None:
-        sample().save_pieces(tmp_path)
+        sample().save_folder(tmp_path)
         code = (
             "import sys; from ort_rknn_converters.compiled.model import CompiledModel;"
-            f"c = CompiledModel.load_pieces({str(tmp_path)!r}); c.npu_steps[0].code['rk3588'].read();"
+            f"c = CompiledModel.load_folder({str(tmp_path)!r}); c.npu_steps[0].code['rk3588'].read();"
             "print([m for m in ('onnx', 'onnx_ir', 'onnxruntime', 'numpy', 'google') if m in sys.modules])"
         )
         env = os.environ | {"PYTHONPATH": os.pathsep.join(["converters"])}
@@ -68,4 +69,4 @@ class TestPieces:
 
 
 def sample_again(folder: Path) -> CompiledModel:
-    return CompiledModel.load_pieces(folder)
+    return CompiledModel.load_folder(folder)

@@ -13,7 +13,8 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.compiled.values import CpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file import split_model
 from tests.helpers.compiled_models import LONG_VALUE, attributes, contexts, original, sample, set_attribute
@@ -68,8 +69,8 @@ def test_the_outside_of_the_original_survives_whole() -> None:
     metadata = {entry.key: entry.value for entry in after.metadata_props}
     assert metadata["names"] == LONG_VALUE
     assert metadata["stride"] == "32"
-    shell = ort.InferenceSession(CompiledModel.load(after.SerializeToString()).shell.read(), _unoptimized())
-    assert shell.get_modelmeta().custom_metadata_map == {"names": LONG_VALUE, "stride": "32"}
+    stub = ort.InferenceSession(CompiledModel.load(after.SerializeToString()).stub.read(), _unoptimized())
+    assert stub.get_modelmeta().custom_metadata_map == {"names": LONG_VALUE, "stride": "32"}
 
 
 def _unoptimized() -> ort.SessionOptions:
@@ -118,7 +119,7 @@ def test_strip_drops_the_segments_and_their_weights() -> None:
 def test_a_model_too_big_for_one_file_keeps_its_weights_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = sample()
     big = _with_big_weights(compiled)
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 150_000)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 150_000)
     files = big.save(tmp_path / "m.onnx")
     assert [file.name for file in files] == ["m.onnx", "m.weights"]
     assert (tmp_path / "m.onnx").stat().st_size < 150_000
@@ -131,13 +132,13 @@ def test_a_model_too_big_for_one_file_keeps_its_weights_beside(tmp_path: Path, m
 def _with_big_weights(compiled: CompiledModel) -> CompiledModel:
     from dataclasses import replace
 
-    from ort_rknn_converters.onnx_file.split_model import Parted
+    from ort_rknn_converters.onnx_file.split_model import SplitModel
 
     step = compiled.npu_steps[1]
     assert step.onnx is not None
     part = onnx.ModelProto.FromString(step.onnx.read())
     part.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones((4, 200, 200), np.float32), "scale"))
-    data = Parted.parse(part.SerializeToString(deterministic=True))
+    data = SplitModel.parse(part.SerializeToString(deterministic=True))
     steps = tuple(replace(one, onnx=data) if one is step else one for one in compiled.steps)
     return replace(compiled, steps=steps)
 

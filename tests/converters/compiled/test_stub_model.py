@@ -1,4 +1,4 @@
-"""The shell shows through a real onnxruntime session what the original shows."""
+"""The stub shows through a real onnxruntime session what the original shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, TypeProto, helper
 from onnx.parser import parse_graph
 
-from ort_rknn_converters.compiled.stub_model import make_shell, note_pinned, pin
+from ort_rknn_converters.compiled.stub_model import make_stub, note_pinned, pin
 from ort_rknn_converters.errors import ModelError
 from tests.helpers.compiled_models import original
 from tests.helpers.versions import needs_onnxruntime
@@ -145,31 +145,31 @@ def _has_no_shape(value: onnx.ValueInfoProto) -> bool:
 )
 def test_a_session_of_the_shell_looks_like_one_of_the_model(name: str) -> None:
     data = CASES[name].SerializeToString()
-    shell = make_shell(CASES[name], source=data)
-    if not any(_has_no_shape(value) for value in (*shell.graph.input, *shell.graph.output)):
-        onnx.checker.check_model(shell)  # it insists on declared shapes, which onnxruntime does not
+    stub = make_stub(CASES[name], source=data)
+    if not any(_has_no_shape(value) for value in (*stub.graph.input, *stub.graph.output)):
+        onnx.checker.check_model(stub)  # it insists on declared shapes, which onnxruntime does not
     level = ort.GraphOptimizationLevel
-    shown = outside(shell.SerializeToString(), level.ORT_DISABLE_ALL)
+    shown = outside(stub.SerializeToString(), level.ORT_DISABLE_ALL)
     assert shown == outside(data, level.ORT_ENABLE_ALL)
-    again = make_shell(shell)
-    assert again == shell
+    again = make_stub(stub)
+    assert again == stub
 
 
 def test_the_shell_has_no_weights() -> None:
-    assert len(make_shell(original()).SerializeToString()) < len(original().SerializeToString())
-    assert not {"w", "b"} & {tensor.name for tensor in make_shell(original()).graph.initializer}
+    assert len(make_stub(original()).SerializeToString()) < len(original().SerializeToString())
+    assert not {"w", "b"} & {tensor.name for tensor in make_stub(original()).graph.initializer}
 
 
 def test_a_model_onnxruntime_cannot_load() -> None:
     broken = model("g (float[2] x) => (float[N] y) { y = NoSuchOp (x) }")
     with pytest.raises(ModelError, match="NoSuchOp"):
-        make_shell(broken, source=broken.SerializeToString())
+        make_stub(broken, source=broken.SerializeToString())
 
 
 def test_a_type_no_operator_gives() -> None:
     graph = helper.make_graph([], "g", [], [helper.make_value_info("y", map_type(TensorProto.INT64))])
     with pytest.raises(ModelError, match="map_type"):
-        make_shell(helper.make_model(graph))
+        make_stub(helper.make_model(graph))
 
 
 def test_pinned_dimensions_show_in_the_outputs() -> None:
@@ -178,12 +178,12 @@ def test_pinned_dimensions_show_in_the_outputs() -> None:
         "{ y = Relu (x)  z = Neg (x)  first = Constant <value_ints = [0]> ()  w = ReduceMax <keepdims = 0> (x, first) }"
     )
     made = model(f"{outside} {inside}")
-    shell = make_shell(made, source=made.SerializeToString())
-    note_pinned(shell, made.SerializeToString(), {"N": 3})
-    other = onnx.ModelProto.FromString(shell.SerializeToString())
-    pin(shell, {"N": 3})
+    stub = make_stub(made, source=made.SerializeToString())
+    note_pinned(stub, made.SerializeToString(), {"N": 3})
+    other = onnx.ModelProto.FromString(stub.SerializeToString())
+    pin(stub, {"N": 3})
     pin(other, {"N": 4})
-    assert [_dims(value) for value in shell.graph.output] == [[3, 2], [3, 2], [2]]
+    assert [_dims(value) for value in stub.graph.output] == [[3, 2], [3, 2], [2]]
     assert [_dims(value) for value in other.graph.output] == [["Q", 2], [4, 2], [2]], "noted for other sizes"
 
 

@@ -5,8 +5,8 @@ import onnx_ir as ir
 import pytest
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.graph.dataflow import Flow, boundary
-from tests.helpers.graphs import chain
+from ort_rknn_converters.graph.dataflow import DataFlow, boundary
+from tests.helpers.graph_builders import chain
 
 CAPTURING = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -20,7 +20,7 @@ agraph (float[2] x, bool c) => (float[2] y) {
 
 def test_what_a_body_captures_is_read() -> None:
     model = ir.from_proto(onnx.parser.parse_model(CAPTURING))
-    flow = Flow.of(model.graph)
+    flow = DataFlow.of(model.graph)
     assert [value.name for value in flow.reads[2]] == ["c", "a", "b"]
     assert flow.before[2] == (0, 1)
     entering, leaving = boundary(flow, [0, 1])
@@ -33,11 +33,11 @@ def test_nodes_out_of_order_are_sorted() -> None:
     first = model.graph[0]
     model.graph.remove(first)
     model.graph.append(first)
-    assert [node.name for node in Flow.of(model.graph).nodes] == ["a", "b", "y"]
+    assert [node.name for node in DataFlow.of(model.graph).nodes] == ["a", "b", "y"]
 
 
 def test_a_cycle_is_an_error_that_names_a_node() -> None:
     model = chain("a = Add(x, x)", "y = Relu(a)")
     model.graph[0].replace_input_with(1, model.graph[1].outputs[0])
     with pytest.raises(ModelError, match="cycle through"):
-        Flow.of(model.graph)
+        DataFlow.of(model.graph)

@@ -12,9 +12,9 @@ from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.partition.partition import partition, parts
+from ort_rknn_converters.partition.partition import partition, planned_steps
 from ort_rknn_converters.targets import find_target
-from tests.helpers.graphs import chain, tangle
+from tests.helpers.graph_builders import chain, tangle
 
 
 def run(proto: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -44,7 +44,7 @@ def test_the_parts_together_compute_what_the_whole_does(seed: int) -> None:
     known = {name: rng.standard_normal((1, 8), dtype=np.float32) for name in ("x", "w")}
     names = {value.name for value in model.graph.inputs}
     whole = run(onnx_graph.to_proto(model), {name: known[name] for name in names if name})
-    for part in parts(model, plan):
+    for part in planned_steps(model, plan):
         piece = extract(model, part.nodes, part.inputs, part.outputs)
         assert [info.name for info in piece.graph.input] == list(part.inputs)
         known |= run(piece, {name: known[name] for name in part.inputs})
@@ -84,7 +84,7 @@ def test_what_a_body_captures_is_an_input() -> None:
                        else_branch = e () => (float[2] q) { q = Neg(a) }>
         }"""
     model = onnx_graph.load(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
-    onnx_graph.unsaid_names(model)
+    onnx_graph.name_nodes(model)
     name = model.graph[1].name or ""
     piece = extract(model, [name], None, ["y"])
     assert [info.name for info in piece.graph.input] == ["c", "a"]
@@ -109,7 +109,7 @@ def test_local_functions_come_along() -> None:
         <domain: "mine", opset_import: ["": 17]>
         twice (v) => (r) { r = Add(v, v) }"""
     model = onnx_graph.load(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
-    onnx_graph.unsaid_names(model)
+    onnx_graph.name_nodes(model)
     piece = extract(model, [model.graph[1].name or ""], None, ["y"])
     assert [function.name for function in piece.functions] == ["twice"]
     np.testing.assert_array_equal(run(piece, {"a": np.ones(2, np.float32)})["y"], [2, 2])

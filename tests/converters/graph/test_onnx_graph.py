@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import onnx_graph
+from tests.helpers.assert_same import run_cpu
 from tests.helpers.onnx_models import build, one_op, random
-from tests.helpers.same import run_cpu
 
 RELU = one_op("Relu", {"x": random(2, 3)})
 
@@ -117,9 +117,9 @@ def test_unsaid_names_keeps_what_is_unique() -> None:
         helper.make_node("Exp", ["c"], ["y"], name="one_1"),
     ]
     model = onnx_graph.load(build(nodes, {"x": random(2)}, ["y"]))
-    assert onnx_graph.unsaid_names(model) == ("2 nodes without a name of their own given one",)
+    assert onnx_graph.name_nodes(model) == ("2 nodes without a name of their own given one",)
     assert [node.name for node in model.graph] == ["one", "one_2", "Abs_c", "one_1"]
-    assert onnx_graph.unsaid_names(model) == ()
+    assert onnx_graph.name_nodes(model) == ()
 
 
 def test_value_info_spells_as_onnxruntime() -> None:

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.lower.lower import Lowered, lower
 from ort_rknn_converters.targets import find_target
+from tests.helpers.assert_same import assert_same_values, run_cpu
 from tests.helpers.onnx_models import build, one_op, random
-from tests.helpers.same import assert_same_values, run_cpu
 from tests.helpers.versions import skip_newer_opsets
 
 TARGET = find_target("rk3588")
@@ -22,7 +22,7 @@ def check(model: onnx.ModelProto, feed: dict[str, np.ndarray], *, rtol: float = 
     before = model.SerializeToString()
     lowered = lower(model, TARGET)
     assert model.SerializeToString() == before
-    proto = lowered.model
+    proto = lowered.model.whole()
     onnx.checker.check_model(proto)
     assert proto.ir_version <= 10
     assert all(opset.version <= 19 for opset in proto.opset_import if not opset.domain)
@@ -46,7 +46,7 @@ def check(model: onnx.ModelProto, feed: dict[str, np.ndarray], *, rtol: float = 
 
 
 def ops(lowered: Lowered) -> list[str]:
-    return [node.op_type for node in lowered.model.graph.node]
+    return [node.op_type for node in lowered.model.whole().graph.node]
 
 
 def refuse(model: onnx.ModelProto, message: str) -> None:
@@ -74,13 +74,13 @@ def test_opset_comes_down(opset: int) -> None:
 def test_grid_sample_modes_get_their_old_names(mode: str, old: bytes) -> None:
     feed = {"x": random(1, 2, 4, 4), "grid": random(1, 3, 3, 2, seed=1) / 3}
     lowered = check(one_op("GridSample", feed, opset=20, mode=mode), feed)
-    assert {attr.name: attr.s for attr in lowered.model.graph.node[0].attribute}["mode"] == old
+    assert {attr.name: attr.s for attr in lowered.model.whole().graph.node[0].attribute}["mode"] == old
 
 
 def test_attributes_that_say_nothing_new_are_dropped() -> None:
     feed = {"x": random(4)}
     lowered = check(one_op("Cast", feed, opset=25, to=TensorProto.INT32, round_mode="up"), feed)
-    assert "round_mode" not in [attr.name for attr in lowered.model.graph.node[0].attribute]
+    assert "round_mode" not in [attr.name for attr in lowered.model.whole().graph.node[0].attribute]
 
 
 def test_an_op_without_an_older_form_is_named() -> None:
@@ -90,7 +90,7 @@ def test_an_op_without_an_older_form_is_named() -> None:
 def test_newer_ir_versions_come_down() -> None:
     model = one_op("Relu", {"x": random(3)})
     model.ir_version = 13
-    assert lower(model, TARGET).model.ir_version == 10
+    assert lower(model, TARGET).model.whole().ir_version == 10
 
 
 # Types
@@ -109,14 +109,14 @@ def test_other_floats_become_float32(dtype: Any) -> None:
     ]
     lowered = check(build(nodes, feed, {"y": feed["x"]}, {"w": random(3, dtype=dtype)}), feed, rtol=2e-3)
     assert [item.dtype for item in lowered.inputs] == [np.float32, np.int32]
-    assert {tensor.data_type for tensor in lowered.model.graph.initializer} == {TensorProto.FLOAT}
+    assert {tensor.data_type for tensor in lowered.model.whole().graph.initializer} == {TensorProto.FLOAT}
 
 
 def test_large_doubles_stay_finite() -> None:
     feed = {"x": np.zeros(2, np.float64)}
     model = one_op("Add", feed, {"w": np.array([-1e300, np.inf])})
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.DOUBLE, [2]))
-    weight = onnx.numpy_helper.to_array(lower(model, TARGET).model.graph.initializer[0])
+    weight = onnx.numpy_helper.to_array(lower(model, TARGET).model.whole().graph.initializer[0])
     assert weight[0] == np.finfo(np.float32).min
     assert np.isinf(weight[1])
 
@@ -169,7 +169,7 @@ def test_long_names_are_shortened_and_mapped_back() -> None:
     ]
     lowered = check(build(nodes, feed, [long + "y"]), feed)
     assert set(lowered.names.values()) == {*feed, long + "y"}
-    every = [name for node in lowered.model.graph.node for name in (node.name, *node.input, *node.output)]
+    every = [name for node in lowered.model.whole().graph.node for name in (node.name, *node.input, *node.output)]
     assert max(map(len, every)) <= 120
 
 
@@ -177,7 +177,7 @@ def test_constant_of_shape_says_its_value() -> None:
     nodes = [helper.make_node("ConstantOfShape", ["s"], ["z"]), helper.make_node("Add", ["x", "z"], ["y"])]
     feed = {"x": random(3)}
     lowered = check(build(nodes, feed, ["y"], {"s": np.array([3])}), feed)
-    assert lowered.model.graph.node[0].attribute[0].name == "value"
+    assert lowered.model.whole().graph.node[0].attribute[0].name == "value"
 
 
 @pytest.mark.parametrize(("op", "gates", "outputs"), [("LSTM", 4, 3), ("GRU", 3, 2)])
@@ -186,7 +186,7 @@ def test_recurrent_outputs_are_all_named(op: str, gates: int, outputs: int) -> N
     constants = {"w": random(1, gates * 4, 3, seed=1), "r": random(1, gates * 4, 4, seed=2)}
     node = helper.make_node(op, ["x", "w", "r"], ["", "y"], hidden_size=4)
     lowered = check(build([node], feed, ["y"], constants), feed)
-    made = lowered.model.graph.node[0]
+    made = lowered.model.whole().graph.node[0]
     assert len(made.output) == outputs
     assert all(made.output)
 
@@ -208,14 +208,14 @@ def test_split_says_its_parts(count: int) -> None:
     names = [f"y{index}" for index in range(count)]
     node = helper.make_node("Split", ["x"], names, axis=1, num_outputs=count)
     lowered = check(build([node], feed, names), feed)
-    assert len(lowered.model.graph.node[0].input) == 2
+    assert len(lowered.model.whole().graph.node[0].input) == 2
 
 
 def test_pad_says_every_axis() -> None:
     feed = {"x": random(2, 3, 4)}
     constants = {"pads": np.array([1, 0, 2, 1]), "axes": np.array([-1, 1])}
     lowered = check(one_op("Pad", feed, constants, order=["x", "pads", "", "axes"]), feed)
-    assert len([name for name in lowered.model.graph.node[0].input if name]) == 2
+    assert len([name for name in lowered.model.whole().graph.node[0].input if name]) == 2
 
 
 @pytest.mark.parametrize("zero", [True, False])
@@ -231,15 +231,17 @@ def test_zeros_before_a_max_pool_are_only_nearly_so(opset: int, zero: bool) -> N
     ]
     constants = {} if opset == 9 else {"pads": np.array(pads), "value": np.float32(value)}
     lowered = check(build(nodes, feed, ["y"], constants, opset=opset), feed)
-    values = [onnx.numpy_helper.to_array(tensor) for tensor in lowered.model.graph.initializer if not tensor.dims]
-    values += [np.array(one.f) for one in lowered.model.graph.node[0].attribute if one.name == "value"]
+    values = [
+        onnx.numpy_helper.to_array(tensor) for tensor in lowered.model.whole().graph.initializer if not tensor.dims
+    ]
+    values += [np.array(one.f) for one in lowered.model.whole().graph.node[0].attribute if one.name == "value"]
     assert 0 < values[-1] < 3e-8 if zero else values[-1] == -9
 
 
 def test_gather_elements_counts_its_axis_from_the_front() -> None:
     feed = {"x": random(2, 3, 4)}
     lowered = check(one_op("GatherElements", feed, {"at": np.array([[[3, 0]]])}, axis=-1), feed)
-    assert lowered.model.graph.node[0].attribute[0].i == 2
+    assert lowered.model.whole().graph.node[0].attribute[0].i == 2
 
 
 def test_constants_listed_as_inputs_are_no_inputs() -> None:

@@ -12,8 +12,8 @@ from ort_rknn_converters.lower.lower import lower
 from ort_rknn_converters.pipeline.prepare import prepare
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
+from tests.helpers.assert_same import run_cpu
 from tests.helpers.onnx_models import build, one_op, random
-from tests.helpers.same import run_cpu
 
 pytestmark = [pytest.mark.toolkit, pytest.mark.timeout(300)]
 
@@ -93,7 +93,7 @@ def test_the_toolkit_compiles_it_right(model: onnx.ModelProto, layer: str) -> No
     lowered = lower(segment, find_target("rk3588"))
     rng = np.random.default_rng(0)
     fed = {item.name: rng.standard_normal(item.shape).astype(item.dtype) for item in lowered.inputs}
-    result = compile_segment(CompileRequest(lowered.model.SerializeToString(), "rk3588", feeds=(fed,)))
+    result = compile_segment(CompileRequest(lowered.model.read(), "rk3588", feeds=(fed,)))
     assert not result.no_lowering
     assert not result.dropped_inputs
     assert not result.dropped_outputs

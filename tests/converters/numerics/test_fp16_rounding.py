@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters.numerics.fp16_rounding import round_to_fp16
-from tests.helpers.segments import cnn, gate_model
+from tests.helpers.segment_models import cnn, gate_model
 
 RNG = np.random.default_rng(5)
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ort_rknn_converters.compiled.model import CompiledModel
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.graph.onnx_graph import load
-from ort_rknn_converters.numerics.overflow import MARGIN, entering_peaks, overflows, possible
+from ort_rknn_converters.numerics.overflow import MARGIN, entering_peaks, overflows, possible_overflows
 from ort_rknn_converters.pipeline.convert import convert
 from tests.helpers.conversions import assert_same, image, model
-from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
+from tests.helpers.toolkits.scripted import VERSION, ScriptedToolkit
 
 SUM = """
     b = Mul (x, k) q = Abs (b) n = ReduceSum <keepdims = 1> (q, plane) d = Mul (n, r) t = Tanh (d)
@@ -70,7 +70,7 @@ class TestOverflows:
         assert self.named({"a": peak}) == {}
 
     def test_a_mask_on_its_way(self) -> None:
-        nodes = Flow.of(load(attention()).graph).nodes
+        nodes = DataFlow.of(load(attention()).graph).nodes
         assert overflows(nodes, nodes, {"m": 3.4e38}) == {}
         assert list(overflows(nodes, nodes, {"a": 7e4, "m": 3.4e38}).values()) == [
             "its values reach 7e+04, beyond fp16's 65504"
@@ -78,7 +78,7 @@ class TestOverflows:
 
     def named(self, peaks: dict[str, float]) -> dict[str, str]:
         loaded = load(model(self.BODY))
-        nodes = Flow.of(loaded.graph).nodes
+        nodes = DataFlow.of(loaded.graph).nodes
         for node in nodes:
             node.name = node.op_type
         return overflows(nodes, nodes, peaks)
@@ -96,7 +96,7 @@ def test_entering_peaks() -> None:
 class TestPossible:
     def notes(self, peaks: dict[str, float]) -> list[str]:
         proto = onnx.shape_inference.infer_shapes(summed())
-        return list(possible(Flow.of(load(proto).graph).nodes, peaks))
+        return list(possible_overflows(DataFlow.of(load(proto).graph).nodes, peaks))
 
     def test_a_sum_of_many(self) -> None:
         (note,) = self.notes({"q": 2000.0, "n": 30000.0})
@@ -115,35 +115,35 @@ class TestConversions:
         monkeypatch.setattr(sys.modules["ort_rknn_converters.pipeline.convert"], "toolkit_version", lambda: VERSION)
 
     def test_a_sum_that_overflows_goes_to_the_cpu_though_it_verifies(self, tmp_path: Path) -> None:
-        compiled = convert(summed(), min_gain=0, compile=ScriptedToolkit(), verdicts=tmp_path)
+        compiled = convert(summed(), min_gain=0, compile=ScriptedToolkit(), known_failures=tmp_path)
         assert_overflow(compiled)
         assert_same(compiled, summed(), image())
 
     def test_it_is_not_remembered_of_other_models(self, tmp_path: Path) -> None:
-        convert(summed(), min_gain=0, compile=ScriptedToolkit(), verdicts=tmp_path)
-        assert convert(summed(1.0), min_gain=0, compile=ScriptedToolkit(), verdicts=tmp_path).plan.npu_share == 1
+        convert(summed(), min_gain=0, compile=ScriptedToolkit(), known_failures=tmp_path)
+        assert convert(summed(1.0), min_gain=0, compile=ScriptedToolkit(), known_failures=tmp_path).plan.npu_share == 1
 
     def test_a_sum_that_might_is_noted(self, tmp_path: Path) -> None:
         one_large = np.ones((8, 8), np.float32)
         one_large[0, 0] = 2000
-        compiled = convert(summed(one_large), min_gain=0, compile=ScriptedToolkit(), verdicts=tmp_path)
+        compiled = convert(summed(one_large), min_gain=0, compile=ScriptedToolkit(), known_failures=tmp_path)
         assert compiled.plan.npu_share == 1
         assert any("might reach" in note and "on other inputs" in note for note in compiled.plan.notes)
 
     def test_masked_attention_stays(self, tmp_path: Path) -> None:
-        compiled = convert(attention(), min_gain=0, compile=ScriptedToolkit(), verdicts=tmp_path)
+        compiled = convert(attention(), min_gain=0, compile=ScriptedToolkit(), known_failures=tmp_path)
         assert compiled.plan.npu_share == 1
 
 
 @pytest.mark.toolkit
 class TestRealToolkit:
     def test_a_sum_that_overflows(self, tmp_path: Path) -> None:
-        compiled = convert(summed(), min_gain=0, verdicts=tmp_path)
+        compiled = convert(summed(), min_gain=0, known_failures=tmp_path)
         assert_overflow(compiled)
         assert_same(compiled, summed(), image())
 
     def test_masked_attention(self, tmp_path: Path) -> None:
-        assert convert(attention(), min_gain=0, verdicts=tmp_path).plan.npu_share == 1
+        assert convert(attention(), min_gain=0, known_failures=tmp_path).plan.npu_share == 1
 
 
 def assert_overflow(compiled: CompiledModel) -> None:

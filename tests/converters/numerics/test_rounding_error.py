@@ -17,7 +17,7 @@ from ort_rknn_converters.numerics.rounding_error import deciders, rounded_run
 from ort_rknn_converters.numerics.tolerance import reference
 from ort_rknn_converters.pipeline.convert import convert
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
-from tests.helpers.scripted_toolkit import ScriptedToolkit
+from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 _CHAOS = "".join(f"m{i} = Sub(one, x{i}) p{i} = Mul(x{i}, m{i}) x{i + 1} = Mul(p{i}, four)\n" for i in range(4))
 """Each of its steps doubles an error or more: rounding ends at about one per cent."""
@@ -132,6 +132,6 @@ def test_the_rounded_run() -> None:
 @pytest.mark.toolkit
 def test_with_the_real_toolkit(tmp_path: Any) -> None:
     proto = chaos("y = Neg (x4) i = ArgMax <axis = 3> (x4)", "float[1,4,32,32] y, int64[1,4,32,1] i")
-    compiled = convert(proto, min_gain=0, verdicts=tmp_path)
+    compiled = convert(proto, min_gain=0, known_failures=tmp_path)
     assert set(on_cpu(compiled)) == {"ArgMax"}
     assert [note for note in compiled.plan.notes if "Our own run" in note]

@@ -9,7 +9,7 @@ from onnx import helper
 from onnx.parser import parse_graph
 
 from ort_rknn_converters.errors import ModelError
-from ort_rknn_converters.numerics.tolerance import Reference, check, reference, softmax_outputs, tolerance
+from ort_rknn_converters.numerics.tolerance import Reference, reference, softmax_outputs, tolerance, verify_answers
 
 
 def model(text: str, opset: int = 17) -> onnx.ModelProto:
@@ -80,13 +80,13 @@ class TestCheck:
 
     def verdict(self, **changes: np.ndarray) -> str:
         first = {"y": np.float32([1, 2.001]), "i": np.int64([3])} | changes
-        return check(
+        return verify_answers(
             self.expected, [first, {"y": np.float32([4, np.inf]), "i": np.int64([4])}], precision="fp16"
         ).problem
 
     def test_right(self) -> None:
         assert self.verdict() == ""
-        found = check(self.expected, self.expected.outputs, precision="fp16")
+        found = verify_answers(self.expected, self.expected.outputs, precision="fp16")
         assert (found.rel_rms, found.max_abs) == (0, 0)
 
     def test_off(self) -> None:
@@ -103,7 +103,7 @@ class TestCheck:
         assert self.verdict(i=np.int32([3])) == "i has dtype int32 instead of int64"
 
     def test_missing(self) -> None:
-        found = check(self.expected, [{"y": np.float32([1, 2])}] * 2, precision="fp16")
+        found = verify_answers(self.expected, [{"y": np.float32([1, 2])}] * 2, precision="fp16")
         assert "i is missing" in found.problem
         assert "i" in found.outputs
-        assert "1 answers to 2 feeds" in check(self.expected, [{}], precision="fp16").problem
+        assert "1 answers to 2 feeds" in verify_answers(self.expected, [{}], precision="fp16").problem

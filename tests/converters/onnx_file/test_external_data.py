@@ -16,16 +16,20 @@ from ort_rknn_converters.cache.store import load_or_convert
 from ort_rknn_converters.compiled.bundle import Bundle
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ModelError
-from ort_rknn_converters.graph import size_limit
 from ort_rknn_converters.onnx_file import split_model
-from ort_rknn_converters.onnx_file.split_model import Parted
+from ort_rknn_converters.onnx_file.split_model import SplitModel
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.convert import convert
 from ort_rknn_converters.pipeline.convert_many import convert_bundle
-from tests.helpers.fake_toolkit import fake_compile, fake_toolkit
+from tests.helpers.toolkits.fake import fake_compile, fake_toolkit
 
 WIDTH = 160
 SIMULATED = [("RKNNExecutionProvider", {"device": "simulator"})]
+
+
+def _limit_cuts(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for module in ("graph.size_limit", "passes.simplify.fold", "pipeline.convert"):
+        monkeypatch.setattr(f"ort_rknn_converters.{module}.CONTENT_LIMIT", size)
 
 
 def _model(folder: Path, width: int = WIDTH, rows: Any = 1, *, sparse: bool = False) -> Path:
@@ -68,7 +72,7 @@ def _agrees(source: Any, path: Path) -> None:
 
 def test_weights_beside_the_model_are_read_and_compiled_models_need_them_no_more(tmp_path: Path) -> None:
     path = _model(tmp_path)
-    compiled = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
+    compiled = convert(path, compile=fake_compile, known_failures=tmp_path, **OPTIONS)
     out = tmp_path / "out"
     out.mkdir()
     assert compiled.save(out / "c.onnx") == (out / "c.onnx",)
@@ -78,8 +82,8 @@ def test_weights_beside_the_model_are_read_and_compiled_models_need_them_no_more
 
 def test_what_does_not_fit_one_message_puts_its_weights_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _model(tmp_path)
-    compiled = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    compiled = convert(path, compile=fake_compile, known_failures=tmp_path, **OPTIONS)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 4 * WIDTH * WIDTH)
     files = compiled.save(tmp_path / "c.onnx")
     assert [file.name for file in files] == ["c.onnx", "c.weights"]
     assert files[0].stat().st_size < 20_000
@@ -111,13 +115,13 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     path = _model(tmp_path)
     (tmp_path / "w.bin").unlink()
     with pytest.raises((ModelError, FileNotFoundError), match=r"w\.bin"):
-        convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
+        convert(path, compile=fake_compile, known_failures=tmp_path, **OPTIONS)
 
 
 def test_several_shapes_share_external_weights(tmp_path: Path) -> None:
     path = _model(tmp_path, rows="N")
     wanted = [ConvertOptions(shapes={"X": (rows, WIDTH)}, **OPTIONS) for rows in (1, 2)]
-    bundle = convert_bundle(path, wanted, compile=fake_compile, verdicts=tmp_path)
+    bundle = convert_bundle(path, wanted, compile=fake_compile, known_failures=tmp_path)
     bundle.save(tmp_path / "c.onnx")
     assert (tmp_path / "c.onnx").stat().st_size < 1.2 * 2 * 4 * WIDTH * WIDTH
     read = Bundle.load(tmp_path / "c.onnx")
@@ -131,10 +135,10 @@ def test_several_shapes_share_external_weights(tmp_path: Path) -> None:
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A compiled model in a folder of its own whose weights are in a second file, as above 2 GB."""
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 4 * WIDTH * WIDTH)
     folder = tmp_path / "out"
     folder.mkdir()
-    compiled = convert(_model(tmp_path), compile=fake_compile, verdicts=tmp_path, **OPTIONS)
+    compiled = convert(_model(tmp_path), compile=fake_compile, known_failures=tmp_path, **OPTIONS)
     assert len(compiled.save(folder / "c.onnx")) == 2
     return folder / "c.onnx"
 
@@ -157,10 +161,10 @@ def _linked(folder: Path, file: Path) -> Path:
 
 
 def test_models_and_compiled_ones_may_be_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 4 * WIDTH * WIDTH)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 4 * WIDTH * WIDTH)
     (tmp_path / "in").mkdir()
     path = _linked(tmp_path / "hub", _model(tmp_path / "in"))
-    compiled = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
+    compiled = convert(path, compile=fake_compile, known_failures=tmp_path, **OPTIONS)
     (tmp_path / "out").mkdir()
     assert len(compiled.save(tmp_path / "out" / "c.onnx", embed=False)) == 4
     made = _linked(tmp_path / "made", tmp_path / "out" / "c.onnx")
@@ -176,7 +180,7 @@ def test_weights_elsewhere_are_not_read(tmp_path: Path) -> None:
     path = path.rename(tmp_path / "model" / "m.onnx")
     (tmp_path / "model" / "w.bin").symlink_to("../elsewhere/w.bin")
     with pytest.raises(ModelError, match=r"W0 lies outside the folder .*elsewhere.w\.bin: copy it there"):
-        convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
+        convert(path, compile=fake_compile, known_failures=tmp_path, **OPTIONS)
 
 
 def test_the_bytes_alone_will_not_do(beside: Path) -> None:
@@ -199,12 +203,13 @@ def test_what_is_wrong_with_the_file_beside_is_said(beside: Path, damage: str) -
 
 def test_parts_that_one_message_cannot_hold_are_cut_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _model(tmp_path)
-    monkeypatch.setattr(size_limit, "LIMIT", 4 * WIDTH * WIDTH + 1)
-    on_npu = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS | {"cpu_ops": frozenset()})
+    _limit_cuts(monkeypatch, 4 * WIDTH * WIDTH + 1)
+    same = {**OPTIONS, "compile": fake_compile, "known_failures": tmp_path}
+    on_npu = convert(path, **same | {"cpu_ops": frozenset()})
     assert [step.name for step in on_npu.steps] == ["npu_0", "npu_1"]
-    on_cpu = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS | {"cpu_ops": frozenset({"MatMul"})})
+    on_cpu = convert(path, **same | {"cpu_ops": frozenset({"MatMul"})})
     assert [step.name for step in on_cpu.steps] == ["cpu_0", "npu_0", "cpu_1"]
-    both = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS | {"cpu_ops": frozenset({"MatMul", "Cos"})})
+    both = convert(path, **same | {"cpu_ops": frozenset({"MatMul", "Cos"})})
     assert [step.name for step in both.steps] == ["cpu_0", "cpu_1"]
     both.save(tmp_path / "c.onnx")
     assert CompiledModel.load(tmp_path / "c.onnx") == both
@@ -257,7 +262,7 @@ def test_more_than_two_gigabytes_in_and_out(tmp_path: Path) -> None:
     path = _language_model(tmp_path, words)
     (tmp_path / "made").mkdir()
     kept = frozenset({"words", "types", "head"})
-    files = convert(path, verdicts=tmp_path, min_gain=0, cpu_nodes=kept).save(tmp_path / "made" / "c.onnx")
+    files = convert(path, known_failures=tmp_path, min_gain=0, cpu_nodes=kept).save(tmp_path / "made" / "c.onnx")
     assert files[1].stat().st_size > 2**31
     (tmp_path / "made").rename(tmp_path / "moved")
     feed = {"ids": np.arange(16, dtype=np.int64)[None] * (words // 16)}
@@ -277,7 +282,7 @@ def test_more_than_two_gigabytes_in_and_out(tmp_path: Path) -> None:
 def test_more_than_two_gigabytes_are_converted(tmp_path: Path) -> None:
     """2.3 GB of weights in a sparse file; takes 11.4 GB of memory (measured)."""
     path = _model(tmp_path, 17_000, sparse=True)
-    compiled = convert(path, compile=fake_compile, verdicts=tmp_path, **OPTIONS)
+    compiled = convert(path, compile=fake_compile, known_failures=tmp_path, **OPTIONS)
     assert compiled.plan.npu_nodes == 2
 
 
@@ -313,8 +318,8 @@ WORDS = 100
 
 def _limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedding is too large for one message."""
-    monkeypatch.setattr(size_limit, "LIMIT", 4 * WORDS * 4096 - 1)
-    monkeypatch.setattr(split_model, "INSIDE_LIMIT", 4 * WORDS * 4096 - 1)
+    _limit_cuts(monkeypatch, 4 * WORDS * 4096 - 1)
+    monkeypatch.setattr(split_model, "CONTENT_LIMIT", 4 * WORDS * 4096 - 1)
 
 
 def _huge_in_and_out(folder: Path, words: int) -> None:
@@ -334,7 +339,7 @@ def _huge_in_and_out(folder: Path, words: int) -> None:
     with fake_toolkit(folder / "cache"):
         for cache in (folder / "cache", folder / "cache", Path("/dev/null/no cache")):
             agrees(path, cache_dir=str(cache))
-    compiled = convert(path, compile=fake_compile, verdicts=folder, min_gain=0)
+    compiled = convert(path, compile=fake_compile, known_failures=folder, min_gain=0)
     (folder / "made").mkdir()
     files = compiled.save(folder / "made" / "c.onnx")
     assert [file.name for file in files] == ["c.onnx", "c.weights"]
@@ -365,18 +370,18 @@ def test_nothing_as_large_is_computed_beforehand(tmp_path: Path, monkeypatch: py
     model.graph.initializer.append(numpy_helper.from_array(np.full((32, 4096), 0.01, np.float32), "W2"))
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 16, WORDS]))
     onnx.save(model, path)
-    compiled = convert(path, compile=fake_compile, verdicts=tmp_path, min_gain=0)
+    compiled = convert(path, compile=fake_compile, known_failures=tmp_path, min_gain=0)
     reasons = {node.name: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
     assert sorted(reasons) == ["head", "tied", "words"]
     assert "Et has" in reasons["head"]
-    assert [name for step in compiled.cpu_steps for name, _ in Parted.of(step.model).heavy.tensors] == ["E"]
+    assert [name for step in compiled.cpu_steps for name, _ in SplitModel.of(step.model).weights.tensors] == ["E"]
 
 
 def test_it_stays_there_in_a_file_of_several_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _limit(monkeypatch)
     path = _one_huge_tensor(tmp_path, WORDS, "N")
     wanted = [ConvertOptions(shapes={"ids": (1, length)}, min_gain=0) for length in (4, 8)]
-    bundle = convert_bundle(path, wanted, compile=fake_compile, verdicts=tmp_path)
+    bundle = convert_bundle(path, wanted, compile=fake_compile, known_failures=tmp_path)
     (tmp_path / "out").mkdir()
     files = bundle.save(tmp_path / "out" / "c.onnx")
     assert files[0].stat().st_size + files[1].stat().st_size < 1.5 * 4 * WORDS * 4096

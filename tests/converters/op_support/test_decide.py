@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ort_rknn_converters.op_support.decide import REFUSED, RULES, boundary_reason
-from tests.helpers.one_node import floats, reason, value
+from tests.helpers.op_rule import floats, reason, value
 
 FLOAT = ("float", [2, 3])
 

@@ -9,7 +9,7 @@ from ort_rknn_converters.op_support.fp16_range import REASON
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.partition import partition
 from ort_rknn_converters.targets import find_target
-from tests.helpers.graphs import chain
+from tests.helpers.graph_builders import chain
 
 RK3588 = find_target("rk3588")
 

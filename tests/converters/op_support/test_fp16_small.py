@@ -4,7 +4,7 @@ import onnx
 import pytest
 
 from ort_rknn_converters.graph import onnx_graph
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.op_support.fp16_small import ROOT_REASON, VANISHING_REASON, small_paths
 
 
@@ -14,7 +14,7 @@ def found(body: str) -> dict[str, str]:
         <float two = {{2}}, float minus_two = {{-2}}, float eps = {{1e-5}}, float tiny = {{1e-10}}>
         {{ {body} }}"""
     model = onnx_graph.load(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
-    flow = Flow.of(model.graph)
+    flow = DataFlow.of(model.graph)
     return {flow.nodes[index].op_type: reason for index, reason in small_paths(flow).items()}
 
 

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def verdicts() -> dict[str, list[tuple[str, str | None]]]:
+def known_failures() -> dict[str, list[tuple[str, str | None]]]:
     """Result seen -> (case, what the tables say)."""
     cases = {case.name.removeprefix("test_"): case for case in backend_cases()}
     found: dict[str, list[tuple[str, str | None]]] = defaultdict(list)
@@ -53,10 +53,10 @@ def verdicts() -> dict[str, list[tuple[str, str | None]]]:
     return found
 
 
-def test_what_crashed_or_failed_is_never_proposed(verdicts: dict[str, list[tuple[str, str | None]]]) -> None:
+def test_what_crashed_or_failed_is_never_proposed(known_failures: dict[str, list[tuple[str, str | None]]]) -> None:
     proposed = {
         name
-        for result, cases in verdicts.items()
+        for result, cases in known_failures.items()
         if result != "good"
         for name, said in cases
         if said is None and name not in EXPLAINED
@@ -65,13 +65,13 @@ def test_what_crashed_or_failed_is_never_proposed(verdicts: dict[str, list[tuple
 
 
 def test_most_of_what_was_good_is_proposed(
-    verdicts: dict[str, list[tuple[str, str | None]]], capsys: pytest.CaptureFixture[str]
+    known_failures: dict[str, list[tuple[str, str | None]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = verdicts["good"]
+    good = known_failures["good"]
     taken = sum(said is None for _, said in good)
     with capsys.disabled():
         print(f"\n{'seen':<20}{'NPU':>6}{'CPU':>6}")
-        for result, cases in sorted(verdicts.items()):
+        for result, cases in sorted(known_failures.items()):
             npu = sum(said is None for _, said in cases)
             print(f"{result:<20}{npu:>6}{len(cases) - npu:>6}")
         refused = Counter(said for _, said in good if said is not None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ort_rknn_converters.op_support.passthrough import passes_through
-from tests.helpers.one_node import Tensor, floats, ints, node
+from tests.helpers.op_rule import Tensor, floats, ints, node
 
 SQUARE = ("float", [2, 2])
 

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from ort_rknn_converters.graph.dataflow import Flow
+from ort_rknn_converters.graph.dataflow import DataFlow
 from ort_rknn_converters.partition.clusters import cut, steps
-from tests.helpers.graphs import chain, tangle
+from tests.helpers.graph_builders import chain, tangle
 
 
-def _flow(seed: int) -> tuple[Flow, list[bool]]:
-    flow = Flow.of(tangle(seed).graph)
+def _flow(seed: int) -> tuple[DataFlow, list[bool]]:
+    flow = DataFlow.of(tangle(seed).graph)
     return flow, [node.op_type != "Sign" for node in flow.nodes]
 
 
-def _contracted(flow: Flow, clusters: Sequence[Sequence[int]]) -> dict[int, set[int]]:
+def _contracted(flow: DataFlow, clusters: Sequence[Sequence[int]]) -> dict[int, set[int]]:
     unit = list(range(len(flow.nodes)))
     for cluster in clusters:
         for index in cluster:
@@ -72,22 +72,22 @@ def test_steps_are_in_an_order_that_works(seed: int) -> None:
 def test_a_branch_ready_long_before_its_partner_joins_it() -> None:
     # b needs only w, but its taker waits for the CPU; a phase alone would leave b on its own.
     model = chain("a = Relu(x)", "s = Sign(a)", "b = Relu(w)", "y = Add(s, b)", inputs="x w")
-    flow = Flow.of(model.graph)
+    flow = DataFlow.of(model.graph)
     assert sorted(cut(flow, [True, False, True, True])) == [[0], [2, 3]]
 
 
 def test_a_way_round_over_the_cpu_keeps_clusters_apart() -> None:
     model = chain("a = Relu(x)", "s = Sign(a)", "y = Add(a, s)")
-    assert sorted(cut(Flow.of(model.graph), [True, False, True])) == [[0], [2]]
+    assert sorted(cut(DataFlow.of(model.graph), [True, False, True])) == [[0], [2]]
 
 
 def test_readers_of_one_value_are_one_cluster() -> None:
     model = chain("a = Relu(x)", "b = Tanh(x)", "c = Sign(a)", "d = Sign(b)", "y = Add(c, d)")
-    assert [0, 1] in cut(Flow.of(model.graph), [True, True, False, False, True])
+    assert [0, 1] in cut(DataFlow.of(model.graph), [True, True, False, False, True])
 
 
 def test_cpu_nodes_that_can_run_together_are_one_step() -> None:
     model = chain("a = Sign(x)", "b = Sign(a)", "c = Relu(x)", "d = Sign(c)", "y = Add(b, d)")
-    flow = Flow.of(model.graph)
+    flow = DataFlow.of(model.graph)
     order = steps(flow, [[2]])
     assert order == [(None, [0, 1]), (0, [2]), (None, [3, 4])]

@@ -4,7 +4,7 @@ import pytest
 
 from ort_rknn_converters.partition.cost_model import estimate, flops
 from ort_rknn_converters.targets import find_target
-from tests.helpers.one_node import floats, node
+from tests.helpers.op_rule import floats, node
 
 IMAGE = ("float", [1, 64, 56, 56])
 

@@ -11,23 +11,23 @@ import pytest
 from benchmarks.partition import residual, tangled
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.partition.partition import CONSTANT, partition, parts
+from ort_rknn_converters.partition.partition import CONSTANT, partition, planned_steps
 from ort_rknn_converters.partition.plan import CPU, NPU, Plan
 from ort_rknn_converters.pipeline.prepare import prepare
 from ort_rknn_converters.targets import find_target
-from tests.helpers.graphs import chain, tangle
+from tests.helpers.graph_builders import chain, tangle
 
 RK3588 = find_target("rk3588")
 
 
-def plan_of(model: ir.Model, verdicts: dict[str, str] | None = None, **options: object) -> Plan:
-    return partition(model, RK3588, ConvertOptions.of(**{"min_gain": 0, **options}), verdicts)
+def plan_of(model: ir.Model, known_failures: dict[str, str] | None = None, **options: object) -> Plan:
+    return partition(model, RK3588, ConvertOptions.of(**{"min_gain": 0, **options}), known_failures)
 
 
 def parsed(text: str) -> ir.Model:
     proto = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), data_prop=True)
     model = onnx_graph.load(proto)
-    onnx_graph.unsaid_names(model)
+    onnx_graph.name_nodes(model)
     return model
 
 
@@ -148,7 +148,7 @@ def test_values_captured_by_bodies_are_outputs_of_their_segment() -> None:
     assert places(plan) == "nncn"
     assert [value.name for value in plan.segments[0].outputs] == ["a", "b"]
     assert plan.nodes[2].reason == "control flow"
-    steps = parts(model, plan)
+    steps = planned_steps(model, plan)
     assert [(step.name, step.inputs, step.outputs) for step in steps] == [
         ("npu_0", ("x",), ("a", "b")),
         ("cpu_0", ("c", "a", "b"), ("z",)),
@@ -185,7 +185,7 @@ def test_a_value_of_unknown_type_is_not_cut_at() -> None:
 def test_a_model_without_nodes_has_an_empty_plan() -> None:
     plan = plan_of(chain(outputs="x"))
     assert (plan.nodes, plan.segments) == ((), ())
-    assert parts(chain(outputs="x"), plan) == ()
+    assert planned_steps(chain(outputs="x"), plan) == ()
 
 
 def test_moving_dimensions_keep_a_model_on_the_cpu() -> None:
@@ -201,7 +201,7 @@ def test_parts_feed_each_other_and_give_all_outputs(seed: int) -> None:
     plan = plan_of(model)
     known = {"x", "w"}
     names: list[str] = []
-    for part in parts(model, plan):
+    for part in planned_steps(model, plan):
         assert set(part.inputs) <= known
         known |= set(part.outputs)
         names += part.nodes

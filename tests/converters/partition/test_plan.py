@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, TensorInfo
-from ort_rknn_converters.partition.plan_table import render
+from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment, render_plan
+from ort_rknn_converters.tensor_info import TensorInfo
 
 PLAN = Plan(
     "rk3588",
@@ -44,15 +44,15 @@ def test_nothing_is_wider_than_a_hundred_columns() -> None:
     long = NodePlacement("/a/very/long" * 20, "Sign", CPU, "because " * 30)
     wide = tuple(TensorInfo(f"{'/blocks.0/attention' * 4}_{i}", "tensor(int64)", (1, None, "n")) for i in range(9))
     plan = replace(PLAN, nodes=(*PLAN.nodes, long), segments=(replace(PLAN.segments[0], inputs=wide),))
-    for line in render(plan, nodes=True).splitlines():
+    for line in render_plan(plan, nodes=True).splitlines():
         assert len(line) <= 100
-    assert "and 5 more" in render(plan)
+    assert "and 5 more" in render_plan(plan)
 
 
 def test_every_node_is_listed_on_request() -> None:
-    lines = render(PLAN, nodes=True).splitlines()
+    lines = render_plan(PLAN, nodes=True).splitlines()
     assert any("conv" in line and "npu_0" in line for line in lines)
-    assert not any(line.startswith("conv") for line in render(PLAN).splitlines())
+    assert not any(line.startswith("conv") for line in render_plan(PLAN).splitlines())
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from ort_rknn_converters.pipeline.convert import convert, plan_only
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
 from tests.helpers.compiled_models import original
 from tests.helpers.conversions import BODY, IMAGE, assert_same, image, model
-from tests.helpers.scripted_toolkit import VERSION, ScriptedToolkit
+from tests.helpers.toolkits.scripted import VERSION, ScriptedToolkit
 
 
 class TestGoodModels:
@@ -112,27 +112,27 @@ class TestGoodModels:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        shell = ort.InferenceSession(compiled.shell.read(), options)
-        assert [value.name for value in shell.get_overridable_initializers()] == ["w", "v"]
-        assert [value.name for value in shell.get_inputs()] == ["x"]
+        stub = ort.InferenceSession(compiled.stub.read(), options)
+        assert [value.name for value in stub.get_overridable_initializers()] == ["w", "v"]
+        assert [value.name for value in stub.get_inputs()] == ["x"]
 
     def test_the_shell_is_the_originals(self, made: Any) -> None:
         before = original()
-        shell = onnx.ModelProto.FromString(made(before).shell.read())
-        assert list(shell.graph.input) == list(before.graph.input)
-        assert list(shell.graph.output) == list(before.graph.output)
-        assert {e.key: e.value for e in shell.metadata_props} == {e.key: e.value for e in before.metadata_props}
+        stub = onnx.ModelProto.FromString(made(before).stub.read())
+        assert list(stub.graph.input) == list(before.graph.input)
+        assert list(stub.graph.output) == list(before.graph.output)
+        assert {e.key: e.value for e in stub.metadata_props} == {e.key: e.value for e in before.metadata_props}
         for name in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
-            assert getattr(shell, name) == getattr(before, name)
+            assert getattr(stub, name) == getattr(before, name)
 
     def test_pinned_dimensions_are_not_shown(self, made: Any) -> None:
         proto = model("y = Sigmoid (x)", "float[N,4] x", "float[N,4] y")
         assert made(proto).plan.npu_nodes == 0
         compiled = made(proto, dims={"N": 2})
         assert compiled.plan.segments[0].inputs[0].shape == (2, 4)
-        shell = onnx.ModelProto.FromString(compiled.shell.read())
-        assert shell.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
-        assert shell.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "N"
+        stub = onnx.ModelProto.FromString(compiled.stub.read())
+        assert stub.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+        assert stub.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "N"
 
     @pytest.mark.parametrize("jobs", [1, 3])
     def test_segments_compile_side_by_side(self, made: Any, tmp_path: Path, jobs: int) -> None:
@@ -144,7 +144,7 @@ class TestGoodModels:
             return fake(request, **options)
 
         proto = model("a = Sigmoid (x) b = Asinh (a) c = Sigmoid (b) d = Asinh (c) y = Sigmoid (d)")
-        compiled = convert(proto, min_gain=0, jobs=jobs, compile=compile, verdicts=tmp_path)
+        compiled = convert(proto, min_gain=0, jobs=jobs, compile=compile, known_failures=tmp_path)
         assert [step.name for step in compiled.steps] == ["npu_0", "cpu_0", "npu_1", "cpu_1", "npu_2"]
         assert_same(compiled, proto, image())
 
@@ -162,9 +162,9 @@ class TestGoodModels:
         begin = Assembly.begin
 
         def noted(*args: Any) -> Any:
-            shell = begin(*args)
+            stub = begin(*args)
             made.set()
-            return shell
+            return stub
 
         def compile(request: CompileRequest, **options: Any) -> CompileResult:
             assert not made.is_set()
@@ -174,7 +174,7 @@ class TestGoodModels:
 
         monkeypatch.setattr(Assembly, "begin", noted)
         proto = model("a = Sigmoid (x) y = Asinh (a)")
-        assert_same(convert(proto, min_gain=0, compile=compile, verdicts=tmp_path), proto, image())
+        assert_same(convert(proto, min_gain=0, compile=compile, known_failures=tmp_path), proto, image())
 
     def test_progress(self, made: Any) -> None:
         seen: list[tuple[str, int, int]] = []
@@ -231,7 +231,7 @@ class TestRefusals:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            convert(proto, min_gain=0, jobs=2, compile=compile, verdicts=tmp_path)
+            convert(proto, min_gain=0, jobs=2, compile=compile, known_failures=tmp_path)
         assert ended.is_set()
 
     def test_bad_options(self, made: Any) -> None:
@@ -271,7 +271,7 @@ class TestRefusals:
 
 
 def test_plan_only_compiles_nothing(tmp_path: Path) -> None:
-    plan = plan_only(model(BODY.replace("Tanh", "Asinh")), "rk3576", min_gain=0, verdicts=tmp_path)
+    plan = plan_only(model(BODY.replace("Tanh", "Asinh")), "rk3576", min_gain=0, known_failures=tmp_path)
     assert plan.target == "rk3576"
     assert plan.npu_nodes == 7
     assert plan.segments[0].rel_rms is None
@@ -281,7 +281,7 @@ def test_plan_only_compiles_nothing(tmp_path: Path) -> None:
 class TestRealToolkit:
     @pytest.mark.parametrize("target", ["rk3588", "rk3576", "rk3566"])
     def test_a_small_cnn(self, target: str, tmp_path: Path) -> None:
-        compiled = convert(model(), target, min_gain=0, verdicts=tmp_path)
+        compiled = convert(model(), target, min_gain=0, known_failures=tmp_path)
         assert compiled.plan.npu_share == 1
         assert compiled.plan.segments[0].rel_rms is not None
         assert compiled.plan.segments[0].rel_rms < 5e-3
@@ -305,7 +305,7 @@ class TestRealToolkit:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(partition, "decide", blind)
-            compiled = convert(proto, min_gain=0, verdicts=tmp_path)
+            compiled = convert(proto, min_gain=0, known_failures=tmp_path)
         left = {node.op_type: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
         assert set(left) == {"Resize"}
         assert "crashed" in left["Resize"]

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.prepare import prepare
+from tests.helpers.assert_same import assert_same_values, run_cpu
 from tests.helpers.backend_cases import BackendCase, backend_cases
 from tests.helpers.onnx_models import build, check_prepared, one_op, random
-from tests.helpers.same import assert_same_values, run_cpu
 from tests.helpers.versions import older_than
 
 SAMPLE = 13

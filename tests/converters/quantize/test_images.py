@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ort_rknn_converters.calibration_source import Preprocess
 from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.quantize.calibration import Calibration, InputSpec
-from ort_rknn_converters.quantize.images import Preprocess, read_image
+from ort_rknn_converters.quantize.images import read_image
 
 NCHW = (1, 3, 4, 5)
 

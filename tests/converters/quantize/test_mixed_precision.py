@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
 from ort_rknn_converters.pipeline.convert import convert
-from ort_rknn_converters.quantize.mixed_precision import Mixed, Trade, fewest, loss, table
+from ort_rknn_converters.quantize.mixed_precision import MixedPrecision, Trade, fewest, loss, trade_table
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
 from tests.helpers.quantized import digit_samples, digit_tests, digits
@@ -59,7 +59,7 @@ class TestFewest:
 
 def test_the_table_has_a_row_a_build() -> None:
     trades = (Trade("int8", 4_100_000, 0, 54, 0.01), Trade("mixed", 5_000_000, 7, 54, 0.0004))
-    text = table("y", Mixed(None, trades, True), 0.001, "cosine")  # type: ignore[arg-type]
+    text = trade_table("y", MixedPrecision(None, trades, True), 0.001, "cosine")  # type: ignore[arg-type]
     head, plain, mixed = text.splitlines()
     assert head == "accuracy of y: at most 0.001 by cosine, reached"
     assert "4,100 kB" in plain
@@ -101,7 +101,7 @@ class TestRealToolkit:
         options = {"dataset": samples, "float16": ("conv1", "norm1", "relu1")}
         request = CompileRequest(digits().SerializeToString(), "rk3588", "int8", (samples[0],), options=options)
         result = compile_segment(request)
-        tensors = reader.read(result.rknn).tensors
+        tensors = reader.read_rknn(result.rknn).tensors
         assert {name: tensors[name].dtype for name in ("relu0", "relu1", "relu2", "conv1.weight", "conv2.weight")} == {
             "relu0": "int8",
             "relu1": "float16",
@@ -112,7 +112,7 @@ class TestRealToolkit:
         assert result.outputs[0]["probabilities"].shape == (1, 10)
 
     def test_the_layer_that_spoils_it_becomes_float16(self, tmp_path: Path) -> None:
-        fields: dict[str, Any] = {"calibration": {"x": IMAGES}, "min_gain": 0, "verdicts": tmp_path}
+        fields: dict[str, Any] = {"calibration": {"x": IMAGES}, "min_gain": 0, "known_failures": tmp_path}
         plan = convert(outlier(), precision="int8", max_loss=0.001, **fields).plan
         (note,) = (note for note in plan.notes if note.startswith("accuracy of"))
         head, plain, *_, last = note.splitlines()
@@ -126,7 +126,11 @@ class TestRealToolkit:
         from ort_rknn.devices.program import Program
         from ort_rknn.devices.simulator import SimulatorDevice
 
-        fields: dict[str, Any] = {"calibration": {"image": digit_samples(100)}, "min_gain": 0, "verdicts": tmp_path}
+        fields: dict[str, Any] = {
+            "calibration": {"image": digit_samples(100)},
+            "min_gain": 0,
+            "known_failures": tmp_path,
+        }
         compiled = convert(digits(), precision="int8", max_loss=0.005, metric="top1", **fields)
         lane = Program(compiled, SimulatorDevice()).open_lane(0)
         images, labels = digit_tests()
@@ -139,7 +143,11 @@ class TestRealToolkit:
         assert np.mean(exact != found) <= 0.005
 
     def test_a_promise_that_float16_keeps(self, tmp_path: Path) -> None:
-        fields: dict[str, Any] = {"calibration": {"image": digit_samples(30)}, "min_gain": 0, "verdicts": tmp_path}
+        fields: dict[str, Any] = {
+            "calibration": {"image": digit_samples(30)},
+            "min_gain": 0,
+            "known_failures": tmp_path,
+        }
         plan = convert(digits(), precision="int8", max_loss=1e-3, metric="rel-rms", **fields).plan
         (note,) = plan.notes
         assert " reached" in note

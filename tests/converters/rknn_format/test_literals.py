@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ort_rknn_converters.rknn_format.literals import DEEPEST, parse
+from ort_rknn_converters.rknn_format.literals import DEEPEST, parse_literal
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -20,20 +20,20 @@ plain = st.recursive(
 
 @given(plain)
 def test_reads_what_repr_writes(value: object) -> None:
-    assert parse(repr(value)) == value
+    assert parse_literal(repr(value)) == value
 
 
 @given(plain)
 def test_reads_what_json_writes(value: object) -> None:
-    assert parse(json.dumps(value)) == value
-    assert parse(json.dumps(value, ensure_ascii=False, indent=1)) == value
+    assert parse_literal(json.dumps(value)) == value
+    assert parse_literal(json.dumps(value, ensure_ascii=False, indent=1)) == value
 
 
 def test_reads_what_the_standard_parsers_do_not() -> None:
-    low, high, missing = parse("{'scale': [-inf, inf, nan]}")["scale"]
+    low, high, missing = parse_literal("{'scale': [-inf, inf, nan]}")["scale"]
     assert (low, high) == (float("-inf"), float("inf"))
     assert missing != missing
-    assert parse("(1, (2.5,), ())") == [1, [2.5], []]
+    assert parse_literal("(1, (2.5,), ())") == [1, [2.5], []]
 
 
 @pytest.mark.parametrize(
@@ -63,5 +63,5 @@ def test_reads_what_the_standard_parsers_do_not() -> None:
 def test_refuses_the_rest_at_once(text: str) -> None:
     began = time.thread_time()
     with pytest.raises(ValueError):
-        parse(text)
+        parse_literal(text)
     assert time.thread_time() - began < 1

@@ -17,12 +17,12 @@ FILES = sorted(FOLDER.glob("*.rknn"))
 
 
 def load(name: str) -> RknnFile:
-    return reader.read(FOLDER / f"{name}.rknn")
+    return reader.read_rknn(FOLDER / f"{name}.rknn")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_form_is_read(path: Path) -> None:
-    found = reader.read(path)
+    found = reader.read_rknn(path)
     assert found.target == path.stem.rsplit("_", 1)[1]
     assert found.toolkit_version == "2.5.0"
     assert found.size == path.stat().st_size
@@ -102,7 +102,7 @@ def test_the_mini_format_falls_back_to_the_description_behind_it() -> None:
 
 def test_bytes_are_as_good_as_a_path() -> None:
     path = FOLDER / "tokens_fp16_rk3588.rknn"
-    assert reader.read(path.read_bytes()) == reader.read(str(path))
+    assert reader.read_rknn(path.read_bytes()) == reader.read_rknn(str(path))
     assert reader.is_rknn(path.read_bytes()[:8])
     assert not reader.is_rknn(b"\x08\x08\x12\x07onnx")
 
@@ -110,7 +110,7 @@ def test_bytes_are_as_good_as_a_path() -> None:
 def test_a_damaged_graph_falls_back() -> None:
     data = bytearray((FOLDER / "image_fp16_rk3588.rknn").read_bytes())
     data[64:68] = b"\xff\xff\xff\x7f"  # the FlatBuffer's root offset
-    found = reader.read(bytes(data))
+    found = reader.read_rknn(bytes(data))
     assert "an offset leads to" in found.problem
     assert [value.name for value in found.outputs] == ["y", "z"]
 
@@ -118,7 +118,7 @@ def test_a_damaged_graph_falls_back() -> None:
 def test_a_damaged_description_is_not_needed() -> None:
     data = (FOLDER / "image_fp16_rk3588.rknn").read_bytes()
     (length,) = struct.unpack_from("<Q", data, 16)
-    found = reader.read(data[: 64 + length + 100])
+    found = reader.read_rknn(data[: 64 + length + 100])
     assert found.nodes
     assert found.target == "rk3588"
 
@@ -135,9 +135,9 @@ def test_a_damaged_description_is_not_needed() -> None:
 )
 def test_says_what_is_wrong(data: bytes, words: str) -> None:
     with pytest.raises(CompiledModelError, match=words):
-        reader.read(data)
+        reader.read_rknn(data)
 
 
 def test_missing_file() -> None:
     with pytest.raises(FileNotFoundError):
-        reader.read("/nowhere/model.rknn")
+        reader.read_rknn("/nowhere/model.rknn")

@@ -87,7 +87,7 @@ def check(data: bytes) -> bool:
     """Whether the file was read; anything but an answer or CompiledModelError fails the test."""
     began = time.thread_time()
     try:
-        reader.read(data)
+        reader.read_rknn(data)
         read = True
     except CompiledModelError:
         read = False

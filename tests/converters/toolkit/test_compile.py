@@ -17,12 +17,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from ort_rknn_converters.compile.segment_inputs import LateFeeds
+from ort_rknn_converters.compile.segment_inputs import LazyFeeds
 from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitFailed, ToolkitMissing
-from ort_rknn_converters.onnx_file.weights_heavy import Heavy
+from ort_rknn_converters.onnx_file.weights import LargeWeights
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.toolkit.compile import CompileRequest, Standby, compile_segment
-from tests.helpers import toolkit as models
+from tests.helpers.toolkits import real as models
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.toolkit
@@ -50,7 +50,7 @@ def test_compiles_and_simulates() -> None:
     assert first.dtype == np.float32
     np.testing.assert_allclose(first, expected, atol=5e-3)
     np.testing.assert_allclose(second, 2 * expected, atol=1e-2)
-    found = reader.read(result.rknn)
+    found = reader.read_rknn(result.rknn)
     assert (found.target, found.custom_string, found.toolkit_version) == ("rk3588", "größer", result.toolkit_version)
     assert {"import", "config", "load", "build", "export", "simulate", "total"} <= set(result.seconds)
     assert sum(result.seconds.values()) < 2.1 * result.seconds["total"]
@@ -70,7 +70,7 @@ def test_int8_with_calibration_data() -> None:
     options = {"dataset": [feed, {"x": -feed["x"]}], "quantized_algorithm": "normal", "quantized_method": "channel"}
     result = compile_segment(CompileRequest(model, "rk3588", "int8", feeds=(feed,), options=options))
     expected = onnxruntime.InferenceSession(model).run(None, feed)[0]
-    (output,) = reader.read(result.rknn).outputs
+    (output,) = reader.read_rknn(result.rknn).outputs
     assert output.quantization is not None
     quanta = result.outputs[0]["y"] / output.quantization.scale[0]
     np.testing.assert_allclose(quanta, np.round(quanta), atol=1e-3)
@@ -99,7 +99,7 @@ def test_several_shapes_in_one_file() -> None:
     options = {"dynamic_input": [[[1, 3, 8, 8]], [[2, 3, 8, 8]]]}
     result = compile_segment(CompileRequest(model, "rk3588", feeds=feeds, options=options))
     assert [outputs["y"].shape[0] for outputs in result.outputs] == [1, 2]
-    assert len(reader.read(result.rknn).subgraphs) == 2
+    assert len(reader.read_rknn(result.rknn).subgraphs) == 2
 
 
 def test_says_what_the_toolkit_dropped_and_keeps_the_names_apart() -> None:
@@ -225,7 +225,7 @@ def test_an_exception_in_the_callers_code_ends_the_child() -> None:
 
 def test_ctrl_c_kills_the_child(scratch: Path) -> None:
     code = (
-        "import sys; from tests.helpers import toolkit as models\n"
+        "import sys; from tests.helpers.toolkits import real as models\n"
         "from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment\n"
         "print('ready', flush=True)\n"
         "compile_segment(CompileRequest(models.slow(), 'rk3588'), on_line=lambda line: print(line, flush=True))\n"
@@ -262,7 +262,7 @@ def home() -> dict[str, str]:
 
 def test_the_child_dies_with_us(scratch: Path) -> None:
     code = (
-        "import os, sys; from tests.helpers import toolkit as models\n"
+        "import os, sys; from tests.helpers.toolkits import real as models\n"
         "from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment\n"
         "compile_segment(CompileRequest(models.slow(), 'rk3588'), on_line=lambda line: os.kill(os.getpid(), 9))\n"
     )
@@ -306,7 +306,7 @@ def test_feeds_are_looked_at_when_the_child_has_begun() -> None:
         assert begun
         return [feed]
 
-    request = CompileRequest(model, "rk3588", feeds=LateFeeds(1, make))
+    request = CompileRequest(model, "rk3588", feeds=LazyFeeds(1, make))
     result = compile_segment(request, on_begun=lambda: begun.append(True))
     np.testing.assert_allclose(
         result.outputs[0]["y"], onnxruntime.InferenceSession(model).run(None, feed)[0], atol=5e-3
@@ -318,7 +318,7 @@ def test_feeds_that_cannot_be_made_end_the_child() -> None:
         raise ModelError("no values")
 
     with pytest.raises(ModelError, match="no values"):
-        compile_segment(CompileRequest(models.conv()[0], "rk3588", feeds=LateFeeds(1, make)))
+        compile_segment(CompileRequest(models.conv()[0], "rk3588", feeds=LazyFeeds(1, make)))
 
 
 def test_a_child_started_ahead_is_used_once() -> None:
@@ -342,7 +342,7 @@ def test_weights_may_follow_the_model() -> None:
     model, feed = models.conv()
     light = onnx.load_model_from_string(model)
     weight = light.graph.initializer.pop()
-    heavy = Heavy(((weight.name, ir.serde.deserialize_tensor(weight)),))
+    heavy = LargeWeights(((weight.name, ir.serde.deserialize_tensor(weight)),))
     whole = compile_segment(CompileRequest(model, "rk3588", feeds=(feed,)))
     parted = compile_segment(CompileRequest(light.SerializeToString(), "rk3588", feeds=(feed,), weights=heavy))
     np.testing.assert_array_equal(whole.outputs[0]["y"], parted.outputs[0]["y"])

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file.signature import DeclaredValue
 from ort_rknn_converters.toolkit.model_io import read_io
-from tests.helpers import toolkit as models
+from tests.helpers.toolkits import real as models
 
 
 def test_reads_what_onnx_reads() -> None:
@@ -52,7 +52,7 @@ def test_no_model(data: bytes) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 200))
-def test_mangled_models(noise: bytes, at: int) -> None:
+def test_mangled_models_are_read_or_refused_by_our_error(noise: bytes, at: int) -> None:
     model, _ = models.conv()
     data = model[: at % len(model)] + noise + model[at % len(model) + len(noise) :]
     with contextlib.suppress(ModelError):

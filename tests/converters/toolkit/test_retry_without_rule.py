@@ -9,7 +9,7 @@ import pytest
 from ort_rknn_converters.errors import FailureKind, ToolkitFailed
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
 from ort_rknn_converters.toolkit.retry_without_rule import without_broken_rule
-from tests.helpers import toolkit as models
+from tests.helpers.toolkits import real as models
 
 HINT = "W You can add disable_rules=['{}'] in rknn.config() to temporarily disable the error rule!\nE build: Traceback"
 

@@ -9,8 +9,8 @@ import pytest
 
 _COMMAND = """
 import sys
-from ort_rknn_converters.util.lazy_imports import without_algebra
-with without_algebra():
+from ort_rknn_converters.util.lazy_imports import defer_sympy
+with defer_sympy():
     import ort_rknn_converters.pipeline.convert
 loaded = [name for name in sys.modules if name.startswith("sympy.")]
 assert not loaded, loaded
@@ -34,8 +34,8 @@ def test_a_conversion_imports_no_algebra_until_it_is_used(code: str) -> None:
 
 def test_what_is_not_there_is_still_not_there() -> None:
     code = """
-from ort_rknn_converters.util.lazy_imports import late
-with late("no_such_module", "json.tool"):
+from ort_rknn_converters.util.lazy_imports import lazy_imports
+with lazy_imports("no_such_module", "json.tool"):
     import json.tool
     try:
         import no_such_module

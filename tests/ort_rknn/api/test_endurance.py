@@ -16,10 +16,10 @@ import onnxruntime
 import pytest
 
 import ort_rknn
-from tests.helpers.emulated_toolkit import emulated_npu, emulated_toolkit
-from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import W, model
-from tests.helpers.together import together
+from tests.helpers.threads import together
+from tests.helpers.toolkits.emulated import emulated_npu, emulated_toolkit
+from tests.helpers.toolkits.fake import fake_toolkit
 
 SIMULATOR = {"device": "simulator", "min_gain": 0, "compile": "load"}
 THREADS, RUNS = 8, 10_000

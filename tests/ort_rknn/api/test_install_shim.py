@@ -186,7 +186,7 @@ except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument as error:
 
 @pytest.mark.usefixtures("installed")
 def test_promotion_does_not_catch_our_own_sessions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from tests.helpers.fake_toolkit import fake_toolkit
+    from tests.helpers.toolkits.fake import fake_toolkit
 
     monkeypatch.setenv("ORT_RKNN_PROMOTE_CPU", "1")
     monkeypatch.setenv("ORT_RKNN_DEVICE", "simulator")

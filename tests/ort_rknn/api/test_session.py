@@ -21,7 +21,7 @@ from ort_rknn.devices.fake import FakeDevice
 from ort_rknn.errors import DeviceError, DeviceUnavailable, InvalidOption, SessionClosed
 from ort_rknn.sessions.npu import NpuSession
 from tests.helpers.ort_models import model
-from tests.helpers.together import together
+from tests.helpers.threads import together
 from tests.helpers.versions import needs_onnxruntime
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
@@ -364,7 +364,7 @@ def test_a_process_that_leaves_with_jobs_in_flight_ends_well(tmp_path: Path) -> 
 import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "converters")!r}]
 from pathlib import Path
 import numpy as np, ort_rknn
-from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.toolkits.fake import fake_toolkit
 from tests.helpers.ort_models import model
 with fake_toolkit(Path({str(tmp_path)!r})):
     s = ort_rknn.InferenceSession(model("two"), providers=[("RKNNExecutionProvider", dict(

@@ -17,8 +17,8 @@ from ort_rknn.bench.report import percentile
 from ort_rknn.devices.simulator import SimulatorContext
 from ort_rknn.errors import DeviceError
 from tests.helpers.emulator import build_emulator, real_path
-from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import fake_toolkit
 
 SIMULATOR = ("--device", "simulator", "-o", "min_gain=0", "-o", "compile=load")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers.emulated_npu import build_native
 from tests.helpers.emulator import Emulator
-from tests.helpers.npu import build_native
 
 
 @pytest.fixture

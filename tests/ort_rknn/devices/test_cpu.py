@@ -11,7 +11,7 @@ import pytest
 from ort_rknn.devices.base import Context, Device, SegmentCode
 from ort_rknn.devices.cpu import CpuDevice
 from ort_rknn.errors import DeviceError
-from tests.helpers.segments import gate_model, segment_of
+from tests.helpers.segment_models import gate_model, segment_of
 
 X = np.array([[1.0, -2.0, 3.0, 0.1]], np.float32)
 

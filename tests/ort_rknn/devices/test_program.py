@@ -13,11 +13,13 @@ from ort_rknn.devices.fake import FakeDevice
 from ort_rknn.devices.program import BoundCpuStep, BoundNpuStep, Program, check_terminated, open_cpu_session
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.engine.engine import Engine
-from ort_rknn_converters.compiled.model import CompiledModel, CpuStep, NpuStep
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.compiled.values import CpuStep, NpuStep
 from ort_rknn_converters.onnx_file.blobs import BytesBlob
-from ort_rknn_converters.partition.plan import Plan, Segment, TensorInfo
+from ort_rknn_converters.partition.plan import Plan, Segment
+from ort_rknn_converters.tensor_info import TensorInfo
 from tests.helpers.engines import cpu_part, npu_part
-from tests.helpers.segments import gate_model
+from tests.helpers.segment_models import gate_model
 
 
 def compiled() -> CompiledModel:
@@ -33,7 +35,7 @@ def compiled() -> CompiledModel:
     outputs = (TensorInfo("y", "tensor(float)", (1, 8)), TensorInfo("k", "tensor(int64)", (1,)))
     segment = Segment("npu_0", ("a", "b", "c"), inputs, outputs)
     return CompiledModel(
-        shell=BytesBlob(b""),
+        stub=BytesBlob(b""),
         steps=(
             NpuStep(
                 "npu_0",

@@ -15,7 +15,7 @@ from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.numerics.fp16_rounding import round_to_fp16
 from tests.helpers.engines import LONG, Background
-from tests.helpers.segments import cnn, gate_model, segment_of
+from tests.helpers.segment_models import cnn, gate_model, segment_of
 
 X = np.random.default_rng(3).normal(size=(1, 3, 16, 16)).astype(np.float32)
 

@@ -21,7 +21,7 @@ from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import Quantization, RknnFile, RknnNode, RknnSubgraph, RknnTensor
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult, compile_segment
 from tests.helpers.quantized import digit_samples, digits
-from tests.helpers.segments import cnn, segment_of
+from tests.helpers.segment_models import cnn, segment_of
 
 
 def weight(*shape: int) -> np.ndarray:
@@ -91,13 +91,13 @@ def both(
         return kept[-1][1]
 
     fields: dict[str, Any] = {"precision": "int8", "calibration": data, "verify_feeds": 8, "min_gain": 0}
-    compiled = convert(model, soc, compile=compile, verdicts=folder, **fields | options)
+    compiled = convert(model, soc, compile=compile, known_failures=folder, **fields | options)
     assert compiled.plan.npu_share == 1
     ((request, result),) = kept
     lane = Program(compiled, SimulatorDevice(target=soc)).open_lane(0)
     ours = [lane.run(0, list(feed.values()))[0] for feed in request.feeds]
     theirs = [next(iter(answer.values())) for answer in result.outputs]
-    return Both(theirs, [array for array in ours if array is not None], reader.read(result.rknn))
+    return Both(theirs, [array for array in ours if array is not None], reader.read_rknn(result.rknn))
 
 
 @pytest.mark.toolkit

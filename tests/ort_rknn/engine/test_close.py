@@ -262,12 +262,14 @@ def test_a_forked_child_gets_a_clear_error(busy: bool) -> None:
 def test_many_closes_at_once(new_engine) -> None:
     device = fake(2)
     engine = new_engine(device, max_queue_size=8)
-    for tag in range(6):
-        engine.submit(frame(tag))
+    jobs = [engine.submit(frame(tag)) for tag in range(6)]
     closing = [Background(engine.close) for _ in range(4)]
     device.open_all()
     for call in closing:
         call.result()
+    assert all(job.done() for job in jobs)
+    ended = {"cancelled" if job.cancelled() else type(job.exception(0)).__name__ for job in jobs}
+    assert ended <= {"cancelled", "NoneType", "SessionClosed"}, "each job has one end"
 
 
 def test_options_are_kept() -> None:

@@ -14,8 +14,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 import ort_rknn
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile
+from tests.helpers.emulated_npu import build_native, feeds, npu, same, segment
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
-from tests.helpers.npu import build_native, feeds, npu, same, segment
 from tests.helpers.ort_models import model as onnx_model
 
 IMAGE, TOKENS = "image_fp16_rk3588", "tokens_fp16_rk3588"
@@ -70,7 +70,7 @@ def test_by_the_runtimes_path_alone(emulator: Emulator, monkeypatch: pytest.Monk
 
 def forget_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on no file says what types its inputs and outputs are."""
-    read = reader.read
+    read = reader.read_rknn
 
     def forgetful(model: Any) -> RknnFile:
         found = read(model)
@@ -80,7 +80,7 @@ def forget_types(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return replace(found, inputs=inputs, outputs=outputs)
 
-    monkeypatch.setattr(reader, "read", forgetful)
+    monkeypatch.setattr(reader, "read_rknn", forgetful)
 
 
 def batched(batch: int) -> Model:

@@ -14,8 +14,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 
 import ort_rknn
 from ort_rknn_converters.errors import ToolkitMissing
-from tests.helpers.fake_toolkit import CONVERT, fake_toolkit
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import CONVERT, fake_toolkit
 from tests.helpers.versions import needs_onnxruntime
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"

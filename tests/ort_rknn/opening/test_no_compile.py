@@ -13,8 +13,8 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 import ort_rknn
-from tests.helpers.fake_toolkit import CONVERT, fake_toolkit
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import CONVERT, fake_toolkit
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 A = np.array([[1, 2], [3, -4], [5, 6]], np.float32)

@@ -18,11 +18,11 @@ import pytest
 import ort_rknn
 from ort_rknn.sessions.background_compile import CancelToken
 from ort_rknn_converters.errors import ToolkitFailed, ToolkitMissing
+from tests.helpers.emulated_npu import npu
 from tests.helpers.emulator import Emulator, real_path
-from tests.helpers.fake_toolkit import compile_in_thread, fake_toolkit
-from tests.helpers.npu import npu
 from tests.helpers.ort_models import model
-from tests.helpers.together import together
+from tests.helpers.threads import together
+from tests.helpers.toolkits.fake import compile_in_thread, fake_toolkit
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 WAIT_S = 30

@@ -14,8 +14,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, Inva
 
 import ort_rknn
 from ort_rknn_converters.errors import ToolkitMissing
-from tests.helpers.fake_toolkit import CONVERT, fake_toolkit
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import CONVERT, fake_toolkit
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 A = np.array([[1, 2], [3, -4], [5, 6]], np.float32)

@@ -15,8 +15,8 @@ import ort_rknn
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.convert_many import convert_bundle
-from tests.helpers.fake_toolkit import fake_toolkit
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import fake_toolkit
 
 CPU, RKNN = "CPUExecutionProvider", "RKNNExecutionProvider"
 
@@ -30,7 +30,7 @@ def bundled(tmp_path: Path) -> Iterator[Callable[..., Path]]:
             for target in targets
         ]
         path = tmp_path / "m.onnx"
-        convert_bundle(model(name), wanted, verdicts=tmp_path).save(path, **how)
+        convert_bundle(model(name), wanted, known_failures=tmp_path).save(path, **how)
         return path
 
     with fake_toolkit(tmp_path / "cache"):

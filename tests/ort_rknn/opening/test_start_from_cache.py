@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.helpers.fake_toolkit import fake_toolkit
-from tests.helpers.segments import cnn
+from tests.helpers.segment_models import cnn
+from tests.helpers.toolkits.fake import fake_toolkit
 
 _START = """
 import json, sys
@@ -46,7 +46,7 @@ _NOT_READ = (
         "ort_rknn_converters.compiled.epcontext_write",
     ),
     *(
-        "ort_rknn_converters.partition.plan_table",
+        "rich.table",
         "ort_rknn_converters.rknn_format.reader",
         "ort_rknn_converters.toolkit.compile",
     ),

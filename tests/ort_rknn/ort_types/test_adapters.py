@@ -15,7 +15,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 
 import ort_rknn
 from ort_rknn.ort_types.adapters import has_adapters, without_adapters
-from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.toolkits.fake import fake_toolkit
 
 WEIGHT = np.array([[1, 2, 0, -1], [-1, 3, 1, 0], [2, 0, 1, 1], [0, 1, -2, 3]], np.float32)
 A, B = np.ones((4, 4), np.float32), 2 * np.eye(4, dtype=np.float32)

@@ -13,8 +13,8 @@ import pytest
 
 import ort_rknn
 from ort_rknn import OrtValue
+from tests.helpers.emulated_npu import npu
 from tests.helpers.emulator import Emulator, real_path
-from tests.helpers.npu import npu
 
 PICTURE = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
 

@@ -207,7 +207,7 @@ def test_it_is_written_when_the_interpreter_ends(npu_session: Open, tmp_path: Pa
 import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "converters")!r}]
 from pathlib import Path
 import numpy as np, ort_rknn
-from tests.helpers.fake_toolkit import fake_toolkit
+from tests.helpers.toolkits.fake import fake_toolkit
 from tests.helpers.ort_models import model
 options = ort_rknn.SessionOptions()
 options.enable_profiling = True

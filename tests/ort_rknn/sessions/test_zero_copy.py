@@ -11,8 +11,8 @@ import pytest
 
 import ort_rknn
 from ort_rknn import OrtValue
+from tests.helpers.emulated_npu import npu, same
 from tests.helpers.emulator import Emulator, real_path
-from tests.helpers.npu import npu, same
 from tests.helpers.ort_models import model as onnx_model
 from tests.helpers.shared_memory import SHAPES, all_on_npu, image_session, picture, right, value
 from tests.helpers.versions import needs_onnxruntime

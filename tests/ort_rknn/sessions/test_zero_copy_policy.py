@@ -15,10 +15,10 @@ import pytest
 
 import ort_rknn
 from ort_rknn.errors import DeviceError, SessionClosed
+from tests.helpers.emulated_npu import npu, same
 from tests.helpers.emulator import Emulator, real_path
-from tests.helpers.npu import npu, same
 from tests.helpers.shared_memory import IMAGE, all_on_npu, image_session, picture, right, value
-from tests.helpers.together import together
+from tests.helpers.threads import together
 
 
 def test_four_threads_on_three_cores(emulator: Emulator) -> None:

@@ -10,10 +10,6 @@ from ort_rknn_converters.targets import Target
 
 __all__ = ["RULES"]
 
-# Where the compiler puts Softmax on the board's CPU, whose kernel is documented for batch 1 (placement seen in its
-# layer tables; the batch rule is the vendor's list).
-_SOFTMAX_ON_CPU = frozenset({"rk3566", "rk3568"})
-
 
 def _batch(node: ir.Node) -> int:
     # Ranks below 4 are reshaped to batch 1 by the compiler.
@@ -36,7 +32,7 @@ def _log_softmax_batch(node: ir.Node, target: Target) -> bool:
 
 @check("Softmax of a batch: on this SoC the board's runtime has it for batch 1 only")
 def _softmax_batch(node: ir.Node, target: Target) -> bool:
-    return target.name in _SOFTMAX_ON_CPU and _batch(node) != 1
+    return target.softmax_on_cpu and _batch(node) != 1
 
 
 @check("Dropout in training mode aborts the compiler")

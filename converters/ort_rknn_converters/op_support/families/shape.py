@@ -81,7 +81,7 @@ WIDEST = 8191
 @check(f"Reshape of rows longer than {WIDEST}: they do not fit the NPU's registers")
 def _long_rows(node: ir.Node, target: Target) -> bool:
     before, after = ([size for size in dims(value) if size != 1] for value in (node.inputs[0], node.outputs[0]))
-    if target.name != "rk3588" or not before or not after or before == after:
+    if not target.long_reshapes_overflow or not before or not after or before == after:
         return False
     return before[-1] == after[-1] and after[-1] > WIDEST and not _into_softmax(node)
 

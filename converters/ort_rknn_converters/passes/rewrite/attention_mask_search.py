@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.graph import onnx_graph
-from ort_rknn_converters.op_support.fp16_range import FP16_MAX, SEES_NOTHING, way_to_softmax
+from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
+from ort_rknn_converters.op_support.fp16_range import SEES_NOTHING, way_to_softmax
 from ort_rknn_converters.passes.base import FLOATS
 from ort_rknn_converters.util.frozen import frozen
 

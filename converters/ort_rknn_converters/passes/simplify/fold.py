@@ -7,9 +7,10 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from ort_rknn_converters.graph import onnx_graph, size_limit
+from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.evaluate import NATIVE, evaluate
 from ort_rknn_converters.graph.nodes import attribute, bodies, is_used
+from ort_rknn_converters.onnx_file.protobuf_wire import CONTENT_LIMIT
 from ort_rknn_converters.passes.base import Context, Pass, drop_unused
 
 __all__ = ["Fold"]
@@ -104,7 +105,7 @@ class Fold(Pass):
                     return False
                 continue
             grown += known
-        return grown <= min(size_limit.LIMIT, max(_GROWTH, _FACTOR * size))
+        return grown <= min(CONTENT_LIMIT, max(_GROWTH, _FACTOR * size))
 
     def _shapes(self, graph: ir.Graph, ctx: Context) -> int:
         """Answer ``Shape``, ``Size`` and ``EyeLike`` of static shapes without running anything."""

@@ -16,7 +16,7 @@ class ListedConstants(Pass):
     """Before IR version 4 every initializer had to be listed as an input; exporters of old still do so.
 
     Since version 4 a listed one is the default of an input that the caller may feed. Here it is a constant all the
-    same, because the NPU has to have its weights; the compiled model's shell keeps the declaration.
+    same, because the NPU has to have its weights; the compiled model's stub keeps the declaration.
     """
 
     name = "listed-constants"

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.package_versions import version_of
+from ort_rknn_converters.util.user_dirs import toolkit_directory
 
 __all__ = [
-    "CACHE_VARIABLE",
     "MISSING",
     "PYTHON_VARIABLE",
     "ToolkitPython",
@@ -23,13 +23,11 @@ __all__ = [
     "find_python",
     "interpreter",
     "marker",
-    "private_directory",
     "private_python",
     "toolkit_version",
 ]
 
 PYTHON_VARIABLE = "ORT_RKNN_TOOLKIT_PYTHON"
-CACHE_VARIABLE = "ORT_RKNN_CACHE_DIR"
 MISSING = (
     "rknn-toolkit2 was not found. Run `ort-rknn toolkit install` (about 100 MB to download), or set"
     f" {PYTHON_VARIABLE} to a Python that has it"
@@ -54,29 +52,15 @@ class ToolkitPython:
     version: str
 
 
-def private_directory() -> Path:
-    """Where our private environment lives or would live."""
-    named = os.environ.get(CACHE_VARIABLE)
-    return (Path(named) if named else _user_cache()).expanduser() / "toolkit"
-
-
-def _user_cache() -> Path:
-    if sys.platform == "linux":  # what platformdirs gives; importing it takes milliseconds of every start
-        return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache") / "ort_rknn"
-    import platformdirs
-
-    return platformdirs.user_cache_path("ort_rknn")
-
-
 def private_python() -> Path:
     """The private environment's interpreter, there or not."""
-    return private_directory() / "env" / "bin" / "python"
+    return toolkit_directory() / "env" / "bin" / "python"
 
 
 def marker() -> dict[str, Any] | None:
     """What the installer wrote when the private environment had proven itself, or None."""
     try:
-        content = json.loads((private_directory() / "toolkit.json").read_text(encoding="utf-8"))
+        content = json.loads((toolkit_directory() / "toolkit.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and private_python().exists() else None

@@ -23,9 +23,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ort_rknn_converters.errors import ConvertError
-from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, marker, private_directory, private_python
+from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, marker, private_python
 from ort_rknn_converters.toolkit.setup.find_python import InstallFailed, choose_interpreter, find_uv, probe
-from ort_rknn_converters.toolkit.setup.status import prove, size_on_disk
+from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
 
 __all__ = ["REQUIREMENTS", "TOOLKIT_VERSION", "InstallFailed", "install"]
 
@@ -77,6 +77,8 @@ _CAUSES = (
 )
 
 Progress = Callable[[str], None]
+Prove = Callable[[str], str]
+"""Converts a model with the toolkit of a Python, and returns the toolkit's version."""
 
 
 def _explain(output: str, directory: Path, doing: str) -> InstallFailed:
@@ -196,24 +198,25 @@ def _fill(uv: Sequence[str] | None, directory: Path, progress: Progress) -> None
         shutil.rmtree(tests, ignore_errors=True)  # 57 MB of test models
 
 
-def _prove(directory: Path, progress: Progress) -> ToolkitPython:
+def _prove(prove: Prove, directory: Path, progress: Progress) -> ToolkitPython:
     """Convert a small model, and only then say on disk that the environment is good."""
     progress("converting a model of two nodes to prove that it works")
     python = str(private_python())
     try:
-        result = prove(python)
+        version = prove(python)
     except ConvertError as error:
         raise InstallFailed(f"the new environment does not work: {error}. Run this again with --force") from error
-    content = {"version": result.toolkit_version, "python": python, "requirements": REQUIREMENTS}
+    content = {"version": version, "python": python, "requirements": REQUIREMENTS}
     part = directory / "toolkit.json.part"
     part.write_text(json.dumps(content), encoding="utf-8")
     part.replace(directory / "toolkit.json")
-    return ToolkitPython(python, "private", result.toolkit_version)
+    return ToolkitPython(python, "private", version)
 
 
 def install(
     progress: Progress = lambda _: None,
     *,
+    prove: Prove,
     python: str | None = None,
     force: bool = False,
     use_uv: bool = True,
@@ -223,6 +226,7 @@ def install(
 
     Args:
         progress: Called with a sentence or a line of pip or uv at a time.
+        prove: Proves that the environment works; what it raises of :class:`ConvertError` is the failure's reason.
         python: The interpreter to build on; None: the first that fits.
         force: Begin anew.
         use_uv: Use uv where it is found, because it is quicker.
@@ -231,15 +235,15 @@ def install(
     Raises:
         InstallFailed: With the reason and the cure.
     """
-    directory = private_directory()
+    directory = toolkit_directory()
     _make_room(directory)
     lock = FileLock(directory / "install.lock")
     try:
         with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-            return _install_locked(directory, progress, python, force, use_uv)
+            return _install_locked(directory, progress, prove, python, force, use_uv)
         progress("another installer is at work, waiting for it")
         with lock.acquire(timeout=wait):
-            return _install_locked(directory, progress, python, force, use_uv)
+            return _install_locked(directory, progress, prove, python, force, use_uv)
     except Timeout as error:
         raise InstallFailed(f"another installer has held {lock.lock_file} for {wait:g} s. Try again later") from error
     except OSError as error:
@@ -248,7 +252,7 @@ def install(
 
 
 def _install_locked(
-    directory: Path, progress: Progress, python: str | None, force: bool, use_uv: bool
+    directory: Path, progress: Progress, prove: Prove, python: str | None, force: bool, use_uv: bool
 ) -> ToolkitPython:
     done = marker() or {}
     current = done.get("version") == TOOLKIT_VERSION and done.get("requirements") == list(REQUIREMENTS)
@@ -260,4 +264,4 @@ def _install_locked(
     uv = find_uv() if use_uv else None
     _make_environment(uv, python, directory, progress)
     _fill(uv, directory, progress)
-    return _prove(directory, progress)
+    return _prove(prove, directory, progress)

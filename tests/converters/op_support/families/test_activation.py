@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.helpers.one_node import floats, reason
+from tests.helpers.op_rule import floats, reason
 
 BATCH_1 = ("float", [1, 4, 8, 8])
 BATCH_2 = ("float", [2, 4, 8, 8])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.helpers.one_node import floats, reason
+from tests.helpers.op_rule import floats, reason
 
 IMAGE = ("float", [1, 4, 8, 8])
 VOLUME = ("float", [1, 4, 8, 8, 8])

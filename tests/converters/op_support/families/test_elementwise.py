@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.one_node import reason
+from tests.helpers.op_rule import reason
 
 FLOAT = ("float", [2, 3])
 

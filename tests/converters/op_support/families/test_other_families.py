@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.helpers.one_node import floats, ints, reason
+from tests.helpers.op_rule import floats, ints, reason
 
 IMAGE = ("float", [1, 4, 8, 8])
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -8,12 +9,11 @@ from ort_rknn_converters.op_support.decide import decide
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.prepare import prepare
 from ort_rknn_converters.targets import find_target
-from tests.helpers.one_node import reason
+from tests.helpers.op_rule import reason
 from tests.helpers.quantized import qdq
 
 BYTES = ("uint8", [1, 4, 8, 8])
 FLOATS = ("float", [1, 4, 8, 8])
-SCALE = ("float", [])
 
 
 def nodes(model: ir.Model) -> dict[str, str | None]:
@@ -35,4 +35,5 @@ def test_its_weights_stay_whole_numbers() -> None:
 @pytest.mark.parametrize("op", ["QuantizeLinear", "DequantizeLinear"])
 def test_one_without_the_other_is_not(op: str) -> None:
     there, back = (FLOATS, BYTES) if op == "QuantizeLinear" else (BYTES, FLOATS)
-    assert reason(op, [there, SCALE], [back]) is not None
+    other = {"QuantizeLinear": "DequantizeLinear", "DequantizeLinear": "QuantizeLinear"}[op]
+    assert reason(op, [there, np.array(0.5, np.float32)], [back]) == f"{op} without its {other}"

@@ -6,7 +6,7 @@ from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
 from ort_rknn_converters.pipeline.convert import plan_only
-from tests.helpers.one_node import floats, ints, reason
+from tests.helpers.op_rule import floats, ints, reason
 
 
 def test_relabelling_keeps_every_type() -> None:
@@ -83,7 +83,7 @@ def test_what_is_constant_is_nothing_to_compute() -> None:
 def test_a_graph_input_with_a_default_is_no_constant() -> None:
     from ort_rknn_converters.op_support.decide import decide
     from ort_rknn_converters.targets import find_target
-    from tests.helpers.one_node import node
+    from tests.helpers.op_rule import node
 
     made = node("Reshape", [("float", [2, 3]), np.array([6])], [("float", [6])])
     shape = made.inputs[1]

@@ -6,8 +6,8 @@ from onnx.reference import ReferenceEvaluator
 
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.pipeline.prepare import prepare
+from tests.helpers.assert_same import run_cpu
 from tests.helpers.onnx_models import check_prepared, one_op, random
-from tests.helpers.same import run_cpu
 from tests.helpers.versions import needs_onnxruntime, needs_opset
 
 SEES_NOTHING = needs_onnxruntime("1.28", "a row that sees nothing is zeros")

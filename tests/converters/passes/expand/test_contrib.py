@@ -10,8 +10,8 @@ from onnx import helper
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.pipeline.prepare import prepare
+from tests.helpers.assert_same import run_cpu
 from tests.helpers.onnx_models import EDGES, build, check_prepared, random
-from tests.helpers.same import run_cpu
 from tests.helpers.versions import needs_onnxruntime
 
 DOMAIN = "com.microsoft"

@@ -6,8 +6,8 @@ from onnx import helper
 
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.pipeline.prepare import prepare
+from tests.helpers.assert_same import run_cpu
 from tests.helpers.onnx_models import build, random
-from tests.helpers.same import run_cpu
 
 W, X = random(3, seed=1), random(3)
 

@@ -28,7 +28,7 @@ def private(version: str = "2.5.0") -> Path:
     python = environment.private_python()
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
-    (environment.private_directory() / "toolkit.json").write_text(json.dumps({"version": version}))
+    (environment.toolkit_directory() / "toolkit.json").write_text(json.dumps({"version": version}))
     return python
 
 
@@ -47,7 +47,7 @@ def test_our_folder_is_where_platformdirs_says(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("ORT_RKNN_CACHE_DIR")
     for folder in ("", str(tmp_path)):
         monkeypatch.setenv("XDG_CACHE_HOME", folder)
-        assert environment.private_directory() == user_cache_path("ort_rknn") / "toolkit"
+        assert environment.toolkit_directory() == user_cache_path("ort_rknn") / "toolkit"
 
 
 def test_none_says_how_to_get_one(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_private_one_whose_base_python_is_gone_does_not_count() -> None:
 def test_a_damaged_marker_does_not_count() -> None:
     private()
     for text in ("", "[]", "{"):
-        (environment.private_directory() / "toolkit.json").write_text(text)
+        (environment.toolkit_directory() / "toolkit.json").write_text(text)
         assert toolkit_version() is None
 
 

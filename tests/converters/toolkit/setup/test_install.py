@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.toolkit.setup import environment, find_python
 from ort_rknn_converters.toolkit.setup import install as module
 from ort_rknn_converters.toolkit.setup.find_python import Interpreter, choose_interpreter, find_uv, probe
-from ort_rknn_converters.toolkit.setup.install import InstallFailed, install
+from ort_rknn_converters.toolkit.setup.install import InstallFailed
+from ort_rknn_converters.toolkit.status import prove
+
+install = partial(module.install, prove=prove)
 
 Usage = namedtuple("Usage", "total used free")
 DEAD_INDEX = "http://127.0.0.1:9/simple"  # nobody listens there
@@ -162,7 +166,7 @@ def test_two_installers_do_the_work_once(cache: Path, monkeypatch: pytest.Monkey
         begun.set()
         waiting.wait(30)
 
-    def prove(directory: Path, progress: object) -> environment.ToolkitPython:
+    def proven(_: object, directory: Path, progress: object) -> environment.ToolkitPython:
         environment.private_python().parent.mkdir(parents=True)
         environment.private_python().symlink_to(sys.executable)
         (directory / "toolkit.json").write_text(
@@ -172,7 +176,7 @@ def test_two_installers_do_the_work_once(cache: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(module, "_make_environment", lambda *_: None)
     monkeypatch.setattr(module, "_fill", fill)
-    monkeypatch.setattr(module, "_prove", prove)
+    monkeypatch.setattr(module, "_prove", proven)
     made: list[environment.ToolkitPython] = []
     first = threading.Thread(target=lambda: made.append(install()))
     first.start()

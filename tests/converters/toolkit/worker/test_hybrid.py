@@ -13,7 +13,7 @@ from onnx import helper
 
 from ort_rknn_converters.toolkit.request import CompileRequest, _float16
 from ort_rknn_converters.toolkit.worker import hybrid, stub_modules
-from tests.helpers import toolkit
+from tests.helpers.toolkits import real as toolkit
 
 
 class Vendor:

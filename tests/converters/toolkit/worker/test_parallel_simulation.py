@@ -14,7 +14,7 @@ import pytest
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
 from ort_rknn_converters.toolkit.setup.environment import find_python
 from ort_rknn_converters.toolkit.worker import main
-from tests.helpers import toolkit as models
+from tests.helpers.toolkits import real as models
 
 WORKER = Path(main.__file__)
 

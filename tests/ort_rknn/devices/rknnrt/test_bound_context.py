@@ -17,8 +17,8 @@ from ort_rknn.devices.rknnrt import memory as rknnrt_memory
 from ort_rknn.devices.rknnrt.bound_context import BoundContext, Slot
 from ort_rknn.devices.rknnrt.memory import NpuMemory
 from ort_rknn.errors import DeviceError
+from tests.helpers.emulated_npu import File, feeds, npu, same, segment
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
-from tests.helpers.npu import File, feeds, npu, same, segment
 
 MIXED = Model(
     (Tensor("img", "float16", (2, 5, 4, 3), "nhwc"), Tensor("ids", "int64", (3,)), Tensor("on", "bool", (2, 2))),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ort_rknn.devices.rknnrt.buffer_pool import LEAST_BYTES, MOST_BLOCKS, Blocks
-from tests.helpers.together import together
+from tests.helpers.threads import together
 
 FLOAT = np.dtype(np.float32)
 SHAPE = (3, LEAST_BYTES // 4)

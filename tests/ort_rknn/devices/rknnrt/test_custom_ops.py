@@ -13,8 +13,8 @@ from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.errors import DeviceError
 from ort_rknn.opening.choose_device import DeviceOptions, choose
 from ort_rknn.options.table import RknnOptions
+from tests.helpers.emulated_npu import feeds, npu, same, segment
 from tests.helpers.emulator import Emulator, Model, Tensor, compile_library
-from tests.helpers.npu import feeds, npu, same, segment
 
 MODEL = Model((Tensor("x", "float16", (1, 8)),), (Tensor("y", "float16", (1, 8)),), needs="Swirl")
 CODE = segment(MODEL)

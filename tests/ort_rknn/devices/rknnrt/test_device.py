@@ -16,8 +16,8 @@ from ort_rknn.devices.base import Context, Device
 from ort_rknn.devices.rknnrt import context as rknnrt_context
 from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.errors import DeviceError, DeviceUnavailable
+from tests.helpers.emulated_npu import Bytes, File, feeds, npu, same, segment
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
-from tests.helpers.npu import Bytes, File, feeds, npu, same, segment
 
 MIXED = Model(
     (Tensor("img", "float16", (2, 5, 4, 3), "nhwc"), Tensor("ids", "int64", (3,)), Tensor("on", "bool", (2, 2))),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
-from tests.helpers.npu import build_native
+from tests.helpers.emulated_npu import build_native
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int64"])

@@ -21,8 +21,8 @@ from ort_rknn.devices.rknnrt.lite_device import LiteDevice
 from ort_rknn.devices.rknnrt.lite_quirks import LOGGER, heard, well_behaved
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn.opening.choose_device import choose
+from tests.helpers.emulated_npu import segment
 from tests.helpers.emulator import Model, Tensor
-from tests.helpers.npu import segment
 
 CODE = segment(
     Model((Tensor("x", "float16", (1, 2, 2, 2)),), (Tensor("y", "float16", (2,)), Tensor("k", "int64", (1,))))

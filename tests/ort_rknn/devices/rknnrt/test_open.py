@@ -8,8 +8,8 @@ import pytest
 from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.devices.rknnrt.native_calls import native_library
 from ort_rknn.opening.choose_device import DeviceOptions, choose
+from tests.helpers.emulated_npu import build_native, feeds, npu, same, segment
 from tests.helpers.emulator import Emulator, Model, Tensor
-from tests.helpers.npu import build_native, feeds, npu, same, segment
 
 PICTURE = Tensor("x", "float16", (2, 3, 5, 7), "nhwc")
 MODEL = Model((Tensor("n", "int64", (2,)), PICTURE), (Tensor("y", "float16", (1, 8)),))

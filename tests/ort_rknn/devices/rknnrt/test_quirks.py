@@ -14,8 +14,8 @@ from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.onnx_file.blobs import FileBlob
+from tests.helpers.emulated_npu import feeds, npu, same, segment
 from tests.helpers.emulator import Emulator, Model, Tensor
-from tests.helpers.npu import feeds, npu, same, segment
 
 INTEGERS = Model(
     (Tensor("ids", "int64", (3,)), Tensor("x", "float16", (1, 4))),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ort_rknn.errors import DeviceError
+from tests.helpers.emulated_npu import File, feeds, npu, same, segment
 from tests.helpers.emulator import Emulator, Model, Tensor
-from tests.helpers.npu import File, feeds, npu, same, segment
 
 ONE = Model((Tensor("x", "float16", (1, 3, 8, 8), "nhwc"),), (Tensor("y", "float16", (1, 10)),))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,9 @@ from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError, DeviceUnavailable, InferenceTimeout, RknnError
+from tests.helpers.emulated_npu import build_native, feeds, npu, segment
 from tests.helpers.emulator import Emulator, Model, Tensor
 from tests.helpers.engines import LONG, Calls, our_threads
-from tests.helpers.npu import build_native, feeds, npu, segment
 
 MODEL = Model(
     (Tensor("x", "float16", (1, 3, 8, 8), "nhwc"), Tensor("n", "int64", (2,))),
@@ -235,9 +236,10 @@ def test_dropped_without_close(new_engine: New, emulator: Emulator) -> None:
         del engine
         for tag, job in enumerate(jobs):
             check(job.result(LONG), tag)
-    deadline = threading.Event()
-    while our_threads() and not deadline.wait(0.01):
-        pass
+    pause, deadline = threading.Event(), time.monotonic() + LONG
+    while our_threads() and time.monotonic() < deadline:
+        pause.wait(0.01)
+    assert our_threads() == []
 
 
 def test_a_picture_is_turned_while_it_is_copied(emulator: Emulator) -> None:
@@ -300,9 +302,10 @@ def test_a_session_is_closed_while_an_inference_hangs(emulator: Emulator) -> Non
     engine.close()
     assert emulator.count("contexts") == before + 1, "only the one that hangs"
     emulator.release_hangs()
-    deadline = threading.Event()
-    while our_threads() and not deadline.wait(0.01):
-        pass
+    pause, deadline = threading.Event(), time.monotonic() + LONG
+    while our_threads() and time.monotonic() < deadline:
+        pause.wait(0.01)
+    assert our_threads() == []
     assert emulator.count("contexts") == before
 
 

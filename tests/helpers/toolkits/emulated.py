@@ -15,7 +15,7 @@ from onnx import helper
 
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
 from tests.helpers.emulator import Model, Tensor, build_emulator
-from tests.helpers.fake_toolkit import CONVERT, fake_compile
+from tests.helpers.toolkits.fake import CONVERT, fake_compile
 
 __all__ = ["emulated_npu", "emulated_toolkit"]
 

@@ -7,7 +7,9 @@ import select
 from pathlib import Path
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper
+
+from tests.helpers.builders import build
 
 FLOAT = TensorProto.FLOAT
 
@@ -18,14 +20,9 @@ def model(
     outputs: list[tuple[str, int, list[int | str]]],
     constants: dict[str, np.ndarray] | None = None,
 ) -> bytes:
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info(*value) for value in inputs],
-        [helper.make_tensor_value_info(*value) for value in outputs],
-        [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    """A model of opset 17, serialized, as the toolkit's child gets it."""
+    given, made = ({name: (kind, dims) for name, kind, dims in values} for values in (inputs, outputs))
+    return build(nodes, given, made, constants, opset=17, ir_version=8, name="tiny").SerializeToString()
 
 
 def conv() -> tuple[bytes, dict[str, np.ndarray]]:

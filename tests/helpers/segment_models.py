@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn.devices.base import SegmentCode, TensorSpec
+from tests.helpers.builders import build
 
 __all__ = ["Memory", "OnDisk", "cnn", "gate_model", "segment_of"]
 
@@ -97,13 +98,8 @@ def cnn() -> onnx.ModelProto:
 
 
 def _model(name: str, nodes: Any, weights: Any, inputs: Any, outputs: Any) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in inputs.items()],
-        [helper.make_tensor_value_info(key, kind, shape) for key, (kind, shape) in outputs.items()],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    given = {key: (TensorProto.FLOAT, shape) for key, shape in inputs.items()}
+    model = build(nodes, given, outputs, opset=17, ir_version=8, name=name)
+    model.graph.initializer.extend(weights)
     onnx.checker.check_model(model)
     return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -10,13 +9,15 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from ort_rknn_converters.errors import ConvertError, ToolkitFailed, ToolkitMissing
-from ort_rknn_converters.toolkit.compile import CompileResult, compile_segment
+from ort_rknn_converters.targets import DEFAULT_TARGET
+from ort_rknn_converters.toolkit.compile import compile_segment
 from ort_rknn_converters.toolkit.request import CompileRequest
-from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, find_python, private_directory
+from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, find_python
 from ort_rknn_converters.toolkit.setup.find_python import probe
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
 
-__all__ = ["Status", "prove", "size_on_disk", "status"]
+__all__ = ["Status", "prove", "status"]
 
 PROOF_TIMEOUT_S = 120.0  # a guess: 0.3 s on a PC, a board reads 250 MB from its card first
 TOLERANCE = 5e-3  # of values around 1 to 4: fp16 keeps three digits
@@ -45,18 +46,6 @@ class Status:
     problem: str
 
 
-def size_on_disk(directory: Path) -> int:
-    """Bytes of all files below ``directory``; links are not followed."""
-    total = 0
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - thousands of files
-            except OSError:
-                continue
-    return total
-
-
 def _proof_model() -> bytes:
     """``y = relu(x) + (1, 2, 3)`` on a (1, 3, 8, 8) tensor."""
     shape = [1, 3, 8, 8]
@@ -71,15 +60,15 @@ def _proof_model() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def prove(python: str | None = None, *, timeout: float = PROOF_TIMEOUT_S) -> CompileResult:
-    """Convert a model of two nodes for rk3588 and check the simulator's numbers.
+def prove(python: str | None = None, *, timeout: float = PROOF_TIMEOUT_S) -> str:
+    """Converts a model of two nodes and checks the simulator's numbers; returns the toolkit's version.
 
     Raises:
         ToolkitMissing: There is no toolkit.
         ToolkitFailed: It does not work.
     """
     x = np.linspace(-1, 1, 192, dtype=np.float32).reshape(1, 3, 8, 8)
-    request = CompileRequest(_proof_model(), "rk3588", feeds=({"x": x},))
+    request = CompileRequest(_proof_model(), DEFAULT_TARGET, feeds=({"x": x},))
     result = compile_segment(request, python=python, timeout=timeout)
     expected = np.maximum(x, 0) + np.array([1, 2, 3], np.float32).reshape(1, 3, 1, 1)
     answer = result.outputs[0].get("y")
@@ -87,12 +76,12 @@ def prove(python: str | None = None, *, timeout: float = PROOF_TIMEOUT_S) -> Com
         raise ToolkitFailed(
             "the toolkit's simulator gives wrong numbers for relu(x) + 1", kind="refused", log=result.log
         )
-    return result
+    return result.toolkit_version
 
 
 def status() -> Status:
     """Look for the toolkit and prove it. Never raises for a toolkit that is missing or broken."""
-    directory = private_directory()
+    directory = toolkit_directory()
     size = size_on_disk(directory)
     try:
         toolkit = find_python()

@@ -1,0 +1,91 @@
+"""Forms of two options, checked without reading any data: source of the calibration data, preprocessing of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ort_rknn_converters.errors import CalibrationError
+from ort_rknn_converters.util.frozen import frozen
+
+__all__ = ["Array", "Preprocess", "Source", "calibration_source"]
+
+Array = np.ndarray[Any, np.dtype[Any]]  # as NDArray, whose module is a long import
+Source = str | tuple[Mapping[str, Array], ...]
+"""A path, or samples: input name -> array."""
+
+_FORM = "e.g. 224x224,mean=123.7:116.3:103.5,std=58.4:57.1:57.4,rgb,nchw"
+
+
+@frozen
+class Preprocess:
+    """``(pixel - mean) / std`` of 0 to 255, in a size, an order of channels and a layout.
+
+    Attributes:
+        size: Width and height; ``None``: those of the model's input.
+        mean: One number, or one a channel. Default: 0.
+        std: The same. Default: 255, so that pixels are 0 to 1: the commonest habit.
+        order: ``rgb`` or ``bgr``.
+        layout: ``nchw`` or ``nhwc``; ``None``: by where the model's input has 1 or 3 channels.
+    """
+
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (255.0,)
+    order: str = "rgb"
+    layout: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Preprocess:
+        """Read ``WxH,mean=a:b:c,std=a:b:c,rgb|bgr,nchw|nhwc``; each part may be left out.
+
+        Raises:
+            CalibrationError: It is not of that form.
+        """
+        found: dict[str, Any] = {}
+        for part in filter(None, (word.strip().lower() for word in text.split(","))):
+            name, equals, value = part.partition("=")
+            try:
+                if part in ("rgb", "bgr"):
+                    found["order"] = part
+                elif part in ("nchw", "nhwc"):
+                    found["layout"] = part
+                elif equals and name in ("mean", "std"):
+                    numbers = tuple(float(number) for number in value.split(":"))
+                    if len(numbers) not in (1, 3) or (name == "std" and 0 in numbers):
+                        raise ValueError
+                    found[name] = numbers
+                else:
+                    width, height = (int(number) for number in part.split("x"))
+                    if width < 1 or height < 1:
+                        raise ValueError
+                    found["size"] = (width, height)
+            except ValueError:
+                raise CalibrationError(f"preprocess has no part {part!r}; it is of the form {_FORM}") from None
+        return cls(**found)
+
+
+def calibration_source(source: Any) -> Source:
+    """Returns a source in one of its two forms: path or samples. No file is read.
+
+    Raises:
+        CalibrationError: It is none.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return str(os.fspath(source))
+    if isinstance(source, np.ndarray):
+        return ({"": source},)
+    if isinstance(source, Mapping):
+        source = (source,)
+    if isinstance(source, Sequence) and all(isinstance(one, (Mapping, np.ndarray)) for one in source):
+        return tuple(
+            {"": one} if isinstance(one, np.ndarray) else {str(name): np.asarray(value) for name, value in one.items()}
+            for one in source
+        )
+    raise CalibrationError(
+        "calibration data are a path, a list of {input name: array}, or one such mapping with a leading sample axis, "
+        f"not {type(source).__name__}"
+    )
