@@ -64,6 +64,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     _rknn_notes: tuple[str, ...] = ()
     _rknn_plan: Plan | None = None
     _rknn_async_engine: Engine | None = None
+    _rknn_checked: provider_lists.CheckedOptions | None = None
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         self._rknn_sess_options = sess_options
         self._rknn_untouched = sys._getframe(1).f_globals.get("__name__", "").startswith(_WANT_ONNXRUNTIME)
         if not self._rknn_untouched:
-            provider_lists.check_options(providers, provider_options, sess_options)
+            self._rknn_checked = provider_lists.check_options(providers, provider_options, sess_options)
             if isinstance(device, str):
                 from ort_rknn.options.table import RknnOptions
 
@@ -90,7 +91,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
 
     def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
         """As onnxruntime's: make the session anew with other providers."""
-        provider_lists.check_options(providers, provider_options, None)
+        self._rknn_checked = provider_lists.check_options(providers, provider_options, None)
         super().set_providers(providers, provider_options)
         self._raise_refused()
 
@@ -110,7 +111,10 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         if not self._rknn_untouched:
             # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
             asks, self._rknn_device_asks = self._rknn_device_asks, False
-            request = provider_lists.read(providers, provider_options, self._rknn_sess_options, device_given=asks)
+            checked, self._rknn_checked = self._rknn_checked, None  # a fallback's providers are others
+            request = provider_lists.read(
+                providers, provider_options, self._rknn_sess_options, device_given=asks, checked=checked
+            )
         if request is None:
             self._rknn_reason = "RKNNExecutionProvider does not stand before the CPU's in the list of providers"
             rest, rest_options = provider_lists.without_rknn(providers, provider_options)

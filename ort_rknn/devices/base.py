@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["AUTO", "Blob", "Context", "Device", "SegmentCode", "StoredBlob", "TensorSpec", "core_mask"]
+__all__ = ["AUTO", "Blob", "Context", "Device", "SegmentCode", "StoredBlob", "TensorSpec", "core_mask", "needs"]
 
 AUTO = 0
 """Core mask that leaves the choice of the core to the driver (``RKNN_NPU_CORE_AUTO``)."""
@@ -149,3 +149,11 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Give everything back. Contexts must be closed before."""
+
+
+def needs(device: Device | None) -> frozenset[str]:
+    """Returns the forms of a segment that a device cannot run without: ``rknn`` (compiled code), ``onnx``.
+
+    A device of somebody else's may say so in an attribute ``needs``; without one it is taken to need neither.
+    """
+    return getattr(device, "needs", frozenset())

@@ -41,6 +41,7 @@ class SimulatorDevice:
     """
 
     name = "simulator"
+    needs = frozenset({"onnx"})
 
     def __init__(
         self, cores: int | None = None, latency_s: float = 0.0, target: str | None = None, *, threads: int = 1

@@ -25,6 +25,7 @@ class ToolkitDevice:
     """rknn-toolkit2's simulator in child processes, one inference at a time."""
 
     name = "toolkit"
+    needs = frozenset({"rknn", "onnx"})
     cores = 1
 
     def open(self, code: SegmentCode, mask: int = AUTO, share: Context | None = None) -> Context:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.options import EngineOptions
     from ort_rknn.opening.resolution import Resolution
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
@@ -152,7 +150,7 @@ def open_npu_session(
     at_close: list[Callable[[], object]] = []
     engine = Engine(
         program,
-        _engine_options(request.options),
+        request.options.engine_options(),
         fallback=whole.run if resolution.from_onnx else None,
         on_closed=partial(_close, at_close, on_closed, None if variant else profile),
         observer=profile,
@@ -187,7 +185,7 @@ def check_cores(options: RknnOptions, resolution: Resolution) -> None:
     from ort_rknn.engine.lanes.schedule import plan_lanes
 
     if resolution.device is not None:
-        plan_lanes(_engine_options(options), resolution.device.cores)
+        plan_lanes(options.engine_options(), resolution.device.cores)
 
 
 def _settle(options: Any, npu_only: bool) -> None:
@@ -255,13 +253,6 @@ def _open_shapes(native: Any, resolution: Resolution) -> dict[str, tuple[int, ..
             if all(isinstance(dim, int) for dim in pinned):
                 fixed[name] = tuple(map(int, pinned))
     return fixed
-
-
-def _engine_options(options: RknnOptions) -> EngineOptions:
-    from ort_rknn.engine.options import EngineOptions
-
-    names = {row.name for row in fields(EngineOptions)}
-    return EngineOptions(**{row.name: getattr(options, row.name) for row in fields(options) if row.name in names})
 
 
 def _plan(compiled: CompiledModel, resolution: Resolution) -> Plan:

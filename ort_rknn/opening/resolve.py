@@ -6,11 +6,10 @@ Whatever is in the way of the NPU becomes a sentence, and the model runs on onnx
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.opening.choose_device import Choice, DeviceOptions, choose
+from ort_rknn.opening.choose_device import Choice, choose
 from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
 from ort_rknn.opening.resolution import Resolution, say_once
 from ort_rknn.ort_types.session_options import config_entry
@@ -29,7 +28,6 @@ _HOW_TO_PIN = (
     "give its open dimensions a size by SessionOptions.add_free_dimension_override_by_name, "
     "or by the provider options shapes or dims"
 )
-_NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
 
 
 def resolve(
@@ -57,10 +55,7 @@ def resolve(
     if head is None or config_entry(sess_options, "session.load_model_format").upper() == "ORT":
         return Resolution(reason="it is no ONNX file")
     wish = options.device if device is None else device
-    choice = choose(
-        wish,
-        DeviceOptions(**{row.name: getattr(options, row.name) for row in fields(DeviceOptions)}),
-    )
+    choice = choose(wish, options.device_options())
     from ort_rknn_converters.onnx_file.protobuf_wire import is_compiled
 
     if head.startswith(_BARE_MAGIC):
@@ -154,12 +149,9 @@ def convert_options(
 ) -> ConvertOptions | DynamicShapes:
     """What the user's options mean for the conversion; pinned dimensions come from the session options too."""
     from ort_rknn.opening.dynamic_shapes import read_shapes
-    from ort_rknn_converters.options import ConvertOptions
 
-    names = {row.name for row in fields(ConvertOptions)} & {row.name for row in fields(options)}
-    values = {name: getattr(options, name) for name in names - {"target", "shapes", "dims"}}
     dims = {**getattr(sess_options, "_rknn_dims", {}), **options.dims}
-    convert = ConvertOptions(target=target, dims=dims, timeout_s=options.compile_timeout_s, **values)
+    convert = options.convert_options(target=target, dims=dims)
     if sess_options is None or getattr(sess_options, "_rknn_dims_known", False):
         return read_shapes(model, options, convert, None)
     # onnxruntime's own object does not say which dimensions it pins, but a session made with it shows.

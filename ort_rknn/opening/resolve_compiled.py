@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ort_rknn.devices.base import needs
 from ort_rknn.errors import RknnError
 from ort_rknn.opening.choose_device import Choice
 from ort_rknn.opening.dynamic_shapes import CompiledForms
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
 
 __all__ = ["open_bare", "open_compiled"]
-
-_NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
-_NEEDS_ONNX = frozenset({"simulator", "toolkit", "cpu"})
 
 
 def open_compiled(model: str | bytes, choice: Choice) -> Resolution:
@@ -58,7 +56,7 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Resol
     from ort_rknn_converters.compiled.bare_rknn import load_bare, open_stub, shape_sets, unknown_types
     from ort_rknn_converters.errors import CompiledModelError
 
-    if choice.device is not None and choice.device.name in _NEEDS_ONNX:
+    if choice.device is not None and "onnx" in needs(choice.device):
         reason = f"device {choice.device.name!r} runs a segment's ONNX, which is not in it"
     else:
         reason = choice.reason
@@ -76,7 +74,7 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Resol
         stub = open_stub(model, types) if sets else None
     except CompiledModelError as error:
         raise ort_error("InvalidGraph", str(error)) from error
-    if choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
+    if "rknn" in needs(choice.device) and choice.target not in compiled.targets:
         text = f"this .rknn file was compiled for {', '.join(compiled.targets)}, and this is a {choice.target}"
         raise ort_error("Fail", text)
     if stub is None:
@@ -146,7 +144,7 @@ def _seen_by(compiled: CompiledModel, target: str) -> CompiledModel:
 
 
 def _obstacle(targets: Sequence[str], choice: Choice) -> str:
-    if choice.device is not None and choice.device.name in _NEEDS_CODE and choice.target not in targets:
+    if "rknn" in needs(choice.device) and choice.target not in targets:
         return f"the model was compiled for {', '.join(targets)}, and this is a {choice.target}"
     return choice.reason
 

@@ -139,13 +139,14 @@ def where_it_ran(device: Any) -> str:
 
 def _with_arithmetic(device: Any, target: str) -> Any:
     """The same device with our arithmetic lent to the emulator, where it is this project's."""
+    from ort_rknn.devices.settings import NpuSettings
     from ort_rknn_conformance.flows.emulated_device import EmulatedNpu, is_emulator
 
     library = getattr(device, "library", None)
     if library is None or not is_emulator(library.path):
         return device
     device.close()
-    return EmulatedNpu(target, library=library.path)
+    return EmulatedNpu(NpuSettings(target=target, runtime_library=library.path))
 
 
 def _board_name() -> str | None:

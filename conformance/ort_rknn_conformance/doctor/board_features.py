@@ -19,7 +19,8 @@ from onnx import numpy_helper
 
 from ort_rknn.api.session import InferenceSession
 from ort_rknn.devices.base import SegmentCode, TensorSpec
-from ort_rknn.devices.rknnrt.device import PRIORITIES, NpuDevice
+from ort_rknn.devices.rknnrt.device import NpuDevice
+from ort_rknn.devices.settings import PRIORITIES
 from ort_rknn.errors import DeviceError
 from ort_rknn.ort_types.ortvalue import OrtValue
 from ort_rknn_conformance.doctor.board_models import CONVOLUTION, DYNAMIC, dynamic_source, read_dynamic
@@ -91,7 +92,9 @@ class _BoardSession:
 
     def _again(self, **options: Any) -> NpuDevice:
         """The same device with other options."""
-        return type(self._device)(target=self._target, library=self._device.library.path, **options)
+        path = self._device.library.path
+        settings = replace(self._device.settings, target=self._target, runtime_library=path, **options)
+        return type(self._device)(settings)
 
     def _judge(self, answers: Sequence[Array | None], more: str = "") -> Facts:
         off = max(compare(*pair).rel_rms for pair in zip(self._right, answers, strict=True))  # type: ignore[arg-type]
@@ -155,7 +158,7 @@ class _BoardSession:
             device.close()
 
     def _layers(self) -> Facts:
-        device = self._again(perf=True)
+        device = self._again(collect_perf=True)
         try:
             context = device.open(self._code)
             try:

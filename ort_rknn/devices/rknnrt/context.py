@@ -303,7 +303,7 @@ class NpuContext:
         return answer.api_version.decode(errors="replace"), answer.drv_version.decode(errors="replace")
 
     def perf_detail(self) -> str:
-        """The runtime's table of time per layer of the last run; the device must have been made with ``perf=True``."""
+        """The runtime's table of time per layer of the last run, for devices made with ``collect_perf=True``."""
         answer = query(self.library, self._handle, Query.PERF_DETAIL, PerfDetail())
         return ctypes.string_at(answer.perf_data, answer.data_len).decode(errors="replace") if answer.perf_data else ""
 

@@ -51,6 +51,7 @@ class LiteDevice:
     """
 
     name = "lite"
+    needs = frozenset({"rknn"})
 
     def __init__(self, *, target: str | None = None, root: str | Path = "/") -> None:
         from ort_rknn_converters.targets import find_target
