@@ -21,10 +21,24 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["AUTO", "Blob", "Context", "Device", "SegmentCode", "StoredBlob", "TensorSpec", "core_mask", "needs"]
+__all__ = [
+    "ALL_CORES",
+    "AUTO",
+    "Blob",
+    "Context",
+    "Device",
+    "SegmentCode",
+    "StoredBlob",
+    "TensorSpec",
+    "core_mask",
+    "needs",
+]
 
 AUTO = 0
 """Core mask that leaves the choice of the core to the driver (``RKNN_NPU_CORE_AUTO``)."""
+
+ALL_CORES = 0xFFFF
+"""The vendor's mask for all cores, however many there are."""
 
 
 def core_mask(cores: Sequence[int]) -> int:

@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ort_rknn.api.session import InferenceSession
-from ort_rknn.devices.base import Device
+from ort_rknn.devices.base import ALL_CORES, AUTO, Device
 from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.engine.lanes.schedule import TP_MODES
 from ort_rknn_conformance.doctor.board_features import feature_trials
@@ -69,7 +69,7 @@ def _ways(group: str, bench: _BoardSession) -> Iterator[Trial]:
     for core in everywhere:
         yield bench.trial(group, f"core {core}, one at a time", _one_at_a_time, schedule=[core])
     for mode, mask in TP_MODES.items():
-        if not mode.isdigit() and (mask in (0, 0xFFFF) or mask < 1 << cores):
+        if not mode.isdigit() and (mask in (AUTO, ALL_CORES) or mask < 1 << cores):
             yield bench.trial(group, f"core mask {mode}", _one_at_a_time, tp_mode=mode)
     yield bench.trial(group, "all cores, several in flight", _in_flight, schedule=everywhere)
     yield bench.trial(group, "all cores, two contexts each", _in_flight, schedule=everywhere, threads_per_core=2)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
+from ort_rknn.devices.base import ALL_CORES, AUTO, Blob, Context, SegmentCode
 from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.rknnrt.abi import Flag
 from ort_rknn.devices.rknnrt.context import NpuContext
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL_CORES", "NpuDevice", "check_target", "clamped_mask", "open_devices"]
 
-ALL_CORES = 0xFFFF
-"""The vendor's mask for all cores, however many there are."""
 
 _PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
 UNMATCHED = -13

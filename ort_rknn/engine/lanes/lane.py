@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ort_rknn.engine.lanes.schedule import LaneSpec
 
 __all__ = [
-    "After",
+    "Deferred",
     "InFlight",
     "Lane",
+    "LaneRecord",
     "NativeContext",
     "NativeIo",
     "NativeLane",
-    "Rest",
     "SharedContexts",
     "TaskOutcome",
 ]
@@ -91,23 +91,51 @@ class SharedContexts:
             self._source.release()
 
 
-class Lane:
-    """One lane: changed under the lanes' lock only, but for ``since`` and ``contexts``, which its user changes."""
+class LaneRecord:
+    """State and account of one lane of either kind. The lanes' lock guards it."""
 
     def __init__(self, spec: LaneSpec) -> None:
         self.spec = spec
         self.state = LaneState.COLD
         self.contexts: SharedContexts | None = None
+        self.leaving = False  # its core is out of service, or will be once the lane is not busy
+        self.abandoned = False  # it hangs, and another lane has taken its place
+        self.tasks = 0
+        self.failures = 0
+        self.busy_s = 0.0
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it will take tasks again."""
+        return self.state is not LaneState.GONE and not self.leaving
+
+    def continue_account(self, lane: LaneRecord) -> None:
+        """Goes on with the account of a lane that hangs, in whose place this one is."""
+        self.leaving = lane.leaving
+        self.tasks, self.failures, self.busy_s = lane.tasks, lane.failures, lane.busy_s
+
+    def stats(self, busy: bool = False) -> LaneStats:
+        """What the lane did so far.
+
+        Args:
+            busy: It is known to be at work, whatever its state says.
+        """
+        spec, state = self.spec, LaneState.BUSY if busy else self.state
+        return LaneStats(
+            spec.index, spec.core, spec.mask, state.value, self.tasks, self.failures, round(self.busy_s, 6)
+        )
+
+
+class Lane(LaneRecord):
+    """A lane of a Python thread; ``since`` and ``contexts`` are changed by its user, without the lock."""
+
+    def __init__(self, spec: LaneSpec) -> None:
+        super().__init__(spec)
         self.thread: threading.Thread | None = None
         self.sleeper = Sleeper()
         self.inbox: Task | None = None
         self.task: Task | None = None
         self.since: float | None = None  # when the device began with the task
-        self.leaving = False  # its core went out of service while it was busy
-        self.abandoned = False  # it hangs, and another lane has taken its place
-        self.tasks = 0
-        self.failures = 0
-        self.busy_s = 0.0
 
     @property
     def core(self) -> int:
@@ -119,24 +147,11 @@ class Lane:
         """Whether it can take a task now."""
         return self.state is LaneState.IDLE or self.state is LaneState.COLD
 
-    @property
-    def in_service(self) -> bool:
-        """Whether it will take tasks again."""
-        return self.state is not LaneState.GONE and not self.leaving
-
     def successor(self) -> Lane:
         """A new lane in the place of this one, which hangs."""
         lane = Lane(self.spec)
-        lane.leaving = self.leaving
-        lane.tasks, lane.failures, lane.busy_s = self.tasks, self.failures, self.busy_s
+        lane.continue_account(self)
         return lane
-
-    def stats(self) -> LaneStats:
-        """What it did so far."""
-        spec = self.spec
-        return LaneStats(
-            spec.index, spec.core, spec.mask, self.state.value, self.tasks, self.failures, round(self.busy_s, 6)
-        )
 
 
 class TaskOutcome:
@@ -152,15 +167,25 @@ class TaskOutcome:
         self.phases: tuple[float, float, float] | None = None
 
 
-class After:
-    """What a critical section leaves to be done once the lock is free."""
+class Deferred:
+    """What a critical section leaves to be done once the lock is free.
 
-    __slots__ = ("ended", "roused", "spoilt")
+    Attributes:
+        ended: Tasks whose end is to be told.
+        spoilt: Contexts to be closed.
+        roused: Threads' lanes to be woken.
+        opening: Native lanes to be opened, each with its first task if it has one.
+        dismissed: Native lanes to be closed once they are not busy.
+    """
+
+    __slots__ = ("dismissed", "ended", "opening", "roused", "spoilt")
 
     def __init__(self) -> None:
         self.ended: list[Task] = []
-        self.roused: list[Lane] = []
         self.spoilt: list[SharedContexts] = []
+        self.roused: list[Lane] = []
+        self.opening: list[tuple[NativeLane, InFlight | None]] = []
+        self.dismissed: list[NativeLane] = []
 
 
 class NativeIo(Protocol):
@@ -214,50 +239,17 @@ class InFlight:
         self.turned = turned
 
 
-class NativeLane:
-    """One lane. ``state`` is IDLE from when its native thread has its contexts, whether that works or not."""
+class NativeLane(LaneRecord):
+    """A native lane. ``state`` is IDLE from when its thread has its contexts, whether that works or not."""
 
     def __init__(self, spec: LaneSpec) -> None:
-        self.spec = spec
+        super().__init__(spec)
         self.number = -1  # of its native thread
-        self.state = LaneState.COLD
-        self.contexts: SharedContexts | None = None
-        self.leaving = False  # its core is out of service
-        self.abandoned = False  # it hangs, and another lane has taken its place
-        self.tasks = 0
-        self.failures = 0
-        self.busy_s = 0.0
-
-    @property
-    def in_service(self) -> bool:
-        """Whether it will take tasks again."""
-        return self.state is not LaneState.GONE and not self.leaving
 
     def successor(self) -> NativeLane:
         """A new lane in the place of this one, which hangs."""
         lane = NativeLane(self.spec)
-        lane.tasks, lane.failures, lane.busy_s = self.tasks, self.failures, self.busy_s
-        if self.leaving:
-            lane.leaving = True
+        lane.continue_account(self)
+        if lane.leaving:
             lane.state = LaneState.GONE
         return lane
-
-    def stats(self, works: bool) -> LaneStats:
-        """What it did so far."""
-        state = LaneState.BUSY if works else self.state
-        spec = self.spec
-        return LaneStats(
-            spec.index, spec.core, spec.mask, state.value, self.tasks, self.failures, round(self.busy_s, 6)
-        )
-
-
-class Rest:
-    """What a critical section leaves to be done once the lock is free."""
-
-    __slots__ = ("dismissed", "ended", "opening", "spoilt")
-
-    def __init__(self) -> None:
-        self.ended: list[Task] = []
-        self.opening: list[tuple[NativeLane, InFlight | None]] = []
-        self.spoilt: list[SharedContexts] = []
-        self.dismissed: list[NativeLane] = []

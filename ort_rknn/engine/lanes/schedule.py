@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any, Protocol
 
-from ort_rknn.devices.base import AUTO, core_mask
+from ort_rknn.devices.base import ALL_CORES, AUTO, core_mask
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
 
@@ -26,11 +26,9 @@ __all__ = [
 ANY_CORE = -1
 """Core number of a lane whose mask leaves the choice to the driver, or spans several cores."""
 
-ALL = 0xFFFF
-
 TP_MODES: dict[str, int] = {
     "auto": AUTO,
-    "all": ALL,
+    "all": ALL_CORES,
     "0": core_mask([0]),
     "1": core_mask([1]),
     "2": core_mask([2]),
@@ -53,7 +51,7 @@ class LaneSpec:
         """Numbers of its cores; none where the driver chooses."""
         if self.core != ANY_CORE:
             return (self.core,)
-        return () if self.mask in (AUTO, ALL) else tuple(bit for bit in range(3) if self.mask >> bit & 1)
+        return () if self.mask in (AUTO, ALL_CORES) else tuple(bit for bit in range(3) if self.mask >> bit & 1)
 
     @property
     def place(self) -> str:
@@ -197,7 +195,7 @@ def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) 
     mode = options.tp_mode or ("auto" if options.performance_hint == "latency" else None)
     if mode is not None:
         mask = TP_MODES[mode]
-        if mask not in (AUTO, ALL):
+        if mask not in (AUTO, ALL_CORES):
             _check_cores([core for core in range(3) if mask >> core & 1], device_cores, f"tp_mode {mode!r}")
         core = int(mode) if mode.isdigit() else ANY_CORE
         return LanePlan(tuple(LaneSpec(index, core, mask) for index in range(contexts)), None)

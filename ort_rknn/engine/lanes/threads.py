@@ -6,8 +6,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
+from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
-from ort_rknn.engine.lanes.lane import After, Lane, SharedContexts, TaskOutcome
+from ort_rknn.engine.lanes.lane import Deferred, Lane, SharedContexts, TaskOutcome
 from ort_rknn.engine.lanes.thread_table import ThreadTable
 from ort_rknn.engine.lanes.wake_ups import SpaceSignal
 from ort_rknn.errors import DeviceError, InferenceTimeout
@@ -54,10 +55,10 @@ class ThreadLanes:
 
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task: straight to a free lane, else into its queue."""
-        after = After()
+        deferred = Deferred()
         with self._lock:
-            self._table.place(task, front, after)
-        self._finish(after)
+            self._table.place(task, front, deferred)
+        self._finish(deferred)
 
     def withdraw(self, task: Task) -> bool:
         """Take a task out of its queue, if it is there."""
@@ -94,11 +95,11 @@ class ThreadLanes:
             if self._stopping:
                 return
             self._stopping = True
-            after = After()
+            deferred = Deferred()
             for lane in self._table.lanes:
                 if lane.free:
-                    self._table.dismiss(lane, after)
-        self._finish(after)
+                    self._table.dismiss(lane, deferred)
+        self._finish(deferred)
         if self._watchdog is not None:
             self._watchdog.stop()
 
@@ -117,20 +118,20 @@ class ThreadLanes:
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on cores that were taken out of service."""
-        return tuple(self._table.notes)
+        return tuple(self._table.faults.notes)
 
     def describe(self) -> tuple[Any, ...]:
         """Facts about the contexts of each lane."""
         opened = [lane.contexts for lane in self._table.lanes]
         return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
 
-    def _finish(self, after: After) -> None:
+    def _finish(self, deferred: Deferred) -> None:
         """Do what a critical section has left."""
-        for lane in after.roused:
+        for lane in deferred.roused:
             self._rouse(lane)
-        for contexts in after.spoilt:
+        for contexts in deferred.spoilt:
             contexts.close()
-        for task in after.ended:
+        for task in deferred.ended:
             task.done(task)
 
     def _rouse(self, lane: Lane) -> None:
@@ -199,40 +200,40 @@ class ThreadLanes:
 
     def _settle(self, lane: Lane, task: Task, outcome: TaskOutcome, *, here: bool = False) -> Task | None:
         """Account for a task that has left the device, and take the lane's next one."""
-        after = After()
+        deferred = Deferred()
         following = None
         with self._lock:
             if lane.abandoned:  # the watchdog has ended the task
-                self._table.dismiss(lane, after)
+                self._table.dismiss(lane, deferred)
             else:
                 self._table.vacate(lane)
                 if isinstance(outcome.error, DeviceError) and lane.contexts is not None:
-                    after.spoilt.append(lane.contexts)
+                    deferred.spoilt.append(lane.contexts)
                     lane.contexts = None
                 lane.state = LaneState.COLD if lane.contexts is None else LaneState.IDLE
                 if not outcome.unopened:
                     self._table.record(lane, task, outcome)
                     if not here:
-                        after.ended.append(task)
+                        deferred.ended.append(task)
                     if isinstance(outcome.error, DeviceError):
-                        self._table.failed(lane, outcome.error, after)
+                        self._table.failed(lane, outcome.error, deferred)
                 if lane.free and (lane.leaving or self._stopping):
-                    self._table.dismiss(lane, after)
+                    self._table.dismiss(lane, deferred)
                 elif outcome.unopened:
-                    self._table.retire_unopened(lane, outcome.error, after)
+                    self._table.retire_unopened(lane, outcome.error, deferred)
                 if outcome.unopened and not here:
                     task.taken_at = 0.0
-                    self._table.place(task, True, after)
+                    self._table.place(task, True, deferred)
                 if lane.free:
                     following = self._table.next_of(lane)
         if following is not None:
             self._room.touch()
-        self._finish(after)
+        self._finish(deferred)
         return following
 
     def _expire(self) -> float | None:
         """End the tasks that take too long; gives the seconds until the next one may."""
-        after = After()
+        deferred = Deferred()
         wait: float | None = None
         late: list[tuple[Lane, InferenceTimeout]] = []
         with self._lock:
@@ -246,21 +247,21 @@ class ThreadLanes:
                     wait = left if wait is None else min(wait, left)
                     continue
                 error = self._abandon(lane, task, now - since)
-                after.ended.append(task)
+                deferred.ended.append(task)
                 late.append((self._table.replace(lane), error))
             for lane, error in late:
-                self._table.failed(lane, error, after)
+                self._table.failed(lane, error, deferred)
                 following = None
                 if lane.free and lane.leaving:
-                    self._table.dismiss(lane, after)
+                    self._table.dismiss(lane, deferred)
                 elif lane.free:
                     following = self._table.next_of(lane)
                 if following is not None:
                     lane.inbox = following
-                    after.roused.append(lane)
+                    deferred.roused.append(lane)
         for _ in late:
             self._room.touch()
-        self._finish(after)
+        self._finish(deferred)
         return wait
 
     def _abandon(self, lane: Lane, task: Task, seconds: float) -> InferenceTimeout:
@@ -269,10 +270,6 @@ class ThreadLanes:
         self._table.vacate(lane)
         outcome = TaskOutcome()
         outcome.seconds = seconds
-        limit_ms = 1000 * (self._time_limit or 0)
-        error = InferenceTimeout(
-            f"the inference took longer than {limit_ms:g} ms (run_timeout_ms) on {lane.spec.place}"
-        )
-        outcome.error = error
+        outcome.error = error = time_limit_error(lane, self._time_limit)
         self._table.record(lane, task, outcome)
         return error
