@@ -30,7 +30,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -91,6 +91,12 @@ $(ANOTHER)/.ready: $(INSTALLED_FROM) .ci/lock/dev.txt
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:
 	tests/native/sanitizers.sh
+
+# A program frozen by PyInstaller converts and runs a model (five minutes).
+test-frozen: $(READY)
+	$(BIN)/python $(PIP_INSTALL) -c .ci/lock/programs.txt pyinstaller
+	$(BIN)/ort-rknn toolkit install
+	$(BIN)/python -m pytest -m slow tests/programs/test_frozen.py
 
 # The HTML report in headless Chromium (Debian: apt-get install chromium); skipped where there is none.
 test-page: $(READY)

@@ -10,11 +10,15 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from docs.markdown import table
-from ort_rknn_conformance.doctor.board_cli import FORMAT, GROUPS, WHERE
+from ort_rknn_conformance.hardware.command import FORMAT, GROUPS, WHERE
+from ort_rknn_conformance.hardware.contract.sections import Section
+from tests.emulator.differences import BEYOND_THE_RECORD, DELIBERATE, VERSIONS
+from tests.helpers.contracts import RECORD, answered, recorded
 
 PAGE = Path(__file__).with_name("hardware.md")
 REPORTS = PAGE.with_name("board-reports")
@@ -24,8 +28,10 @@ INTRODUCTION = """\
 
 Written by `python -m docs.write_hardware` from the files of `ort-rknn board-test`; do not edit.
 
-A board's owner runs `ort-rknn board-test` once: it needs neither toolkit nor network, takes a minute or two, and writes
-one JSON with what was right, what was not, and the times. Attached to an issue, it becomes a column here."""
+A board's owner runs `ort-rknn board-test` once: it needs neither toolkit nor network, takes some minutes, and writes
+one JSON with what was right, what was not, the times, the runtime's answers to the project's questions (its contract)
+and what operators cost. What crashes or hangs is a result too; `--resume` goes on after an interruption. Attached to an
+issue, the file becomes a column here."""
 
 NO_BOARD = """\
 **No board has been seen.** Everything this project says about NPUs comes from the vendor's simulator, from our own,
@@ -35,6 +41,13 @@ EMULATED = """\
 No evidence about hardware. An emulated run goes through the vendor's C interface of the tests' emulated runtime, with
 our simulator's arithmetic; a simulated one has no such interface. They show that the command and our side of the
 interface work. Their times mean nothing and are left out."""
+
+VENDOR = """\
+The vendor's librknnrt 1.6.0 was asked by black-box calls, over a kernel driver that was answered from memory: return
+codes, attributes, log lines and crashes, and nothing about numbers or times. The answers are in
+`tests/data/librknnrt-1.6.0`; a test holds the emulated runtime against them, word for word.
+`ort-rknn board-test --contract` asks any other runtime the same. What follows is all in which the emulated one differs,
+or goes beyond what was asked."""
 
 MARKS = {True: "right", False: "**wrong**", None: "answered"}
 
@@ -92,6 +105,8 @@ def page(reports: Sequence[Report]) -> Iterator[str]:
         yield from _machines(boards)
         for group, heading in GROUPS.items():
             yield from _results(group, heading, boards)
+        yield from _costs(boards)
+        yield from _contracts(boards)
         yield from _details(boards)
     else:
         yield NO_BOARD
@@ -103,8 +118,10 @@ def page(reports: Sequence[Report]) -> Iterator[str]:
         yield ""
         yield from _machines(others)
         for group, heading in GROUPS.items():
-            if group != "speed":
+            if group not in ("speed", "cost"):
                 yield from _results(group, heading, others)
+        yield from _contracts(others)
+    yield from _vendor()
 
 
 def _machines(reports: Sequence[Report]) -> Iterator[str]:
@@ -155,11 +172,80 @@ def _cell(trial: dict[str, Any] | None, timed: bool) -> str:
     return said
 
 
+def _costs(boards: Sequence[Report]) -> Iterator[str]:
+    """What operators cost on each board, and what it costs to bring data there."""
+    for report in boards:
+        cost = report.content.get("cost")
+        if not cost:
+            continue
+        yield ""
+        yield f"### {report.title}: what operators cost"
+        yield ""
+        rows = [
+            [row["kind"], row["shape"], row["dtype"], f"{row['ms']:.3f}", _rate(row["macs"], row["ms"])]
+            for row in cost["operators"]
+        ]
+        yield from table(["kind", "shape", "precision", "ms", "G mult.-add. a second"], rows)
+        yield ""
+        rows = [
+            [row["way"], row["dtype"], str(row["bytes"]), f"{row['ms']:.3f}", _rate(row["bytes"], row["ms"])]
+            for row in cost["transfers"]
+        ]
+        yield from table(["way", "type", "bytes", "ms", "GB a second"], rows)
+
+
+def _rate(amount: int, ms: float) -> str:
+    return f"{amount / ms / 1e6:.1f}" if amount and ms else "-"
+
+
+def _contracts(reports: Sequence[Report]) -> Iterator[str]:
+    """How many answers of each runtime are other than those on record."""
+    asked = [report for report in reports if report.content.get("contract")]
+    if not asked:
+        return
+    yield ""
+    yield "### The runtime's contract, beside that of librknnrt 1.6.0"
+    yield ""
+    rows = []
+    for report in asked:
+        sections = [section for model in report.content["contract"].values() for section in model]
+        answers = sum(len(section["lines"]) for section in sections)
+        died = sum(bool(section["died"]) for section in sections)
+        rows.append([report.title, str(answers), str(died), str(_off_record(report))])
+    yield from table(["where", "answers", "questions that ended the process", "answered otherwise"], rows)
+
+
+def _off_record(report: Report) -> int:
+    """How many answers of the models on record are others."""
+    count = 0
+    for name, sections in report.content["contract"].items():
+        if report.content["target"] == "rk3588" and (RECORD / f"{name}.txt").exists():
+            answers = answered(Section.from_dict(section) for section in sections)
+            pairs = zip_longest(recorded(name), answers, fillvalue=("", ()))
+            count += sum(a != b and not any(one.holds(name, a[0]) for one in DELIBERATE) for a, b in pairs)
+    return count
+
+
+def _vendor() -> Iterator[str]:
+    """What the vendor's runtime does and the emulated one repeats."""
+    yield ""
+    yield "## What librknnrt 1.6.0 answers, and where the emulated runtime differs"
+    yield ""
+    yield VENDOR
+    yield ""
+    yield from table(["emulated otherwise, on purpose", "because"], [[one.pattern, one.reason] for one in DELIBERATE])
+    yield ""
+    yield from table(["where nothing is on record", "the emulated runtime"], [list(row) for row in BEYOND_THE_RECORD])
+    yield ""
+    rows = [[question, *answers] for question, answers in VERSIONS.items()]
+    yield from table(["question", "`EMU_RUNTIME=1.6.0`", "`EMU_RUNTIME=2.3.2`", "source"], rows)
+
+
 def _details(boards: Sequence[Report]) -> Iterator[str]:
     """Long texts of the runtime, as they are."""
     for report in boards:
         for trial in report.content["trials"]:
-            if trial["details"]:
+            if trial["details"] and trial["group"] != "cost":
                 yield ""
                 yield f"### {report.title}: {trial['name']}"
                 yield ""

@@ -17,4 +17,4 @@ def shape_key(shapes: Mapping[str, Sequence[int]]) -> ShapeKey:
 
 def name_of(key: ShapeKey) -> str:
     """A key as users write it: ``x=1x3x48x320;mask=1x77``."""
-    return ";".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in key) or "the model"
+    return ";".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in key) or "the model"

@@ -11,7 +11,7 @@ import pytest
 from docs.write_hardware import NO_BOARD, PAGE, REPORTS, Report, main
 
 MADE_UP = {
-    "format": 1,
+    "format": 2,
     "where": "hardware",
     "target": "rk3588",
     "board": "Made-up Board 5 (test)",
@@ -61,7 +61,7 @@ def test_without_hardware_it_says_so_first(tmp_path: Path) -> None:
     assert "emulated, rk3588" in others
     assert "emulated" not in boards.split("## Boards")[1]
     assert "1.25" not in text, "times of an emulated run mean nothing"
-    assert "2.3.2" not in text, "an emulated runtime has no version"
+    assert "2.3.2" not in text.split("## What librknnrt")[0], "an emulated runtime has no version"
 
 
 def test_a_board_is_a_column(tmp_path: Path) -> None:

@@ -34,9 +34,19 @@ FOLDERS = {
     ),
     "ort_rknn": (
         *("ort_private", ".", "devices", "devices.rknnrt", "engine.lanes", "engine", "options", "ort_types"),
-        *("sessions", "opening", "api", "bench"),
+        *("sessions", "opening", "api", "bench", "pyinstaller"),
     ),
-    "ort_rknn_conformance": (".", "flows", "sources", "run", "diagnose", "report", "doctor"),
+    "ort_rknn_conformance": (
+        ".",
+        "flows",
+        "sources",
+        "run",
+        "diagnose",
+        "report",
+        "doctor",
+        "hardware.contract",
+        "hardware",
+    ),
 }
 FACES = {
     *("ort_rknn_converters", "ort_rknn", "ort_rknn.cli", "ort_rknn.__main__", "ort_rknn.backend"),

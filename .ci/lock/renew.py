@@ -67,7 +67,8 @@ def programs() -> list[str]:
     """The unmodified programs of the tests and what they are installed beside."""
     from tests.helpers.example_programs import NEEDED, PROGRAMS
 
-    return [*sorted({package for program in PROGRAMS.values() for package in program.packages}), *NEEDED]
+    needed = {package for program in PROGRAMS.values() for package in program.packages}
+    return [*sorted(needed | {"pyinstaller"}), *NEEDED]
 
 
 def _environment() -> dict[str, str]:

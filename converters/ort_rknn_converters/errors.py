@@ -5,10 +5,12 @@
     ├─ UnknownOption(ValueError)     an option that does not exist, or a value it does not take
     ├─ CalibrationError(ValueError)  calibration data are missing, empty or do not fit the model
     ├─ ModelError(ValueError)        the ONNX model cannot be read, or contradicts itself
+    │  └─ RunFailed                  a run of it on ONNX Runtime took too long, or too much memory
     ├─ CompiledModelError(ValueError)  a compiled model or .rknn file is damaged or of another make
     ├─ NotAllOnNpu                   nodes must stay on the CPU though all were demanded on the NPU
     ├─ ToolkitMissing                no rknn-toolkit2 to run
-    ├─ ToolkitFailed                 the toolkit refused the model, crashed, or ran out of time or memory
+    │  └─ ToolkitBroken              there is one, and it does not start, or fails on any model
+    ├─ ToolkitFailed                 the toolkit refused the model, crashed, was killed, or ran out of time or memory
     └─ VerificationFailed            the compiled segment computes something else than ONNX Runtime
 
 The rooms above turn these into onnxruntime's own classes where onnxruntime would raise one.
@@ -19,12 +21,15 @@ from __future__ import annotations
 from typing import Literal
 
 __all__ = [
+    "PASSING",
     "CalibrationError",
     "CompiledModelError",
     "ConvertError",
     "FailureKind",
     "ModelError",
     "NotAllOnNpu",
+    "RunFailed",
+    "ToolkitBroken",
     "ToolkitFailed",
     "ToolkitMissing",
     "UnknownOption",
@@ -34,7 +39,10 @@ __all__ = [
     "thaw",
 ]
 
-FailureKind = Literal["refused", "crashed", "timeout", "memory"]
+FailureKind = Literal["refused", "crashed", "timeout", "memory", "killed"]
+
+PASSING: frozenset[str] = frozenset({"timeout", "memory", "killed"})
+"""Kinds of failure that depend on the moment: the next conversion may not meet them, so nobody remembers them."""
 
 
 class ConvertError(RuntimeError):
@@ -61,6 +69,18 @@ class CompiledModelError(ConvertError, ValueError):
     """Raised when a compiled model or a bare ``.rknn`` file cannot be trusted."""
 
 
+class RunFailed(ModelError):
+    """Raised when a run of the user's graph was ended; another time, or on another machine, it may not be.
+
+    Attributes:
+        kind: ``timeout`` or ``memory``.
+    """
+
+    def __init__(self, message: str, *, kind: Literal["timeout", "memory"]) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class NotAllOnNpu(ConvertError):
     """Raised when ``npu_only`` was asked for and nodes must stay on the CPU; the message lists them."""
 
@@ -69,12 +89,24 @@ class ToolkitMissing(ConvertError):
     """Raised when a compilation is asked for and there is no rknn-toolkit2 to do it."""
 
 
+class ToolkitBroken(ToolkitMissing):
+    """Raised when there is an rknn-toolkit2 that does not start, or that fails on a model of two nodes, too.
+
+    Attributes:
+        dear: Whether it took long to find out: whole parts of a model were compiled before.
+    """
+
+    def __init__(self, message: str, *, dear: bool = False) -> None:
+        super().__init__(message)
+        self.dear = dear
+
+
 class ToolkitFailed(ConvertError):
     """Raised when the toolkit's child process did not deliver a compiled segment.
 
     Attributes:
-        kind: ``refused`` (a Python error or a return code of the toolkit), ``crashed`` (a signal), ``timeout`` or
-            ``memory``.
+        kind: ``refused`` (a Python error or a return code of the toolkit), ``crashed`` (a signal of its own making),
+            ``timeout``, ``memory`` or ``killed`` (somebody else's signal); the last three are of the moment.
         log: The last lines the child printed.
     """
 
@@ -82,6 +114,11 @@ class ToolkitFailed(ConvertError):
         super().__init__(message)
         self.kind: FailureKind = kind
         self.log = log
+
+    @property
+    def passing(self) -> bool:
+        """Whether the failure depends on the moment, not on the model."""
+        return self.kind in PASSING
 
 
 class VerificationFailed(ConvertError):
@@ -98,5 +135,7 @@ def thaw(failure: dict[str, str], note: str = "") -> ConvertError:
     text = failure["message"] + note
     if failure["class"] == ToolkitFailed.__name__:
         return ToolkitFailed(text, kind=failure["kind"])  # type: ignore[arg-type]
+    if failure["class"] == RunFailed.__name__:
+        return RunFailed(text, kind=failure["kind"])  # type: ignore[arg-type]
     known = globals().get(failure["class"])
     return known(text) if isinstance(known, type) and issubclass(known, ConvertError) else ConvertError(text)

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 __all__ = ["CONVERTER"]
 
-CONVERTER = 8
+CONVERTER = 9
 """Version of the conversion itself. Raise it with every change that makes other compiled models of the same input."""

@@ -14,6 +14,7 @@ from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
 from ort_rknn.signatures import shown_as_theirs
+from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
@@ -140,6 +141,8 @@ class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
             raise
         except ConvertError as error:
             raise ort_error("Fail", str(error)) from error
+        if compiled.provisional:
+            logger().warning("less is on the NPU than could be: %s. Compile it again", compiled.provisional)
         return compiled if compiled.npu_steps else None
 
 

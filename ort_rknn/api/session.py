@@ -17,6 +17,7 @@ from ort_rknn import devices
 from ort_rknn.api.async_methods import AsyncMethods
 from ort_rknn.errors import ClosedSession, InvalidOption
 from ort_rknn.options import providers as provider_lists
+from ort_rknn.ort_conventions import CPU_PROVIDER
 from ort_rknn.ort_private.session_base import SessionBase
 from ort_rknn.signatures import shown_as_theirs
 from ort_rknn_converters.util.frozen import frozen
@@ -102,6 +103,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
 
     def _rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
         """Make the native side: called at construction and again in ``set_providers``."""
+        self._rknn_falls_back_to([CPU_PROVIDER])  # onnxruntime looks at it whatever fails from here on
         self._rknn_reason = ""
         self._rknn_refused = None
         self._rknn_notes = ()

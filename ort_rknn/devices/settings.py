@@ -30,9 +30,8 @@ class NpuSettings:
         half_inputs: Hand float32 pictures over as float16 where the NPU keeps that and the runtime takes it; with the
             native library only.
         npu_cores: NPU cores; default: the SoC's.
-        nhwc: Turn 4-D inputs into NHWC here, in one pass, instead of handing NCHW to the runtime; users report
-            runtimes that refuse NCHW.
         native: Make an inference one call of the native library instead of four from Python.
+        open_timeout: Seconds that opening a segment may take; default: by its size.
     """
 
     target: str | None = None
@@ -47,8 +46,8 @@ class NpuSettings:
     custom_op_default_path: bool = False
     half_inputs: bool = True
     npu_cores: int | None = None
-    nhwc: bool = True
     native: bool = True
+    open_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.priority not in PRIORITIES:

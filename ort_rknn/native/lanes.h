@@ -14,7 +14,7 @@
 
 #include "segment.h"
 
-enum { ORT_RKNN_LANES_ABI = 3 };
+enum { ORT_RKNN_LANES_ABI = 4 };
 
 enum {
     ORT_RKNN_ANY = -1,    /* any core */

@@ -30,7 +30,8 @@ typedef struct {
     uint32_t index, size, stored_size, want_float;
 } ort_rknn_output_form;
 
-enum { ORT_RKNN_CALL_NONE, ORT_RKNN_CALL_INPUTS_SET, ORT_RKNN_CALL_RUN, ORT_RKNN_CALL_OUTPUTS_GET };
+enum { ORT_RKNN_CALL_NONE, ORT_RKNN_CALL_INPUTS_SET, ORT_RKNN_CALL_RUN, ORT_RKNN_CALL_OUTPUTS_GET,
+       ORT_RKNN_CALL_OUTPUTS_RELEASE };
 
 typedef struct {
     int32_t code, call;                   /* 0, or the runtime's error and which call gave it */
@@ -46,6 +47,7 @@ ort_rknn_segment *ort_rknn_segment_new(const ort_rknn_calls *calls, rknn_context
 void ort_rknn_segment_free(ort_rknn_segment *segment);
 uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *segment);
 uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *segment);
+uint64_t ort_rknn_segment_runs(const ort_rknn_segment *segment); /* inferences so far that the runtime ended well */
 
 /* One inference. outputs[i] == NULL: not wanted. Returns outcome->code. */
 int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, void *const *outputs,
@@ -54,6 +56,10 @@ int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, v
 /* The same; bit i of `turned`: input i is as it is handed over already, where it would be turned. */
 int ort_rknn_segment_infer(ort_rknn_segment *segment, const void *const *inputs, uint64_t turned, void *const *outputs,
                            ort_rknn_outcome *outcome);
+
+/* From now on calls[ORT_RKNN_CALL_...] counts the calls of the runtime that are under way in all segments, so that
+ * whoever finds the process dead knows in which it died. NULL: no more. */
+void ort_rknn_black_box(uint32_t *calls);
 
 /* Keep the context from running while it is duplicated: waits `timeout` nanoseconds for the inference under way. Whether
  * it is held now; ort_rknn_segment_let_go must follow then. */

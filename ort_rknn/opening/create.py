@@ -9,9 +9,9 @@ from ort_rknn.errors import InvalidOption, RknnError
 from ort_rknn.opening.resolution import Resolution
 from ort_rknn.opening.resolve import resolve
 from ort_rknn.options.providers import without_rknn
-from ort_rknn.ort_conventions import CPU_PROVIDER, ort_error
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_private.own import public
-from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
+from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries, set_entry
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
     npu_only = config_entry(user, NO_CPU) == "1" and not request.cpu_named
     if npu_only:
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
-    session._rknn_falls_back_to([CPU_PROVIDER])
     opened: list[Any] = []
 
     def open_with_onnxruntime() -> Any:
@@ -52,6 +51,9 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
 
     model = session._rknn_model
     resolution = Resolution()
+    if asked := _asked_of_the_cpu(request, user):
+        logger().warning("the model runs on the CPU: %s", asked)
+        resolution, model = Resolution(reason=asked), b""
     try:
         if model:
             resolution = resolve(
@@ -109,6 +111,16 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
     session._rknn_notes = resolution.notes
 
 
+def _asked_of_the_cpu(request: Request, user: Any) -> str:
+    """What a program that did not name the NPU asks for and no NPU part can give; empty where there is nothing."""
+    if request.named or not getattr(user, "optimized_model_filepath", ""):
+        return ""
+    return (
+        f"its program has onnxruntime write the optimized model ({user.optimized_model_filepath}), and a model with"
+        " compiled parts cannot be written that way"
+    )
+
+
 def _forget(opened: list[Any]) -> None:
     """Drop the session that only validated the model, and the profile it would leave behind."""
     for native in opened:
@@ -119,6 +131,6 @@ def _forget(opened: list[Any]) -> None:
 
 def _cpu_allowed(user: Any) -> Any:
     options = clone(user)
-    options.add_session_config_entry(NO_CPU, "0")
+    set_entry(options, NO_CPU, "0")
     replay_libraries(user, options)
     return options

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
-from ort_rknn.ort_types.session_options import clone, replay_libraries
+from ort_rknn.ort_types.session_options import WEIGHTS_FOLDER, clone, replay_libraries, set_entry
 from ort_rknn.sessions.background_compile import CancelToken, compile_in_child, usable_cache
 from ort_rknn.sessions.cpu_fallback import WholeModel
 from ort_rknn.sessions.dynamic import DynamicParts, DynamicSession, WithoutVariants
@@ -145,13 +145,11 @@ def _plain(
     session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, stub: bool = False
 ) -> DynamicSession:
     """The native session all calls go to first: onnxruntime on the original, or on a stub of it."""
-    from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
-
     user = session._rknn_sess_options
     options = clone(user)
     replay_libraries(user, options)
     if weights_folder:
-        options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
+        set_entry(options, WEIGHTS_FOLDER, weights_folder)
     if stub:
         options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
         options.log_severity_level = 4  # it only judges feeds: what it says of its outputs is of no interest

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
-from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries
+from ort_rknn.ort_types.session_options import (
+    CONTEXT_ENABLE,
+    NO_CPU,
+    WEIGHTS_FOLDER,
+    clone,
+    config_entry,
+    replay_libraries,
+    set_entry,
+)
 
 if TYPE_CHECKING:
     from ort_rknn.opening.resolution import Resolution
@@ -83,15 +91,15 @@ def open_npu_session(
     start = partial(start_native, list(request.providers), list(request.provider_options))
     optimizers = set(disabled or ())
 
-    options = clone(user)
+    # A judgement was made with options that allow the CPU: to change the user's once more would be warned of twice.
+    options = clone(validated[0].session_options if validated and npu_only else user)
     shown = {name: getattr(options, name) for name in _SHOWN}
     profiled = options.enable_profiling
     variant = whole is not None  # its profile is written with the others' into that of the session
     _settle(options, npu_only)
     replay_libraries(user, options)
 
-    stub_options = clone(user)
-    _settle(stub_options, npu_only)
+    stub_options = clone(options)  # settled already
     stub_options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
     stub_options.intra_op_num_threads = 1
     stub_options.log_severity_level = 4  # the stub only judges feeds: what it says of its outputs is of no interest
@@ -111,14 +119,12 @@ def open_npu_session(
         native = start(NpuSession, stub_options, _pinned(compiled.stub.read(), pins), set())
 
     def open_cpu_step(blob: Any) -> Any:
-        from ort_rknn_converters.onnx_file.blobs import WEIGHTS_FOLDER
-
         model, folder = blob.source()
         own = options
         if folder:
             own = clone(options)
             replay_libraries(user, own)
-            own.add_session_config_entry(WEIGHTS_FOLDER, folder)
+            set_entry(own, WEIGHTS_FOLDER, folder)
         if profile is None:
             return start(None, own, model, optimizers)
         if own is options:
@@ -193,9 +199,9 @@ def _settle(options: Any, npu_only: bool) -> None:
     options.enable_profiling = False  # the engine sees what runs
     options.optimized_model_filepath = ""
     if npu_only:
-        options.add_session_config_entry(NO_CPU, "0")  # the stub itself is all on the CPU
+        set_entry(options, NO_CPU, "0")  # the stub itself is all on the CPU
     if config_entry(options, CONTEXT_ENABLE) == "1":
-        options.add_session_config_entry(CONTEXT_ENABLE, "0")  # the parts are not to be written as well
+        set_entry(options, CONTEXT_ENABLE, "0")  # the parts are not to be written as well
 
 
 def _close(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.opening.choose_device import Choice, choose
 from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
 from ort_rknn.opening.resolution import Resolution, say_once
-from ort_rknn.ort_types.session_options import config_entry
+from ort_rknn.ort_types.session_options import CONTEXT_PATH, WEIGHTS_FOLDER, config_entry
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["convert_options", "resolve"]
 
 _BARE_MAGIC = b"RKNN"
+_EXTERNAL = b"\x0a\x08location\x12"
+"""How protobuf writes the key ``location`` of a weight in a file of its own, and the tag of the value that follows."""
 _HOW_TO_PIN = (
     "give its open dimensions a size by SessionOptions.add_free_dimension_override_by_name, "
     "or by the provider options shapes or dims"
@@ -65,7 +67,7 @@ def resolve(
     if is_compiled(model):
         from ort_rknn.opening.resolve_compiled import open_compiled
 
-        return open_compiled(model, choice)
+        return open_compiled(model, choice, _folder_of_bytes(model, sess_options))
     if choice.device is None:
         if wish != "cpu":
             say_once("device", f"the model runs on the CPU: {choice.reason}")
@@ -90,10 +92,28 @@ def _head(model: str | bytes) -> bytes | None:
         return None
 
 
+def _folder_of_bytes(model: str | bytes, sess_options: Any) -> Path | None:
+    """Where the files of a compiled model are that is given as bytes, if the session options say so."""
+    if not isinstance(model, bytes):
+        return None
+    if named := config_entry(sess_options, CONTEXT_PATH):
+        return Path(named).parent
+    folder = config_entry(sess_options, WEIGHTS_FOLDER)
+    return Path(folder) if folder else None
+
+
 def _obstacle(model: str | bytes, sess_options: Any) -> str:
     """What in the session options keeps the whole model on the CPU; empty when nothing does."""
     if getattr(sess_options, "_rknn_replaced_weights", None):
-        return "weights were replaced through SessionOptions, and compiled code has its weights inside"
+        return (
+            "weights were replaced through SessionOptions (add_initializer, add_external_initializers...), and compiled"
+            " code has its weights inside. Give the model's path, with its files beside it"
+        )
+    if isinstance(model, bytes) and config_entry(sess_options, WEIGHTS_FOLDER) and _EXTERNAL in model:
+        return (
+            f"its weights are in the folder that {WEIGHTS_FOLDER} names, which is known to onnxruntime only. Give the"
+            " model's path, with its files beside it"
+        )
     return ""
 
 
@@ -131,9 +151,15 @@ def _compile(
     except Exception as error:  # a model that runs is worth more than a reason that stops it
         if watch.refusal is not None:
             raise watch.refusal from None
-        reason = f"it could not be converted: {error}"
+        reason = f"it could not be converted: {error or type(error).__name__}"
     else:
         reason = "" if compiled.npu_steps else _why_all_on_cpu(compiled)
+        if compiled.provisional:
+            reason = said = f"{compiled.provisional}. Nothing of this is remembered: the next start tries again"
+            if compiled.npu_steps:
+                left = sum(len(nodes) for nodes in compiled.plan.cpu_reasons().values())
+                logger().warning("%d of %d nodes run on the CPU: %s", left, len(compiled.plan.nodes), said)
+                reason = ""
         if not reason:
             return Resolution(
                 compiled, choice.device, choice.target, shapes=wanted.shapes, dims=wanted.dims, from_onnx=True

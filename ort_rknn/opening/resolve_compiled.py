@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ort_rknn.devices.base import needs
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["open_bare", "open_compiled"]
 
 
-def open_compiled(model: str | bytes, choice: Choice) -> Resolution:
+def open_compiled(model: str | bytes, choice: Choice, folder: Path | None = None) -> Resolution:
     """Place a compiled model, or one of the several forms in a file.
 
     Args:
         model: Path or content.
         choice: The device.
+        folder: Where the files are that belong to the content.
 
     Raises:
         Exception: onnxruntime's ``InvalidGraph`` for a damaged file, and ``Fail`` where nothing here can run it.
@@ -42,7 +44,7 @@ def open_compiled(model: str | bytes, choice: Choice) -> Resolution:
     try:
         if is_bundle(model):
             return _place_bundle(Bundle.load(model), choice)
-        return _place(CompiledModel.load(model), choice)
+        return _place(CompiledModel.load(model, folder), choice)
     except CompiledModelError as error:
         raise ort_error("InvalidGraph", str(error)) from error
 

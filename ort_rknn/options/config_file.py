@@ -24,12 +24,14 @@ _lock = threading.Lock()
 
 def config_path() -> Path | None:
     """Where the file is, or would be; ``None`` where the user wants none."""
+    from ort_rknn_converters.util.home import expanded
+
     named = os.environ.get(VARIABLE)
     if named is not None:
-        return Path(named).expanduser() if named.strip() else None
+        return expanded(named) if named.strip() else None
     # What platformdirs gives on the systems there are NPUs on; importing it takes longer than this file's reading.
     folder = os.environ.get("XDG_CONFIG_HOME", "").strip()
-    return Path(folder or "~/.config").expanduser() / "ort_rknn" / "config.toml"
+    return expanded(folder or "~/.config") / "ort_rknn" / "config.toml"
 
 
 def read_config() -> tuple[Mapping[str, Any], Path | None]:

@@ -14,10 +14,26 @@ from ort_rknn.ort_conventions import is_rknn
 from ort_rknn.ort_private.arguments import copy_options
 from ort_rknn.ort_private.own import public
 
-__all__ = ["CONTEXT_ENABLE", "NO_CPU", "SessionOptions", "clone", "config_entry", "replay_libraries"]
+__all__ = [
+    "CONTEXT_ENABLE",
+    "CONTEXT_PATH",
+    "NO_CPU",
+    "WEIGHTS_FOLDER",
+    "SessionOptions",
+    "clone",
+    "config_entry",
+    "replay_libraries",
+    "set_entry",
+]
 
 CONTEXT_ENABLE = "ep.context_enable"
 """onnxruntime's key of the wish to have the compiled model written."""
+
+CONTEXT_PATH = "ep.context_file_path"
+"""onnxruntime's key of where the compiled model is written, or where one that is given as bytes was read."""
+
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""onnxruntime's key of the folder that has the files with the weights of a model that is given as bytes."""
 
 NO_CPU = "session.disable_cpu_ep_fallback"
 """onnxruntime's key of the wish that a node on the CPU is an error."""
@@ -103,6 +119,15 @@ class SessionOptions(_Theirs, metaclass=_AnySessionOptions):  # type: ignore[mis
         super().add_external_initializers(names, ort_values)
         self._rknn_replaced_weights.extend(ort_values)
 
+    if hasattr(_Theirs, "add_external_initializers_from_files_in_memory"):  # since onnxruntime 1.23
+
+        def add_external_initializers_from_files_in_memory(
+            self, names: Sequence[str], buffers: Sequence[Any], lengths: Sequence[int]
+        ) -> None:
+            """Give the files that hold the model's weights from memory; the model then stays on the CPU."""
+            super().add_external_initializers_from_files_in_memory(names, buffers, lengths)
+            self._rknn_replaced_weights.extend(buffers)
+
 
 def config_entry(options: Any, key: str) -> str:
     """A session configuration entry, or ``""`` when it was not set."""
@@ -112,6 +137,12 @@ def config_entry(options: Any, key: str) -> str:
         return str(options.get_session_config_entry(key))
     except RuntimeError:
         return ""
+
+
+def set_entry(options: Any, key: str, value: str) -> None:
+    """Set a session configuration entry; onnxruntime warns of one that is set again, so one that is right stays."""
+    if config_entry(options, key) != value:
+        options.add_session_config_entry(key, value)
 
 
 def clone(options: Any) -> Any:

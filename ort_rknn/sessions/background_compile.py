@@ -27,6 +27,7 @@ from ort_rknn_converters.util.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.options import ConvertOptions
+    from ort_rknn_converters.toolkit.compile import CompileResult
 
 __all__ = ["BackgroundRequest", "CancelToken", "Cancelled", "compile_in_child", "compile_later", "usable_cache"]
 
@@ -46,6 +47,7 @@ class CancelToken:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._tell: Callable[[], object] | None = None
         self.cancelled = False
 
     def start(self, command: list[str], **how: Any) -> subprocess.Popen[bytes]:
@@ -61,10 +63,23 @@ class CancelToken:
             self._process = subprocess.Popen(command, **how)
             return self._process
 
+    def on_cancel(self, tell: Callable[[], object]) -> None:
+        """Have ``tell`` called when this token ends, in place of a child.
+
+        Raises:
+            Cancelled: It has ended already.
+        """
+        with self._lock:
+            if self.cancelled:
+                raise Cancelled
+            self._tell = tell
+
     def cancel(self) -> None:
         """End it, and the child at work for it. May be called twice, from any thread."""
         with self._lock:
             self.cancelled = True
+            if self._tell is not None:
+                self._tell()
             if self._process is not None and self._process.poll() is None:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, signal.SIGKILL)
@@ -162,7 +177,7 @@ def _usable(folder: Path) -> str:
 def compile_in_child(
     model: str | bytes, options: ConvertOptions, cache_dir: str | None, token: CancelToken
 ) -> CompiledModel:
-    """Convert a model in a child process, into the cache.
+    """Convert a model in a child process, into the cache; in this thread where there is no Python to start.
 
     Args:
         model: Path or content.
@@ -179,14 +194,18 @@ def compile_in_child(
     from ort_rknn_converters.errors import ConvertError, thaw
     from ort_rknn_converters.toolkit.setup.environment import find_python, toolkit_version
     from ort_rknn_converters.util import temp_dirs as scratch
+    from ort_rknn_converters.util.this_python import this_python
 
     find_python()
+    python = this_python()
+    if not python:
+        return _compile_here(model, options, cache_dir, token)
     with scratch.temporary("ort_rknn-background-") as folder:
         child_main.describe(model, options, cache_dir, folder)
         _write_path(folder)
         with (folder / "log.txt").open("wb") as log:
             child = token.start(
-                [sys.executable, "-c", _START, str(folder)],
+                [python, "-c", _START, str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -209,6 +228,35 @@ def compile_in_child(
             "the conversion's result is not in the cache; the model's file may have been changed meanwhile"
         )
     return found
+
+
+def _compile_here(
+    model: str | bytes, options: ConvertOptions, cache_dir: str | None, token: CancelToken
+) -> CompiledModel:
+    """In a program that is frozen, or embedded in a host: only the toolkit's own process is another one.
+
+    Raises:
+        Cancelled: The token was cancelled.
+        ConvertError: What the conversion raised.
+    """
+    from ort_rknn_converters.cache import store
+    from ort_rknn_converters.cache.child_main import NICENESS
+    from ort_rknn_converters.errors import ToolkitFailed
+    from ort_rknn_converters.toolkit.compile import compile_segment
+
+    ended = threading.Event()
+    token.on_cancel(ended.set)
+
+    def compile(*args: Any, **how: Any) -> CompileResult:
+        return compile_segment(*args, **{**how, "nice": NICENESS, "cancelled": ended})
+
+    try:
+        made = store.load_or_convert(model, options, cache_dir=cache_dir, compile=compile)
+    except KeyboardInterrupt:
+        raise Cancelled from None
+    if made.provisional:
+        raise ToolkitFailed(made.provisional, kind="killed")
+    return made
 
 
 def _write_path(folder: Path) -> None:

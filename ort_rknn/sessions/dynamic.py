@@ -166,7 +166,8 @@ class DynamicSession(NativeSession):
         if not ready:
             return self._parts.plan.with_notes(*notes)
         table = ready[0].plan
-        return table.with_notes(*self._parts.plan.notes, "the table is that of the first shape that is ready", *notes)
+        which = ("the table is that of the first shape that is ready",) if self._specs else ()
+        return table.with_notes(*self._parts.plan.notes, *which, *notes)
 
     @property
     def shape_states(self) -> tuple[ShapeState, ...]:
@@ -235,7 +236,7 @@ class DynamicSession(NativeSession):
         for name, spec in self._specs:
             value = feed.get(name)
             shape = _shape(value)
-            if shape is None or 0 in shape:
+            if shape is None or 0 in shape or not spec.fits(shape):
                 return None
             if isinstance(value, np.ndarray) and not spec.takes(value):
                 return None

@@ -45,9 +45,10 @@ class InputSpec:
 
     def takes(self, array: np.ndarray[Any, Any]) -> bool:
         """Whether ``array`` is of exactly this type and shape."""
-        if array.dtype != self.dtype:
-            return False
-        shape = array.shape
+        return bool(array.dtype == self.dtype) and (array.shape == self.dims or self.fits(array.shape))
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether it takes this shape, as far as its declaration says."""
         if self.dims is None or shape == self.dims:
             return True
         return len(shape) == len(self.dims) and all(

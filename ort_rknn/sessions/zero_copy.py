@@ -242,6 +242,8 @@ def _memory_of(bound: BoundContext, slot: Slot, value: Any, copied: dict[str, st
         copied[name] = f"the NPU's runtime has no {spec.dtype}"
     elif slot.order and value.settle(slot.order) != slot.order:
         copied[name] = f"its memory is {value.layout}, and the NPU uses {slot.order} here"
+    elif value.memory.room < slot.size:
+        copied[name] = f"its memory has {value.memory.room} bytes, and the NPU may write {slot.size}"
     else:
         return value.memory
     return bound.room(slot)

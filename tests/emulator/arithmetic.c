@@ -112,12 +112,10 @@ static uint64_t stored(const emu_tensor *tensor, emu_view view, size_t i) {
     return size == 8 ? (uint64_t)whole : (uint64_t)whole & ((1ull << (8 * size)) - 1);
 }
 
-static uint32_t block(rknn_tensor_type type) { return emu_type_size(type) == 1 ? 16 : 8; } /* C2 of NC1HWC2 */
-
 uint32_t emu_packed_elements(const emu_tensor *tensor, uint32_t shape, rknn_tensor_format fmt) {
     if (tensor->n_dims != 4 || fmt != RKNN_TENSOR_NC1HWC2) return emu_elements(tensor, shape);
-    const uint32_t *d = tensor->dims[shape], c2 = block(tensor->type);
-    return d[0] * ((d[1] + c2 - 1) / c2) * d[2] * d[3] * c2;
+    const uint32_t *d = tensor->dims[shape];
+    return d[0] * tensor->c1[shape] * d[2] * d[3] * tensor->c2;
 }
 
 /* Where element k (ONNX order) lies in memory of the given order. */
@@ -126,7 +124,7 @@ static size_t place(const emu_tensor *tensor, uint32_t shape, rknn_tensor_format
     const uint32_t *d = tensor->dims[shape];
     size_t w = k % d[3], h = k / d[3] % d[2], c = k / d[3] / d[2] % d[1], n = k / d[3] / d[2] / d[1];
     if (fmt == RKNN_TENSOR_NHWC) return ((n * d[2] + h) * d[3] + w) * d[1] + c;
-    size_t c2 = block(tensor->type), c1 = (d[1] + c2 - 1) / c2;
+    size_t c1 = tensor->c1[shape], c2 = tensor->c2;
     return (((n * c1 + c / c2) * d[2] + h) * d[3] + w) * c2 + c % c2;
 }
 

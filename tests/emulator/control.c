@@ -21,7 +21,7 @@ static const char *const CALLS[EMU_CALLS] = {
     "rknn_mem_sync", "rknn_set_input_shapes", "rknn_set_batch_core_num", "rknn_register_custom_ops"};
 static const char *const MISUSES[EMU_MISUSES] = {
     "concurrent", "dead_context", "changed_inputs", "destroyed_busy", "not_run", "not_released",
-    "dead_mem", "busy_mem", "left_mem", "lent_weights"};
+    "dead_mem", "busy_mem", "left_mem", "lent_weights", "overrun"};
 
 typedef struct {
     int64_t free_at, busy; /* nanoseconds */
@@ -30,11 +30,11 @@ typedef struct {
 typedef struct {
     emu_call call;
     long long first, last; /* in that call's own count */
-    int code, hang, delay_ms;
+    int code, hang, delay_ms, die; /* die: by this signal */
 } fault;
 
 emu_settings emu_set;
-atomic_llong emu_misuses[EMU_MISUSES], emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags;
+atomic_llong emu_misuses[EMU_MISUSES], emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
 static atomic_llong calls[EMU_CALLS], latencies;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
@@ -74,6 +74,7 @@ static int arm(const char *text) {
     else if (*end == 'x') f.last = f.first + strtoll(end + 1, &end, 10) - 1;
     if (*end++ != '=') return -1;
     if (!strncmp(end, "hang", 4)) f.hang = 1;
+    else if (!strncmp(end, "die:", 4)) f.die = atoi(end + 4);
     else if (!strncmp(end, "delay:", 6)) f.delay_ms = atoi(end + 6);
     else f.code = atoi(end);
     faults[n_faults++] = f;
@@ -91,12 +92,24 @@ static void set_pattern(const char *text) {
     }
 }
 
+/* The versions whose answers are known: the first asked itself, the second by what board owners have posted. */
+static int set_runtime(const char *version) {
+    if (strcmp(version, "1.6.0") && strcmp(version, "2.3.2")) return -1;
+    emu_set.old = version[0] == '1';
+    snprintf(emu_set.api, sizeof emu_set.api, "%s (emulated@2026-01-01T00:00:00)", version);
+    return 0;
+}
+
 static int configure(const char *key, const char *value) {
     if (!strcmp(key, "cores")) emu_set.cores = atoi(value);
     else if (!strcmp(key, "light")) emu_set.light = atoi(value);
     else if (!strcmp(key, "latency_us")) emu_set.latency_us = atoll(value), emu_set.n_pattern = 0;
     else if (!strcmp(key, "pattern")) set_pattern(value);
-    else if (!strcmp(key, "affine")) emu_set.affine = atoi(value);
+    else if (!strcmp(key, "runtime")) return set_runtime(value);
+    else if (!strcmp(key, "in_out")) emu_set.count = (uint32_t)strtoul(value, NULL, 0);
+    else if (!strcmp(key, "short_outputs")) emu_set.short_outputs = (uint32_t)atoi(value);
+    else if (!strcmp(key, "null_memory")) emu_set.null_memory = (uint32_t)atoi(value);
+    else if (!strcmp(key, "offset")) emu_set.offset = (int32_t)atoll(value);
     else if (!strcmp(key, "own_outputs")) emu_set.own_outputs = atoi(value);
     else if (!strcmp(key, "max_version")) emu_set.max_version = strtoull(value, NULL, 0);
     else if (!strcmp(key, "target")) snprintf(emu_set.target, sizeof emu_set.target, "%s", value);
@@ -120,11 +133,11 @@ static int configure(const char *key, const char *value) {
 static void defaults(void) {
     memset(&emu_set, 0, sizeof emu_set);
     configure("cores", "3");
-    emu_set.max_version = 6;
-    snprintf(emu_set.api, sizeof emu_set.api, "2.5.0 (emulated@2026-01-01T00:00:00)");
+    set_runtime("2.3.2");
     snprintf(emu_set.driver, sizeof emu_set.driver, "0.9.8");
-    static const char *const keys[] = {"cores", "light", "latency_us", "pattern", "target", "api", "driver", "max_version",
-                                       "fault", "stall"};
+    static const char *const keys[] = {"runtime", "cores", "light", "latency_us", "pattern", "target", "api", "driver",
+                                       "max_version", "in_out", "own_outputs", "short_outputs", "null_memory", "offset", "fault",
+                                       "stall"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         char name[32] = "EMU_";
         for (size_t k = 0; keys[i][k]; k++) name[4 + k] = (char)(keys[i][k] == '_' ? '_' : keys[i][k] - 32), name[5 + k] = 0;
@@ -153,7 +166,7 @@ void emu_reset(void) {
     memset(cores, 0, sizeof cores);
     for (int i = 0; i < EMU_CALLS; i++) calls[i] = 0;
     for (int i = 0; i < EMU_MISUSES; i++) emu_misuses[i] = 0;
-    latencies = emu_copied_in = emu_copied_out = 0;
+    latencies = emu_copied_in = emu_copied_out = emu_errors = 0;
     defaults();
     pthread_mutex_unlock(&lock);
 }
@@ -165,7 +178,7 @@ void emu_release_hangs(void) {
     pthread_mutex_unlock(&lock);
 }
 
-/* A call's name, a misuse's name, contexts, mems, dma_bytes, copied_in, copied_out, init_flags (of the last rknn_init), hanging,
+/* A call's name, a misuse's name, contexts, mems, dma_bytes, errors (lines logged), copied_in, copied_out, init_flags (of the last rknn_init), hanging,
  * core<i>_runs, core<i>_busy_us; -1: no such thing. */
 long long emu_count(const char *name) {
     int call = call_named(name, strlen(name));
@@ -176,6 +189,7 @@ long long emu_count(const char *name) {
     if (!strcmp(name, "mems")) return atomic_load(&emu_live_mems);
     if (!strcmp(name, "dma_bytes")) return atomic_load(&emu_dma_bytes);
     if (!strcmp(name, "copied_in")) return atomic_load(&emu_copied_in);
+    if (!strcmp(name, "errors")) return atomic_load(&emu_errors);
     if (!strcmp(name, "init_flags")) return atomic_load(&emu_init_flags);
     if (!strcmp(name, "copied_out")) return atomic_load(&emu_copied_out);
     pthread_mutex_lock(&lock);
@@ -205,6 +219,7 @@ int emu_enter(emu_call call) {
         hanging--;
     }
     pthread_mutex_unlock(&lock);
+    if (hit.die) emu_die(hit.die, "a fault that was asked for");
     if (hit.delay_ms) sleep_until(now() + (int64_t)hit.delay_ms * 1000000);
     return hit.code;
 }

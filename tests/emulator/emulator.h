@@ -25,6 +25,9 @@ typedef struct {
     rknn_tensor_qnt_type qnt;
     int32_t zp;
     float scale;
+    uint32_t stored[EMU_MAX_SHAPES]; /* bytes on the NPU by the file, which tell C1 of NC1HWC2; 0: not known */
+    uint32_t c1[EMU_MAX_SHAPES], c2; /* of NC1HWC2 */
+    char made_by[32];                /* the operator that produces an output, as the file calls it */
 } emu_tensor;
 
 typedef struct {
@@ -32,6 +35,7 @@ typedef struct {
     uint32_t n_input, n_output, n_shapes;
     emu_tensor inputs[EMU_MAX_IO], outputs[EMU_MAX_IO];
     char target[32], custom[1024];
+    int dynamic; /* it was compiled for sets of shapes, be it one */
     uint64_t version, salt;
     uint32_t weight_bytes;
     char needs[RKNN_MAX_NAME_LEN]; /* a custom operator it has, or "" */
@@ -41,7 +45,19 @@ typedef struct {
 /* model.c, rknn_file.c: 0 or one of the RKNN_ERR codes. */
 int emu_model_read(const uint8_t *data, size_t size, emu_model *model);
 int emu_rknn_read(const uint8_t *data, size_t size, emu_model *model);
+void emu_graph_read(const uint8_t *graph, uint64_t size, emu_model *model); /* graph.c: stored and made_by, where it says */
 rknn_tensor_type emu_type_named(const char *name);
+
+/* layout.c: sizes, strides and layouts by the vendor's rules */
+void emu_lay_out(emu_model *model); /* c1 and c2 of all tensors */
+int64_t emu_given_size(rknn_tensor_type type); /* of an element handed over; -1: the runtime has no size for it */
+typedef enum { EMU_TAKEN, EMU_NO_TYPE, EMU_NO_LAYOUT, EMU_NO_BLOCKS, EMU_NO_SUCH_LAYOUT, EMU_CRASHES } emu_verdict;
+emu_verdict emu_accepts(const emu_tensor *tensor, uint32_t shape, rknn_tensor_type type, rknn_tensor_format fmt);
+
+/* vendor.c: the vendor's voice and its ends */
+void emu_say(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "E RKNN: [time] ..." and counted */
+_Noreturn void emu_die(int signal, const char *why);                         /* as the vendor's runtime ends the process */
+const char *emu_type_label(rknn_tensor_type type);
 
 /* arithmetic.c */
 size_t emu_type_size(rknn_tensor_type type);
@@ -78,10 +94,13 @@ uint64_t emu_identity(const uint8_t *data, size_t size);
 typedef enum { EMU_INIT, EMU_DUP, EMU_DESTROY, EMU_QUERY, EMU_MASK, EMU_SET, EMU_RUN, EMU_GET, EMU_RELEASE, EMU_CREATE_MEM,
                EMU_DESTROY_MEM, EMU_IO_MEM, EMU_SYNC, EMU_SHAPES, EMU_BATCH, EMU_CUSTOM, EMU_CALLS } emu_call;
 typedef enum { EMU_CONCURRENT, EMU_DEAD, EMU_CHANGED, EMU_BUSY_DESTROY, EMU_UNRUN, EMU_UNRELEASED,
-               EMU_DEAD_MEM, EMU_BUSY_MEM, EMU_LEFT_MEM, EMU_LENT_WEIGHTS, EMU_MISUSES } emu_misuse;
+               EMU_DEAD_MEM, EMU_BUSY_MEM, EMU_LEFT_MEM, EMU_LENT_WEIGHTS, EMU_OVERRUN, EMU_MISUSES } emu_misuse;
 
 typedef struct {
-    int cores, light, affine, own_outputs;
+    int cores, light, own_outputs;
+    int old; /* librknnrt 1.6.0, not 2.3.2 */
+    uint32_t count, short_outputs, null_memory; /* hostile: numbers of inputs and outputs, bytes missing, no addresses */
+    int32_t offset;                             /* hostile: where memory is said to begin */
     int64_t latency_us, pattern[64];
     int n_pattern;
     uint64_t max_version;
@@ -90,7 +109,7 @@ typedef struct {
 
 extern emu_settings emu_set;
 extern atomic_llong emu_misuses[EMU_MISUSES];
-extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags;
+extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
 void emu_start(void);                 /* reads the environment once */
 int emu_enter(emu_call call);         /* counts the call; 0, or the code an armed fault asks for; may hang first */
 int64_t emu_next_latency(void);       /* microseconds, by the pattern */

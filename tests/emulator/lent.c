@@ -4,6 +4,7 @@
  * come back the same way: types, layouts, copies and cores stay the emulator's, so that a whole model can be compared.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "context.h"
 
@@ -51,7 +52,8 @@ int emu_compute(context *c) {
         if (c->inputs[taken].mem) view.data = c->inputs[taken].mem->virt_addr;
         inputs[taken] = array_of(&m->inputs[taken], c->shape, malloc(bytes_of(&m->inputs[taken], c->shape)));
         if (!inputs[taken].data) break;
-        emu_take(&m->inputs[taken], c->shape, view, inputs[taken].data);
+        if (view.data) emu_take(&m->inputs[taken], c->shape, view, inputs[taken].data);
+        else memset(inputs[taken].data, 0, bytes_of(&m->inputs[taken], c->shape));
     }
     if (taken == m->n_input) known = lent(m->identity, m->n_input, inputs, m->n_output, outputs);
     while (taken-- > 0) free(inputs[taken].data);

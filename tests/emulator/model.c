@@ -8,6 +8,7 @@
  *   needs MyOp                             (a custom operator; runs fail before it is registered)
  *   input x float16 1,3,8,8|1,3,16,16 nhwc
  *   output y int8 1,10 - 0.5 -3            (- = no layout; then scale and zero point)
+ *   maker y ConvRelu                       (the operator that produces an output)
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,13 @@ static int tensor_line(char *rest, emu_tensor *t, uint32_t *n_shapes) {
     return 0;
 }
 
+static void maker_line(const char *rest, emu_model *model) {
+    char name[RKNN_MAX_NAME_LEN], op[32];
+    if (sscanf(rest, "%255s %31s", name, op) != 2) return;
+    for (uint32_t i = 0; i < model->n_output; i++)
+        if (!strcmp(model->outputs[i].name, name)) snprintf(model->outputs[i].made_by, sizeof op, "%s", op);
+}
+
 static int text_read(const uint8_t *data, size_t size, emu_model *model) {
     char *copy = strndup((const char *)data, size < 65536 ? size : 65536), *left = copy, *line;
     int bad = 0;
@@ -59,6 +67,7 @@ static int text_read(const uint8_t *data, size_t size, emu_model *model) {
         else if (!strcmp(word, "seed")) model->salt = strtoull(rest, NULL, 0);
         else if (!strcmp(word, "version")) model->version = strtoull(rest, NULL, 0);
         else if (!strcmp(word, "weights")) model->weight_bytes = (uint32_t)strtoul(rest, NULL, 0);
+        else if (!strcmp(word, "maker")) maker_line(rest, model);
         else if (!strcmp(word, "needs")) snprintf(model->needs, sizeof model->needs, "%s", rest);
         else if (!strcmp(word, "input") && model->n_input < EMU_MAX_IO)
             bad = tensor_line(rest, &model->inputs[model->n_input++], &model->n_shapes);
@@ -66,6 +75,7 @@ static int text_read(const uint8_t *data, size_t size, emu_model *model) {
             bad = tensor_line(rest, &model->outputs[model->n_output++], &model->n_shapes);
     }
     free(copy);
+    model->dynamic = model->n_shapes > 1;
     return bad ? RKNN_ERR_MODEL_INVALID : 0;
 }
 
@@ -74,13 +84,20 @@ static uint64_t fnv(uint64_t h, const char *text) {
     return (h ^ ',') * 0x100000001B3ull;
 }
 
+static int refused(const char *why) {
+    emu_say("parseRKNN%s", why);
+    emu_say("parseRKNN from buffer: Invalid RKNN format!");
+    return RKNN_ERR_MODEL_INVALID;
+}
+
 int emu_model_read(const uint8_t *data, size_t size, emu_model *model) {
     memset(model, 0, sizeof *model);
-    if (size < 64 && (size < 8 || memcmp(data, "RKNNEMU", 7))) return RKNN_ERR_MODEL_INVALID;
-    if (memcmp(data, "RKNN", 4)) return RKNN_ERR_MODEL_INVALID;
+    if (size < 64 && (size < 8 || memcmp(data, "RKNNEMU", 7))) return refused(": rknn model is too small!");
+    if (memcmp(data, "RKNN", 4)) return refused(": invalid RKNN_MAGIC!");
     int code = memcmp(data, "RKNNEMU", 7) ? emu_rknn_read(data, size, model) : text_read(data, size, model);
     if (code) return code;
-    if (!model->n_output) return RKNN_ERR_MODEL_INVALID;
+    if (!model->n_output) return refused(": there is nothing in it");
+    emu_lay_out(model);
     /* Files of equal models differ in padding bytes, so the salt is made of the names. */
     uint64_t h = 0xCBF29CE484222325ull;
     for (uint32_t i = 0; i < model->n_input; i++) h = fnv(h, model->inputs[i].name);

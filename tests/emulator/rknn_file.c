@@ -129,7 +129,11 @@ int emu_rknn_read(const uint8_t *data, size_t size, emu_model *model) {
     uint64_t n, length;
     memcpy(&model->version, data + 8, 8);
     memcpy(&n, data + 16, 8);
-    if (n > size - 64 || size - 64 - n < 8) return RKNN_ERR_MODEL_INVALID;
+    if (n > size - 64 || size - 64 - n < 8) {
+        emu_say("parseRKNN: exportDataSize large then model size: %llu vs 0!", (unsigned long long)n);
+        emu_say("parseRKNN from buffer: Invalid RKNN format!");
+        return RKNN_ERR_MODEL_INVALID;
+    }
     memcpy(&length, data + 64 + n, 8);
     if (length > size - 72 - n) return RKNN_ERR_MODEL_INVALID;
     const uint8_t *fb = data + 64;
@@ -150,5 +154,7 @@ int emu_rknn_read(const uint8_t *data, size_t size, emu_model *model) {
                                output ? &model->outputs[position] : &model->inputs[position], &model->n_shapes);
         if (code) return code;
     }
+    emu_graph_read(fb, n, model);
+    if (model->n_shapes > 1) model->dynamic = 1;
     return 0;
 }

@@ -1,8 +1,11 @@
-/* The emulated librknnrt: contexts, queries, inputs, runs and outputs. Memory for zero copy is in memory.c. */
+/* The emulated librknnrt: how contexts begin and end, their cores and shapes. */
+#include <ctype.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,13 +16,24 @@ static context *table[4096];
 static uint64_t generations[4096];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-context *emu_find(rknn_context handle) {
+context *emu_peek(rknn_context handle) {
     pthread_mutex_lock(&lock);
     context *c = table[handle & 4095];
     if (c && c->handle != handle) c = NULL;
     pthread_mutex_unlock(&lock);
     if (!c) emu_misuses[EMU_DEAD]++;
     return c;
+}
+
+context *emu_find(rknn_context handle) {
+    context *c = emu_peek(handle);
+    if (!c && handle) emu_die(SIGSEGV, "a context is used after rknn_destroy");
+    return c;
+}
+
+void emu_need_shapes(const context *c) {
+    if (c->model->dynamic && !c->shaped)
+        emu_die(SIGABRT, "std::out_of_range leaves the C interface: a dynamic model before rknn_set_input_shapes");
 }
 
 /* A context serves one thread at a time; whoever breaks that is counted and goes on. */
@@ -66,8 +80,7 @@ static int read_path(const char *path, emu_model *model) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &info)) {
         if (fd >= 0) close(fd);
-        fprintf(stderr, "E RKNN: failed to open %s\n", path);
-        return RKNN_ERR_FAIL;
+        return RKNN_ERR_MODEL_INVALID;
     }
     void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     close(fd);
@@ -77,25 +90,38 @@ static int read_path(const char *path, emu_model *model) {
     return code;
 }
 
+static int load(emu_model *model, void *data, uint32_t size, uint32_t flag, const rknn_init_extend *extend) {
+    int code = !data ? RKNN_ERR_MODEL_INVALID : size ? emu_model_read(data, size, model) : read_path(data, model);
+    if (!code && emu_set.max_version && model->version > emu_set.max_version) { /* 1.5.0 and before check it */
+        emu_say("Invalid RKNN model version %llu", (unsigned long long)model->version);
+        code = RKNN_ERR_MODEL_INVALID;
+    }
+    if (!code && *emu_set.target && *model->target && strcasecmp(emu_set.target, model->target)) {
+        char made[32], here[32];
+        for (int i = 0; i < 32; i++) made[i] = (char)toupper(model->target[i]), here[i] = (char)toupper(emu_set.target[i]);
+        emu_say("This rknn model is for %s, but current platform is %s", made, here);
+        code = RKNN_ERR_MODEL_INVALID;
+    }
+    if (code) emu_say("rknn_init, load model failed!");
+    if (!code && !emu_set.old && !strcmp(emu_set.driver, "0.9.2")) code = RKNN_ERR_DEVICE_UNMATCH; /* owners: not with 2.3.2 */
+    if (code || !(flag & RKNN_FLAG_SHARE_WEIGHT_MEM)) return code;
+    if (model->dynamic) emu_say("RKNN_FLAG_SHARE_WEIGHT_MEM is invalid, dynamic shape rknn model is not supported!");
+    else if (!extend) emu_say("rknn_init_extend is not set!");
+    return model->dynamic || !extend ? RKNN_ERR_PARAM_INVALID : 0;
+}
+
 int rknn_init(rknn_context *out, void *data, uint32_t size, uint32_t flag, rknn_init_extend *extend) {
     int code = emu_enter(EMU_INIT);
     emu_init_flags = flag;
     if (code) return code;
-    if (!out || !data) return RKNN_ERR_PARAM_INVALID;
+    if (!out) return RKNN_ERR_PARAM_INVALID;
     emu_model *model = calloc(1, sizeof *model);
     if (!model) return RKNN_ERR_MALLOC_FAIL;
-    code = size ? emu_model_read(data, size, model) : read_path(data, model);
-    if (!code && model->version > emu_set.max_version) {
-        fprintf(stderr, "E RKNN: rknn_init, load model failed! Invalid RKNN model version %llu\n", (unsigned long long)model->version);
-        code = RKNN_ERR_MODEL_INVALID;
-    }
-    if (!code && *emu_set.target && *model->target && strcmp(emu_set.target, model->target)) {
-        fprintf(stderr, "E RKNN: this model is for %s, not for %s\n", model->target, emu_set.target);
-        code = RKNN_ERR_TARGET_PLATFORM_UNMATCH;
-    }
+    code = load(model, data, size, flag, extend);
+    context *lender = NULL;
     if (!code && flag & RKNN_FLAG_SHARE_WEIGHT_MEM) {
-        context *master = extend ? emu_find(extend->ctx) : NULL;
-        if (!master) code = RKNN_ERR_CTX_INVALID;
+        lender = emu_peek(extend->ctx);
+        if (!lender) code = RKNN_ERR_CTX_INVALID;
         else model->weight_bytes = 0;
     }
     if (!code) {
@@ -103,7 +129,7 @@ int rknn_init(rknn_context *out, void *data, uint32_t size, uint32_t flag, rknn_
         atomic_fetch_add(&emu_dma_bytes, model->weight_bytes);
         code = open_context(out, model, flag);
         if (code) atomic_fetch_sub(&emu_dma_bytes, model->weight_bytes);
-        else if (flag & RKNN_FLAG_SHARE_WEIGHT_MEM) emu_find(*out)->lender = extend->ctx;
+        else if (lender) emu_find(*out)->lender = extend->ctx;
     }
     if (code) free(model);
     return code;
@@ -122,7 +148,7 @@ int rknn_dup_context(rknn_context *in, rknn_context *out) {
 
 int rknn_destroy(rknn_context handle) {
     int code = emu_enter(EMU_DESTROY);
-    context *c = emu_find(handle);
+    context *c = emu_peek(handle);
     if (!c) return RKNN_ERR_CTX_INVALID;
     if (code) return code;
     if (atomic_exchange(&c->busy, 1)) { /* another thread is inside: the real one crashes sooner or later */
@@ -137,6 +163,7 @@ int rknn_destroy(rknn_context handle) {
     if (c->unreleased) emu_misuses[EMU_UNRELEASED]++;
     if (emu_mems_of(handle)) emu_misuses[EMU_LEFT_MEM]++;
     for (int i = 0; i < EMU_MAX_IO; i++) free(c->inputs[i].data), free(c->answers[i]);
+    for (int i = 0; i < 4 * EMU_MAX_IO; i++) free(c->given[i]);
     drop_model(c->model);
     free(c);
     emu_live_contexts--;
@@ -149,14 +176,46 @@ int rknn_set_core_mask(rknn_context handle, rknn_core_mask mask) {
     if (!c) return RKNN_ERR_CTX_INVALID;
     if (code) return code;
     if (emu_set.cores == 1) return RKNN_ERR_TARGET_PLATFORM_UNMATCH;
-    if (mask != 0xFFFF && mask >> emu_set.cores) return RKNN_ERR_PARAM_INVALID;
+    int one = mask && !(mask & (mask - 1)), first = !(mask & (mask + 1)); /* 1, 2, 4; 3, 7 */
+    if (mask >> emu_set.cores || !(one || first)) {
+        emu_say("Not support core mask: %x, fallback to single core auto mode", mask);
+        emu_say(c->model->dynamic ? "rknn_set_core_mask: failed to set dynamic shape model core mask: %x"
+                                  : "rknn_set_core_mask: failed to set core mask: %x", mask);
+        c->mask = 0;
+        return RKNN_ERR_FAIL;
+    }
     c->mask = mask;
     return 0;
 }
 
 int rknn_set_batch_core_num(rknn_context handle, int n) {
     int code = emu_enter(EMU_BATCH);
-    return code ? code : !emu_find(handle) ? RKNN_ERR_CTX_INVALID : n < 1 || n > emu_set.cores ? RKNN_ERR_PARAM_INVALID : 0;
+    if (!emu_find(handle)) return RKNN_ERR_CTX_INVALID;
+    if (code || (n >= 1 && n <= emu_set.cores)) return code;
+    emu_say("rknn_set_batch_core_num: failed to set core_num %d", n);
+    return RKNN_ERR_FAIL;
+}
+
+static void spell(const uint32_t *dims, uint32_t n, const char *between, char *out, size_t room) {
+    size_t used = 0;
+    *out = 0;
+    for (uint32_t i = 0; i < n && used < room; i++)
+        used += (size_t)snprintf(out + used, room - used, "%s%u", i ? between : "", dims[i]);
+}
+
+static void list_shapes(const context *c, const rknn_tensor_attr *asked) {
+    static const char *const layouts[] = {"NCHW", "NHWC", "NC1HWC2", "UNDEFINED"};
+    char dims[160];
+    const emu_tensor *t = &c->model->inputs[0];
+    emu_say("rknn_set_input_shapes error, input name = %s supported input shapes are as follows:", t->name);
+    for (uint32_t set = 0; set < c->model->n_shapes; set++) {
+        rknn_tensor_attr mine;
+        emu_describe(c->model, t, 0, set, t->fmt, &mine);
+        spell(mine.dims, mine.n_dims, ",", dims, sizeof dims);
+        emu_say("\tshape = [%s], layout = %s", dims, layouts[mine.fmt & 3]);
+    }
+    spell(asked->dims, asked->n_dims & 15, ", ", dims, sizeof dims);
+    emu_say("while get rknn_tensor_attr[0].name = %s, dims = [%s], fmt = %s", asked->name, dims, layouts[asked->fmt & 3]);
 }
 
 int rknn_set_input_shapes(rknn_context handle, uint32_t n, rknn_tensor_attr *attrs) {
@@ -164,20 +223,27 @@ int rknn_set_input_shapes(rknn_context handle, uint32_t n, rknn_tensor_attr *att
     context *c = emu_find(handle);
     if (!c) return RKNN_ERR_CTX_INVALID;
     if (code) return code;
+    if (!c->model->dynamic) {
+        emu_say("rknn_set_input_shapes error, rknn model is static shape type, please export rknn with dynamic_shapes");
+        return RKNN_ERR_MODEL_INVALID;
+    }
     if (n != c->model->n_input) return RKNN_ERR_PARAM_INVALID;
     for (uint32_t set = 0; set < c->model->n_shapes; set++) {
         int same = 1;
         for (uint32_t i = 0; i < n && same; i++) {
             rknn_tensor_attr mine;
-            emu_describe(&c->model->inputs[i], i, set, c->model->inputs[i].fmt, &mine);
+            emu_describe(c->model, &c->model->inputs[i], i, set, c->model->inputs[i].fmt, &mine);
             same = attrs[i].n_dims == mine.n_dims && !memcmp(attrs[i].dims, mine.dims, 4 * mine.n_dims);
         }
         if (same) {
+            c->shape_before = c->shape;
             c->shape = set;
+            c->shaped = 1;
             return 0;
         }
     }
-    return RKNN_ERR_PARAM_INVALID;
+    list_shapes(c, attrs);
+    return RKNN_ERR_FAIL;
 }
 
 int rknn_set_input_shape(rknn_context handle, rknn_tensor_attr *attr) { return rknn_set_input_shapes(handle, 1, attr); }
@@ -198,126 +264,3 @@ int rknn_register_custom_ops(rknn_context handle, const custom_op *op, uint32_t 
     return 0;
 }
 
-int rknn_inputs_set(rknn_context handle, uint32_t n, rknn_input *inputs) {
-    context *c = emu_find(handle);
-    if (!c) return RKNN_ERR_CTX_INVALID;
-    int mine = emu_hold(c), code = emu_enter(EMU_SET);
-    for (uint32_t i = 0; !code && i < n; i++) {
-        rknn_input *in = &inputs[i];
-        if (in->index >= c->model->n_input || !in->buf || in->type >= RKNN_TENSOR_INT4) {
-            code = RKNN_ERR_INPUT_INVALID;
-            break;
-        }
-        emu_tensor *t = &c->model->inputs[in->index];
-        rknn_tensor_type type = in->pass_through ? t->type : in->type;
-        if (in->size != emu_elements(t, c->shape) * emu_type_size(type) || 
-            (t->n_dims == 4 && t->fmt != RKNN_TENSOR_UNDEFINED && in->fmt > RKNN_TENSOR_NHWC)) {
-            code = RKNN_ERR_INPUT_INVALID;
-            break;
-        }
-        held *h = &c->inputs[in->index];
-        if (h->room < in->size) {
-            free(h->data);
-            h->data = malloc(in->size);
-            h->room = in->size;
-        }
-        memcpy(h->data, in->buf, in->size);
-        emu_copied_in += in->size;
-        h->view = (emu_view){h->data, type, in->fmt, in->pass_through};
-        h->mem = NULL;
-        c->fresh = 0;
-    }
-    emu_let_go(c, mine);
-    return code;
-}
-
-static uint64_t fold_inputs(context *c, int *missing) {
-    uint64_t state = c->model->salt;
-    for (uint32_t i = 0; i < c->model->n_input; i++) {
-        emu_view view = c->inputs[i].view;
-        if (!view.data || (c->inputs[i].mem && !emu_mem_alive(c->inputs[i].mem))) *missing = 1;
-        else state = emu_fold(state, i, emu_digest(&c->model->inputs[i], c->shape, view, emu_set.light));
-    }
-    return state;
-}
-
-static void answer(context *c, uint32_t i, rknn_tensor_type type, rknn_tensor_format fmt, void *out) {
-    const emu_tensor *t = &c->model->outputs[i];
-    if (c->lent) emu_hand_over(t, c->shape, c->answers[i], type, fmt, out);
-    else emu_answer(t, c->shape, i, c->state, type, fmt, emu_set.light, out);
-}
-
-int rknn_run(rknn_context handle, rknn_run_extend *extend) {
-    context *c = emu_find(handle);
-    if (!c) return RKNN_ERR_CTX_INVALID;
-    int mine = emu_hold(c), code = emu_enter(EMU_RUN), missing = 0, mapped = 0;
-    if (!code) {
-        uint64_t state = fold_inputs(c, &missing);
-        int knows = !*c->model->needs || !strcmp(c->model->needs, c->custom_op);
-        code = missing ? RKNN_ERR_INPUT_INVALID : !knows ? RKNN_ERR_FAIL : emu_compute(c);
-        if (!code) code = emu_occupy(c->mask);
-        for (uint32_t i = 0; i < c->model->n_input; i++) mapped |= c->inputs[i].mem != NULL;
-        if (!code) {
-            if (mapped && fold_inputs(c, &missing) != state) emu_misuses[EMU_CHANGED]++;
-            c->state = state;
-            c->fresh = 1;
-            if (extend) extend->frame_id = ++c->frame;
-            for (uint32_t i = 0; i < c->model->n_output; i++)
-                if (c->outputs[i].mem && emu_mem_alive(c->outputs[i].mem))
-                    answer(c, i, c->outputs[i].view.type, c->outputs[i].view.fmt, (void *)c->outputs[i].view.data);
-        }
-    }
-    emu_let_go(c, mine);
-    return code;
-}
-
-int rknn_wait(rknn_context handle, rknn_run_extend *extend) {
-    (void)handle, (void)extend;
-    return RKNN_ERR_FAIL; /* as on Linux boards */
-}
-
-int rknn_outputs_get(rknn_context handle, uint32_t n, rknn_output *outputs, rknn_output_extend *extend) {
-    context *c = emu_find(handle);
-    if (!c) return RKNN_ERR_CTX_INVALID;
-    int mine = emu_hold(c), code = emu_enter(EMU_GET);
-    if (!code && !c->fresh) emu_misuses[EMU_UNRUN]++;
-    for (uint32_t i = 0; !code && i < n; i++) {
-        rknn_output *out = &outputs[i];
-        uint32_t index = out->is_prealloc ? out->index : i;
-        if (index >= c->model->n_output) {
-            code = RKNN_ERR_OUTPUT_INVALID;
-            break;
-        }
-        emu_tensor *t = &c->model->outputs[index];
-        rknn_tensor_type type = out->want_float ? RKNN_TENSOR_FLOAT32 : t->type;
-        uint32_t size = (uint32_t)(emu_elements(t, c->shape) * emu_type_size(type));
-        if (!out->is_prealloc || emu_set.own_outputs) {
-            out->buf = malloc(size);
-            out->size = size;
-            out->index = index;
-            c->unreleased++;
-        } else if (!out->buf || out->size < size) {
-            code = RKNN_ERR_OUTPUT_INVALID;
-            break;
-        }
-        answer(c, index, type, t->fmt, out->buf);
-        emu_copied_out += size;
-    }
-    if (extend) extend->frame_id = c->frame;
-    emu_let_go(c, mine);
-    return code;
-}
-
-int rknn_outputs_release(rknn_context handle, uint32_t n, rknn_output *outputs) {
-    context *c = emu_find(handle);
-    if (!c) return RKNN_ERR_CTX_INVALID;
-    int mine = emu_hold(c), code = emu_enter(EMU_RELEASE);
-    for (uint32_t i = 0; i < n; i++)
-        if ((!outputs[i].is_prealloc || emu_set.own_outputs) && outputs[i].buf) {
-            free(outputs[i].buf);
-            outputs[i].buf = NULL;
-            c->unreleased--;
-        }
-    emu_let_go(c, mine);
-    return code;
-}

@@ -31,6 +31,7 @@ MISUSES = (
     "busy_mem",
     "left_mem",
     "lent_weights",
+    "overrun",
 )
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MASK = (1 << 64) - 1
@@ -71,6 +72,7 @@ class Emulator:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or build_emulator()
+        self.errors_are_meant = False
         self._lib = ctypes.CDLL(str(self.path))
         self._lib.emu_configure.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
         self._lib.emu_count.argtypes = [ctypes.c_char_p]
@@ -95,15 +97,20 @@ class Emulator:
 
     @contextmanager
     def watched(self) -> Iterator[Emulator]:
-        """A test's time with it: begun as new, it must end without misuse and without anything left open."""
+        """A test's time with it: begun as new, it must end without misuse and without anything left open.
+
+        Nor may the runtime have logged an error, unless the test says ``errors_are_meant``.
+        """
         self.reset()
+        self.errors_are_meant = False
         names = ("contexts", "mems", "dma_bytes")
         before = [self.count(name) for name in names]
         yield self
         self.release_hangs()
-        misuses = self.misuses()
+        misuses, errors = self.misuses(), self.count("errors")
         self.reset()
         assert not misuses
+        assert self.errors_are_meant or not errors, "see the lines E RKNN on stderr"
         assert [self.count(name) for name in names] == before
 
     def release_hangs(self) -> None:

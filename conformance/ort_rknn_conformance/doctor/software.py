@@ -70,11 +70,14 @@ def _installed(name: str) -> bool:
 
 
 def _toolkit() -> Finding:
-    from ort_rknn_converters.errors import ToolkitMissing
+    from ort_rknn_converters.errors import ToolkitBroken, ToolkitMissing
     from ort_rknn_converters.toolkit.setup.environment import find_python
 
     try:
         found = find_python()
+    except ToolkitBroken as error:
+        what, _, cure = str(error).partition(". ")
+        return Finding("toolkit", "bad", what, cure)
     except ToolkitMissing as error:
         return Finding(
             "toolkit",
@@ -87,8 +90,12 @@ def _toolkit() -> Finding:
 
 def _cache() -> Finding:
     from ort_rknn_converters.cache.store import cache_directory
+    from ort_rknn_converters.util.home import no_home
 
     folder = Path(cache_directory())
+    if why := no_home(folder):
+        said = f"nothing is kept, because {why}; every start compiles again"
+        return Finding("cache", "note", said, "name a folder with ORT_RKNN_CACHE_DIR")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

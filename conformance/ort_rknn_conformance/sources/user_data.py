@@ -139,7 +139,7 @@ def _read(file: Path, inputs: Sequence[Input], how: Preprocess) -> dict[str, NDA
         if isinstance(loaded, np.ndarray):
             if len(inputs) != 1:
                 raise CaseError(f"{file}: a .npy has no names, and the model has {len(inputs)} inputs: use .npz")
-            return {inputs[0].name: loaded}
+            return _scaled({inputs[0].name: loaded}, inputs, how, file)
         with loaded:
             arrays = {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -153,7 +153,20 @@ def _read(file: Path, inputs: Sequence[Input], how: Preprocess) -> dict[str, NDA
         parts = [f"missing {missing}"] if missing else []
         parts += [f"unknown {unknown}"] if unknown else []
         raise CaseError(f"{file}: {' and '.join(parts)}: {_expected(inputs)}")
-    return arrays
+    return _scaled(arrays, inputs, how, file)
+
+
+def _scaled(
+    arrays: dict[str, NDArray[Any]], inputs: Sequence[Input], how: Preprocess, file: Path
+) -> dict[str, NDArray[Any]]:
+    """Arrays for floating inputs with the mean and deviation that were given, as for calibration."""
+    floats = {item.name for item in inputs if item.type in ("tensor(float)", "tensor(float16)", "tensor(double)")}
+    try:
+        return {
+            name: how.of_array(array, f"{file}: {name}") if name in floats else array for name, array in arrays.items()
+        }
+    except CalibrationError as error:
+        raise CaseError(str(error)) from error
 
 
 def _split(arrays: Mapping[str, NDArray[Any]], inputs: Sequence[Input], file: Path) -> list[Feed]:

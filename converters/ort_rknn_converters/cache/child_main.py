@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters.cache import store
-from ort_rknn_converters.errors import ConvertError, freeze
+from ort_rknn_converters.errors import ConvertError, ToolkitFailed, freeze
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.worker.parent_death import end_with_parent
 
@@ -51,7 +51,9 @@ def main(folder: str) -> None:
     model = path or (directory / "model.onnx").read_bytes()
     answer: dict[str, Any] = {}
     try:
-        store.load_or_convert(model, options, cache_dir=cache_dir)
+        made = store.load_or_convert(model, options, cache_dir=cache_dir)
+        if made.provisional:  # which is not in the cache
+            answer["failure"] = freeze(ToolkitFailed(made.provisional, kind="killed"))
     except ConvertError as error:
         answer["failure"] = freeze(error)
     except Exception as error:  # a defect of ours; the parent's model runs on the CPU and says why

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ort_rknn_converters.cache.key import key_of
 from ort_rknn_converters.compiled.model import CompiledModel
@@ -21,22 +21,30 @@ from ort_rknn_converters.errors import (
     CompiledModelError,
     ConvertError,
     NotAllOnNpu,
+    ToolkitBroken,
     ToolkitFailed,
+    ToolkitMissing,
     VerificationFailed,
     freeze,
     thaw,
 )
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.util.file_lock import held
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.home import no_home
 from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.util.user_dirs import cache_directory
+
+if TYPE_CHECKING:
+    from ort_rknn_converters.cache.pause import Pauses
 
 __all__ = ["Cache", "Entry", "cache_directory", "key_of", "load_or_convert"]
 
 _ENTRY = "entry.json"
 _NEW, _OLD = ".new", ".old"
 _REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, VerificationFailed)
-"""Failures that come again with the same model, options and toolkit. A missing toolkit or a full disk does not."""
+"""Failures that come again with the same model, options and toolkit, unless they are of the moment. A missing toolkit
+or a full disk is."""
 
 _REMEMBERED_NOTE = " (remembered from an earlier try; `ort-rknn cache clear` forgets it)"
 
@@ -157,20 +165,9 @@ class Cache:
         Raises:
             OSError: The folder cannot be written.
         """
-        from filelock import FileLock, Timeout
-
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / f"{key}.lock", is_singleton=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if waiting is not None:
-                waiting()
-            lock.acquire()
-        try:
+        with held(self.folder / f"{key}.lock", waiting=waiting):
             yield
-        finally:
-            lock.release()
 
     def entries(self) -> list[Entry]:
         """All entries, the most recently used first."""
@@ -208,25 +205,14 @@ class Cache:
             return []
 
     def _remove(self, key: str) -> int:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / f"{key}.lock", is_singleton=False)
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):
-            return 0
-        try:
+        with contextlib.suppress(OSError), held(self.folder / f"{key}.lock", timeout=0):  # which may raise Timeout
             folder = self.folder / key
             size = _size(folder)
             if folder.exists():
                 folder.rename(self.folder / f"{_OLD}-{key}")
             self._sweep(key)
             return size
-        except OSError:
-            return 0
-        finally:
-            # The lock file stays: removing it while another process opens it would give two owners.
-            lock.release()
+        return 0
 
 
 def load_or_convert(
@@ -251,7 +237,8 @@ def load_or_convert(
     Raises:
         ConvertError: As :func:`ort_rknn_converters.pipeline.convert.convert`; what failed once is not tried again with
         the same
-            toolkit until ``ort-rknn cache clear``.
+            toolkit until ``ort-rknn cache clear``. What depends on the moment is not kept: see
+            :mod:`ort_rknn_converters.cache.pause`.
     """
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
@@ -262,6 +249,7 @@ def load_or_convert(
     found = cache.lookup(key, version)
     if found is not None:
         return found
+    pauses = _pauses(cache_dir)
 
     def waiting() -> None:
         if progress is not None:
@@ -273,15 +261,25 @@ def load_or_convert(
         except OSError as error:
             _warn_once(cache.folder, error)
             return _convert(model, options, progress, compile, cache_dir)
-        found = cache.lookup(key, version)
+        found = cache.lookup(key, version) or pauses.enforce(key)
         if found is not None:
             return found
         name = "(bytes)" if isinstance(model, (bytes, bytearray, memoryview)) else Path(model).name
         made: CompiledModel | ConvertError
         try:
             made = _convert(model, options, progress, compile, cache_dir)
+        except ToolkitBroken as error:
+            if error.dear:
+                pauses.begin(key, error, None)
+            raise
         except _REMEMBERED as error:
             made = error
+        if failure := _of_the_moment(made):
+            pauses.begin(key, failure, made if isinstance(made, CompiledModel) else None)
+            if isinstance(made, ConvertError):
+                raise made
+            return made
+        pauses.end(key)
         try:
             cache.commit(key, made, model=name, target=options.target, toolkit_version=version)
             if isinstance(made, CompiledModel):
@@ -294,6 +292,25 @@ def load_or_convert(
 
     cache.prune(limit(), keep=key)
     return made
+
+
+def _pauses(cache_dir: str | os.PathLike[str] | None) -> Pauses:
+    from ort_rknn_converters.cache.pause import Pauses
+    from ort_rknn_converters.toolkit.setup.environment import find_python
+
+    try:
+        toolkit = find_python()
+    except ToolkitMissing:
+        return Pauses(cache_directory(cache_dir), "")
+    packages = Path(toolkit.python).parent.parent.glob("lib/python3*/site-packages")
+    stamps = [folder.stat().st_mtime_ns for folder in packages]  # whoever repairs it changes them
+    return Pauses(cache_directory(cache_dir), f"{toolkit.python} {toolkit.version} {max(stamps, default=0)}")
+
+
+def _of_the_moment(made: CompiledModel | ConvertError) -> ConvertError | None:
+    if isinstance(made, CompiledModel):
+        return ToolkitFailed(made.provisional, kind="killed") if made.provisional else None
+    return made if isinstance(made, ToolkitFailed) and made.passing else None
 
 
 def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, cache_dir: Any) -> CompiledModel:
@@ -310,11 +327,10 @@ def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, c
 def _warn_once(folder: Path, error: Exception) -> None:
     if str(folder) not in _warned:
         _warned.add(str(folder))
-        why = getattr(error, "strerror", None) or error
+        why = no_home(folder) or f"{folder} cannot be written ({getattr(error, 'strerror', None) or error})"
         logger().warning(
-            "compiled models are not kept: %s cannot be written (%s). Every start converts again; set "
-            "ORT_RKNN_CACHE_DIR to a folder with room",
-            folder,
+            "compiled models are not kept, because %s. Every start converts again; set ORT_RKNN_CACHE_DIR to a folder"
+            " with room",
             why,
         )
 

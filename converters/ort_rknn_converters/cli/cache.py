@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 import click
@@ -12,10 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from ort_rknn_converters.cache.limit import limit, size_in
+from ort_rknn_converters.cache.pause import Pauses
 from ort_rknn_converters.cache.store import Cache, Entry, cache_directory
 from ort_rknn_converters.cli.tables import new_table
 from ort_rknn_converters.compile.known_failures import FILE
 from ort_rknn_converters.partition.plan import size_text
+from ort_rknn_converters.util.home import no_home
 
 __all__ = ["command"]
 
@@ -35,6 +38,9 @@ def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int:
 def command(context: click.Context, folder: str | None) -> None:
     """Group of the cache's subcommands."""
     context.obj = cache_directory(folder)
+    if why := no_home(context.obj):
+        click.echo(f"Nothing is kept, because {why}. Set ORT_RKNN_CACHE_DIR to a folder, or give --dir.", err=True)
+        context.exit(0)
 
 
 @command.command("path")
@@ -75,7 +81,9 @@ def clear_command(context: click.Context) -> None:
     """Remove everything that was kept, and what was learned about single nodes. The toolkit stays."""
     cache = Cache(context.obj)
     freed = cache.clear()
-    (context.obj / FILE).unlink(missing_ok=True)
+    Pauses(context.obj, "").clear()
+    with suppress(OSError):
+        (context.obj / FILE).unlink(missing_ok=True)
     _report(freed, cache)
 
 

@@ -180,8 +180,9 @@ def _convert(
     with started_early(model) as compile, Drawn(quiet=report.as_json) as progress:
         with defer_sympy():
             from ort_rknn_converters.pipeline.convert import convert
+            from ort_rknn_converters.toolkit.status import prove
 
-        compiled = convert(model, options=options, progress=progress, compile=compile)
+        compiled = convert(model, options=options, progress=progress, compile=compile, prove=prove)
         progress.report("save", str(output))
         files = compiled.save(output, embed=not external, strip=strip)
     report.converted(compiled, options, files, time.perf_counter() - began)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from typing import Literal
 
 import onnx
 
+from ort_rknn_converters.errors import PASSING
 from ort_rknn_converters.partition.plan import Segment
 from ort_rknn_converters.tensor_info import TensorInfo
 from ort_rknn_converters.toolkit.compile import CompileResult
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Attempt", "Failure", "FailureReason"]
+__all__ = ["Attempt", "Failure", "FailureReason", "provisional"]
 
 FailureReason = Literal[
-    "refused", "crashed", "timeout", "memory", "wrong", "unplaced", "register", "dropped", "unverifiable", "overflow"
+    "refused",
+    "crashed",
+    "timeout",
+    "memory",
+    "killed",
+    "wrong",
+    "unplaced",
+    "register",
+    "dropped",
+    "unverifiable",
+    "overflow",
 ]
 
 
@@ -25,10 +36,10 @@ class Failure:
     """Why some nodes cannot be a segment.
 
     Attributes:
-        kind: What went wrong: the toolkit ``refused``, ``crashed``, took too much ``timeout`` or ``memory``; the
-            result is ``wrong``; a layer is ``unplaced`` (no board could run it), or a size does not fit into a
-            ``register`` of the NPU (the simulator does not notice, boards compute wrongly); an output was ``dropped``;
-            ONNX Runtime cannot run it, so that it is ``unverifiable``; values ``overflow`` fp16.
+        kind: What went wrong: the toolkit ``refused``, ``crashed``, took too much ``timeout`` or ``memory``, or was
+            ``killed``; the result is ``wrong``; a layer is ``unplaced`` (no board could run it), or a size does not fit
+            into a ``register`` of the NPU (the simulator does not notice, boards compute wrongly); an output was
+            ``dropped``; ONNX Runtime cannot run it, so that it is ``unverifiable``; values ``overflow`` fp16.
         reason: In words.
         nodes: Names of the nodes that the report blames; empty when it names none.
         certain: Whether the blamed nodes would fail in any other model, too.
@@ -40,6 +51,16 @@ class Failure:
     nodes: tuple[str, ...] = ()
     certain: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def passing(self) -> bool:
+        """Whether it depends on the moment: the next conversion may not meet it."""
+        return self.kind in PASSING
+
+    def like(self, other: Failure) -> bool:
+        """Whether both are of one sort: whether the compiler refuses or crashes says little."""
+        sorts = ({"refused", "crashed"}, {self.kind})
+        return any({self.kind, other.kind} <= sort for sort in sorts)
 
 
 @frozen
@@ -82,3 +103,11 @@ class Attempt:
             seconds=round(self.result.seconds.get("total", 0.0), 3),
             size=len(self.result.rknn),
         )
+
+
+def provisional(failures: Sequence[Failure]) -> str:
+    """Sums up the failures of the moment: the first, and how many more; empty where there are none."""
+    if not failures:
+        return ""
+    more = f" ({len(failures) - 1} more such failures)" if len(failures) > 1 else ""
+    return f"{failures[0].reason}{more}"

@@ -17,10 +17,8 @@ from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Blame", "blame"]
 
-_HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "unverifiable"})
+_HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "killed", "unverifiable"})
 """Failures that are not looked into: each try would take as long, or proves nothing."""
-
-_ALIKE: dict[FailureReason, str] = {"refused": "compile", "crashed": "compile"}
 
 COMPILATIONS = 200
 """Compilations of one conversion after which segments that fail are given up whole. A guess: at 0.3 s for a small part
@@ -72,7 +70,7 @@ class _Search:
     def __init__(self, compiler: SegmentCompiler, failure: Failure) -> None:
         self.compiler = compiler
         self.last = failure
-        self._kind = _ALIKE.get(failure.kind, failure.kind)
+        self._first = failure
         self._peaks: dict[str, float] = {}
 
     def run(self, nodes: Sequence[str]) -> Blame:
@@ -90,7 +88,8 @@ class _Search:
             if self.last.nodes:
                 return _named(self.last)
         if len(nodes) == 1:
-            return Blame({nodes[0]: self.last.reason} | self._overflows(nodes[0]), frozenset(nodes))
+            certain = frozenset(nodes) if self.compiler.certain(nodes[0], self.last) else frozenset()
+            return Blame({nodes[0]: self.last.reason} | self._overflows(nodes[0]), certain)
         return Blame(dict.fromkeys(nodes, self.last.reason))
 
     def _encounter(self, nodes: Sequence[str], passing: int) -> Blame:
@@ -115,14 +114,14 @@ class _Search:
         attempt = self.compiler.attempt(nodes)
         self._peaks |= attempt.peaks or {}
         failure = attempt.failure
-        if failure is None or _ALIKE.get(failure.kind, failure.kind) != self._kind:
+        if failure is None or not failure.like(self._first):
             return False
         self.last = failure
         return True
 
     def _overflows(self, culprit: str) -> dict[str, str]:
         """Where a wrong result is an overflow, every node that overflows: they would come up one by one otherwise."""
-        if self._kind != "wrong":
+        if self._first.kind != "wrong":
             return {}
         makers = {v.name: node.name for node in self.compiler.flow.nodes for v in node.outputs if v.name}
         over = {makers[name]: peak for name, peak in self._peaks.items() if peak > FP16_MAX and name in makers}

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 
 from ort_rknn_converters.graph.onnx_graph import constant, dims, type_string
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.util.file_lock import held
 from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.version import CONVERTER
 
-__all__ = ["FILE", "KnownFailures", "signature"]
+__all__ = ["FILE", "KnownFailures", "signature", "unsigned"]
 
 FILE = "verdicts.json"
 _FORMAT = 1
@@ -59,15 +62,13 @@ class KnownFailures:
         learned = {signature(n, model): reasons[n.name] for n in model.graph if n.name in wanted and n.name in reasons}
         if self._file is None or not learned:
             return
-        from filelock import FileLock, Timeout  # 40 ms that most conversions do without
-
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self._file}.lock", timeout=_LOCK_S):
+            with held(self._file.with_name(f"{FILE}.lock"), timeout=_LOCK_S):
                 content = self._read()
                 self._section(content, make=True).update(learned)
                 _replace(self._file, json.dumps(content, indent=1))
-        except (OSError, Timeout) as error:
+        except OSError as error:  # a time-out is one, too
             logger().debug("known failures were not written: %s", error)
 
     def _read(self) -> dict[str, Any]:
@@ -100,6 +101,11 @@ def signature(node: ir.Node, model: ir.Model) -> str:
     opset = model.opset_imports.get(node.domain, 0)
     text = json.dumps([node.domain, node.op_type, opset, attributes, inputs, outputs])
     return f"{node.op_type}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def unsigned(part: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The constants of a part whose values its nodes' signatures do not hold: the weights."""
+    return [tensor for tensor in part.graph.initializer if math.prod(tensor.dims) > _SMALL_CONSTANT]
 
 
 def _attribute(attribute: ir.Attr) -> str:

@@ -15,6 +15,7 @@ import onnx
 from ort_rknn_converters.compile.attempt import Attempt, FailureReason
 from ort_rknn_converters.compile.segment_compiler import SegmentCompiler
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, bounded
 
 __all__ = ["folded_by_onnxruntime", "retry_folded"]
 
@@ -57,7 +58,7 @@ def folded_by_onnxruntime(segment: onnx.ModelProto) -> onnx.ModelProto | None:
         path = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(path)
         try:
-            ort.on_cpu(segment.SerializeToString(), options)
+            bounded(lambda _: ort.on_cpu(segment.SerializeToString(), options), QUICK_S, "what is constant")
             folded = onnx.load(path)
         except Exception:  # onnxruntime raises a class of its own per kind of fault; the first form's own is reported
             return None

@@ -18,14 +18,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ort_rknn_converters.compile.acceptance import AcceptanceCheck
-from ort_rknn_converters.compile.attempt import Attempt, Failure
+from ort_rknn_converters.compile.attempt import Attempt, Failure, FailureReason
+from ort_rknn_converters.compile.known_failures import unsigned
 from ort_rknn_converters.compile.segment_inputs import LazyFeeds, RandomFeeds
-from ort_rknn_converters.errors import ModelError, ToolkitFailed
+from ort_rknn_converters.errors import ModelError, RunFailed, ToolkitBroken, ToolkitFailed
 from ort_rknn_converters.graph.dataflow import DataFlow, boundary
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.graph.onnx_graph import value_info
 from ort_rknn_converters.lower.lower import Lowered, lower
 from ort_rknn_converters.numerics.overflow import entering_peaks
+from ort_rknn_converters.numerics.random_inputs import feeds_for, harmless
 from ort_rknn_converters.numerics.tolerance import Reference, reference
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.plan import Segment
@@ -41,6 +43,12 @@ Feeds = Sequence[dict[str, NDArray[Any]]]
 Compile = Callable[..., CompileResult]
 """As :func:`ort_rknn_converters.toolkit.compile.compile_segment`."""
 
+_OF_A_TOOLKIT: frozenset[FailureReason] = frozenset({"refused", "crashed", "timeout", "memory", "killed"})
+"""Failures that a broken toolkit has, too."""
+
+_OF_THE_FORM: frozenset[FailureReason] = frozenset({"refused", "crashed", "register", "unplaced"})
+"""Failures that the values of the inputs cannot be the reason of: the compiler does not know them."""
+
 LEAST_S, PER_MB_S = 120.0, 10.0
 """Seconds a compilation may take, whatever its size, and more for each MB of the lowered model. Guesses: a part of a
 few nodes takes 0.3 s and ViT-tiny 0.3 s a MB on a PC; a board, or a PC that has much else to do, is 10 times slower."""
@@ -53,6 +61,10 @@ class SegmentCompiler:
         model: The model.
         options: How it is compiled.
         compile: The compiler.
+
+    Attributes:
+        compilations: How many there were.
+        passing: Failures of the moment: because of them the next conversion may bring more onto the NPU.
     """
 
     def __init__(self, model: ir.Model, options: ConvertOptions, compile: Compile) -> None:
@@ -68,6 +80,8 @@ class SegmentCompiler:
         self._quantizer = _quantizer(model, options)
         self._random = RandomFeeds(model, options)
         self._spare: Callable[[], object] | None = None
+        self._proven = False
+        self.passing: list[Failure] = []
         self._cancelled = threading.Event()
 
     def expect(self, segments: Sequence[Segment], spare: Callable[[], object] | None = None) -> None:
@@ -95,8 +109,62 @@ class SegmentCompiler:
         """
         key = tuple(nodes), form is not None
         if key not in self._done:
-            self._done[key] = self._attempt(tuple(nodes), form)
+            attempt = self._done[key] = self._attempt(tuple(nodes), form)
+            if attempt.failure is not None and attempt.failure.passing:
+                self.passing.append(attempt.failure)
         return self._done[key]
+
+    def certain(self, node: str, failure: Failure) -> bool:
+        """Whether a node that fails by itself would fail in any model: by its op, attributes and shapes alone.
+
+        Where it has weights, or where its inputs may be the reason, it is compiled once more with harmless ones.
+
+        Args:
+            node: Its name.
+            failure: How it failed.
+        """
+        part = self._part((node,))
+        weights = unsigned(part)
+        if not weights and failure.kind in _OF_THE_FORM:
+            return True
+        if self._quantizer or any(tensor.data_type != onnx.TensorProto.FLOAT for tensor in weights):
+            return False
+        for tensor in weights:
+            tensor.CopyFrom(harmless(tensor))
+        again = self._attempt((node,), None, part).failure
+        return again is not None and again.like(failure)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how all parts were verified."""
+        trouble = self._random.trouble
+        return (f"the parts were verified on random values of their own, because {trouble}",) if trouble else ()
+
+    def suspect(self, attempts: Sequence[Attempt], prove: Callable[[], object]) -> None:
+        """Make sure that it is not the toolkit, where nothing compiles and all parts fail alike.
+
+        Args:
+            attempts: Of all segments.
+            prove: Compiles a model that cannot fail.
+
+        Raises:
+            ToolkitBroken: It is the toolkit.
+        """
+        self._proven = self._proven or any(attempt.result is not None for attempt in self._done.values())
+        failures = [one.failure for one in attempts if one.failure and one.failure.kind in _OF_A_TOOLKIT]
+        alike = len(failures) == len(attempts) and all(one.like(failures[0]) for one in failures)
+        if self._proven or not alike:
+            return
+        try:
+            prove()
+        except (ToolkitFailed, ToolkitBroken) as error:
+            raise ToolkitBroken(
+                f"rknn-toolkit2 does not work: {error}. It fails on a model of two nodes, too, so it is not this model."
+                " `ort-rknn toolkit status` says which toolkit that is and tries it; `ort-rknn toolkit install --force`"
+                " makes the private one anew",
+                dear=True,
+            ) from error
+        self._proven = True
 
     def cancel(self) -> None:
         """End the compilations that other threads run."""
@@ -106,17 +174,26 @@ class SegmentCompiler:
         """Values that enter and leave a set of nodes."""
         return boundary(self.flow, [self._number[name] for name in nodes])
 
-    def _attempt(self, nodes: tuple[str, ...], form: onnx.ModelProto | None) -> Attempt:
+    def _part(self, nodes: tuple[str, ...]) -> onnx.ModelProto:
+        entering, leaving = self.edges_of(nodes)
+        return extract(self.model, nodes, [value.name or "" for value in entering], [v.name or "" for v in leaving])
+
+    def _attempt(
+        self, nodes: tuple[str, ...], form: onnx.ModelProto | None, other: onnx.ModelProto | None = None
+    ) -> Attempt:
+        """Try what is cut out of the model, or the ``other`` model of the same nodes on random values of its own."""
         entering, leaving = self.edges_of(nodes)
         inputs, outputs = (tuple(value_info(value) for value in edge) for edge in (entering, leaving))
         names = [value.name for value in inputs]
-        part = extract(self.model, nodes, names, [value.name for value in outputs])
+        part = other or self._part(nodes)
         attempt = Attempt(nodes, None, part, None, inputs, outputs)
         try:
             dataset = self._quantizer.dataset(names) if self._quantizer else ()
         except ModelError as error:
             return replace(attempt, failure=_unverifiable(error))
         feeds: Feeds = self._quantizer.verified(dataset) if self._quantizer else self._random.of(part, names)
+        if other is not None:
+            feeds = feeds_for(other, self.options.verify_feeds, self.options.seed)
         try:
             lowered = lower(form or part, self.target)
         except ModelError as error:
@@ -151,7 +228,8 @@ class SegmentCompiler:
 
     def _failure(self, nodes: Sequence[str], error: Exception, expected: Future[Reference]) -> Failure:
         if isinstance(error, ToolkitFailed) and not isinstance(expected.exception(), ModelError):
-            return Failure(error.kind, str(error), self._acceptance.named(nodes, str(error)))
+            names = () if error.passing else self._acceptance.named(nodes, str(error))
+            return Failure(error.kind, str(error), names)
         return _unverifiable(expected.exception() or error)  # no wonder then, and nothing worth searching for
 
     def _timeout(self, size: int) -> float:
@@ -179,4 +257,5 @@ def _quantizer(model: ir.Model, options: ConvertOptions) -> Quantizer | None:
 
 
 def _unverifiable(error: BaseException | None) -> Failure:
-    return Failure("unverifiable", f"could not be verified: {error}")
+    kind = error.kind if isinstance(error, RunFailed) else "unverifiable"
+    return Failure(kind, f"could not be verified: {error}")

@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.graph.onnx_graph import to_proto
 from ort_rknn_converters.numerics.random_inputs import boundary_values, feeds_for
 from ort_rknn_converters.options import ConvertOptions
@@ -59,6 +59,9 @@ class RandomFeeds:
     Args:
         model: The model, with fixed shapes.
         options: How many feeds, and the seed.
+
+    Attributes:
+        trouble: Why the whole model is not run, in words; empty where it can be.
     """
 
     def __init__(self, model: ir.Model, options: ConvertOptions) -> None:
@@ -68,6 +71,7 @@ class RandomFeeds:
         self._wanted: frozenset[str] = frozenset()
         self._known: tuple[Feed, ...] | None = None
         self._lock = threading.Lock()
+        self.trouble = ""
 
     def expect(self, names: Iterable[str]) -> None:
         """Say which values will be asked for, so that they are computed in one run of the model."""
@@ -97,8 +101,13 @@ class RandomFeeds:
 
     def _boundary(self) -> tuple[Feed, ...]:
         """Every value that may ever cross an edge would be too much: those are taken that cross one now."""
+        if self.trouble:  # once is enough
+            return ()
         try:
             whole = to_proto(self._model)
             return boundary_values(whole, sorted(self._wanted), feeds_for(whole, self._count, self._seed)) or ()
+        except RunFailed as error:
+            self.trouble = str(error)
         except ModelError:
-            return ()
+            pass
+        return ()

@@ -41,9 +41,9 @@ from ort_rknn_converters.tensor_info import TensorInfo
 __all__ = ["load_epcontext", "parse_epcontext", "read_epcontext"]
 
 
-def load_epcontext(model: str | os.PathLike[str] | bytes) -> CompiledParts:
+def load_epcontext(model: str | os.PathLike[str] | bytes, folder: Path | None = None) -> CompiledParts:
     """See :meth:`ort_rknn_converters.compiled.model.CompiledModel.load`."""
-    return read_epcontext(*parse_epcontext(model))
+    return read_epcontext(*parse_epcontext(model, folder))
 
 
 def read_epcontext(name: str, folder: Path | None, model: SplitModel) -> CompiledParts:
@@ -78,8 +78,14 @@ def read_epcontext(name: str, folder: Path | None, model: SplitModel) -> Compile
         raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
 
 
-def parse_epcontext(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | None, SplitModel]:
+def parse_epcontext(
+    model: str | os.PathLike[str] | bytes, folder: Path | None = None
+) -> tuple[str, Path | None, SplitModel]:
     """Name for messages, folder of the files beside it, and the model.
+
+    Args:
+        model: Path or bytes.
+        folder: Where the files are that belong to bytes.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -88,6 +94,8 @@ def parse_epcontext(model: str | os.PathLike[str] | bytes) -> tuple[str, Path | 
     name, file = "the model", None
     if not isinstance(model, (bytes, bytearray, memoryview)):
         name, file = os.fspath(model), Path(model).absolute()
+    elif folder is not None:
+        file = folder.absolute() / "model.onnx"  # which need not be there
     with opened(model) as data:
         try:
             split = SplitModel.parse(data, file)

@@ -77,8 +77,12 @@ class CompiledModel(CompiledParts):
         return save_epcontext(self, path, embed=embed, strip=strip)
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] | bytes) -> CompiledModel:
+    def load(cls, model: str | os.PathLike[str] | bytes, folder: Path | None = None) -> CompiledModel:
         """Read the EPContext form.
+
+        Args:
+            model: Path or bytes.
+            folder: Where the files are that belong to bytes.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -86,7 +90,7 @@ class CompiledModel(CompiledParts):
         """
         from ort_rknn_converters.compiled.epcontext_read import load_epcontext
 
-        return cls.of(load_epcontext(model))
+        return cls.of(load_epcontext(model, folder))
 
     def save_folder(self, directory: str | os.PathLike[str]) -> None:
         """Write the private fast form into an empty or missing folder. Not atomic: the cache renames the folder.

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import TensorProto, TypeProto, ValueInfoProto, helper
 
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, bounded
 from ort_rknn_converters.onnx_file.tensor_types import element_type, raw_constant
 
 __all__ = ["ABOUT", "declare_outputs", "make_stub", "note_pinned", "pin"]
@@ -86,7 +88,7 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
     if all(_is_static(value.type) for value in outputs):
         return outputs
     with ort.onnxruntime_errors("ONNX Runtime cannot load the model"):
-        shown = ort.on_cpu(source, ort.quiet_options()).get_outputs()
+        shown = _shown(source, ort.quiet_options())
     for value, argument in zip(outputs, shown, strict=True):
         kind = value.type.WhichOneof("value")
         if kind in (None, "tensor_type"):
@@ -98,6 +100,15 @@ def declare_outputs(model: onnx.ModelProto, source: bytes | str) -> list[ValueIn
         elif kind == "optional_type" and argument.shape:
             _set_shape(value.type.optional_type.elem_type.tensor_type, argument.shape)
     return outputs
+
+
+def _shown(source: bytes | str, options: Any) -> Any:
+    """The outputs as onnxruntime shows them; without what it folds, where that takes for ever."""
+    try:
+        return bounded(lambda _: ort.on_cpu(source, options).get_outputs(), SLOW_S, "what is constant")
+    except RunFailed:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return ort.on_cpu(source, options).get_outputs()
 
 
 def note_pinned(stub: onnx.ModelProto, source: bytes | str, dims: Mapping[str, int]) -> None:
@@ -117,7 +128,7 @@ def note_pinned(stub: onnx.ModelProto, source: bytes | str, dims: Mapping[str, i
     for name, size in dims.items():
         options.add_free_dimension_override_by_name(name, size)
     with ort.onnxruntime_errors("ONNX Runtime cannot load the model with these dimensions"):
-        shown = ort.on_cpu(source, options).get_outputs()
+        shown = _shown(source, options)
     note = [dict(dims), [argument.shape for argument in shown]]
     stub.graph.metadata_props.add(key=_PINNED, value=json.dumps(note, sort_keys=True))
 

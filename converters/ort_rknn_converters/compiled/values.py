@@ -84,6 +84,8 @@ class CompiledParts:
         targets: SoCs there is code for.
         toolkit_version: Version of rknn-toolkit2; ``""`` when nothing was compiled.
         passes: What preparation changed, one sentence each.
+        provisional: Why the next conversion may bring more onto the NPU: what failed for reasons of the moment. Empty
+            where all that is on the CPU is there for good. Not kept in a file.
     """
 
     stub: Blob
@@ -92,6 +94,7 @@ class CompiledParts:
     targets: tuple[str, ...]
     toolkit_version: str = ""
     passes: tuple[str, ...] = ()
+    provisional: str = ""
 
     @property
     def npu_steps(self) -> tuple[NpuStep, ...]:

@@ -8,8 +8,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from ort_rknn_converters.errors import RunFailed
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, bounded
 
 __all__ = ["NATIVE", "evaluate"]
 
@@ -33,18 +35,22 @@ NATIVE = frozenset(
 
 
 def evaluate(
-    nodes: Sequence[ir.Node], wanted: Iterable[ir.Value], opset_imports: Mapping[str, int]
+    nodes: Sequence[ir.Node],
+    wanted: Iterable[ir.Value],
+    opset_imports: Mapping[str, int],
+    endless: set[ir.Node] | None = None,
 ) -> dict[ir.Value, np.ndarray]:
     """Compute values that depend on constants only.
 
     All nodes are run in one session; if ONNX Runtime refuses that, each is run alone, and what it cannot run (or what
-    depends on it) is missing from the answer.
+    depends on it) is missing from the answer. What takes too long, or too much memory, is not waited for.
 
     Args:
         nodes: Nodes without bodies, in topological order; each input is a constant of :data:`NATIVE` type or made by
             an earlier node.
         wanted: The values to return.
         opset_imports: The model's.
+        endless: Gets the nodes that were given up.
     """
     targets = list(wanted)
     try:
@@ -56,6 +62,9 @@ def evaluate(
             if all(_constant_array(value, known) is not None for value in node.inputs if value is not None):
                 try:
                     known.update(_run([node], made, known, opset_imports))
+                except RunFailed:
+                    if endless is not None:
+                        endless.add(node)
                 except Exception:
                     continue
         return {value: known[value] for value in targets if value in known}
@@ -100,7 +109,10 @@ def _run(
 
     options = ort.quiet_options("ORT_DISABLE_ALL")
     options.intra_op_num_threads = 1
-    results = ort.on_cpu(model.SerializeToString(), options).run([name_of(value) for value in wanted], feed)
+    content, names_wanted = model.SerializeToString(), [name_of(value) for value in wanted]
+    results = bounded(
+        lambda run: ort.on_cpu(content, options).run(names_wanted, feed, run.options), QUICK_S, "what is constant"
+    )
     return dict(zip(wanted, results, strict=True))
 
 

@@ -11,12 +11,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.numerics.reference_run import without_weights
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, Run, bounded
 from ort_rknn_converters.onnx_file.tensor_types import FLOATS, fixed_shapes
 
-__all__ = ["boundary_values", "feeds_for"]
+__all__ = ["boundary_values", "feeds_for", "harmless"]
 
 Array = NDArray[Any]
 
@@ -57,6 +58,12 @@ def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, 
 
     inputs = [value for value in model.graph.input if value.name not in constants]
     return tuple({value.name: one(value, number) for value in inputs} for number in range(n))
+
+
+def harmless(tensor: TensorProto) -> TensorProto:
+    """A floating tensor of this name and shape, of values no op minds: positive, and small enough to be summed up."""
+    values = np.random.default_rng(0).uniform(0.02, 0.2, tuple(tensor.dims)).astype(np.float32)
+    return numpy_helper.from_array(values, tensor.name)
 
 
 def _array(value: onnx.ValueInfoProto, number: int, bound: int, generator: np.random.Generator) -> Array:
@@ -144,20 +151,30 @@ def boundary_values(
     Returns:
         Per feed, name -> array; ``None`` when ONNX Runtime cannot run the model on these feeds (random numbers are not
         valid inputs of every model), or when a value is not finite.
+
+    Raises:
+        RunFailed: It takes too long, or too much memory.
     """
     copy, weights = without_weights(model)
     given = {value.name for value in model.graph.input}
     inside = [name for name in dict.fromkeys(names) if name not in given]
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inside)
-    found = []
-    try:
+    found: list[dict[str, Array]] = []
+
+    def compute(run: Run) -> None:
         session = ort.on_cpu(copy.SerializeToString(), ort.quiet_options()) if inside else None
         for feed in feeds:
+            run.next_feed()
             values = {name: np.asarray(feed[name]) for name in names if name in given}
             if session is not None:
-                values |= dict(zip(inside, session.run(inside, weights | dict(feed)), strict=True))
+                values |= dict(zip(inside, session.run(inside, weights | dict(feed), run.options), strict=True))
             found.append(values)
+
+    try:
+        bounded(compute, QUICK_S, "the whole model")
+    except RunFailed:
+        raise
     except Exception:  # onnxruntime raises a class of its own per kind of fault
         return None
     usable = all(isinstance(a, np.ndarray) and _finite(a) for values in found for a in values.values())

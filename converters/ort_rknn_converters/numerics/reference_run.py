@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.onnx_file.tensor_types import FLOATS
 from ort_rknn_converters.onnx_file.weights import weights_as_inputs
 
@@ -41,6 +42,7 @@ def run_measured(
 
     Raises:
         ModelError: ONNX Runtime cannot run it.
+        RunFailed: It takes too long, or too much memory.
     """
     names = [value.name for value in model.graph.output]
     copy, weights = without_weights(model)
@@ -55,14 +57,19 @@ def run_measured(
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     peaks = dict.fromkeys(watched, 0.0)
     results = []
-    with ort.onnxruntime_errors("ONNX Runtime cannot run the segment"):
+
+    def measure(run: Run) -> None:
         session = ort.on_cpu(copy.SerializeToString(), options)
         for feed in feeds:
-            values = session.run(None, weights | dict(feed))
+            run.next_feed()
+            values = session.run(None, weights | dict(feed), run.options)
             results.append(dict(zip(names, values[: len(names)], strict=True)))
             for name, peak in zip(watched, values[len(names) :], strict=True):
                 # NaN, too, is more than fp16 can hold; max() would lose it.
                 peaks[name] = float("inf") if np.isnan(peak) else max(peaks[name], float(peak))
+
+    with ort.onnxruntime_errors("ONNX Runtime cannot run the segment"):
+        bounded(measure, SLOW_S, "the segment")
     return results, peaks
 
 

@@ -185,10 +185,11 @@ def size_text(size: int) -> str:
 
 def _headline(plan: Plan) -> str:
     total = len(plan.nodes)
-    where = f"{plan.target} {plan.precision}: "
+    where = f"{plan.target} {plan.precision}".strip() + ": "
+    if not total and plan.notes:  # which say why nothing was placed, or is compiled yet
+        return where + "nothing is placed" if plan.target else ""
     if not total:
-        # Where nothing was placed, or is compiled yet, the notes say why.
-        return where.rstrip(": ") if plan.notes else where + "a model without nodes"
+        return where + "a model without nodes"
     if not plan.segments:
         return where + f"all {_count(total, 'node')} on the CPU"
     segments = _count(len(plan.segments), "segment")

@@ -7,7 +7,7 @@ in the worst case everything is on the CPU, which still is a model that runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,13 +18,13 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from ort_rknn_converters.compile.attempt import Attempt
+from ort_rknn_converters.compile.attempt import Attempt, Failure, provisional
 from ort_rknn_converters.compile.fault_isolation import blame
 from ort_rknn_converters.compile.known_failures import KnownFailures
 from ort_rknn_converters.compile.onnxruntime_folding import retry_folded
 from ort_rknn_converters.compile.segment_compiler import Compile, SegmentCompiler
 from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
-from ort_rknn_converters.errors import ModelError, NotAllOnNpu
+from ort_rknn_converters.errors import ModelError, NotAllOnNpu, ToolkitFailed
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.validate import validate_and_sort
 from ort_rknn_converters.numerics.overflow import MARGIN, possible_overflows
@@ -60,6 +60,7 @@ def convert(
     progress: Progress | None = None,
     compile: Compile | None = None,
     known_failures: str | os.PathLike[str] | None = None,
+    prove: Callable[[], object] | None = None,
     **fields: Any,
 ) -> CompiledModel:
     """Convert an ONNX model for a Rockchip NPU.
@@ -71,6 +72,8 @@ def convert(
         progress: Told where the conversion is.
         compile: Compiles one segment; :func:`ort_rknn_converters.toolkit.compile.compile_segment` when ``None``.
         known_failures: Folder of what was learned about single nodes; the cache's when ``None``.
+        prove: Raises where the compiler fails on any model; asked when it fails on all of this one. When ``None``: two
+            nodes are compiled with the toolkit, and nothing is asked of a ``compile`` that was given.
         **fields: Single options, see :class:`ort_rknn_converters.options.ConvertOptions`; they win over ``options``.
 
     Returns:
@@ -81,7 +84,8 @@ def convert(
         ModelError: The model cannot be read, ONNX Runtime cannot run it, or the shapes given contradict it.
         UnknownOption, UnknownTarget: An option makes no sense.
         CalibrationError: Calibration data are needed and missing, empty, or do not fit the model.
-        ToolkitMissing: Something is to be compiled and there is no rknn-toolkit2.
+        ToolkitMissing: Something is to be compiled and there is no rknn-toolkit2, or none that works.
+        ToolkitFailed: ``npu_only`` was asked for, and the toolkit failed for a reason of the moment.
         NotAllOnNpu: ``npu_only`` was asked for and a node must stay on the CPU.
         KeyboardInterrupt: After the compiler's process was ended.
     """
@@ -94,10 +98,11 @@ def convert(
             options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
         compiler = SegmentCompiler(prepared.model, options, started or compile_segment)
         assembly = Assembly(source, _original(model), options.dims, prepared)
-        final, attempts = _settle(compiler, assembly, _memory(known_failures, options), progress)
+        memory = _memory(known_failures, options)
+        final, attempts = _settle(compiler, assembly, memory, progress, prove or _proof(compile))
         final = final.with_notes(*notes, *_notes(source, compiler, attempts))
     progress.report("assemble")
-    return assembly.finish(final, attempts)
+    return replace(assembly.finish(final, attempts), provisional=provisional(compiler.passing))
 
 
 def plan_only(
@@ -164,7 +169,11 @@ def _brings_quantization(model: ir.Model) -> bool:
 
 
 def _settle(
-    compiler: SegmentCompiler, assembly: Assembly, memory: KnownFailures, progress: Progress
+    compiler: SegmentCompiler,
+    assembly: Assembly,
+    memory: KnownFailures,
+    progress: Progress,
+    prove: Callable[[], object],
 ) -> tuple[Plan, dict[str, Attempt]]:
     """Cut, compile and learn until every segment holds."""
     learned = memory.recall(compiler.model)
@@ -172,12 +181,13 @@ def _settle(
         progress.report("plan")
         current = partition(compiler.model, compiler.target, compiler.options, learned)
         if compiler.options.npu_only:
-            _demand_npu(current)
+            _demand_npu(current, compiler.passing)
         compiler.expect(current.segments, partial(assembly.begin, current))
         attempts = {name: retry_folded(compiler, one) for name, one in _attempts(compiler, current, progress).items()}
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
         if not failed:
             return _described(current, attempts), attempts
+        compiler.suspect(tuple(attempts.values()), prove)
         for number, attempt in enumerate(failed):
             assert attempt.failure is not None
             progress.report("learn", attempt.failure.reason, number, len(failed))
@@ -217,6 +227,9 @@ def _described(current: Plan, attempts: dict[str, Attempt]) -> Plan:
 
 
 def _notes(source: ir.Model, compiler: SegmentCompiler, attempts: dict[str, Attempt]) -> Iterable[str]:
+    yield from compiler.notes
+    if compiler.passing:
+        yield f"another conversion may bring more onto the NPU: {provisional(compiler.passing)}"
     if not attempts:
         yield "nothing runs on the NPU: the whole model is left to ONNX Runtime"
     overridable = [value.name for value in source.graph.inputs if value.is_initializer()]
@@ -239,11 +252,22 @@ def _notes(source: ir.Model, compiler: SegmentCompiler, attempts: dict[str, Atte
             )
 
 
-def _demand_npu(final: Plan) -> None:
+def _demand_npu(final: Plan, passing: Sequence[Failure]) -> None:
+    if passing:
+        raise ToolkitFailed(f"not all is on the NPU: {provisional(passing)}", kind="killed")
     left = [node for node in final.nodes if node.place == CPU]
     if left:
         rows = "\n".join(f"  {node.op_type} {node.name}: {node.reason}" for node in left)
         raise NotAllOnNpu(f"{len(left)} of {len(final.nodes)} nodes must stay on the CPU:\n{rows}")
+
+
+def _proof(compile: Compile | None) -> Callable[[], object]:
+    """How to find out whether it is the toolkit that fails; a compiler that was handed in is believed."""
+    if compile is not None:
+        return lambda: None
+    from ort_rknn_converters.toolkit.status import prove  # not for models that compile
+
+    return prove
 
 
 def _original(model: Model) -> str | bytes:

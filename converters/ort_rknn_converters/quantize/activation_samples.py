@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ort_rknn_converters.errors import CalibrationError, ModelError
+from ort_rknn_converters.errors import CalibrationError, ModelError, RunFailed
 from ort_rknn_converters.graph.onnx_graph import static_shape, to_proto
 from ort_rknn_converters.numerics.random_inputs import boundary_values
 from ort_rknn_converters.options import ConvertOptions
@@ -43,6 +43,7 @@ class Samples:
         self._model = model
         self.whole: Feeds = data.samples([_spec(value) for value in model.graph.inputs])
         self._lock = threading.Lock()
+        self._failed: RunFailed | None = None
         self._known: list[dict[str, Array]] = [dict(sample) for sample in self.whole]
 
     def expect(self, names: Iterable[str]) -> None:
@@ -59,9 +60,13 @@ class Samples:
 
         Raises:
             ModelError: ONNX Runtime cannot run the model on the calibration data, or a value is not finite.
+            RunFailed: That takes too long, or too much memory.
         """
         with self._lock:
             known = self._known
+            failed = self._failed
+        if failed is not None and not all(name in known[0] for name in names):
+            raise RunFailed(str(failed), kind=failed.kind)
         if not all(name in known[0] for name in names):
             known = list(self._run(names))
         if not all(name in known[0] for name in names):
@@ -69,7 +74,14 @@ class Samples:
         return tuple({name: sample[name] for name in names} for sample in known)
 
     def _run(self, names: Sequence[str]) -> Sequence[dict[str, Array]]:
-        return boundary_values(to_proto(self._model), names, self.whole) or [{} for _ in self.whole]
+        nothing: Sequence[dict[str, Array]] = [{} for _ in self.whole]
+        if self._failed is not None:  # once is enough
+            return nothing
+        try:
+            return boundary_values(to_proto(self._model), names, self.whole) or nothing
+        except RunFailed as error:
+            self._failed = error
+            return nothing
 
 
 def _spec(value: ir.Value) -> InputSpec:

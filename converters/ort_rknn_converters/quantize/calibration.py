@@ -7,6 +7,7 @@ rknn-toolkit2 do, or arrays in memory; a model's inputs decide what a sample mus
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,8 +97,11 @@ class Calibration:
             CalibrationError: No samples, or samples of another shape or under other names; the message says what is
                 expected.
         """
-        blocks = self._blocks(inputs) if isinstance(self.source, str) else (("sample", one) for one in self.source)
-        found = [one for origin, block in blocks for one in split(block, inputs, origin)]
+        if isinstance(self.source, str):
+            blocks = self._blocks(inputs)
+        else:
+            blocks = (("sample", one, self.preprocess) for one in self.source)
+        found = [one for origin, block, how in blocks for one in split(block, inputs, origin, how)]
         if not found:
             raise CalibrationError(f"the calibration data {self._where()} are empty. {_expected(inputs)}")
         return tuple(found[index] for index in spread(len(found), self.limit))
@@ -120,14 +124,14 @@ class Calibration:
             raise CalibrationError(f"the calibration folder {path} is empty: it has no file of {', '.join(known)}")
         return [(files[index],) for index in spread(len(files), self.limit)]
 
-    def _blocks(self, inputs: Sequence[InputSpec]) -> Iterator[tuple[str, Mapping[str, Array]]]:
-        """(files, arrays in them) pairs; only as many files as samples are wanted are read."""
+    def _blocks(self, inputs: Sequence[InputSpec]) -> Iterator[tuple[str, Mapping[str, Array], Preprocess | None]]:
+        """Files, arrays in them, and what is still to be done with these; only as many files as are wanted are read."""
         for row in self._rows():
             origin = " ".join(map(str, row))
             if len(row) == 1 and row[0].suffix.lower() == ".npz":
-                yield origin, _read(row[0], _archive)
+                yield origin, _read(row[0], _archive), self.preprocess
             elif len(row) == len(inputs):
-                yield origin, {spec.name: self._array(file, spec) for file, spec in zip(row, inputs, strict=True)}
+                yield origin, {spec.name: self._array(file, spec) for file, spec in zip(row, inputs, strict=True)}, None
             else:
                 raise CalibrationError(
                     f"{origin}: the model has {len(inputs)} inputs, so a sample is an .npz file of arrays named as "
@@ -136,7 +140,8 @@ class Calibration:
 
     def _array(self, file: Path, spec: InputSpec) -> Array:
         if file.suffix.lower() == ".npy":
-            return _read(file, lambda file: np.load(file, allow_pickle=False))
+            array = _read(file, lambda file: np.load(file, allow_pickle=False))
+            return self.preprocess.of_array(array, str(file)) if spec.dtype.kind == "f" else array
         if file.suffix.lower() in IMAGE_SUFFIXES:
             return _read(file, lambda file: read_image(file, self.preprocess, spec.dims))
         raise CalibrationError(f"{file} is neither .npy nor .npz nor an image")
@@ -170,30 +175,51 @@ def _listed(file: Path) -> list[tuple[Path, ...]]:
         raise CalibrationError(f"{file} cannot be read as a list of files: {error}") from error
     rows = []
     for number, line in enumerate(lines, 1):
-        if row := [Path(word) for word in line.split()]:
-            rows.append(tuple(_there(one, file, number) for one in row))
+        if line.strip():
+            rows.append(tuple(_there(Path(word), file, number) for word in _words(line.strip(), file)))
     if not rows:
         raise CalibrationError(f"the calibration list {file} is empty: each line is the file of a sample")
     return rows
 
 
+def _words(line: str, file: Path) -> list[str]:
+    """The files of a line, apart by blanks as with rknn-toolkit2; names with blanks stand alone or in quotes."""
+    words = line.split()
+    if len(words) == 1 or _found(Path(line), file):
+        return [line]
+    if '"' not in line and "'" not in line:
+        return words
+    try:
+        return shlex.split(line)
+    except ValueError:  # an apostrophe in a name
+        return words
+
+
+def _found(wanted: Path, file: Path) -> Path | None:
+    return next((path for path in (file.parent / wanted, wanted) if path.is_file()), None)
+
+
 def _there(wanted: Path, file: Path, number: int) -> Path:
-    for path in (file.parent / wanted, wanted):
-        if path.is_file():
-            return path
-    raise CalibrationError(f"{file}, line {number}: {wanted} does not exist")
+    if path := _found(wanted, file):
+        return path
+    raise CalibrationError(
+        f"{file}, line {number}: {wanted} does not exist (names with blanks stand in a line of their own or in quotes)"
+    )
 
 
-def split(block: Mapping[str, Array], inputs: Sequence[InputSpec], origin: str) -> Iterator[dict[str, Array]]:
+def split(
+    block: Mapping[str, Array], inputs: Sequence[InputSpec], origin: str, preprocess: Preprocess | None = None
+) -> Iterator[dict[str, Array]]:
     """The samples in one mapping of arrays, which may have a leading sample axis, or lack the batch axis.
 
     Args:
         block: Input name -> array; the name of a model's only input may be empty.
         inputs: What the model takes.
         origin: What the error message calls it.
+        preprocess: What is done with those for floating inputs.
 
     Raises:
-        CalibrationError: Other names, or shapes that fit in no way.
+        CalibrationError: Other names, shapes that fit in no way, or values of another kind than the input's.
     """
     if set(block) == {""} and len(inputs) == 1:
         block = {inputs[0].name: block[""]}
@@ -208,13 +234,32 @@ def split(block: Mapping[str, Array], inputs: Sequence[InputSpec], origin: str) 
             raise CalibrationError(f"{origin}: {spec.name} has shape {shape}. {_expected(inputs)}")
         if stack.dtype.kind not in "biuf" or (stack.dtype.kind == "f" and not np.isfinite(stack).all()):
             raise CalibrationError(f"{origin}: {spec.name} has values that are no finite numbers")
-        stacks[spec.name] = stack
+        stacks[spec.name] = _as_kind(stack, spec, f"{origin}: {spec.name}", preprocess or Preprocess())
     counts = {len(stack) for stack in stacks.values()}
     if len(counts) > 1:
         told = ", ".join(f"{len(stack)} of {name}" for name, stack in stacks.items())
         raise CalibrationError(f"{origin} has different numbers of samples: {told}")
     for number in range(counts.pop()):
         yield {spec.name: stacks[spec.name][number].astype(spec.dtype, copy=False) for spec in inputs}
+
+
+def _as_kind(stack: Array, spec: InputSpec, what: str, preprocess: Preprocess) -> Array:
+    """Values of the input's kind, preprocessed where they are floats.
+
+    Raises:
+        CalibrationError: Raw pixels for floats without a word of what becomes of them, or fractions for whole numbers.
+    """
+    if spec.dtype.kind != "f":
+        if stack.dtype.kind == "f" and (stack != np.trunc(stack)).any():
+            raise CalibrationError(f"{what} has fractions, and the input takes {spec.dtype}")
+        return stack
+    if stack.dtype.kind == "u" and stack.dtype.itemsize <= 2 and (preprocess.mean or preprocess.std) is None:
+        raise CalibrationError(
+            f"{what} has {stack.dtype} values, and the input takes {spec.dtype}. Say how pixels become its values, e.g."
+            " --preprocess mean=0,std=255 (or mean=0,std=1 for those that are taken as they are), or give its own"
+            " floats"
+        )
+    return preprocess.of_array(stack, what)
 
 
 def _stacked(array: Array, dims: tuple[int, ...]) -> Array | None:

@@ -41,13 +41,20 @@ def read_image(file: Path, how: Preprocess, dims: tuple[int, ...]) -> NDArray[An
     layout = how.layout or ("nchw" if len(inner) == 3 and inner[0] in (1, 3) else "nhwc")
     if len(inner) != 3:
         raise CalibrationError(f"{file}: an image cannot be an input of shape {list(dims)}")
+    if how.layout is None and not {inner[0], inner[2]} & {1, 3}:
+        raise CalibrationError(
+            f"{file}: an image has 1 or 3 channels, and the input of shape {list(dims)} has {inner[0]} (nchw) or"
+            f" {inner[2]} (nhwc). Give arrays of its shape instead (.npy, .npz)"
+        )
     channels, height, width = inner if layout == "nchw" else (inner[2], *inner[:2])
     if channels not in (1, 3):
-        raise CalibrationError(f"{file}: an image has 1 or 3 channels, the input of shape {list(dims)} has {channels}")
+        raise CalibrationError(
+            f"{file}: an image has 1 or 3 channels, the input of shape {list(dims)} has {channels} as {layout}"
+        )
     with Image.open(file) as image:
         resized = image.convert("L" if channels == 1 else "RGB").resize(how.size or (width, height))
         pixels = np.asarray(resized, np.float32).reshape(resized.height, resized.width, channels)
     if how.order == "bgr":
         pixels = pixels[:, :, ::-1]
-    scaled = ((pixels - np.array(how.mean)) / np.array(how.std)).astype(np.float32)
+    scaled = how.of_pixels(pixels, str(file))
     return np.ascontiguousarray(scaled.transpose(2, 0, 1) if layout == "nchw" else scaled)

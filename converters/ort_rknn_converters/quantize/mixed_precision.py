@@ -19,6 +19,7 @@ from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.numerics.int8_rounding import Rounder
 from ort_rknn_converters.numerics.storage_map import StorageMap
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.rknn_format.reader import read_rknn
 from ort_rknn_converters.rknn_format.values import RknnFile
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
@@ -220,9 +221,17 @@ class MixedPrecisionTrial:
 
 def _run(model: onnx.ModelProto, feeds: Answers) -> list[dict[str, Array]]:
     names = [value.name for value in model.graph.output]
-    with ort.onnxruntime_errors("ONNX Runtime cannot run a quantized form of the segment"):
+
+    def answers(run: Run) -> list[dict[str, Array]]:
         session = ort.on_cpu(model.SerializeToString(), ort.quiet_options("ORT_DISABLE_ALL"))
-        return [dict(zip(names, session.run(names, dict(feed)), strict=True)) for feed in feeds]
+        found = []
+        for feed in feeds:
+            run.next_feed()
+            found.append(dict(zip(names, session.run(names, dict(feed), run.options), strict=True)))
+        return found
+
+    with ort.onnxruntime_errors("ONNX Runtime cannot run a quantized form of the segment"):
+        return bounded(answers, SLOW_S, "a quantized form of the segment")
 
 
 def trade_table(segment: str, mixed: MixedPrecision, max_loss: float, metric: str) -> str:

@@ -11,10 +11,13 @@ from ort_rknn_converters.rknn_format.flatbuffer import Damaged, FlatBuffer, Tabl
 from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse_literal
 from ort_rknn_converters.rknn_format.values import Quantization, RknnFile, RknnIO, RknnNode, RknnSubgraph, RknnTensor
 
-__all__ = ["IDENTIFIER", "read_graph"]
+__all__ = ["DYNAMIC", "IDENTIFIER", "read_graph"]
 
 IDENTIFIER = b"RKNN"
 """First bytes of a ``.rknn`` file, and the identifier of the FlatBuffer in it."""
+
+DYNAMIC = "dynamic_shape"
+"""The graph's kind when it was compiled for sets of input shapes."""
 
 _VERSION = re.compile(r"(?P<toolkit>[^()]*?)\s*\(compiler version: (?P<compiler>.*)\)\s*$", re.DOTALL)
 
@@ -77,7 +80,7 @@ def read_graph(data: memoryview, format_version: int, size: int) -> RknnFile:
         toolkit_version=version["toolkit"] if version else root.text(7),
         compiler=version["compiler"] if version else "",
         custom_string=root.text(11),
-        dynamic=root.text(16) == "dynamic_shape",
+        dynamic=root.text(16) == DYNAMIC,
         inputs=inputs,
         outputs=outputs,
         subgraphs=subgraphs,

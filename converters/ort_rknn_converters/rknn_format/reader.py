@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ort_rknn_converters.errors import CompiledModelError
-from ort_rknn_converters.rknn_format.flatbuffer import Damaged
-from ort_rknn_converters.rknn_format.graph import IDENTIFIER, read_graph
+from ort_rknn_converters.rknn_format.flatbuffer import Damaged, FlatBuffer
+from ort_rknn_converters.rknn_format.graph import DYNAMIC, IDENTIFIER, read_graph
 from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse_literal
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["is_rknn", "read_rknn"]
+__all__ = ["is_dynamic", "is_rknn", "read_rknn"]
 
 MAGIC = IDENTIFIER + bytes(4)
 HEADER = 64
@@ -30,6 +30,23 @@ HEADER = 64
 def is_rknn(data: bytes) -> bool:
     """Whether ``data`` (its first 8 bytes are enough) begins like a ``.rknn`` file."""
     return data[: len(MAGIC)] == MAGIC
+
+
+def is_dynamic(source: str | os.PathLike[str] | bytes) -> bool:
+    """Whether a file was compiled for sets of input shapes; ``False`` where it cannot be read.
+
+    Args:
+        source: A path, or the file's bytes.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    try:
+        data = memoryview(source if isinstance(source, bytes) else _mapped(Path(source)))
+        (length,) = struct.unpack_from("<Q", data, 16)
+        return is_rknn(bytes(data[:8])) and FlatBuffer(data[HEADER : HEADER + length]).root().text(16) == DYNAMIC
+    except (struct.error, ValueError):
+        return False
 
 
 def read_rknn(source: str | os.PathLike[str] | bytes) -> RknnFile:

@@ -180,7 +180,7 @@ def _compile_once(
             )
         result = json.loads(_read(child.directory / "result.json") or "{}")
         if not result.get("ok"):
-            raise explain(child.toolkit.python, status, _read(child.directory / "stage"), result, log)
+            raise explain(child.toolkit, status, _read(child.directory / "stage"), result, log)
         kept_inputs = {entry["name"] for entry in result["inputs"]}
         kept_outputs = {entry["name"] for entry in result["outputs"]}
         return CompileResult(

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.errors import ToolkitBroken
 from ort_rknn_converters.toolkit import log_parser
-from ort_rknn_converters.toolkit.setup.environment import MISSING, ToolkitPython, child_environment
+from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, child_environment, repair
 from ort_rknn_converters.util import temp_dirs
 
 __all__ = ["PREFIX", "Child"]
@@ -65,7 +65,7 @@ class Child:
         Its end is noticed through a pipe that only it holds open, so that nobody has to poll.
 
         Raises:
-            ToolkitMissing: The interpreter does not start.
+            ToolkitBroken: The interpreter does not start.
         """
         temp_dirs.sweep(self.directory.parent, PREFIX)
         files = self.directory / "tmp"
@@ -84,7 +84,9 @@ class Child:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise ToolkitMissing(f"{self.toolkit.python} cannot be started: {error.strerror}. {MISSING}") from error
+                raise ToolkitBroken(
+                    f"{self.toolkit.python} cannot be started: {error.strerror}. {repair(self.toolkit)}"
+                ) from error
             finally:
                 os.close(held)
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
 
+from ort_rknn_converters.util.file_lock import without_locks
+
 __all__ = ["hold", "new", "sweep", "temporary"]
 
 STALE_S = 3600.0  # a guess: no folder of a dead process is younger than the longest start of a live one
@@ -35,7 +37,12 @@ def new(prefix: str) -> tuple[Path, BufferedWriter]:
 
 def _locked(directory: Path) -> BufferedWriter:
     lock = (directory / "lock").open("wb")
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if not without_locks(error):
+            lock.close()
+            raise  # a folder that nobody else knows of cannot be locked by others
     return lock
 
 

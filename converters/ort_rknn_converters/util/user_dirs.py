@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from ort_rknn_converters.util.home import expanded, no_home
+
 __all__ = ["CACHE_VARIABLE", "cache_directory", "size_on_disk", "toolkit_directory"]
 
 CACHE_VARIABLE = "ORT_RKNN_CACHE_DIR"
@@ -13,8 +15,11 @@ CACHE_VARIABLE = "ORT_RKNN_CACHE_DIR"
 
 
 def cache_directory(chosen: str | os.PathLike[str] | None = None) -> Path:
-    """Returns the cache's folder: ``chosen``, or ``ORT_RKNN_CACHE_DIR``, or ``ort_rknn`` in the user's cache."""
-    return Path(chosen or os.environ.get(CACHE_VARIABLE) or _user_cache()).expanduser()
+    """Returns the cache's folder: ``chosen``, or ``ORT_RKNN_CACHE_DIR``, or ``ort_rknn`` in the user's cache.
+
+    It is below :data:`~ort_rknn_converters.util.home.NOWHERE` for users without a home.
+    """
+    return expanded(chosen or os.environ.get(CACHE_VARIABLE) or _user_cache())
 
 
 def toolkit_directory() -> Path:
@@ -36,7 +41,8 @@ def size_on_disk(root: Path) -> int:
 
 def _user_cache() -> Path:
     if sys.platform == "linux":  # what platformdirs gives; importing it takes milliseconds of every start
-        return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache") / "ort_rknn"
+        folder = expanded(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache")
+        return folder if no_home(folder) else folder / "ort_rknn"
     import platformdirs
 
     return platformdirs.user_cache_path("ort_rknn")

@@ -39,11 +39,12 @@ class Slot:
         spec: The ONNX value.
         dtype: What lies in the memory; the ONNX dtype where the runtime has it.
         order: ``nhwc`` or ``nchw`` for four dimensions in which that makes a difference, else ``""``.
-        size: Bytes the memory must have.
+        size: Bytes the memory must have; for an output with the rows and channels that the NPU may write beyond it,
+            because the runtime takes memory that is too small without a word (1.6.0).
         refusal: Why no memory of the program's can be this slot's, or ``""``.
     """
 
-    def __init__(self, spec: TensorSpec, attr: TensorAttr, dtype: np.dtype[Any]) -> None:
+    def __init__(self, spec: TensorSpec, attr: TensorAttr, dtype: np.dtype[Any], *, written: bool) -> None:
         self.spec = spec
         self.attr = attr
         self.dtype = dtype
@@ -60,7 +61,7 @@ class Slot:
         )
         stored = NUMPY_OF.get(int(attr.type), dtype)
         room = count * max(stored.itemsize, dtype.itemsize)
-        self.size = max(room, int(attr.size), int(attr.size_with_stride)) if padded else room
+        self.size = max(room, int(attr.size), int(attr.size_with_stride)) if padded or written else room
 
     def view(self, memory: NpuMemory) -> Array:
         """Memory of this slot as an array of the ONNX shape."""
@@ -116,10 +117,12 @@ class BoundContext:
             if form.want_float:
                 outs[form.index].type = TensorType.FLOAT32
         self.inputs = tuple(
-            Slot(spec, ins[plan.index], plan.dtype) for spec, plan in zip(code.inputs, io.inputs, strict=True)
+            Slot(spec, ins[plan.index], plan.dtype, written=False)
+            for spec, plan in zip(code.inputs, io.inputs, strict=True)
         )
         self.outputs = tuple(
-            Slot(spec, outs[form.index], form.raw) for spec, form in zip(code.outputs, io.outputs, strict=True)
+            Slot(spec, outs[form.index], form.raw, written=True)
+            for spec, form in zip(code.outputs, io.outputs, strict=True)
         )
         self._slots = (*self.inputs, *self.outputs)
         self._set: list[Any] = [None] * len(self._slots)
@@ -187,6 +190,11 @@ class BoundContext:
         if self._set[number] is known[1]:
             return
         slot = self._slots[number]
+        if memory.room < slot.size:
+            raise DeviceError(
+                f"segment {self.context.code.name}, {slot.spec.name!r}: the NPU may use {slot.size} bytes, and the "
+                f"memory has {memory.room}"
+            )
         slot.attr.pass_through = 0
         result = self._library.function("rknn_set_io_mem")(self._handle, known[1], ctypes.byref(slot.attr))
         if result:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import SegmentCode
-from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query, SdkVersion
+from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
 from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, NativeOutcome
-from ort_rknn.devices.rknnrt.open import HalfInputs, choose_shapes, query, query_attrs
+from ort_rknn.devices.rknnrt.open import HalfInputs, check_counts, choose_shapes, query, query_attrs, query_versions
 from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
+from ort_rknn.devices.time_limit import CLOSE_SECONDS, within
 from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ class NpuContext:
         code: The segment.
         mask: Core mask in effect.
         native: The native library, or ``None`` to make each call from Python.
-        nhwc: See :class:`~ort_rknn.devices.rknnrt.tensor_layout.IoPlan`.
         halves: Whether the runtime takes float16 for float32.
         lender: The context whose weights it shares.
+        measures: Whether it was opened to collect times of layers.
 
     Attributes:
         io: How arrays go in and come out.
@@ -62,13 +63,14 @@ class NpuContext:
         mask: int,
         *,
         native: NativeLibrary | None,
-        nhwc: bool,
         halves: HalfInputs,
         lender: NpuContext | None = None,
+        measures: bool = False,
     ) -> None:
         self.code = code
         self.phases: tuple[float, float, float] | None = None
         self.segment = 0
+        self._measures = measures
         self._closed = False
         self._borrowers = 0
         self._unused: list[Any] = []
@@ -82,6 +84,7 @@ class NpuContext:
         self._calls = threading.Lock()
         self._bound: BoundContext | None = None
         counts = query(library, handle, Query.IN_OUT_NUM, InOutNum())
+        check_counts(code, counts.n_input, counts.n_output)
         inputs = query_attrs(library, handle, Query.INPUT_ATTR, counts.n_input)
         if code.dynamic:
             inputs = choose_shapes(library, handle, code, inputs)
@@ -89,7 +92,7 @@ class NpuContext:
         outputs = query_attrs(library, handle, command, counts.n_output)
 
         def plan(half: bool) -> IoPlan:
-            return IoPlan(code, inputs, outputs, nhwc=nhwc, halves=half and native is not None and native.halves)
+            return IoPlan(code, inputs, outputs, halves=half and native is not None and native.halves)
 
         self.io = halves.plan(library, handle, plan)
         if native is not None:
@@ -233,7 +236,7 @@ class NpuContext:
             self._destroy()
 
     def keep(self) -> None:
-        """Memory of it is about, see :class:`~ort_rknn.devices.rknnrt.memory.Keeper`."""
+        """Memory of it is about, see ``rknnrt_memory.Keeper``."""
         with _families:
             self._borrowers += 1
 
@@ -264,7 +267,6 @@ class NpuContext:
         self._calls.release()
 
     def _hold_runs(self, patience_ns: int) -> bool:
-        """Keep inferences off."""
         if self.segment and self.native is not None:
             return bool(self.native.long.ort_rknn_segment_hold(self.segment, patience_ns))
         return self._use.acquire(timeout=patience_ns / 1e9)
@@ -277,12 +279,12 @@ class NpuContext:
 
     @property
     def use(self) -> threading.Lock:
-        """Held while Python code runs an inference on this context."""
+        """Held while Python code runs an inference."""
         return self._use
 
     def memory(self) -> dict[str, int]:
         """Bytes of weights, internal tensors and SRAM, as the runtime counts them."""
-        sizes = query(self.library, self._handle, Query.MEM_SIZE, MemSize())
+        sizes = query(self.library, self._alive(), Query.MEM_SIZE, MemSize())
         return {
             "weights": sizes.total_weight_size,
             "internal": sizes.total_internal_size,
@@ -293,23 +295,46 @@ class NpuContext:
 
     def custom_string(self) -> str:
         """The text that was put into the ``.rknn`` when it was made."""
-        answer = query(self.library, self._handle, Query.CUSTOM_STRING, Custom())
+        answer = query(self.library, self._alive(), Query.CUSTOM_STRING, Custom())
         text: bytes = answer.string
         return text.decode(errors="replace")
 
     def versions(self) -> tuple[str, str]:
         """Versions of the runtime and of the kernel driver, e.g. ``("2.3.2 (...)", "0.9.8")``."""
-        answer = query(self.library, self._handle, Query.SDK_VERSION, SdkVersion())
-        return answer.api_version.decode(errors="replace"), answer.drv_version.decode(errors="replace")
+        return query_versions(self.library, self._alive())
+
+    def _alive(self) -> int:
+        """The handle, for questions: the runtime crashes when it is asked about a context that was destroyed."""
+        if not self._handle:
+            raise DeviceError(f"segment {self.code.name}: its context is closed")
+        return self._handle
+
+    @property
+    def has_run(self) -> bool:
+        """Whether an inference ended on it, by whatever way: before that the runtime tells times that are garbage."""
+        if self.segment and self.native is not None and self.native.short.ort_rknn_segment_runs(self.segment):
+            return True
+        return self.phases is not None
 
     def perf_detail(self) -> str:
-        """The runtime's table of time per layer of the last run, for devices made with ``collect_perf=True``."""
-        answer = query(self.library, self._handle, Query.PERF_DETAIL, PerfDetail())
+        """The runtime's table of time per layer of the last run, for devices made with ``collect_perf=True``.
+
+        Empty for others, and before a run.
+        """
+        if not (self._measures and self.has_run):
+            return ""
+        answer = query(self.library, self._alive(), Query.PERF_DETAIL, PerfDetail())
         return ctypes.string_at(answer.perf_data, answer.data_len).decode(errors="replace") if answer.perf_data else ""
 
     def run_duration(self) -> float:
-        """Seconds the NPU says it took for the last run."""
-        return float(query(self.library, self._handle, Query.PERF_RUN, PerfRun()).run_duration) / 1e6
+        """Seconds the NPU says it took for the last run.
+
+        Raises:
+            DeviceError: There was none.
+        """
+        if not self.has_run:
+            raise DeviceError(f"segment {self.code.name}: its context has not run yet", call="rknn_query")
+        return float(query(self.library, self._alive(), Query.PERF_RUN, PerfRun()).run_duration) / 1e6
 
     def describe(self) -> Mapping[str, Any]:
         """Core mask, versions, memory; what the NPU says of the last run. Waits for an inference under way."""
@@ -349,7 +374,17 @@ class NpuContext:
     def _destroy(self) -> None:
         self._sweep()
         handle, self._handle = self._handle, 0
-        self.library.function("rknn_destroy")(handle)
+        destroy = self.library.function("rknn_destroy")
+        try:
+            within(
+                CLOSE_SECONDS,
+                self.library.call_under_way,
+                lambda: destroy(handle),
+                str,
+                f"segment {self.code.name} was to be closed",
+            )
+        except DeviceError:
+            return  # it was said; the memory it shares stays, for the runtime may yet read it
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_free(self.segment)
             self.segment = 0

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-import json
-import re
-import struct
 import threading
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ort_rknn.devices.base import ALL_CORES, AUTO, Blob, Context, SegmentCode
+from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
 from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.rknnrt.abi import Flag
 from ort_rknn.devices.rknnrt.context import NpuContext
 from ort_rknn.devices.rknnrt.custom_ops import find_custom_ops, load_custom_ops, register
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
-from ort_rknn.devices.rknnrt.open import CoreMasks, HalfInputs, init, io_types
+from ort_rknn.devices.rknnrt.open import CoreMasks, HalfInputs, holds_shapes, init, io_types, query_versions
+from ort_rknn.devices.segment_checks import (
+    check_target,
+    check_types,
+    clamped_mask,
+    facts_of,
+    numbers,
+    same_code,
+)
 from ort_rknn.devices.settings import PRIORITIES, NpuSettings
 from ort_rknn.devices.soc import Soc, detect
+from ort_rknn.devices.time_limit import open_seconds, within
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.memory import NpuMemory
 
-__all__ = ["ALL_CORES", "NpuDevice", "check_target", "clamped_mask", "open_devices"]
-
+__all__ = ["NpuDevice", "check_target", "clamped_mask", "open_devices"]
 
 _PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
-UNMATCHED = -13
 GOOD_RUNTIME = (2, 3, 0)
 """Runtimes before this one are warned of: they do not open what the toolkit 2.3 and newer writes (users' reports)."""
 
@@ -126,12 +131,55 @@ class NpuDevice:
         """
         if code.rknn is None:
             raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
-        mask = clamped_mask(mask, self._cores, self.target)
+        mask = clamped_mask(mask, self._cores_of(code), self.target)
         check_target(code, self.soc)
-        lender, handle = self._shared(code, code.rknn, share)
-        if handle is None:
-            handle = self._init(code, code.rknn)
+        blob = code.rknn
+        dynamic, size = self._look(code, blob, share)
+        if dynamic and not code.dynamic:
+            code = replace(code, dynamic=True)  # run before its shapes are set, it would abort the process
+        seconds = self.settings.open_timeout or open_seconds(size)
+
+        def made() -> NpuContext:
+            return self._open(code, blob, mask, share)
+
+        context = within(
+            seconds, self.library.call_under_way, made, NpuContext.close, f"segment {code.name} was to be opened"
+        )
+        self._contexts.add(context)
+        if context.lender is None:
+            _loaders.add(context)
+        return context
+
+    def _look(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[bool, int]:
+        """Whether the compiled code holds sets of shapes, and how many bytes are to be loaded."""
+        if isinstance(share, NpuContext) and self._may_share(share, code):
+            return share.code.dynamic, 0
         try:
+            if blob.path is not None:
+                return code.dynamic or holds_shapes(blob.path), Path(blob.path).stat().st_size
+            data = blob.read()
+            return code.dynamic or holds_shapes(data), len(data)
+        except OSError:
+            return code.dynamic, 0  # rknn_init will say it
+
+    def _cores_of(self, code: SegmentCode) -> int:
+        """Cores by the SoC the code is for, where this machine does not say what it is."""
+        from ort_rknn_converters.errors import UnknownTarget
+        from ort_rknn_converters.targets import find_target
+
+        try:
+            return (
+                self._cores if self.soc.target or not code.target else min(self._cores, find_target(code.target).cores)
+            )
+        except UnknownTarget:
+            return self._cores
+
+    def _open(self, code: SegmentCode, blob: Blob, mask: int, share: Context | None) -> NpuContext:
+        lender, handle = self._shared(code, blob, share)
+        if handle is None:
+            handle = self._init(code, blob)
+        try:
+            check_types(code, self._look_at_versions(handle))
             register(self.library, handle, self._custom_ops)
             mask = self._masks.put(self.library, handle, mask)
             context = NpuContext(
@@ -140,9 +188,9 @@ class NpuDevice:
                 code,
                 mask,
                 native=self._native,
-                nhwc=self.settings.nhwc,
                 halves=self._halves,
                 lender=lender,
+                measures=bool(self._flags & Flag.COLLECT_PERF),
             )
             context.borrows = lender is not None and lender is not share
         except BaseException:
@@ -150,10 +198,6 @@ class NpuDevice:
             if lender is not None:
                 lender.taken_back()
             raise
-        self._look_at_versions(context)
-        self._contexts.add(context)
-        if lender is None:
-            _loaders.add(context)
         return context
 
     def io_types(self, blob: Blob) -> Mapping[str, str]:
@@ -162,13 +206,19 @@ class NpuDevice:
         Raises:
             DeviceError: The runtime does not open it.
         """
-        result, handle = init(self.library, blob, self._flags)
-        if result:
-            raise failure("rknn_init", result, self._why_not("model", blob))
-        try:
-            return io_types(self.library, handle)
-        finally:
-            self.library.function("rknn_destroy")(handle)
+
+        def ask() -> Mapping[str, str]:
+            result, handle = init(self.library, blob, self._flags)
+            if result:
+                raise failure("rknn_init", result, self._why_not("model", blob))
+            try:
+                return io_types(self.library, handle)
+            finally:
+                self.library.function("rknn_destroy")(handle)
+
+        return within(
+            self.settings.open_timeout or open_seconds(0), self.library.call_under_way, ask, len, "its types were asked"
+        )
 
     def _shared(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[NpuContext | None, int | None]:
         """A handle on another context's weights, and whose they are; nothing of both where none can be shared."""
@@ -181,6 +231,8 @@ class NpuDevice:
                 handle = None
             return (None, None) if handle is None else (own, handle)
         lenders = [own.lender] if own is not None else _all(_loaders) if self.settings.share_weights else []
+        if code.dynamic:
+            lenders = []  # the runtime refuses: "dynamic shape rknn model is not supported" (1.6.0)
         for lender in lenders:
             if lender is None or lender.library is not self.library or not self._may_share(lender, code):
                 continue
@@ -199,7 +251,7 @@ class NpuDevice:
         self._loaded_again.add(code.name)
 
     def _may_share(self, other: NpuContext, code: SegmentCode) -> bool:
-        return not self._custom_ops and (other.code is code or _same(other.code.rknn, code.rknn))
+        return not self._custom_ops and (other.code is code or same_code(other.code.rknn, code.rknn))
 
     def relative(self, code: SegmentCode) -> NpuContext | None:
         """An open context of the same segment, for ``share``."""
@@ -227,13 +279,13 @@ class NpuDevice:
 
     def _why_not(self, segment: str, blob: Blob) -> str:
         """What the file and the runtime say about themselves, when they do not go together."""
-        made = _facts(blob)
+        made = facts_of(blob)
         runtime = self._versions[0].split(" ")[0] if self._versions else self.library.version_on_disk()
         text = f"Segment {segment}"
         if made:
             text += f" was made by toolkit {made['version']} for {made['target']} (file format {made['format']})"
         text += f"; the runtime {self.library.path} is version {runtime or 'unknown'}"
-        if made and runtime and _numbers(runtime) < _numbers(made["version"])[:2]:
+        if made and runtime and numbers(runtime) < numbers(made["version"])[:2]:
             text += f": it is older than the toolkit. Install librknnrt {made['version']} or newer"
         elif made and self.soc.target and made["target"] not in ("", self.soc.target):
             text += f"; this board is {self.soc.target}. Compile for this target"
@@ -241,21 +293,23 @@ class NpuDevice:
             text += ". 'Invalid RKNN model version' in the log above means that librknnrt is older than the toolkit"
         return text
 
-    def _look_at_versions(self, context: NpuContext) -> None:
+    def _look_at_versions(self, handle: int) -> str:
+        """The runtime's version; asked of the first context, when old ones are warned of."""
         with self._lock:
             if self._versions is not None:
-                return
+                return self._versions[0]
             try:
-                self._versions = context.versions()
+                self._versions = query_versions(self.library, handle)
             except DeviceError:
                 self._versions = ("", "")
-        runtime, driver = map(_numbers, self._versions)
+        runtime, driver = map(numbers, self._versions)
         if runtime and runtime < GOOD_RUNTIME:
             logger().warning("librknnrt %s is old; 2.3.0 or newer is known to work", self._versions[0])
         if driver and driver < GOOD_DRIVER:
             logger().warning(
                 "the rknpu driver %s is old: cores 1 and 2 are reported to fail before 0.9.6", self._versions[1]
             )
+        return self._versions[0]
 
     def describe(self) -> Mapping[str, Any]:
         """SoC, cores, library, versions (known once a segment was opened), driver."""
@@ -275,79 +329,3 @@ class NpuDevice:
         """Close what was left open; the library stays loaded (it does not survive being unloaded)."""
         for context in _all(self._contexts):
             context.close()
-
-
-def clamped_mask(mask: int, cores: int, target: str | None) -> int:
-    """A mask the SoC takes: all its cores for the vendor's "all"; one core has no mask but AUTO.
-
-    Raises:
-        DeviceError: It names a core that does not exist.
-    """
-    everything = (1 << cores) - 1
-    if mask == ALL_CORES:
-        mask = everything
-    if mask & ~everything:
-        missing = (mask & ~everything).bit_length() - 1
-        raise DeviceError(
-            f"core {missing} does not exist: this NPU ({target or 'unknown SoC'}) has {cores} core(s)",
-            call="rknn_set_core_mask",
-        )
-    return AUTO if cores == 1 else mask
-
-
-def check_target(code: SegmentCode, soc: Soc) -> None:
-    """Refuse code for another NPU generation: the runtime's own message would not name it.
-
-    Raises:
-        DeviceError: The code is not for this board.
-    """
-    from ort_rknn_converters.errors import UnknownTarget
-    from ort_rknn_converters.targets import find_target
-
-    if not code.target or not soc.target:
-        return
-    try:
-        made_for, here = find_target(code.target), find_target(soc.target)
-    except UnknownTarget:
-        return
-    if made_for.family != here.family:
-        raise DeviceError(
-            f"segment {code.name} is compiled for {made_for.name}, this board is {here.name}: compile it for "
-            f"target {here.name!r}",
-            call="rknn_init",
-            code=UNMATCHED,
-            code_name="RKNN_ERR_TARGET_PLATFORM_UNMATCH",
-        )
-
-
-def _same(one: Blob | None, other: Blob | None) -> bool:
-    """Whether two blobs hold the same compiled code."""
-    if one is None or other is None:
-        return False
-    if one == other or one.path is None or other.path is None:
-        return one == other
-    try:
-        return Path(one.path).samefile(other.path)
-    except OSError:
-        return False
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    found = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(map(int, found.group().split("."))) if found else ()
-
-
-def _facts(blob: Blob) -> dict[str, str] | None:
-    """Format, toolkit version and target of a ``.rknn``, from its header and trailer."""
-    try:
-        data = Path(blob.path).read_bytes() if blob.path is not None else blob.read()
-        version, length = struct.unpack_from("<QQ", data, 8)
-        (trailer,) = struct.unpack_from("<Q", data, 64 + length)
-        said = json.loads(data[72 + length : 72 + length + trailer])
-        return {
-            "format": str(version),
-            "version": str(said["version"]),
-            "target": ", ".join(map(str, said["target_platform"])),
-        }
-    except (OSError, struct.error, ValueError, KeyError, TypeError):
-        return None

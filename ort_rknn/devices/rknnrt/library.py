@@ -24,6 +24,9 @@ FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/local/l
 _OPTIONAL = frozenset(
     {"rknn_create_mem_from_fd", "rknn_register_custom_ops", "rknn_set_input_shapes"}
 )  # not in every 1.x library
+_HOT = frozenset(
+    {"rknn_inputs_set", "rknn_run", "rknn_outputs_get", "rknn_outputs_release", "rknn_set_io_mem", "rknn_mem_sync"}
+)  # calls of an inference, whose time limit is the lanes'
 _VERSION = re.compile(rb"librknnrt version: (\d+\.\d+\.\d+)")
 
 
@@ -56,6 +59,8 @@ class RuntimeLibrary:
         except OSError as error:
             raise DeviceUnavailable(f"{path} cannot be opened: {error}") from None
         self._functions: dict[str, Any] = {}
+        self._watched: dict[str, Callable[..., Any]] = {}
+        self._under_way: dict[int, str] = {}
         for name, (result, arguments) in prototypes().items():
             function = getattr(self._library, name, None)
             if function is None:
@@ -65,6 +70,27 @@ class RuntimeLibrary:
             function.restype = result
             function.argtypes = arguments
             self._functions[name] = function
+            self._watched[name] = function if name in _HOT else self._watch(name, function)
+
+    def _watch(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        under_way, this_thread = self._under_way, threading.get_ident
+
+        def call(*arguments: Any) -> Any:
+            under_way[this_thread()] = name
+            try:
+                return function(*arguments)
+            finally:
+                del under_way[this_thread()]
+
+        return call
+
+    def call_under_way(self, thread: int | None) -> str | None:
+        """The call that a thread is in, except for those of an inference."""
+        return self._under_way.get(thread or 0)
+
+    def trace(self, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Put something around every call from Python, e.g. to know the last one when the process dies."""
+        self._watched = {name: wrap(name, function) for name, function in self._watched.items()}
 
     def function(self, name: str) -> Callable[..., Any]:
         """An entry point.
@@ -74,8 +100,7 @@ class RuntimeLibrary:
         """
         if name not in self._functions:
             raise DeviceError(f"{self.path} has no {name}; install a newer librknnrt", call=name)
-        function: Callable[..., Any] = self._functions[name]
-        return function
+        return self._watched[name]
 
     def has(self, name: str) -> bool:
         """Whether it has an entry point."""

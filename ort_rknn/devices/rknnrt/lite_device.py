@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ort_rknn.devices.base import AUTO, Context, SegmentCode
-from ort_rknn.devices.rknnrt.device import check_target, clamped_mask
 from ort_rknn.devices.rknnrt.library import failure
 from ort_rknn.devices.rknnrt.lite_quirks import heard, well_behaved
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, OutputPlan
+from ort_rknn.devices.segment_checks import check_target, clamped_mask
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 

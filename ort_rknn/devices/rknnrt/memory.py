@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Keeper", "NpuMemory", "allocate", "imported"]
 
 
+PAGE = 4096
+"""Bytes: a dma-buf has whole pages (the kernel's), so that much may be written of what is allocated."""
+
+
 class NpuMemory:
     """A part of a dma-buf. It is freed when nobody uses it or an array over it any more, in whatever thread.
 
@@ -33,11 +37,13 @@ class NpuMemory:
         fd: The file descriptor; it is duplicated, the caller keeps its own.
         size: Bytes.
         offset: Where in the dma-buf they begin.
+        room: Bytes from there on that are nobody else's; default: ``size``.
 
     Attributes:
         fd: A file descriptor of the dma-buf that lives as long as this object; -1 without one.
         size: Bytes.
         offset: The same as given.
+        room: Bytes from the offset on that may be written: more than ``size`` where whole pages were allocated for it.
         base: The address at which the dma-buf is mapped.
         address: Where the bytes begin.
         own: The runtime's ``rknn_tensor_mem`` where there is no file descriptor.
@@ -46,41 +52,44 @@ class NpuMemory:
         DeviceError: The file descriptor cannot be mapped with so many bytes.
     """
 
-    def __init__(self, fd: int, size: int, offset: int = 0) -> None:
+    def __init__(self, fd: int, size: int, offset: int = 0, room: int = 0) -> None:
+        room = max(room, size)
         if size < 1 or offset < 0:
             raise DeviceError(f"memory shared with the NPU needs at least one byte, not {size} at {offset}")
         try:
             if fd < 0:  # mmap would take that for fresh memory
                 raise ValueError("it is negative")
-            mapping = mmap.mmap(fd, offset + size)
+            mapping = mmap.mmap(fd, offset + room)
             self.fd = os.dup(fd)
-        except (OSError, ValueError) as error:
+        except (OSError, OverflowError, ValueError) as error:
             raise DeviceError(
-                f"the file descriptor {fd} cannot be mapped with {offset + size} bytes: {error}"
+                f"the file descriptor {fd} cannot be mapped with {offset + room} bytes: {error}"
             ) from None
         weakref.finalize(self, os.close, self.fd).atexit = False
-        self._take(np.frombuffer(mapping, np.uint8), size, offset)
+        self._take(np.frombuffer(mapping, np.uint8), size, offset, room)
 
     @classmethod
-    def of_runtime(cls, memory: Any, size: int, give_back: Callable[[], object]) -> NpuMemory:
+    def of_runtime(cls, memory: Any, size: int, room: int, give_back: Callable[[], object]) -> NpuMemory:
         """What the runtime has allocated, without a file descriptor.
 
         Args:
             memory: A ``rknn_tensor_mem``.
             size: Bytes.
+            room: Bytes that were allocated.
             give_back: Called when nobody uses it any more.
         """
-        kind: Any = type("RuntimeBytes", (ctypes.c_ubyte * size,), {})  # of a class of its own, to be told of its end
+        kind: Any = type("RuntimeBytes", (ctypes.c_ubyte * room,), {})  # of a class of its own, to be told of its end
         held = kind.from_address(memory.contents.virt_addr)
         weakref.finalize(held, give_back).atexit = False
         made = cls.__new__(cls)
         made.fd = -1
-        made._take(np.frombuffer(memoryview(held), np.uint8), size, 0)
+        made._take(np.frombuffer(memoryview(held), np.uint8), size, 0, room)
         made.own = memory
         return made
 
-    def _take(self, content: Array, size: int, offset: int) -> None:
+    def _take(self, content: Array, size: int, offset: int, room: int) -> None:
         self.size = size
+        self.room = room
         self.offset = offset
         self.own: Any = None
         self._bytes = content
@@ -123,24 +132,31 @@ def allocate(keeper: Keeper, handle: int, size: int) -> NpuMemory:
         DeviceError: There is none.
     """
     library = keeper.library
-    memory = library.function("rknn_create_mem")(handle, size)
+    room = -(-size // PAGE) * PAGE
+    memory = library.function("rknn_create_mem")(handle, room)
     if not memory:
         raise DeviceError(f"rknn_create_mem failed: no memory of {size} bytes", call="rknn_create_mem")
-    taken_over = _taken_over(library, handle, memory, size)
+    if not memory.contents.virt_addr or memory.contents.size < size:
+        found = memory.contents
+        said = f"{found.size} bytes at address {found.virt_addr or 0:#x}"
+        library.function("rknn_destroy_mem")(handle, memory)
+        raise DeviceError(f"rknn_create_mem gave {said} for {room} bytes", call="rknn_create_mem")
+    room = min(room, int(memory.contents.size))
+    taken_over = _taken_over(library, handle, memory, size, room)
     if taken_over is not None:
         library.function("rknn_destroy_mem")(handle, memory)
         return taken_over
     keeper.keep()
-    return NpuMemory.of_runtime(memory, size, partial(keeper.give_back, memory))
+    return NpuMemory.of_runtime(memory, size, room, partial(keeper.give_back, memory))
 
 
-def _taken_over(library: RuntimeLibrary, handle: int, memory: Any, size: int) -> NpuMemory | None:
+def _taken_over(library: RuntimeLibrary, handle: int, memory: Any, size: int, room: int) -> NpuMemory | None:
     """The same memory by its file descriptor; ``None`` where that does not lead there, or nothing can be imported."""
     found, fd = memory.contents, _descriptor(memory)
     if fd < 0 or not library.has("rknn_create_mem_from_fd"):
         return None
     try:
-        mine = NpuMemory(fd, size, found.offset)
+        mine = NpuMemory(fd, size, found.offset, room)
         library.function("rknn_destroy_mem")(handle, imported(library, handle, mine))
     except DeviceError:
         return None
@@ -167,7 +183,7 @@ def imported(library: RuntimeLibrary, handle: int, memory: NpuMemory) -> Any:
     if memory.own is not None:
         return memory.own
     found = library.function("rknn_create_mem_from_fd")(
-        handle, memory.fd, ctypes.c_void_p(memory.base), memory.size, memory.offset
+        handle, memory.fd, ctypes.c_void_p(memory.base), memory.room, memory.offset
     )
     if not found:
         raise DeviceError(

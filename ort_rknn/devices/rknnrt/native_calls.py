@@ -15,13 +15,13 @@ from ort_rknn_converters.util.log import logger
 
 __all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "NativeOutcome", "OutputForm", "native_library"]
 
-ABI = 3
+ABI = 4
 """Version of the binary interface this file is written for."""
 
 ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"
 """Environment variable: the path of another ``lanes.so``, or ``off``."""
 
-CALLS = ("", "rknn_inputs_set", "rknn_run", "rknn_outputs_get")
+CALLS = ("", "rknn_inputs_set", "rknn_run", "rknn_outputs_get", "rknn_outputs_release")
 """What :attr:`Outcome.call` stands for."""
 
 
@@ -103,6 +103,10 @@ class NativeLibrary:
             library.ort_rknn_segment_run.argtypes = [c_void_p, pointers, pointers, POINTER(NativeOutcome)]
             library.ort_rknn_segment_hold.argtypes = [c_void_p, c_int64]
             library.ort_rknn_segment_hold.restype = c_int
+            library.ort_rknn_black_box.argtypes = [c_void_p]
+            library.ort_rknn_black_box.restype = None
+            library.ort_rknn_segment_runs.argtypes = [c_void_p]
+            library.ort_rknn_segment_runs.restype = c_uint64
             library.ort_rknn_segment_let_go.argtypes = [c_void_p]
             library.ort_rknn_segment_let_go.restype = None
             library.ort_rknn_interleave.argtypes = [c_void_p, c_void_p, c_uint32, c_uint32, c_uint32]

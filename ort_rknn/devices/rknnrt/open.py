@@ -9,15 +9,37 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import AUTO, SegmentCode
-from ort_rknn.devices.rknnrt.abi import NUMPY_OF, Flag, Format, InitExtend, InOutNum, Input, Qnt, Query, TensorAttr
+from ort_rknn.devices.rknnrt.abi import (
+    NUMPY_OF,
+    Flag,
+    Format,
+    InitExtend,
+    InOutNum,
+    Input,
+    Query,
+    SdkVersion,
+    TensorAttr,
+)
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, error_name, failure
-from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, matched, runtime_shape
+from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, is_quantized, matched, runtime_shape
+from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Blob
 
-__all__ = ["CoreMasks", "HalfInputs", "choose_shapes", "init", "io_types", "query", "query_attrs"]
+__all__ = [
+    "CoreMasks",
+    "HalfInputs",
+    "check_counts",
+    "choose_shapes",
+    "holds_shapes",
+    "init",
+    "io_types",
+    "query",
+    "query_attrs",
+    "query_versions",
+]
 
 
 _OTHER_WAY = (-1, -5)
@@ -58,6 +80,22 @@ def init(library: RuntimeLibrary, blob: Blob, flags: int, lender: int = 0) -> tu
     return code if again else 0, handle.value
 
 
+def holds_shapes(code: str | bytes) -> bool:
+    """Whether compiled code was made for sets of input shapes, of which one must be chosen before anything else.
+
+    The file says so: most questions to the runtime would be the mistake already.
+
+    Args:
+        code: Its path, or its bytes.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    from ort_rknn_converters.rknn_format.reader import is_dynamic
+
+    return is_dynamic(code)
+
+
 def _by_file(data: bytes, by_path: Callable[[str], int]) -> int:
     """Open a copy of the bytes in memory by a path that only this process has."""
     with os.fdopen(os.memfd_create("rknn"), "wb") as file:
@@ -94,6 +132,10 @@ class CoreMasks:
         return mask
 
 
+MOST = 4096
+"""Inputs or outputs of a model; more is a runtime's mistake. A guess."""
+
+
 def query(library: RuntimeLibrary, handle: int, command: Query, info: Any) -> Any:
     """Ask the runtime; gives ``info`` back, filled in.
 
@@ -111,6 +153,30 @@ def query_attrs(library: RuntimeLibrary, handle: int, command: Query, count: int
     return [query(library, handle, command, TensorAttr(index=index)) for index in range(count)]
 
 
+def query_versions(library: RuntimeLibrary, handle: int) -> tuple[str, str]:
+    """Versions of the runtime and of the kernel driver, e.g. ``("2.3.2 (...)", "0.9.8")``.
+
+    Raises:
+        DeviceError: It does not say.
+    """
+    answer = query(library, handle, Query.SDK_VERSION, SdkVersion())
+    return answer.api_version.decode(errors="replace"), answer.drv_version.decode(errors="replace")
+
+
+def check_counts(code: SegmentCode, n_input: int, n_output: int) -> None:
+    """Compare how many inputs and outputs a context says it has with the segment, before they are asked for one by one.
+
+    Raises:
+        DeviceError: They are not as many.
+    """
+    for kind, found, wanted in (("input", n_input, len(code.inputs)), ("output", n_output, len(code.outputs))):
+        if found != wanted:
+            raise DeviceError(
+                f"segment {code.name}: its compiled code has {found} {kind}(s), the segment has {wanted}",
+                call="rknn_query",
+            )
+
+
 def io_types(library: RuntimeLibrary, handle: int) -> dict[str, str]:
     """The types of a context's inputs and outputs by name, as callers see them (real numbers are float32).
 
@@ -118,6 +184,8 @@ def io_types(library: RuntimeLibrary, handle: int) -> dict[str, str]:
         DeviceError: The runtime does not answer.
     """
     counts = query(library, handle, Query.IN_OUT_NUM, InOutNum())
+    if max(counts.n_input, counts.n_output) > MOST:
+        raise DeviceError(f"the runtime says that a model has {counts.n_input} inputs and {counts.n_output} outputs")
     attrs = query_attrs(library, handle, Query.INPUT_ATTR, counts.n_input)
     attrs += query_attrs(library, handle, Query.OUTPUT_ATTR, counts.n_output)
     return {attr.name.decode(errors="replace"): _type(attr) for attr in attrs}
@@ -127,7 +195,7 @@ def _type(attr: TensorAttr) -> str:
     stored = NUMPY_OF.get(int(attr.type))
     if stored is None:
         return "unknown"
-    return "float32" if stored.name == "float16" or attr.qnt_type != Qnt.NONE else stored.name
+    return "float32" if stored.name == "float16" or is_quantized(attr, stored) else stored.name
 
 
 def choose_shapes(

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ort_rknn.devices.rknnrt.abi import Input, Output
-from ort_rknn.devices.rknnrt.library import RuntimeLibrary
+from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
 
 __all__ = ["InterpretedCalls"]
+
+SHORT = -9  # RKNN_ERR_OUTPUT_INVALID
 
 
 class RunningContext(Protocol):
@@ -76,7 +78,7 @@ class InterpretedCalls:
                     array = room
                 item.buf = address_of(array)
             for slot, output, form in zip(self._outputs, outputs, self._io.outputs, strict=False):
-                slot.want_float = output is not None and form.want_float
+                slot.want_float, slot.is_prealloc, slot.index = output is not None and form.want_float, 1, form.index
                 if output is None:
                     buffer = self._spare.setdefault(form.index, ctypes.create_string_buffer(form.stored_size))
                     slot.buf, slot.size = ctypes.addressof(buffer), form.stored_size
@@ -88,9 +90,15 @@ class InterpretedCalls:
             library.call("rknn_run", handle, None)
             ran = clock()
             library.call("rknn_outputs_get", handle, len(self._io.outputs), self._outputs, None)
+            short = False
             for slot, output in zip(self._outputs, outputs, strict=False):
                 # a runtime that gives its own memory whatever it is told
-                if output is not None and slot.buf and slot.buf != address_of(output):
-                    ctypes.memmove(address_of(output), slot.buf, output.nbytes)
+                if output is not None and slot.buf != address_of(output):
+                    if not slot.buf or slot.size < output.nbytes:
+                        short = True
+                    else:
+                        ctypes.memmove(address_of(output), slot.buf, output.nbytes)
             library.function("rknn_outputs_release")(handle, len(self._io.outputs), self._outputs)
+            if short:
+                raise failure("rknn_outputs_get", SHORT, "The runtime gave fewer bytes than the output has")
             self._owner.phases = (ready - begun, ran - ready, clock() - ran)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ort_rknn.devices.base import SegmentCode, TensorSpec
-from ort_rknn.devices.rknnrt.abi import NUMPY_OF, TYPE_OF, Format, Qnt, TensorAttr, TensorType
+from ort_rknn.devices.rknnrt.abi import MAX_DIMS, NUMPY_OF, TYPE_OF, Format, Qnt, TensorAttr, TensorType
 from ort_rknn.devices.rknnrt.buffer_pool import Blocks
 from ort_rknn.devices.rknnrt.native_calls import InputForm, NativeLibrary, OutputForm
 from ort_rknn.errors import DeviceError
@@ -18,7 +18,27 @@ from ort_rknn_converters.util.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
 
-__all__ = ["InputPlan", "IoPlan", "OutputPlan", "address_of", "matched", "runtime_shape"]
+__all__ = ["CONVERTED", "InputPlan", "IoPlan", "OutputPlan", "address_of", "is_quantized", "matched", "runtime_shape"]
+
+_REAL = frozenset({TensorType.FLOAT32, TensorType.FLOAT16, TensorType.UINT8})
+CONVERTED: Mapping[int, frozenset[int]] = {
+    TensorType.FLOAT32: _REAL,
+    TensorType.FLOAT16: _REAL,
+    TensorType.INT8: _REAL,
+    TensorType.UINT8: _REAL,
+    TensorType.INT16: frozenset({TensorType.FLOAT32}),
+    TensorType.INT32: frozenset({TensorType.INT32}),
+    TensorType.INT64: _REAL | {TensorType.INT32, TensorType.INT64},
+    TensorType.BOOL: frozenset({TensorType.BOOL}),
+}
+"""What the NPU keeps -> what ``rknn_inputs_set`` turns into that.
+
+Of anything else librknnrt 1.6.0 takes no data and returns 0 all the same (asked: fp16, int8, int64; the others are a
+guess on the safe side). int8 into a quantized int8 is left out: whether it is quantized or taken as it is was not seen.
+"""
+
+MOST_BYTES = 1 << 31
+"""A tensor with more bytes is a runtime's mistake: 1.6.0 says 4294967168 of an output whose type it does not know."""
 
 MOST_SHORT = 8 << 20
 """Larger inputs are turned without the interpreter's lock: it takes about as long as getting the lock back. A guess."""
@@ -144,7 +164,7 @@ class IoPlan:
         self._direct = all(plan.direct for plan in self.outputs)
 
     def prepare(self, inputs: Sequence[Array]) -> Sequence[Array]:
-        """The arrays to hand over: the caller's own but for dtypes the runtime does not know (float64, uint64)."""
+        """The arrays to hand over: the caller's own but for dtypes the runtime does not convert (float64, int16)."""
         if not self._converts:
             return inputs
         return [
@@ -238,6 +258,12 @@ def _nhwc_of(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _check(spec: TensorSpec, attr: TensorAttr, kind: str) -> tuple[int, ...]:
     shape = runtime_shape(spec.shape)
     dims = _dims(attr)
+    padded = getattr(attr, "size_with_stride", 0)  # rknn-toolkit-lite2's own attributes have none
+    if max(int(attr.size), int(padded)) >= MOST_BYTES or int(attr.n_dims) > MAX_DIMS:
+        raise DeviceError(
+            f"{kind} {spec.name!r}: the runtime says it has {attr.size} bytes in {attr.n_dims} dimensions, which "
+            "cannot be: it does not know its type; install the newest librknnrt"
+        )
     fits = dims == shape or (len(shape) == 4 and attr.fmt == Format.NHWC and dims == _nhwc_of(shape))
     # The compiler may add or drop dimensions of 1; the bytes are the same then.
     if not fits and not (int(np.prod(dims)) == int(np.prod(shape)) and attr.fmt != Format.NHWC):
@@ -248,13 +274,32 @@ def _check(spec: TensorSpec, attr: TensorAttr, kind: str) -> tuple[int, ...]:
     return shape
 
 
+def is_quantized(attr: TensorAttr, stored: np.dtype[Any] | None) -> bool:
+    """Whether a tensor's integers stand for other numbers.
+
+    Runtimes call tensors quantized that are not, with a scale that changes nothing: 1.6.0 does so of every tensor.
+    """
+    small = stored is not None and stored.kind in "iu" and stored.itemsize <= 2
+    return small and attr.qnt_type != Qnt.NONE and (attr.scale, attr.zp) != (1.0, 0)
+
+
+def _handed_over(spec: TensorSpec, attr: TensorAttr) -> np.dtype[Any]:
+    """The dtype in which an input reaches the runtime: one that it converts to what the NPU keeps."""
+    stored = NUMPY_OF.get(int(attr.type))
+    kept = stored if stored is not None and not is_quantized(attr, stored) else np.dtype(np.float32)
+    if spec.dtype.kind not in "fiub" or spec.dtype.itemsize > 8:
+        raise DeviceError(f"input {spec.name!r}: the NPU's runtime takes no {spec.dtype}")
+    given = TYPE_OF.get(spec.dtype)
+    if given == TensorType.BOOL and attr.type != TensorType.BOOL:
+        given = TensorType.UINT8.value  # the same bytes
+    if spec.dtype == kept or given in CONVERTED.get(int(attr.type), frozenset({TensorType.FLOAT32})):
+        return spec.dtype
+    return kept if kept.kind in "iub" else np.dtype(np.float32)
+
+
 def _plan_input(spec: TensorSpec, attr: TensorAttr, nhwc: bool, halves: bool) -> InputPlan:
     shape = _check(spec, attr, "input")
-    dtype = spec.dtype
-    if dtype not in TYPE_OF:
-        dtype = np.dtype({"f": "float32", "u": "int64"}.get(dtype.kind, dtype))
-        if dtype not in TYPE_OF:
-            raise DeviceError(f"input {spec.name!r}: the NPU's runtime takes no {spec.dtype}")
+    dtype = _handed_over(spec, attr)
     same_bytes = dtype == np.bool_ and attr.type != TensorType.BOOL
     type_ = TensorType.UINT8.value if same_bytes else TYPE_OF[dtype]
     fmt, turn = int(attr.fmt), None
@@ -279,9 +324,7 @@ def _plan_input(spec: TensorSpec, attr: TensorAttr, nhwc: bool, halves: bool) ->
 def _plan_output(spec: TensorSpec, attr: TensorAttr) -> OutputPlan:
     shape = _check(spec, attr, "output")
     stored = NUMPY_OF.get(int(attr.type))
-    quantized = attr.qnt_type != Qnt.NONE and stored is not None and stored.kind in "iu" and stored.itemsize <= 2
-    # Runtimes say that of tensors which are not quantized too, with a scale that changes nothing (seen in users' logs).
-    quantized = quantized and (attr.scale, attr.zp) != (1.0, 0)
+    quantized = is_quantized(attr, stored)
     # Integers stay integers: a float32 cannot hold what is above 2**24.
     if stored is None or stored == np.float32 or spec.dtype == np.float32 or quantized:
         want_float = True

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import numpy_helper
 
 from ort_rknn_converters.compiled.model import CompiledModel
-from ort_rknn_converters.errors import ToolkitFailed
+from ort_rknn_converters.errors import ToolkitBroken, ToolkitFailed
 from ort_rknn_converters.toolkit.compile import CompileRequest
 from tests.helpers.conversions import BODY, assert_same, image, model
 from tests.helpers.toolkits.scripted import ScriptedToolkit
@@ -116,6 +118,103 @@ class TestFailingSegments:
         compiled = made(model(BODY.replace("Relu (g)", "Sigmoid (g)")), second)
         assert list(self.reasons(compiled)) == ["Tanh"]
         assert len(second.requests) == 2
+
+    def test_a_weights_value_blames_no_other_model(self, made: Any) -> None:
+        """The compiler chokes on one weight, not on the layer."""
+
+        class Chokes(ScriptedToolkit):
+            def __call__(self, request: CompileRequest, **how: Any) -> Any:
+                weights = [
+                    numpy_helper.to_array(t)
+                    for t in onnx.ModelProto.FromString(b"".join((request.model, *request.weights))).graph.initializer
+                ]
+                if any(np.abs(weight).max(initial=0) > 1e30 for weight in weights if weight.dtype.kind == "f"):
+                    self.requests.append(request)
+                    raise ToolkitFailed("the toolkit crashed during build (SIGSEGV)", kind="crashed")
+                return super().__call__(request, **how)
+
+        bad = model()
+        weight = next(tensor for tensor in bad.graph.initializer if tensor.name == "w")
+        values = numpy_helper.to_array(weight).copy()
+        values[0, 0, 0, 0] = 3e38
+        weight.CopyFrom(numpy_helper.from_array(values, "w"))
+        assert "Conv" in self.reasons(made(bad, Chokes()))
+        good = Chokes()
+        assert made(model(), good).plan.npu_share == 1
+        assert len(good.requests) == 1
+
+    def test_a_shape_that_fails_with_any_weight_is_remembered(self, made: Any) -> None:
+        made(model("y = Conv <pads = [1, 1, 1, 1]> (x, w)"), ScriptedToolkit(crashes=frozenset({"Conv"})))
+        second = ScriptedToolkit()
+        other = model("a = Conv <pads = [1, 1, 1, 1]> (x, w) y = Relu (a)")
+        other.graph.initializer[0].CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(other.graph.initializer[0]) * 2, "w")
+        )
+        assert "Conv" in self.reasons(made(other, second))
+
+    def test_values_of_the_inputs_blame_no_other_model(self, made: Any) -> None:
+        """What is wrong on the values this model gives an op says nothing of the op."""
+
+        class WrongForLarge(ScriptedToolkit):
+            def _answers(self, request: CompileRequest, *, spoil: bool) -> tuple[dict[str, np.ndarray], ...]:
+                ops = {node.op_type for node in onnx.ModelProto.FromString(request.model).graph.node}
+                large = any(np.abs(array).max(initial=0) > 50 for feed in request.feeds for array in feed.values())
+                return super()._answers(request, spoil=spoil or (large and "Erf" in ops))
+
+        proto = model("a = Mul (x, h) d = Erf (a) y = Relu (d)")
+        proto.graph.initializer.append(numpy_helper.from_array(np.float32([100.0]), "h"))
+        reasons = self.reasons(made(proto, WrongForLarge(), cpu_ops=("Mul",)))
+        assert "computes something else" in reasons["Erf"]
+        assert made(model("d = Erf (x) y = Relu (d)"), WrongForLarge()).plan.npu_share == 1
+
+    @pytest.mark.parametrize("kind", ["timeout", "memory", "killed"])
+    def test_what_depends_on_the_moment_is_no_verdict(self, made: Any, kind: Any, tmp_path: Path) -> None:
+        compiled = made(model(), ScriptedToolkit(fails_with=ToolkitFailed("not now", kind=kind)))
+        assert compiled.provisional == "not now"
+        assert any("another conversion may bring more" in note for note in compiled.plan.notes)
+        assert not (tmp_path / "verdicts.json").exists()
+        again = made(model(), ScriptedToolkit())
+        assert again.plan.npu_share == 1
+        assert not again.provisional
+
+    def test_npu_only_says_that_it_was_the_moment(self, made: Any) -> None:
+        fake = ScriptedToolkit(fails_with=ToolkitFailed("not now", kind="memory"))
+        with pytest.raises(ToolkitFailed, match="not all is on the NPU: not now") as caught:
+            made(model(), fake, npu_only=True)
+        assert caught.value.passing
+
+
+class TestSuspicion:
+    """Where nothing compiles, the toolkit is asked for what it must be able to do."""
+
+    def test_a_toolkit_that_fails_on_anything(self, made: Any, tmp_path: Path) -> None:
+        fake = ScriptedToolkit(fails_with=ToolkitFailed("the toolkit refused the model: No module", kind="refused"))
+
+        def prove() -> None:
+            raise ToolkitFailed("the toolkit refused the model: No module", kind="refused")
+
+        with pytest.raises(ToolkitBroken, match=r"does not work: .*No module.*fails on a model of two nodes, too"):
+            made(model(), fake, prove=prove)
+        assert len(fake.requests) == 1
+        assert not (tmp_path / "verdicts.json").exists()
+
+    def test_a_toolkit_that_works(self, made: Any) -> None:
+        asked: list[int] = []
+        fake = ScriptedToolkit(crashes=frozenset({"Tanh"}))
+        compiled = made(model(), fake, prove=lambda: asked.append(1))
+        assert [node.op_type for node in compiled.plan.nodes if node.place == "CPU"] == ["Tanh"]
+        assert asked == [1]
+
+    def test_one_that_compiled_something_is_not_suspected(self, made: Any) -> None:
+        proto = model("a = Tanh (x) b = Hardmax (a) y = Relu (b)")
+        asked: list[int] = []
+        made(proto, ScriptedToolkit(crashes=frozenset({"Tanh"})), cpu_ops=("Hardmax",), prove=lambda: asked.append(1))
+        assert not asked
+
+
+class TestOtherModels:
+    def reasons(self, compiled: CompiledModel) -> dict[str, str]:
+        return {node.op_type: node.reason for node in compiled.plan.nodes if node.place == "CPU"}
 
     def test_verdicts_of_another_soc_do_not_count(self, made: Any) -> None:
         made(model(), ScriptedToolkit(crashes=frozenset({"Tanh"})))

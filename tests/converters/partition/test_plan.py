@@ -69,7 +69,8 @@ def test_the_headline_of_extremes(plan: Plan, said: str) -> None:
 
 def test_where_nothing_was_placed_the_notes_alone_are_said() -> None:
     assert str(Plan("", "", notes=("no NPU",))) == "note: no NPU"
-    assert str(Plan("rk3588", "fp16", notes=("open",))) == "rk3588 fp16\n\nnote: open"
+    assert str(Plan("rk3588", "fp16", notes=("open",))) == "rk3588 fp16: nothing is placed\n\nnote: open"
+    assert str(Plan("", "", notes=("open",))) == "note: open"
 
 
 def test_json_and_back() -> None:

@@ -121,6 +121,54 @@ class TestErrors:
         with pytest.raises(CalibrationError, match=r"a\.npz is not a whole file of numpy's save"):
             Calibration(tmp_path / "a.npz").samples([X])
 
+    @pytest.mark.parametrize("line", ["a b/my x.npy", '"a b/my x.npy"', "'a b/my x.npy'"])
+    def test_a_path_with_blanks_in_a_list(self, tmp_path: Path, line: str) -> None:
+        (tmp_path / "a b").mkdir()
+        np.save(tmp_path / "a b" / "my x.npy", stack(1)[0])
+        np.save(tmp_path / "a b" / "ids.npy", np.zeros((1, 4), np.int64))
+        (tmp_path / "list.txt").write_text(f"{line}\n")
+        assert len(Calibration(tmp_path / "list.txt").samples([X])) == 1
+        if line[0] in "\"'":
+            (tmp_path / "list.txt").write_text(f"{line} 'a b/ids.npy'\n")
+            assert len(Calibration(tmp_path / "list.txt").samples([X, IDS])) == 1
+
+    def test_a_path_with_blanks_in_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "a b").mkdir()
+        np.save(tmp_path / "a b" / "my x.npy", stack(1)[0])
+        assert len(Calibration(tmp_path / "a b").samples([X])) == 1
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_pixels_for_floats_need_a_word(self, dtype: Any) -> None:
+        pixels = np.full((2, *X.dims), 51, dtype)
+        with pytest.raises(CalibrationError, match=r"x has uint\d+ values, and the input takes float32.*std=255"):
+            Calibration({"x": pixels}).samples([X])
+        (first, _) = Calibration({"x": pixels}, "mean=0,std=255").samples([X])
+        np.testing.assert_allclose(first["x"], 0.2, rtol=1e-6)
+        (first, _) = Calibration({"x": pixels}, "mean=0,std=1").samples([X])
+        np.testing.assert_array_equal(first["x"], 51)
+
+    def test_fractions_for_whole_numbers(self) -> None:
+        with pytest.raises(CalibrationError, match="ids has fractions, and the input takes int64"):
+            Calibration({"x": stack(1), "ids": np.full((1, 1, 4), 0.5)}).samples([X, IDS])
+        assert (
+            Calibration({"x": stack(1), "ids": np.full((1, 1, 4), 2.0)}).samples([X, IDS])[0]["ids"].dtype == np.int64
+        )
+
+    def test_mean_and_deviation_hold_for_arrays_as_with_rknn_toolkit2(self, tmp_path: Path) -> None:
+        image = InputSpec("x", np.dtype(np.float32), (1, 3, 2, 5))
+        array = np.ones((1, 3, 2, 5), np.float32)
+        np.save(tmp_path / "a.npy", array)
+        for source in (tmp_path, {"x": array}, [{"x": array}], array):
+            (sample,) = Calibration(source, "mean=0:1:2,std=1:2:4").samples([image])
+            np.testing.assert_array_equal(sample["x"][0, :, 0, 0], [1, 0, -0.25])
+        last = InputSpec("x", np.dtype(np.float32), (1, 2, 5, 3))
+        (sample,) = Calibration(array.transpose(0, 2, 3, 1), "mean=0:1:2").samples([last])
+        np.testing.assert_array_equal(sample["x"][0, 0, 0], [1, 0, -1])
+        with pytest.raises(CalibrationError, match="2 numbers of mean, and there are 3 channels"):
+            Calibration(array, "mean=0:1").samples([image])
+        (sample,) = Calibration(array, "5x2,bgr").samples([image])  # of images only
+        np.testing.assert_array_equal(sample["x"], array)
+
     def test_lists(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_text("\n")
         with pytest.raises(CalibrationError, match="is empty: each line is the file of a sample"):

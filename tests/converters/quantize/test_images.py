@@ -57,7 +57,33 @@ def test_inputs_that_are_no_images(picture: Path, dims: tuple[int, ...]) -> None
         read_image(picture, Preprocess(), dims)
 
 
-@pytest.mark.parametrize("text", ["224", "0x3", "mean=a", "mean=1:2", "std=0", "gray", "224x224x3"])
+def test_mean_and_deviation_are_applied_once(picture: Path) -> None:
+    how = "mean=10:20:30,std=2:4:8"
+    (sample,) = Calibration(picture.parent, how).samples([InputSpec("x", np.dtype(np.float32), NCHW)])
+    np.testing.assert_array_equal(sample["x"][0], read_image(picture, Preprocess.parse(how), NCHW))
+
+
+def test_two_channels_are_told_in_both_layouts(picture: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"shape \[1, 2, 16, 32\] has 2 \(nchw\) or 32 \(nhwc\).*arrays"):
+        read_image(picture, Preprocess(), (1, 2, 16, 32))
+    with pytest.raises(CalibrationError, match=r"has 2 as nchw"):
+        read_image(picture, Preprocess.parse("nchw"), (1, 2, 16, 32))
+
+
+@pytest.mark.parametrize(
+    ("text", "dims", "words"),
+    [
+        ("mean=1:2:3", (1, 1, 8, 8), "3 numbers of mean, and there are 1 channels"),
+        ("mean=1:2", NCHW, "2 numbers of mean, and there are 3 channels"),
+        ("std=1:2:3:4", NCHW, "4 numbers of std, and there are 3 channels"),
+    ],
+)
+def test_numbers_of_other_channels(picture: Path, text: str, dims: tuple[int, ...], words: str) -> None:
+    with pytest.raises(CalibrationError, match=words):
+        read_image(picture, Preprocess.parse(text), dims)
+
+
+@pytest.mark.parametrize("text", ["224", "0x3", "mean=a", "mean=", "std=0", "gray", "224x224x3"])
 def test_nonsense_is_refused_with_the_form(text: str) -> None:
     with pytest.raises(CalibrationError, match=r"e\.g\. 224x224,mean="):
         Preprocess.parse(text)

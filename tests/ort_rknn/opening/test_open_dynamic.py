@@ -231,9 +231,19 @@ def test_a_model_of_fixed_shapes_can_be_compiled_in_the_background(
     compiler.gate.set()
     assert session.wait_compiled(WAIT_S)
     assert _states(session) == ["ready"]
+    assert not any("first shape" in note for note in session.plan.notes)  # it has no shapes to choose from
     after = session.run(None, {"A": x, "B": x})
     assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
     assert session.stats().runs == 1
+
+
+@pytest.mark.parametrize("feed", [{}, {"X": []}, {"X": np.float32(1)}, {"X": [[1.0, 2.0, 3.0]]}, {"Y": [[1.0, 2.0]]}])
+def test_a_call_that_fits_no_shape_leaves_no_row(dynamic: Callable[..., Any], feed: dict[str, Any]) -> None:
+    session = dynamic()
+    with pytest.raises(Exception, match=r"missing|[Ii]nvalid|Unable"):
+        session.run(None, feed)
+    assert not session.shape_states
+    assert not any("X=" in note for note in session.plan.notes)
 
 
 @pytest.mark.parametrize("pin", ["option", "ours", "theirs"])

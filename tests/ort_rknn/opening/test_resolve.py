@@ -13,7 +13,7 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
 
 import ort_rknn
-from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.errors import ToolkitBroken, ToolkitFailed, ToolkitMissing
 from tests.helpers.ort_models import model
 from tests.helpers.toolkits.fake import CONVERT, fake_toolkit
 
@@ -91,6 +91,35 @@ def test_a_failing_conversion_leaves_the_model_on_the_cpu(toolkit: Path, caplog:
     assert session.run(None, FEED)[0].shape == (3, 2)
     assert "a defect of ours" in session.plan.notes[-1]
     assert "a defect of ours" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["memory", "timeout", "killed"])
+def test_an_unlucky_start_is_said_once_and_forgotten(
+    toolkit: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    def unlucky(*_: Any, **__: Any) -> Any:
+        raise ToolkitFailed("the toolkit was killed. Close other programs", kind=kind)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CONVERT, "compile_segment", unlucky)
+        patched.setattr("ort_rknn_converters.toolkit.status.prove", lambda: None)
+        session = _open()
+    assert session.get_providers() == [CPU]
+    (said,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert said.startswith("the model runs on the CPU: the toolkit was killed. Close other programs")
+    assert "the next start tries again" in said
+    caplog.clear()
+    assert _open().get_providers() == [RKNN, CPU]
+    assert not caplog.records
+
+
+def test_a_toolkit_that_does_not_start_is_forgotten(toolkit: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = ToolkitBroken("rknn-toolkit2 does not start in /p: ImportError. Repair it")
+    with mock.patch.object(CONVERT, "compile_segment", side_effect=broken):
+        assert _open().get_providers() == [CPU]
+        assert _open().get_providers() == [CPU]
+    assert caplog.text.count("does not start in /p") == 1
+    assert _open().get_providers() == [RKNN, CPU]
 
 
 def test_ctrl_c_in_a_conversion_is_not_swallowed(toolkit: Path) -> None:

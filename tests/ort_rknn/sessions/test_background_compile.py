@@ -21,7 +21,9 @@ from ort_rknn.sessions import background_compile
 from ort_rknn.sessions.background_compile import Cancelled, CancelToken, compile_in_child, compile_later, usable_cache
 from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitMissing
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.toolkit.setup.environment import ToolkitPython
 from tests.helpers.ort_models import model
+from tests.helpers.toolkits.fake import fake_compile
 
 WAIT_S = 60
 OPEN = {"device": "simulator", "min_gain": "0"}
@@ -67,6 +69,43 @@ def toolkit_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_error_in_the_child_is_raised_here(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no input is called Q"):
         compile_in_child(model("two"), ConvertOptions(shapes={"Q": (1,)}), str(tmp_path), CancelToken())
+
+
+class TestInThisProcess:
+    """In hosts and frozen programs there is no Python to start."""
+
+    @pytest.fixture(autouse=True)
+    def no_python(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = ToolkitPython("/p/bin/python", "env", "2.5.0")
+        monkeypatch.setattr("ort_rknn_converters.toolkit.setup.environment.find_python", lambda: found)
+        monkeypatch.setattr("ort_rknn_converters.util.this_python.this_python", lambda: "")
+        monkeypatch.setattr(CancelToken, "start", lambda *_, **__: pytest.fail("a process was started"))
+
+    def test_it_compiles_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        how: list[dict[str, Any]] = []
+
+        def compile(request: Any, **options: Any) -> Any:
+            how.append(options)
+            return fake_compile(request)
+
+        monkeypatch.setattr("ort_rknn_converters.toolkit.compile.compile_segment", compile)
+        made = compile_in_child(model("two"), ConvertOptions(min_gain=0), str(tmp_path), CancelToken())
+        assert made.npu_steps
+        assert how[0]["nice"] == 19
+
+    def test_a_cancelled_ticket_ends_the_toolkit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        token = CancelToken()
+
+        def compile(*_: Any, cancelled: threading.Event, **__: Any) -> Any:
+            token.cancel()
+            assert cancelled.is_set()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("ort_rknn_converters.toolkit.compile.compile_segment", compile)
+        with pytest.raises(Cancelled):
+            compile_in_child(model("two"), ConvertOptions(min_gain=0), str(tmp_path), token)
+        with pytest.raises(Cancelled):
+            compile_in_child(model("two"), ConvertOptions(min_gain=0), str(tmp_path), token)
 
 
 @pytest.mark.usefixtures("toolkit_found")

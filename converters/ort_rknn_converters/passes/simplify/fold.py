@@ -54,14 +54,14 @@ class Fold(Pass):
         made: set[ir.Value] = set()
         quantized = any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in graph)
         for node in graph:
-            if self._foldable(node, made, quantized):
+            if node not in ctx.endless and self._foldable(node, made, quantized):
                 nodes.append(node)
                 made.update(node.outputs)
         members = set(nodes)
         wanted = [
             value for node in nodes for value in node.outputs if any(user not in members for user, _ in value.uses())
         ]
-        results = evaluate(nodes, wanted, model.opset_imports) if wanted else {}
+        results = evaluate(nodes, wanted, model.opset_imports, ctx.endless) if wanted else {}
         for value, array in results.items():
             if array.dtype != object:
                 _replace(graph, value, np.asarray(array), ctx)

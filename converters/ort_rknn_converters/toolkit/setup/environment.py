@@ -10,9 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.errors import ToolkitBroken, ToolkitMissing
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.package_versions import version_of
+from ort_rknn_converters.util.this_python import this_python
 from ort_rknn_converters.util.user_dirs import toolkit_directory
 
 __all__ = [
@@ -20,10 +21,12 @@ __all__ = [
     "PYTHON_VARIABLE",
     "ToolkitPython",
     "child_environment",
+    "clean_environment",
     "find_python",
     "interpreter",
     "marker",
     "private_python",
+    "repair",
     "toolkit_version",
 ]
 
@@ -33,6 +36,9 @@ MISSING = (
     f" {PYTHON_VARIABLE} to a Python that has it"
 )
 """The one sentence that says how to get the toolkit."""
+
+_KEPT = frozenset({"PYTHONUSERBASE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONHASHSEED"})
+"""Variables of Python's that a child may see: they say where packages and files are, not how the program works."""
 
 Source = Literal["env", "private", "importable"]
 
@@ -45,11 +51,13 @@ class ToolkitPython:
         python: Path of the interpreter.
         source: ``env`` (the user's variable), ``importable`` (this interpreter) or ``private`` (made by us).
         version: Of rknn-toolkit2; empty when not known without starting it.
+        folder: Where the toolkit's package is, if the interpreter alone would not find it there; else empty.
     """
 
     python: str
     source: Source
     version: str
+    folder: str = ""
 
 
 def private_python() -> Path:
@@ -66,13 +74,20 @@ def marker() -> dict[str, Any] | None:
     return content if isinstance(content, dict) and private_python().exists() else None
 
 
-def _importable() -> str | None:
-    """Version of the toolkit installed beside us, found without importing it."""
+def _importable() -> tuple[str, str] | None:
+    """Version and folder of the toolkit installed beside us, found without importing it."""
     spec = importlib.util.find_spec("rknn")
     places = list(spec.submodule_search_locations or ()) if spec else []
-    if not any((Path(place) / "api").is_dir() for place in places):
-        return None
-    return version_of("rknn-toolkit2") or None
+    found = next((Path(place).parent for place in places if (Path(place) / "api").is_dir()), None)
+    version = version_of("rknn-toolkit2") if found else ""
+    return (version, str(found)) if version else None
+
+
+def _finds(folder: str) -> bool:
+    """Whether a new process of this interpreter looks into ``folder`` by itself."""
+    import site  # loaded already, nearly always
+
+    return folder in (*site.getsitepackages(), site.getusersitepackages())
 
 
 @lru_cache(maxsize=8)
@@ -89,9 +104,15 @@ def _foreign_version(python: str) -> str:
 
     code = "from importlib.metadata import version; print(version('rknn-toolkit2'))"
     try:
-        run = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        run = subprocess.run(
+            [python, "-c", code], capture_output=True, text=True, timeout=60, check=False, env=clean_environment()
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolkitMissing(f"{PYTHON_VARIABLE}={python} cannot be started: {error}") from error
+    if run.returncode < 0:
+        raise ToolkitBroken(f"{PYTHON_VARIABLE}={python} was ended by signal {-run.returncode} at its start")
+    if not run.returncode and not run.stdout.strip()[:1].isdigit():
+        raise ToolkitMissing(f"{PYTHON_VARIABLE}={python} is no Python: it answers a Python program with nothing")
     if run.returncode:
         raise ToolkitMissing(f"{PYTHON_VARIABLE}={python} has no rknn-toolkit2 (it needs Python 3.8 to 3.12)")
     return run.stdout.strip()
@@ -111,13 +132,31 @@ def find_python() -> ToolkitPython:
     named = os.environ.get(PYTHON_VARIABLE)
     if named:
         return ToolkitPython(named, "env", _foreign_version(named))
-    version = _importable()
-    if version is not None:
-        return ToolkitPython(sys.executable, "importable", version)
+    python = this_python()
+    beside_us = _importable() if python else None
+    if beside_us is not None:
+        version, folder = beside_us
+        return ToolkitPython(python, "importable", version, "" if _finds(folder) else folder)
     made = marker()
     if made is not None:
         return ToolkitPython(str(private_python()), "private", str(made.get("version", "")))
+    if private_python().is_symlink() and not private_python().exists():
+        raise ToolkitBroken(
+            f"rknn-toolkit2 does not start: the Python it was installed for is gone ({private_python()} leads to"
+            f" {private_python().readlink()}). Install it again: `ort-rknn toolkit install --force`"
+        )
     raise ToolkitMissing(MISSING)
+
+
+def repair(toolkit: ToolkitPython) -> str:
+    """The sentence that says what to do about a toolkit that is there and does not work."""
+    if toolkit.source == "private":
+        return "Repair it with `ort-rknn toolkit install --force`; `ort-rknn toolkit status` tries it"
+    named = f"the one {PYTHON_VARIABLE} names" if toolkit.source == "env" else "beside this program"
+    return (
+        f"It is {named}: repair its packages there (rknn-toolkit2 {toolkit.version}, numpy, onnx, protobuf), or use a"
+        f" toolkit of its own: `ort-rknn toolkit install`{', and unset ' + PYTHON_VARIABLE if 'one' in named else ''}"
+    )
 
 
 def toolkit_version() -> str | None:
@@ -128,18 +167,30 @@ def toolkit_version() -> str | None:
         return None
 
 
+def clean_environment() -> dict[str, str]:
+    """This program's environment variables without those that change another Python: its modules are not ours."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON") or name in _KEPT}
+    for name in ("LD_LIBRARY_PATH", "LD_PRELOAD") if getattr(sys, "frozen", False) else ():
+        environment.pop(name, None)  # PyInstaller's, which keeps the user's own beside it
+        if original := environment.pop(f"{name}_ORIG", ""):
+            environment[name] = original
+    return environment
+
+
 def child_environment(toolkit: ToolkitPython, scratch: Path) -> dict[str, str]:
     """Environment variables for a child that runs the toolkit.
 
     Args:
-        toolkit: The interpreter. The private one must not see modules of ours; others may need them.
+        toolkit: The interpreter. It sees nothing of what this program was told to import, unless the toolkit itself was
+            found that way.
         scratch: Its temporary folder: the toolkit leaves files behind when it crashes.
     """
-    environment = dict(os.environ)
-    for name in ("PYTHONPATH", "PYTHONHOME") if toolkit.source == "private" else ():
-        environment.pop(name, None)
-    for name in ("PYTHONWARNINGS", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONDEVMODE", "PYTHONMALLOC"):
-        environment.pop(name, None)
+    environment = clean_environment()
+    if toolkit.source == "importable" and "PYTHONHOME" in os.environ:
+        environment["PYTHONHOME"] = os.environ["PYTHONHOME"]  # this interpreter's own
+    if toolkit.folder:  # what it needs may be in the others
+        others = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+        environment["PYTHONPATH"] = os.pathsep.join([toolkit.folder, *others])
     environment.update(
         TMPDIR=str(scratch),
         RKNN_LOG_LEVEL="3",  # the layer table is printed from this level on; measured: no time worth noting

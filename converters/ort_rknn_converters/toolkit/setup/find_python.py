@@ -9,7 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.toolkit.setup.environment import clean_environment
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.this_python import this_python
 
 __all__ = ["NEWEST", "OLDEST", "InstallFailed", "Interpreter", "choose_interpreter", "find_uv", "probe"]
 
@@ -47,13 +49,15 @@ def find_uv() -> tuple[str, ...] | None:
     found = shutil.which("uv")
     if found:
         return (found,)
-    if importlib.util.find_spec("uv") is not None:
-        return (sys.executable, "-m", "uv")
+    python = this_python()
+    if python and importlib.util.find_spec("uv") is not None:
+        return (python, "-m", "uv")
     return None
 
 
 def probe(path: str, environment: Mapping[str, str] | None = None) -> Interpreter | None:
     """Start ``path`` and ask it what it is; None when it does not start (a pyenv shim, a broken link)."""
+    environment = clean_environment() if environment is None else environment
     try:
         run = subprocess.run(
             [path, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False, env=environment
@@ -98,7 +102,8 @@ def choose_interpreter(uv: Sequence[str] | None, wanted: str | None = None) -> I
                 f"{wanted} is Python {found.version[0]}.{found.version[1]}, rknn-toolkit2 has wheels for {limits}"
             )
         return found
-    names = [sys.executable, *(f"python3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1)), "python3"]
+    numbered = (f"python3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1))
+    names = [this_python() or "python3", *numbered, "python3"]
     for name in names:
         path = shutil.which(name)
         found = probe(path) if path else None

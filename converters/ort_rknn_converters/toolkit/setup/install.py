@@ -20,11 +20,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, marker, private_python
 from ort_rknn_converters.toolkit.setup.find_python import InstallFailed, choose_interpreter, find_uv, probe
+from ort_rknn_converters.util.file_lock import held
+from ort_rknn_converters.util.home import no_home
 from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
 
 __all__ = ["REQUIREMENTS", "TOOLKIT_VERSION", "InstallFailed", "install"]
@@ -152,6 +154,8 @@ def _make_room(directory: Path) -> None:
             f"rknn-toolkit2 exists for Linux on {' and '.join(MACHINES)} only, this is {platform.system()}"
             f" {platform.machine()}. Convert on such a machine and copy the compiled model"
         )
+    if why := no_home(directory):
+        raise InstallFailed(f"there is no place for it, because {why}. Set ORT_RKNN_CACHE_DIR to a folder")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe_file = directory / f".writable-{os.getpid()}"
@@ -237,15 +241,12 @@ def install(
     """
     directory = toolkit_directory()
     _make_room(directory)
-    lock = FileLock(directory / "install.lock")
+    lock = directory / "install.lock"
     try:
-        with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-            return _install_locked(directory, progress, prove, python, force, use_uv)
-        progress("another installer is at work, waiting for it")
-        with lock.acquire(timeout=wait):
+        with held(lock, timeout=wait, waiting=lambda: progress("another installer is at work, waiting for it")):
             return _install_locked(directory, progress, prove, python, force, use_uv)
     except Timeout as error:
-        raise InstallFailed(f"another installer has held {lock.lock_file} for {wait:g} s. Try again later") from error
+        raise InstallFailed(f"another installer has held {lock} for {wait:g} s. Try again later") from error
     except OSError as error:
         text = f"{error.strerror} (os error {error.errno})"
         raise _explain(text, directory, "making the environment") from error

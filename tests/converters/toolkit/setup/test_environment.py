@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.errors import ToolkitBroken, ToolkitMissing
 from ort_rknn_converters.toolkit.setup import environment
 from ort_rknn_converters.toolkit.setup.environment import (
     ToolkitPython,
@@ -16,6 +17,7 @@ from ort_rknn_converters.toolkit.setup.environment import (
     find_python,
     toolkit_version,
 )
+from ort_rknn_converters.util.home import NOWHERE
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +82,22 @@ def test_a_damaged_marker_does_not_count() -> None:
 def test_one_beside_us_goes_before_the_private_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     private()
     importable(tmp_path / "site", monkeypatch)
-    assert find_python() == ToolkitPython(sys.executable, "importable", "2.3.2")
+    assert find_python() == ToolkitPython(sys.executable, "importable", "2.3.2", str(tmp_path / "site"))
     assert "rknn" not in sys.modules
+
+
+@pytest.mark.parametrize("executable", ["", None, "/usr/bin/true", "/nowhere/python3"])
+def test_one_beside_us_needs_a_python_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str | None
+) -> None:
+    private()
+    importable(tmp_path / "site", monkeypatch)
+    monkeypatch.setattr(sys, "executable", executable)
+    found = find_python().python
+    assert Path(found).name == f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    assert Path(found).parent.parent in (Path(sys.prefix), Path(sys.base_prefix))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert find_python().source == "private"
 
 
 def test_another_package_of_that_name_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,4 +135,62 @@ def test_what_the_child_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert variables["RKNN_LOG_LEVEL"] == "3"
     assert "PYTHONPATH" not in variables
     assert "PYTHONWARNINGS" not in variables
-    assert child_environment(ToolkitPython("p", "importable", ""), tmp_path)["PYTHONPATH"] == "/ours"
+
+
+@pytest.mark.parametrize("source", ["env", "private", "importable"])
+def test_nothing_of_the_program_leaks_into_the_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: environment.Source
+) -> None:
+    leaking = {"PYTHONPATH": "/ours", "PYTHONOPTIMIZE": "2", "PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"}
+    for name, value in leaking.items():
+        monkeypatch.setenv(name, value)
+    assert not set(leaking) & set(child_environment(ToolkitPython("p", source, ""), tmp_path))
+
+
+def test_a_toolkit_that_was_found_by_the_path_is_found_by_the_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/needed")
+    found = child_environment(ToolkitPython("p", "importable", "", "/site"), tmp_path)
+    assert found["PYTHONPATH"] == "/site:/needed"
+
+
+def test_a_frozen_programs_libraries_are_not_the_childs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/bundle")
+    monkeypatch.setenv("LD_LIBRARY_PATH_ORIG", "/users")
+    assert child_environment(ToolkitPython("p", "private", ""), tmp_path)["LD_LIBRARY_PATH"] == "/users"
+    monkeypatch.delenv("LD_LIBRARY_PATH_ORIG")
+    assert "LD_LIBRARY_PATH" not in child_environment(ToolkitPython("p", "private", ""), tmp_path)
+
+
+def test_a_named_one_is_asked_without_the_programs_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\ntest -z "$PYTHONPATH" && echo 2.4.1\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", "/ours")
+    monkeypatch.setenv("ORT_RKNN_TOOLKIT_PYTHON", str(python))
+    assert find_python().version == "2.4.1"
+
+
+def test_a_named_one_that_is_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_RKNN_TOOLKIT_PYTHON", "/usr/bin/true")
+    with pytest.raises(ToolkitMissing, match="/usr/bin/true is no Python"):
+        find_python()
+
+
+def test_what_is_broken_is_not_called_missing(tmp_path: Path) -> None:
+    private().unlink()
+    environment.private_python().symlink_to(tmp_path / "gone")
+    with pytest.raises(ToolkitBroken, match=r"the Python it was installed for is gone.*--force"):
+        find_python()
+
+
+def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORT_RKNN_CACHE_DIR")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert NOWHERE in environment.toolkit_directory().parents
+    assert toolkit_version() is None

@@ -30,7 +30,6 @@ INTEGERS = Model(
 
 
 def test_tensors_that_are_called_quantized_and_are_not(emulator: Emulator, kind: str) -> None:
-    emulator.configure(affine=1)
     context = npu(emulator).open(code := segment(INTEGERS))
     given = feeds(code)
     right, native = INTEGERS.answer(given), INTEGERS.answer(given, native=True)

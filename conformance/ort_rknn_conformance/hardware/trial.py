@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Trial"]
+__all__ = ["Attempt", "Trial"]
 
 
 @frozen
@@ -39,3 +40,18 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
+
+
+@frozen
+class Attempt:
+    """Trials that are made together.
+
+    Attributes:
+        group: Of the trials.
+        names: Of the trials.
+        run: Makes them; what goes wrong is a result.
+    """
+
+    group: str
+    names: tuple[str, ...]
+    run: Callable[[], list[Trial]]

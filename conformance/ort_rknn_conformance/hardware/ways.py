@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,13 @@ from ort_rknn.api.session import InferenceSession
 from ort_rknn.devices.base import ALL_CORES, AUTO, Device
 from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.engine.lanes.schedule import TP_MODES
-from ort_rknn_conformance.doctor.board_features import feature_trials
 from ort_rknn_conformance.doctor.board_models import MODELS, BoardModel
-from ort_rknn_conformance.doctor.trial import Trial
+from ort_rknn_conformance.hardware.features import feature_attempts
+from ort_rknn_conformance.hardware.trial import Attempt, Trial
 from ort_rknn_converters.numerics.tensor_error import compare
 from ort_rknn_converters.numerics.tolerance import softmax_outputs, tolerance
 
-__all__ = ["board_test"]
+__all__ = ["attempts", "board_test"]
 
 FEEDS = 4
 
@@ -35,7 +36,21 @@ Way = Callable[[Any, list[dict[str, NDArray[Any]]], int], tuple[list[Answers], l
 
 
 def board_test(device: Device, target: str, *, runs: int) -> list[Trial]:
-    """Run every trial on a device.
+    """Run every trial on a device, in this process.
+
+    Args:
+        device: The NPU, or what stands in.
+        target: SoC, which chooses the bundled models.
+        runs: Inferences per trial.
+
+    Raises:
+        FileNotFoundError: There are no bundled models for this SoC.
+    """
+    return [trial for attempt in attempts(device, target, runs=runs) for trial in attempt.run()]
+
+
+def attempts(device: Device, target: str, *, runs: int) -> Iterator[Attempt]:
+    """Everything that is to be tried, in the order of the report; nothing is run before it is asked for.
 
     Args:
         device: The NPU, or what stands in.
@@ -47,35 +62,55 @@ def board_test(device: Device, target: str, *, runs: int) -> list[Trial]:
     """
     conv, *others = MODELS
     work = others.pop()
-    everywhere = list(range(device.cores))
-    trials = list(_ways("cores", _BoardSession(conv, target, device, runs)))
+    yield from _ways("cores", _Later(conv, target, device, runs))
     for model in others:
-        bench = _BoardSession(model, target, device, FEEDS)
-        trials += [
-            bench.trial("models", f"{model.about}, core {core}", _one_at_a_time, schedule=[core]) for core in everywhere
-        ]
+        later = _Later(model, target, device, FEEDS)
+        for core in range(device.cores):
+            yield later.attempt("models", f"{model.about}, core {core}", _one_at_a_time, schedule=[core])
         if model.name == "operators":
-            trials += bench.by_output("operators")
+            names = tuple(output.name for output in model.source().graph.output)
+            yield Attempt("operators", names, later.by_output)
     if isinstance(device, NpuDevice):
-        trials += feature_trials(device, target)
-    trials += list(_ways("speed", _BoardSession(work, target, device, runs)))
-    return trials
+        yield from feature_attempts(device, target)
+    yield from _ways("speed", _Later(work, target, device, runs))
 
 
-def _ways(group: str, bench: _BoardSession) -> Iterator[Trial]:
+def _ways(group: str, later: _Later) -> Iterator[Attempt]:
     """One model on each core, on each core mask, and with several inferences in flight."""
-    cores = bench.device.cores
+    cores = later.device.cores
     everywhere = list(range(cores))
     for core in everywhere:
-        yield bench.trial(group, f"core {core}, one at a time", _one_at_a_time, schedule=[core])
+        yield later.attempt(group, f"core {core}, one at a time", _one_at_a_time, schedule=[core])
     for mode, mask in TP_MODES.items():
         if not mode.isdigit() and (mask in (AUTO, ALL_CORES) or mask < 1 << cores):
-            yield bench.trial(group, f"core mask {mode}", _one_at_a_time, tp_mode=mode)
-    yield bench.trial(group, "all cores, several in flight", _in_flight, schedule=everywhere)
-    yield bench.trial(group, "all cores, two contexts each", _in_flight, schedule=everywhere, threads_per_core=2)
-    yield bench.trial(
+            yield later.attempt(group, f"core mask {mode}", _one_at_a_time, tp_mode=mode)
+    yield later.attempt(group, "all cores, several in flight", _in_flight, schedule=everywhere)
+    yield later.attempt(group, "all cores, two contexts each", _in_flight, schedule=everywhere, threads_per_core=2)
+    yield later.attempt(
         group, "all cores, weights loaded for each", _in_flight, schedule=everywhere, disable_dup_context=True
     )
+
+
+class _Later:
+    """A bench that is set up when the first attempt on it is made."""
+
+    def __init__(self, model: BoardModel, target: str, device: Device, runs: int) -> None:
+        model.read(target)  # whether it is there is asked at once
+        self.device = device
+        self._make = partial(_BoardSession, model, target, device, runs)
+        self._made: _BoardSession | None = None
+
+    def _bench(self) -> _BoardSession:
+        self._made = self._made or self._make()
+        return self._made
+
+    def attempt(self, group: str, name: str, way: Way, **options: Any) -> Attempt:
+        """One way of running it."""
+        return Attempt(group, (name,), lambda: [self._bench().trial(group, name, way, **options)])
+
+    def by_output(self) -> list[Trial]:
+        """What each output is off at most on any core."""
+        return self._bench().by_output("operators")
 
 
 class _BoardSession:
@@ -131,7 +166,11 @@ class _BoardSession:
         )
 
     def by_output(self, group: str) -> list[Trial]:
-        """What each output was off at most in all trials so far."""
+        """What each output is off at most on any core."""
+        tried = [self.trial(group, "", _one_at_a_time, schedule=[core]) for core in range(self.device.cores)]
+        failed = next((trial.said for trial in tried if trial.rel_rms is None), "")
+        if failed:
+            return [Trial(group, name, False, failed) for name in self._names]
         rows = []
         for name, limit in zip(self._names, self._limits, strict=True):
             if name in self._seen:

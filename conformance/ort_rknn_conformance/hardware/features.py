@@ -24,14 +24,14 @@ from ort_rknn.devices.settings import PRIORITIES
 from ort_rknn.errors import DeviceError
 from ort_rknn.ort_types.ortvalue import OrtValue
 from ort_rknn_conformance.doctor.board_models import CONVOLUTION, DYNAMIC, dynamic_source, read_dynamic
-from ort_rknn_conformance.doctor.trial import Trial
+from ort_rknn_conformance.hardware.trial import Attempt, Trial
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.numerics.tensor_error import compare
 from ort_rknn_converters.numerics.tolerance import tolerance
 from ort_rknn_converters.onnx_file.blobs import BytesBlob, FileBlob
 from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 
-__all__ = ["feature_trials"]
+__all__ = ["feature_attempts"]
 
 Array = NDArray[Any]
 NPU = "RKNNExecutionProvider"
@@ -39,15 +39,18 @@ Facts = tuple["bool | None", str] | tuple["bool | None", str, str]
 """Right, wrong or neither; what was seen; and perhaps a long text."""
 
 
-def feature_trials(device: NpuDevice, target: str) -> Iterator[Trial]:
-    """Try everything; an exception is a result."""
-    bench = _BoardSession(device, target)
-    for name, attempt in bench.attempts():
-        try:
-            ok, said, *details = attempt()
-            yield Trial("features", name, ok, said, details="".join(details))
-        except Exception as error:
-            yield Trial("features", name, False, f"{type(error).__name__}: {error}".partition("\n")[0])
+def feature_attempts(device: NpuDevice, target: str) -> Iterator[Attempt]:
+    """Everything that is to be tried; an exception is a result."""
+    for name, attempt in _BoardSession(device, target).attempts():
+        yield Attempt("features", (name,), partial(_tried, name, attempt))
+
+
+def _tried(name: str, attempt: Callable[[], Facts]) -> list[Trial]:
+    try:
+        ok, said, *details = attempt()
+    except Exception as error:
+        return [Trial("features", name, False, f"{type(error).__name__}: {error}".partition("\n")[0])]
+    return [Trial("features", name, ok, said, details="".join(details))]
 
 
 class _BoardSession:
@@ -83,7 +86,6 @@ class _BoardSession:
         yield "text inside the compiled code", self._text
         yield "calls made by Python alone", partial(self._with, native=False)
         yield "float images handed over as float32", partial(self._with, half_inputs=False)
-        yield "images in NCHW order", self._nchw
         yield "zero copy", partial(self._zero_copy, handed_on=False)
         yield "zero copy from another's file descriptor", partial(self._zero_copy, handed_on=True)
         for shape in DYNAMIC:
@@ -177,13 +179,6 @@ class _BoardSession:
             return None, context.custom_string() or "none"
         finally:
             context.close()
-
-    def _nchw(self) -> Facts:
-        try:
-            ok, said, *_ = self._with(nhwc=False)
-        except Exception as error:  # users report that: it is why we turn images ourselves
-            return None, f"refused: {error}".partition("\n")[0]
-        return (True, "taken, and right") if ok else (None, f"taken, but {said}")
 
     def _zero_copy(self, *, handed_on: bool) -> Facts:
         """A session that runs on memory which this program and the NPU share."""

@@ -1,0 +1,102 @@
+"""What failed for reasons of the moment: not kept as a fact, only not tried at every single start.
+
+The first failure is tried again at the next start. From the second on there is a pause before, which grows: a board
+that is always short of memory would spend a minute of every start on it. Until it is over, the parts that did compile
+are used, which a pause keeps beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.errors import CompiledModelError, ConvertError, freeze, thaw
+from ort_rknn_converters.util.log import logger
+
+__all__ = ["Pauses"]
+
+FIRST_S, TIMES, LONGEST_S = 60.0, 4.0, 86400.0
+"""Seconds of the first pause, growth of the next, and the longest. Guesses: a start in a loop meets the first, and
+the second day of a machine that was short of memory begins with another try."""
+
+_NOTE = "pause.json"
+
+
+class Pauses:
+    """The pauses in one cache folder. Whoever writes one holds the lock of its key; what cannot be written is not.
+
+    Args:
+        folder: The cache's.
+        toolkit: Which toolkit there is; another one is tried at once.
+    """
+
+    def __init__(self, folder: Path, toolkit: str) -> None:
+        self.folder = folder / "paused"
+        self._toolkit = toolkit
+
+    def enforce(self, key: str) -> CompiledModel | None:
+        """What to use as long as this model is not to be tried; ``None`` when it is.
+
+        Raises:
+            ConvertError: There is nothing to use: the failure, and when it will be tried again.
+        """
+        facts = self._facts(key)
+        if not facts or not facts["since"] <= time.time() < facts["until"]:  # a clock that was set back ends a pause
+            return None
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["until"]))
+        note = f" (failed {facts['tries']} times; tried again from {when} on, or after `ort-rknn cache clear`)"
+        with suppress(OSError, ValueError, KeyError, TypeError, CompiledModelError):
+            found = CompiledModel.load_folder(self.folder / key)
+            return replace(found, provisional=facts["failure"]["message"] + note)
+        raise thaw(facts["failure"], note)
+
+    def begin(self, key: str, failure: ConvertError, made: CompiledModel | None) -> None:
+        """Note one more failure.
+
+        Args:
+            key: Of the model.
+            failure: Why.
+            made: What was made all the same.
+        """
+        tries = self._facts(key).get("tries", 0) + 1
+        pause = min(LONGEST_S, FIRST_S * TIMES ** (tries - 2)) if tries > 1 else 0.0
+        now = time.time()
+        facts = {"tries": tries, "since": now, "until": now + pause, "failure": freeze(failure)}
+        folder = self.folder / key
+        try:
+            self.end(key)
+            folder.mkdir(parents=True)
+            if made is not None and made.npu_steps and pause:
+                made.save_folder(folder)
+            new = folder / f"{_NOTE}.new"
+            new.write_text(json.dumps({**facts, "toolkit": self._toolkit}), encoding="utf-8")
+            new.replace(folder / _NOTE)
+        except OSError as error:
+            logger().debug("the failure is tried again at every start: %s", error)
+
+    def end(self, key: str) -> None:
+        """Forget the failures of a model."""
+        if (self.folder / key).exists():
+            from shutil import rmtree
+
+            rmtree(self.folder / key, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with suppress(OSError):
+            for folder in self.folder.iterdir():
+                self.end(folder.name)
+
+    def _facts(self, key: str) -> dict[str, Any]:
+        try:
+            facts = json.loads((self.folder / key / _NOTE).read_text(encoding="utf-8"))
+            known = facts["toolkit"] == self._toolkit
+            float(facts["since"]), float(facts["until"]), int(facts["tries"]), facts["failure"]["message"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return facts if known else {}

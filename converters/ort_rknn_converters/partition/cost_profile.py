@@ -1,0 +1,177 @@
+"""What operators and transfers were measured to cost on one board: written by ``ort-rknn board-test --cost``.
+
+A profile is a JSON file of the layout below; :func:`installed` finds the one that was made on this very machine, which
+the cost rule prefers to what others have measured. Times are medians in milliseconds, sizes are bytes as the NPU keeps
+them, work is multiplications with their additions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.user_dirs import cache_directory
+
+__all__ = ["FORMAT", "KINDS", "WAYS", "CostProfile", "OperatorCost", "TransferCost", "installed", "profile_path"]
+
+FORMAT = 1
+"""Version of the file's layout; it grows when a field changes its meaning."""
+
+KINDS = (
+    *("call", "conv", "depthwise", "matmul", "elementwise", "activation", "softmax", "norm"),
+    *("reduce", "pool", "transpose", "resize", "pad", "gather"),
+)
+"""Kinds of operators. ``call``: a model with next to nothing in it, the fixed cost of an inference."""
+
+WAYS = ("inputs_set", "outputs_get", "zero_copy_in", "zero_copy_out")
+"""Ways of the data: ``rknn_inputs_set`` and ``rknn_outputs_get`` with conversion, or a copy by the CPU into or out of
+memory that is shared with the NPU."""
+
+
+@frozen
+class OperatorCost:
+    """One operator at one size.
+
+    Attributes:
+        kind: One of :data:`KINDS`.
+        dtype: ``fp16`` or ``int8``.
+        shape: What it was, for people: ``64 to 128 channels, 3x3, 80x80``.
+        macs: Multiplications with their additions; 0 for what only moves or compares.
+        bytes: Of its inputs, constants and outputs on the NPU.
+        operators: How many of the kind the measured model holds, one after the other.
+        ms: Median of ``rknn_run`` over the runs, of the whole model.
+        runs: Inferences.
+    """
+
+    kind: str
+    dtype: str
+    shape: str
+    macs: int
+    bytes: int
+    operators: int
+    ms: float
+    runs: int
+
+
+@frozen
+class TransferCost:
+    """Data on their way to the NPU or back.
+
+    Attributes:
+        way: One of :data:`WAYS`.
+        dtype: Of the array in the program, ``float32`` or ``uint8``.
+        bytes: Of the array in the program.
+        ms: Median.
+        runs: Inferences.
+    """
+
+    way: str
+    dtype: str
+    bytes: int
+    ms: float
+    runs: int
+
+
+@frozen
+class CostProfile:
+    """All that was measured on one board.
+
+    Attributes:
+        target: SoC.
+        where: ``hardware``, or what stood in for it: then the times mean nothing.
+        board: As the device tree calls it, or ``None``.
+        runtime: Version of librknnrt.
+        driver: Version of the kernel driver.
+        written: When, ISO 8601.
+        operators: Costs of operators, measured on one core.
+        transfers: Costs of transfers.
+    """
+
+    target: str
+    where: str
+    board: str | None
+    runtime: str
+    driver: str
+    written: str
+    operators: tuple[OperatorCost, ...]
+    transfers: tuple[TransferCost, ...]
+
+    @property
+    def measured(self) -> bool:
+        """Whether its times are those of a board."""
+        return self.where == "hardware"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CostProfile:
+        """The opposite of :meth:`to_dict`.
+
+        Raises:
+            ValueError: It is no profile, or of another layout.
+        """
+        try:
+            if data["format"] != FORMAT:
+                raise ValueError(f"its layout is {data['format']}, this release reads {FORMAT}: measure again")
+            return cls(
+                target=str(data["target"]),
+                where=str(data["where"]),
+                board=data["board"],
+                runtime=str(data["runtime"]),
+                driver=str(data["driver"]),
+                written=str(data["written"]),
+                operators=tuple(OperatorCost(**row) for row in data["operators"]),
+                transfers=tuple(TransferCost(**row) for row in data["transfers"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no cost profile: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it, whole or not at all."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(f"{target.name}.{os.getpid()}")
+        fresh.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+        fresh.replace(target)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CostProfile:
+        """Read one, or the one inside a report of ``ort-rknn board-test``.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: There is no profile in it.
+        """
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("no cost profile: the file holds no object")
+        return cls.from_dict(data["cost"] if isinstance(data.get("cost"), dict) else data)
+
+
+def profile_path(target: str, folder: str | os.PathLike[str] | None = None) -> Path:
+    """Where the profile of this machine is kept: in the cache's folder, or the one given."""
+    return cache_directory(folder) / "cost" / f"{target}.json"
+
+
+def installed(target: str, folder: str | os.PathLike[str] | None = None) -> CostProfile | None:
+    """The profile that was measured on this machine for a SoC; ``None`` where there is none, or it is no board's.
+
+    A file that cannot be used is warned of.
+    """
+    path = profile_path(target, folder)
+    if not path.exists():
+        return None
+    try:
+        profile = CostProfile.load(path)
+    except (OSError, ValueError) as error:
+        logger().warning("the cost profile %s is not used: %s", path, error)
+        return None
+    return profile if profile.measured and profile.target == target else None

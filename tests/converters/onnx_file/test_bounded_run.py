@@ -1,0 +1,106 @@
+"""Runs of a user's graph end, whatever the graph."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ort_rknn_converters.errors import ModelError, RunFailed
+from ort_rknn_converters.numerics import random_inputs
+from ort_rknn_converters.numerics.reference_run import run_measured
+from ort_rknn_converters.onnx_file import bounded_run
+from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import Run, bounded
+from tests.helpers.endless import IMAGE, behind_a_loop, endless_loop
+
+FEED = {"x": np.zeros(IMAGE, np.float32)}
+
+
+def run_of(proto: Any) -> Any:
+    def work(run: Run) -> Any:
+        return ort.on_cpu(proto.SerializeToString(), ort.quiet_options()).run(None, FEED, run.options)
+
+    return work
+
+
+def test_what_ends_gives_its_result() -> None:
+    assert bounded(lambda _: 42, 1.0, "it") == 42
+
+
+def test_what_it_raises_is_raised() -> None:
+    def fails(_: Run) -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        bounded(fails, 1.0, "it")
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_an_endless_loop_is_left(empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_run, "_GRACE_S", 0.2)
+    began = time.monotonic()
+    with pytest.raises(RunFailed, match=r"a run of it took more than 0\.3 s on ONNX Runtime") as caught:
+        bounded(run_of(endless_loop(empty=empty)), 0.3, "it")
+    assert caught.value.kind == "timeout"
+    assert time.monotonic() - began < 5
+
+
+def test_its_thread_ends_too() -> None:
+    with pytest.raises(RunFailed):
+        bounded(run_of(endless_loop()), 0.2, "a loop with a name of its own")
+    assert not any("a loop with a name of its own" in thread.name for thread in threading.enumerate())
+
+
+def test_each_feed_has_the_time() -> None:
+    def work(run: Run) -> int:
+        for _ in range(3):
+            run.next_feed()
+            threading.Event().wait(0.2)
+        return 1
+
+    assert bounded(work, 0.45, "it") == 1
+
+
+def test_one_that_eats_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_run, "_free", lambda: 50e6)
+    with pytest.raises(RunFailed, match="all the memory there is") as caught:
+        bounded(run_of(endless_loop(keeps=True)), 60.0, "it")
+    assert caught.value.kind == "memory"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("bad allocation")])
+def test_no_memory_is_of_the_moment(error: Exception) -> None:
+    def fails(_: Run) -> None:
+        raise error
+
+    with pytest.raises(RunFailed, match="more memory than there is"):
+        bounded(fails, 1.0, "it")
+
+
+def test_a_part_that_does_not_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ort_rknn_converters.numerics.reference_run.SLOW_S", 0.2)
+    with pytest.raises(RunFailed, match="a run of the segment took more than"):
+        run_measured(endless_loop(), [FEED])
+
+
+def test_a_part_that_cannot_run_is_another_error() -> None:
+    with pytest.raises(ModelError, match="cannot run the segment") as caught:
+        run_measured(endless_loop(), [{}])
+    assert not isinstance(caught.value, RunFailed)
+
+
+@pytest.mark.parametrize("how", [{}, {"empty": True}, {"keeps": True}])
+def test_a_conv_behind_it_is_compiled_all_the_same(
+    how: dict[str, bool], made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On random values of its own; the whole model is tried once."""
+    monkeypatch.setattr(bounded_run, "_GRACE_S", 0.2)
+    monkeypatch.setattr(random_inputs, "QUICK_S", 0.5)
+    compiled = made(behind_a_loop(**how))
+    assert [node.op_type for node in compiled.plan.nodes if node.place != "CPU"][-2:] == ["Conv", "Sigmoid"]
+    assert any("random values of their own, because a run of the whole model" in note for note in compiled.plan.notes)
+    assert not compiled.provisional
