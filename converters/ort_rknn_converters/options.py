@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
 from types import MappingProxyType
@@ -219,6 +218,8 @@ class ConvertOptions:
         Args:
             calibration: Digest of the calibration data's content; ``None`` where there are none.
         """
+        import json  # not at every start of a session
+
         values = {name: _plain(getattr(self, name)) for name in self.names() if name not in _NOT_IN_KEY}
         values["calibration"] = calibration
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
