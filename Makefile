@@ -17,6 +17,7 @@ MODULES := build/modules.txt
 $(shell mkdir -p build && find ort_rknn converters conformance -name '*.py' | sort >$(MODULES).new && \
     if cmp -s $(MODULES).new $(MODULES); then rm $(MODULES).new; else mv $(MODULES).new $(MODULES); fi)
 INSTALLED_FROM := pyproject.toml ort_rknn/native/CMakeLists.txt $(wildcard ort_rknn/native/*.c ort_rknn/native/*.h) $(MODULES)
+INSTALLED_FROM += $(wildcard ort_rknn/native/ep/*.c ort_rknn/native/ep/*.h)
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # Installs the lock file $(2) and then ort_rknn into the environment $(1). The tools that build it are in the lock, too. uv
@@ -30,7 +31,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -87,6 +88,20 @@ $(ANOTHER)/.ready: $(INSTALLED_FROM) .ci/lock/dev.txt
 	    test -x $(ANOTHER)/bin/python || ! "$$python" -c "import ensurepip" 2>/dev/null || "$$python" -m venv $(ANOTHER); done
 	@test -x $(ANOTHER)/bin/python || uv venv --python $(PY) $(ANOTHER) || { echo "there is no Python $(PY) here"; exit 1; }
 	$(call install,$(ANOTHER),.ci/lock/dev.txt)
+
+# The plugin execution provider (minutes): under valgrind; beside the package's sessions, bit for bit, on every case of the ONNX
+# standard; and with the oldest onnxruntime it works with.
+PLUGIN_OLDEST := build/plugin-oldest
+test-plugin: $(READY) $(PLUGIN_OLDEST)/.ready
+	$(BIN)/python -m pytest -m slow tests/plugin
+	PYTHONPATH=$(PLUGIN_OLDEST) $(BIN)/python -m pytest -p no:cacheprovider -m "not slow" \
+	    $(addprefix tests/plugin/test_,$(addsuffix .py,sessions types runs registration options library))
+	PYTHONPATH=.:converters:conformance $(BIN)/python -m tests.plugin.parity
+
+$(PLUGIN_OLDEST)/.ready: $(READY) .ci/lock/plugin.txt
+	@rm -rf $(PLUGIN_OLDEST)
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r .ci/lock/plugin.txt --no-deps --target $(PLUGIN_OLDEST)
+	@touch $@
 
 # The native lanes under ThreadSanitizer, AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitizers:

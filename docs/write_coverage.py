@@ -2,6 +2,7 @@
 
 python -m docs.write_coverage                          converts every model for every SoC: minutes, needs the toolkit
 python -m docs.write_coverage --cases out/*.json       adds what `make conformance-nodes TARGET=...` wrote
+python -m docs.write_coverage ... --field out/field.json    and `ort-rknn conformance --source field --json ...`
 """
 
 from __future__ import annotations
@@ -48,10 +49,19 @@ class Row:
             f"{self.plan.npu_nodes} of {len(self.plan.nodes)}",
             str(len(parts)),
             "" if worst is None else f"{worst:.1e}",
+            self.whole(),
             f"{size / 1e6:.1f} MB",
             f"{self.seconds:.1f} s",
             "; ".join(self.reasons()) or "all on the NPU",
         ]
+
+    def whole(self) -> str:
+        """The whole model's error, and what is wrong with it."""
+        found = self.plan.whole
+        if found is None:
+            return ""
+        size = "" if found.rel_rms is None else f"{found.rel_rms:.1e}"
+        return "; ".join(filter(None, (size, found.warning)))
 
     def reasons(self) -> Iterator[str]:
         """Why nodes are on the CPU, most frequent reason first, each with its ops."""
@@ -71,7 +81,7 @@ def convert_all(models: Sequence[str], targets: Sequence[str]) -> Iterator[Row]:
             options = ConvertOptions.of(target=target, dims=DIMS.get(name, {}))
             plan = convert(MODELS[name](), options=options).plan
             row = Row(name, target, plan, time.perf_counter() - began)
-            print(name, *row.cells()[:6], file=sys.stderr, flush=True)
+            print(name, *row.cells()[:7], file=sys.stderr, flush=True)
             yield row
 
 
@@ -81,13 +91,40 @@ def models_section(rows: Sequence[Row]) -> Iterator[str]:
     yield ""
     yield "Real topologies and sizes with random weights (`benchmarks/models.py`), default options: the cost rule keeps"
     yield "on the CPU what would not pay. `rel RMS` is the largest relative error of a part, the vendor's simulator"
-    yield "against onnxruntime on random inputs; 5e-3 is accepted, 2e-2 after a softmax. No board was asked."
-    header = ("SoC", "nodes on the NPU", "parts", "rel RMS", "code", "conversion", "on the CPU, and why")
+    yield "against onnxruntime on random inputs; 5e-3 is accepted, 2e-2 after a softmax. `whole model` is the same of"
+    yield "the model's outputs, every node on the NPU rounded by our own simulator. No board was asked."
+    header = ("SoC", "nodes on the NPU", "parts", "rel RMS", "whole model", "code", "conversion", "on the CPU, and why")
     for name in dict.fromkeys(row.model for row in rows):
         yield ""
         yield f"### {name}"
         yield ""
         yield from table(header, [row.cells() for row in rows if row.model == name])
+
+
+def field_section(file: str) -> Iterator[str]:
+    """The cases from the field of one run."""
+    head, found = json_report.read(file)
+    results = list(found)
+    right = sum(one.verdict == "right" for one in results)
+    yield ""
+    yield "## Cases from the field"
+    yield ""
+    yield "Small models after what people complained about (`ort-rknn conformance --source field`), cost rule off, our"
+    yield "session compared with onnxruntime's CPU on inputs of the kind that went wrong: recordings from loud to"
+    yield "silent, ids up to 60,000 as floats, sizes in pixels."
+    yield f"{head['target']}, {head['flow']}: {right} of {len(results)} right."
+    yield ""
+    header = ("case", "nodes on the NPU", "rel RMS", "")
+    rows = [
+        [
+            one.case.removeprefix("field/"),
+            f"{one.npu_nodes} of {one.nodes}",
+            f"{max((output.rel_rms for output in one.outputs), default=0.0):.1e}",
+            one.verdict if one.verdict == "right" else f"{one.verdict}: {one.message}",
+        ]
+        for one in results
+    ]
+    yield from table(header, rows)
 
 
 def cases_section(files: Sequence[str]) -> Iterator[str]:
@@ -136,6 +173,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--targets", nargs="+", default=TARGETS)
     parser.add_argument("--cases", nargs="*", default=[], help="JSON files of `ort-rknn conformance`")
+    parser.add_argument("--field", help="JSON file of `ort-rknn conformance --source field`")
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     arguments = parser.parse_args()
     lines = [
@@ -146,6 +184,8 @@ def main() -> None:
         "",
     ]
     lines += models_section(list(convert_all(arguments.models, arguments.targets)))
+    if arguments.field:
+        lines += field_section(arguments.field)
     if arguments.cases:
         lines += cases_section(arguments.cases)
     arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -31,7 +31,12 @@ def test_nothing_is_installed_past_the_lock() -> None:
         if re.search(r"uv pip install|[(]PIP_INSTALL[)]", command)
     ]
     assert len(commands) >= 7
-    locked = ("--require-hashes -r $(2)", "--no-deps --no-build-isolation -e .", "-c .ci/lock/programs.txt")
+    locked = (
+        "--require-hashes -r $(2)",
+        "--require-hashes -r .ci/lock/plugin.txt",
+        "--no-deps --no-build-isolation -e .",
+        "-c .ci/lock/programs.txt",
+    )
     past = [command.strip() for command in commands if not any(words in command for words in locked)]
     assert [
         command for command in past if not re.search(r"[(]NEWEST[)]/bin/python.* --upgrade [$][(]MOVING[)]$", command)

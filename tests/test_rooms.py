@@ -39,6 +39,7 @@ FOLDERS = {
     "ort_rknn_conformance": (
         ".",
         "flows",
+        "sources.field",
         "sources",
         "run",
         "diagnose",
@@ -59,11 +60,17 @@ MOST_MODULES = 14
 AT_ONCE = {"ort_rknn_converters.util.frozen", "ort_rknn_converters.util.log"}
 
 
+OTHER_DISTRIBUTION = ROOMS["ort_rknn"] / "native" / "ep" / "package"
+"""onnxruntime-ep-rknn: it imports nothing of ours, and lies where its C sources are."""
+
+
 def _modules() -> dict[str, Path]:
     """Dotted name -> file, of every module of ours."""
     found = {}
     for room, folder in ROOMS.items():
         for path in folder.rglob("*.py"):
+            if OTHER_DISTRIBUTION in path.parents:
+                continue
             parts = (room, *path.relative_to(folder).with_suffix("").parts)
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ort_rknn", "ort_rknn_converters", "ort_rknn_conformance")
+OTHER_DISTRIBUTION = ROOT / "ort_rknn" / "native" / "ep" / "package"
 SOURCES = ("ort_rknn", "converters", "conformance", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -51,13 +52,20 @@ def test_every_module_is_in(wheel: list[str]) -> None:
         "ort_rknn_conformance": ROOT / "conformance",
     }
     for package, parent in folders.items():
-        modules = {path.relative_to(parent).as_posix() for path in (parent / package).rglob("*.py")}
+        paths = (path for path in (parent / package).rglob("*.py") if OTHER_DISTRIBUTION not in path.parents)
+        modules = {path.relative_to(parent).as_posix() for path in paths}
         assert modules <= set(wheel), sorted(modules - set(wheel))
         assert f"{package}/py.typed" in wheel
 
 
 def test_no_sources_of_the_library(wheel: list[str]) -> None:
+    assert not [name for name in wheel if name.startswith("ort_rknn/native/ep/")]
     assert [name for name in wheel if name.endswith((".c", ".h", "CMakeLists.txt", ".pyc"))] == []
+
+
+def test_both_libraries_are_in(wheel: list[str]) -> None:
+    libraries = {"ort_rknn/native/lanes.so", "ort_rknn/native/libonnxruntime_ep_rknn.so"}
+    assert {name for name in wheel if name.endswith(".so")} in (libraries, set())  # none without a compiler
 
 
 def test_the_board_test_finds_its_models_in_the_wheel(wheel: list[str]) -> None:

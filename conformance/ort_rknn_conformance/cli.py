@@ -196,6 +196,13 @@ def _check_folder(
     show_default=True,
     help="What runs the NPU parts.",
 )
+@click.option(
+    "--source",
+    type=click.Choice(("onnx", "field")),
+    default="onnx",
+    show_default=True,
+    help="The ONNX standard's own cases, or small models after what people complained about.",
+)
 @click.option("--target", default=DEFAULT_TARGET, show_default=True, help="SoC.")
 @_PRECISION
 @click.option(
@@ -209,6 +216,7 @@ def _check_folder(
 @click.option("--resume", is_flag=True, help="Keep the results that the --json file holds, if its run was broken off.")
 def conformance(
     flow_name: str,
+    source: str,
     target: str,
     precision: str,
     patterns: Sequence[str],
@@ -217,13 +225,13 @@ def conformance(
     resume: bool,
     **options: Any,
 ) -> None:
-    """Run the ONNX standard's backend test cases and compare each with CPU onnxruntime.
+    """Run the ONNX standard's backend test cases, or those from the field, and compare each with CPU onnxruntime.
 
     Exit code 0: nothing wrong, crashed or hanging. 1: something was. 2: it could not be run. 130: interrupted.
     """
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.run.runner import run_cases
-    from ort_rknn_conformance.sources import onnx_node
+    from ort_rknn_conformance.sources import field, onnx_node
     from ort_rknn_converters.cache import store
 
     console = Console(highlight=False)
@@ -244,8 +252,9 @@ def conformance(
             if json_file is None:
                 raise CaseError("--resume needs the --json file of the run to go on with")
             results = _earlier(json_file, head)
-        with console.status("reading the standard's cases"):
-            cases = [case for case in onnx_node.cases(patterns) if case.name not in results]
+        with console.status("reading the cases"):
+            found = field.cases(patterns) if source == "field" else onnx_node.cases(patterns)
+            cases = [case for case in found if case.name not in results]
         if not cases and not results:
             raise CaseError(f"no case matches {', '.join(patterns)}")
     except CaseError as error:
@@ -270,7 +279,7 @@ def conformance(
     seconds = time.monotonic() - start
     terminal.print_run(console, list(results.values()), flow, seconds=seconds)
     try:
-        title = "Conformance with the ONNX standard"
+        title = "Cases from the field" if source == "field" else "Conformance with the ONNX standard"
         changed = files.write(title, head, results.values(), seconds=seconds, earlier=earlier)
     except CaseError as error:
         _refuse(str(error))

@@ -8,6 +8,7 @@
     │  └─ RunFailed                  a run of it on ONNX Runtime took too long, or too much memory
     ├─ CompiledModelError(ValueError)  a compiled model or .rknn file is damaged or of another make
     ├─ NotAllOnNpu                   nodes must stay on the CPU though all were demanded on the NPU
+    ├─ WrongNumbers                  the whole compiled model is off though strict numbers were demanded
     ├─ ToolkitMissing                no rknn-toolkit2 to run
     │  └─ ToolkitBroken              there is one, and it does not start, or fails on any model
     ├─ ToolkitFailed                 the toolkit refused the model, crashed, was killed, or ran out of time or memory
@@ -35,6 +36,7 @@ __all__ = [
     "UnknownOption",
     "UnknownTarget",
     "VerificationFailed",
+    "WrongNumbers",
     "freeze",
     "thaw",
 ]
@@ -83,6 +85,10 @@ class RunFailed(ModelError):
 
 class NotAllOnNpu(ConvertError):
     """Raised when ``npu_only`` was asked for and nodes must stay on the CPU; the message lists them."""
+
+
+class WrongNumbers(ConvertError):
+    """Raised when ``strict_numbers`` was asked for and the whole compiled model is off by more than the tolerance."""
 
 
 class ToolkitMissing(ConvertError):

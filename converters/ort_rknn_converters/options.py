@@ -64,6 +64,8 @@ class ConvertOptions:
         cpu_nodes: Node names that must stay on the CPU. Default: none.
         npu_only: Make any node left on the CPU an error. Default: no, as onnxruntime does without
             ``session.disable_cpu_ep_fallback``.
+        strict_numbers: Make it an error when the whole compiled model is off by more than the tolerance. Default: no, a
+            warning says by how much.
         min_gain: How many times faster than on the CPU a segment must be estimated to be; 0 turns the cost rule off.
             Default: 1.0, the break-even.
         optimization_level: The toolkit's own graph passes, 0 (none) to 3 (all). Default: the vendor's.
@@ -93,6 +95,7 @@ class ConvertOptions:
     cpu_ops: frozenset[str] = frozenset()
     cpu_nodes: frozenset[str] = frozenset()
     npu_only: bool = False
+    strict_numbers: bool = False
     min_gain: float = 1.0
     optimization_level: int = _one_of(LEVELS, 3)
     verify_feeds: int = 2

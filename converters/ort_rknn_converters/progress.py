@@ -7,7 +7,8 @@ from typing import Protocol
 __all__ = ["SILENT", "Progress", "Stage"]
 
 Stage = str
-"""``load``, ``prepare``, ``plan``, ``compile``, ``learn``, ``assemble`` or ``wait`` (another process converts)."""
+"""``load``, ``prepare``, ``plan``, ``compile``, ``learn``, ``verify``, ``assemble`` or ``wait`` (another process
+converts). ``verify`` is of the whole model."""
 
 
 class Progress(Protocol):

@@ -13,15 +13,17 @@ __all__ = ["get_all_providers", "get_available_providers"]
 def get_available_providers() -> list[str]:
     """The list onnxruntime gives, with ``RKNNExecutionProvider`` in front where it can work.
 
-    It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself.
+    It can where an NPU works, and where the environment variable ``ORT_RKNN_DEVICE`` names a device by itself. Where a
+    program has registered the plugin of the same name, onnxruntime lists it too: it stands there once.
     """
-    names: list[str] = public("get_available_providers")()
-    return [RKNN_PROVIDER, *names] if _can_work() else names
+    theirs: list[str] = public("get_available_providers")()
+    names = [name for name in theirs if name != RKNN_PROVIDER]
+    return [RKNN_PROVIDER, *names] if len(names) < len(theirs) or _can_work() else names
 
 
 def get_all_providers() -> list[str]:
     """Every provider name that is known, ours first, the CPU's last."""
-    return [RKNN_PROVIDER, *public("get_all_providers")()]
+    return [RKNN_PROVIDER, *(name for name in public("get_all_providers")() if name != RKNN_PROVIDER)]
 
 
 def _can_work() -> bool:

@@ -72,6 +72,7 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
     "--layers", is_flag=True, help="What each layer took on the NPU, by its runtime (the inferences are slower)."
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything here as JSON too.")
+@click.option("--plugin", is_flag=True, help="Plain onnxruntime with the plugin too, on the same compiled model.")
 @click.option("--device", help="The option device: npu, simulator, cpu ...")
 @click.option("--target", help="The option target: the SoC.")
 @click.option("--latency", type=click.FloatRange(0), help="Milliseconds an inference takes on the simulator.")
@@ -120,6 +121,8 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
         passes, first_s = _passes(session, feed, limit, given)
         parts = profiling.read(session) if profiling else []
         layers = _layers(session) if given["layers"] else {}
+    if given["plugin"]:
+        passes += _with_plugin(model, options, feed, limit, passes[-1].jobs)
     console = Console()
     if profiling:
         console.print(parts_table(parts))
@@ -182,6 +185,16 @@ def _provider_options(given: dict[str, Any]) -> dict[str, Any]:
     if given["jobs"]:
         options.setdefault("max_queue_size", str(max(3, given["jobs"])))  # the queue must not hold the jobs back
     return options
+
+
+def _with_plugin(model: Path, options: dict[str, Any], feed: dict[str, Any], limit: Limit, jobs: int) -> list[Pass]:
+    from ort_rknn.bench.plugin import plugin_passes, plugin_session
+
+    try:
+        with plugin_session(model, options) as session, _progress("plugin", limit) as progress:
+            return plugin_passes(session, feed, limit, progress, jobs)
+    except Exception as error:  # no plugin here, no NPU, or a model it cannot take
+        raise _Refused(f"--plugin: {_one_line(error)}") from error
 
 
 def _layers(session: Any) -> dict[str, str]:

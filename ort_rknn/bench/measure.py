@@ -156,6 +156,8 @@ def async_pass(session: Any, feed: Mapping[str, Any], limit: Limit, progress: Pr
 
 
 def _lanes(session: Any) -> tuple[Any, ...]:
+    if not hasattr(session, "stats"):  # onnxruntime's own
+        return ()
     lanes: tuple[Any, ...] = session.stats().lanes
     return lanes
 

@@ -88,6 +88,8 @@ def open_npu_session(
         raise ort_error("Fail", _COMPILED_NODES)
     if npu_only and compiled.cpu_steps:
         raise ort_error("Fail", _NODES_ON_CPU)
+    if compiled.plan.whole is not None and compiled.plan.whole.warning and resolution.device is not None:
+        _say_numbers(compiled.plan.whole, resolution.device, strict=request.options.strict_numbers)
     start = partial(start_native, list(request.providers), list(request.provider_options))
     optimizers = set(disabled or ())
 
@@ -180,6 +182,18 @@ def open_npu_session(
         )
     )
     return native
+
+
+def _say_numbers(whole: Any, device: Any, *, strict: bool) -> None:
+    """Warn of numbers that are off, or refuse them; on the CPU they are right."""
+    from ort_rknn_converters.errors import WrongNumbers
+    from ort_rknn_converters.numerics.output_errors import say_numbers
+
+    try:
+        if device.name != "cpu":
+            say_numbers(whole, strict=strict)
+    except WrongNumbers as error:
+        raise ort_error("Fail", str(error)) from error
 
 
 def check_cores(options: RknnOptions, resolution: Resolution) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.opening.choose_device import Choice, choose
 from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
 from ort_rknn.opening.resolution import Resolution, say_once
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_types.session_options import CONTEXT_PATH, WEIGHTS_FOLDER, config_entry
 from ort_rknn_converters.util.log import logger
 
@@ -126,7 +127,7 @@ def _compile(
 ) -> Resolution:
     """From the cache, or by the toolkit; whatever goes wrong leaves the model on the CPU."""
     from ort_rknn_converters.cache import store
-    from ort_rknn_converters.errors import ToolkitMissing
+    from ort_rknn_converters.errors import ToolkitMissing, WrongNumbers
     from ort_rknn_converters.options import ConvertOptions
 
     wanted = convert_options(options, sess_options, choice.target, open_with_onnxruntime, model)
@@ -148,6 +149,8 @@ def _compile(
         reason = str(error)
         say_once("toolkit", f"models run on the CPU: {reason}")
         return Resolution(target=choice.target, reason=reason)
+    except WrongNumbers as error:
+        raise ort_error("Fail", str(error)) from error
     except Exception as error:  # a model that runs is worth more than a reason that stops it
         if watch.refusal is not None:
             raise watch.refusal from None

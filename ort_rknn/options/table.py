@@ -139,6 +139,12 @@ class RknnOptions:
         "estimated gain over the CPU a segment must have; 0 turns the cost rule off",
         "ORT_RKNN_MIN_GAIN",
     )
+    strict_numbers: bool = option(
+        False,
+        flag,
+        "a warning says by how much",
+        "refuse a model that is off by more than the tolerance as a whole, numbers rounded as the NPU rounds them",
+    )
     cache_dir: str | None = option(
         None, text, "ORT_RKNN_CACHE_DIR, else the user's cache directory", "folder of the compiled models"
     )

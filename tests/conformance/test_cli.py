@@ -260,3 +260,12 @@ def test_check_and_conformance_on_the_emulated_npu(tmp_path: Path, monkeypatch: 
     content = json.loads((tmp_path / "r.json").read_text())
     assert content["flow"] == "emulated"
     assert set(content["counts"]) == {"right"}
+
+
+def test_cases_from_the_field(tmp_path: Path) -> None:
+    file = tmp_path / "field.json"
+    arguments = ["--source", "field", "--flow", "cpu", "--jobs", "1", "--filter", "ids/parity", "--json", str(file)]
+    result = CliRunner().invoke(conformance, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    [row] = json.loads(file.read_text())["results"]
+    assert (row["case"], row["verdict"]) == ("field/ids/parity", "right")

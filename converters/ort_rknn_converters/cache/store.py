@@ -25,6 +25,7 @@ from ort_rknn_converters.errors import (
     ToolkitFailed,
     ToolkitMissing,
     VerificationFailed,
+    WrongNumbers,
     freeze,
     thaw,
 )
@@ -42,7 +43,7 @@ __all__ = ["Cache", "Entry", "cache_directory", "key_of", "load_or_convert"]
 
 _ENTRY = "entry.json"
 _NEW, _OLD = ".new", ".old"
-_REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, VerificationFailed)
+_REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, VerificationFailed, WrongNumbers)
 """Failures that come again with the same model, options and toolkit, unless they are of the moment. A missing toolkit
 or a full disk is."""
 

@@ -14,11 +14,12 @@ import click
 from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs
 from ort_rknn_converters.cli.convert_report import Report
 from ort_rknn_converters.cli.progress_bar import Drawn
-from ort_rknn_converters.errors import ConvertError, NotAllOnNpu
+from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, WrongNumbers
 from ort_rknn_converters.options import ALGORITHMS, KL, LIMIT, METRICS, PRECISIONS, ConvertOptions
 from ort_rknn_converters.shape_sets import every_shape, shape_sets
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.toolkit.early_start import started_early
+from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.lazy_imports import defer_sympy
 
 __all__ = ["command"]
@@ -111,10 +112,18 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 )
 @click.option("--npu-only", is_flag=True, help="Fail (exit code 1) if any node must stay on the CPU.")
 @click.option(
+    "--strict-numbers", is_flag=True, help="Fail (exit code 1) if the whole model is off beyond the tolerance."
+)
+@click.option(
     "--min-gain", type=float, default=1.0, show_default=True, help="Least estimated gain of a segment; 0: any."
 )
 @click.option("--external", is_flag=True, help="Put the compiled code beside the file instead of into it.")
 @click.option("--strip", is_flag=True, help="Leave out the segments' own ONNX: then only an NPU can run them.")
+@click.option(
+    "--plugin",
+    is_flag=True,
+    help="For onnxruntime's plugin onnxruntime-ep-rknn: one shape, code beside the file, nothing else of the segments.",
+)
 @click.option("--jobs", type=int, default=1, show_default=True, help="Segments to compile at once.")
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds one compilation may take.")
 @click.option("--explain", is_flag=True, help="List every node with its place and the reason.")
@@ -126,6 +135,7 @@ def command(
     options_file: Path | None,
     external: bool,
     strip: bool,
+    plugin: bool,
     timeout: float,
     explain: bool,
     plan_only: bool,
@@ -135,13 +145,19 @@ def command(
     """Convert the ONNX file MODEL for a Rockchip NPU.
 
     What the NPU cannot do right stays plain ONNX and runs on the CPU. Exit codes: 0 done, 1 nodes are left on the CPU
-    and --npu-only was given, 2 something is wrong with what was given, 130 interrupted.
+    and --npu-only was given, or the whole model is off and --strict-numbers was, 2 something is wrong with what was
+    given, 130 interrupted.
     """
     try:
         values = merged(options_file, {"timeout_s": timeout, **fields})
         check_values(model, values)
         shapes, targets = every_shape(values.pop("shapes", {})), values.pop("target").split(",")
         sets = shape_sets(shapes)
+        if plugin and len(sets) > 1:
+            raise ConvertError(
+                f"--plugin takes one shape and got {len(sets)}: onnxruntime sees one form in a file. Convert once for "
+                "each shape, with -o for the names"
+            )
         wanted = [ConvertOptions.of(**values, target=soc.strip(), shapes=one) for one in sets for soc in targets]
         report = Report(model, explain, as_json)
         if plan_only:
@@ -150,11 +166,14 @@ def command(
 
             report.planned([(options, only(model, options=options)) for options in wanted])
             return
-        _convert(model, output or _beside(model), wanted, report, external=external, strip=strip)
+        how = _Form(external or plugin, strip or plugin, plugin)
+        _convert(model, output or _beside(model), wanted, report, how)
     except NotAllOnNpu as error:
         from ort_rknn_converters.pipeline.advice import on_refusal
 
         _fail(on_refusal(str(error)), NOT_POSSIBLE)
+    except WrongNumbers as error:
+        _fail(str(error), NOT_POSSIBLE)
     except (ConvertError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):
@@ -166,12 +185,19 @@ def command(
         _fail("interrupted; nothing was written", INTERRUPTED)
 
 
-def _convert(
-    model: Path, output: Path, wanted: list[ConvertOptions], report: Report, *, external: bool, strip: bool
-) -> None:
+@frozen
+class _Form:
+    """How the file is written."""
+
+    external: bool
+    strip: bool
+    plugin: bool
+
+
+def _convert(model: Path, output: Path, wanted: list[ConvertOptions], report: Report, how: _Form) -> None:
     _check_output(model, output)
     if len(wanted) > 1:
-        _convert_many(model, output, wanted, report, external=external, strip=strip)
+        _convert_many(model, output, wanted, report, how)
         return
     options = wanted[0]
     began = time.perf_counter()
@@ -184,14 +210,12 @@ def _convert(
 
         compiled = convert(model, options=options, progress=progress, compile=compile, prove=prove)
         progress.report("save", str(output))
-        files = compiled.save(output, embed=not external, strip=strip)
+        files = compiled.save(output, embed=not how.external, strip=how.strip)
     report.converted(compiled, options, files, time.perf_counter() - began)
     gc.freeze()  # or Python looks for cycles once more before it ends (measured: 0.08 s)
 
 
-def _convert_many(
-    model: Path, output: Path, wanted: list[ConvertOptions], report: Report, *, external: bool, strip: bool
-) -> None:
+def _convert_many(model: Path, output: Path, wanted: list[ConvertOptions], report: Report, how: _Form) -> None:
     """Several shapes or SoCs in one file."""
     began = time.perf_counter()
     with defer_sympy():
@@ -199,8 +223,13 @@ def _convert_many(
 
     with Drawn(quiet=report.as_json) as progress:
         bundle = convert_bundle(str(model), wanted, progress=progress)
+        if how.plugin and len(bundle.variants) > 1:
+            raise ConvertError(
+                "--plugin: the SoCs take different nodes onto the NPU, so that each needs a form of its own, and "
+                "onnxruntime sees one form in a file. Convert once for each --target"
+            )
         progress.report("save", str(output))
-        files = bundle.save(output, embed=not external, strip=strip)
+        files = bundle.save(output, embed=not how.external, strip=how.strip)
     report.converted_many(bundle.variants, wanted[0], files, time.perf_counter() - began)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,14 @@ def compiled(path: Path, console: Console, as_json: bool, nodes: bool, tensors: 
         "inputs": [value(one) for one in stub.graph.input],
         "outputs": [value(one) for one in stub.graph.output],
         "metadata": {entry.key: entry.value for entry in stub.metadata_props},
+        "plugin": plugin_fitness(forms),
     }
     if as_json:
         return data | {"forms": [_plain_data(form, model) for form, model in zip(forms, models, strict=True)]}
     count = f", {len(forms)} forms" if len(forms) > 1 else ""
     console.print(f"[bold]{escape(str(path))}[/bold]: compiled model{count}", soft_wrap=True)
     facts = [("targets", ", ".join(data["targets"])), ("size", f"{path.stat().st_size:,} bytes")]
+    facts.append(("plugin", data["plugin"]))
     facts += [(key, _shortened(text)) for key, text in data["metadata"].items()]
     draw_facts(console, facts)
     draw_values(console, data["inputs"], data["outputs"])
@@ -57,6 +59,15 @@ def compiled(path: Path, console: Console, as_json: bool, nodes: bool, tensors: 
             console.print(f"\n[bold]Form {number} of {len(forms)}[/bold]: {escape(_headline(form))}", soft_wrap=True)
         _draw(console, model, nodes=nodes, tensors=tensors)
     return {}
+
+
+def plugin_fitness(forms: Sequence[Variant]) -> str:
+    """Whether onnxruntime's plugin runs the file: it sees the first form only."""
+    if len(forms) == 1:
+        return "fit for onnxruntime-ep-rknn"
+    if len({tuple(form.shapes.items()) for form in forms}) > 1:
+        return "not fit for onnxruntime-ep-rknn: several shapes in one file (convert one with --plugin for each)"
+    return f"fit for onnxruntime-ep-rknn on {', '.join(forms[0].targets)} only: the other SoCs have forms of their own"
 
 
 def _shortened(text: str) -> str:

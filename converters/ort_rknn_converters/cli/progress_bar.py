@@ -20,6 +20,7 @@ _WORDS = {
     "plan": "deciding what runs where",
     "compile": "compiling and verifying",
     "learn": "looking for the node that fails",
+    "verify": "comparing the whole model",
     "assemble": "putting the parts together",
     "wait": "waiting",
     "save": "writing",

@@ -20,6 +20,22 @@ __all__ = ["Blame", "blame"]
 _HOPELESS: frozenset[FailureReason] = frozenset({"timeout", "memory", "killed", "unverifiable"})
 """Failures that are not looked into: each try would take as long, or proves nothing."""
 
+_DIFFERENCES = frozenset({"Add", "Sub"})
+_MEANS = frozenset(
+    {
+        "Expand",
+        "GlobalAveragePool",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceSum",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+    }
+)
+"""Operands that are cheap, and all of the difference."""
+
 COMPILATIONS = 200
 """Compilations of one conversion after which segments that fail are given up whole. A guess: at 0.3 s for a small part
 (measured) that is a minute."""
@@ -51,7 +67,24 @@ def blame(compiler: SegmentCompiler, attempt: Attempt) -> Blame:
         return _named(failure)
     if failure.kind in _HOPELESS or compiler.compilations >= COMPILATIONS:
         return _all(attempt)
-    return _Search(compiler, failure).run(attempt.nodes)
+    found = _Search(compiler, failure).run(attempt.nodes)
+    return _with_means(compiler, found) if failure.kind == "wrong" else found
+
+
+def _with_means(compiler: SegmentCompiler, found: Blame) -> Blame:
+    """With the means that a blamed difference takes away: rounded to fp16 they would spoil it on the CPU, too."""
+    flow = compiler.flow
+    number = {node.name or "": index for index, node in enumerate(flow.nodes)}
+    more: dict[str, str] = {}
+    for name, reason in found.reasons.items():
+        waiting = list(flow.before[number[name]]) if flow.nodes[number[name]].op_type in _DIFFERENCES else []
+        while waiting:
+            index = waiting.pop()
+            node = flow.nodes[index]
+            if node.op_type in _MEANS and node.name not in more:
+                more[node.name or ""] = f"{reason} (of which it is an operand)"
+                waiting += flow.before[index]
+    return Blame(more | found.reasons, found.certain)
 
 
 def _named(failure: Failure) -> Blame:

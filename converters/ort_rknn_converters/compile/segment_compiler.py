@@ -78,7 +78,7 @@ class SegmentCompiler:
         self._number = {node.name: index for index, node in enumerate(self.flow.nodes)}
         self._done: dict[tuple[tuple[str, ...], bool], Attempt] = {}
         self._quantizer = _quantizer(model, options)
-        self._random = RandomFeeds(model, options)
+        self.random = RandomFeeds(model, options)
         self._spare: Callable[[], object] | None = None
         self._proven = False
         self.passing: list[Failure] = []
@@ -92,7 +92,7 @@ class SegmentCompiler:
             spare: Called in another thread while the compiler works, maybe several times; what it raises is lost.
         """
         wanted = {value.name for segment in segments for value in segment.inputs}
-        self._random.expect(wanted)
+        self.random.expect(wanted)
         if self._quantizer:
             self._quantizer.expect(wanted)
         self._spare = spare
@@ -137,7 +137,7 @@ class SegmentCompiler:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how all parts were verified."""
-        trouble = self._random.trouble
+        trouble = self.random.trouble
         return (f"the parts were verified on random values of their own, because {trouble}",) if trouble else ()
 
     def suspect(self, attempts: Sequence[Attempt], prove: Callable[[], object]) -> None:
@@ -191,7 +191,7 @@ class SegmentCompiler:
             dataset = self._quantizer.dataset(names) if self._quantizer else ()
         except ModelError as error:
             return replace(attempt, failure=_unverifiable(error))
-        feeds: Feeds = self._quantizer.verified(dataset) if self._quantizer else self._random.of(part, names)
+        feeds: Feeds = self._quantizer.verified(dataset) if self._quantizer else self.random.of(part, names)
         if other is not None:
             feeds = feeds_for(other, self.options.verify_feeds, self.options.seed)
         try:
@@ -203,7 +203,7 @@ class SegmentCompiler:
         with ThreadPoolExecutor(1) as beside:
             begun = threading.Event()
             beside.submit(begun.wait)  # nothing may keep the compiler from its model
-            expected = beside.submit(reference, part, feeds)
+            expected = beside.submit(self._reference, part, feeds)
             peaks = beside.submit(entering_peaks, feeds)
             if self._spare:
                 beside.submit(self._spare)
@@ -225,6 +225,12 @@ class SegmentCompiler:
             begun.set()  # it may have failed before it began
         attempt = replace(attempt, result=result)
         return self._quantizer.promised(attempt, lowered, request, run) if self._quantizer else attempt
+
+    def _reference(self, part: onnx.ModelProto, feeds: Feeds) -> Reference:
+        found = reference(part, feeds)
+        if self._quantizer is None:
+            self.random.learn([value.name for value in part.graph.input], found.outputs)
+        return found
 
     def _failure(self, nodes: Sequence[str], error: Exception, expected: Future[Reference]) -> Failure:
         if isinstance(error, ToolkitFailed) and not isinstance(expected.exception(), ModelError):

@@ -6,16 +6,18 @@ They are made when somebody first looks at them: the compiler is at work by then
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import ModelError, RunFailed
-from ort_rknn_converters.graph.onnx_graph import to_proto
-from ort_rknn_converters.numerics.random_inputs import boundary_values, feeds_for
+from ort_rknn_converters.numerics.random_inputs import feeds_for, finite
+from ort_rknn_converters.numerics.tensor_error import is_float
+from ort_rknn_converters.numerics.whole_run import WholeRun
 from ort_rknn_converters.options import ConvertOptions
 
 __all__ = ["LazyFeeds", "RandomFeeds"]
@@ -69,8 +71,15 @@ class RandomFeeds:
         self._count, self._seed = options.verify_feeds, options.seed
         self._given = {value.name for value in model.graph.inputs}
         self._wanted: frozenset[str] = frozenset()
+        self._whole: WholeRun | None = None
+        self._ordinary: tuple[Feed, ...] | None = None
+        self._outputs: list[dict[str, Any]] | None = None
         self._known: tuple[Feed, ...] | None = None
-        self._lock = threading.Lock()
+        self._first: tuple[Feed, ...] | None = None
+        self._served: set[frozenset[str]] = set()
+        self._learned: tuple[Feed, ...] = ()
+        self._lock = threading.RLock()
+        self._ended: RunFailed | None = None
         self.trouble = ""
 
     def expect(self, names: Iterable[str]) -> None:
@@ -88,26 +97,113 @@ class RandomFeeds:
         """
         return LazyFeeds(self._count, lambda: self._made(part, inputs))
 
+    def whole(self) -> WholeRun:
+        """Runs of the whole model; raises :class:`ModelError`."""
+        with self._lock:
+            self._whole = self._whole or WholeRun(self._model)
+            return self._whole
+
+    def ordinary(self) -> tuple[Feed, ...]:
+        """Inputs of the whole model that it takes; raises :class:`ModelError` when there are none."""
+        with self._lock:
+            self.outputs()
+            assert self._ordinary is not None
+            return self._ordinary
+
+    def outputs(self) -> list[dict[str, Any]]:
+        """What ONNX Runtime computes of them, output name -> array; raises :class:`ModelError` when it cannot."""
+        with self._lock:
+            if self._outputs is None:
+                self._run(())
+            assert self._outputs is not None
+            return self._outputs
+
+    def learn(self, inputs: Iterable[str], outputs: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        """Take note of what ONNX Runtime computed of a part, so that the whole model need not be run for it.
+
+        Args:
+            inputs: The values that the part reads, as given to :meth:`of`.
+            outputs: Per feed, name -> array.
+        """
+        with self._lock:
+            first = self._ordinary is None or self._ordinary is self._first
+            if first and frozenset(inputs) in self._served:
+                before = self._learned or tuple({} for _ in outputs)
+                self._learned = tuple({**known, **found} for known, found in zip(before, outputs, strict=True))
+
+    def _tried_first(self) -> tuple[Feed, ...]:
+        """Random inputs of the whole model, whether it takes them or not; raises :class:`ModelError`."""
+        if self._first is None:
+            self._first = self.whole().feeds(self._count, self._seed)
+        return self._first
+
+    def _run(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Run the whole model once for its outputs and for some values inside.
+
+        Random numbers are not valid inputs of every model: a size or a place is not negative. Such get numbers from 0
+        to 1 instead, then ones, and at last a size in pixels.
+        """
+        if self._ended is not None:  # once is enough
+            raise self._ended
+        whole = self.whole()
+        made = (self._ordinary,) if self._ordinary is not None else _kinds(self._tried_first())
+        first: ModelError | None = None
+        for feeds in made:
+            try:
+                known = self._learned if feeds is self._first else ()
+                found = whole.exact(feeds, [*dict.fromkeys((*names, *whole.outputs))], known)
+            except RunFailed as error:
+                self._ended, self.trouble = error, str(error)
+                raise
+            except ModelError as error:
+                first = first or error
+                continue
+            self._ordinary = feeds
+            self._outputs = [{name: values[name] for name in whole.outputs} for values in found]
+            return found
+        assert first is not None
+        raise first
+
     def _made(self, part: onnx.ModelProto, inputs: Sequence[str]) -> tuple[Feed, ...]:
         if set(inputs) <= self._given:
-            return feeds_for(part, self._count, self._seed)
+            try:
+                with self._lock:
+                    feeds = self._tried_first()
+            except ModelError:
+                return feeds_for(part, self._count, self._seed)
+            self._served.add(frozenset(inputs))
+            return tuple({name: feed[name] for name in inputs} for feed in feeds)
         with self._lock:
             if self._known is None:
                 self._known = self._boundary()
             known = self._known
         if known and all(name in feed for feed in known for name in inputs):
+            self._served.add(frozenset(inputs))
             return tuple({name: feed[name] for name in inputs} for feed in known)
         return feeds_for(part, self._count, self._seed)
 
     def _boundary(self) -> tuple[Feed, ...]:
         """Every value that may ever cross an edge would be too much: those are taken that cross one now."""
-        if self.trouble:  # once is enough
-            return ()
+        inside = sorted(self._wanted - self._given)
         try:
-            whole = to_proto(self._model)
-            return boundary_values(whole, sorted(self._wanted), feeds_for(whole, self._count, self._seed)) or ()
-        except RunFailed as error:
-            self.trouble = str(error)
+            found = self._run(inside)
+            feeds = self.ordinary()
         except ModelError:
-            pass
-        return ()
+            return ()
+        known = tuple(
+            {name: feed[name] for name in self._wanted & feed.keys()} | {name: values[name] for name in inside}
+            for feed, values in zip(feeds, found, strict=True)
+        )
+        usable = all(isinstance(a, np.ndarray) and finite(a) for values in known for a in values.values())
+        return known if usable else ()
+
+
+def _kinds(feeds: tuple[Feed, ...]) -> Iterator[tuple[Feed, ...]]:
+    """The same inputs with ever tamer floats."""
+    yield feeds
+    generator = np.random.default_rng(0)
+    for tame in (generator.random, np.ones, lambda shape: np.full(shape, 640.0)):
+        yield tuple(
+            {name: tame(a.shape).astype(a.dtype) if is_float(a.dtype) else a for name, a in feed.items()}
+            for feed in feeds
+        )

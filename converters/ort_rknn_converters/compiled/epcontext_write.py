@@ -33,6 +33,7 @@ from ort_rknn_converters.provider import PROVIDER
 __all__ = [
     "EP_DOMAIN",
     "FORMAT",
+    "KEY_FITNESS",
     "KEY_PLAN",
     "KEY_STEPS",
     "KEY_VERSION",
@@ -49,7 +50,9 @@ FORMAT = "1"
 EP_DOMAIN = "com.microsoft"
 SEGMENT_DOMAIN = "ort_rknn.segments"
 KEY_VERSION, KEY_PLAN, KEY_STEPS = "ort_rknn.version", "ort_rknn.plan", "ort_rknn.steps"
-OUR_KEYS = frozenset({KEY_VERSION, KEY_PLAN, KEY_STEPS, KEY_BUNDLE})
+KEY_FITNESS = f"ep_compatibility_info.{PROVIDER}"
+"""Metadata key by which onnxruntime asks a plugin, before a session is made, whether the model fits the machine."""
+OUR_KEYS = frozenset({KEY_VERSION, KEY_PLAN, KEY_STEPS, KEY_BUNDLE, KEY_FITNESS})
 """Entries of ``metadata_props`` that are ours; all others are the original model's."""
 
 
@@ -93,6 +96,9 @@ def build_epcontext(
     }
     for key, value in ((KEY_VERSION, FORMAT), (KEY_PLAN, compiled.plan.to_json(indent=None)), (KEY_STEPS, facts)):
         model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
+    if compiled.npu_steps:
+        fitness = f"rknn;targets={','.join(compiled.targets)};toolkit={compiled.toolkit_version}"
+        model.metadata_props.add(key=KEY_FITNESS, value=fitness)
     return parts.finish(edges), parts.files
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.dataflow import reads
 from ort_rknn_converters.graph.ir_gaps import show_maps
 from ort_rknn_converters.graph.nodes import bodies
 from ort_rknn_converters.graph.onnx_graph import constant
-from ort_rknn_converters.onnx_file.weights import weights_as_inputs
+from ort_rknn_converters.onnx_file.weights import LARGE, weights_as_inputs
 
 __all__ = ["extract"]
 
 
 def extract(
-    model: ir.Model, nodes: Sequence[str], inputs: Sequence[str] | None, outputs: Sequence[str]
+    model: ir.Model,
+    nodes: Sequence[str],
+    inputs: Sequence[str] | None,
+    outputs: Sequence[str],
+    *,
+    apart: dict[str, NDArray[Any]] | None = None,
 ) -> onnx.ModelProto:
     """Build a standalone model of some nodes of the main graph.
 
@@ -28,6 +35,7 @@ def extract(
         inputs: Names of the graph inputs in the wanted order; ``None`` for the values the nodes read and do not make,
             in the order of first use. What ``If``, ``Loop`` and ``Scan`` bodies capture counts as read.
         outputs: Names of the values wanted; an initializer may be among them and comes out through an Identity.
+        apart: Takes the large float32 weights, name -> array, uncopied; they become inputs behind the model's own.
 
     Returns:
         The model, with the opset imports of the whole and the initializers it uses. Initializers whose data lie in
@@ -61,7 +69,13 @@ def extract(
         info.name = name
         graph.output.append(info)
     for value in constants:
-        _write_tensor(graph.initializer.add(), value)
+        if apart is not None and value.name not in wanted and _is_large(value):
+            assert value.const_value is not None
+            name, array = value.name or "", value.const_value.numpy()
+            apart[name] = array
+            graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, array.shape))
+        else:
+            _write_tensor(graph.initializer.add(), value)
     graph.node.extend(ir.serde.serialize_node(node) for node in members)
     _give_constants(graph, wanted)
     graph.value_info.extend(
@@ -102,6 +116,11 @@ def _inputs(needed: Iterable[ir.Value], model: ir.Model, inputs: Sequence[str]) 
 
 def _described(value: ir.Value) -> onnx.ValueInfoProto:
     return ir.serde.serialize_value(value)
+
+
+def _is_large(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.nbytes >= LARGE
 
 
 def _write_tensor(proto: onnx.TensorProto, value: ir.Value) -> None:

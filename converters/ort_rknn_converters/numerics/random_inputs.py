@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, Run, bounded
 from ort_rknn_converters.onnx_file.tensor_types import FLOATS, fixed_shapes
 
-__all__ = ["boundary_values", "feeds_for", "harmless"]
+__all__ = ["boundary_values", "feeds_for", "finite", "harmless"]
 
 Array = NDArray[Any]
 
@@ -30,7 +30,9 @@ _CATEGORIES = 1 << 20  # elements of a constant that is looked into: more than a
 _PADDED = 64  # in a padded feed one category in so many is random: a guess
 
 
-def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, Array], ...]:
+def feeds_for(
+    model: onnx.ModelProto, n: int, seed: int = 0, *, weights: Container[str] = ()
+) -> tuple[dict[str, Array], ...]:
     """Make ``n`` random feeds.
 
     Floats: the first feed is uniform in 0 to 1 for what looks like an image (4-D with 1, 3 or 4 channels), else normal
@@ -43,6 +45,7 @@ def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, 
         model: A model whose inputs have static shapes; unknown dimensions are taken as 1.
         n: How many.
         seed: Equal seeds give equal feeds.
+        weights: Inputs that are none of the caller's.
 
     Raises:
         ModelError: An input is no tensor, or of strings.
@@ -56,7 +59,7 @@ def feeds_for(model: onnx.ModelProto, n: int, seed: int = 0) -> tuple[dict[str, 
         array = _array(value, number, bound, generator)
         return _padded(array, number, bound) if value.name in one_hot else array
 
-    inputs = [value for value in model.graph.input if value.name not in constants]
+    inputs = [value for value in model.graph.input if value.name not in constants and value.name not in weights]
     return tuple({value.name: one(value, number) for value in inputs} for number in range(n))
 
 
@@ -177,9 +180,10 @@ def boundary_values(
         raise
     except Exception:  # onnxruntime raises a class of its own per kind of fault
         return None
-    usable = all(isinstance(a, np.ndarray) and _finite(a) for values in found for a in values.values())
+    usable = all(isinstance(a, np.ndarray) and finite(a) for values in found for a in values.values())
     return tuple(found) if usable else None
 
 
-def _finite(array: Array) -> bool:
+def finite(array: Array) -> bool:
+    """Whether an array holds neither NaN nor infinity."""
     return array.dtype.kind not in "f" or math.isfinite(float(np.abs(array).max(initial=0)))

@@ -17,10 +17,12 @@ from ort_rknn_converters.op_support.fp16_range import REASON as OUT_OF_RANGE
 from ort_rknn_converters.op_support.fp16_range import out_of_range, way_to_softmax
 from ort_rknn_converters.op_support.fp16_small import small_paths
 from ort_rknn_converters.op_support.index_paths import REASON as INDEX_REASON
-from ort_rknn_converters.op_support.index_paths import WHOLE_REASON, index_paths, whole_paths
+from ort_rknn_converters.op_support.index_paths import WHOLE_REASON, deciding_paths, index_paths, whole_paths
 from ort_rknn_converters.op_support.integer_products import REASON as SCALES_REASON
 from ort_rknn_converters.op_support.integer_products import scaling_paths
 from ort_rknn_converters.op_support.passthrough import passes_through
+from ort_rknn_converters.op_support.spectrum import REASON as SPECTRUM_REASON
+from ort_rknn_converters.op_support.spectrum import spectrum_paths
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.clusters import cut, steps
 from ort_rknn_converters.partition.cost_model import MOVES_ONLY, estimate
@@ -144,8 +146,13 @@ def _cpu_reasons(
     """For each node the reason it stays on the CPU, empty when the NPU may have it."""
     if options.precision == "fp16" and not target.fp16:
         return [NO_FP16.format(target.name)] * len(flow.nodes)
-    on_path = dict.fromkeys(whole_paths(flow), WHOLE_REASON) | dict.fromkeys(index_paths(flow), INDEX_REASON)
-    on_path |= small_paths(flow) | dict.fromkeys(scaling_paths(flow), SCALES_REASON)
+    on_path = deciding_paths(flow) | dict.fromkeys(whole_paths(flow), WHOLE_REASON)
+    on_path |= dict.fromkeys(index_paths(flow), INDEX_REASON)
+    on_path |= (
+        dict.fromkeys(spectrum_paths(flow), SPECTRUM_REASON)
+        | small_paths(flow)
+        | dict.fromkeys(scaling_paths(flow), SCALES_REASON)
+    )
     reasons = []
     for index, node in enumerate(flow.nodes):
         if node.name in options.cpu_nodes or node.op_type in options.cpu_ops:

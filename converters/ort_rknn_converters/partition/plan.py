@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ort_rknn_converters.partition.whole_model import WholeModel
 from ort_rknn_converters.tensor_info import TensorInfo
 from ort_rknn_converters.util.frozen import frozen
 
@@ -83,6 +84,7 @@ class Plan:
         nodes: Every node of the prepared graph, in topological order.
         segments: The NPU segments, in execution order.
         notes: Sentences about the whole model (passes that changed it, why no NPU is used, ...).
+        whole: How right the whole compiled model is; ``None`` where that was not measured.
     """
 
     target: str
@@ -90,6 +92,7 @@ class Plan:
     nodes: tuple[NodePlacement, ...] = ()
     segments: tuple[Segment, ...] = ()
     notes: tuple[str, ...] = ()
+    whole: WholeModel | None = None
 
     @property
     def npu_nodes(self) -> int:
@@ -145,6 +148,7 @@ class Plan:
                 for row in data["segments"]
             ),
             notes=tuple(data.get("notes", ())),
+            whole=WholeModel.from_dict(data["whole"]) if data.get("whole") else None,
         )
 
     def __str__(self) -> str:
@@ -169,6 +173,8 @@ def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
         sections.append(_table(_reasons(plan), width))
     if nodes and plan.nodes:
         sections.append(_table(_every_node(plan), width))
+    if plan.whole is not None:
+        sections.append(_whole(plan.whole))
     if plan.notes:
         sections.append("\n".join(f"note: {note}" for note in plan.notes))
     return "\n\n".join(filter(None, sections))
@@ -197,6 +203,14 @@ def _headline(plan: Plan) -> str:
         return where + f"all {_count(total, 'node')} on the NPU, in {segments}"
     share = f"{100 * plan.npu_share:.0f} %"
     return where + f"{plan.npu_nodes} of {_count(total, 'node')} ({share}) on the NPU, in {segments}"
+
+
+def _whole(whole: WholeModel) -> str:
+    """The whole model's line; what is wrong comes first, and stands out."""
+    error = "" if whole.rel_rms is None else f"relative RMS error {whole.rel_rms:.1e}"
+    said = "right on random inputs" if not whole.problem else f"not right: {whole.problem}"
+    lines = [f"whole model: {', '.join(filter(None, (said, error)))}"]
+    return "\n".join([*lines, *(f"whole model: {other}" for other in whole.others)])
 
 
 def _segments(plan: Plan) -> Table:

@@ -23,10 +23,12 @@ from ort_rknn_converters.compile.fault_isolation import blame
 from ort_rknn_converters.compile.known_failures import KnownFailures
 from ort_rknn_converters.compile.onnxruntime_folding import retry_folded
 from ort_rknn_converters.compile.segment_compiler import Compile, SegmentCompiler
+from ort_rknn_converters.compile.whole_model import Proof
 from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ModelError, NotAllOnNpu, ToolkitFailed
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.validate import validate_and_sort
+from ort_rknn_converters.numerics.output_errors import say_numbers
 from ort_rknn_converters.numerics.overflow import MARGIN, possible_overflows
 from ort_rknn_converters.onnx_file.protobuf_wire import CONTENT_LIMIT
 from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
@@ -50,6 +52,10 @@ _OWN_QUANTIZATION = (
     "the model brings its own quantization (QDQ), which is taken as it is whatever the precision: no calibration data"
     " are used"
 )
+
+
+_FEW_BITS = frozenset({"DequantizeLinear", "GatherBlockQuantized", "MatMulBnb4", "MatMulNBits"})
+"""Ops around which onnxruntime has kernels of its own, less exact than what they say (seen: 1 % in 4 bits)."""
 
 
 def convert(
@@ -87,6 +93,7 @@ def convert(
         ToolkitMissing: Something is to be compiled and there is no rknn-toolkit2, or none that works.
         ToolkitFailed: ``npu_only`` was asked for, and the toolkit failed for a reason of the moment.
         NotAllOnNpu: ``npu_only`` was asked for and a node must stay on the CPU.
+        WrongNumbers: ``strict_numbers`` was asked for and the whole model is off.
         KeyboardInterrupt: After the compiler's process was ended.
     """
     options, progress = _options(options, target, fields), progress or SILENT
@@ -98,8 +105,12 @@ def convert(
             options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
         compiler = SegmentCompiler(prepared.model, options, started or compile_segment)
         assembly = Assembly(source, _original(model), options.dims, prepared)
+        few_bits = any(node.op_type in _FEW_BITS for node in source.graph)
+        proof = Proof(compiler.flow, compiler.random, options, _original(model) if few_bits else None)
         memory = _memory(known_failures, options)
-        final, attempts = _settle(compiler, assembly, memory, progress, prove or _proof(compile))
+        final, attempts = _settle(compiler, assembly, proof, memory, progress, prove or _proof(compile))
+        if final.whole is not None:
+            say_numbers(final.whole, strict=options.strict_numbers)
         final = final.with_notes(*notes, *_notes(source, compiler, attempts))
     progress.report("assemble")
     return replace(assembly.finish(final, attempts), provisional=provisional(compiler.passing))
@@ -171,6 +182,7 @@ def _brings_quantization(model: ir.Model) -> bool:
 def _settle(
     compiler: SegmentCompiler,
     assembly: Assembly,
+    proof: Proof,
     memory: KnownFailures,
     progress: Progress,
     prove: Callable[[], object],
@@ -182,11 +194,16 @@ def _settle(
         current = partition(compiler.model, compiler.target, compiler.options, learned)
         if compiler.options.npu_only:
             _demand_npu(current, compiler.passing)
-        compiler.expect(current.segments, partial(assembly.begin, current))
+        compiler.expect(current.segments, partial(_beside, assembly, proof, current))
         attempts = {name: retry_folded(compiler, one) for name, one in _attempts(compiler, current, progress).items()}
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
         if not failed:
-            return _described(current, attempts), attempts
+            progress.report("verify")
+            verdict = proof.verdict(current)
+            if not verdict.reasons:
+                notes = filter(None, (verdict.note,))
+                return replace(_described(current, attempts), whole=verdict.whole).with_notes(*notes), attempts
+            learned = learned | dict(verdict.reasons)
         compiler.suspect(tuple(attempts.values()), prove)
         for number, attempt in enumerate(failed):
             assert attempt.failure is not None
@@ -194,6 +211,12 @@ def _settle(
             found = blame(compiler, attempt)
             learned = learned | found.reasons
             memory.remember(compiler.model, found.reasons, found.certain)
+
+
+def _beside(assembly: Assembly, proof: Proof, current: Plan) -> None:
+    """All that needs no compiled code, while the compiler works."""
+    assembly.begin(current)
+    proof.begin(current)
 
 
 def _attempts(compiler: SegmentCompiler, current: Plan, progress: Progress) -> dict[str, Attempt]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["logger"]
+__all__ = ["logger", "warn_once"]
+
+_said: set[str] = set()
 
 
 def logger() -> logging.Logger:
@@ -18,3 +20,10 @@ def logger() -> logging.Logger:
     import logging
 
     return logging.getLogger("ort_rknn")
+
+
+def warn_once(sentence: str) -> None:
+    """Log a warning, unless this process has."""
+    if sentence not in _said:
+        _said.add(sentence)
+        logger().warning("%s", sentence)

@@ -37,6 +37,13 @@ class TestFailingSegments:
         assert "computes something else" in self.reasons(compiled)["Tanh"]
         assert_same(compiled, model(), image())
 
+    def test_a_difference_takes_its_mean_along(self, made: Any) -> None:
+        body = "h = Conv (x, v) m = ReduceMean <axes = [1]> (h) d = Sub (h, m) y = Sigmoid (d)"
+        compiled = made(model(body), ScriptedToolkit(wrong=frozenset({"Sub"})))
+        found = self.reasons(compiled)
+        assert set(found) == {"Sub", "ReduceMean"}
+        assert found["ReduceMean"] == f"{found['Sub']} (of which it is an operand)"
+
     def test_several_culprits(self, made: Any) -> None:
         fake = ScriptedToolkit(crashes=frozenset({"Tanh"}), wrong=frozenset({"Sigmoid"}), unlowered=frozenset({"Add"}))
         compiled = made(model(), fake)

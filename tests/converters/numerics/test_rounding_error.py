@@ -46,7 +46,8 @@ class Rounding(ScriptedToolkit):
         rounded = round_to_fp16(onnx.load_model_from_string(request.model))
         result = super().__call__(replace(request, model=rounded.SerializeToString()), **options)
         outputs = tuple(
-            {n: a + a.std() * self.off if self.off else a for n, a in one.items()} for one in result.outputs
+            {n: a + a[np.isfinite(a)].std() * self.off if self.off else a for n, a in one.items()}
+            for one in result.outputs
         )
         return replace(result, outputs=outputs)
 

@@ -190,6 +190,7 @@ class TestGoodModels:
             ("plan", 0, 0),
             ("compile", 0, 1),
             ("compile", 1, 1),
+            ("verify", 0, 0),
             ("assemble", 0, 0),
         ]
 
