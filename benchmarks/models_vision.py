@@ -33,6 +33,27 @@ def resnet50(batch: int = 1, seed: int = 0) -> onnx.ModelProto:
     return net.model()
 
 
+def resnet18(batch: int = 1, seed: int = 0) -> onnx.ModelProto:
+    """ResNet-18, 224x224, 1000 classes: 11.7 M weights, 3.6 GFLOP."""
+    net = Net("resnet18", opset=13, seed=seed)
+    x = net.input("images", [batch, 3, 224, 224])
+    x = net.op("Relu", net.conv(x, 3, 64, 7, 2))
+    x = net.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    c_in = 64
+    for stage, width in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            stride = 2 if block == 0 and stage else 1
+            y = net.op("Relu", net.conv(x, c_in, width, 3, stride))
+            y = net.conv(y, width, width, 3, gain=DAMPING)
+            if c_in != width:
+                x = net.conv(x, c_in, width, 1, stride, gain=1.0)
+            x = net.op("Relu", net.op("Add", y, x))
+            c_in = width
+    x = net.op("Flatten", net.op("GlobalAveragePool", x), axis=1)
+    net.output(net.linear(x, 512, 1000), "logits", [batch, 1000])
+    return net.model()
+
+
 def mobilenetv2(batch: int = 1, seed: int = 0) -> onnx.ModelProto:
     """MobileNetV2, 224x224, 1000 classes, softmax at the end: 3.5 M weights, 0.6 GFLOP."""
     net = Net("mobilenetv2", opset=12, seed=seed)

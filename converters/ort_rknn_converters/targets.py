@@ -29,9 +29,6 @@ class Target:
         int8: Whether the toolkit accepts 8-bit weights and activations.
         flatbuffer: Whether its ``.rknn`` files are the FlatBuffer form that
             :mod:`ort_rknn_converters.rknn_format.reader` reads (the mini format of rv110x and rk2118 is not).
-        npu_flop_s: Floating-point operations of one core per second in fp16, at the share of its peak that real models
-            reach: from reports of 30 ms for ResNet-50 on one rk3588 core; the others by the ratio of the vendor's TOPS
-            figures (6 for 3 cores, 6 for 2, 1, 1, 3). A guess.
         small_npu: Whether only the ops at the heart of a CNN are proposed for it: what its NPU takes was never
             tabulated by us.
         runtime_cpu_ops: Which ops the board's runtime computes on its CPU inside a segment, by the vendor's
@@ -55,7 +52,6 @@ class Target:
     w4a16: bool = False
     int8: bool = True
     flatbuffer: bool = True
-    npu_flop_s: float = 60e9
     small_npu: bool = False
     runtime_cpu_ops: Literal["all", "few", "none"] = "all"
     max_rank: int | None = None
@@ -74,16 +70,15 @@ TARGETS: dict[str, Target] = {
     for target in (
         Target(
             *("rk3588", 3, "RKNPU v2"),
-            npu_flop_s=270e9,
             long_reshapes_overflow=True,
             core_masks=(1, 2, 4, 3, 7),
             aliases=("rk3588s", "rk3588s2", "rk3582"),
         ),
-        Target(*("rk3576", 2, "RKNPU f2"), w4a16=True, npu_flop_s=400e9, core_masks=(1, 2, 3), aliases=("rk3576s",)),
-        Target("rk3566", 1, "RKNPU lite", npu_flop_s=130e9, max_rank=5, softmax_on_cpu=True),
-        Target("rk3568", 1, "RKNPU lite", npu_flop_s=130e9, max_rank=5, softmax_on_cpu=True),
-        Target("rk3562", 1, "RKNPU t4", npu_flop_s=130e9, max_rank=5),
-        Target("rv1126b", 1, "RKNPU f3", w4a16=True, npu_flop_s=400e9),
+        Target(*("rk3576", 2, "RKNPU f2"), w4a16=True, core_masks=(1, 2, 3), aliases=("rk3576s",)),
+        Target("rk3566", 1, "RKNPU lite", max_rank=5, softmax_on_cpu=True),
+        Target("rk3568", 1, "RKNPU lite", max_rank=5, softmax_on_cpu=True),
+        Target("rk3562", 1, "RKNPU t4", max_rank=5),
+        Target("rv1126b", 1, "RKNPU f3", w4a16=True),
         _mini("rv1103"),
         _mini("rv1103b"),
         _mini("rv1106"),

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Soc", "detect"]
+__all__ = ["OUT_OF_TREE", "Soc", "detect"]
+
+OUT_OF_TREE = (
+    "build the vendor's driver as a module for it (github.com/w568w/rknpu-module; seen by its author on an RK3566 with "
+    "kernel 6.19 and librknnrt 2.3.2), with rocket kept from loading"
+)
+"""The second cure for a kernel with mainline's driver only."""
+
 
 _TREES = ("proc/device-tree/compatible", "sys/firmware/devicetree/base/compatible")
 _NODES = ("dev/dri/renderD129", "dev/dri/renderD128", "dev/rknpu", "dev/accel/accel0")
@@ -29,6 +36,7 @@ class Soc:
         container: Whether this looks like the inside of a container.
         nodes: Device nodes of the NPU that exist here.
         denied: Those of them this user may not open.
+        linked: Where ``/dev/rknpu`` leads if it is a link into ``/dev/dri``; empty if it is not.
     """
 
     target: str | None
@@ -38,6 +46,7 @@ class Soc:
     container: bool = False
     nodes: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
+    linked: str = ""
 
     @property
     def problem(self) -> str | None:
@@ -54,7 +63,12 @@ class Soc:
         if self.driver == "rocket":
             return (
                 f"the kernel drives the {self.target}'s NPU with mainline Linux's 'rocket', which librknnrt cannot "
-                "use; boot a kernel with the vendor's rknpu driver (0.9.6 or newer)"
+                f"use; boot a kernel with the vendor's rknpu driver (0.9.6 or newer), or {OUT_OF_TREE}"
+            )
+        if self.linked:
+            return (
+                f"/dev/rknpu is a link to {self.linked}, which librknnrt takes for the older driver's device and "
+                "crashes on ('Meet unsupported target type: 0xffffffff'); remove the link (sudo rm /dev/rknpu)"
             )
         if self.denied and len(self.denied) == len(self.nodes):
             return (
@@ -83,6 +97,7 @@ def detect(root: str | Path = "/") -> Soc:
         container=_in_container(base),
         nodes=nodes,
         denied=tuple(node for node in nodes if not _may_open(base / node[1:])),
+        linked=_linked(base / "dev/rknpu"),
     )
 
 
@@ -139,6 +154,14 @@ def _driver_version(base: Path) -> str | None:
 
 def _in_container(base: Path) -> bool:
     return any((base / name).exists() for name in (".dockerenv", "run/.containerenv"))
+
+
+def _linked(node: Path) -> str:
+    """Where the node leads if it is a link to a DRM device."""
+    if not node.is_symlink():
+        return ""
+    target = node.readlink().name
+    return f"/dev/dri/{target}" if target.startswith(("renderD", "card")) else ""
 
 
 def _may_open(node: Path) -> bool:

@@ -9,20 +9,19 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ort_rknn.devices.library_name import ENVIRONMENT
-from ort_rknn.devices.rknnrt.library import FOLDERS, NAMES, version_in
-from ort_rknn.devices.soc import Soc, detect
+from ort_rknn.devices.soc import OUT_OF_TREE, Soc, detect
 from ort_rknn_conformance.doctor.findings import Finding
+from ort_rknn_conformance.doctor.runtime_files import numbers, runtime_findings
+from ort_rknn_converters.targets import find_target
 
 __all__ = ["board_findings"]
 
-# The vendor asks for 0.9.2; users report cores 1 and 2 broken with 0.9.2 and 0.9.3, and 0.9.6 and newer good.
+# The vendor asks for 0.9.2; owners report cores 1 and 2 broken with 0.9.2 and 0.9.3, and 0.9.6 and newer good. On one
+# board 0.9.2 worked with librknnrt 1.6 and not with 2.3.2.
 DRIVER_NEEDED, DRIVER_GOOD = (0, 9, 2), (0, 9, 6)
+_TOO_NEW_FOR_0_9_2 = (2, 3, 2)
+_DOMAIN_BYTES = 4 << 30  # what the NPU's memory unit addresses at a time: 32 bits
 _BAD_KERNELS = ("6.1.141",)  # reported to break the NPU on some boards
-_INSTALL = (
-    "copy librknnrt.so from github.com/airockchip/rknn-toolkit2 (rknpu2/runtime/Linux/librknn_api/aarch64) to /usr/lib "
-    f"or name it with {ENVIRONMENT[0]}"
-)
 _KERNEL = "install the board vendor's kernel image with rknpu 0.9.6 or newer (Rockchip's 5.10 or 6.1 tree)"
 
 
@@ -47,7 +46,10 @@ def board_findings(
     yield from _kernel(base)
     yield _driver(soc)
     yield _nodes(soc)
-    yield from _runtime(base, soc, toolkit, library)
+    runtime = list(runtime_findings(base, soc, toolkit, library, machine))
+    yield from runtime
+    yield from _driver_and_runtime(soc, runtime[0].said)
+    yield from _memory(base, soc)
 
 
 def _soc(soc: Soc) -> Finding:
@@ -106,7 +108,7 @@ def _driver(soc: Soc) -> Finding:
             "NPU driver",
             "bad",
             "rocket, mainline Linux's own: the vendor's runtime cannot use it",
-            f"{_KERNEL}; mainline kernels have rocket only",
+            f"{_KERNEL}; or stay on this one and {OUT_OF_TREE}",
         )
     if soc.driver is None:
         cure = _KERNEL if soc.target is not None else ""
@@ -119,15 +121,61 @@ def _driver(soc: Soc) -> Finding:
             "sudo cat /sys/kernel/debug/rknpu/version (0.9.6 or newer is good)",
         )
     said = f"rknpu {soc.driver_version}"
-    version = _numbers(soc.driver_version)
+    version = numbers(soc.driver_version)
     if version < DRIVER_NEEDED:
         return Finding("NPU driver", "bad", f"{said}: the vendor asks for 0.9.2", _KERNEL)
+    if version < DRIVER_GOOD and (soc.target is None or find_target(soc.target).cores > 1):
+        return Finding(
+            "NPU driver",
+            "note",
+            f"{said}: with 0.9.2 and 0.9.3 owners' cores 1 and 2 fail ('failed to submit'); 0.9.6 cured it",
+            f"{_KERNEL}; until then keep to core 0: the option schedule=0",
+        )
     if version < DRIVER_GOOD:
-        return Finding("NPU driver", "note", f"{said}: users report cores 1 and 2 broken before 0.9.6", _KERNEL)
+        return Finding("NPU driver", "note", f"{said}: owners saw 'failed to submit' before 0.9.6", _KERNEL)
     return Finding("NPU driver", "ok", said)
 
 
+def _driver_and_runtime(soc: Soc, runtime: str) -> Iterator[Finding]:
+    """Names the pair that is known not to work together."""
+    found = re.search(r"(\d+\.\d+\.\d+)", runtime)
+    if soc.driver_version is None or found is None or numbers(soc.driver_version) != DRIVER_NEEDED:
+        return
+    if numbers(found.group()) >= _TOO_NEW_FOR_0_9_2:
+        yield Finding(
+            "driver and runtime",
+            "note",
+            f"rknpu 0.9.2 with librknnrt {found.group()}: on an owner's board this pair failed, and 1.6.0 worked",
+            f"{_KERNEL}, or take librknnrt 1.6.0",
+        )
+
+
+def _memory(base: Path, soc: Soc) -> Iterator[Finding]:
+    """Says where the NPU reaches less memory than the board has."""
+    try:
+        found = re.search(r"^MemTotal:\s+(\d+) kB", (base / "proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return
+    if soc.target is None or found is None or int(found.group(1)) << 10 <= _DOMAIN_BYTES:
+        return
+    yield Finding(
+        "NPU memory",
+        "note",
+        f"{(int(found.group(1)) << 10) / 1e9:.0f} GB in the board, of which the NPU addresses 4 GB at a time (one "
+        "memory domain): owners of 16 and 32 GB boards saw models fail to load beyond, and a buffer of 1.4 GB refused",
+        "keep what all programs hold on the NPU together below 4 GB: close sessions that are not needed",
+    )
+
+
 def _nodes(soc: Soc) -> Finding:
+    if soc.linked:
+        return Finding(
+            "NPU device",
+            "bad",
+            f"/dev/rknpu is a link to {soc.linked}: librknnrt opens it first, speaks the other driver's language to it "
+            "('Meet unsupported target type: 0xffffffff') and crashes",
+            "sudo rm /dev/rknpu, and the udev rule that makes it: the runtime finds /dev/dri by itself",
+        )
     if not soc.nodes:
         cure = "start the container with --device /dev/dri" if soc.container else _KERNEL
         return Finding("NPU device", "bad", "no device node", cure if soc.target or soc.container else "")
@@ -141,46 +189,3 @@ def _nodes(soc: Soc) -> Finding:
             "sudo usermod -aG render,video $USER, then log in again (in a container: --group-add the node's group)",
         )
     return Finding("NPU device", "ok", ", ".join(soc.nodes))
-
-
-def _runtime(base: Path, soc: Soc, toolkit: str | None, library: str | None) -> Iterator[Finding]:
-    topic = "runtime library"
-    found = _libraries(base) if library is None else [library]
-    if not found:
-        yield Finding(topic, "bad", f"no {NAMES[0]}", _INSTALL if soc.target is not None else "")
-        return
-    files = {name: version_in(name if library is not None else base / name.lstrip("/")) for name in found}
-    first, version = next(iter(files.items()))
-    others = {name: said for name, said in files.items() if said != version}
-    if version is None:
-        yield Finding(topic, "bad", f"{first} is no librknnrt, or cannot be read", _INSTALL)
-        return
-    if toolkit is not None and _numbers(version)[:2] < _numbers(toolkit)[:2]:
-        yield Finding(
-            topic,
-            "bad",
-            f"{first} {version} is older than the toolkit ({toolkit}): 'Invalid RKNN model version' is what follows",
-            _INSTALL,
-        )
-    else:
-        yield Finding(topic, "ok", f"{first} {version}")
-    if others:
-        copies = ", ".join(f"{name} {said or '(unknown)'}" for name, said in others.items())
-        yield Finding(
-            "runtime copies", "note", f"also {copies}", f"remove what is not meant; {first} is taken, the first found"
-        )
-
-
-def _libraries(base: Path) -> list[str]:
-    """Files by the usual names, in the order they are tried; links to one file count once."""
-    found: dict[Path, str] = {}
-    for name in NAMES:
-        for folder in FOLDERS:
-            path = base / folder.lstrip("/") / name
-            if path.is_file():
-                found.setdefault(path.resolve(), f"{folder}/{name}")
-    return list(found.values())
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

@@ -41,9 +41,9 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
             console.print(f"right label, {k}: {ours:.2%} (CPU onnxruntime {cpu:.2%})")
     if result.verdict == "right" and not result.npu_nodes:
         console.print("[bold yellow]PASS[/] but nothing ran on the NPU path: this compared CPU onnxruntime with itself")
-        from ort_rknn_converters.partition.partition import MOVES_DATA, TOO_SMALL
+        from ort_rknn_converters.pipeline.advice import BY_COST_RULE
 
-        if {MOVES_DATA, TOO_SMALL} & result.cpu_reasons.keys():
+        if any(reason.startswith(BY_COST_RULE) for reason in result.cpu_reasons):
             console.print("--min-gain 0 sends to the NPU all that can go there")
     elif result.verdict == "right":
         console.print("[bold green]PASS[/] agrees with CPU onnxruntime within the tolerance")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ort_rknn_converters.onnx_file.protobuf_wire import opened
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.partition.soc_costs import profile_digest
 from ort_rknn_converters.util.package_versions import version_of
 from ort_rknn_converters.version import CONVERTER
 
@@ -39,7 +40,9 @@ def key_of(model: str | os.PathLike[str] | bytes, options: ConvertOptions, conte
         CalibrationError: The calibration data cannot be read.
     """
     digest = hashlib.sha256()
-    for part in (_options_key(options), str(CONVERTER), *(f"{name} {version_of(name)}" for name in _PACKAGES)):
+    # A profile of this board changes what the cost rule decides.
+    profile = profile_digest(options.target) if options.min_gain else ""
+    for part in (_options_key(options), str(CONVERTER), profile, *(f"{name} {version_of(name)}" for name in _PACKAGES)):
         digest.update(part.encode() + b"\0")
     digest.update((content or content_digest(model)).encode())
     return digest.hexdigest()

@@ -1,48 +1,25 @@
-"""What a segment would cost on the NPU and on the CPU, roughly: enough to leave islands alone that cannot pay.
+"""The time of a segment on the NPU and on the CPU, estimated: enough to leave alone what cannot pay.
 
-The rule: a segment pays when ``cpu_seconds >= min_gain * npu_seconds``. ``npu_seconds`` is the fixed cost of a call,
-plus the bytes that cross the edge over the transfer rate, plus the work over the NPU's rate. Every constant is a guess
-or a number from a user's report, none was measured by us on a board; they err towards the NPU for real networks
-(ResNet-50: 8 GFLOP, estimated 160 ms against 30 ms) and towards the CPU for crumbs.
+The rule: a segment pays when ``cpu_s >= min_gain * npu_s``. ``npu_s`` is the fixed cost of a call, the bytes that cross
+the edge, and each layer: its fixed cost and the larger of work and data over their rates. All figures and their sources
+are in ``costs/``; `benchmarks/cost.py` holds the rule against owners' measurements.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import prod
 
 import onnx_ir as ir
 
-from ort_rknn_converters.graph.nodes import attribute
+from ort_rknn_converters.partition.node_work import MOVES_ONLY, NodeWork, flops, node_works, value_bytes
+from ort_rknn_converters.partition.soc_costs import SocCosts, costs_of
 from ort_rknn_converters.targets import Target
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["MOVES_ONLY", "Estimate", "estimate"]
+__all__ = ["MOVES_ONLY", "Estimate", "cpu_seconds", "estimate", "flops", "run_seconds"]
 
-# Fixed cost of one call: set inputs, submit, interrupt, get outputs. A guess between the 30-50 us that the vendor's
-# Python spends on its own and the 1 ms users see for the smallest models.
-_CALL_S = 0.3e-3
-# Copy, layout change and fp16 conversion at the edge. From a user's report: 15 ms for a float image of 640x640x3 in
-# Python, 0.33 GB/s; direct calls were seen several times faster. A guess in between.
-_TRANSFER_BYTES_S = 1e9
-# ONNX Runtime on the four large cores of an rk3588: from reports of 130-200 ms for ResNet-50's 8.2 GFLOP.
-_CPU_FLOP_S = 50e9
-# Elementwise work on the same cores is bound by memory. A guess.
-_CPU_BYTES_S = 5e9
-# Elementary functions (Exp, Erf, Tanh, ...) cost the CPU about this many plain operations. A guess.
-_FUNCTION_FLOP = 20
-# Inside the NPU elementwise work is bound by its memory. A guess.
-_NPU_BYTES_S = 8e9
-
-MOVES_ONLY = frozenset(
-    {"Cast", "Concat", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice"}
-    | {"SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
-)
-_FREE = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-_FUNCTIONS = frozenset(
-    {"Cos", "Elu", "Erf", "Exp", "HardSwish", "InstanceNormalization", "LayerNormalization", "Log", "LogSoftmax"}
-    | {"LpNormalization", "Pow", "Sigmoid", "Sin", "Softmax", "Softplus", "Tanh"}
-)
+_STORED = {"int8": 1, "fp16": 2}
+"""Bytes of a value on the NPU."""
 
 
 @frozen
@@ -52,10 +29,14 @@ class Estimate:
     Attributes:
         cpu_s: On ONNX Runtime.
         npu_s: On one NPU core, the call and the transfers included.
+        work_s: Of these, what grows with the layers' size: no fixed costs, no transfers.
+        costliest: Op type that takes most of the work on the NPU; empty without nodes.
     """
 
     cpu_s: float
     npu_s: float
+    work_s: float
+    costliest: str
 
     @property
     def gain(self) -> float:
@@ -64,64 +45,76 @@ class Estimate:
 
 
 def estimate(
-    nodes: Iterable[ir.Node], entering: Iterable[ir.Value], leaving: Iterable[ir.Value], target: Target
+    nodes: Iterable[ir.Node],
+    entering: Iterable[ir.Value],
+    leaving: Iterable[ir.Value],
+    target: Target,
+    precision: str = "fp16",
+    costs: SocCosts | None = None,
 ) -> Estimate:
-    """Estimate a segment.
+    """Estimates a segment.
 
     Args:
         nodes: Its nodes; their values have static shapes (an unknown dimension counts as 1).
         entering: The values that cross its edge inwards.
         leaving: The values that cross its edge outwards.
         target: The SoC.
+        precision: Of the conversion. Nodes of a quantized graph count as ``int8`` whatever it is.
+        costs: The figures; default: those of the SoC on this machine.
     """
-    cpu_s = npu_s = 0.0
-    for node in nodes:
-        flop, moved = flops(node), 0 if node.op_type in _FREE else _moved(node)
-        cpu_s += max(flop / _CPU_FLOP_S, moved / _CPU_BYTES_S)
-        npu_s += max(flop / target.npu_flop_s, moved / 2 / _NPU_BYTES_S)
-    crossing = sum(_bytes(value) for value in (*entering, *leaving))
-    return Estimate(cpu_s, npu_s + _CALL_S + crossing / _TRANSFER_BYTES_S)
+    known = costs or costs_of(target.name)
+    works = list(node_works(nodes))
+    by_op: dict[str, float] = {}
+    fixed_s = 0.0
+    for work in works:
+        fixed, spent = _layer_s(work, known, precision)
+        fixed_s += fixed
+        by_op[work.op_type] = by_op.get(work.op_type, 0.0) + spent
+    work_s = sum(by_op.values())
+    fixed_s += known("run_us") + known("call_us")
+    fixed_s += sum(map(value_bytes, entering)) / known("inputs_set_gb_s")
+    fixed_s += sum(map(value_bytes, leaving)) / known("outputs_get_gb_s")
+    costliest = max(by_op, key=by_op.__getitem__) if by_op else ""
+    return Estimate(sum(_cpu_s(work, known) for work in works), work_s + fixed_s, work_s, costliest)
 
 
-def flops(node: ir.Node) -> float:
-    """Floating-point operations of a node, a multiply-add counted as two."""
-    out = _count(node.outputs[0])
-    kind = node.op_type
-    if kind in ("Conv", "ConvTranspose"):
-        weights = _dims(node.inputs[1])
-        over = out if kind == "Conv" else _count(node.inputs[0])
-        # Conv weights are [M, C/group, ...], those of ConvTranspose [C, M/group, ...]: the same product either way.
-        return 2.0 * over * prod(weights[1:])
-    if kind in ("MatMul", "Gemm"):
-        first = _dims(node.inputs[0])
-        shared = first[0] if kind == "Gemm" and attribute(node, "transA", 0) else first[-1] if first else 1
-        return 2.0 * out * shared
-    if kind in ("AveragePool", "MaxPool"):
-        return float(out * prod(attribute(node, "kernel_shape", (1,))))
-    if kind.startswith(("Reduce", "Global", "Arg")):
-        return float(_count(node.inputs[0]))
-    if kind in MOVES_ONLY:
+def run_seconds(works: Iterable[NodeWork], costs: SocCosts, precision: str) -> float:
+    """Estimates seconds of one ``rknn_run`` on one core, as benchmarks of boards give them: no transfers."""
+    return costs("run_us") + sum(sum(_layer_s(work, costs, precision)) for work in works)
+
+
+def cpu_seconds(nodes: Iterable[ir.Node], costs: SocCosts) -> float:
+    """Estimates seconds of nodes on ONNX Runtime's CPU provider, on the large cores."""
+    return sum(_cpu_s(work, costs) for work in node_works(nodes))
+
+
+def _layer_s(work: NodeWork, costs: SocCosts, precision: str) -> tuple[float, float]:
+    """Estimates a layer: its fixed cost, and what grows with its size."""
+    if work.kind == "fused":
+        return 0.0, 0.0
+    # 4-bit weights come with 16-bit values.
+    dtype = "int8" if work.int8 or precision == "int8" else "fp16"
+    moved = (work.values + work.weights) * _STORED[dtype]
+    if work.op_type in costs.runs_on_cpu:
+        return costs("runtime_cpu_us"), _runtime_cpu_s(work, moved, costs)
+    if work.kind in ("conv", "matmul"):
+        spent = max(work.npu_flop / costs(f"{work.kind}_gflops.{dtype}"), moved / costs("layer_gb_s"))
+    elif work.kind == "depthwise" and f"depthwise_gb_s.{dtype}" not in costs.figures:
+        spent = moved / costs("layer_gb_s")
+    else:
+        spent = moved / costs.bytes_rate(work.kind, dtype)
+    return costs("layer_us"), spent
+
+
+def _runtime_cpu_s(work: NodeWork, moved: int, costs: SocCosts) -> float:
+    if work.op_type == "Gather":
+        return work.values / costs("gather_mvalues_s")
+    own = f"runtime_cpu_gb_s.{work.op_type}"
+    return moved / costs(own if own in costs.figures else "runtime_cpu_gb_s")
+
+
+def _cpu_s(work: NodeWork, costs: SocCosts) -> float:
+    if work.kind == "fused":  # ONNX Runtime fuses about the same
         return 0.0
-    return float(out * (_FUNCTION_FLOP if kind in _FUNCTIONS else 1))
-
-
-def _moved(node: ir.Node) -> int:
-    values = {value for value in (*node.inputs, *node.outputs) if value is not None}
-    if node.op_type == "Gather":
-        # A table is not read whole.
-        values.discard(node.inputs[0])
-    return sum(_bytes(value) for value in values)
-
-
-def _dims(value: ir.Value | None) -> tuple[int, ...]:
-    if value is None or value.shape is None:
-        return ()
-    return tuple(dim if isinstance(dim, int) else 1 for dim in value.shape)
-
-
-def _count(value: ir.Value | None) -> int:
-    return prod(_dims(value))
-
-
-def _bytes(value: ir.Value) -> int:
-    return int(_count(value) * (value.dtype.itemsize if value.dtype is not None else 4))
+    rate = costs("cpu_matmul_gflops" if work.kind == "matmul" else "cpu_conv_gflops")
+    return max(work.flop / rate, work.cpu_bytes / costs("cpu_gb_s"))

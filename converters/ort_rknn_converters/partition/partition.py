@@ -25,8 +25,9 @@ from ort_rknn_converters.op_support.spectrum import REASON as SPECTRUM_REASON
 from ort_rknn_converters.op_support.spectrum import spectrum_paths
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.clusters import cut, steps
-from ort_rknn_converters.partition.cost_model import MOVES_ONLY, estimate
+from ort_rknn_converters.partition.cost_model import MOVES_ONLY, Estimate, cpu_seconds, estimate
 from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Place, Plan, Segment
+from ort_rknn_converters.partition.soc_costs import costs_of
 from ort_rknn_converters.passes.tape import PART_OF
 from ort_rknn_converters.targets import Target
 from ort_rknn_converters.util.frozen import frozen
@@ -35,6 +36,8 @@ __all__ = ["PlannedStep", "partition", "planned_steps"]
 
 BY_OPTION = "kept on the CPU by option"
 TOO_SMALL = "too small to pay for the trip to the NPU"
+SLOWER = "slower on the NPU than on the CPU"
+SLOWER_MOSTLY = SLOWER + ", by {}: mostly its {}"
 MOVES_DATA = "only moves data: does not pay for the trip to the NPU"
 CONSTANT = "a constant for a node that stays on the CPU"
 UNUSED = "its result is never used"
@@ -45,6 +48,10 @@ PASS_THROUGH = "passes a value through: the toolkit drops such an output"
 
 _WORTH_IT = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax"})
 """What is sent to the NPU though the rest of a rewritten op is not: the work is in these."""
+
+
+_WOULD_PAY = 1.5
+"""How much faster the NPU's work alone is where it is the trip that spoils it. A guess: it chooses the words only."""
 
 
 @frozen
@@ -99,7 +106,7 @@ def partition(
     for cluster in clusters:
         moving = _moving(flow, cluster) if options.min_gain else set()
         working = [index for index in cluster if index not in moving]
-        reason = _too_small(flow, working, target, options.min_gain) if working else ""
+        reason = _does_not_pay(flow, working, target, options) if working else ""
         if working and not reason:
             kept.append(working)
         for index in cluster:
@@ -245,12 +252,21 @@ def _moving(flow: DataFlow, cluster: Sequence[int]) -> set[int]:
     return moving
 
 
-def _too_small(flow: DataFlow, cluster: Sequence[int], target: Target, min_gain: float) -> str:
-    if not min_gain:
+def _does_not_pay(flow: DataFlow, cluster: Sequence[int], target: Target, options: ConvertOptions) -> str:
+    """Why the cost rule keeps the cluster on the CPU; empty when it goes, or when the rule is off."""
+    if not options.min_gain:
         return ""
+    cost = _estimate(flow, cluster, target, options)
+    if cost.gain >= options.min_gain:
+        return ""
+    if cost.cpu_s >= _WOULD_PAY * cost.work_s:
+        return TOO_SMALL
+    return SLOWER_MOSTLY.format(costs_of(target.name).basis, cost.costliest)
+
+
+def _estimate(flow: DataFlow, cluster: Sequence[int], target: Target, options: ConvertOptions) -> Estimate:
     entering, leaving = boundary(flow, cluster)
-    cost = estimate((flow.nodes[index] for index in cluster), entering, leaving, target)
-    return TOO_SMALL if cost.gain < min_gain else ""
+    return estimate((flow.nodes[index] for index in cluster), entering, leaving, target, options.precision)
 
 
 def _untyped(flow: DataFlow, clusters: Sequence[Sequence[int]]) -> ir.Value | None:
@@ -278,6 +294,7 @@ def _plan(
                 tuple(flow.nodes[index].name or "" for index in members),
                 tuple(value_info(value) for value in entering),
                 tuple(value_info(value) for value in leaving),
+                estimated_s=_estimate(flow, members, target, options).npu_s,
             )
         )
     nodes = tuple(
@@ -290,4 +307,6 @@ def _plan(
         )
         for index, node in enumerate(flow.nodes)
     )
-    return Plan(target.name, options.precision, nodes, tuple(segments))
+    costs = costs_of(target.name)
+    cpu_s = cpu_seconds((node for index, node in enumerate(flow.nodes) if index not in home), costs)
+    return Plan(target.name, options.precision, nodes, tuple(segments), estimated_cpu_s=cpu_s, estimated_by=costs.basis)

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from ort_rknn_converters.onnx_file.signature import DeclaredValue
 from ort_rknn_converters.op_support.decide import DYNAMIC
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.partition.partition import MOVES_DATA, TOO_SMALL
+from ort_rknn_converters.partition.partition import MOVES_DATA, SLOWER, TOO_SMALL
 from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["advice", "on_refusal"]
+__all__ = ["BY_COST_RULE", "advice", "on_refusal"]
+
+BY_COST_RULE = (TOO_SMALL, MOVES_DATA, SLOWER)
+"""Beginnings of the cost rule's reasons."""
 
 WITHOUT_COST_RULE = "--min-gain 0 sends to the NPU all that can go there, whether it pays or not"
 
@@ -33,13 +36,13 @@ def advice(plan: Plan, options: ConvertOptions, inputs: Sequence[DeclaredValue])
     is_open = [value for value in inputs if value.is_open and value.name not in options.shapes]
     if DYNAMIC in reasons and is_open:
         yield f"NPU code has fixed shapes: say them, e.g. {' '.join(map(_shape, is_open[:_LISTED]))}"
-    if options.min_gain and not plan.segments and {TOO_SMALL, MOVES_DATA} & reasons.keys():
+    if options.min_gain and not plan.segments and any(reason.startswith(BY_COST_RULE) for reason in reasons):
         yield WITHOUT_COST_RULE
 
 
 def on_refusal(text: str) -> str:
     """What ``--npu-only`` refused, with the cure where the cost rule had a part in it."""
-    if any(reason in text for reason in (TOO_SMALL, MOVES_DATA)):
+    if any(reason in text for reason in BY_COST_RULE):
         return f"{text}\nhint: {WITHOUT_COST_RULE}"
     return text
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ort_rknn.devices.soc import detect
 from ort_rknn_conformance.doctor.board import board_findings
 from ort_rknn_conformance.doctor.findings import Finding
 from tests.helpers.board_trees import ROCK5B, ROCK5B_NAMES, RUNTIME, runtime, tree
@@ -50,6 +51,8 @@ def test_mainline_rocket(tmp_path: Path) -> None:
     assert found["NPU driver"].state == "bad"
     assert "rocket" in found["NPU driver"].said
     assert "rknpu 0.9.6 or newer" in found["NPU driver"].cure
+    assert "github.com/w568w/rknpu-module" in found["NPU driver"].cure
+    assert "github.com/w568w/rknpu-module" in (detect(tmp_path).problem or "")
     assert found["runtime library"].state == "bad"
 
 
@@ -58,7 +61,8 @@ def test_mainline_rocket(tmp_path: Path) -> None:
     [
         ("0.9.8", "ok", "rknpu 0.9.8"),
         ("0.9.6", "ok", "rknpu 0.9.6"),
-        ("0.9.3", "note", "cores 1 and 2 broken"),
+        ("0.9.3", "note", "cores 1 and 2 fail"),
+        ("0.9.2", "note", "0.9.6 cured it"),
         ("0.8.2", "bad", "the vendor asks for 0.9.2"),
     ],
 )
@@ -114,13 +118,100 @@ def test_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_to_us
     assert "usermod -aG render,video" in found.cure
 
 
-def test_runtime_older_than_the_toolkit(tmp_path: Path) -> None:
-    root = tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, RUNTIME: runtime("1.5.2")})
+@pytest.mark.parametrize(
+    ("version", "state", "said", "cure"),
+    [
+        ("1.4.0", "bad", "Invalid RKNN model version", "rknn-toolkit2 1.4.0 (github.com/rockchip-linux/rknn-toolkit2"),
+        ("1.5.0", "bad", "Invalid RKNN model version", "whose models it still loads"),
+        ("1.5.2", "note", "seen to load models of 2.5.0", "tag v1.5.2"),
+        ("1.6.0", "note", "without BOOL outputs", "ORT_RKNN_TOOLKIT_PYTHON"),
+        ("2.1.0", "note", "older than the toolkit (2.5.0)", "github.com/airockchip/rknn-toolkit2, tag v2.1.0"),
+        ("2.3.1", "note", "older than the toolkit (2.5.0)", "pip install rknn-toolkit2==2.3.0"),
+        ("2.3.2", "note", "older than the toolkit (2.5.0)", "pip install rknn-toolkit2==2.3.2"),
+        ("2.6.0", "ok", "2.6.0", ""),
+    ],
+)
+def test_runtime_older_than_the_toolkit(tmp_path: Path, version: str, state: str, said: str, cure: str) -> None:
+    root = tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, RUNTIME: runtime(version)})
     found = _look(root)["runtime library"]
-    assert found.state == "bad"
-    assert "Invalid RKNN model version" in found.said
+    assert found.state == state
+    assert said in found.said
+    assert cure in found.cure
     assert _look(root, toolkit=None)["runtime library"].state == "ok"
-    assert _look(root, toolkit="1.5.9")["runtime library"].state == "ok"
+    assert _look(root, toolkit=version)["runtime library"].state == "ok"
+
+
+def test_a_link_to_a_render_node(tmp_path: Path) -> None:
+    root = tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, "dev/rknpu": "->dri/renderD129"})
+    found = _look(root)["NPU device"]
+    assert found.state == "bad"
+    assert "/dev/dri/renderD129" in found.said
+    assert "Meet unsupported target type" in found.said
+    assert "sudo rm /dev/rknpu" in found.cure
+    assert "sudo rm /dev/rknpu" in (detect(root).problem or "")
+    old = tree(
+        tmp_path / "old", ROCK5B_NAMES, {**_without("dev/dri/renderD128", "dev/dri/renderD129"), "dev/rknpu": ""}
+    )
+    assert _look(old)["NPU device"].state == "ok"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["oem/usr/lib/librknnrt.so", "home/rock/librknnrt.so", "usr/lib/rockchip/librknnrt.so", "root/librknnrt.so"],
+)
+def test_a_library_where_nobody_looks(tmp_path: Path, place: str) -> None:
+    files = {**_without(RUNTIME, "usr/lib/librknnrt.so.2"), place: runtime("2.3.2")}
+    found = _look(tree(tmp_path, ROCK5B_NAMES, files))["runtime library"]
+    assert found.state == "bad"
+    assert f"one is /{place}" in found.said
+    assert f"ORT_RKNN_RUNTIME_LIBRARY=/{place}" in found.cure
+
+
+def test_a_library_of_another_family(tmp_path: Path) -> None:
+    mini = b"\x7fELF" + bytes(64) + b"librknnmrt version: 2.3.2 (429f97ae6b@2025-04-09)"
+    found = _look(tree(tmp_path / "named", ROCK5B_NAMES, {**ROCK5B, RUNTIME: mini}))["runtime library"]
+    assert found.state == "bad"
+    assert "librknnmrt 2.3.2 under another name, the runtime of RV1103 and RV1106" in found.said
+    beside = _look(tree(tmp_path / "beside", ROCK5B_NAMES, {**ROCK5B, "usr/lib/librknn_api.so": b"\x7fELF"}))
+    assert beside["runtime library"].state == "ok"
+    assert beside["other runtimes"].state == "note"
+    assert "/usr/lib/librknn_api.so is that of RK1808, RK3399Pro" in beside["other runtimes"].said
+    small = {"usr/lib/librknnmrt.so": mini, "dev/rknpu": "", "sys/module/rknpu/version": "0.9.8"}
+    assert "other runtimes" not in _look(tree(tmp_path / "mini", ("rockchip,rv1106",), small))
+
+
+@pytest.mark.parametrize(("machine", "said"), [(0x28, "32-bit ARM"), (0x3E, "x86-64")])
+def test_a_library_for_another_processor(tmp_path: Path, machine: int, said: str) -> None:
+    data = runtime("2.3.2")
+    wrong = data[:18] + bytes([machine, 0]) + data[20:]
+    found = _look(tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, RUNTIME: wrong}))["runtime library"]
+    assert found.state == "bad"
+    assert f"a library for {said}, not for this aarch64" in found.said
+    right = data[:18] + bytes([0xB7, 0]) + data[20:]
+    assert (
+        _look(tree(tmp_path / "right", ROCK5B_NAMES, {**ROCK5B, RUNTIME: right}), "2.3.2")["runtime library"].state
+        == "ok"
+    )
+
+
+def test_the_pair_of_driver_and_runtime_that_failed(tmp_path: Path) -> None:
+    files = {**ROCK5B, "sys/module/rknpu/version": "0.9.2", RUNTIME: runtime("2.3.2")}
+    found = _look(tree(tmp_path / "new", ROCK5B_NAMES, files))["driver and runtime"]
+    assert found.state == "note"
+    assert "librknnrt 2.3.2" in found.said
+    assert "1.6.0" in found.cure
+    older = {**files, RUNTIME: runtime("1.6.0")}
+    assert "driver and runtime" not in _look(tree(tmp_path / "old", ROCK5B_NAMES, older))
+
+
+@pytest.mark.parametrize(("kilobytes", "said"), [(3_900_000, False), (8_130_000, True), (16_270_000, True)])
+def test_more_memory_than_the_npu_addresses(tmp_path: Path, kilobytes: int, said: bool) -> None:
+    found = _look(
+        tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, "proc/meminfo": f"MemTotal:  {kilobytes} kB\nMemFree: 1 kB\n"})
+    )
+    assert ("NPU memory" in found) == said
+    if said:
+        assert "4 GB at a time" in found["NPU memory"].said
 
 
 def test_two_runtimes(tmp_path: Path) -> None:
@@ -129,6 +220,8 @@ def test_two_runtimes(tmp_path: Path) -> None:
     assert found["runtime library"].said == "/usr/lib/librknnrt.so 2.5.0"
     assert found["runtime copies"].state == "note"
     assert f"/{other} 1.4.0" in found["runtime copies"].said
+    same = _look(tree(tmp_path / "same", ROCK5B_NAMES, {**ROCK5B, other: runtime("2.5.0")}))
+    assert "runtime copies" not in same
 
 
 def test_runtime_missing_or_no_runtime(tmp_path: Path) -> None:

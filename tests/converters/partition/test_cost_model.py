@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import onnx
 import pytest
 
-from ort_rknn_converters.partition.cost_model import estimate, flops
+from ort_rknn_converters.graph import onnx_graph
+from ort_rknn_converters.partition.cost_model import estimate, flops, run_seconds
+from ort_rknn_converters.partition.node_work import node_works
+from ort_rknn_converters.partition.soc_costs import recorded_costs
 from ort_rknn_converters.targets import find_target
 from tests.helpers.op_rule import floats, node
 
@@ -40,3 +44,46 @@ def test_a_large_convolution_pays_and_a_crumb_does_not(soc: str) -> None:
 def test_an_image_sent_over_for_one_activation_does_not_pay() -> None:
     relu = node("Relu", [IMAGE], [IMAGE])
     assert estimate([relu], [relu.inputs[0]], [relu.outputs[0]], find_target("rk3588")).gain < 1  # type: ignore[list-item]
+
+
+def test_the_npu_computes_whole_groups_of_channels() -> None:
+    narrow = node("Conv", [("float", [1, 8, 56, 56]), floats(8, 8, 3, 3)], [("float", [1, 8, 54, 54])])
+    (work,) = node_works([narrow])
+    assert work.kind == "conv"
+    assert work.flop == 2 * 8 * 54 * 54 * 8 * 9
+    assert work.npu_flop == work.flop * 4 * 4
+    first = node("Conv", [("float", [1, 3, 56, 56]), floats(32, 3, 3, 3)], [("float", [1, 32, 54, 54])])
+    (work,) = node_works([first])
+    assert work.npu_flop == pytest.approx(work.flop * 4 / 3)
+
+
+def test_int8_halves_the_time_of_a_convolution_and_of_its_data() -> None:
+    conv = node("Conv", [IMAGE, floats(128, 64, 3, 3)], [("float", [1, 128, 54, 54])])
+    costs = recorded_costs("rk3588")
+    fp16, int8 = (run_seconds(node_works([conv]), costs, dtype) for dtype in ("fp16", "int8"))
+    fixed = costs("run_us") + costs("layer_us")
+    assert fp16 - fixed == pytest.approx(flops(conv) / 950e9)
+    assert int8 - fixed == pytest.approx(flops(conv) / 1600e9)
+
+
+def test_what_the_compiler_fuses_costs_nothing() -> None:
+    graph = onnx_graph.load(
+        onnx.shape_inference.infer_shapes(
+            onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+            g (float[1,8,9,9] x, float[8,8,1,1] w) => (float[1,8,9,9] y) <float two = {2.0}> {
+                a = Conv(x, w)  b = Relu(a)  c = Mul(b, two)  s = Sigmoid(c)  d = Mul(c, s)  y = Relu(x) }""")
+        )
+    ).graph
+    kinds = [work.kind for work in node_works(graph)]
+    # Sigmoid and Mul are one Swish; the last Relu reads an input of the graph.
+    assert kinds == ["conv", "fused", "fused", "fused", "activation", "elementwise"]
+
+
+def test_what_the_runtime_runs_on_the_boards_cpu_is_slow() -> None:
+    tensor = ("float", [1, 256, 64, 64])
+    pad = node("Pad", [tensor], [("float", [1, 256, 66, 66])])
+    add = node("Add", [tensor, tensor], [tensor])
+    costs = recorded_costs("rk3588")
+    on_cpu, on_npu = (run_seconds(node_works([one]), costs, "fp16") for one in (pad, add))
+    assert 2.83e-3 / 3 < on_cpu < 2.83e-3 * 3.2  # record 23
+    assert on_npu < on_cpu / 5

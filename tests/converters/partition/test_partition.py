@@ -97,7 +97,29 @@ def test_plumbing_from_edge_to_edge_leaves_its_segment() -> None:
     big = (1, 512, 512)
     lines = [f"m{i} = MatMul({'x' if not i else f'm{i - 1}'}, w)" for i in range(6)]
     model = chain(*lines, "s = Transpose(x)", "t = Sign(s)", inputs="x w", outputs="m5 t", shape=big)
-    assert places(plan_of(model, min_gain=1.0)) == "nnnnnncc"
+    options, target = ConvertOptions(target="rk3566"), find_target("rk3566")
+    assert places(partition(model, target, options)) == "nnnnnncc"
+
+
+def test_products_that_lose_on_the_npu_stay_on_the_cpu_with_that_reason() -> None:
+    lines = [f"m{i} = MatMul({'x' if not i else f'm{i - 1}'}, w)" for i in range(6)]
+    model = chain(*lines, inputs="x w", outputs="m5", shape=(1, 256, 256))
+    plan = plan_of(model, min_gain=1.0)  # rk3588: about as many GFLOP/s on either side, and the trip on top
+    assert places(plan) == "cccccc"
+    assert plan.nodes[0].reason == "slower on the NPU than on the CPU, by records: mostly its MatMul"
+    assert plan.estimate == ""
+    assert places(plan_of(model)) == "nnnnnn"
+
+
+def test_the_plan_estimates_its_time() -> None:
+    model = chain("y = MatMul(x, w)", inputs="x w", outputs="y", shape=(1, 1024, 1024))
+    plan = plan_of(model)
+    assert plan.estimated_by == "records"
+    # 2.1 GFLOP at 80 a second, 8.4 MB in at 0.33 GB/s and 4.2 MB out at 1.7 GB/s.
+    assert plan.segments[0].estimated_s == pytest.approx(26.8e-3 + 25.4e-3 + 2.5e-3, rel=0.02)
+    assert str(plan).splitlines()[0].endswith("in 1 segment, ~55 ms on rk3588, by records")
+    assert plan.to_dict()["estimate"] == "~55 ms on rk3588, by records"
+    assert Plan.from_dict(plan.to_dict()) == plan
 
 
 def test_pass_through_outputs_are_not_left_to_the_toolkit() -> None:

@@ -82,3 +82,17 @@ def test_json_and_back() -> None:
 def test_reasons_come_most_frequent_first() -> None:
     nodes = [NodePlacement(f"n{i}", "Sign", CPU, "rare" if i == 0 else "often") for i in range(3)]
     assert list(Plan("rk3588", "fp16", tuple(nodes)).cpu_reasons()) == ["often", "rare"]
+
+
+def test_estimates_are_said_with_their_source() -> None:
+    estimated = replace(
+        PLAN, segments=(replace(PLAN.segments[0], estimated_s=0.0123),), estimated_cpu_s=0.02, estimated_by="a guess"
+    )
+    assert estimated.estimate == "~12 ms on rk3588, by a guess, and ~20 ms on its CPU, by a guess"
+    assert str(estimated).splitlines()[1] == estimated.estimate  # one line would be too long
+    assert "~12 ms" in str(estimated).split("npu_0", 1)[1].splitlines()[0]
+    mine = replace(estimated, estimated_cpu_s=0.0, estimated_by="measured on this board")
+    assert mine.estimate == "~12 ms on rk3588, measured on this board"
+    short = replace(mine, estimated_by="records")
+    assert str(short).splitlines()[0].endswith("in 1 segment, ~12 ms on rk3588, by records")
+    assert mine.on_cpu("no NPU").estimate == ""
