@@ -1,4 +1,4 @@
-"""What this package raises beside onnxruntime's own exception classes.
+"""Exceptions of this package beside onnxruntime's own classes.
 
     RknnError(RuntimeError)                 something of ours failed
     ├─ DeviceUnavailable                    no library, no device node, no permission, wrong SoC

@@ -36,7 +36,7 @@ def _one_of(allowed: tuple[Any, ...], default: Any) -> Any:
 
 @frozen
 class ConvertOptions:
-    """How a model is to be converted.
+    """Options of a conversion.
 
     Attributes:
         target: SoC the NPU code is for; aliases and any case are accepted, the table's own name is kept. Default: the

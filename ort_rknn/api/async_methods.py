@@ -102,7 +102,7 @@ class AsyncMethods:
     def create_ortvalue_from_shape_and_type(
         self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0, *rest: Any, **named: Any
     ) -> Any:
-        """As onnxruntime's, with ``device_type="npu"`` too: see :class:`ort_rknn.OrtValue`."""
+        """Makes a value as onnxruntime does, with ``device_type="npu"`` too (:class:`ort_rknn.OrtValue`)."""
         from ort_rknn.ort_types.ortvalue import NPU_NAMES, OrtValue, says_more
 
         more = says_more(*rest, *named.values())
@@ -143,7 +143,7 @@ class AsyncMethods:
         return stats
 
     def contexts(self) -> list[Mapping[str, Any]]:
-        """What the device says of each context that is open for this session. Not in onnxruntime.
+        """Describes each context that is open for this session, as its device does. Not in onnxruntime.
 
         On the NPU that is the core mask, the versions of runtime and driver, the bytes of memory (``memory``), the
         seconds the NPU took for the last inference (``run_s``) and, with the option ``collect_perf``, the runtime's own

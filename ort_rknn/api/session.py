@@ -91,7 +91,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         self._raise_refused()
 
     def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
-        """As onnxruntime's: make the session anew with other providers."""
+        """Makes the session anew with other providers, as onnxruntime does."""
         self._rknn_checked = provider_lists.check_options(providers, provider_options, None)
         super().set_providers(providers, provider_options)
         self._raise_refused()
@@ -128,7 +128,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
 
     @property
     def plan(self) -> Plan:
-        """Which node runs where and why; for a model on onnxruntime alone, why the NPU is not used."""
+        """Plan: which node runs where and why; for a model on onnxruntime alone, why the NPU is not used."""
         if _kind(self._rknn_native):
             plan: Plan = self._rknn_native.plan
             return plan
@@ -151,7 +151,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         user_data: Any = None,
         run_options: Any = None,
     ) -> None:
-        """As onnxruntime's, whose ``user_data`` has no default.
+        """Runs asynchronously as onnxruntime does, whose ``user_data`` has no default.
 
         With an NPU part callbacks come in the order of submission; onnxruntime alone calls them in any order.
         """
@@ -232,7 +232,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
 
     @property
     def shape_states(self) -> tuple[ShapeState, ...]:
-        """What became of each input shape met so far; empty for a model whose shapes are fixed. Not in onnxruntime."""
+        """State of each input shape met so far; empty for a model whose shapes are fixed. Not in onnxruntime."""
         return self._rknn_native.shape_states if _kind(self._rknn_native) == "dynamic" else ()
 
     def wait_compiled(self, timeout: float | None = None) -> bool:
@@ -247,7 +247,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         return _kind(self._rknn_native) != "dynamic" or bool(self._rknn_native.wait_compiled(timeout))
 
     def _engine(self) -> Any:
-        """What runs the asynchronous verbs; made on first use where onnxruntime alone runs the model."""
+        """Engine behind the asynchronous methods; made on first use where onnxruntime alone runs the model."""
         engine = self._existing_engine()
         return self._plain_engine() if engine is None else engine
 
@@ -278,5 +278,5 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
 
 
 def _kind(native: Any) -> str:
-    """Which of ours a native session is (:attr:`ort_rknn.sessions.base.NativeSession.rknn_kind`); else ``""``."""
+    """Kind of a native session of ours (:attr:`ort_rknn.sessions.base.NativeSession.rknn_kind`); else ``""``."""
     return getattr(type(native), "rknn_kind", "")

@@ -23,7 +23,7 @@ FAILURES_TO_STOP = 100
 
 @frozen
 class Limit:
-    """When a pass ends: after ``count`` inferences, or with the first one that would begin after ``seconds``."""
+    """End of a pass: after ``count`` inferences, or with the first one that would begin after ``seconds``."""
 
     count: int | None = 10
     seconds: float | None = None
@@ -35,7 +35,7 @@ class Limit:
 
 @frozen
 class CoreUse:
-    """What a core did in a pass.
+    """Work of a core in a pass.
 
     Attributes:
         core: Number of the core; -1 where the driver chooses.

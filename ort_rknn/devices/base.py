@@ -80,7 +80,7 @@ class StoredBlob(Blob, Protocol):
     """A blob in the cache: what is computed from it can be kept beside it."""
 
     def derived(self, name: str, make: Callable[[], bytes]) -> Blob:
-        """What ``make`` gives; from the second time on from the cache."""
+        """Result of ``make``; from the second time on from the cache."""
 
 
 @frozen

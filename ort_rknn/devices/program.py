@@ -34,10 +34,10 @@ __all__ = [
 
 
 class CpuSession(Protocol):
-    """What a program needs of an ``onnxruntime.InferenceSession``."""
+    """Part of ``onnxruntime.InferenceSession`` that a program needs."""
 
     def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""What is checked before the runtime is asked for anything: masks, targets, types it does not know."""
+"""Checks before the runtime is asked for anything: masks, targets, types it does not know."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class NpuSettings:
 
 @frozen
 class DeviceOptions(NpuSettings):
-    """What a session says of its device: the NPU's settings, and those of the simulator that stands in for one.
+    """Options of a session's device: the NPU's settings, and those of the simulator that stands in for one.
 
     Attributes:
         simulator_cores: Pretend cores; default: as many as the SoC has.

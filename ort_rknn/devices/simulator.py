@@ -177,7 +177,7 @@ class SimulatorContext(OrtContext):
 
 
 class _Cores:
-    """Which pretend cores are busy."""
+    """Pretend cores and which of them are busy."""
 
     def __init__(self, cores: int) -> None:
         self._all = (1 << cores) - 1

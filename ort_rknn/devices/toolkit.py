@@ -107,5 +107,5 @@ class _ToolkitContext:
         """Nothing is kept open."""
 
     def describe(self) -> Mapping[str, Any]:
-        """Which segment, and that it is simulated."""
+        """Describes the segment and says that it is simulated."""
         return {"segment": self._code.name, "simulated": True}

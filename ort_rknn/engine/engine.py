@@ -203,7 +203,7 @@ class Engine:
         self._manager.close(wait=wait, cancel_jobs=cancel_jobs)
 
     def stats(self) -> EngineStats:
-        """What was done so far."""
+        """Counts of what was done so far."""
         manager = self._manager
         counters = manager.counters
         return EngineStats(
@@ -222,7 +222,7 @@ class Engine:
         )
 
     def contexts(self) -> list[Mapping[str, Any]]:
-        """What the device says of each open context; waits for the inferences under way."""
+        """Describes each open context as its device does; waits for the inferences under way."""
         lanes = self._manager.lanes
         return [] if lanes is None else [facts for each in lanes.describe() for facts in each]
 

@@ -31,7 +31,7 @@ __all__ = ["InferenceJob", "JobTiming"]
 
 @frozen
 class JobTiming:
-    """Where a job's time went, in seconds; 0 for what has not happened yet.
+    """Times of a job by phase, in seconds; 0 for what has not happened yet.
 
     Attributes:
         queue: From acceptance until its first step began.
@@ -45,7 +45,7 @@ class JobTiming:
 
 
 class Owner(Protocol):
-    """What a job asks of its engine."""
+    """Engine as a job sees it."""
 
     def cancel_waiting(self, job: InferenceJob) -> bool:
         """Take a waiting job out of its queue and end it as cancelled; ``False`` when it is too late."""
@@ -87,7 +87,7 @@ class InferenceJob(Future[list[Any]]):
 
     @property
     def timing(self) -> JobTiming:
-        """Where the time went so far."""
+        """Times by phase so far."""
         begun = self._begun()
         return JobTiming(
             queue=max(0.0, begun - self._accepted_at) if begun else 0.0,

@@ -37,7 +37,7 @@ EXIT_GRACE_S = 10.0
 
 
 class JobManager:
-    """See :class:`ort_rknn.engine.engine.Engine`."""
+    """Keeps the books of an :class:`~ort_rknn.engine.engine.Engine`: jobs, lanes and their ends."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What an engine tells whoever watches it: every step and every inference, when it has ended."""
+"""Observers of an engine: told every step and every inference, when it has ended."""
 
 from __future__ import annotations
 

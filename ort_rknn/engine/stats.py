@@ -1,4 +1,4 @@
-"""What an engine did so far, and EZ RKNN Async's line per inference."""
+"""Statistics of an engine, and EZ RKNN Async's line per inference."""
 
 from __future__ import annotations
 

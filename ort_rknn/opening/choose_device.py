@@ -1,4 +1,4 @@
-"""Which device serves a session, and if none does, why and what to do."""
+"""Chooses the device that serves a session, or says why there is none and what to do."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
 
 
 def npu_problem(library: str | None = None) -> str | None:
-    """Why no NPU can be used on this machine, with what to do; ``None`` when one can.
+    """Reason why no NPU can be used on this machine, with what to do; ``None`` when one can.
 
     Args:
         library: Path of the vendor's runtime; default: what the environment names, else the usual places.

@@ -112,7 +112,7 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
 
 
 def _asked_of_the_cpu(request: Request, user: Any) -> str:
-    """What a program that did not name the NPU asks for and no NPU part can give; empty where there is nothing."""
+    """Finds what a program that did not name the NPU asks for and no NPU part can give; empty for nothing."""
     if request.named or not getattr(user, "optimized_model_filepath", ""):
         return ""
     return (

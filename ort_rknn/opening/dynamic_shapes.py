@@ -1,4 +1,4 @@
-"""What is to be done with a model whose input shapes are open: pinned, listed, or compiled as they come."""
+"""Decides how a model with open input shapes runs: pinned, listed, or compiled as they come."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @frozen
 class DynamicShapes:
-    """How a model with open shapes is to be run.
+    """Way in which a model with open shapes runs.
 
     Attributes:
         options: Of every conversion; its shapes and dims are pins.
@@ -67,7 +67,7 @@ def read_shapes(
     convert: ConvertOptions,
     pinned: Callable[[], Mapping[str, tuple[Any, ...]]] | None,
 ) -> DynamicShapes | ConvertOptions:
-    """How a model is to be compiled, seen from its shapes.
+    """Decides from its shapes how a model is compiled.
 
     Args:
         model: Path or content.

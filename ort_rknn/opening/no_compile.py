@@ -50,7 +50,7 @@ def demand_compiled(model: str | bytes, options: ConvertOptions, cache_dir: str 
 
 
 def demand_compiled_forms(model: str | bytes, dynamic: DynamicShapes) -> DynamicShapes:
-    """The same for a model whose shapes are listed or open; gives how to run it without compiling.
+    """Refuses a model whose shapes are listed or open and not compiled; gives how to run it without compiling.
 
     What a feed will open later is planned with ones for the open dimensions, whatever the trip to the NPU costs.
 

@@ -52,7 +52,7 @@ class DeviceLease:
 
 @frozen
 class _Source:
-    """What opening a variant needs of the session under construction, without keeping that alive."""
+    """Part of the session under construction that opening a variant needs, without keeping that alive."""
 
     _rknn_model: str | bytes
     _rknn_sess_options: Any
@@ -175,7 +175,7 @@ def _parts(
 
 
 def _factory(model: str | bytes, dynamic: DynamicShapes, opener: _Opener) -> VariantFactory:
-    """How the variants of a model come to be; the model's digest is taken once."""
+    """Makes the variants of a model; the model's digest is taken once."""
     from ort_rknn_converters.cache import store
     from ort_rknn_converters.cache.key import content_digest
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version

@@ -276,7 +276,7 @@ def _open_shapes(native: Any, resolution: Resolution) -> dict[str, tuple[int, ..
 
 
 def _plan(compiled: CompiledModel, resolution: Resolution) -> Plan:
-    """What runs where here: a compiled model without an NPU runs on the CPU, whatever it was compiled for."""
+    """Plan for this machine: a compiled model without an NPU runs on the CPU, whatever it was compiled for."""
     on_cpu = resolution.device is not None and resolution.device.name == "cpu" and resolution.reason
     plan = compiled.plan.on_cpu(resolution.reason) if on_cpu else compiled.plan
     return plan.with_notes(*resolution.notes)

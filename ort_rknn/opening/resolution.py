@@ -1,4 +1,4 @@
-"""How a model will run: the compiled model and its device, or the reason for the CPU; and warnings that come once."""
+"""Resolution of a model: the compiled model and its device, or the reason for the CPU; and warnings that come once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _said_lock = threading.Lock()
 
 @frozen
 class Resolution:
-    """What was found for a model.
+    """Result of looking for a way to run a model.
 
     Attributes:
         compiled: The compiled model, or ``None`` when onnxruntime is to run the ONNX model as it is.

@@ -1,4 +1,4 @@
-"""How a model becomes a program: is it compiled already, is there a device, is it in the cache, can it be compiled?
+"""Resolves how a model runs: is it compiled already, is there a device, is it in the cache, can it be compiled?
 
 Whatever is in the way of the NPU becomes a sentence, and the model runs on onnxruntime's CPU provider.
 """
@@ -94,7 +94,7 @@ def _head(model: str | bytes) -> bytes | None:
 
 
 def _folder_of_bytes(model: str | bytes, sess_options: Any) -> Path | None:
-    """Where the files of a compiled model are that is given as bytes, if the session options say so."""
+    """Folder of the files of a compiled model given as bytes, if the session options name one."""
     if not isinstance(model, bytes):
         return None
     if named := config_entry(sess_options, CONTEXT_PATH):
@@ -104,7 +104,7 @@ def _folder_of_bytes(model: str | bytes, sess_options: Any) -> Path | None:
 
 
 def _obstacle(model: str | bytes, sess_options: Any) -> str:
-    """What in the session options keeps the whole model on the CPU; empty when nothing does."""
+    """Finds what in the session options keeps the whole model on the CPU; empty when nothing does."""
     if getattr(sess_options, "_rknn_replaced_weights", None):
         return (
             "weights were replaced through SessionOptions (add_initializer, add_external_initializers...), and compiled"
@@ -176,7 +176,7 @@ def _compile(
 def convert_options(
     options: RknnOptions, sess_options: Any, target: str, open_with_onnxruntime: Callable[[], Any], model: str | bytes
 ) -> ConvertOptions | DynamicShapes:
-    """What the user's options mean for the conversion; pinned dimensions come from the session options too."""
+    """Translates the user's options for the conversion; pinned dimensions come from the session options too."""
     from ort_rknn.opening.dynamic_shapes import read_shapes
 
     dims = {**getattr(sess_options, "_rknn_dims", {}), **options.dims}
@@ -212,7 +212,7 @@ class _FirstReport:
         self.refusal: Exception | None = None
 
     def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
-        """See :class:`ort_rknn_converters.progress.Progress`."""
+        """Receives a report, as :class:`ort_rknn_converters.progress.Progress`."""
         if stage != "load":
             return
         try:

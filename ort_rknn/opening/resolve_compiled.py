@@ -1,4 +1,4 @@
-"""How a model that was compiled before is to run: on the device chosen or, with the segments' own ONNX, on the CPU."""
+"""Resolves how a compiled model runs: on the device chosen or, with the segments' own ONNX, on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session was asked for: whether the NPU is wanted, with which options, and what is left for onnxruntime."""
+"""Reads what a session was asked for: whether the NPU is wanted, its options, and what is left for onnxruntime."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read(
     device_given: bool,
     checked: CheckedOptions | None = None,
 ) -> Request | None:
-    """What a session's arguments ask of the NPU.
+    """Reads what a session's arguments ask of the NPU.
 
     Args:
         providers: As given to the session.

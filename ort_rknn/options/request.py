@@ -20,7 +20,7 @@ _ALREADY_CONFIGURED = (
 
 @frozen
 class Request:
-    """What was asked of the NPU.
+    """Request for the NPU.
 
     Attributes:
         named: The provider (or a device) was named by the caller; otherwise it is the default or a promotion.

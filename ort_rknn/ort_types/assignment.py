@@ -1,4 +1,4 @@
-"""Which node went to which provider, in the form of onnxruntime's graph assignment records."""
+"""Records which node went to which provider, in the form of onnxruntime's graph assignment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AssignedSubgraph:
     nodes: tuple[AssignedNode, ...]
 
     def get_nodes(self) -> list[AssignedNode]:
-        """Its nodes."""
+        """Nodes of the subgraph."""
         return list(self.nodes)
 
 

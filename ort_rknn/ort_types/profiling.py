@@ -92,7 +92,7 @@ class Profile:
         core: int | None = None,
         phases: tuple[float, float, float] | None = None,
     ) -> None:
-        """See :meth:`ort_rknn.engine.observer.Observer.step`."""
+        """Records a step, as :meth:`ort_rknn.engine.observer.Observer.step`."""
         if isinstance(step, BoundNpuStep):
             index = self._indexes.setdefault(step.name, str(len(self._indexes)))
             args: dict[str, Any] = {"op_name": step.name, "job": str(job_id), "node_index": index}
@@ -107,7 +107,7 @@ class Profile:
             self._keep((1000, f"CPU {step.name}"), "Session", step.name, begun, seconds, args)
 
     def inference(self, job_id: int, begun: float, seconds: float, error: str = "") -> None:
-        """See :meth:`ort_rknn.engine.observer.Observer.inference`."""
+        """Records an inference, as :meth:`ort_rknn.engine.observer.Observer.inference`."""
         args = {"job": str(job_id)} | ({"error": error} if error else {})
         self._keep((1999, "executor"), "Session", "SequentialExecutor::Execute", begun, seconds, {})
         self._keep((2000, "inferences"), "Session", "model_run", begun, seconds, args)

@@ -1,4 +1,4 @@
-"""What both kinds of native sessions of ours say of themselves."""
+"""Base of both kinds of native sessions of ours: providers and their options."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NativeSession(NativeBase):  # type: ignore[misc]
         return [RKNN_PROVIDER, *names] if self._parts.npu else names
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """Their options."""
+        """Options of the providers."""
         options = {RKNN_PROVIDER: dict(self._parts.provider_options)} if self._parts.npu else {}
         options.update(super().get_provider_options())
         return options

@@ -37,7 +37,7 @@ __all__ = ["DynamicParts", "DynamicSession", "WithoutVariants"]
 
 @frozen
 class DynamicParts:
-    """What a session with dynamic shapes is made of.
+    """Parts of a session with dynamic shapes.
 
     Attributes:
         variants: The compiled variants.
@@ -76,7 +76,7 @@ class DynamicSession(NativeSession):
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
-        """As onnxruntime's native ``run``."""
+        """Mirrors onnxruntime's native ``run``."""
         key, variant = self._choose(input_feed)
         if variant is not None:
             return variant.run(output_names, input_feed, run_options)
@@ -108,7 +108,7 @@ class DynamicSession(NativeSession):
         user_data: Any,
         run_options: Any = None,
     ) -> None:
-        """As onnxruntime's native ``run_async``."""
+        """Mirrors onnxruntime's native ``run_async``."""
         key, variant = self._choose(input_feed)
         if variant is not None:
             told = KeepAliveCallback(callback, self) if callable(callback) else callback
@@ -120,7 +120,7 @@ class DynamicSession(NativeSession):
     def run_with_ort_values(
         self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None
     ) -> Any:
-        """As onnxruntime's native call."""
+        """Mirrors onnxruntime's native call."""
         key, variant = self._choose(input_dict)
         if variant is not None:
             return variant.run_with_ort_values(input_dict, output_names, run_options)
@@ -137,14 +137,14 @@ class DynamicSession(NativeSession):
         fetches: Any,
         fetch_devices: Any,
     ) -> None:
-        """As onnxruntime's native call."""
+        """Mirrors onnxruntime's native call."""
         key, variant = self._choose(dict(zip(feed_names, feeds, strict=False)))
         run = super().run_with_ortvaluevector if variant is None else variant.run_with_ortvaluevector
         run(run_options, feed_names, feeds, fetch_names, fetches, fetch_devices)
         self._want(key)
 
     def run_with_iobinding(self, binding: Any, run_options: Any = None) -> None:
-        """As onnxruntime's native call."""
+        """Mirrors onnxruntime's native call."""
         record = getattr(binding, "rknn_record", None)
         key, variant = (None, None) if record is None else self._choose(record.feed(self._dtypes()))
         if variant is not None:
@@ -171,11 +171,11 @@ class DynamicSession(NativeSession):
 
     @property
     def shape_states(self) -> tuple[ShapeState, ...]:
-        """What became of each shape."""
+        """State of each shape."""
         return self._variants.states()
 
     def wait_compiled(self, timeout: float | None = None) -> bool:
-        """See :meth:`ort_rknn.api.session.InferenceSession.wait_compiled`."""
+        """Waits as :meth:`ort_rknn.api.session.InferenceSession.wait_compiled`."""
         return self._variants.wait(timeout)
 
     def stop_compiling(self) -> None:
@@ -184,16 +184,16 @@ class DynamicSession(NativeSession):
 
     @property
     def memory_uses(self) -> tuple[MemoryUse, ...]:
-        """What the variants did with bindings that have NPU memory."""
+        """Use that the variants made of bindings with NPU memory."""
         uses = (session.memory_use for session in self._variants.sessions())
         return tuple(use for use in uses if use is not None)
 
     def engines(self) -> tuple[Engine, ...]:
-        """Those of the variants."""
+        """Engines of the variants."""
         return tuple(session.engine for session in self._variants.sessions())
 
     def end_profiling(self) -> str:
-        """As onnxruntime's; what the NPU did stands in the same file."""
+        """Mirrors onnxruntime's; what the NPU did stands in the same file."""
         name: str = super().end_profiling()
         profiles = [session.profile for session in self._variants.sessions() if session.profile is not None]
         if name and profiles:

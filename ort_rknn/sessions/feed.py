@@ -24,7 +24,7 @@ __all__ = ["Checked", "FeedChecker", "InputSpec", "ValueConverter"]
 
 @frozen
 class InputSpec:
-    """What an input takes.
+    """Type and shape that an input takes.
 
     Attributes:
         type: onnxruntime's type string.

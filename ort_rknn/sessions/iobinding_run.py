@@ -25,7 +25,7 @@ _IN_THE_STUB = "while running"  # a kernel of the stub failed: the binding itsel
 
 
 class BindableSession(Protocol):
-    """What a run over an I/O binding needs of a session."""
+    """Part of a session that a run over an I/O binding needs."""
 
     @property
     def input_dtypes(self) -> Mapping[str, np.dtype[Any] | None]:

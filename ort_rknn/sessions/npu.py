@@ -40,7 +40,7 @@ __all__ = ["NpuParts", "NpuSession"]
 
 @frozen
 class NpuParts:
-    """What a session with an NPU part is made of.
+    """Parts of a session with an NPU part.
 
     Attributes:
         engine: Runs the jobs.
@@ -84,7 +84,7 @@ class NpuSession(NativeSession):
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Any]:
-        """As onnxruntime's native ``run``; with batch dispatch the samples run on all cores."""
+        """Mirrors onnxruntime's native ``run``; with batch dispatch the samples run on all cores."""
         if run_options is not None:
             from ort_rknn.sessions.batch_dispatch import read_options, submit_batch
 
@@ -118,7 +118,7 @@ class NpuSession(NativeSession):
         user_data: Any,
         run_options: Any = None,
     ) -> None:
-        """As onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
+        """Mirrors onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
         if run_options is not None:
             from ort_rknn.sessions.batch_dispatch import read_options
 
@@ -140,7 +140,7 @@ class NpuSession(NativeSession):
     def run_with_ort_values(
         self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None
     ) -> Any:
-        """As onnxruntime's native call: ``OrtValue`` objects in, an ``OrtValueVector`` out."""
+        """Mirrors onnxruntime's native call: ``OrtValue`` objects in, an ``OrtValueVector`` out."""
         super().run_with_ort_values(input_dict, output_names, run_options)
         if type(output_names) is not list:
             output_names = list(output_names)
@@ -160,7 +160,7 @@ class NpuSession(NativeSession):
         fetches: Any,
         fetch_devices: Any,
     ) -> None:
-        """As onnxruntime's native call: the results are put into ``fetches``."""
+        """Mirrors onnxruntime's native call: the results are put into ``fetches``."""
         super().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, type(fetches)(), fetch_devices)
         given = dict(zip(feed_names, feeds, strict=True))
         if not self._numeric(given.values(), fetch_names):
@@ -177,7 +177,7 @@ class NpuSession(NativeSession):
                 fetches.push_back(new_value(array))
 
     def run_with_iobinding(self, binding: Any, run_options: Any = None) -> None:
-        """As onnxruntime's native call."""
+        """Mirrors onnxruntime's native call."""
         record = getattr(binding, "rknn_record", None)
         if record is not None and not self._numeric((), [name for name in record.outputs if name in self._types]):
             self._parts.whole.native.run_with_iobinding(binding, run_options)
@@ -195,18 +195,18 @@ class NpuSession(NativeSession):
 
     @property
     def memory_use(self) -> MemoryUse | None:
-        """What it did with bindings that have NPU memory; ``None`` before the first."""
+        """Use made of bindings with NPU memory; ``None`` before the first."""
         return self._memory_use
 
     @property
     def memory_uses(self) -> tuple[MemoryUse, ...]:
-        """The same, if any."""
+        """The session's ``memory_use`` as a tuple; empty before the first binding with NPU memory."""
         return () if self._memory_use is None else (self._memory_use,)
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
     def get_provider_graph_assignment_info(self) -> list[Any]:
-        """Which node went to which provider, when the session was told to record it."""
+        """Records which node went to which provider, when the session was told to."""
         super().get_provider_graph_assignment_info()  # raises unless it was
         from ort_rknn.ort_types.assignment import assignment
 
@@ -219,12 +219,12 @@ class NpuSession(NativeSession):
 
     @property
     def profile(self) -> Profile | None:
-        """What watches the engine, when profiling was asked for."""
+        """Profile that watches the engine, when profiling was asked for."""
         return self._parts.profile
 
     @property
     def get_profiling_start_time_ns(self) -> int:
-        """When profiling began, in nanoseconds of the wall clock (as onnxruntime has it); 0 without."""
+        """Time at which profiling began, in nanoseconds of the wall clock (as onnxruntime has it); 0 without."""
         profile = self._parts.profile
         return 0 if profile is None else profile.start_time_ns
 
@@ -248,7 +248,7 @@ class NpuSession(NativeSession):
 
     @property
     def plan(self) -> Plan:
-        """Which node runs where."""
+        """Plan of the session."""
         return self._parts.plan
 
     # --- inside -------------------------------------------------------------------------------------------------------

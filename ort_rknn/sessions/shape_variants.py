@@ -35,7 +35,7 @@ _REMEMBERED = 1000
 
 @frozen
 class ShapeState:
-    """What became of one set of input shapes.
+    """State of one set of input shapes.
 
     Attributes:
         shapes: Input name -> shape.
@@ -65,7 +65,7 @@ class ShapeState:
 
 @frozen
 class VariantFactory:
-    """How a variant comes to be. None of these may keep the session alive.
+    """Functions that make a variant. None of these may keep the session alive.
 
     Attributes:
         lookup: The compiled model in the cache, or ``None``; raises ``ConvertError`` for a failure that is remembered.
@@ -138,7 +138,7 @@ class Variants:
             return tuple(self._states.values())
 
     def notes(self) -> tuple[str, ...]:
-        """The same in sentences, for the plan."""
+        """Describes the states in sentences, for the plan."""
         lines = [str(state) for state in self.states()]
         if self._beyond:
             count = f"{len(self._beyond)}{'+' if len(self._beyond) >= _REMEMBERED else ''}"
@@ -149,7 +149,7 @@ class Variants:
         return tuple(lines)
 
     def sessions(self) -> tuple[NpuSession, ...]:
-        """Those that are ready, in the order of their coming."""
+        """Sessions that are ready, in the order of their coming."""
         with self._changed:
             return tuple(self._ready.values())
 

@@ -33,7 +33,7 @@ class Unshareable(DeviceError):
 
 
 class _Core:
-    """What shares one core mask.
+    """Contexts that share one core mask.
 
     Attributes:
         mask: The core mask.
@@ -198,7 +198,7 @@ class SharedRuns:
         return given[0]
 
     def _free_at(self, key: int) -> Callable[[_Core], tuple[float, bool, bool]]:
-        """How soon a core is free, by the mean of what runs took; among idle ones whose context need not be changed."""
+        """Time until a core is free, by the mean of past runs; among idle ones whose context need not be changed."""
         now = time.perf_counter()
 
         def order(core: _Core) -> tuple[float, bool, bool]:

@@ -1,4 +1,4 @@
-"""What a session does with bindings that have NPU memory: runs on it where it can, else says why it copies."""
+"""Decides what a session does with bindings that have NPU memory: runs on it where it can, else says why it copies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["MemoryUse"]
 
 
 class MemoryUse:
-    """What a session does with bindings that have NPU memory.
+    """Use of bindings with NPU memory by a session.
 
     Args:
         shared: Runs on it; ``None`` where everything is copied.
@@ -103,7 +103,7 @@ class MemoryUse:
 
 
 def _why_copied(program: Program, run_timeout_ms: float) -> str:
-    """Why no run of a session can be on shared memory; ``""`` when they can."""
+    """Reason why no run of a session can be on shared memory; ``""`` when they can."""
     if len(program.steps) != 1 or not isinstance(program.steps[0], BoundNpuStep):
         return "the model is not one NPU part from its inputs to its outputs; print(session.plan) shows what it is"
     name = getattr(program.device, "name", None)

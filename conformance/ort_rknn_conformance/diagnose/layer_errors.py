@@ -1,4 +1,4 @@
-"""Where an error begins: each node on the NPU path alone on exact inputs, and with everything before it.
+"""Finds where an error begins: each node on the NPU path alone on exact inputs, and with everything before it.
 
 The numbers come from our own cut-outs, run on the flow's device, with the vendor's accuracy analysis beside them; what
 is exact comes from CPU onnxruntime on the whole prepared model.
@@ -39,7 +39,7 @@ _SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 
 @frozen
 class Layers:
-    """What was found.
+    """Facts found about the machine.
 
     Attributes:
         rows: The nodes on the NPU path, worst first.

@@ -122,7 +122,7 @@ class EmulatedNpu(NpuDevice):
 
 
 class _Lender:
-    """What one loaded emulator computes with; it lives as long as the library, which is never unloaded."""
+    """Arithmetic of one loaded emulator; it lives as long as the library, which is never unloaded."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._known: dict[int, list[tuple[SegmentCode, Context]]] = {}

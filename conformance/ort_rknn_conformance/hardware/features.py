@@ -1,4 +1,4 @@
-"""What the vendor's runtime can do beyond running a model: each thing is tried once on the device.
+"""Tries what the vendor's runtime can do beyond running a model: each thing is tried once on the device.
 
 The trials use the device below the engine, so that one that fails says which call failed.
 """
@@ -93,7 +93,7 @@ class _BoardSession:
         yield f"values beyond {FP16_MAX:.0f}", self._overflow
 
     def _again(self, **options: Any) -> NpuDevice:
-        """The same device with other options."""
+        """Returns the device with other options."""
         path = self._device.library.path
         settings = replace(self._device.settings, target=self._target, runtime_library=path, **options)
         return type(self._device)(settings)

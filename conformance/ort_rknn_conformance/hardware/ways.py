@@ -109,7 +109,7 @@ class _Later:
         return Attempt(group, (name,), lambda: [self._bench().trial(group, name, way, **options)])
 
     def by_output(self) -> list[Trial]:
-        """What each output is off at most on any core."""
+        """Largest error of each output on any core."""
         return self._bench().by_output("operators")
 
 
@@ -166,7 +166,7 @@ class _BoardSession:
         )
 
     def by_output(self, group: str) -> list[Trial]:
-        """What each output is off at most on any core."""
+        """Largest error of each output on any core."""
         tried = [self.trial(group, "", _one_at_a_time, schedule=[core]) for core in range(self.device.cores)]
         failed = next((trial.said for trial in tried if trial.rel_rms is None), "")
         if failed:

@@ -97,7 +97,7 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
 
 
 def _unknown_nodes(settings: Settings, plan: Plan, proto: onnx.ModelProto) -> str:
-    """What is wrong with the nodes that the user named; empty when each exists, or did in the model as given."""
+    """Says what is wrong with the nodes that the user named; empty when each exists, or did in the model as given."""
     names = {node.name for node in plan.nodes} | {node.name for node in proto.graph.node}
     for name in sorted(settings.cpu_nodes - names):
         near = difflib.get_close_matches(name, sorted(names - {""}), n=3)

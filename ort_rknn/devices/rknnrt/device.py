@@ -52,7 +52,7 @@ _loaders: weakref.WeakSet[NpuContext] = weakref.WeakSet()
 
 
 def _all(members: weakref.WeakSet[T]) -> list[T]:
-    """What is in a set that other threads add to."""
+    """Copies a set that other threads add to."""
     while True:
         try:
             return list(members)
@@ -278,7 +278,7 @@ class NpuDevice:
         return handle
 
     def _why_not(self, segment: str, blob: Blob) -> str:
-        """What the file and the runtime say about themselves, when they do not go together."""
+        """Compares what the file and the runtime say about themselves; text when they do not go together."""
         made = facts_of(blob)
         runtime = self._versions[0].split(" ")[0] if self._versions else self.library.version_on_disk()
         text = f"Segment {segment}"

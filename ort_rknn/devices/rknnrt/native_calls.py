@@ -37,7 +37,7 @@ class Calls(Structure):
 
     @classmethod
     def of(cls, library: RuntimeLibrary) -> Calls:
-        """Those of an opened runtime."""
+        """Reads the entry points' addresses from an opened runtime library."""
         return cls(*(library.address(f"rknn_{name}") for name, _ in cls._fields_))
 
 

@@ -1,4 +1,4 @@
-"""When a core is out of service, and the sentences that say so, for lanes of both kinds."""
+"""Decides when a core is out of service, and says so, for lanes of both kinds."""
 
 from __future__ import annotations
 

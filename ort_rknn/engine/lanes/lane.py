@@ -115,7 +115,7 @@ class LaneRecord:
         self.tasks, self.failures, self.busy_s = lane.tasks, lane.failures, lane.busy_s
 
     def stats(self, busy: bool = False) -> LaneStats:
-        """What the lane did so far.
+        """Work of the lane so far.
 
         Args:
             busy: It is known to be at work, whatever its state says.
@@ -139,7 +139,7 @@ class Lane(LaneRecord):
 
     @property
     def core(self) -> int:
-        """Its core."""
+        """Number of the core."""
         return self.spec.core
 
     @property
@@ -155,7 +155,7 @@ class Lane(LaneRecord):
 
 
 class TaskOutcome:
-    """What came of a task in the device."""
+    """Result of a task on the device."""
 
     __slots__ = ("error", "outputs", "phases", "seconds", "unopened")
 
@@ -168,7 +168,7 @@ class TaskOutcome:
 
 
 class Deferred:
-    """What a critical section leaves to be done once the lock is free.
+    """Actions deferred until the lock is released.
 
     Attributes:
         ended: Tasks whose end is to be told.
@@ -189,7 +189,7 @@ class Deferred:
 
 
 class NativeIo(Protocol):
-    """How arrays go in and come out, see :class:`ort_rknn.devices.rknnrt.tensor_layout.IoPlan`."""
+    """Plan of how arrays go in and come out (:class:`ort_rknn.devices.rknnrt.tensor_layout.IoPlan`)."""
 
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
@@ -211,7 +211,7 @@ class NativeIo(Protocol):
 
 
 class NativeContext(Protocol):
-    """What native lanes need of a context beside :class:`ort_rknn.devices.base.Context`."""
+    """Part of a context that native lanes need beside :class:`ort_rknn.devices.base.Context`."""
 
     io: NativeIo
     segment: int

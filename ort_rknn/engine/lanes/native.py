@@ -148,7 +148,7 @@ class NativeLanes(LaneKeeper):
         self._pool.join(0 if hangs else timeout)
 
     def stats(self) -> tuple[LaneStats, ...]:
-        """What each lane did so far."""
+        """Work of each lane so far."""
         with self._lock:
             return tuple(lane.stats(lane.number >= 0 and self._pool.works(lane.number)) for lane in self._lanes)
 

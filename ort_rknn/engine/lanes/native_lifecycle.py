@@ -23,7 +23,7 @@ PATIENCE_S = 1.0
 
 
 class LaneKeeper:
-    """What :class:`ort_rknn.engine.lanes.native.NativeLanes` knows of its lanes. ``_lock`` guards everything here."""
+    """Books of :class:`ort_rknn.engine.lanes.native.NativeLanes` about its lanes. ``_lock`` guards everything here."""
 
     def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
         self._program = program

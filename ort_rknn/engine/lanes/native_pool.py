@@ -147,7 +147,7 @@ class NativePool:
         return bool(self._short.ort_rknn_pool_works(self._pool, lane))
 
     def take(self, timeout: float = -1) -> list[tuple[int, int, int, NativeOutcome]]:
-        """What has ended: ``(token, kind, lane, outcome)``; waits ``timeout`` seconds for the first.
+        """Takes what has ended: ``(token, kind, lane, outcome)``; waits ``timeout`` seconds for the first.
 
         One thread at a time. While it waited for the interpreter's lock more may have ended: that is taken as well,
         without giving the lock away again.

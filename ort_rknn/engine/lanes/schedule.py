@@ -1,4 +1,4 @@
-"""Which job goes to which core: the options ``schedule`` and ``tp_mode`` read, checked and turned into lanes."""
+"""Decides which job goes to which core: reads ``schedule`` and ``tp_mode``, checks them, turns them into lanes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class LaneSpec:
 
     @property
     def place(self) -> str:
-        """Its cores in words."""
+        """Cores of a lane in words."""
         if not self.cores:
             return "the cores the driver chooses"
         return f"core{'s' if len(self.cores) > 1 else ''} {', '.join(map(str, self.cores))}"
@@ -93,7 +93,7 @@ class LanePlan:
 
 
 def what_is_left(lanes: Iterable[LaneSpec]) -> str:
-    """What lanes in service can still use, for the sentence that says why others cannot."""
+    """Names what lanes in service can still use, for the sentence that says why others cannot."""
     specs = list(lanes)
     if not specs:
         return "no core is left"

@@ -54,7 +54,7 @@ class FastSwitching:
                     _shorten(self._interval)
 
     def end(self) -> None:
-        """No longer."""
+        """Withdraws the request for a short switch interval."""
         if self._held:
             with _lock:
                 if self._held:

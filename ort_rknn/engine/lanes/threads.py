@@ -112,7 +112,7 @@ class ThreadLanes:
             self._watchdog.join(timeout)
 
     def stats(self) -> tuple[LaneStats, ...]:
-        """What each lane did so far."""
+        """Work of each lane so far."""
         with self._lock:
             return tuple(lane.stats() for lane in self._table.lanes)
 
