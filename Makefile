@@ -45,7 +45,7 @@ test-aarch64: $(READY)
 	$(BIN)/python tests/aarch64/prepare.py
 	build/aarch64/python -m pytest -p no:cacheprovider --confcutdir=tests/ort_rknn/devices tests/aarch64 \
 	    tests/emulator tests/ort_rknn/engine/lanes/test_native.py \
-	    $(addprefix tests/ort_rknn/devices/rknnrt/test_,$(addsuffix .py,device bound_context weight_sharing custom_ops halves \
+	    $(addprefix tests/ort_rknn/devices/rknnrt/test_,$(addsuffix .py,device bound_context weight_sharing custom_ops open \
 	    quirks interleave))
 
 # Sessions once more with the oldest onnxruntime, and the oldest pure-Python packages, that pyproject.toml takes (a minute

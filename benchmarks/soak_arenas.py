@@ -15,7 +15,7 @@ import numpy as np
 
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.fake import FakeDevice
-from ort_rknn.devices.program import NpuPart, Program
+from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
@@ -152,9 +152,9 @@ class NativeArena(Arena):
         emulator.configure(cores=CORES, pattern=",".join(str(dice.choice((0, 100, 300, 1000))) for _ in range(40)))
         code = segment(MODEL)
         device = npu(emulator)
-        part = NpuPart("npu_0", ("x",), ("y",), code)
-        engine = Engine(Program.from_parts([part], device, outputs=["y"]), options, on_closed=device.close)
-        assert type(engine._core.lanes).__name__ == "NativeLanes"
+        part = BoundNpuStep("npu_0", ("x",), ("y",), code)
+        engine = Engine(Program.from_steps([part], device, outputs=["y"]), options, on_closed=device.close)
+        assert type(engine._manager.lanes).__name__ == "NativeLanes"
         if not NativeArena.expected_answers:
             feeds = [np.full((1, 4), k, np.float32) for k in range(FEEDS)]
             NativeArena.expected_answers = [MODEL.answer([feed])[0] for feed in feeds]

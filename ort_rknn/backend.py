@@ -13,8 +13,8 @@ from typing import Any
 
 from ort_rknn.api.available_providers import get_available_providers
 from ort_rknn.api.session import InferenceSession
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn.ort_types.session_options import SessionOptions
-from ort_rknn.provider_names import RKNN_PROVIDER
 from ort_rknn.signatures import shown_as_theirs
 
 ort_backend: Any = import_module("onnxruntime.backend.backend")  # its package may be this very module: aliases.py

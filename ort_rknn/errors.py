@@ -1,4 +1,4 @@
-"""What this package raises beside onnxruntime's own exception classes.
+"""Exceptions of this package beside onnxruntime's own classes.
 
     RknnError(RuntimeError)                 something of ours failed
     ├─ DeviceUnavailable                    no library, no device node, no permission, wrong SoC
@@ -9,7 +9,7 @@
     └─ SessionClosed                        the session was closed before the job ran
 
 Whatever onnxruntime would raise (bad files, bad feeds, unknown outputs) is raised as onnxruntime's own class, see
-:mod:`ort_rknn.ort_errors`.
+:mod:`ort_rknn.ort_conventions`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 from ort_rknn.errors import DeviceUnavailable
-from ort_rknn.provider_names import RKNN_PROVIDER
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 
 __all__ = ["LIBRARY", "get_ep_name", "get_ep_names", "get_library_path"]
 

@@ -42,7 +42,7 @@ class Case:
 
 @frozen
 class Settings:
-    """What is the same for all cases of a run.
+    """Settings shared by all cases of a run.
 
     Attributes:
         target: SoC name.

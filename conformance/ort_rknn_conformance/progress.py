@@ -1,4 +1,4 @@
-"""Where a long run is: one line that changes in a terminal, else a line now and then, which logs of CI systems keep."""
+"""Shows how far a long run is: one line that changes in a terminal, else a line now and then, as CI logs keep."""
 
 from __future__ import annotations
 

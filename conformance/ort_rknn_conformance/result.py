@@ -1,4 +1,4 @@
-"""What came out of a case: values that every report reads and that survive JSON unchanged."""
+"""Results of a case: values that every report reads and that survive JSON unchanged."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class GraphNode:
 
 @frozen
 class LayerError:
-    """What one node on the NPU does to the numbers.
+    """Error that one node on the NPU adds.
 
     Attributes:
         node: Its name in the plan, which ``--cpu-node`` takes.

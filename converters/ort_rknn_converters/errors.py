@@ -1,4 +1,4 @@
-"""What can go wrong between an ONNX file and a compiled model.
+"""Errors between an ONNX file and a compiled model.
 
     ConvertError(RuntimeError)
     ├─ UnknownTarget(ValueError)     a SoC this package has no table for

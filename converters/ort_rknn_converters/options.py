@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
 from types import MappingProxyType
@@ -38,7 +37,7 @@ def _one_of(allowed: tuple[Any, ...], default: Any) -> Any:
 
 @frozen
 class ConvertOptions:
-    """How a model is to be converted.
+    """Options of a conversion.
 
     Attributes:
         target: SoC the NPU code is for; aliases and any case are accepted, the table's own name is kept. Default: the
@@ -232,6 +231,8 @@ class ConvertOptions:
         Args:
             calibration: Digest of the calibration data's content; ``None`` where there are none.
         """
+        import json  # not at every start of a session
+
         values = {name: _plain(getattr(self, name)) for name in self.names() if name not in _NOT_IN_KEY}
         values["calibration"] = calibration
         return json.dumps(values, sort_keys=True, separators=(",", ":"))

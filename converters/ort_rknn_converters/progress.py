@@ -1,4 +1,4 @@
-"""How a conversion tells where it is. The library is silent; a command passes something that draws."""
+"""Progress reports of a conversion. The library is silent; a command passes something that draws."""
 
 from __future__ import annotations
 

@@ -17,33 +17,22 @@ if TYPE_CHECKING:
     from ort_rknn.api.streams import Pipeline
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
-    from ort_rknn.sessions.pending_callbacks import NativeCalls
-    from ort_rknn.sessions.submission import JobHow
+    from ort_rknn.engine.submission import Submission
+    from ort_rknn.sessions.pending_callbacks import PendingCallbacks
 
-__all__ = ["Verbs"]
+__all__ = ["AsyncMethods"]
 
 
-class Verbs:
+class AsyncMethods:
     """Mixed into :class:`ort_rknn.api.session.InferenceSession`."""
 
     _rknn_native: Any
     _pipeline: Pipeline | None = None
-    _native_calls: NativeCalls | None = None
+    _pending_callbacks: PendingCallbacks | None = None
 
-    def submit(
-        self,
-        output_names: Any,
-        input_feed: Mapping[str, Any],
-        run_options: Any = None,
-        *,
-        timeout: float | None = None,
-        callback: Callable[[list[Any], Any, str], object] | None = None,
-        user_data: Any = None,
-    ) -> InferenceJob:
-        """The verb all others stand on."""
-        raise NotImplementedError
+    submit: Callable[..., InferenceJob]
 
-    def _job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
+    def _job(self, submission: Submission) -> InferenceJob:
         raise NotImplementedError
 
     def _engine(self) -> Engine:
@@ -57,9 +46,9 @@ class Verbs:
 
         Cancelling the task cancels a job that still waits; one that runs goes on and its result is dropped.
         """
-        from ort_rknn.sessions.submission import JobHow
+        from ort_rknn.engine.submission import Submission
 
-        return await self._job(output_names, input_feed, run_options, JobHow(parked=True))
+        return await self._job(Submission(output_names, input_feed, run_options, parked=True))
 
     def map(
         self,
@@ -113,7 +102,7 @@ class Verbs:
     def create_ortvalue_from_shape_and_type(
         self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0, *rest: Any, **named: Any
     ) -> Any:
-        """As onnxruntime's, with ``device_type="npu"`` too: see :class:`ort_rknn.OrtValue`."""
+        """Makes a value as onnxruntime does, with ``device_type="npu"`` too (:class:`ort_rknn.OrtValue`)."""
         from ort_rknn.ort_types.ortvalue import NPU_NAMES, OrtValue, says_more
 
         more = says_more(*rest, *named.values())
@@ -132,7 +121,7 @@ class Verbs:
         Returns:
             Whether they have.
         """
-        calls, engine = self._native_calls, self._existing_engine()
+        calls, engine = self._pending_callbacks, self._existing_engine()
         if calls is not None:
             if calls.here:
                 raise RuntimeError("wait_all() in a callback would wait for that callback")
@@ -154,7 +143,7 @@ class Verbs:
         return stats
 
     def contexts(self) -> list[Mapping[str, Any]]:
-        """What the device says of each context that is open for this session. Not in onnxruntime.
+        """Describes each context that is open for this session, as its device does. Not in onnxruntime.
 
         On the NPU that is the core mask, the versions of runtime and driver, the bytes of memory (``memory``), the
         seconds the NPU took for the last inference (``run_s``) and, with the option ``collect_perf``, the runtime's own
@@ -173,7 +162,7 @@ class Verbs:
         engine = self._existing_engine()
         if engine is not None:
             engine.close(wait=wait, cancel_jobs=cancel_jobs)
-        calls = self._native_calls
+        calls = self._pending_callbacks
         if calls is not None and wait and not calls.here:
             calls.wait()
         if hasattr(type(self._rknn_native), "finish"):

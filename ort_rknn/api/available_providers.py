@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ort_rknn.opening.choose_device import npu_problem
 from ort_rknn.options.providers import parse_options
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn.ort_private.own import public
-from ort_rknn.provider_names import RKNN_PROVIDER
 
 __all__ = ["get_all_providers", "get_available_providers"]
 

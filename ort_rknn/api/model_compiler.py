@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.errors import InvalidOption
 from ort_rknn.opening.epcontext_options import refuse_existing, write_context
 from ort_rknn.options.table import RknnOptions
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
 from ort_rknn.signatures import shown_as_theirs
@@ -126,10 +126,10 @@ class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
         options = RknnOptions.parse(self._rknn_options)
         target = options.target or detect().target or DEFAULT_TARGET
 
-        def judge() -> Any:
+        def open_with_onnxruntime() -> Any:
             return start_native([], [], None, self._rknn_sess_options, model, set())
 
-        wanted = convert_options(options, self._rknn_sess_options, target, judge, model)
+        wanted = convert_options(options, self._rknn_sess_options, target, open_with_onnxruntime, model)
         if not isinstance(wanted, ConvertOptions):
             if wanted.listed:
                 raise InvalidOption("ModelCompiler compiles for one set of shapes; ort-rknn convert takes several")
@@ -137,7 +137,7 @@ class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
         try:
             compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir)
         except ModelError:
-            judge()  # raises what onnxruntime says of the model
+            open_with_onnxruntime()  # raises what onnxruntime says of the model
             raise
         except ConvertError as error:
             raise ort_error("Fail", str(error)) from error

@@ -13,31 +13,33 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.api.async_methods import Verbs
+from ort_rknn import devices
+from ort_rknn.api.async_methods import AsyncMethods
 from ort_rknn.errors import ClosedSession, InvalidOption
-from ort_rknn.options import providers as wishes
+from ort_rknn.options import providers as provider_lists
+from ort_rknn.ort_conventions import CPU_PROVIDER
 from ort_rknn.ort_private.session_base import SessionBase
-from ort_rknn.provider_names import CPU_PROVIDER
 from ort_rknn.signatures import shown_as_theirs
+from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
-    from ort_rknn.sessions.dynamic import MovingSession
+    from ort_rknn.engine.submission import Submission
+    from ort_rknn.sessions.dynamic import DynamicSession
     from ort_rknn.sessions.npu import NpuSession
     from ort_rknn.sessions.shape_variants import ShapeState
-    from ort_rknn.sessions.submission import JobHow
     from ort_rknn_converters.partition.plan import Plan
 
 __all__ = ["InferenceSession"]
 
 _making_an_engine = threading.Lock()
-_OUR_OWN_ROOMS = ("ort_rknn_converters.", "ort_rknn.devices.", "ort_rknn.sessions.value_conversion")
-"""Code of ours that wants onnxruntime itself, also when ``install()`` put this class in its place."""
+_WANT_ONNXRUNTIME = (f"{frozen.__module__.partition('.')[0]}.", f"{devices.__name__}.")
+"""Packages of ours, the converters and the devices, whose code wants onnxruntime itself, also after ``install()``."""
 
 
 @shown_as_theirs
-class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
+class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     """onnxruntime's ``InferenceSession`` that runs on the NPU what the NPU can run.
 
     Args:
@@ -63,6 +65,7 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
     _rknn_notes: tuple[str, ...] = ()
     _rknn_plan: Plan | None = None
     _rknn_async_engine: Engine | None = None
+    _rknn_checked: provider_lists.CheckedOptions | None = None
 
     def __init__(
         self,
@@ -77,9 +80,9 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         self._rknn_device_asks = device is not None
         self._rknn_model = os.fspath(path_or_bytes) if isinstance(path_or_bytes, os.PathLike) else path_or_bytes
         self._rknn_sess_options = sess_options
-        self._rknn_untouched = sys._getframe(1).f_globals.get("__name__", "").startswith(_OUR_OWN_ROOMS)
+        self._rknn_untouched = sys._getframe(1).f_globals.get("__name__", "").startswith(_WANT_ONNXRUNTIME)
         if not self._rknn_untouched:
-            wishes.check_options(providers, provider_options, sess_options)
+            self._rknn_checked = provider_lists.check_options(providers, provider_options, sess_options)
             if isinstance(device, str):
                 from ort_rknn.options.table import RknnOptions
 
@@ -88,8 +91,8 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         self._raise_refused()
 
     def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
-        """As onnxruntime's: make the session anew with other providers."""
-        wishes.check_options(providers, provider_options, None)
+        """Makes the session anew with other providers, as onnxruntime does."""
+        self._rknn_checked = provider_lists.check_options(providers, provider_options, None)
         super().set_providers(providers, provider_options)
         self._raise_refused()
 
@@ -110,10 +113,13 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         if not self._rknn_untouched:
             # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
             asks, self._rknn_device_asks = self._rknn_device_asks, False
-            request = wishes.read(providers, provider_options, self._rknn_sess_options, device_given=asks)
+            checked, self._rknn_checked = self._rknn_checked, None  # a fallback's providers are others
+            request = provider_lists.read(
+                providers, provider_options, self._rknn_sess_options, device_given=asks, checked=checked
+            )
         if request is None:
             self._rknn_reason = "RKNNExecutionProvider does not stand before the CPU's in the list of providers"
-            rest, rest_options = wishes.without_rknn(providers, provider_options)
+            rest, rest_options = provider_lists.without_rknn(providers, provider_options)
             self._rknn_create(self._rknn_sess_options, rest, rest_options, disabled)
             return
         from ort_rknn.opening.create import make
@@ -122,8 +128,8 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
 
     @property
     def plan(self) -> Plan:
-        """Which node runs where and why; for a model on onnxruntime alone, why the NPU is not used."""
-        if _has_npu_part(self._rknn_native):
+        """Plan: which node runs where and why; for a model on onnxruntime alone, why the NPU is not used."""
+        if _kind(self._rknn_native):
             plan: Plan = self._rknn_native.plan
             return plan
         from ort_rknn_converters.partition.plan import Plan
@@ -145,16 +151,16 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         user_data: Any = None,
         run_options: Any = None,
     ) -> None:
-        """As onnxruntime's, whose ``user_data`` has no default.
+        """Runs asynchronously as onnxruntime does, whose ``user_data`` has no default.
 
         With an NPU part callbacks come in the order of submission; onnxruntime alone calls them in any order.
         """
-        if type(self._rknn_native).__name__ == "NpuSession" or not callable(callback):
+        if _kind(self._rknn_native) == "npu" or not callable(callback):
             super().run_async(output_names, input_feed, callback, user_data, run_options)
             return
-        from ort_rknn.sessions.pending_callbacks import NativeCalls
+        from ort_rknn.sessions.pending_callbacks import PendingCallbacks
 
-        calls = self._native_calls = self._native_calls or NativeCalls()
+        calls = self._pending_callbacks = self._pending_callbacks or PendingCallbacks()
         watched = calls.watch(callback)
         try:
             super().run_async(output_names, input_feed, watched, user_data, run_options)
@@ -192,40 +198,42 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
             SessionClosed: The session was closed.
             Exception: What :meth:`run` raises for a bad feed.
         """
-        from ort_rknn.sessions.submission import JobHow
+        from ort_rknn.engine.submission import Submission
 
-        how = JobHow(timeout, callback, user_data)
         if run_options is not None:
             from ort_rknn.sessions.batch_dispatch import read_options, submit_batch
 
             batch, run_options = read_options(run_options, callback)
             if batch:
                 return submit_batch(
-                    lambda feed: self._job(output_names, feed, run_options, how),
-                    lambda feed: self._job(output_names, feed, run_options, JobHow(parked=True)),
+                    lambda feed: self._job(Submission(output_names, feed, run_options, timeout)),
+                    lambda feed: self._job(Submission(output_names, feed, run_options, parked=True)),
                     input_feed,
                 )
-        return self._job(output_names, input_feed, run_options, how)
+        return self._job(Submission(output_names, input_feed, run_options, timeout, callback, user_data))
 
-    def _job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
+    def _job(self, submission: Submission) -> InferenceJob:
         if isinstance(self._rknn_native, ClosedSession):
             self._rknn_native.refuse()
-        self._rknn_validate(list(input_feed.keys()))
-        names = output_names or [output.name for output in self.get_outputs()]
-        if _moves(self._rknn_native):
-            moving: MovingSession = self._rknn_native
-            return moving.job(self._plain_engine, names, input_feed, run_options, how)
-        if _has_npu_part(self._rknn_native):
+        self._rknn_validate(list(submission.feed.keys()))
+        submission.output_names = submission.output_names or [output.name for output in self.get_outputs()]
+        kind = _kind(self._rknn_native)
+        if kind == "dynamic":
+            dynamic: DynamicSession = self._rknn_native
+            return dynamic.job(self._plain_engine, submission)
+        if kind:
             native: NpuSession = self._rknn_native
-            return native.job(names, input_feed, run_options, how)
+            return native.job(submission)
         from ort_rknn.sessions.cpu_fallback import complete_feed
 
-        return how.submit(self._engine(), complete_feed(self._rknn_native, input_feed), list(names), run_options)
+        feed = complete_feed(self._rknn_native, submission.feed)
+        job: InferenceJob = self._engine().accept(submission.with_feed(list(submission.output_names), feed))
+        return job
 
     @property
     def shape_states(self) -> tuple[ShapeState, ...]:
-        """What became of each input shape met so far; empty for a model whose shapes are fixed. Not in onnxruntime."""
-        return self._rknn_native.shape_states if _moves(self._rknn_native) else ()
+        """State of each input shape met so far; empty for a model whose shapes are fixed. Not in onnxruntime."""
+        return self._rknn_native.shape_states if _kind(self._rknn_native) == "dynamic" else ()
 
     def wait_compiled(self, timeout: float | None = None) -> bool:
         """Wait until no input shape met so far is waiting or compiling. Not in onnxruntime.
@@ -236,10 +244,10 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         Returns:
             Whether that came to be; ``shape_states`` and ``plan`` say what became of each shape.
         """
-        return not _moves(self._rknn_native) or bool(self._rknn_native.wait_compiled(timeout))
+        return _kind(self._rknn_native) != "dynamic" or bool(self._rknn_native.wait_compiled(timeout))
 
     def _engine(self) -> Any:
-        """What runs the asynchronous verbs; made on first use where onnxruntime alone runs the model."""
+        """Engine behind the asynchronous methods; made on first use where onnxruntime alone runs the model."""
         engine = self._existing_engine()
         return self._plain_engine() if engine is None else engine
 
@@ -250,10 +258,10 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
             from ort_rknn.sessions.cpu_fallback import plain_engine
 
             native = self._rknn_native
-            if _moves(native):
-                from ort_rknn.sessions.dynamic import Plain
+            if _kind(native) == "dynamic":
+                from ort_rknn.sessions.dynamic import WithoutVariants
 
-                native = Plain(native)
+                native = WithoutVariants(native)
             with _making_an_engine:
                 engine = self._rknn_async_engine
                 if engine is None:
@@ -261,19 +269,14 @@ class InferenceSession(Verbs, SessionBase):  # type: ignore[misc]
         return engine
 
     def _existing_engine(self) -> Any:
-        if _moves(self._rknn_native):
+        if _kind(self._rknn_native) == "dynamic":
             from ort_rknn.sessions.engine_group import EngineGroup
 
             own = () if self._rknn_async_engine is None else (self._rknn_async_engine,)
             return EngineGroup((*self._rknn_native.engines(), *own), self._rknn_native.stop_compiling)
-        return self._rknn_native.engine if _has_npu_part(self._rknn_native) else self._rknn_async_engine
+        return self._rknn_native.engine if _kind(self._rknn_native) else self._rknn_async_engine
 
 
-def _has_npu_part(native: Any) -> bool:
-    """Whether a native session is ours; onnxruntime's own and a closed one are not."""
-    return type(native).__name__ in ("NpuSession", "MovingSession")
-
-
-def _moves(native: Any) -> bool:
-    """Whether a native session is one of ours for moving shapes."""
-    return type(native).__name__ == "MovingSession"
+def _kind(native: Any) -> str:
+    """Kind of a native session of ours (:attr:`ort_rknn.sessions.base.NativeSession.rknn_kind`); else ``""``."""
+    return getattr(type(native), "rknn_kind", "")

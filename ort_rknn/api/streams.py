@@ -84,8 +84,8 @@ class Pipeline:
 
         Args:
             feed: The inputs.
-            depth: Calls to be ahead, at least 1. The seed's default. May change from call to call: nothing is lost,
-                the results come one per call, or all with :meth:`drain`.
+            depth: Calls to be ahead, at least 1. EZ RKNN Async's default. May change from call to call: nothing is
+                lost, the results come one per call, or all with :meth:`drain`.
             reset: Throw away what is pending first.
 
         Returns:

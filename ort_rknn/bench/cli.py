@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed
 from ort_rknn.bench.measure import Limit, Pass, async_pass, sync_pass
 from ort_rknn.bench.report import PERCENTILES, PartTime, part_times, parts_table, pass_to_dict, print_report
-from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
+from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 
 __all__ = ["command"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ort_rknn.dtypes import numpy_dtype
+from ort_rknn.ort_conventions import numpy_dtype
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["FeedError", "Need", "needs", "random_feed", "read_feed"]

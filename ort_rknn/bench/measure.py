@@ -23,7 +23,7 @@ FAILURES_TO_STOP = 100
 
 @frozen
 class Limit:
-    """When a pass ends: after ``count`` inferences, or with the first one that would begin after ``seconds``."""
+    """End of a pass: after ``count`` inferences, or with the first one that would begin after ``seconds``."""
 
     count: int | None = 10
     seconds: float | None = None
@@ -35,7 +35,7 @@ class Limit:
 
 @frozen
 class CoreUse:
-    """What a core did in a pass.
+    """Work of a core in a pass.
 
     Attributes:
         core: Number of the core; -1 where the driver chooses.
@@ -164,7 +164,7 @@ def _lanes(session: Any) -> tuple[Any, ...]:
 
 def _use(before: tuple[Any, ...], after: tuple[Any, ...], seconds: float) -> tuple[CoreUse, ...]:
     gains: dict[int, list[tuple[int, float]]] = {}
-    for old, new in zip_longest(before, after):  # a session whose shapes move may have made new ones meanwhile
+    for old, new in zip_longest(before, after):  # a session with dynamic shapes may have made new ones meanwhile
         tasks, busy_s = (old.tasks, old.busy_s) if old is not None else (0, 0.0)
         gains.setdefault(new.core, []).append((new.tasks - tasks, new.busy_s - busy_s))
     return tuple(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn.bench.measure import Limit, Pass, Progress, sync_pass
-from ort_rknn.provider_names import RKNN_PROVIDER
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 
 __all__ = ["PLUGIN_OPTIONS", "plugin_passes", "plugin_session"]
 

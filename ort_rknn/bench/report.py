@@ -1,4 +1,4 @@
-"""What a benchmark found: as tables for people, as JSON for programs."""
+"""Shows the results of a benchmark: as tables for people, as JSON for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ort_rknn_converters.util.frozen import frozen
 __all__ = ["PartTime", "latencies_ms", "part_times", "parts_table", "pass_to_dict", "percentile", "print_report"]
 
 PERCENTILES = (95.0, 99.0)
-"""Shown when nothing else is asked for: the field's habit."""
+"""Shown when nothing else is asked for: as other NPU runtimes do."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -38,7 +38,7 @@ def latencies_ms(measured: Pass, percentiles: Sequence[float] = PERCENTILES) -> 
 
 @frozen
 class PartTime:
-    """What a part of the model took: a segment, or a node where onnxruntime runs the whole.
+    """Time of a part of the model: a segment, or a node where onnxruntime runs the whole.
 
     Attributes:
         name: Its name.
@@ -71,7 +71,7 @@ def part_times(events: Sequence[Any]) -> list[PartTime]:
 
 
 def parts_table(rows: Sequence[PartTime]) -> Table:
-    """The same for people."""
+    """Draws the times of the parts as a table."""
     table = Table(box=None, pad_edge=False)
     for title in ("part", "run by", "count", "mean", "share"):
         table.add_column(title, justify="left" if title in ("part", "run by") else "right")

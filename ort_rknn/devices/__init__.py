@@ -1,1 +1,1 @@
-"""What can execute a compiled segment: one file a device, all behind the protocols of `base`."""
+"""Devices that execute compiled segments, one file each, all behind the protocols of `base`."""

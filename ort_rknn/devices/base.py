@@ -21,10 +21,24 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["AUTO", "Blob", "Context", "Device", "SegmentCode", "StoredBlob", "TensorSpec", "core_mask"]
+__all__ = [
+    "ALL_CORES",
+    "AUTO",
+    "Blob",
+    "Context",
+    "Device",
+    "SegmentCode",
+    "StoredBlob",
+    "TensorSpec",
+    "core_mask",
+    "needs",
+]
 
 AUTO = 0
 """Core mask that leaves the choice of the core to the driver (``RKNN_NPU_CORE_AUTO``)."""
+
+ALL_CORES = 0xFFFF
+"""The vendor's mask for all cores, however many there are."""
 
 
 def core_mask(cores: Sequence[int]) -> int:
@@ -66,7 +80,7 @@ class StoredBlob(Blob, Protocol):
     """A blob in the cache: what is computed from it can be kept beside it."""
 
     def derived(self, name: str, make: Callable[[], bytes]) -> Blob:
-        """What ``make`` gives; from the second time on from the cache."""
+        """Result of ``make``; from the second time on from the cache."""
 
 
 @frozen
@@ -149,3 +163,11 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Give everything back. Contexts must be closed before."""
+
+
+def needs(device: Device | None) -> frozenset[str]:
+    """Returns the forms of a segment that a device cannot run without: ``rknn`` (compiled code), ``onnx``.
+
+    A device of somebody else's may say so in an attribute ``needs``; without one it is taken to need neither.
+    """
+    return getattr(device, "needs", frozenset())

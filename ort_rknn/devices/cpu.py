@@ -53,6 +53,7 @@ class CpuDevice:
     """
 
     name = "cpu"
+    needs = frozenset({"onnx"})
 
     def __init__(self, cores: int = 1, threads: int = 0) -> None:
         self.cores = cores

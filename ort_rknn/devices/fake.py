@@ -58,7 +58,7 @@ class FakeCall:
 
 
 class Gate:
-    """Where one inference waits. It may be opened before the inference arrives."""
+    """Gate at which one inference waits. It may be opened before the inference arrives."""
 
     def __init__(self) -> None:
         self._opened = threading.Event()

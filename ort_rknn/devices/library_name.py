@@ -1,4 +1,4 @@
-"""Which runtime library the user named: asked before anything of the vendor's interface is imported."""
+"""Runtime library that the user named, found before anything of the vendor's interface is imported."""
 
 from __future__ import annotations
 

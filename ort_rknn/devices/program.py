@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from ort_rknn.devices.base import Context, Device, SegmentCode, TensorSpec
-from ort_rknn.dtypes import DTYPES
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import DTYPES, ort_error
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -22,27 +21,27 @@ if TYPE_CHECKING:
     from ort_rknn_converters.onnx_file.blobs import Blob
 
 __all__ = [
-    "CpuPart",
+    "BoundCpuStep",
+    "BoundNpuStep",
     "CpuSession",
     "LaneContexts",
-    "NpuPart",
     "Program",
     "Route",
-    "Stop",
+    "RoutedStep",
     "check_terminated",
     "open_cpu_session",
 ]
 
 
 class CpuSession(Protocol):
-    """What a program needs of an ``onnxruntime.InferenceSession``."""
+    """Part of ``onnxruntime.InferenceSession`` that a program needs."""
 
     def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
 
 
 @frozen
-class CpuPart:
+class BoundCpuStep:
     """A step that onnxruntime executes on the CPU."""
 
     kind: ClassVar[Literal["cpu"]] = "cpu"
@@ -53,7 +52,7 @@ class CpuPart:
 
 
 @frozen
-class NpuPart:
+class BoundNpuStep:
     """A step that a device executes.
 
     Attributes:
@@ -71,18 +70,18 @@ class NpuPart:
 
 
 @frozen
-class Stop:
+class RoutedStep:
     """One step on a route.
 
     Attributes:
-        part: The step.
+        step: The step.
         npu: Its number among the program's NPU steps; -1 on the CPU.
         wanted: Which outputs are needed; ``None`` when all are.
         names: The names of those.
         forget: Values that nobody needs afterwards.
     """
 
-    part: CpuPart | NpuPart
+    step: BoundCpuStep | BoundNpuStep
     npu: int
     wanted: tuple[bool, ...] | None
     names: tuple[str, ...]
@@ -95,12 +94,12 @@ class Route:
 
     Attributes:
         outputs: The outputs, in the caller's order.
-        stops: The steps, in execution order.
+        steps: The steps, in execution order.
         lent: Outputs that are the caller's own inputs: they must be copied, results belong to the caller.
     """
 
     outputs: tuple[str, ...]
-    stops: tuple[Stop, ...]
+    steps: tuple[RoutedStep, ...]
     lent: frozenset[str]
 
     def collect(self, values: Mapping[str, Any]) -> list[Any]:
@@ -145,7 +144,7 @@ class Program:
         target: SoC whose code is opened; default: the compiled model's first.
 
     Attributes:
-        parts: The steps.
+        steps: The steps, in execution order; each has ``kind``, ``name``, ``inputs`` and ``outputs``.
         device: The device.
         outputs: The model's outputs.
         plan: The compiled model's plan, or ``None``.
@@ -162,44 +161,44 @@ class Program:
     ) -> None:
         make = make_cpu_session or open_cpu_session
         soc = target or (compiled.targets[0] if compiled.targets else "")
-        parts = [
-            _npu_part(step, soc)
+        steps = [
+            _npu_step(step, soc)
             if step.kind == "npu"
-            else CpuPart(step.name, step.inputs, step.outputs, make(step.model))
+            else BoundCpuStep(step.name, step.inputs, step.outputs, make(step.model))
             for step in compiled.steps
         ]
-        self._bind(parts, device, outputs, compiled.plan)
+        self._bind(steps, device, outputs, compiled.plan)
 
     @classmethod
-    def from_parts(
-        cls, parts: Sequence[CpuPart | NpuPart], device: Device | None, *, outputs: Sequence[str], plan: Any = None
+    def from_steps(
+        cls,
+        steps: Sequence[BoundCpuStep | BoundNpuStep],
+        device: Device | None,
+        *,
+        outputs: Sequence[str],
+        plan: Any = None,
     ) -> Program:
         """A program made by hand, or from a bare segment."""
         program = cls.__new__(cls)
-        program._bind(parts, device, outputs, plan)
+        program._bind(steps, device, outputs, plan)
         return program
 
     def _bind(
-        self, parts: Sequence[CpuPart | NpuPart], device: Device | None, outputs: Sequence[str], plan: Any
+        self, steps: Sequence[BoundCpuStep | BoundNpuStep], device: Device | None, outputs: Sequence[str], plan: Any
     ) -> None:
-        self.parts = tuple(parts)
+        self.steps = tuple(steps)
         self.device = device
         self.outputs = tuple(outputs)
         self.plan = plan
-        self._npu_parts = [part for part in self.parts if isinstance(part, NpuPart)]
+        self._npu_steps = [step for step in self.steps if isinstance(step, BoundNpuStep)]
         self._routes: dict[tuple[str, ...], Route] = {}
-        if self._npu_parts and device is None:
+        if self._npu_steps and device is None:
             raise ValueError("a program with NPU steps needs a device")
-
-    @property
-    def steps(self) -> tuple[CpuPart | NpuPart, ...]:
-        """The steps, in execution order; each has ``kind``, ``name``, ``inputs`` and ``outputs``."""
-        return self.parts
 
     @property
     def has_npu(self) -> bool:
         """Whether any step needs the device."""
-        return bool(self._npu_parts)
+        return bool(self._npu_steps)
 
     def open_lane(self, mask: int, share: LaneContexts | None = None) -> LaneContexts:
         """Open one context for each NPU step.
@@ -216,19 +215,21 @@ class Program:
         assert self.device is not None
         opened: list[Context] = []
         try:
-            for number, part in enumerate(self._npu_parts):
-                opened.append(self.device.open(part.code, mask, share.contexts[number] if share else None))
+            for number, step in enumerate(self._npu_steps):
+                opened.append(self.device.open(step.code, mask, share.contexts[number] if share else None))
         except BaseException:
             LaneContexts(opened).close()
             raise
         return LaneContexts(opened)
 
-    def run_cpu(self, stop: Stop, values: Mapping[str, Any], run_options: Any = None) -> Iterable[tuple[str, Any]]:
+    def run_cpu(
+        self, routed: RoutedStep, values: Mapping[str, Any], run_options: Any = None
+    ) -> Iterable[tuple[str, Any]]:
         """Run a CPU step; gives the names and values that are needed further on."""
-        part = stop.part
-        assert isinstance(part, CpuPart)
-        feed = {name: values[name] for name in part.inputs}
-        return zip(stop.names, part.session.run(stop.names, feed, run_options), strict=True)
+        step = routed.step
+        assert isinstance(step, BoundCpuStep)
+        feed = {name: values[name] for name in step.inputs}
+        return zip(routed.names, step.session.run(routed.names, feed, run_options), strict=True)
 
     def route(self, output_names: Sequence[str] | None = None) -> Route:
         """The way to these outputs (all of the model's when ``None`` or empty); steps they do not need are left out."""
@@ -241,25 +242,25 @@ class Program:
     def _find_route(self, outputs: tuple[str, ...]) -> Route:
         needed = set(outputs)
         used_later = set(outputs)
-        stops: list[Stop] = []
-        npu = len(self._npu_parts)
-        for part in reversed(self.parts):
-            npu -= isinstance(part, NpuPart)
-            wanted = tuple(name in needed for name in part.outputs)
+        steps: list[RoutedStep] = []
+        npu = len(self._npu_steps)
+        for step in reversed(self.steps):
+            npu -= isinstance(step, BoundNpuStep)
+            wanted = tuple(name in needed for name in step.outputs)
             if not any(wanted):
                 continue
-            names = tuple(name for name in part.outputs if name in needed)
-            forget = tuple(name for name in dict.fromkeys(part.inputs) if name not in used_later)
-            used_later.update(part.inputs)
-            needed.difference_update(part.outputs)
-            needed.update(part.inputs)
-            number = npu if isinstance(part, NpuPart) else -1
-            stops.append(Stop(part, number, None if all(wanted) else wanted, names, forget))
-        made = {name for stop in stops for name in stop.names}
-        return Route(outputs, tuple(reversed(stops)), frozenset(outputs) - made)
+            names = tuple(name for name in step.outputs if name in needed)
+            forget = tuple(name for name in dict.fromkeys(step.inputs) if name not in used_later)
+            used_later.update(step.inputs)
+            needed.difference_update(step.outputs)
+            needed.update(step.inputs)
+            number = npu if isinstance(step, BoundNpuStep) else -1
+            steps.append(RoutedStep(step, number, None if all(wanted) else wanted, names, forget))
+        made = {name for routed in steps for name in routed.names}
+        return Route(outputs, tuple(reversed(steps)), frozenset(outputs) - made)
 
 
-def _npu_part(step: Any, soc: str) -> NpuPart:
+def _npu_step(step: Any, soc: str) -> BoundNpuStep:
     code = SegmentCode(
         name=step.name,
         inputs=_specs(step.inputs),
@@ -271,7 +272,7 @@ def _npu_part(step: Any, soc: str) -> NpuPart:
         dynamic=step.dynamic,
     )
     inputs, outputs = (tuple(spec.name for spec in specs) for specs in (code.inputs, code.outputs))
-    return NpuPart(step.name, inputs, outputs, code)
+    return BoundNpuStep(step.name, inputs, outputs, code)
 
 
 def _specs(infos: Iterable[Any]) -> tuple[TensorSpec, ...]:

@@ -1,4 +1,4 @@
-"""What is checked before the runtime is asked for anything: masks, targets, types it does not know."""
+"""Checks before the runtime is asked for anything: masks, targets, types it does not know."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ort_rknn.devices.base import AUTO, Blob, SegmentCode
+from ort_rknn.devices.base import ALL_CORES, AUTO, Blob, SegmentCode
 from ort_rknn.devices.soc import Soc
 from ort_rknn.errors import DeviceError
 
-__all__ = ["ALL_CORES", "check_target", "check_types", "clamped_mask", "facts_of", "numbers", "same_code"]
+__all__ = ["check_target", "check_types", "clamped_mask", "facts_of", "numbers", "same_code"]
 
-ALL_CORES = 0xFFFF
-"""The vendor's mask for all cores, however many there are."""
 
 BOOL_RUNTIME = (2,)
 """Runtimes before this one do not know BOOL outputs (1.6.0 was asked: "output dtype is undefine!", runs fail)."""

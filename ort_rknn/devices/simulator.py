@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.devices.base import AUTO, Context, SegmentCode, StoredBlob
+from ort_rknn.devices.base import ALL_CORES, AUTO, Context, SegmentCode, StoredBlob
 from ort_rknn.devices.cpu import OrtContext
 from ort_rknn.errors import DeviceError
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["SimulatorContext", "SimulatorDevice"]
 
 SIMULATED = ("fp16", "int8", "w4a16")
-
-ALL_CORES = 0xFFFF
-"""``RKNN_NPU_CORE_ALL``."""
 
 
 class SimulatorDevice:
@@ -41,6 +38,7 @@ class SimulatorDevice:
     """
 
     name = "simulator"
+    needs = frozenset({"onnx"})
 
     def __init__(
         self, cores: int | None = None, latency_s: float = 0.0, target: str | None = None, *, threads: int = 1
@@ -179,7 +177,7 @@ class SimulatorContext(OrtContext):
 
 
 class _Cores:
-    """Which pretend cores are busy."""
+    """Pretend cores and which of them are busy."""
 
     def __init__(self, cores: int) -> None:
         self._all = (1 << cores) - 1

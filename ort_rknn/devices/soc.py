@@ -1,4 +1,4 @@
-"""What this machine is: the SoC by its device tree, the NPU driver in the kernel, and what stands in the way."""
+"""Describes this machine: the SoC by its device tree, the NPU driver in the kernel, and what stands in the way."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RKNPU = ("sys/module/rknpu", "sys/bus/platform/drivers/RKNPU", "sys/kernel/debu
 
 @frozen
 class Soc:
-    """What was found.
+    """Facts found about the machine.
 
     Attributes:
         target: The toolkit's name of the SoC, e.g. ``rk3588``; ``None`` off boards with an NPU.
@@ -50,7 +50,7 @@ class Soc:
 
     @property
     def problem(self) -> str | None:
-        """Why librknnrt cannot work here, with the cure; ``None`` when nothing speaks against it."""
+        """Reason why librknnrt cannot work here, with the cure; ``None`` when nothing speaks against it."""
         if self.target is None:
             if self.compatible:
                 return f"the device tree names no SoC with an NPU that is known here ({', '.join(self.compatible)})"
@@ -157,7 +157,7 @@ def _in_container(base: Path) -> bool:
 
 
 def _linked(node: Path) -> str:
-    """Where the node leads if it is a link to a DRM device."""
+    """Target of the node if it is a link to a DRM device."""
     if not node.is_symlink():
         return ""
     target = node.readlink().name

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def open_seconds(size: int) -> float:
-    """How long opening may take.
+    """Time limit of opening, in seconds.
 
     Args:
         size: Bytes of the compiled code.

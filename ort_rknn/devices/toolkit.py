@@ -25,6 +25,7 @@ class ToolkitDevice:
     """rknn-toolkit2's simulator in child processes, one inference at a time."""
 
     name = "toolkit"
+    needs = frozenset({"rknn", "onnx"})
     cores = 1
 
     def open(self, code: SegmentCode, mask: int = AUTO, share: Context | None = None) -> Context:
@@ -106,5 +107,5 @@ class _ToolkitContext:
         """Nothing is kept open."""
 
     def describe(self) -> Mapping[str, Any]:
-        """Which segment, and that it is simulated."""
+        """Describes the segment and says that it is simulated."""
         return {"segment": self._code.name, "simulated": True}

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ort_rknn.engine.lanes.wake_ups import Room
+from ort_rknn.engine.lanes.wake_ups import SpaceSignal
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import SessionClosed, SubmitTimeout
 
@@ -41,7 +41,7 @@ class Admission:
         options: EngineOptions,
         *,
         lock: threading.RLock,
-        room: Lanes | Room,
+        room: Lanes | SpaceSignal,
         delivery: Delivery,
         pacer: Pacer | None,
         clock: Callable[[], float],
@@ -173,7 +173,7 @@ class Admission:
         if emptied:
             self.room.touch(everyone=True)
 
-    def room_made(self) -> None:
+    def space_freed(self) -> None:
         """Something happened that may have made room."""
         self.room.touch()
         self.pump()

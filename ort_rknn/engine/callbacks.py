@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ort_rknn.engine.lanes.wake_ups import Sleeper
-from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_conventions import status_text
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.job import Callback, InferenceJob
+    from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.engine.submission import Callback
 
 __all__ = ["Delivery", "call_back", "report_unraisable"]
 

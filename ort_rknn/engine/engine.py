@@ -9,19 +9,30 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.program import Program
-from ort_rknn.engine.choose_lanes import best_lanes
-from ort_rknn.engine.job_manager import Core
+from ort_rknn.engine.job_manager import JobManager
 from ort_rknn.engine.job_runner import Fallback
-from ort_rknn.engine.lanes.base import LaneSetup, LanesFactory
+from ort_rknn.engine.lanes.base import LaneOpener, Lanes, LaneSetup, LanesFactory
 from ort_rknn.engine.lanes.schedule import LanePlan, plan_lanes
+from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
+from ort_rknn.engine.submission import Submission
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.job import Callback, InferenceJob
+    from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.observer import Observer
+    from ort_rknn.engine.submission import Callback
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "best_lanes"]
+
+
+def best_lanes(program: LaneOpener, setup: LaneSetup) -> Lanes:
+    """Makes native lanes where the device and the native library allow it, else Python threads."""
+    if getattr(getattr(program, "device", None), "native_lanes", False):
+        from ort_rknn.engine.lanes.native import NativeLanes
+
+        return NativeLanes(program, setup)
+    return ThreadLanes(program, setup)
 
 
 class Engine:
@@ -74,7 +85,7 @@ class Engine:
                 clock=clock,
             )
             made = lanes(program, setup)
-        self._core = Core(
+        self._manager = JobManager(
             program,
             options,
             plan,
@@ -85,13 +96,13 @@ class Engine:
             observer=observer,
             clock=clock,
         )
-        self._finalizer = weakref.finalize(self, self._core.close, wait=False, cancel_jobs=False)
+        self._finalizer = weakref.finalize(self, self._manager.close, wait=False, cancel_jobs=False)
         self._finalizer.atexit = False  # the interpreter's end has a way of its own, which waits
 
     @property
     def width(self) -> int:
         """Jobs that are accepted without waiting: those being executed and those that may wait."""
-        return max(1, len(self._core.plan.lanes)) + self.options.max_queue_size
+        return max(1, len(self._manager.plan.lanes)) + self.options.max_queue_size
 
     def run(
         self, feed: Mapping[str, Any], output_names: Sequence[str] | None = None, run_options: Any = None
@@ -110,7 +121,7 @@ class Engine:
             DeviceError: The inference failed (InferenceTimeout: it took longer than ``run_timeout_ms``).
             SessionClosed: The engine is closed.
         """
-        return self._core.run(feed, output_names, run_options)
+        return self._manager.run(feed, output_names, run_options)
 
     def submit(
         self,
@@ -139,14 +150,8 @@ class Engine:
             SubmitTimeout: There was no room in time; no job is left behind.
             SessionClosed: The engine is closed.
         """
-        return self._core.submit(
-            feed,
-            output_names,
-            timeout=timeout,
-            run_options=run_options,
-            callback=callback,
-            user_data=user_data,
-            copy=copy,
+        return self.accept(
+            Submission(output_names, feed, run_options, timeout, callback=callback, user_data=user_data, copy=copy)
         )
 
     def submit_parked(
@@ -161,20 +166,20 @@ class Engine:
 
         A job that finds no room waits outside the queue, in order, until there is some.
         """
-        return self._core.submit(
-            feed,
-            output_names,
-            timeout=0,
-            run_options=run_options,
-            callback=None,
-            user_data=None,
-            copy=copy,
-            park=True,
-        )
+        return self.accept(Submission(output_names, feed, run_options, parked=True, copy=copy))
+
+    def accept(self, submission: Submission) -> InferenceJob:
+        """Queues one inference as its submission says; see :meth:`submit` and :meth:`submit_parked`.
+
+        Raises:
+            SubmitTimeout: There was no space in time; no job is left behind.
+            SessionClosed: The engine is closed.
+        """
+        return self._manager.submit(submission)
 
     def later(self, function: Callable[[], object]) -> None:
         """Run user code on the delivery thread, among the callbacks."""
-        self._core.later(function)
+        self._manager.later(function)
 
     def wait_all(self, timeout: float | None = None) -> bool:
         """Wait until all accepted jobs have ended and their callbacks have returned.
@@ -185,7 +190,7 @@ class Engine:
         Returns:
             Whether they have.
         """
-        return self._core.wait_all(timeout)
+        return self._manager.wait_all(timeout)
 
     def close(self, *, wait: bool = True, cancel_jobs: bool = False) -> None:
         """Take no more jobs, let those accepted end, then give everything back. May be called twice.
@@ -195,12 +200,12 @@ class Engine:
             cancel_jobs: Cancel the jobs that have not begun.
         """
         self._finalizer.detach()  # it holds on to all that the engine is made of, users' devices included
-        self._core.close(wait=wait, cancel_jobs=cancel_jobs)
+        self._manager.close(wait=wait, cancel_jobs=cancel_jobs)
 
     def stats(self) -> EngineStats:
-        """What was done so far."""
-        core = self._core
-        counters = core.counters
+        """Counts of what was done so far."""
+        manager = self._manager
+        counters = manager.counters
         return EngineStats(
             accepted=counters.accepted,
             completed=counters.completed,
@@ -208,20 +213,20 @@ class Engine:
             cancelled=counters.cancelled,
             dropped=counters.dropped,
             runs=counters.runs,
-            waiting=core.waiting,
-            undelivered=core.delivery.undelivered,
+            waiting=manager.waiting,
+            undelivered=manager.delivery.undelivered,
             most_waiting=counters.most_waiting,
-            mean_inference_s=core.pacer.mean if core.pacer is not None else None,
-            lanes=core.lanes.stats() if core.lanes is not None else (),
-            notes=core.lanes.notes() if core.lanes is not None else (),
+            mean_inference_s=manager.pacer.mean if manager.pacer is not None else None,
+            lanes=manager.lanes.stats() if manager.lanes is not None else (),
+            notes=manager.lanes.notes() if manager.lanes is not None else (),
         )
 
     def contexts(self) -> list[Mapping[str, Any]]:
-        """What the device says of each open context; waits for the inferences under way."""
-        lanes = self._core.lanes
+        """Describes each open context as its device does; waits for the inferences under way."""
+        lanes = self._manager.lanes
         return [] if lanes is None else [facts for each in lanes.describe() for facts in each]
 
     def plan(self) -> LanePlan:
         """The lanes, and what happened to them since."""
-        core = self._core
-        return replace(core.plan, notes=core.lanes.notes() if core.lanes is not None else ())
+        manager = self._manager
+        return replace(manager.plan, notes=manager.lanes.notes() if manager.lanes is not None else ())

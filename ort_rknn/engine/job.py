@@ -24,15 +24,14 @@ from ort_rknn_converters.util.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn.devices.program import Route
     from ort_rknn.engine.lanes.base import Task
+    from ort_rknn.engine.submission import Submission
 
-__all__ = ["Callback", "InferenceJob", "JobTiming"]
-
-Callback = Callable[[list[Any], Any, str], object]
+__all__ = ["InferenceJob", "JobTiming"]
 
 
 @frozen
 class JobTiming:
-    """Where a job's time went, in seconds; 0 for what has not happened yet.
+    """Times of a job by phase, in seconds; 0 for what has not happened yet.
 
     Attributes:
         queue: From acceptance until its first step began.
@@ -46,7 +45,7 @@ class JobTiming:
 
 
 class Owner(Protocol):
-    """What a job asks of its engine."""
+    """Engine as a job sees it."""
 
     def cancel_waiting(self, job: InferenceJob) -> bool:
         """Take a waiting job out of its queue and end it as cancelled; ``False`` when it is too late."""
@@ -79,18 +78,16 @@ class InferenceJob(Future[list[Any]]):
         self._ended_at = 0.0
         self._device_s = 0.0
 
-    def _load(
-        self, route: Route, values: dict[str, Any], run_options: Any, callback: Callback | None, user_data: Any
-    ) -> None:
+    def _load(self, route: Route, values: dict[str, Any], submission: Submission) -> None:
         self._route = route
         self._values = values
-        self._run_options = run_options
-        self._callback = callback
-        self._user_data = user_data
+        self._run_options = submission.run_options
+        self._callback = submission.callback
+        self._user_data = submission.user_data
 
     @property
     def timing(self) -> JobTiming:
-        """Where the time went so far."""
+        """Times by phase so far."""
         begun = self._begun()
         return JobTiming(
             queue=max(0.0, begun - self._accepted_at) if begun else 0.0,

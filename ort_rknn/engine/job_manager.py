@@ -15,10 +15,10 @@ from ort_rknn.devices.program import Program
 from ort_rknn.engine.admission import Admission
 from ort_rknn.engine.callbacks import Delivery, call_back
 from ort_rknn.engine.cpu_workers import CpuWorkers
-from ort_rknn.engine.job_runner import Fallback, Walker
+from ort_rknn.engine.job_runner import Fallback, JobRunner
 from ort_rknn.engine.lanes.base import Lanes
 from ort_rknn.engine.lanes.schedule import LanePlan
-from ort_rknn.engine.lanes.wake_ups import Room
+from ort_rknn.engine.lanes.wake_ups import SpaceSignal
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
@@ -26,17 +26,18 @@ from ort_rknn.engine.stats import Counters
 from ort_rknn.errors import RknnError, SessionClosed
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.job import Callback, InferenceJob
+    from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.observer import Observer
+    from ort_rknn.engine.submission import Submission
 
-__all__ = ["Core"]
+__all__ = ["JobManager"]
 
 EXIT_GRACE_S = 10.0
-"""How long the end of the interpreter waits for jobs. The seed's limit for a submission, for want of another."""
+"""How long the end of the interpreter waits for jobs. EZ RKNN Async's limit for a submission, for want of another."""
 
 
-class Core:
-    """See :class:`ort_rknn.engine.engine.Engine`."""
+class JobManager:
+    """Keeps the books of an :class:`~ort_rknn.engine.engine.Engine`: jobs, lanes and their ends."""
 
     def __init__(
         self,
@@ -62,16 +63,16 @@ class Core:
         self._clock = clock
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
-        self.workers = CpuWorkers(self._room_made)
+        self.workers = CpuWorkers(self._space_freed)
         self.delivery = Delivery(
             ordered=options.sequential_callbacks,
             limit=options.max_callback_queue_size,
-            on_started=self._room_made,
+            on_started=self._space_freed,
         )
         self._admission = Admission(
             options,
             lock=self._lock,
-            room=lanes if lanes is not None else Room(),
+            room=lanes if lanes is not None else SpaceSignal(),
             delivery=self.delivery,
             pacer=self.pacer,
             clock=clock,
@@ -80,7 +81,7 @@ class Core:
             send=self._send,
             drop_oldest=self._drop_oldest,
         )
-        self._walker = Walker(
+        self._runner = JobRunner(
             program,
             lanes,
             self.workers,
@@ -105,7 +106,7 @@ class Core:
         route = self.program.route(output_names)
         job_id = self._enter()
         try:
-            return self._walker.run(job_id, feed, route, run_options)
+            return self._runner.run(job_id, feed, route, run_options)
         finally:
             self._leave()
 
@@ -122,33 +123,23 @@ class Core:
 
     # -- submit
 
-    def submit(
-        self,
-        feed: Mapping[str, Any],
-        output_names: Sequence[str] | None,
-        *,
-        timeout: float | None,
-        run_options: Any,
-        callback: Callback | None,
-        user_data: Any,
-        copy: bool,
-        park: bool = False,
-    ) -> InferenceJob:
+    def submit(self, submission: Submission) -> InferenceJob:
         """Accept a job, when there is room for it."""
         from ort_rknn.engine.job import InferenceJob  # and concurrent.futures, which sessions that only run do without
 
         if self._forked:
             raise RknnError(FORKED)
-        route = self.program.route(output_names)
-        values = self._walker.copies(route, feed) if copy else dict(feed)
+        feed = submission.feed
+        route = self.program.route(submission.output_names)
+        values = self._runner.copies(route, feed) if submission.copy else dict(feed)
         job = InferenceJob(self)
-        job._load(route, values, run_options, callback, user_data)
+        job._load(route, values, submission)
         if self._fallback is not None:
             job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
-        if park:
+        if submission.parked:
             self._admission.park(job)
         else:
-            self._admission.admit(job, timeout)
+            self._admission.admit(job, submission.timeout)
         return job
 
     def _accept(self, job: InferenceJob) -> None:
@@ -166,11 +157,11 @@ class Core:
 
     def _send(self, job: InferenceJob) -> None:
         """Start a job on its way. Needs the lock: the look for room and the push are one."""
-        self._walker.proceed(job)
+        self._runner.proceed(job)
         self.counters.most_waiting = max(self.counters.most_waiting, self._waiting())
 
-    def _room_made(self) -> None:
-        self._admission.room_made()
+    def _space_freed(self) -> None:
+        self._admission.space_freed()
 
     @property
     def waiting(self) -> int:
@@ -201,7 +192,7 @@ class Core:
             self.counters.failed += error is not None
             self.counters.cancelled += bool(cancelled)
         job._ended_at = self._clock()
-        self._walker.ended(job, cancelled or (str(error) if error is not None else ""))
+        self._runner.ended(job, cancelled or (str(error) if error is not None else ""))
         job._values = job._feed = {}
         job._task = job._work = None
         if cancelled:

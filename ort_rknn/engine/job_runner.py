@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ort_rknn.devices.program import Program, Route, Stop, check_terminated
+from ort_rknn.devices.program import Program, Route, RoutedStep, check_terminated
 from ort_rknn.engine.lanes.base import Lanes, NoCoreLeft, Task
 from ort_rknn.engine.lanes.input_copies import copy_of
 from ort_rknn.engine.lanes.schedule import core_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ort_rknn.engine.observer import Observer
     from ort_rknn.engine.pacing import Pacer
 
-__all__ = ["Fallback", "Walker"]
+__all__ = ["Fallback", "JobRunner"]
 
 Fallback = Callable[[Mapping[str, Any], Sequence[str], Any], list[Any]]
 """``(feed, output_names, run_options) -> results``: serves jobs when no core is left."""
@@ -33,7 +33,7 @@ class End(Protocol):
         """End it with a result or an error."""
 
 
-class Walker:
+class JobRunner:
     """Walks jobs through the steps of a program.
 
     Args:
@@ -94,13 +94,13 @@ class Walker:
     def _run(self, job_id: int, feed: Mapping[str, Any], route: Route, run_options: Any) -> list[Any]:
         values = dict(feed)
         try:
-            for stop in route.stops:
+            for routed in route.steps:
                 check_terminated(run_options)
-                if stop.npu < 0:
-                    values.update(self._on_cpu(job_id, stop, values, run_options))
+                if routed.npu < 0:
+                    values.update(self._on_cpu(job_id, routed, values, run_options))
                 else:
-                    values.update(self._run_npu(job_id, stop, values))
-                for name in stop.forget:
+                    values.update(self._run_npu(job_id, routed, values))
+                for name in routed.forget:
                     del values[name]
         except NoCoreLeft:
             if self._fallback is None:
@@ -109,17 +109,17 @@ class Walker:
         return route.collect(values)
 
     def _on_cpu(
-        self, job_id: int, stop: Stop, values: Mapping[str, Any], run_options: Any
+        self, job_id: int, routed: RoutedStep, values: Mapping[str, Any], run_options: Any
     ) -> Iterable[tuple[str, Any]]:
         begun = self._clock()
-        results = self._program.run_cpu(stop, values, run_options)
+        results = self._program.run_cpu(routed, values, run_options)
         if self._observer is not None:
-            self._observer.step(job_id, stop.part, begun, self._clock() - begun)
+            self._observer.step(job_id, routed.step, begun, self._clock() - begun)
         return results
 
-    def _run_npu(self, job_id: int, stop: Stop, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    def _run_npu(self, job_id: int, routed: RoutedStep, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         assert self._lanes is not None
-        task = self._task(job_id, stop, values, _nobody_waits)
+        task = self._task(job_id, routed, values, _nobody_waits)
         if not self._lanes.run_here(task):
             ended = threading.Lock()
             ended.acquire()
@@ -130,15 +130,15 @@ class Walker:
             except BaseException:  # an interrupt: nobody waits for the result any more
                 self._lanes.withdraw(task)
                 raise
-        self._account(job_id, stop, task)
+        self._account(job_id, routed, task)
         if task.error is not None:
             raise task.error
-        return _named(stop, task)
+        return _named(routed, task)
 
     def _task(
-        self, job_id: int, stop: Stop, values: dict[str, Any], done: Callable[[Task], object], owner: Any = None
+        self, job_id: int, routed: RoutedStep, values: dict[str, Any], done: Callable[[Task], object], owner: Any = None
     ) -> Task:
-        task = Task(stop.npu, [values[name] for name in stop.part.inputs], stop.wanted, done, owner)
+        task = Task(routed.npu, [values[name] for name in routed.step.inputs], routed.wanted, done, owner)
         if self._pins is not None:
             task.core = core_of(job_id, self._pins)
         return task
@@ -163,34 +163,34 @@ class Walker:
 
     def proceed(self, job: InferenceJob) -> None:
         """Send a job to its next step, or end it."""
-        stops = job._route.stops
-        if job._position == len(stops):
+        steps = job._route.steps
+        if job._position == len(steps):
             self._end(job, result=job._route.collect(job._values))
             return
-        stop = stops[job._position]
+        routed = steps[job._position]
         try:
             check_terminated(job._run_options)
         except Exception as error:
             self._end(job, error=error)
             return
-        if stop.npu < 0:
+        if routed.npu < 0:
             job._work = lambda: self._run_cpu(job)
             self._workers.push(job.job_id, job._work)
         else:
             assert self._lanes is not None
-            job._task = task = self._task(job.job_id, stop, job._values, self._npu_done, job)
+            job._task = task = self._task(job.job_id, routed, job._values, self._npu_done, job)
             self._lanes.push(task, front=job._position > 0)
 
     def _run_cpu(self, job: InferenceJob) -> None:
         """Run a job's CPU steps up to its next NPU step. On a CPU worker."""
         job._begun_at = job._begun_at or self._clock()
-        stops = job._route.stops
+        steps = job._route.steps
         try:
-            while job._position < len(stops) and stops[job._position].npu < 0:
-                stop = stops[job._position]
+            while job._position < len(steps) and steps[job._position].npu < 0:
+                routed = steps[job._position]
                 check_terminated(job._run_options)
-                job._values.update(self._on_cpu(job.job_id, stop, job._values, job._run_options))
-                _pass(job, stop)
+                job._values.update(self._on_cpu(job.job_id, routed, job._values, job._run_options))
+                _pass(job, routed)
         except BaseException as error:  # whatever onnxruntime raises ends the job, not the worker
             self._end(job, error=error)
             return
@@ -204,11 +204,11 @@ class Walker:
         job._device_s += task.seconds
         job.core = task.ran_on
         job._task = None
-        stop = job._route.stops[job._position]
-        self._account(job.job_id, stop, task)
+        routed = job._route.steps[job._position]
+        self._account(job.job_id, routed, task)
         if task.error is None:
-            job._values.update(_named(stop, task))
-            _pass(job, stop)
+            job._values.update(_named(routed, task))
+            _pass(job, routed)
             self.proceed(job)
         elif isinstance(task.error, NoCoreLeft) and self._fallback is not None:
             job._begun_at = job._begun_at or self._clock()
@@ -229,13 +229,13 @@ class Walker:
         else:
             self._end(job, result=result)
 
-    def _account(self, job_id: int, stop: Stop, task: Task) -> None:
+    def _account(self, job_id: int, routed: RoutedStep, task: Task) -> None:
         if task.error is not None:
             return
         if self._pacer is not None:
             self._pacer.sample(task.phases[1] if task.phases is not None else task.seconds)
         if self._observer is not None:
-            self._observer.step(job_id, stop.part, task.taken_at, task.seconds, task.ran_on, task.phases)
+            self._observer.step(job_id, routed.step, task.taken_at, task.seconds, task.ran_on, task.phases)
         if self._print_perf:
             print_perf_line(job_id, task)
 
@@ -247,18 +247,18 @@ def _nobody_waits(_: Task) -> None:
 def _sole_readers(route: Route) -> dict[str, tuple[int, int]]:
     """NPU step and position of each value that nothing else reads."""
     readers: dict[str, list[tuple[int, int]]] = {name: [(-1, 0)] for name in route.outputs}
-    for stop in route.stops:
-        for position, name in enumerate(stop.part.inputs):
-            readers.setdefault(name, []).append((stop.npu, position))
+    for routed in route.steps:
+        for position, name in enumerate(routed.step.inputs):
+            readers.setdefault(name, []).append((routed.npu, position))
     return {name: places[0] for name, places in readers.items() if len(places) == 1 and places[0][0] >= 0}
 
 
-def _pass(job: InferenceJob, stop: Stop) -> None:
+def _pass(job: InferenceJob, routed: RoutedStep) -> None:
     """Leave a step behind, and forget the values that nobody needs any more."""
     job._position += 1
-    for name in stop.forget:
+    for name in routed.forget:
         del job._values[name]
 
 
-def _named(stop: Stop, task: Task) -> Iterator[tuple[str, Any]]:
-    return ((name, array) for name, array in zip(stop.part.outputs, task.outputs, strict=True) if array is not None)
+def _named(routed: RoutedStep, task: Task) -> Iterator[tuple[str, Any]]:
+    return ((name, array) for name, array in zip(routed.step.outputs, task.outputs, strict=True) if array is not None)

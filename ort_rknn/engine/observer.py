@@ -1,10 +1,10 @@
-"""What an engine tells whoever watches it: every step and every inference, when it has ended."""
+"""Observers of an engine: told every step and every inference, when it has ended."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from ort_rknn.devices.program import CpuPart, NpuPart
+from ort_rknn.devices.program import BoundCpuStep, BoundNpuStep
 
 __all__ = ["Observer"]
 
@@ -15,7 +15,7 @@ class Observer(Protocol):
     def step(
         self,
         job_id: int,
-        part: CpuPart | NpuPart,
+        step: BoundCpuStep | BoundNpuStep,
         begun: float,
         seconds: float,
         core: int | None = None,
@@ -25,7 +25,7 @@ class Observer(Protocol):
 
         Args:
             job_id: Number of the inference.
-            part: The step.
+            step: The step.
             begun: When it began, on the engine's clock.
             seconds: How long it took; inside the device, for an NPU step.
             core: Core that executed it; -1 where the driver chose, ``None`` on the CPU.

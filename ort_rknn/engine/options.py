@@ -1,4 +1,4 @@
-"""How an engine works: the limits, the schedule and the habits, as one frozen value."""
+"""Settings of an engine: limits, schedule and delivery, as one frozen value."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Hint = Literal["none", "latency", "throughput"]
 
 @frozen
 class EngineOptions:
-    """Options of :class:`ort_rknn.engine.engine.Engine`. Names and defaults are the seed's unless said otherwise.
+    """Options of :class:`ort_rknn.engine.engine.Engine`. Names and defaults are EZ RKNN Async's unless said otherwise.
 
     Attributes:
         schedule: Core of each job in turn, ``job_id % len(schedule)``: an int, ``"0,1,2"`` or a sequence; doubles raise
             a core's share. Default: none, whatever core is free takes the next job.
         tp_mode: All contexts share this core mask: ``auto``, ``all``, ``0``, ``1``, ``2``, ``0,1`` or ``0,1,2``.
         threads_per_core: Contexts per distinct core; with ``tp_mode`` the number of contexts. Default: what keeps the
-            cores busy, see :func:`ort_rknn.engine.lanes.schedule.plan_lanes` (the seed's is 1).
+            cores busy, see :func:`ort_rknn.engine.lanes.schedule.plan_lanes` (EZ RKNN Async's is 1).
         max_queue_size: Jobs that may wait for a core; those being executed do not count.
-        max_callback_queue_size: Finished jobs that may wait for their callback to start (fixed at 8 in the seed).
+        max_callback_queue_size: Finished jobs that may wait for their callback to start (fixed at 8 in EZ RKNN Async).
         submit_timeout_ms: How long a submission waits for room; 0 refuses at once.
         sequential_callbacks: Deliver callbacks in the order of submission.
         enable_pacing: Space submissions by the mean inference time over the number of cores.
         disable_dup_context: Load the weights once per context instead of sharing them.
-        overflow: What a submission does when the queue is full (ours; ``block`` is the seed's behaviour): ``block``,
-            ``raise`` at once, or ``drop_oldest``: cancel the oldest job that still waits.
+        overflow: What a submission does when the queue is full (ours; EZ RKNN Async blocks): ``block``, ``raise`` at
+            once, or ``drop_oldest``: cancel the oldest job that still waits.
         run_timeout_ms: How long one inference may take; 0 is for ever. Default 0: inference times differ by a factor
             of 1000, and a limit takes the short way of ``run`` away (the caller could not be freed).
         performance_hint: ``latency``: one context, the driver chooses the core; ``throughput``: all cores with at

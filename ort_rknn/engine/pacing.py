@@ -1,4 +1,4 @@
-"""Pacing: hold submissions back to the rate the cores can sustain, as the seed defines it."""
+"""Pacing: hold submissions back to the rate the cores can sustain, as EZ RKNN Async defines it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 __all__ = ["Pacer"]
 
 KEEP = 0.95
-"""Weight of the old mean; the seed's."""
+"""Weight of the old mean; EZ RKNN Async's."""
 
 
 class Pacer:

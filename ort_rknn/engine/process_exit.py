@@ -1,4 +1,4 @@
-"""What ends with the process: engines still open when the interpreter exits, and engines inherited by a fork."""
+"""Ends engines with the process: those still open when the interpreter exits, and engines inherited by a fork."""
 
 from __future__ import annotations
 

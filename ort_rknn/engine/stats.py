@@ -1,4 +1,4 @@
-"""What an engine did so far, and the seed's line per inference."""
+"""Statistics of an engine, and EZ RKNN Async's line per inference."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def wants_perf_lines() -> bool:
 
 
 def print_perf_line(job_id: int, task: Task) -> None:
-    """Print the seed's line for one inference to stderr; a device that does not split its time counts as inference."""
+    """Print EZ RKNN Async's line for one inference to stderr; time that a device does not split counts as inference."""
     print_phases(job_id, task.lane, task.ran_on, task.phases or (0.0, task.seconds, 0.0))
 
 
 def print_phases(job_id: int, lane: int, core: int | None, phases: tuple[float, float, float], more: str = "") -> None:
-    """Print the seed's line for the seconds one inference took to set inputs, to infer and to fetch outputs."""
+    """Print EZ RKNN Async's line for the seconds one inference took to set inputs, to infer and to fetch outputs."""
     set_input, infer, copy_output = (round(seconds * 1e6) for seconds in phases)
     line = (
         f"[ort_rknn_perf] task_id={job_id} thread_id={lane} core_id={core} set_input_us={set_input} "

@@ -1,4 +1,4 @@
-"""Which device serves a session, and if none does, why and what to do."""
+"""Chooses the device that serves a session, or says why there is none and what to do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.library_name import named_library
+from ort_rknn.devices.settings import DeviceOptions
 from ort_rknn.devices.soc import detect
 from ort_rknn.errors import DeviceUnavailable, RknnError
 from ort_rknn_converters.util.frozen import frozen
@@ -20,41 +21,6 @@ __all__ = ["Choice", "DeviceOptions", "choose", "npu_problem"]
 
 _NO_BOARDS = frozenset({"x86_64", "AMD64", "i686"})
 _ADVICE = "set ORT_RKNN_DEVICE=simulator to run as the NPU would"
-
-
-@frozen
-class DeviceOptions:
-    """What a session says of its device.
-
-    Attributes:
-        target: SoC to compile for; default: the board's own, else the table's default.
-        runtime_library: Path of the vendor's runtime.
-        priority: Whose jobs the NPU driver lets go first.
-        sram: Internal tensors in the SoC's SRAM.
-        share_sram: The same, shared by contexts.
-        collect_perf: Times of every layer.
-        init_flags: More bits for ``rknn_init``.
-        share_weights: Take weights that another session has loaded.
-        custom_op_paths: Libraries with custom operators.
-        custom_op_default_path: Take those in the vendor's folder for them too.
-        half_inputs: Hand float32 pictures to the runtime as float16 where it takes that.
-        simulator_cores: Pretend cores; default: as many as the SoC has.
-        simulator_latency_ms: Time one inference takes on a pretend core, in milliseconds.
-    """
-
-    target: str | None = None
-    runtime_library: str | None = None
-    priority: str = "high"
-    sram: bool = False
-    share_sram: bool = False
-    collect_perf: bool = False
-    init_flags: int = 0
-    share_weights: bool = False
-    custom_op_paths: tuple[str, ...] = ()
-    custom_op_default_path: bool = False
-    half_inputs: bool = True
-    simulator_cores: int | None = None
-    simulator_latency_ms: float = 0.0
 
 
 @frozen
@@ -119,26 +85,14 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
             return Choice(lite, lite.target)
         from ort_rknn.devices.rknnrt.device import NpuDevice
 
-        npu = NpuDevice(
-            options.runtime_library,
-            target=options.target,
-            priority=options.priority,
-            sram=options.sram,
-            share_sram=options.share_sram,
-            perf=options.collect_perf,
-            init_flags=options.init_flags,
-            share_weights=options.share_weights,
-            custom_op_paths=options.custom_op_paths,
-            custom_op_default_path=options.custom_op_default_path,
-            half_inputs=options.half_inputs,
-        )
+        npu = NpuDevice(options)
     except RknnError as error:
         return Choice(None, target, f"{error}; {_ADVICE}")
     return Choice(npu, npu.target or target)
 
 
 def npu_problem(library: str | None = None) -> str | None:
-    """Why no NPU can be used on this machine, with what to do; ``None`` when one can.
+    """Reason why no NPU can be used on this machine, with what to do; ``None`` when one can.
 
     Args:
         library: Path of the vendor's runtime; default: what the environment names, else the usual places.

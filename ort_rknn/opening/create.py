@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.errors import InvalidOption, RknnError
-from ort_rknn.opening.resolution import Placement
-from ort_rknn.opening.resolve import place
+from ort_rknn.opening.resolution import Resolution
+from ort_rknn.opening.resolve import resolve
 from ort_rknn.options.providers import without_rknn
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries, set_entry
 from ort_rknn_converters.util.log import logger
@@ -43,74 +43,76 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         rest, rest_options = None, None  # naming the CPU here would be a conflict of its own
     opened: list[Any] = []
 
-    def judge() -> Any:
+    def open_with_onnxruntime() -> Any:
         if not opened:
             options = _cpu_allowed(user) if npu_only else user
             opened.append(session._rknn_create(options, rest, rest_options, disabled))
         return opened[0]
 
     model = session._rknn_model
-    placement = Placement()
+    resolution = Resolution()
     if asked := _asked_of_the_cpu(request, user):
         logger().warning("the model runs on the CPU: %s", asked)
-        placement, model = Placement(reason=asked), b""
+        resolution, model = Resolution(reason=asked), b""
     try:
         if model:
-            placement = place(model, request.options, user, device=session._rknn_device, judge=judge)
+            resolution = resolve(
+                model, request.options, user, device=session._rknn_device, open_with_onnxruntime=open_with_onnxruntime
+            )
     except InvalidOption as error:
         session._rknn_refused = error  # raised by the session; what is raised in here, onnxruntime falls back from
         return
     if (
         config_entry(user, CONTEXT_ENABLE) == "1"
-        and placement.from_onnx
-        and placement.compiled is not None
-        and placement.compiled.npu_steps
+        and resolution.from_onnx
+        and resolution.compiled is not None
+        and resolution.compiled.npu_steps
     ):
-        from ort_rknn.opening.epcontext_options import ContextWish
+        from ort_rknn.opening.epcontext_options import EpContextOptions
 
-        ContextWish.of(user, model if isinstance(model, str) else "").write(placement.compiled)
-    if (placement.moving is not None and not npu_only) or placement.bundle is not None:
-        from ort_rknn.opening.open_dynamic import open_forms, open_moving
+        EpContextOptions.of(user, model if isinstance(model, str) else "").write(resolution.compiled)
+    if (resolution.dynamic is not None and not npu_only) or resolution.bundle is not None:
+        from ort_rknn.opening.open_dynamic import open_dynamic_session, open_forms
         from ort_rknn.opening.open_npu import check_cores
 
         _forget(opened)
         request.warn_of_doubles(user)
-        make_native = open_forms if placement.bundle is not None else open_moving
+        make_native = open_forms if resolution.bundle is not None else open_dynamic_session
         try:
-            check_cores(request.options, placement)
-            session._rknn_attach(make_native(session, request, placement, disabled))
+            check_cores(request.options, resolution)
+            session._rknn_attach(make_native(session, request, resolution, disabled))
         except InvalidOption as error:
             session._rknn_refused = error
         return
-    if placement.compiled is not None and placement.compiled.npu_steps:
+    if resolution.compiled is not None and resolution.compiled.npu_steps:
         from ort_rknn.opening.open_npu import open_npu_session
 
         try:
-            native = open_npu_session(session, request, placement, disabled, npu_only=npu_only, judged=opened)
+            native = open_npu_session(session, request, resolution, disabled, npu_only=npu_only, validated=opened)
             if not opened:
                 request.warn_of_doubles(user)
         except InvalidOption as error:
             session._rknn_refused = error
             return
         except RknnError as error:
-            if not placement.from_onnx:  # onnxruntime cannot run what was compiled before
+            if not resolution.from_onnx:  # onnxruntime cannot run what was compiled before
                 raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error
             logger().warning("the model runs on the CPU: %s", error)
-            placement = Placement(target=placement.target, reason=str(error), notes=placement.notes)
+            resolution = Resolution(target=resolution.target, reason=str(error), notes=resolution.notes)
         else:
             _forget(opened)
             session._rknn_attach(native)
             return
     if npu_only:
         session._rknn_create(user, rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
-    judge()
-    session._rknn_reason = placement.reason
-    session._rknn_plan = None if placement.compiled is None else placement.compiled.plan
-    session._rknn_notes = placement.notes
+    open_with_onnxruntime()
+    session._rknn_reason = resolution.reason
+    session._rknn_plan = None if resolution.compiled is None else resolution.compiled.plan
+    session._rknn_notes = resolution.notes
 
 
 def _asked_of_the_cpu(request: Request, user: Any) -> str:
-    """What a program that did not name the NPU asks for and no NPU part can give; empty where there is nothing."""
+    """Finds what a program that did not name the NPU asks for and no NPU part can give; empty for nothing."""
     if request.named or not getattr(user, "optimized_model_filepath", ""):
         return ""
     return (
@@ -120,7 +122,7 @@ def _asked_of_the_cpu(request: Request, user: Any) -> str:
 
 
 def _forget(opened: list[Any]) -> None:
-    """Drop the session that only judged the model, and the profile it would leave behind."""
+    """Drop the session that only validated the model, and the profile it would leave behind."""
     for native in opened:
         if native.session_options.enable_profiling:
             Path(native.end_profiling()).unlink(missing_ok=True)

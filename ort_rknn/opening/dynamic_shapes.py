@@ -1,4 +1,4 @@
-"""What is to be done with a model whose input shapes are open: pinned, listed, or compiled as they come."""
+"""Decides how a model with open input shapes runs: pinned, listed, or compiled as they come."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from ort_rknn_converters.onnx_file.signature import DeclaredValue
     from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["Forms", "Moving", "read_shapes"]
+__all__ = ["CompiledForms", "DynamicShapes", "read_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @frozen
-class Moving:
-    """How a model with open shapes is to be run.
+class DynamicShapes:
+    """Way in which a model with open shapes runs.
 
     Attributes:
         options: Of every conversion; its shapes and dims are pins.
@@ -45,7 +45,7 @@ class Moving:
 
 
 @frozen
-class Forms:
+class CompiledForms:
     """Several compiled forms of a model, as they lie in one file.
 
     Attributes:
@@ -66,8 +66,8 @@ def read_shapes(
     options: RknnOptions,
     convert: ConvertOptions,
     pinned: Callable[[], Mapping[str, tuple[Any, ...]]] | None,
-) -> Moving | ConvertOptions:
-    """How a model is to be compiled, seen from its shapes.
+) -> DynamicShapes | ConvertOptions:
+    """Decides from its shapes how a model is compiled.
 
     Args:
         model: Path or content.
@@ -103,7 +103,7 @@ def read_shapes(
     listed = () if still_open else sets
     keys = still_open or tuple(sorted(name for name in options.shapes if any(value.name == name for value in inputs)))
     mode = "background" if options.compile == "auto" else options.compile
-    return Moving(
+    return DynamicShapes(
         options=replace(convert, shapes={name: shape for name, shape in first.items() if name not in keys}),
         keys=keys,
         listed=listed,

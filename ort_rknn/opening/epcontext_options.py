@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_types.session_options import config_entry
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
 
-__all__ = ["ContextWish", "refuse_existing", "write_context"]
+__all__ = ["EpContextOptions", "refuse_existing", "write_context"]
 
 _EXISTS = (
     "Failed to generate EP context model since the file '\"{}\"' exists already. "
@@ -22,7 +22,7 @@ _FOLDER = "context_file_path should not point to a folder."
 
 
 @frozen
-class ContextWish:
+class EpContextOptions:
     """A session's wish to have its compiled model written.
 
     Attributes:
@@ -38,7 +38,7 @@ class ContextWish:
     weights_file: str = ""
 
     @classmethod
-    def of(cls, sess_options: Any, model_path: str) -> ContextWish:
+    def of(cls, sess_options: Any, model_path: str) -> EpContextOptions:
         """The wish in session options where :data:`~ort_rknn.ort_types.session_options.CONTEXT_ENABLE` is ``"1"``.
 
         Raises:

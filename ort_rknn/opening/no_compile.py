@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import RKNN_PROVIDER, ort_error
 from ort_rknn.ort_private.errors import has_error
 from ort_rknn.ort_types.session_options import config_entry
-from ort_rknn.provider_names import RKNN_PROVIDER
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.opening.dynamic_shapes import Moving
+    from ort_rknn.opening.dynamic_shapes import DynamicShapes
     from ort_rknn_converters.options import ConvertOptions
 
 __all__ = ["NO_COMPILE", "demand_compiled", "demand_compiled_forms", "forbidden"]
@@ -50,8 +49,8 @@ def demand_compiled(model: str | bytes, options: ConvertOptions, cache_dir: str 
         )
 
 
-def demand_compiled_forms(model: str | bytes, moving: Moving) -> Moving:
-    """The same for a model whose shapes are listed or open; gives how to run it without compiling.
+def demand_compiled_forms(model: str | bytes, dynamic: DynamicShapes) -> DynamicShapes:
+    """Refuses a model whose shapes are listed or open and not compiled; gives how to run it without compiling.
 
     What a feed will open later is planned with ones for the open dimensions, whatever the trip to the NPU costs.
 
@@ -62,20 +61,20 @@ def demand_compiled_forms(model: str | bytes, moving: Moving) -> Moving:
     from ort_rknn_converters.onnx_file.signature import declared_inputs
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
-    stored = store.Cache(store.cache_directory(moving.cache_dir))
-    sets = [dict(shapes) for shapes in moving.listed]
-    if not sets and not moving.keys:
+    stored = store.Cache(store.cache_directory(dynamic.cache_dir))
+    sets = [dict(shapes) for shapes in dynamic.listed]
+    if not sets and not dynamic.keys:
         sets = [{}]  # one set of shapes, to be compiled in the background
     for shapes in sets:
-        options = replace(moving.options, shapes={**moving.options.shapes, **shapes})
+        options = replace(dynamic.options, shapes={**dynamic.options.shapes, **shapes})
         if stored.lookup(store.key_of(model, options), toolkit_version()) is None:
-            demand_compiled(model, options, moving.cache_dir)
+            demand_compiled(model, options, dynamic.cache_dir)
     if not sets:
         ones = {
-            value.name: tuple(dim if isinstance(dim, int) else moving.options.dims.get(dim or "", 1) for dim in dims)
+            value.name: tuple(dim if isinstance(dim, int) else dynamic.options.dims.get(dim or "", 1) for dim in dims)
             for value in declared_inputs(model)
-            if value.name in moving.keys and (dims := value.dims) is not None
+            if value.name in dynamic.keys and (dims := value.dims) is not None
         }
-        shapes = {**moving.options.shapes, **ones}
-        demand_compiled(model, replace(moving.options, shapes=shapes, min_gain=0), moving.cache_dir)
-    return replace(moving, mode="never", first="never")
+        shapes = {**dynamic.options.shapes, **ones}
+        demand_compiled(model, replace(dynamic.options, shapes=shapes, min_gain=0), dynamic.cache_dir)
+    return replace(dynamic, mode="never", first="never")

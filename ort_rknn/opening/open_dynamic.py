@@ -1,4 +1,4 @@
-"""Makes the native side of a session whose input shapes move: onnxruntime now, compiled variants as they come."""
+"""Makes the native side of a session with dynamic input shapes: onnxruntime now, compiled variants as they come."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import WEIGHTS_FOLDER, clone, replay_libraries, set_entry
-from ort_rknn.sessions.background_compile import Ticket, compile_in_child, usable_cache
+from ort_rknn.sessions.background_compile import CancelToken, compile_in_child, usable_cache
 from ort_rknn.sessions.cpu_fallback import WholeModel
-from ort_rknn.sessions.dynamic import MovingParts, MovingSession, Plain
-from ort_rknn.sessions.shape_variants import Variants, Works
+from ort_rknn.sessions.dynamic import DynamicParts, DynamicSession, WithoutVariants
+from ort_rknn.sessions.shape_variants import VariantFactory, Variants
 from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
-    from ort_rknn.opening.dynamic_shapes import Moving
-    from ort_rknn.opening.resolution import Placement
+    from ort_rknn.opening.dynamic_shapes import DynamicShapes
+    from ort_rknn.opening.resolution import Resolution
     from ort_rknn.options.request import Request
     from ort_rknn.sessions.npu import NpuSession
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.options import ConvertOptions
     from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["open_forms", "open_moving"]
+__all__ = ["open_dynamic_session", "open_forms"]
 
 
-class _Lease:
+class DeviceLease:
     """Closes a device when neither the session nor an engine of it uses it any more."""
 
     def __init__(self, close: Callable[[], object] | None) -> None:
@@ -52,7 +52,7 @@ class _Lease:
 
 @frozen
 class _Source:
-    """What opening a variant needs of the session under construction, without keeping that alive."""
+    """Part of the session under construction that opening a variant needs, without keeping that alive."""
 
     _rknn_model: str | bytes
     _rknn_sess_options: Any
@@ -65,48 +65,48 @@ class _Opener:
 
     source: _Source
     request: Request
-    placement: Placement
+    resolution: Resolution
     disabled: Any
-    native: weakref.ref[MovingSession]
-    lease: _Lease
+    native: weakref.ref[DynamicSession]
+    lease: DeviceLease
 
     def __call__(self, key: ShapeKey, compiled: CompiledModel) -> NpuSession | None:
         from ort_rknn.opening.open_npu import open_npu_session
 
         if not compiled.npu_steps:
             return None
-        placement = replace(self.placement, compiled=compiled, shapes=dict(key), from_onnx=True)
-        whole = WholeModel(lambda: Plain(self.native))
+        resolution = replace(self.resolution, compiled=compiled, shapes=dict(key), from_onnx=True)
+        whole = WholeModel(lambda: WithoutVariants(self.native))
         self.lease.take()
         try:
             return open_npu_session(
-                self.source, self.request, placement, self.disabled, whole=whole, on_closed=self.lease.drop
+                self.source, self.request, resolution, self.disabled, whole=whole, on_closed=self.lease.drop
             )
         except BaseException:
             self.lease.drop()
             raise
 
 
-def open_moving(session: Any, request: Request, placement: Placement, disabled: Any) -> MovingSession:
+def open_dynamic_session(session: Any, request: Request, resolution: Resolution, disabled: Any) -> DynamicSession:
     """Open the model with onnxruntime, and what is listed on the device.
 
     Raises:
         Exception: What onnxruntime raises for the model.
     """
-    moving = placement.moving
-    assert moving is not None
+    dynamic = resolution.dynamic
+    assert dynamic is not None
     model = session._rknn_model
     native = _plain(session, request, disabled, model)
-    opener = _opener(session, request, placement, disabled, native)
-    variants = Variants(_works(model, moving, opener), limit=moving.limit + len(moving.listed), mode=moving.mode)
+    opener = _opener(session, request, resolution, disabled, native)
+    variants = Variants(_factory(model, dynamic, opener), limit=dynamic.limit + len(dynamic.listed), mode=dynamic.mode)
     weakref.finalize(variants, opener.lease.drop).atexit = False
-    for shapes in moving.listed:
-        variants.load(shape_key({name: shapes[name] for name in moving.keys}), moving.first)
-    native.attach(_parts(variants, moving.keys, _plan(placement, moving), request, placement))
+    for shapes in dynamic.listed:
+        variants.load(shape_key({name: shapes[name] for name in dynamic.keys}), dynamic.first)
+    native.attach(_parts(variants, dynamic.keys, _plan(resolution, dynamic), request, resolution))
     return native
 
 
-def open_forms(session: Any, request: Request, placement: Placement, disabled: Any) -> MovingSession:
+def open_forms(session: Any, request: Request, resolution: Resolution, disabled: Any) -> DynamicSession:
     """Open a file with several compiled forms: the original ONNX, and every form when its shapes first come.
 
     Raises:
@@ -114,13 +114,13 @@ def open_forms(session: Any, request: Request, placement: Placement, disabled: A
     """
     from ort_rknn_converters.partition.plan import Plan
 
-    forms = placement.bundle
+    forms = resolution.bundle
     assert forms is not None
     if forms.original is None:
         native = _plain(session, request, disabled, forms.stub.read(), stub=True)
     else:
         native = _plain(session, request, disabled, *forms.original().source())
-    opener = _opener(session, request, placement, disabled, native)
+    opener = _opener(session, request, resolution, disabled, native)
 
     def lookup(key: ShapeKey) -> CompiledModel | None:
         load = forms.loaders.get(key)
@@ -129,21 +129,21 @@ def open_forms(session: Any, request: Request, placement: Placement, disabled: A
     def never(*_: Any) -> NoReturn:
         raise NotImplementedError("a compiled model is not compiled again")
 
-    variants = Variants(Works(lookup, never, never, opener), limit=len(forms.loaders), mode="never")
+    variants = Variants(VariantFactory(lookup, never, never, opener), limit=len(forms.loaders), mode="never")
     weakref.finalize(variants, opener.lease.drop).atexit = False
     keys = tuple(name for name, _ in next(iter(forms.loaders)))
     listed = "; ".join(map(name_of, forms.loaders))
     others = "the CPU runs others" if forms.original else "others are refused"
-    plan = Plan(placement.target, "", notes=(f"compiled for the shapes {listed}; {others}", *placement.notes))
+    plan = Plan(resolution.target, "", notes=(f"compiled for the shapes {listed}; {others}", *resolution.notes))
     for key in forms.loaders:
         variants.load(key, "never")
-    native.attach(_parts(variants, keys, plan, request, placement, "" if forms.original else forms.refusal))
+    native.attach(_parts(variants, keys, plan, request, resolution, "" if forms.original else forms.refusal))
     return native
 
 
 def _plain(
     session: Any, request: Request, disabled: Any, model: str | bytes, weights_folder: str = "", *, stub: bool = False
-) -> MovingSession:
+) -> DynamicSession:
     """The native session all calls go to first: onnxruntime on the original, or on a stub of it."""
     user = session._rknn_sess_options
     options = clone(user)
@@ -153,38 +153,38 @@ def _plain(
     if stub:
         options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
         options.log_severity_level = 4  # it only judges feeds: what it says of its outputs is of no interest
-    native: MovingSession = start_native(
-        request.providers, request.provider_options, MovingSession, options, model, set(disabled or ())
+    native: DynamicSession = start_native(
+        request.providers, request.provider_options, DynamicSession, options, model, set(disabled or ())
     )
     return native
 
 
-def _opener(session: Any, request: Request, placement: Placement, disabled: Any, native: MovingSession) -> _Opener:
-    device = placement.device
+def _opener(session: Any, request: Request, resolution: Resolution, disabled: Any, native: DynamicSession) -> _Opener:
+    device = resolution.device
     assert device is not None
-    lease = _Lease(None if device is session._rknn_device else device.close)
+    lease = DeviceLease(None if device is session._rknn_device else device.close)
     source = _Source(session._rknn_model, session._rknn_sess_options)
-    return _Opener(source, request, placement, disabled, weakref.ref(native), lease)
+    return _Opener(source, request, resolution, disabled, weakref.ref(native), lease)
 
 
 def _parts(
-    variants: Variants, keys: tuple[str, ...], plan: Plan, request: Request, placement: Placement, refusal: str = ""
-) -> MovingParts:
-    npu = placement.device is not None and placement.device.name != "cpu"
-    return MovingParts(variants, keys, plan, request.options.as_strings(), npu, refusal)
+    variants: Variants, keys: tuple[str, ...], plan: Plan, request: Request, resolution: Resolution, refusal: str = ""
+) -> DynamicParts:
+    npu = resolution.device is not None and resolution.device.name != "cpu"
+    return DynamicParts(variants, keys, plan, request.options.as_strings(), npu, refusal)
 
 
-def _works(model: str | bytes, moving: Moving, opener: _Opener) -> Works:
-    """How the variants of a model come to be; the model's digest is taken once."""
+def _factory(model: str | bytes, dynamic: DynamicShapes, opener: _Opener) -> VariantFactory:
+    """Makes the variants of a model; the model's digest is taken once."""
     from ort_rknn_converters.cache import store
     from ort_rknn_converters.cache.key import content_digest
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
     digest: list[str] = []
-    folder = usable_cache(moving.cache_dir)
+    folder = usable_cache(dynamic.cache_dir)
 
     def with_shapes(key: ShapeKey) -> ConvertOptions:
-        return replace(moving.options, shapes={**moving.options.shapes, **dict(key)})
+        return replace(dynamic.options, shapes={**dynamic.options.shapes, **dict(key)})
 
     def lookup(key: ShapeKey) -> CompiledModel | None:
         if not digest:
@@ -195,23 +195,23 @@ def _works(model: str | bytes, moving: Moving, opener: _Opener) -> Works:
     def now(key: ShapeKey) -> CompiledModel:
         return store.load_or_convert(model, with_shapes(key), cache_dir=folder)
 
-    def build(key: ShapeKey, ticket: Ticket) -> CompiledModel:
-        return compile_in_child(model, with_shapes(key), folder, ticket)
+    def build(key: ShapeKey, token: CancelToken) -> CompiledModel:
+        return compile_in_child(model, with_shapes(key), folder, token)
 
-    return Works(lookup, now, build, opener)
+    return VariantFactory(lookup, now, build, opener)
 
 
-def _plan(placement: Placement, moving: Moving) -> Plan:
+def _plan(resolution: Resolution, dynamic: DynamicShapes) -> Plan:
     from ort_rknn_converters.partition.plan import Plan
 
-    names = ", ".join(moving.keys)
+    names = ", ".join(dynamic.keys)
     if not names:
         note = "the model is compiled in the background; session.wait_compiled() waits for it"
-        return Plan(placement.target, moving.options.precision, notes=(note, *placement.notes))
+        return Plan(resolution.target, dynamic.options.precision, notes=(note, *resolution.notes))
     how = {
         "background": "each new shape is answered by the CPU and compiled in the background",
         "load": "each new shape is compiled at its first call",
         "never": "shapes that are not in the cache run on the CPU",
-    }[moving.mode]
-    note = f"the shape of {names} is open: {how} (at most {moving.limit}); session.wait_compiled() waits for them"
-    return Plan(placement.target, moving.options.precision, notes=(note, *placement.notes))
+    }[dynamic.mode]
+    note = f"the shape of {names} is open: {how} (at most {dynamic.limit}); session.wait_compiled() waits for them"
+    return Plan(resolution.target, dynamic.options.precision, notes=(note, *resolution.notes))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import (
@@ -22,8 +21,7 @@ from ort_rknn.ort_types.session_options import (
 )
 
 if TYPE_CHECKING:
-    from ort_rknn.engine.options import EngineOptions
-    from ort_rknn.opening.resolution import Placement
+    from ort_rknn.opening.resolution import Resolution
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
     from ort_rknn.ort_types.profiling import Profile
@@ -55,25 +53,25 @@ _SHOWN = (
 def open_npu_session(
     session: Any,
     request: Request,
-    placement: Placement,
+    resolution: Resolution,
     disabled: Any,
     *,
     npu_only: bool = False,
     whole: WholeModel | None = None,
     on_closed: Callable[[], object] | None = None,
-    judged: Sequence[Any] = (),
+    validated: Sequence[Any] = (),
 ) -> NpuSession:
     """Open a compiled model on its device.
 
     Args:
         session: The session under construction; of it the model, the options and the device given count.
         request: What is asked of the NPU.
-        placement: The compiled model and its device.
+        resolution: The compiled model and its device.
         disabled: onnxruntime's optimizers that are to be left out.
         npu_only: Anything on the CPU is an error.
         whole: The model on onnxruntime, for one of several variants of it; opened here when ``None``.
         on_closed: Called when a variant's engine is closed, in place of closing the device.
-        judged: The session onnxruntime made of the whole model, if it was made.
+        validated: The session onnxruntime made of the whole model, if it was made.
 
     Raises:
         RknnError: The device refuses.
@@ -83,20 +81,20 @@ def open_npu_session(
     from ort_rknn.engine.engine import Engine
     from ort_rknn.sessions.npu import NpuParts, NpuSession
 
-    compiled = placement.compiled
+    compiled = resolution.compiled
     assert compiled is not None
     user = session._rknn_sess_options
     if user is not None and user.optimized_model_filepath and whole is None:
         raise ort_error("Fail", _COMPILED_NODES)
     if npu_only and compiled.cpu_steps:
         raise ort_error("Fail", _NODES_ON_CPU)
-    if compiled.plan.whole is not None and compiled.plan.whole.warning and placement.device is not None:
-        _say_numbers(compiled.plan.whole, placement.device, strict=request.options.strict_numbers)
+    if compiled.plan.whole is not None and compiled.plan.whole.warning and resolution.device is not None:
+        _say_numbers(compiled.plan.whole, resolution.device, strict=request.options.strict_numbers)
     start = partial(start_native, list(request.providers), list(request.provider_options))
     optimizers = set(disabled or ())
 
     # A judgement was made with options that allow the CPU: to change the user's once more would be warned of twice.
-    options = clone(judged[0].session_options if judged and npu_only else user)
+    options = clone(validated[0].session_options if validated and npu_only else user)
     shown = {name: getattr(options, name) for name in _SHOWN}
     profiled = options.enable_profiling
     variant = whole is not None  # its profile is written with the others' into that of the session
@@ -108,7 +106,7 @@ def open_npu_session(
     stub_options.intra_op_num_threads = 1
     stub_options.log_severity_level = 4  # the stub only judges feeds: what it says of its outputs is of no interest
 
-    device = placement.device
+    device = resolution.device
     assert device is not None
     profile = None
     if profiled:
@@ -117,7 +115,7 @@ def open_npu_session(
         profile = Profile(options.profile_file_prefix, npu=device.name != "cpu")
     begun = time.perf_counter()
     native: NpuSession = start(NpuSession, stub_options, compiled.stub.path or compiled.stub.read(), set())
-    pins = _pins(user, native, judged)
+    pins = _pins(user, native, validated)
     dims = (dim for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape)
     if pins and not all(isinstance(dim, int) for dim in dims):
         native = start(NpuSession, stub_options, _pinned(compiled.stub.read(), pins), set())
@@ -134,9 +132,9 @@ def open_npu_session(
         if own is options:
             own = clone(options)
             replay_libraries(user, own)
-        profile.options_of_a_part(own)
+        profile.options_of_a_step(own)
         part = start(None, own, model, optimizers)
-        profile.add_part(part)
+        profile.add_step(part)
         return part
 
     opened = time.perf_counter()
@@ -145,7 +143,7 @@ def open_npu_session(
         device,
         open_cpu_step,
         outputs=[argument.name for argument in native.outputs_meta],
-        target=placement.target if placement.target in compiled.targets else None,
+        target=resolution.target if resolution.target in compiled.targets else None,
     )
     if whole is None:
         on_closed = None if device is session._rknn_device else device.close
@@ -153,15 +151,15 @@ def open_npu_session(
 
         model = session._rknn_model
         whole = WholeModel(
-            partial(start, None, options, model, optimizers) if placement.from_onnx else None,
+            partial(start, None, options, model, optimizers) if resolution.from_onnx else None,
             "a compiled model runs at the shapes and with the weights and pinned values it was compiled with; "
             "open its ONNX model for others",
         )
     at_close: list[Callable[[], object]] = []
     engine = Engine(
         program,
-        _engine_options(request.options),
-        fallback=whole.run if placement.from_onnx else None,
+        request.options.engine_options(),
+        fallback=whole.run if resolution.from_onnx else None,
         on_closed=partial(_close, at_close, on_closed, None if variant else profile),
         observer=profile,
     )
@@ -173,10 +171,10 @@ def open_npu_session(
     native.attach(
         NpuParts(
             engine=engine,
-            plan=_plan(compiled, placement),
+            plan=_plan(compiled, resolution),
             provider_options=request.options.as_strings(),
             npu=device.name != "cpu",
-            shapes=_open_shapes(native, placement),
+            shapes=_open_shapes(native, resolution),
             whole=whole,
             shown=shown,
             profile=profile,
@@ -198,7 +196,7 @@ def _say_numbers(whole: Any, device: Any, *, strict: bool) -> None:
         raise ort_error("Fail", str(error)) from error
 
 
-def check_cores(options: RknnOptions, placement: Placement) -> None:
+def check_cores(options: RknnOptions, resolution: Resolution) -> None:
     """Refuse options that name cores the device does not have, before anything is opened on it.
 
     Raises:
@@ -206,8 +204,8 @@ def check_cores(options: RknnOptions, placement: Placement) -> None:
     """
     from ort_rknn.engine.lanes.schedule import plan_lanes
 
-    if placement.device is not None:
-        plan_lanes(_engine_options(options), placement.device.cores)
+    if resolution.device is not None:
+        plan_lanes(options.engine_options(), resolution.device.cores)
 
 
 def _settle(options: Any, npu_only: bool) -> None:
@@ -233,13 +231,13 @@ def _close(
             profile.end()
 
 
-def _pins(user: Any, stub: Any, judged: Sequence[Any]) -> dict[str, int]:
+def _pins(user: Any, stub: Any, validated: Sequence[Any]) -> dict[str, int]:
     """The dimensions that session options pin; onnxruntime's own options do not say them, but a session shows them.
 
     The stub shows them since onnxruntime 1.23; earlier releases pin only what they optimize.
     """
     pins = dict(getattr(user, "_rknn_dims", {}))
-    for native in judged:
+    for native in validated:
         for free, pinned in zip(stub.inputs_meta, native.inputs_meta, strict=True):
             for name, size in zip(free.shape, pinned.shape, strict=False):
                 if isinstance(name, str) and isinstance(size, int):
@@ -259,33 +257,26 @@ def _pinned(stub: bytes, pins: Mapping[str, int]) -> bytes:
     return content
 
 
-def _open_shapes(native: Any, placement: Placement) -> dict[str, tuple[int, ...]]:
+def _open_shapes(native: Any, resolution: Resolution) -> dict[str, tuple[int, ...]]:
     """The compiled shapes of those inputs whose declaration does not say all of it."""
-    assert placement.compiled is not None
-    compiled = {tensor.name: tensor.shape for step in placement.compiled.npu_steps for tensor in step.inputs}
+    assert resolution.compiled is not None
+    compiled = {tensor.name: tensor.shape for step in resolution.compiled.npu_steps for tensor in step.inputs}
     fixed: dict[str, tuple[int, ...]] = {}
     for argument in native.inputs_meta:
         name, declared = argument.name, argument.shape
         if declared and all(isinstance(dim, int) for dim in declared):
             continue
-        if name in compiled or name in placement.shapes:
-            fixed[name] = tuple(int(dim or 0) for dim in compiled.get(name, placement.shapes.get(name, ())))
+        if name in compiled or name in resolution.shapes:
+            fixed[name] = tuple(int(dim or 0) for dim in compiled.get(name, resolution.shapes.get(name, ())))
         elif declared:
-            pinned = [placement.dims.get(dim, dim) if isinstance(dim, str) else dim for dim in declared]
+            pinned = [resolution.dims.get(dim, dim) if isinstance(dim, str) else dim for dim in declared]
             if all(isinstance(dim, int) for dim in pinned):
                 fixed[name] = tuple(map(int, pinned))
     return fixed
 
 
-def _engine_options(options: RknnOptions) -> EngineOptions:
-    from ort_rknn.engine.options import EngineOptions
-
-    names = {row.name for row in fields(EngineOptions)}
-    return EngineOptions(**{row.name: getattr(options, row.name) for row in fields(options) if row.name in names})
-
-
-def _plan(compiled: CompiledModel, placement: Placement) -> Plan:
-    """What runs where here: a compiled model without an NPU runs on the CPU, whatever it was compiled for."""
-    on_cpu = placement.device is not None and placement.device.name == "cpu" and placement.reason
-    plan = compiled.plan.on_cpu(placement.reason) if on_cpu else compiled.plan
-    return plan.with_notes(*placement.notes)
+def _plan(compiled: CompiledModel, resolution: Resolution) -> Plan:
+    """Plan for this machine: a compiled model without an NPU runs on the CPU, whatever it was compiled for."""
+    on_cpu = resolution.device is not None and resolution.device.name == "cpu" and resolution.reason
+    plan = compiled.plan.on_cpu(resolution.reason) if on_cpu else compiled.plan
+    return plan.with_notes(*resolution.notes)

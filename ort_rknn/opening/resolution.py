@@ -1,4 +1,4 @@
-"""How a model will run: the compiled model and its device, or the reason for the CPU; and warnings that come once."""
+"""Resolution of a model: the compiled model and its device, or the reason for the CPU; and warnings that come once."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Device
-    from ort_rknn.opening.dynamic_shapes import Forms, Moving
+    from ort_rknn.opening.dynamic_shapes import CompiledForms, DynamicShapes
     from ort_rknn_converters.compiled.model import CompiledModel
 
-__all__ = ["Placement", "say_once"]
+__all__ = ["Resolution", "say_once"]
 
 _said: set[str] = set()
 _said_lock = threading.Lock()
 
 
 @frozen
-class Placement:
-    """What was found for a model.
+class Resolution:
+    """Result of looking for a way to run a model.
 
     Attributes:
         compiled: The compiled model, or ``None`` when onnxruntime is to run the ONNX model as it is.
@@ -33,7 +33,7 @@ class Placement:
         dims: Symbolic dimension to compiled size, where that was given.
         notes: More sentences for the plan.
         from_onnx: The session's model is plain ONNX, which onnxruntime alone could run too.
-        moving: The input shapes are open: how variants of the model come to be, instead of ``compiled``.
+        dynamic: The input shapes are open: how variants of the model come to be, instead of ``compiled``.
         bundle: The file holds several compiled forms of the model, instead of ``compiled``.
     """
 
@@ -45,8 +45,8 @@ class Placement:
     dims: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     from_onnx: bool = False
-    moving: Moving | None = None
-    bundle: Forms | None = None
+    dynamic: DynamicShapes | None = None
+    bundle: CompiledForms | None = None
 
 
 def say_once(topic: str, sentence: str) -> None:

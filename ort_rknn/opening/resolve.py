@@ -1,4 +1,4 @@
-"""How a model becomes a program: is it compiled already, is there a device, is it in the cache, can it be compiled?
+"""Resolves how a model runs: is it compiled already, is there a device, is it in the cache, can it be compiled?
 
 Whatever is in the way of the NPU becomes a sentence, and the model runs on onnxruntime's CPU provider.
 """
@@ -6,24 +6,23 @@ Whatever is in the way of the NPU becomes a sentence, and the model runs on onnx
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.opening.choose_device import Choice, DeviceOptions, choose
+from ort_rknn.opening.choose_device import Choice, choose
 from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
-from ort_rknn.opening.resolution import Placement, say_once
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.opening.resolution import Resolution, say_once
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_types.session_options import CONTEXT_PATH, WEIGHTS_FOLDER, config_entry
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.opening.dynamic_shapes import Moving
+    from ort_rknn.opening.dynamic_shapes import DynamicShapes
     from ort_rknn.options.table import RknnOptions
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.options import ConvertOptions
 
-__all__ = ["convert_options", "place"]
+__all__ = ["convert_options", "resolve"]
 
 _BARE_MAGIC = b"RKNN"
 _EXTERNAL = b"\x0a\x08location\x12"
@@ -32,17 +31,16 @@ _HOW_TO_PIN = (
     "give its open dimensions a size by SessionOptions.add_free_dimension_override_by_name, "
     "or by the provider options shapes or dims"
 )
-_NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
 
 
-def place(
+def resolve(
     model: str | bytes,
     options: RknnOptions,
     sess_options: Any,
     *,
     device: Any = None,
-    judge: Callable[[], Any],
-) -> Placement:
+    open_with_onnxruntime: Callable[[], Any],
+) -> Resolution:
     """Find out how a model is to run.
 
     Args:
@@ -50,20 +48,17 @@ def place(
         options: The provider options.
         sess_options: onnxruntime's session options, or ``None``.
         device: A device, or a function that makes one, instead of ``options.device``.
-        judge: Opens the model with onnxruntime alone and returns the native session; raises what onnxruntime raises
-            for a bad model. Called before anything is compiled, not for what was compiled before.
+        open_with_onnxruntime: Opens the model with onnxruntime alone and returns the native session; raises what
+            onnxruntime raises for a bad model. Called before anything is compiled, not for what was compiled before.
 
     Raises:
         Exception: What onnxruntime raises for this model; its ``Fail`` for a bare ``.rknn`` that nothing here runs.
     """
     head = _head(model)
     if head is None or config_entry(sess_options, "session.load_model_format").upper() == "ORT":
-        return Placement(reason="it is no ONNX file")
+        return Resolution(reason="it is no ONNX file")
     wish = options.device if device is None else device
-    choice = choose(
-        wish,
-        DeviceOptions(**{row.name: getattr(options, row.name) for row in fields(DeviceOptions)}),
-    )
+    choice = choose(wish, options.device_options())
     from ort_rknn_converters.onnx_file.protobuf_wire import is_compiled
 
     if head.startswith(_BARE_MAGIC):
@@ -77,12 +72,12 @@ def place(
     if choice.device is None:
         if wish != "cpu":
             say_once("device", f"the model runs on the CPU: {choice.reason}")
-        return Placement(target=choice.target, reason=choice.reason)
+        return Resolution(target=choice.target, reason=choice.reason)
     obstacle = _obstacle(model, sess_options)
     if obstacle:
         logger().warning("the model runs on the CPU: %s", obstacle)
-        return Placement(target=choice.target, reason=obstacle)
-    return _compile(model, options, sess_options, choice, judge)
+        return Resolution(target=choice.target, reason=obstacle)
+    return _compile(model, options, sess_options, choice, open_with_onnxruntime)
 
 
 def _head(model: str | bytes) -> bytes | None:
@@ -99,7 +94,7 @@ def _head(model: str | bytes) -> bytes | None:
 
 
 def _folder_of_bytes(model: str | bytes, sess_options: Any) -> Path | None:
-    """Where the files of a compiled model are that is given as bytes, if the session options say so."""
+    """Folder of the files of a compiled model given as bytes, if the session options name one."""
     if not isinstance(model, bytes):
         return None
     if named := config_entry(sess_options, CONTEXT_PATH):
@@ -109,7 +104,7 @@ def _folder_of_bytes(model: str | bytes, sess_options: Any) -> Path | None:
 
 
 def _obstacle(model: str | bytes, sess_options: Any) -> str:
-    """What in the session options keeps the whole model on the CPU; empty when nothing does."""
+    """Finds what in the session options keeps the whole model on the CPU; empty when nothing does."""
     if getattr(sess_options, "_rknn_replaced_weights", None):
         return (
             "weights were replaced through SessionOptions (add_initializer, add_external_initializers...), and compiled"
@@ -124,21 +119,25 @@ def _obstacle(model: str | bytes, sess_options: Any) -> str:
 
 
 def _compile(
-    model: str | bytes, options: RknnOptions, sess_options: Any, choice: Choice, judge: Callable[[], Any]
-) -> Placement:
+    model: str | bytes,
+    options: RknnOptions,
+    sess_options: Any,
+    choice: Choice,
+    open_with_onnxruntime: Callable[[], Any],
+) -> Resolution:
     """From the cache, or by the toolkit; whatever goes wrong leaves the model on the CPU."""
     from ort_rknn_converters.cache import store
     from ort_rknn_converters.errors import ToolkitMissing, WrongNumbers
     from ort_rknn_converters.options import ConvertOptions
 
-    wanted = convert_options(options, sess_options, choice.target, judge, model)
+    wanted = convert_options(options, sess_options, choice.target, open_with_onnxruntime, model)
     no_compile = options.compile != "never" and forbidden(sess_options)
     if not isinstance(wanted, ConvertOptions):
         if no_compile:
-            judge()
+            open_with_onnxruntime()
             wanted = demand_compiled_forms(model, wanted)
-        return Placement(None, choice.device, choice.target, from_onnx=True, moving=wanted)
-    watch = _FirstReport(judge, may_compile=options.compile != "never" and not no_compile)
+        return Resolution(None, choice.device, choice.target, from_onnx=True, dynamic=wanted)
+    watch = _FirstReport(open_with_onnxruntime, may_compile=options.compile != "never" and not no_compile)
     try:
         compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
     except _NotInTheCache:
@@ -149,7 +148,7 @@ def _compile(
     except ToolkitMissing as error:
         reason = str(error)
         say_once("toolkit", f"models run on the CPU: {reason}")
-        return Placement(target=choice.target, reason=reason)
+        return Resolution(target=choice.target, reason=reason)
     except WrongNumbers as error:
         raise ort_error("Fail", str(error)) from error
     except Exception as error:  # a model that runs is worth more than a reason that stops it
@@ -165,31 +164,31 @@ def _compile(
                 logger().warning("%d of %d nodes run on the CPU: %s", left, len(compiled.plan.nodes), said)
                 reason = ""
         if not reason:
-            return Placement(
+            return Resolution(
                 compiled, choice.device, choice.target, shapes=wanted.shapes, dims=wanted.dims, from_onnx=True
             )
         logger().warning("the model runs on the CPU: %s", reason)
-        return Placement(compiled, None, choice.target, reason, from_onnx=True)
+        return Resolution(compiled, None, choice.target, reason, from_onnx=True)
     logger().warning("the model runs on the CPU: %s", reason)
-    return Placement(target=choice.target, reason=reason)
+    return Resolution(target=choice.target, reason=reason)
 
 
 def convert_options(
-    options: RknnOptions, sess_options: Any, target: str, judge: Callable[[], Any], model: str | bytes
-) -> ConvertOptions | Moving:
-    """What the user's options mean for the conversion; pinned dimensions come from the session options too."""
+    options: RknnOptions, sess_options: Any, target: str, open_with_onnxruntime: Callable[[], Any], model: str | bytes
+) -> ConvertOptions | DynamicShapes:
+    """Translates the user's options for the conversion; pinned dimensions come from the session options too."""
     from ort_rknn.opening.dynamic_shapes import read_shapes
-    from ort_rknn_converters.options import ConvertOptions
 
-    names = {row.name for row in fields(ConvertOptions)} & {row.name for row in fields(options)}
-    values = {name: getattr(options, name) for name in names - {"target", "shapes", "dims"}}
     dims = {**getattr(sess_options, "_rknn_dims", {}), **options.dims}
-    convert = ConvertOptions(target=target, dims=dims, timeout_s=options.compile_timeout_s, **values)
+    convert = options.convert_options(target=target, dims=dims)
     if sess_options is None or getattr(sess_options, "_rknn_dims_known", False):
         return read_shapes(model, options, convert, None)
     # onnxruntime's own object does not say which dimensions it pins, but a session made with it shows.
     return read_shapes(
-        model, options, convert, lambda: {argument.name: tuple(argument.shape) for argument in judge().inputs_meta}
+        model,
+        options,
+        convert,
+        lambda: {argument.name: tuple(argument.shape) for argument in open_with_onnxruntime().inputs_meta},
     )
 
 
@@ -205,19 +204,19 @@ class _NotInTheCache(Exception):
 
 
 class _FirstReport:
-    """Learns by the conversion's first report that the model was not in the cache; then onnxruntime judges it first."""
+    """Has onnxruntime validate the model once the first report says that the cache does not have it."""
 
-    def __init__(self, judge: Callable[[], Any], *, may_compile: bool) -> None:
-        self._judge = judge
+    def __init__(self, open_with_onnxruntime: Callable[[], Any], *, may_compile: bool) -> None:
+        self._open = open_with_onnxruntime
         self._may_compile = may_compile
         self.refusal: Exception | None = None
 
     def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
-        """See :class:`ort_rknn_converters.progress.Progress`."""
+        """Receives a report, as :class:`ort_rknn_converters.progress.Progress`."""
         if stage != "load":
             return
         try:
-            self._judge()
+            self._open()
         except Exception as error:
             self.refusal = error
             raise

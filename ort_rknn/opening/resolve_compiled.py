@@ -1,4 +1,4 @@
-"""How a model that was compiled before is to run: on the device chosen or, with the segments' own ONNX, on the CPU."""
+"""Resolves how a compiled model runs: on the device chosen or, with the segments' own ONNX, on the CPU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ort_rknn.devices.base import needs
 from ort_rknn.errors import RknnError
 from ort_rknn.opening.choose_device import Choice
-from ort_rknn.opening.dynamic_shapes import Forms
-from ort_rknn.opening.resolution import Placement, say_once
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.opening.dynamic_shapes import CompiledForms
+from ort_rknn.opening.resolution import Resolution, say_once
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
 
 if TYPE_CHECKING:
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["open_bare", "open_compiled"]
 
-_NEEDS_CODE = frozenset({"npu", "lite", "toolkit"})
-_NEEDS_ONNX = frozenset({"simulator", "toolkit", "cpu"})
 
-
-def open_compiled(model: str | bytes, choice: Choice, folder: Path | None = None) -> Placement:
+def open_compiled(model: str | bytes, choice: Choice, folder: Path | None = None) -> Resolution:
     """Place a compiled model, or one of the several forms in a file.
 
     Args:
@@ -51,7 +49,7 @@ def open_compiled(model: str | bytes, choice: Choice, folder: Path | None = None
         raise ort_error("InvalidGraph", str(error)) from error
 
 
-def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Placement:
+def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Resolution:
     """A ``.rknn`` file, which only an NPU can run.
 
     Raises:
@@ -60,7 +58,7 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Place
     from ort_rknn_converters.compiled.bare_rknn import load_bare, open_stub, shape_sets, unknown_types
     from ort_rknn_converters.errors import CompiledModelError
 
-    if choice.device is not None and choice.device.name in _NEEDS_ONNX:
+    if choice.device is not None and "onnx" in needs(choice.device):
         reason = f"device {choice.device.name!r} runs a segment's ONNX, which is not in it"
     else:
         reason = choice.reason
@@ -78,14 +76,14 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Place
         stub = open_stub(model, types) if sets else None
     except CompiledModelError as error:
         raise ort_error("InvalidGraph", str(error)) from error
-    if choice.device.name in _NEEDS_CODE and choice.target not in compiled.targets:
+    if "rknn" in needs(choice.device) and choice.target not in compiled.targets:
         text = f"this .rknn file was compiled for {', '.join(compiled.targets)}, and this is a {choice.target}"
         raise ort_error("Fail", text)
     if stub is None:
-        return Placement(compiled, choice.device, choice.target)
+        return Resolution(compiled, choice.device, choice.target)
     loaders = {shape_key(one): partial(load_bare, model, one, types) for one in sets}
     refusal = f"this .rknn file has no code for these input shapes; there is {', '.join(map(name_of, loaders))}"
-    return Placement(None, choice.device, choice.target, bundle=Forms(loaders, None, stub, refusal))
+    return Resolution(None, choice.device, choice.target, bundle=CompiledForms(loaders, None, stub, refusal))
 
 
 def _asked(device: Device, model: str | bytes) -> Mapping[str, str]:
@@ -105,15 +103,15 @@ def _asked(device: Device, model: str | bytes) -> Mapping[str, str]:
         raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error
 
 
-def _place(compiled: CompiledModel, choice: Choice) -> Placement:
+def _place(compiled: CompiledModel, choice: Choice) -> Resolution:
     reason = _obstacle(compiled.targets, choice)
     if not reason:
-        return Placement(_seen_by(compiled, choice.target), choice.device, choice.target)
+        return Resolution(_seen_by(compiled, choice.target), choice.device, choice.target)
     _demand_onnx(compiled, reason)
     return replace(_on_cpu(choice, reason), compiled=compiled)
 
 
-def _place_bundle(bundle: Bundle, choice: Choice) -> Placement:
+def _place_bundle(bundle: Bundle, choice: Choice) -> Resolution:
     """The form that fits the SoC, for each set of shapes."""
     reason = _obstacle(bundle.targets, choice)
     forms: dict[ShapeKey, Variant] = {}
@@ -124,13 +122,13 @@ def _place_bundle(bundle: Bundle, choice: Choice) -> Placement:
     first = next(iter(forms.values())).load()
     if reason:
         _demand_onnx(first, reason)
-    placement = _on_cpu(choice, reason) if reason else Placement(None, choice.device, choice.target)
+    resolution = _on_cpu(choice, reason) if reason else Resolution(None, choice.device, choice.target)
     if () in forms:
-        return replace(placement, compiled=_seen_by(forms[()].load(), choice.target))
+        return replace(resolution, compiled=_seen_by(forms[()].load(), choice.target))
     exist = ", ".join(map(name_of, forms))
     loaders = {key: partial(_loaded_for, choice.target, variant) for key, variant in forms.items()}
     refusal = f"this compiled model has no code for these input shapes, and its ONNX was left out; there is {exist}"
-    return replace(placement, bundle=Forms(loaders, bundle.original, first.stub, refusal))
+    return replace(resolution, bundle=CompiledForms(loaders, bundle.original, first.stub, refusal))
 
 
 def _loaded_for(target: str, variant: Variant) -> CompiledModel:
@@ -148,7 +146,7 @@ def _seen_by(compiled: CompiledModel, target: str) -> CompiledModel:
 
 
 def _obstacle(targets: Sequence[str], choice: Choice) -> str:
-    if choice.device is not None and choice.device.name in _NEEDS_CODE and choice.target not in targets:
+    if "rknn" in needs(choice.device) and choice.target not in targets:
         return f"the model was compiled for {', '.join(targets)}, and this is a {choice.target}"
     return choice.reason
 
@@ -162,8 +160,8 @@ def _demand_onnx(compiled: CompiledModel, reason: str) -> None:
         )
 
 
-def _on_cpu(choice: Choice, reason: str) -> Placement:
+def _on_cpu(choice: Choice, reason: str) -> Resolution:
     say_once("device", f"the compiled model's segments run on the CPU: {reason}")
     from ort_rknn.devices.cpu import CpuDevice
 
-    return Placement(None, CpuDevice(), choice.target, reason)
+    return Resolution(None, CpuDevice(), choice.target, reason)

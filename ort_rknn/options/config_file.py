@@ -23,7 +23,7 @@ _lock = threading.Lock()
 
 
 def config_path() -> Path | None:
-    """Where the file is, or would be; ``None`` where the user wants none."""
+    """Path of the file, there or not; ``None`` where the user wants none."""
     from ort_rknn_converters.util.home import expanded
 
     named = os.environ.get(VARIABLE)

@@ -1,4 +1,4 @@
-"""How provider options are read: each value may be a Python object or, as onnxruntime's options are, a string."""
+"""Reads provider options: each value may be a Python object or, as onnxruntime's options are, a string."""
 
 from __future__ import annotations
 

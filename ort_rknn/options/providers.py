@@ -1,4 +1,4 @@
-"""What a session was asked for: whether the NPU is wanted, with which options, and what is left for onnxruntime."""
+"""Reads what a session was asked for: whether the NPU is wanted, its options, and what is left for onnxruntime."""
 
 from __future__ import annotations
 
@@ -7,44 +7,70 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.errors import InvalidOption
+from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDERS, has_providers, is_rknn
 from ort_rknn.ort_private.arguments import check_providers
 from ort_rknn.ort_private.own import public
-from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDERS, has_providers, is_rknn
 
 if TYPE_CHECKING:
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
 
-__all__ = ["PROMOTE_VARIABLE", "check_options", "parse_options", "read"]
+__all__ = ["PROMOTE_VARIABLE", "CheckedOptions", "check_options", "parse_options", "read"]
 
 PROMOTE_VARIABLE = "ORT_RKNN_PROMOTE_CPU"
 
 _HARMLESS = frozenset({CPU_PROVIDER, "AzureExecutionProvider"})
 
 
-def check_options(providers: Any, provider_options: Any, sess_options: Any) -> None:
-    """Read our provider's options before a model is opened, so that nothing can swallow the error.
+class CheckedOptions:
+    """Our provider's options as read before the model is opened, kept for :func:`read`.
+
+    Attributes:
+        listed: Of the first of our entries in the list of providers.
+        configured: Of the session options.
+    """
+
+    __slots__ = ("configured", "listed")
+
+    def __init__(self) -> None:
+        self.listed: RknnOptions | None = None
+        self.configured: RknnOptions | None = None
+
+
+def check_options(providers: Any, provider_options: Any, sess_options: Any) -> CheckedOptions:
+    """Reads our provider's options before a model is opened, so that nothing can swallow the error.
 
     Raises:
         InvalidOption: An option that does not exist, or a value that makes no sense.
         UnknownTarget: A SoC that is not in the table of targets.
     """
+    checked = CheckedOptions()
     for name, options in _entries(providers, provider_options):
         if is_rknn(name):
-            parse_options(options)
+            parsed = parse_options(options)
+            checked.listed = checked.listed or parsed
     if getattr(sess_options, "_rknn_provider", None) is not None:
-        parse_options(sess_options._rknn_provider)
+        checked.configured = parse_options(sess_options._rknn_provider)
     _promotion_wanted()
+    return checked
 
 
-def read(providers: Any, provider_options: Any, sess_options: Any, *, device_given: bool) -> Request | None:
-    """What a session's arguments ask of the NPU.
+def read(
+    providers: Any,
+    provider_options: Any,
+    sess_options: Any,
+    *,
+    device_given: bool,
+    checked: CheckedOptions | None = None,
+) -> Request | None:
+    """Reads what a session's arguments ask of the NPU.
 
     Args:
         providers: As given to the session.
         provider_options: As given to the session.
         sess_options: As given to the session.
         device_given: A device was given by keyword, which asks for the NPU side whatever the list says.
+        checked: The options that :func:`check_options` has read from the same arguments.
 
     Returns:
         ``None`` when onnxruntime alone is to serve the session.
@@ -55,7 +81,7 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
     if not isinstance(providers, Sequence | None) or isinstance(providers, str):
         return None  # onnxruntime says what is wrong with it
     if not providers:
-        return _read_default(sess_options, device_given)
+        return _read_default(sess_options, device_given, checked)
     entries = _entries(providers, provider_options)
     ours = next((options for name, options in entries if is_rknn(name)), None)
     if ours is None and not device_given and not _promoted(entries):
@@ -74,7 +100,7 @@ def read(providers: Any, provider_options: Any, sess_options: Any, *, device_giv
 
     return Request(
         named=ours is not None or device_given,
-        options=parse_options(ours),
+        options=(checked.listed if checked is not None else None) or parse_options(ours),
         providers=tuple(name for name, _ in rest),
         provider_options=tuple(given for _, given in rest),
         cpu_named=cpu_named,
@@ -93,14 +119,15 @@ def without_rknn(providers: Any, provider_options: Any) -> tuple[Any, Any]:
     return [providers[index] for index in kept] or [CPU_PROVIDER], provider_options
 
 
-def _read_default(sess_options: Any, device_given: bool) -> Request | None:
+def _read_default(sess_options: Any, device_given: bool, checked: CheckedOptions | None) -> Request | None:
     """No providers were given: those of the session options, else all that can work."""
     ours = getattr(sess_options, "_rknn_provider", None)
     if ours is None and has_providers(sess_options) and not device_given:
         return None
     from ort_rknn.options.request import Request
 
-    return Request(named=ours is not None or device_given, options=parse_options(ours))
+    options = (checked.configured if checked is not None else None) or parse_options(ours)
+    return Request(named=ours is not None or device_given, options=options)
 
 
 def _promoted(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from ort_rknn.options.table import RknnOptions
-from ort_rknn.provider_names import CPU_PROVIDER, has_providers
+from ort_rknn.ort_conventions import CPU_PROVIDER, has_providers
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Request"]
@@ -20,7 +20,7 @@ _ALREADY_CONFIGURED = (
 
 @frozen
 class Request:
-    """What was asked of the NPU.
+    """Request for the NPU.
 
     Attributes:
         named: The provider (or a device) was named by the caller; otherwise it is the default or a promotion.

@@ -13,7 +13,7 @@ __all__ = ["BindingBase", "IOBindingBase", "PublicBinding", "device"]
 
 
 def device(name: str) -> Any:
-    """What a native binding takes for a device: ``cpu`` or ``npu``."""
+    """Device as a native binding takes it: ``cpu`` or ``npu``."""
     if not hooks_work():
         return name, 0
     kind = native("OrtDevice")
@@ -21,7 +21,7 @@ def device(name: str) -> Any:
 
 
 class PublicBinding:
-    """What is asked of a native binding, answered by a public one.
+    """Answers the calls of a native binding by a public one.
 
     Args:
         session: A :class:`~ort_rknn.ort_private.native.PublicNative`.
@@ -127,21 +127,21 @@ class FacadeIOBinding(public("IOBinding")):  # type: ignore[misc]
         return self.rknn_binding.rknn_session
 
     def __getattr__(self, name: str) -> Any:
-        """What onnxruntime's own methods look for."""
+        """Answers what onnxruntime's own methods look for."""
         if name.startswith("__") or "rknn_binding" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.rknn_binding.shown, name)
 
     def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self.rknn_binding.bind_input(name, arr_on_cpu)
 
     def bind_input(self, name: str, device_type: str, device_id: int, *args: Any) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self.rknn_binding.bind_input(name, (device_type, device_id), *args)
 
     def bind_ortvalue_input(self, name: str, ortvalue: Any) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self.rknn_binding.bind_ortvalue_input(name, ortvalue)
 
     def bind_output(
@@ -153,7 +153,7 @@ class FacadeIOBinding(public("IOBinding")):  # type: ignore[misc]
         shape: Any = None,
         buffer_ptr: int | None = None,
     ) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         if buffer_ptr is None:
             self.rknn_binding.bind_output(name, (device_type, device_id))
         elif element_type is None or shape is None:
@@ -162,31 +162,31 @@ class FacadeIOBinding(public("IOBinding")):  # type: ignore[misc]
             self.rknn_binding.bind_output(name, (device_type, device_id), element_type, shape, buffer_ptr)
 
     def bind_ortvalue_output(self, name: str, ortvalue: Any) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self.rknn_binding.bind_ortvalue_output(name, ortvalue)
 
     def get_outputs(self) -> list[Any]:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return list(self.rknn_binding.get_outputs())
 
     def copy_outputs_to_cpu(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self.rknn_binding.copy_outputs_to_cpu()
 
     def clear_binding_inputs(self) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self.rknn_binding.clear_binding_inputs()
 
     def clear_binding_outputs(self) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self.rknn_binding.clear_binding_outputs()
 
     def synchronize_inputs(self) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self.rknn_binding.synchronize_inputs()
 
     def synchronize_outputs(self) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self.rknn_binding.synchronize_outputs()
 
 

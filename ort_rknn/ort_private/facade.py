@@ -94,7 +94,7 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
             raise ValueError(f"Required inputs ({missing}) are missing from input feed ({names}).")
 
     def __getattr__(self, name: str) -> Any:
-        """What onnxruntime's own methods look for."""
+        """Answers what onnxruntime's own methods look for."""
         native = self.__dict__.get("_rknn_native")
         if name.startswith(("__", "_rknn", "rknn")) or native is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -106,7 +106,7 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         native = self._rknn_native
         self._rknn_validate(list(input_feed.keys()))
         return native.run(self._names(output_names), _fed(input_feed), run_options)
@@ -114,7 +114,7 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
     def run_async(
         self, output_names: Any, input_feed: Mapping[str, Any], callback: Any, user_data: Any, run_options: Any = None
     ) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self._rknn_validate(list(input_feed.keys()))
         names = self._names(output_names)
         self._rknn_native.run_async(names, _fed(input_feed), callback, user_data, run_options)
@@ -122,7 +122,7 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
     def run_with_ort_values(
         self, output_names: Any, input_dict_ort_values: Mapping[str, Any], run_options: Any = None
     ) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self._rknn_validate(list(input_dict_ort_values.keys()))
         feed = _fed(input_dict_ort_values)
         kind = public("OrtValue")
@@ -130,13 +130,13 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
         return [value if isinstance(value, kind) else kind(value) for value in values]
 
     def run_with_ortvaluevector(self, *arguments: Any, **named: Any) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         order = ("run_options", "feed_names", "feeds", "fetch_names", "fetches", "fetch_devices")
         given = dict(zip(order, arguments, strict=False)) | named
         self._rknn_native.run_with_ortvaluevector(*(given[name] for name in order))
 
     def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         native, binding = self._rknn_native, getattr(iobinding, "rknn_binding", iobinding)
         made_for = iobinding.rknn_session() if hasattr(iobinding, "rknn_session") else native
         if made_for is not native:
@@ -147,55 +147,55 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
     # --- questions ----------------------------------------------------------------------------------------------------
 
     def get_session_options(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_said["options"]
 
     def get_inputs(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_said["inputs"]
 
     def get_outputs(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_said["outputs"]
 
     def get_overridable_initializers(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_said["initializers"]
 
     def get_modelmeta(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_said["model"]
 
     def get_providers(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_said["providers"]
 
     def get_provider_options(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_said["provider_options"]
 
     def get_provider_graph_assignment_info(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_native.get_provider_graph_assignment_info()
 
     def end_profiling(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_native.end_profiling()
 
     def get_profiling_start_time_ns(self) -> Any:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         return self._rknn_native.get_profiling_start_time_ns
 
     def set_providers(self, providers: Any = None, provider_options: Any = None) -> None:
-        """As onnxruntime's: make the session anew with other providers."""
+        """Makes the session anew with other providers, as onnxruntime does."""
         self._rknn_make(providers, provider_options, None)
 
     def disable_fallback(self) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self._rknn_fallback = False
 
     def enable_fallback(self) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         self._rknn_fallback = True
 
 

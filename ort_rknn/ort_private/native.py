@@ -12,7 +12,7 @@ __all__ = ["NativeBase", "PublicNative", "start_native"]
 
 
 class PublicNative:
-    """What is asked of a native session, answered by a public one.
+    """Answers the calls of a native session by a public one.
 
     Values are public ``OrtValue`` objects where native ones are not reachable; bindings are
     :class:`~ort_rknn.ort_private.bindings.PublicBinding`.
@@ -95,7 +95,7 @@ class PublicNative:
 
     @property
     def get_profiling_start_time_ns(self) -> int:
-        """When profiling began."""
+        """Time at which profiling began."""
         return int(self.shown.get_profiling_start_time_ns())
 
     def get_providers(self) -> list[str]:
@@ -103,11 +103,11 @@ class PublicNative:
         return list(self.shown.get_providers() or ("CPUExecutionProvider",))
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """Their options."""
+        """Options of the providers."""
         return dict(self.shown.get_provider_options() or {})
 
     def get_provider_graph_assignment_info(self) -> Any:
-        """Which node went to which provider."""
+        """Records which node went to which provider."""
         return self.shown.get_provider_graph_assignment_info()
 
     def end_profiling(self) -> str:

@@ -34,7 +34,7 @@ def hooks_work() -> bool:
 
 
 def _differs() -> str:
-    """What is not as known; ``""`` where all is."""
+    """Finds what is not as known; ``""`` where all is."""
     from ort_rknn.ort_private.hooked import HookedSession
 
     kind: Any = native("InferenceSession")

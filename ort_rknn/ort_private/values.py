@@ -59,7 +59,7 @@ class MappedValue:
         return self.as_native()
 
     def __getattr__(self, name: str) -> Any:
-        """What onnxruntime's own code looks for in one of its values: that of a value of its own with this content."""
+        """Answers what onnxruntime's own code looks for in one of its values, by a value of its own."""
         if not name.startswith("_") or name.startswith("__") or name in ("_layout", "_shape"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         array = self.contiguous()

@@ -1,10 +1,10 @@
-"""Which node went to which provider, in the form of onnxruntime's graph assignment records."""
+"""Records which node went to which provider, in the form of onnxruntime's graph assignment."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
+from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class AssignedSubgraph:
     nodes: tuple[AssignedNode, ...]
 
     def get_nodes(self) -> list[AssignedNode]:
-        """Its nodes."""
+        """Nodes of the subgraph."""
         return list(self.nodes)
 
 

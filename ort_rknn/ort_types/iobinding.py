@@ -29,7 +29,7 @@ _DEVICE = "in NPU memory"
 
 
 class BindingRecord:
-    """What was bound: enough to read the inputs, and to bind the same to another native binding.
+    """Record of what was bound: enough to read the inputs, and to bind the same to another native binding.
 
     Attributes:
         inputs: Name to the native call that bound it, as (method, arguments).
@@ -218,14 +218,14 @@ class IOBinding(IOBindingBase):  # type: ignore[misc]
     def bind_input(
         self, name: str, device_type: str, device_id: int, element_type: Any, shape: Any, buffer_ptr: int
     ) -> None:
-        """As onnxruntime's; on the NPU ``buffer_ptr`` is the ``data_ptr()`` of a value there."""
+        """Mirrors onnxruntime's; on the NPU ``buffer_ptr`` is the ``data_ptr()`` of a value there."""
         if device_type in NPU_NAMES:
             self.rknn_binding.bind_npu_input(name, at_address(buffer_ptr, element_type, shape))
         else:
             super().bind_input(name, device_type, device_id, element_type, shape, buffer_ptr)
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         if isinstance(ortvalue, NpuOrtValue):
             self.rknn_binding.bind_npu_input(name, ortvalue)
         else:
@@ -240,7 +240,7 @@ class IOBinding(IOBindingBase):  # type: ignore[misc]
         shape: Any = None,
         buffer_ptr: int | None = None,
     ) -> None:
-        """As onnxruntime's; on the NPU without ``buffer_ptr`` the first run makes memory there."""
+        """Mirrors onnxruntime's; on the NPU without ``buffer_ptr`` the first run makes memory there."""
         if device_type not in NPU_NAMES:
             super().bind_output(name, device_type, device_id, element_type, shape, buffer_ptr)
         elif buffer_ptr is None:
@@ -251,14 +251,14 @@ class IOBinding(IOBindingBase):  # type: ignore[misc]
             self.rknn_binding.bind_npu_output(name, at_address(buffer_ptr, element_type, shape))
 
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         if isinstance(ortvalue, NpuOrtValue):
             self.rknn_binding.bind_npu_output(name, ortvalue)
         else:
             super().bind_ortvalue_output(name, ortvalue)
 
     def get_outputs(self) -> list[OrtValue]:
-        """As onnxruntime's."""
+        """Mirrors onnxruntime's method."""
         values: list[OrtValue] = super().get_outputs()
         record = self.rknn_binding.rknn_record
         return [record.npu_value(name) or value for name, value in zip(record.outputs, values, strict=True)]

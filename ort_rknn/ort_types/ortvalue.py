@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["NPU_NAMES", "NpuOrtValue", "OrtValue", "at_address", "memory_for", "npu_open", "says_more"]
 
 NPU_NAMES = frozenset({"npu", "rknpu", "rknpu2"})
-"""Device names that mean NPU memory: onnxruntime's own word for such devices, and the seed's."""
+"""Device names that mean NPU memory: onnxruntime's own word for such devices, and EZ RKNN Async's."""
 
 _Theirs: Any = public("OrtValue")
 _LAYOUTS = ("nchw", "nhwc")
@@ -54,7 +54,7 @@ class OrtValue(_Theirs, metaclass=_AnyOrtValue):  # type: ignore[misc]
     def ortvalue_from_numpy(
         cls, numpy_obj: Any, /, device_type: str = "cpu", device_id: int = 0, *rest: Any, **named: Any
     ) -> Any:
-        """As onnxruntime's; on the NPU the array is copied to its memory.
+        """Mirrors onnxruntime's; on the NPU the array is copied to its memory.
 
         Args:
             numpy_obj: A numeric array.
@@ -86,7 +86,7 @@ class OrtValue(_Theirs, metaclass=_AnyOrtValue):  # type: ignore[misc]
         layout: str | None = None,
         **named: Any,
     ) -> Any:
-        """As onnxruntime's.
+        """Mirrors onnxruntime's method.
 
         Args:
             shape: The dimensions, as ONNX has them.
@@ -205,7 +205,7 @@ class NpuOrtValue(MappedValue, OrtValue):
         return np.array(self.numpy(), dtype=dtype) if copy else np.asarray(self.numpy(), dtype=dtype)
 
     def update_inplace(self, data: Any) -> None:
-        """As onnxruntime's: an array or another value of the same number of elements."""
+        """Mirrors onnxruntime's: an array or another value of the same number of elements."""
         array = np.asarray(data.numpy() if isinstance(data, _Theirs) else data)
         if array.size != int(np.prod(self._shape, dtype=np.int64)):
             raise RuntimeError(
@@ -214,7 +214,7 @@ class NpuOrtValue(MappedValue, OrtValue):
         self.numpy()[...] = array.reshape(self._shape)
 
     def data_ptr(self) -> int:
-        """Where the memory is mapped."""
+        """Address at which the memory is mapped."""
         self.settle("nhwc")
         return self.memory.address
 

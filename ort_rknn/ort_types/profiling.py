@@ -1,6 +1,6 @@
-"""The profile of a session with an NPU part: onnxruntime's own Chrome trace, with a track for each NPU core.
+"""The profile of a session with an NPU step: onnxruntime's own Chrome trace, with a track for each NPU core.
 
-What the parts on the CPU did stands there node by node, as onnxruntime itself has written it.
+What the steps on the CPU did stands there node by node, as onnxruntime itself has written it.
 ``SessionOptions.enable_profiling`` asks for it, ``end_profiling()`` (or the session's end) writes it. chrome://tracing
 and Perfetto open the file; so does whatever reads onnxruntime's: one event a line, the same keys and categories.
 """
@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from ort_rknn.devices.base import TensorSpec
-from ort_rknn.devices.program import CpuPart, NpuPart
-from ort_rknn.provider_names import CPU_PROVIDER, RKNN_PROVIDER
+from ort_rknn.devices.program import BoundCpuStep, BoundNpuStep
+from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["MOST_EVENTS", "Profile", "add_to"]
@@ -65,15 +65,15 @@ class Profile:
         """Be written at the latest when ``owner`` dies, or the interpreter ends."""
         weakref.finalize(owner, self.end)
 
-    def options_of_a_part(self, options: Any) -> None:
-        """Have onnxruntime profile a session that runs a part on the CPU, into a file that is read at the end."""
+    def options_of_a_step(self, options: Any) -> None:
+        """Have onnxruntime profile a session that runs a step on the CPU, into a file that is read at the end."""
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="ort_rknn-profile-")
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(self._folder.name) / f"part{len(self._natives)}")
+        options.profile_file_prefix = str(Path(self._folder.name) / f"step{len(self._natives)}")
 
-    def add_part(self, native: Any) -> None:
-        """Take over the events of a session made with :meth:`options_of_a_part`, one for each run of a node."""
+    def add_step(self, native: Any) -> None:
+        """Take over the events of a session made with :meth:`options_of_a_step`, one for each run of a node."""
         self._natives.append(native)
 
     # --- collecting ---------------------------------------------------------------------------------------------------
@@ -86,28 +86,28 @@ class Profile:
     def step(
         self,
         job_id: int,
-        part: CpuPart | NpuPart,
+        step: BoundCpuStep | BoundNpuStep,
         begun: float,
         seconds: float,
         core: int | None = None,
         phases: tuple[float, float, float] | None = None,
     ) -> None:
-        """See :meth:`ort_rknn.engine.observer.Observer.step`."""
-        if isinstance(part, NpuPart):
-            index = self._indexes.setdefault(part.name, str(len(self._indexes)))
-            args: dict[str, Any] = {"op_name": part.name, "job": str(job_id), "node_index": index}
-            args |= {"provider": self._provider, "core": str(core)} | _sizes(part)
+        """Records a step, as :meth:`ort_rknn.engine.observer.Observer.step`."""
+        if isinstance(step, BoundNpuStep):
+            index = self._indexes.setdefault(step.name, str(len(self._indexes)))
+            args: dict[str, Any] = {"op_name": step.name, "job": str(job_id), "node_index": index}
+            args |= {"provider": self._provider, "core": str(core)} | _sizes(step)
             if phases is not None:
                 names = ("set_input_us", "infer_us", "copy_output_us")
                 args |= {name: str(round(1e6 * value)) for name, value in zip(names, phases, strict=True)}
             track = (1 + (core or 0), f"NPU core {core}") if core is not None and core >= 0 else (1, "NPU")
-            self._keep(track, "Node", f"{part.name}_kernel_time", begun, seconds, args)
+            self._keep(track, "Node", f"{step.name}_kernel_time", begun, seconds, args)
         else:  # its nodes have events of their own; as one of the kind "Node" it would be counted twice
             args = {"job": str(job_id), "provider": CPU_PROVIDER}
-            self._keep((1000, f"CPU {part.name}"), "Session", part.name, begun, seconds, args)
+            self._keep((1000, f"CPU {step.name}"), "Session", step.name, begun, seconds, args)
 
     def inference(self, job_id: int, begun: float, seconds: float, error: str = "") -> None:
-        """See :meth:`ort_rknn.engine.observer.Observer.inference`."""
+        """Records an inference, as :meth:`ort_rknn.engine.observer.Observer.inference`."""
         args = {"job": str(job_id)} | ({"error": error} if error else {})
         self._keep((1999, "executor"), "Session", "SequentialExecutor::Execute", begun, seconds, {})
         self._keep((2000, "inferences"), "Session", "model_run", begun, seconds, args)
@@ -130,7 +130,7 @@ class Profile:
         return events[:MOST_EVENTS]
 
     def _nodes_of(self, native: Any) -> list[_Event]:
-        """The events of the nodes that onnxruntime ran for a part."""
+        """The events of the nodes that onnxruntime ran for a step."""
         try:
             begun = self._zero + (native.get_profiling_start_time_ns - self.start_time_ns) / 1e9
             entries = json.loads(Path(native.end_profiling()).read_text(encoding="utf-8"))
@@ -221,9 +221,9 @@ def _entry(category: str, pid: int, tid: int, dur: int, ts: int, ph: str, name: 
     return {"cat": category, "pid": pid, "tid": tid, "dur": dur, "ts": ts, "ph": ph, "name": name, "args": args}
 
 
-def _sizes(part: NpuPart) -> dict[str, Any]:
+def _sizes(step: BoundNpuStep) -> dict[str, Any]:
     """Types, shapes and bytes of a segment's inputs and outputs, under onnxruntime's names."""
-    inputs, outputs = part.code.inputs, part.code.outputs
+    inputs, outputs = step.code.inputs, step.code.outputs
     return {
         "input_type_shape": [{_type(spec): list(spec.shape)} for spec in inputs],
         "output_type_shape": [{_type(spec): list(spec.shape)} for spec in outputs],

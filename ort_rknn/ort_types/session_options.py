@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ort_rknn.ort_conventions import is_rknn
 from ort_rknn.ort_private.arguments import copy_options
 from ort_rknn.ort_private.own import public
-from ort_rknn.provider_names import is_rknn
 
 __all__ = [
     "CONTEXT_ENABLE",

@@ -1,6 +1,6 @@
 """Compiles in the background: one conversion at a time in the whole process, each in a child of low priority.
 
-A thread takes the wishes in order and ends when there are none. Whoever made a wish can take it back at any moment; the
+A thread takes the requests in order and ends when there are none. Whoever made one can take it back at any moment; the
 child that works on it is then killed, as at the end of the interpreter.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ort_rknn_converters.options import ConvertOptions
     from ort_rknn_converters.toolkit.compile import CompileResult
 
-__all__ = ["Cancelled", "Ticket", "Wish", "compile_in_child", "usable_cache", "wish"]
+__all__ = ["BackgroundRequest", "CancelToken", "Cancelled", "compile_in_child", "compile_later", "usable_cache"]
 
 _START = (
     "import sys, pickle; folder = sys.argv[1]; sys.path[:] = pickle.load(open(folder + '/path.pickle', 'rb')); "
@@ -41,8 +41,8 @@ class Cancelled(Exception):
     """Nobody waits for the result any more."""
 
 
-class Ticket:
-    """One wisher's right to have things compiled, and the way to end it."""
+class CancelToken:
+    """One requester's right to have things compiled, and the way to end it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class Ticket:
         self.cancelled = False
 
     def start(self, command: list[str], **how: Any) -> subprocess.Popen[bytes]:
-        """Start a child that ends with this ticket.
+        """Start a child that ends with this token.
 
         Raises:
             Cancelled: It has ended already.
@@ -64,7 +64,7 @@ class Ticket:
             return self._process
 
     def on_cancel(self, tell: Callable[[], object]) -> None:
-        """Have ``tell`` called when this ticket ends, in place of a child.
+        """Have ``tell`` called when this token ends, in place of a child.
 
         Raises:
             Cancelled: It has ended already.
@@ -86,58 +86,58 @@ class Ticket:
 
 
 @frozen
-class Wish:
+class BackgroundRequest:
     """Something to compile.
 
     Attributes:
-        ticket: Of the wisher.
-        work: Does it, in the background thread; must not keep the wisher alive.
+        token: Takes the request back.
+        work: Does it, in the background thread; must not keep the requester alive.
     """
 
-    ticket: Ticket
-    work: Callable[[Ticket], None]
+    token: CancelToken
+    work: Callable[[CancelToken], None]
 
 
 class _Queue:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wishes: deque[Wish] = deque()
-        self._running: Wish | None = None
+        self._requests: deque[BackgroundRequest] = deque()
+        self._running: BackgroundRequest | None = None
         self._thread: threading.Thread | None = None
 
-    def put(self, wish: Wish) -> None:
+    def put(self, request: BackgroundRequest) -> None:
         with self._lock:
-            self._wishes.append(wish)
+            self._requests.append(request)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="ort_rknn compiles", daemon=True)
                 self._thread.start()
 
     def cancel(self) -> None:
         with self._lock:
-            left = [*self._wishes, *([self._running] if self._running else [])]
-            self._wishes.clear()
-        for wish in left:
-            wish.ticket.cancel()
+            left = [*self._requests, *([self._running] if self._running else [])]
+            self._requests.clear()
+        for request in left:
+            request.token.cancel()
 
     def _work(self) -> None:
         while True:
             with self._lock:
                 self._running = None
-                if not self._wishes:
+                if not self._requests:
                     self._thread = None
                     return
-                self._running = wish = self._wishes.popleft()
-            if not wish.ticket.cancelled:
-                wish.work(wish.ticket)
-            del wish  # or the wisher's last reference would wait here for the next wish
+                self._running = request = self._requests.popleft()
+            if not request.token.cancelled:
+                request.work(request.token)
+            del request  # or the requester's last reference would wait here for the next request
 
 
 _queue = _Queue()
 
 
-def wish(ticket: Ticket, work: Callable[[Ticket], None]) -> None:
-    """Have ``work`` done in the background, after what was wished before."""
-    _queue.put(Wish(ticket, work))
+def compile_later(token: CancelToken, work: Callable[[CancelToken], None]) -> None:
+    """Have ``work`` done in the background, after what was requested before."""
+    _queue.put(BackgroundRequest(token, work))
 
 
 @atexit.register
@@ -175,7 +175,7 @@ def _usable(folder: Path) -> str:
 
 
 def compile_in_child(
-    model: str | bytes, options: ConvertOptions, cache_dir: str | None, ticket: Ticket
+    model: str | bytes, options: ConvertOptions, cache_dir: str | None, token: CancelToken
 ) -> CompiledModel:
     """Convert a model in a child process, into the cache; in this thread where there is no Python to start.
 
@@ -183,10 +183,10 @@ def compile_in_child(
         model: Path or content.
         options: How to convert.
         cache_dir: The cache's folder.
-        ticket: Ends the child.
+        token: Ends the child.
 
     Raises:
-        Cancelled: The ticket was cancelled.
+        Cancelled: The token was cancelled.
         ToolkitMissing: There is no toolkit.
         ConvertError: What the conversion raised, or the child died.
     """
@@ -199,12 +199,12 @@ def compile_in_child(
     find_python()
     python = this_python()
     if not python:
-        return _compile_here(model, options, cache_dir, ticket)
+        return _compile_here(model, options, cache_dir, token)
     with scratch.temporary("ort_rknn-background-") as folder:
         child_main.describe(model, options, cache_dir, folder)
         _write_path(folder)
         with (folder / "log.txt").open("wb") as log:
-            child = ticket.start(
+            child = token.start(
                 [python, "-c", _START, str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -213,7 +213,7 @@ def compile_in_child(
                 start_new_session=True,
             )
             status = child.wait()
-        if ticket.cancelled:
+        if token.cancelled:
             raise Cancelled
         result = folder / child_main.RESULT
         if not result.exists():
@@ -230,11 +230,13 @@ def compile_in_child(
     return found
 
 
-def _compile_here(model: str | bytes, options: ConvertOptions, cache_dir: str | None, ticket: Ticket) -> CompiledModel:
+def _compile_here(
+    model: str | bytes, options: ConvertOptions, cache_dir: str | None, token: CancelToken
+) -> CompiledModel:
     """In a program that is frozen, or embedded in a host: only the toolkit's own process is another one.
 
     Raises:
-        Cancelled: The ticket was cancelled.
+        Cancelled: The token was cancelled.
         ConvertError: What the conversion raised.
     """
     from ort_rknn_converters.cache import store
@@ -243,7 +245,7 @@ def _compile_here(model: str | bytes, options: ConvertOptions, cache_dir: str | 
     from ort_rknn_converters.toolkit.compile import compile_segment
 
     ended = threading.Event()
-    ticket.on_cancel(ended.set)
+    token.on_cancel(ended.set)
 
     def compile(*args: Any, **how: Any) -> CompileResult:
         return compile_segment(*args, **{**how, "nice": NICENESS, "cancelled": ended})

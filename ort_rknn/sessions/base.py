@@ -1,12 +1,12 @@
-"""What both kinds of native sessions of ours say of themselves."""
+"""Base of both kinds of native sessions of ours: providers and their options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn.ort_private.native import NativeBase
-from ort_rknn.provider_names import RKNN_PROVIDER
 
 __all__ = ["NativeSession"]
 
@@ -24,6 +24,10 @@ class _Parts(Protocol):
 class NativeSession(NativeBase):  # type: ignore[misc]
     """A native session that lists our provider where it has one."""
 
+    rknn_kind: ClassVar[Literal["npu", "dynamic"]]
+    """``npu``: compiled for its shapes. ``dynamic``: variants come as shapes do. Other native sessions have no such
+    attribute; ask the type, for a closed session answers no question."""
+
     _parts: _Parts
 
     def get_providers(self) -> list[str]:
@@ -32,7 +36,7 @@ class NativeSession(NativeBase):  # type: ignore[misc]
         return [RKNN_PROVIDER, *names] if self._parts.npu else names
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """Their options."""
+        """Options of the providers."""
         options = {RKNN_PROVIDER: dict(self._parts.provider_options)} if self._parts.npu else {}
         options.update(super().get_provider_options())
         return options

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ort_rknn.devices.program import CpuPart, Program
+from ort_rknn.devices.program import BoundCpuStep, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 
 __all__ = ["WholeModel", "complete_feed", "plain_engine"]
 
@@ -63,7 +63,7 @@ class WholeModel:
             self._engine.close(wait=wait, cancel_jobs=cancel_jobs)
 
 
-class _Step:
+class _OnnxruntimeStep:
     """A native session as a program's CPU step: what was not fed is not passed on."""
 
     def __init__(self, native: Any) -> None:
@@ -79,11 +79,11 @@ def plain_engine(native: Any, options: EngineOptions | None = None) -> Engine:
 
     Args:
         native: The session.
-        options: The engine's habits; its defaults when ``None``.
+        options: The engine's settings; its defaults when ``None``.
     """
     outputs = tuple(argument.name for argument in native.outputs_meta)
-    part = CpuPart("onnxruntime", _input_names(native), outputs, _Step(native))
-    return Engine(Program.from_parts([part], None, outputs=outputs), options or EngineOptions())
+    part = BoundCpuStep("onnxruntime", _input_names(native), outputs, _OnnxruntimeStep(native))
+    return Engine(Program.from_steps([part], None, outputs=outputs), options or EngineOptions())
 
 
 def complete_feed(native: Any, feed: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The native side of a session whose input shapes move: onnxruntime's own session, with compiled variants beside it.
+"""The native side of a session with dynamic input shapes: onnxruntime's own session, with compiled variants beside it.
 
 Each call goes by the shapes of its feed: to the variant that was compiled for them, else to onnxruntime, whose inputs,
 outputs, metadata, checks and errors are the session's own all the time.
@@ -15,29 +15,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ort_rknn.engine.engine import Engine
-from ort_rknn.ort_errors import ort_error
+from ort_rknn.ort_conventions import ort_error
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import complete_feed
 from ort_rknn.sessions.feed import InputSpec
 from ort_rknn.sessions.iobinding_run import run_copied
-from ort_rknn.sessions.pending_callbacks import Keeping
+from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
 from ort_rknn.sessions.shape_variants import ShapeState, Variants
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.engine.submission import Submission
     from ort_rknn.sessions.npu import NpuSession
-    from ort_rknn.sessions.submission import JobHow
     from ort_rknn.sessions.zero_copy_policy import MemoryUse
     from ort_rknn.shape_keys import ShapeKey
     from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["MovingParts", "MovingSession", "Plain"]
+__all__ = ["DynamicParts", "DynamicSession", "WithoutVariants"]
 
 
 @frozen
-class MovingParts:
-    """What a session with moving shapes is made of.
+class DynamicParts:
+    """Parts of a session with dynamic shapes.
 
     Attributes:
         variants: The compiled variants.
@@ -56,13 +56,14 @@ class MovingParts:
     refusal: str = ""
 
 
-class MovingSession(NativeSession):
+class DynamicSession(NativeSession):
     """A native session of the whole model. Made by :mod:`ort_rknn.opening.open_dynamic` only."""
 
-    _parts: MovingParts
+    _parts: DynamicParts
+    rknn_kind = "dynamic"
     reads_bindings = True
 
-    def attach(self, parts: MovingParts) -> None:
+    def attach(self, parts: DynamicParts) -> None:
         """Give the opened session its variants."""
         self._parts = parts
         self._variants = parts.variants
@@ -75,7 +76,7 @@ class MovingSession(NativeSession):
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
-        """As onnxruntime's native ``run``."""
+        """Mirrors onnxruntime's native ``run``."""
         key, variant = self._choose(input_feed)
         if variant is not None:
             return variant.run(output_names, input_feed, run_options)
@@ -83,22 +84,18 @@ class MovingSession(NativeSession):
         self._want(key)
         return results
 
-    def job(
-        self, engine: Callable[[], Engine], names: Any, feed: Mapping[str, Any], run_options: Any, how: JobHow
-    ) -> InferenceJob:
+    def job(self, engine: Callable[[], Engine], submission: Submission) -> InferenceJob:
         """Queue one inference; see :meth:`ort_rknn.api.session.InferenceSession.submit`.
 
         Args:
-            engine: Gives the engine over :class:`Plain`, for what onnxruntime answers.
-            names: The outputs.
-            feed: The inputs.
-            run_options: onnxruntime's ``RunOptions`` or ``None``.
-            how: The way into the queue and back.
+            engine: Gives the engine over :class:`WithoutVariants`, for what onnxruntime answers.
+            submission: The call.
         """
-        key, variant = self._choose(feed)
+        key, variant = self._choose(submission.feed)
         if variant is not None:
-            return variant.job(names, feed, run_options, how)
-        job = how.submit(engine(), complete_feed(self, feed), list(names), run_options)
+            return variant.job(submission)
+        whole = submission.with_feed(list(submission.output_names or ()), complete_feed(self, submission.feed))
+        job = engine().accept(whole)
         if key is not None:
             job.add_done_callback(partial(_want_after, weakref.ref(self), key))
         return job
@@ -111,10 +108,10 @@ class MovingSession(NativeSession):
         user_data: Any,
         run_options: Any = None,
     ) -> None:
-        """As onnxruntime's native ``run_async``."""
+        """Mirrors onnxruntime's native ``run_async``."""
         key, variant = self._choose(input_feed)
         if variant is not None:
-            told = Keeping(callback, self) if callable(callback) else callback
+            told = KeepAliveCallback(callback, self) if callable(callback) else callback
             variant.run_async(output_names, input_feed, told, user_data, run_options)
             return
         super().run_async(output_names, input_feed, callback, user_data, run_options)
@@ -123,7 +120,7 @@ class MovingSession(NativeSession):
     def run_with_ort_values(
         self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None
     ) -> Any:
-        """As onnxruntime's native call."""
+        """Mirrors onnxruntime's native call."""
         key, variant = self._choose(input_dict)
         if variant is not None:
             return variant.run_with_ort_values(input_dict, output_names, run_options)
@@ -140,14 +137,14 @@ class MovingSession(NativeSession):
         fetches: Any,
         fetch_devices: Any,
     ) -> None:
-        """As onnxruntime's native call."""
+        """Mirrors onnxruntime's native call."""
         key, variant = self._choose(dict(zip(feed_names, feeds, strict=False)))
         run = super().run_with_ortvaluevector if variant is None else variant.run_with_ortvaluevector
         run(run_options, feed_names, feeds, fetch_names, fetches, fetch_devices)
         self._want(key)
 
     def run_with_iobinding(self, binding: Any, run_options: Any = None) -> None:
-        """As onnxruntime's native call."""
+        """Mirrors onnxruntime's native call."""
         record = getattr(binding, "rknn_record", None)
         key, variant = (None, None) if record is None else self._choose(record.feed(self._dtypes()))
         if variant is not None:
@@ -174,11 +171,11 @@ class MovingSession(NativeSession):
 
     @property
     def shape_states(self) -> tuple[ShapeState, ...]:
-        """What became of each shape."""
+        """State of each shape."""
         return self._variants.states()
 
     def wait_compiled(self, timeout: float | None = None) -> bool:
-        """See :meth:`ort_rknn.api.session.InferenceSession.wait_compiled`."""
+        """Waits as :meth:`ort_rknn.api.session.InferenceSession.wait_compiled`."""
         return self._variants.wait(timeout)
 
     def stop_compiling(self) -> None:
@@ -187,16 +184,16 @@ class MovingSession(NativeSession):
 
     @property
     def memory_uses(self) -> tuple[MemoryUse, ...]:
-        """What the variants did with bindings that have NPU memory."""
+        """Use that the variants made of bindings with NPU memory."""
         uses = (session.memory_use for session in self._variants.sessions())
         return tuple(use for use in uses if use is not None)
 
     def engines(self) -> tuple[Engine, ...]:
-        """Those of the variants."""
+        """Engines of the variants."""
         return tuple(session.engine for session in self._variants.sessions())
 
     def end_profiling(self) -> str:
-        """As onnxruntime's; what the NPU did stands in the same file."""
+        """Mirrors onnxruntime's; what the NPU did stands in the same file."""
         name: str = super().end_profiling()
         profiles = [session.profile for session in self._variants.sessions() if session.profile is not None]
         if name and profiles:
@@ -262,20 +259,20 @@ def _shape(value: Any) -> tuple[int, ...] | None:
         return None
 
 
-def _want_after(native: weakref.ref[MovingSession], key: ShapeKey, job: InferenceJob) -> None:
+def _want_after(native: weakref.ref[DynamicSession], key: ShapeKey, job: InferenceJob) -> None:
     session = native()
     if session is not None and not job.cancelled() and job.exception() is None:
         session._want(key)
 
 
-class Plain:
-    """A moving session's model on onnxruntime, whatever was compiled: what the variants fall back to.
+class WithoutVariants:
+    """The model of a session with dynamic shapes on onnxruntime alone: what its variants fall back to.
 
     Args:
         native: The session; a weak reference where the session itself holds this.
     """
 
-    def __init__(self, native: MovingSession | weakref.ref[MovingSession]) -> None:
+    def __init__(self, native: DynamicSession | weakref.ref[DynamicSession]) -> None:
         self._native = native
 
     def __getattr__(self, name: str) -> Any:

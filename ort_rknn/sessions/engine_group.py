@@ -18,7 +18,7 @@ _COUNTS = tuple(row.name for row in fields(EngineStats) if row.name not in _NO_C
 
 
 class EngineGroup:
-    """What the verbs of a session ask of its engine. Callbacks are in order for each engine, not across them.
+    """Engines of several variants behind the calls of one. Callbacks are in order for each engine, not across them.
 
     Args:
         engines: The engines there are now.
@@ -35,20 +35,20 @@ class EngineGroup:
         return max((engine.width for engine in self._engines), default=1 + EngineOptions().max_queue_size)
 
     def wait_all(self, timeout: float | None = None) -> bool:
-        """See :meth:`ort_rknn.engine.engine.Engine.wait_all`."""
+        """Waits as :meth:`ort_rknn.engine.engine.Engine.wait_all`."""
         end = None if timeout is None else time.monotonic() + timeout
         return all(
             engine.wait_all(None if end is None else max(0.0, end - time.monotonic())) for engine in self._engines
         )
 
     def close(self, *, wait: bool = True, cancel_jobs: bool = False) -> None:
-        """See :meth:`ort_rknn.engine.engine.Engine.close`; nothing more is compiled."""
+        """Closes as :meth:`ort_rknn.engine.engine.Engine.close`; nothing more is compiled."""
         self._stop()
         for engine in self._engines:
             engine.close(wait=wait, cancel_jobs=cancel_jobs)
 
     def contexts(self) -> list[Mapping[str, Any]]:
-        """Those of all engines."""
+        """Contexts of all engines."""
         return [facts for engine in self._engines for facts in engine.contexts()]
 
     def stats(self) -> EngineStats:

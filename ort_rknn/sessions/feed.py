@@ -8,22 +8,23 @@ accepts (lists, OrtValues, other memory layouts ...) is then converted, by onnxr
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from ort_rknn.dtypes import numpy_dtype
+from ort_rknn.ort_conventions import numpy_dtype
 from ort_rknn.ort_private.values import is_tensor, unpacked
-from ort_rknn.sessions.value_conversion import Echo
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Checked", "FeedChecker", "InputSpec"]
+__all__ = ["Checked", "FeedChecker", "InputSpec", "ValueConverter"]
 
 
 @frozen
 class InputSpec:
-    """What an input takes.
+    """Type and shape that an input takes.
 
     Attributes:
         type: onnxruntime's type string.
@@ -91,14 +92,14 @@ class FeedChecker:
         self._overridable = {argument.name: InputSpec.of(argument) for argument in overridable}
         self._outputs = frozenset(argument.name for argument in outputs)
         self._required = frozenset(name for name, spec in self._inputs.items() if not spec.type.startswith("optional"))
-        self._echo = Echo({**self._inputs, **self._overridable})
+        self._converter = ValueConverter({**self._inputs, **self._overridable})
 
     def check(
         self,
         output_names: Any,
         feed: Mapping[str, Any],
         run_options: Any,
-        judge: Callable[[Any, Any, Any], Any],
+        validate_on_stub: Callable[[Any, Any, Any], Any],
     ) -> Checked:
         """Check one call.
 
@@ -106,7 +107,8 @@ class FeedChecker:
             output_names: As given to ``run``.
             feed: As given to ``run``.
             run_options: As given to ``run``.
-            judge: Runs the stub natively: ``judge(output_names, feed, run_options)`` raises what onnxruntime raises.
+            validate_on_stub: Runs the stub natively: ``validate_on_stub(output_names, feed, run_options)`` raises what
+                onnxruntime raises.
 
         Raises:
             Exception: What onnxruntime raises for the same call, class and text.
@@ -116,7 +118,7 @@ class FeedChecker:
             arrays = self._quick(feed)
             if arrays is not None:
                 return Checked(arrays, output_names)
-        return self._slow(output_names, feed, run_options, judge)
+        return self._slow(output_names, feed, run_options, validate_on_stub)
 
     def _quick(self, feed: Mapping[str, Any]) -> dict[str, Any] | None:
         """The arrays when every value is one of the right type and shape; ``None`` when anything is unusual."""
@@ -128,12 +130,14 @@ class FeedChecker:
             arrays[name] = _plain(value)
         return arrays if arrays.keys() >= self._required else None
 
-    def _slow(self, output_names: Any, feed: Mapping[str, Any], run_options: Any, judge: Callable[..., Any]) -> Checked:
+    def _slow(
+        self, output_names: Any, feed: Mapping[str, Any], run_options: Any, validate_on_stub: Callable[..., Any]
+    ) -> Checked:
         if not isinstance(output_names, (list, tuple, str)) and hasattr(output_names, "send"):
             output_names = list(output_names)  # a generator can be read only once, and is judged as one
-            judge((name for name in output_names), feed, run_options)
+            validate_on_stub((name for name in output_names), feed, run_options)
         else:
-            judge(output_names, feed, run_options)
+            validate_on_stub(output_names, feed, run_options)
 
         feed = {name: _native_order(value) for name, value in feed.items()}
         arrays: dict[str, Any] = {}
@@ -148,7 +152,7 @@ class FeedChecker:
             else:
                 arrays[name] = value if converted is None else converted
         if foreign:
-            arrays |= self._echo.convert(foreign)
+            arrays |= self._converter.convert(foreign)
         # What the stub accepts and the model does not have (``None`` for a tensor), its nodes complain of.
         only_whole = any(name in self._overridable for name in arrays) or not arrays.keys() >= self._required
         return Checked(arrays, [str(name) for name in output_names], only_whole)
@@ -179,3 +183,70 @@ def _array(value: Any, spec: InputSpec) -> Any:
     if native is None:
         return None
     return np.asarray(native.numpy()) if spec.dtype is not None and is_tensor(native) else value
+
+
+_IR_VERSION, _OPSET = 8, 16  # the first opset whose Identity takes optionals
+_SUFFIX = ".echo"
+
+
+class _Typed(Protocol):
+    @property
+    def type(self) -> str:
+        """The type as onnxruntime writes it."""
+
+
+class ValueConverter:
+    """Converts what onnxruntime accepts for an input (nested lists, OrtValues, dictionaries ...) to plain values.
+
+    Args:
+        inputs: Input name to something with onnxruntime's type string.
+    """
+
+    def __init__(self, inputs: Mapping[str, _Typed]) -> None:
+        self._types = {name: spec.type for name, spec in inputs.items()}
+        self._sessions: dict[frozenset[str], Any] = {}
+        self._lock = threading.Lock()
+
+    def convert(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+        """The values as arrays (or lists, dictionaries, ``None``), of the types the inputs declare."""
+        names = list(feed)
+        values = self._session(frozenset(names)).run([name + _SUFFIX for name in names], feed)
+        return dict(zip(names, values, strict=True))
+
+    def _session(self, names: frozenset[str]) -> Any:
+        with self._lock:
+            if names not in self._sessions:
+                self._sessions[names] = _open({name: self._types[name] for name in sorted(names)})
+            return self._sessions[names]
+
+
+def _open(types: Mapping[str, str]) -> Any:
+    from onnx import helper
+
+    from ort_rknn.ort_private.own import public
+
+    options = public("SessionOptions")()
+    options.intra_op_num_threads = 1
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [name], [name + _SUFFIX]) for name in types],
+        "echo",
+        [helper.make_value_info(name, _type_proto(text)) for name, text in types.items()],
+        [helper.make_value_info(name + _SUFFIX, _type_proto(text)) for name, text in types.items()],
+    )
+    model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=[helper.make_opsetid("", _OPSET)])
+    return public("InferenceSession")(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _type_proto(text: str) -> Any:
+    """The ONNX type of one of onnxruntime's strings, e.g. ``optional(seq(tensor(float)))``."""
+    from onnx import TensorProto, helper
+
+    match = re.fullmatch(r"(\w+)\((.*)\)", text)
+    if match is None:
+        raise ValueError(f"no ONNX type is written {text!r}")
+    kind, inner = match.groups()
+    if kind == "seq":
+        return helper.make_sequence_type_proto(_type_proto(inner))
+    if kind == "optional":
+        return helper.make_optional_type_proto(_type_proto(inner))
+    return helper.make_tensor_type_proto(TensorProto.DataType.Value(inner.upper()), None)

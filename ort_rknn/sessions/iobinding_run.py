@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ort_rknn.ort_errors import status_text
+from ort_rknn.ort_conventions import status_text
 from ort_rknn.ort_private.bindings import BindingBase
 from ort_rknn.ort_private.values import has_content, new_value, write
 
@@ -25,7 +25,7 @@ _IN_THE_STUB = "while running"  # a kernel of the stub failed: the binding itsel
 
 
 class BindableSession(Protocol):
-    """What a run over an I/O binding needs of a session."""
+    """Part of a session that a run over an I/O binding needs."""
 
     @property
     def input_dtypes(self) -> Mapping[str, np.dtype[Any] | None]:
@@ -38,12 +38,14 @@ class BindableSession(Protocol):
         """Run on arrays."""
 
 
-def run_bound(session: BindableSession, judge: Callable[[Any, Any], None], binding: Any, run_options: Any) -> None:
+def run_bound(
+    session: BindableSession, validate_on_stub: Callable[[Any, Any], None], binding: Any, run_options: Any
+) -> None:
     """Run once.
 
     Args:
         session: The session.
-        judge: Runs the stub natively over a binding: raises what onnxruntime raises.
+        validate_on_stub: Runs the stub natively over a binding: raises what onnxruntime raises.
         binding: An :class:`ort_rknn.ort_types.iobinding.SessionIOBinding`.
         run_options: onnxruntime's ``RunOptions`` or ``None``.
 
@@ -58,7 +60,7 @@ def run_bound(session: BindableSession, judge: Callable[[Any, Any], None], bindi
         )
     if not (record.on_npu and record.judged):
         try:
-            judge(record.replay(BindingBase(session)), run_options)
+            validate_on_stub(record.replay(BindingBase(session)), run_options)
         except RuntimeError as error:
             if _IN_THE_STUB not in str(error):
                 raise

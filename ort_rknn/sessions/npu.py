@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ort_rknn.dtypes import numpy_dtype
-from ort_rknn.ort_errors import status_text
+from ort_rknn.engine.submission import Submission
+from ort_rknn.ort_conventions import numpy_dtype, status_text
 from ort_rknn.ort_private.values import has_content, is_tensor, new_value, value_vector, write
 from ort_rknn.ort_types.adapters import has_adapters, without_adapters
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
 from ort_rknn.sessions.iobinding_run import run_bound
-from ort_rknn.sessions.pending_callbacks import Keeping
-from ort_rknn.sessions.submission import JobHow
+from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
 
@@ -42,7 +41,7 @@ __all__ = ["NpuParts", "NpuSession"]
 
 @frozen
 class NpuParts:
-    """What a session with an NPU part is made of.
+    """Parts of a session with an NPU part.
 
     Attributes:
         engine: Runs the jobs.
@@ -71,6 +70,7 @@ class NpuSession(NativeSession):
     """A native session of the stub, run by the engine. Made by :mod:`ort_rknn.api.session` only."""
 
     _parts: NpuParts
+    rknn_kind = "npu"
     reads_bindings = True
 
     def attach(self, parts: NpuParts) -> None:
@@ -87,7 +87,7 @@ class NpuSession(NativeSession):
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Any]:
-        """As onnxruntime's native ``run``; with batch dispatch the samples run on all cores."""
+        """Mirrors onnxruntime's native ``run``; with batch dispatch the samples run on all cores."""
         if run_options is not None:
             from ort_rknn.sessions.batch_dispatch import read_options, submit_batch
 
@@ -95,7 +95,7 @@ class NpuSession(NativeSession):
             if batch:
 
                 def submit(feed: Mapping[str, Any]) -> InferenceJob:
-                    return self.job(output_names, feed, run_options, JobHow(parked=True))
+                    return self.job(Submission(output_names, feed, run_options, parked=True))
 
                 return submit_batch(submit, submit, input_feed).result()
         checked = self._checker.check(output_names, input_feed, run_options, super().run)
@@ -104,13 +104,14 @@ class NpuSession(NativeSession):
         results = self._parts.engine.run(checked.feed, checked.outputs, run_options)
         return results if len(set(checked.outputs)) == len(results) else [deepcopy(value) for value in results]
 
-    def job(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any, how: JobHow) -> InferenceJob:
+    def job(self, submission: Submission) -> InferenceJob:
         """Queue one inference; see :meth:`ort_rknn.api.session.InferenceSession.submit`."""
-        checked = self._checker.check(output_names, input_feed, run_options, super().run)
+        run_options = submission.run_options
+        checked = self._checker.check(submission.output_names, submission.feed, run_options, super().run)
         fits = self._fits(checked, run_options)
         engine = self._parts.engine if fits else self._parts.whole.engine()
         feed = checked.feed if fits else complete_feed(self._parts.whole.native, checked.feed)
-        return how.submit(engine, feed, checked.outputs, run_options)
+        return engine.accept(submission.with_feed(checked.outputs, feed))
 
     def run_async(
         self,
@@ -120,7 +121,7 @@ class NpuSession(NativeSession):
         user_data: Any,
         run_options: Any = None,
     ) -> None:
-        """As onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
+        """Mirrors onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
         if run_options is not None:
             from ort_rknn.sessions.batch_dispatch import read_options
 
@@ -128,9 +129,9 @@ class NpuSession(NativeSession):
             run_options = without_adapters(run_options, "run_async")
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
-        deliver = Keeping(callback, self)
+        deliver = KeepAliveCallback(callback, self)
         try:
-            self.job(output_names, input_feed, run_options, JobHow(callback=deliver, user_data=user_data))
+            self.job(Submission(output_names, input_feed, run_options, callback=deliver, user_data=user_data))
         except Exception as error:
             text = status_text(error)
             if text is None:
@@ -142,7 +143,7 @@ class NpuSession(NativeSession):
     def run_with_ort_values(
         self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None
     ) -> Any:
-        """As onnxruntime's native call: ``OrtValue`` objects in, an ``OrtValueVector`` out."""
+        """Mirrors onnxruntime's native call: ``OrtValue`` objects in, an ``OrtValueVector`` out."""
         super().run_with_ort_values(input_dict, output_names, run_options)
         if type(output_names) is not list:
             output_names = list(output_names)
@@ -162,7 +163,7 @@ class NpuSession(NativeSession):
         fetches: Any,
         fetch_devices: Any,
     ) -> None:
-        """As onnxruntime's native call: the results are put into ``fetches``."""
+        """Mirrors onnxruntime's native call: the results are put into ``fetches``."""
         super().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, type(fetches)(), fetch_devices)
         given = dict(zip(feed_names, feeds, strict=True))
         if not self._numeric(given.values(), fetch_names):
@@ -179,7 +180,7 @@ class NpuSession(NativeSession):
                 fetches.push_back(new_value(array))
 
     def run_with_iobinding(self, binding: Any, run_options: Any = None) -> None:
-        """As onnxruntime's native call."""
+        """Mirrors onnxruntime's native call."""
         record = getattr(binding, "rknn_record", None)
         if record is not None and not self._numeric((), [name for name in record.outputs if name in self._types]):
             self._parts.whole.native.run_with_iobinding(binding, run_options)
@@ -199,18 +200,18 @@ class NpuSession(NativeSession):
 
     @property
     def memory_use(self) -> MemoryUse | None:
-        """What it did with bindings that have NPU memory; ``None`` before the first."""
+        """Use made of bindings with NPU memory; ``None`` before the first."""
         return self._memory_use
 
     @property
     def memory_uses(self) -> tuple[MemoryUse, ...]:
-        """The same, if any."""
+        """The session's ``memory_use`` as a tuple; empty before the first binding with NPU memory."""
         return () if self._memory_use is None else (self._memory_use,)
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
     def get_provider_graph_assignment_info(self) -> list[Any]:
-        """Which node went to which provider, when the session was told to record it."""
+        """Records which node went to which provider, when the session was told to."""
         super().get_provider_graph_assignment_info()  # raises unless it was
         from ort_rknn.ort_types.assignment import assignment
 
@@ -223,12 +224,12 @@ class NpuSession(NativeSession):
 
     @property
     def profile(self) -> Profile | None:
-        """What watches the engine, when profiling was asked for."""
+        """Profile that watches the engine, when profiling was asked for."""
         return self._parts.profile
 
     @property
     def get_profiling_start_time_ns(self) -> int:
-        """When profiling began, in nanoseconds of the wall clock (as onnxruntime has it); 0 without."""
+        """Time at which profiling began, in nanoseconds of the wall clock (as onnxruntime has it); 0 without."""
         profile = self._parts.profile
         return 0 if profile is None else profile.start_time_ns
 
@@ -252,7 +253,7 @@ class NpuSession(NativeSession):
 
     @property
     def plan(self) -> Plan:
-        """Which node runs where."""
+        """Plan of the session."""
         return self._parts.plan
 
     # --- inside -------------------------------------------------------------------------------------------------------

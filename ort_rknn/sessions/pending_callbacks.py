@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Keeping", "NativeCalls"]
+__all__ = ["KeepAliveCallback", "PendingCallbacks"]
 
 
-class Keeping:
+class KeepAliveCallback:
     """A callback that keeps something alive until it has returned. Error messages show it as the program's own.
 
     Args:
@@ -33,10 +33,10 @@ class Keeping:
         return repr(self._callback)
 
 
-class _Watched:
+class _CountedCallback:
     """A callback that is counted until it has returned. Error messages show it as the program's own."""
 
-    def __init__(self, calls: NativeCalls, callback: Callable[..., object]) -> None:
+    def __init__(self, calls: PendingCallbacks, callback: Callable[..., object]) -> None:
         self._calls = calls
         self._callback = callback
 
@@ -48,7 +48,7 @@ class _Watched:
         return repr(self._callback)
 
 
-class NativeCalls:
+class PendingCallbacks:
     """Counts callbacks that are still to come."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class NativeCalls:
         """The callback, counted until it has returned."""
         with self._changed:
             self._left += 1
-        return _Watched(self, callback)
+        return _CountedCallback(self, callback)
 
     @contextmanager
     def inside(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ort_rknn.errors import RknnError
-from ort_rknn.sessions.background_compile import Cancelled, Ticket, wish
+from ort_rknn.sessions.background_compile import Cancelled, CancelToken, compile_later
 from ort_rknn.shape_keys import ShapeKey, name_of
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ort_rknn.sessions.npu import NpuSession
     from ort_rknn_converters.compiled.model import CompiledModel
 
-__all__ = ["ShapeState", "State", "Variants", "Works"]
+__all__ = ["ShapeState", "State", "VariantFactory", "Variants"]
 
 State = Literal["new", "waiting", "compiling", "ready", "cpu", "failed"]
 
@@ -35,14 +35,14 @@ _REMEMBERED = 1000
 
 @frozen
 class ShapeState:
-    """What became of one set of input shapes.
+    """State of one set of input shapes.
 
     Attributes:
         shapes: Input name -> shape.
         state: ``new`` (not asked to be compiled), ``waiting`` for the shape before it, ``compiling``, ``ready`` on the
             device, ``cpu`` (compiled, but nothing of it is for the NPU), or ``failed``.
         detail: Why, where it did not become ready.
-        seconds: From the wish until it was ready.
+        seconds: From the request until it was ready.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -64,33 +64,33 @@ class ShapeState:
 
 
 @frozen
-class Works:
-    """How a variant comes to be. None of these may keep the session alive.
+class VariantFactory:
+    """Functions that make a variant. None of these may keep the session alive.
 
     Attributes:
         lookup: The compiled model in the cache, or ``None``; raises ``ConvertError`` for a failure that is remembered.
         now: Compiles it, in the caller's thread.
-        build: Compiles it in the background thread; the ticket ends that.
+        build: Compiles it in the background thread; the token ends that.
         open: Makes the native session of it; ``None`` when nothing of it is for the NPU.
     """
 
     lookup: Callable[[ShapeKey], CompiledModel | None]
     now: Callable[[ShapeKey], CompiledModel]
-    build: Callable[[ShapeKey, Ticket], CompiledModel]
+    build: Callable[[ShapeKey, CancelToken], CompiledModel]
     open: Callable[[ShapeKey, CompiledModel], NpuSession | None]
 
 
 class Variants:
-    """See the module. Thread-safe.
+    """Compiled variants of one model, keyed by input shapes. Thread-safe.
 
     Args:
-        works: How variants come to be.
+        factory: How variants come to be.
         limit: Most shapes that get one.
         mode: When: ``background``, ``load`` or ``never``.
     """
 
-    def __init__(self, works: Works, *, limit: int, mode: str) -> None:
-        self._works = works
+    def __init__(self, factory: VariantFactory, *, limit: int, mode: str) -> None:
+        self._factory = factory
         self._limit = limit
         self._mode = mode
         self._changed = threading.Condition()
@@ -99,8 +99,8 @@ class Variants:
         self._beyond: set[ShapeKey] = set()
         self._stopped = ""
         self._closed = False
-        self._ticket = Ticket()
-        weakref.finalize(self, self._ticket.cancel).atexit = False
+        self._token = CancelToken()
+        weakref.finalize(self, self._token.cancel).atexit = False
 
     def find(self, key: ShapeKey) -> NpuSession | None:
         """The session for these shapes, when there is one. A shape that is new is looked up first."""
@@ -130,7 +130,7 @@ class Variants:
                 self._remember(key)
                 return
             self._states[key] = replace(known, state="waiting")
-        wish(self._ticket, partial(_compile, weakref.ref(self), key, self._works.build))
+        compile_later(self._token, partial(_compile, weakref.ref(self), key, self._factory.build))
 
     def states(self) -> tuple[ShapeState, ...]:
         """Every shape met so far, in the order of their coming, without those beyond the limit."""
@@ -138,7 +138,7 @@ class Variants:
             return tuple(self._states.values())
 
     def notes(self) -> tuple[str, ...]:
-        """The same in sentences, for the plan."""
+        """Describes the states in sentences, for the plan."""
         lines = [str(state) for state in self.states()]
         if self._beyond:
             count = f"{len(self._beyond)}{'+' if len(self._beyond) >= _REMEMBERED else ''}"
@@ -149,7 +149,7 @@ class Variants:
         return tuple(lines)
 
     def sessions(self) -> tuple[NpuSession, ...]:
-        """Those that are ready, in the order of their coming."""
+        """Sessions that are ready, in the order of their coming."""
         with self._changed:
             return tuple(self._ready.values())
 
@@ -171,7 +171,7 @@ class Variants:
 
     def close(self) -> None:
         """End what is under way at once. The sessions that are ready are closed by whoever uses them."""
-        self._ticket.cancel()
+        self._token.cancel()
         with self._changed:
             self._closed = True
             for key, known in self._states.items():
@@ -203,10 +203,10 @@ class Variants:
         """From the cache, or compiled now where that is wanted."""
         began = time.perf_counter()
         try:
-            compiled = self._works.lookup(key)
+            compiled = self._factory.lookup(key)
             if compiled is None and mode == "load" and not self._stopped:
                 self._set(key, "compiling")
-                compiled = self._works.now(key)
+                compiled = self._factory.now(key)
             if compiled is not None:
                 self._open(key, compiled, began)
             else:
@@ -215,7 +215,7 @@ class Variants:
             self._fail(key, error)
 
     def _open(self, key: ShapeKey, compiled: CompiledModel, began: float) -> None:
-        session = self._works.open(key, compiled)
+        session = self._factory.open(key, compiled)
         if session is None:
             reason = next(iter(compiled.plan.cpu_reasons()), "it has no node to run")
             self._set(key, "cpu", f"no part of it is for the NPU (mostly: {reason})")
@@ -249,7 +249,10 @@ class Variants:
 
 
 def _compile(
-    owner: weakref.ref[Variants], key: ShapeKey, build: Callable[[ShapeKey, Ticket], CompiledModel], ticket: Ticket
+    owner: weakref.ref[Variants],
+    key: ShapeKey,
+    build: Callable[[ShapeKey, CancelToken], CompiledModel],
+    token: CancelToken,
 ) -> None:
     """In the background thread. The session may be dropped meanwhile: only a weak reference is held while compiling."""
     variants = owner()
@@ -262,7 +265,7 @@ def _compile(
     began = time.perf_counter()
     outcome: Any
     try:
-        outcome = build(key, ticket)
+        outcome = build(key, token)
     except Exception as error:
         outcome = error
     variants = owner()

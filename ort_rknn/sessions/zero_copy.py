@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ort_rknn.devices.program import NpuPart, Program
+from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.errors import DeviceError, SessionClosed
 from ort_rknn.ort_types.ortvalue import NpuOrtValue, memory_for
 
@@ -33,7 +33,7 @@ class Unshareable(DeviceError):
 
 
 class _Core:
-    """What shares one core mask.
+    """Contexts that share one core mask.
 
     Attributes:
         mask: The core mask.
@@ -64,7 +64,7 @@ class SharedRuns:
     """A session's contexts for runs on shared memory.
 
     Args:
-        program: A program that is one NPU part, on device ``npu``.
+        program: A program that is one NPU step, on device ``npu``.
         cores: Core mask, and how many contexts may share it.
 
     Attributes:
@@ -72,10 +72,10 @@ class SharedRuns:
     """
 
     def __init__(self, program: Program, cores: Iterable[tuple[int, int]]) -> None:
-        part = program.parts[0]
-        assert isinstance(part, NpuPart)
-        self._code = part.code
-        self.input_dtypes = {spec.name: spec.dtype for spec in part.code.inputs}
+        step = program.steps[0]
+        assert isinstance(step, BoundNpuStep)
+        self._code = step.code
+        self.input_dtypes = {spec.name: spec.dtype for spec in step.code.inputs}
         self._device: Any = program.device
         self._lock = threading.Lock()
         self._cores = [_Core(mask, seats) for mask, seats in cores]
@@ -198,7 +198,7 @@ class SharedRuns:
         return given[0]
 
     def _free_at(self, key: int) -> Callable[[_Core], tuple[float, bool, bool]]:
-        """How soon a core is free, by the mean of what runs took; among idle ones whose context need not be changed."""
+        """Time until a core is free, by the mean of past runs; among idle ones whose context need not be changed."""
         now = time.perf_counter()
 
         def order(core: _Core) -> tuple[float, bool, bool]:

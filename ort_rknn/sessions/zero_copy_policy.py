@@ -1,4 +1,4 @@
-"""What a session does with bindings that have NPU memory: runs on it where it can, else says why it copies."""
+"""Decides what a session does with bindings that have NPU memory: runs on it where it can, else says why it copies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.devices.program import NpuPart, Program, check_terminated
+from ort_rknn.devices.program import BoundNpuStep, Program, check_terminated
 from ort_rknn.engine.stats import print_phases, wants_perf_lines
 from ort_rknn.sessions.iobinding_run import deliver
 from ort_rknn.sessions.zero_copy import OnRun, SharedRuns, Unshareable
@@ -20,7 +20,7 @@ __all__ = ["MemoryUse"]
 
 
 class MemoryUse:
-    """What a session does with bindings that have NPU memory.
+    """Use of bindings with NPU memory by a session.
 
     Args:
         shared: Runs on it; ``None`` where everything is copied.
@@ -57,13 +57,13 @@ class MemoryUse:
         lines = wants_perf_lines() if engine.options.print_perf is None else engine.options.print_perf
         if profile is None and not lines:
             return cls(shared, "")
-        part = engine.program.parts[0]
+        step = engine.program.steps[0]
 
         def on_run(core: int, begun: float, phases: tuple[float, float, float]) -> None:
             if lines:
                 print_phases(-1, -1, core, phases, " mode=zero_copy")
             if profile is not None:
-                profile.step(-1, part, begun, sum(phases), core, phases)
+                profile.step(-1, step, begun, sum(phases), core, phases)
                 profile.inference(-1, begun, sum(phases))
 
         return cls(shared, "", on_run)
@@ -77,7 +77,7 @@ class MemoryUse:
         """
         record = binding.rknn_record
         shared = self._shared
-        # What is no input of the NPU's part may be a weight that is compiled in.
+        # What is no input of the NPU's step may be a weight that is compiled in.
         if shared is not None and record.inputs.keys() == shared.input_dtypes.keys():
             check_terminated(run_options)
             inputs = record.feed(shared.input_dtypes)
@@ -103,8 +103,8 @@ class MemoryUse:
 
 
 def _why_copied(program: Program, run_timeout_ms: float) -> str:
-    """Why no run of a session can be on shared memory; ``""`` when they can."""
-    if len(program.parts) != 1 or not isinstance(program.parts[0], NpuPart):
+    """Reason why no run of a session can be on shared memory; ``""`` when they can."""
+    if len(program.steps) != 1 or not isinstance(program.steps[0], BoundNpuStep):
         return "the model is not one NPU part from its inputs to its outputs; print(session.plan) shows what it is"
     name = getattr(program.device, "name", None)
     if name != "npu":

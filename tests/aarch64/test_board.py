@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ort_rknn.devices.program import NpuPart, Program
+from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.devices.rknnrt.lite_device import LiteDevice
 from ort_rknn.devices.soc import detect
@@ -56,7 +56,7 @@ def test_an_engine_on_all_cores(emulator: Emulator, wish: str) -> None:
     choice = choose(wish)
     assert choice.device is not None
     code = segment(MODEL)
-    program = Program.from_parts([NpuPart("segment", ("x",), ("y",), code)], choice.device, outputs=("y",))
+    program = Program.from_steps([BoundNpuStep("segment", ("x",), ("y",), code)], choice.device, outputs=("y",))
     engine = Engine(program, EngineOptions(threads_per_core=1))
     given = [feeds(code, seed) for seed in range(12)]
     jobs = [engine.submit({"x": arrays[0]}, None) for arrays in given]

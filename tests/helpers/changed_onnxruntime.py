@@ -282,8 +282,8 @@ def work(kind: str, name: str, folder: str) -> dict[str, str]:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             _right(ort_rknn.InferenceSession(model("two"), options, npu, device="simulator").run(None, FEED))
             at_load = [("RKNNExecutionProvider", {"min_gain": 0, "compile": "load"})]
-            moving = ort_rknn.InferenceSession(model("dynamic"), None, at_load, device="simulator")
-            assert len(moving.run(None, {"X": A})) == len(moving.run(None, {"X": A[:2]}))
+            dynamic = ort_rknn.InferenceSession(model("dynamic"), None, at_load, device="simulator")
+            assert len(dynamic.run(None, {"X": A})) == len(dynamic.run(None, {"X": A[:2]}))
         if "_bind" in able:
             _on_shared_memory(ort_rknn, able)
     except Exception:

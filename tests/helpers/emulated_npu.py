@@ -11,6 +11,7 @@ import numpy as np
 
 from ort_rknn.devices.base import SegmentCode, TensorSpec
 from ort_rknn.devices.rknnrt.device import NpuDevice
+from ort_rknn.devices.settings import NpuSettings
 from tests.helpers.emulator import Emulator, Model, Tensor, compile_library
 
 NATIVE = Path(__file__).resolve().parents[2] / "ort_rknn" / "native"
@@ -77,8 +78,7 @@ def feeds(code: SegmentCode, seed: int = 0) -> list[np.ndarray]:
 def npu(emulator: Emulator, **options: Any) -> NpuDevice:
     """The device on an emulator, on a machine that does not say what it is."""
     options.setdefault("target", "rk3588")
-    options.setdefault("root", "/nowhere")
-    return NpuDevice(emulator.path, **options)
+    return NpuDevice(NpuSettings(runtime_library=emulator.path, **options), root="/nowhere")
 
 
 def same(got: Sequence[Any], expected: Sequence[np.ndarray]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ort_rknn.devices.base import SegmentCode, TensorSpec
 from ort_rknn.devices.fake import FakeDevice
-from ort_rknn.devices.program import CpuPart, NpuPart, Program
+from ort_rknn.devices.program import BoundCpuStep, BoundNpuStep, Program
 
 SHAPE = (1, 4)
 LONG = 20.0
@@ -29,13 +29,13 @@ def segment(name: str = "npu_0", inputs: Sequence[str] = ("x",), outputs: Sequen
     return SegmentCode(name, tuple(map(spec, inputs)), tuple(map(spec, outputs)), "rk3588", "fp16", None, None)
 
 
-def npu_part(name: str = "npu_0", inputs: Sequence[str] = ("x",), outputs: Sequence[str] = ("y",)) -> NpuPart:
-    return NpuPart(name, tuple(inputs), tuple(outputs), segment(name, inputs, outputs))
+def npu_part(name: str = "npu_0", inputs: Sequence[str] = ("x",), outputs: Sequence[str] = ("y",)) -> BoundNpuStep:
+    return BoundNpuStep(name, tuple(inputs), tuple(outputs), segment(name, inputs, outputs))
 
 
 def program(device: FakeDevice, inputs: Sequence[str] = ("x",), outputs: Sequence[str] = ("y",)) -> Program:
     """A program with one NPU step."""
-    return Program.from_parts([npu_part("npu_0", inputs, outputs)], device, outputs=outputs)
+    return Program.from_steps([npu_part("npu_0", inputs, outputs)], device, outputs=outputs)
 
 
 def tag_of(inputs: Sequence[Any]) -> int:
@@ -71,8 +71,8 @@ def cpu_part(
     inputs: Sequence[str],
     outputs: Sequence[str],
     function: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-) -> CpuPart:
-    return CpuPart(name, tuple(inputs), tuple(outputs), CpuCode(function))
+) -> BoundCpuStep:
+    return BoundCpuStep(name, tuple(inputs), tuple(outputs), CpuCode(function))
 
 
 class Background(Generic[T]):

@@ -17,7 +17,14 @@ from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.fake import FakeContext
 from ort_rknn.devices.program import LaneContexts
 from ort_rknn.devices.rknnrt.abi import Input, Output
-from ort_rknn.devices.rknnrt.native_calls import Calls, InputForm, NativeLibrary, Outcome, OutputForm, native_library
+from ort_rknn.devices.rknnrt.native_calls import (
+    Calls,
+    InputForm,
+    NativeLibrary,
+    NativeOutcome,
+    OutputForm,
+    native_library,
+)
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup
 from ort_rknn.engine.lanes.native import NativeLanes
@@ -54,7 +61,7 @@ class FakeIo:
     def prepare(self, inputs: Sequence[Any]) -> Sequence[Any]:
         return inputs
 
-    def room(self, wanted: Sequence[bool] | None = None) -> list[Any]:
+    def allocate_outputs(self, wanted: Sequence[bool] | None = None) -> list[Any]:
         wanted = wanted or [True] * len(self.outputs)
         return [
             np.empty(spec.shape, spec.dtype) if want else None for spec, want in zip(self.outputs, wanted, strict=True)
@@ -106,13 +113,13 @@ class NativeFakeContext:
             ctypes.memmove(outputs[place].buf, np.ascontiguousarray(array).tobytes(), array.nbytes)
         return 0
 
-    def run_raw(self, inputs: Sequence[Any], outputs: Sequence[Any], outcome: Outcome) -> None:
+    def run_raw(self, inputs: Sequence[Any], outputs: Sequence[Any], outcome: NativeOutcome) -> None:
         assert self.native is not None
         ins = (c_void_p * len(inputs))(*map(address_of, inputs))
         outs = (c_void_p * len(outputs))(*[None if array is None else address_of(array) for array in outputs])
         self.native.long.ort_rknn_segment_run(self.segment, ins, outs, ctypes.byref(outcome))
 
-    def failed(self, outcome: Outcome) -> BaseException:
+    def failed(self, outcome: NativeOutcome) -> BaseException:
         error, self._error = self._error, None
         assert error is not None
         return error

@@ -1,1 +1,1 @@
-"""Where an error begins, and which nodes cure it."""
+"""Finds where an error begins, and which nodes cure it."""

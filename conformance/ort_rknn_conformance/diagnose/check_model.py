@@ -17,7 +17,7 @@ __all__ = ["Examined", "examine"]
 
 @frozen
 class Examined:
-    """What came out.
+    """Result of :func:`examine`.
 
     Attributes:
         result: The comparison, with ``layers`` where they were asked for.

@@ -20,7 +20,7 @@ Trial = Callable[[frozenset[str]], CaseResult]
 
 @frozen
 class Fix:
-    """What the search came to.
+    """Result of the search.
 
     Attributes:
         nodes: Names of the nodes for the CPU; empty when nothing helped.

@@ -1,4 +1,4 @@
-"""Where an error begins: each node on the NPU path alone on exact inputs, and with everything before it.
+"""Finds where an error begins: each node on the NPU path alone on exact inputs, and with everything before it.
 
 The numbers come from our own cut-outs, run on the flow's device, with the vendor's accuracy analysis beside them; what
 is exact comes from CPU onnxruntime on the whole prepared model.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ort_rknn.devices.base import Device
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_conformance.case import Case, CaseError, Settings
-from ort_rknn_conformance.diagnose.probe import Bench
+from ort_rknn_conformance.diagnose.probe import ProbeSession
 from ort_rknn_conformance.diagnose.vendor_analysis import VendorError, vendor_errors
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import GraphNode, LayerError
@@ -39,7 +39,7 @@ _SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 
 @frozen
 class Layers:
-    """What was found.
+    """Facts found about the machine.
 
     Attributes:
         rows: The nodes on the NPU path, worst first.
@@ -75,7 +75,7 @@ def find_layers(
     device = _device(flow, settings)
     try:
         precision = "int8" if settings.precision == "mixed" else settings.precision  # which layers would it cost?
-        bench = Bench(model, case.shapes, device, settings.target, precision)
+        bench = ProbeSession(model, case.shapes, device, settings.target, precision)
         missing = [name for name in nodes if name not in bench.names]
         if missing:
             raise CaseError(f"the model prepared again has no node {missing[0]}: convert it again")
@@ -102,7 +102,7 @@ def find_layers(
     return Layers(tuple(rows), tuple(_groups(bench, rows, set(nodes))), silent)
 
 
-def _beside(row: LayerError, bench: Bench, said: Mapping[str, VendorError]) -> LayerError:
+def _beside(row: LayerError, bench: ProbeSession, said: Mapping[str, VendorError]) -> LayerError:
     """A row with the vendor's numbers, the worst of its outputs."""
     pairs = [said[tensor] for tensor in bench.outputs_of(row.node) if tensor in said]
     if not pairs:
@@ -119,7 +119,9 @@ def _device(flow: Flow, settings: Settings) -> Device:
     return choice.device
 
 
-def _measure(bench: Bench, nodes: Sequence[str], exact: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, TensorError]:
+def _measure(
+    bench: ProbeSession, nodes: Sequence[str], exact: Iterable[Mapping[str, NDArray[Any]]]
+) -> dict[str, TensorError]:
     """The error of each floating tensor that these nodes make, worst over the samples; none if they do not run."""
     found: dict[str, TensorError] = {}
     try:
@@ -143,7 +145,7 @@ def _measure(bench: Bench, nodes: Sequence[str], exact: Iterable[Mapping[str, ND
     return found
 
 
-def _suspects(bench: Bench, nodes: Sequence[str], entire: Mapping[str, TensorError]) -> list[str]:
+def _suspects(bench: ProbeSession, nodes: Sequence[str], entire: Mapping[str, TensorError]) -> list[str]:
     """All nodes, or where each trial is dear, those where the error grows most."""
     if bench.device.name not in _COMPILING and bench.precision == "fp16":
         return list(nodes)
@@ -161,7 +163,7 @@ def _suspects(bench: Bench, nodes: Sequence[str], entire: Mapping[str, TensorErr
     return sorted(nodes, key=growth, reverse=True)[:SUSPECTS]
 
 
-def _worst(errors: Mapping[str, TensorError], bench: Bench, node: str) -> TensorError | None:
+def _worst(errors: Mapping[str, TensorError], bench: ProbeSession, node: str) -> TensorError | None:
     return max((errors[name] for name in bench.outputs_of(node) if name in errors), key=_size, default=None)
 
 
@@ -170,7 +172,7 @@ def _size(error: TensorError) -> float:
 
 
 def _row(
-    bench: Bench,
+    bench: ProbeSession,
     name: str,
     op_type: str,
     entire: Mapping[str, TensorError],
@@ -219,7 +221,7 @@ def _badness(row: LayerError) -> tuple[bool, float, float]:
     return bool(row.advice), -1.0 if row.own is None else row.own, entire
 
 
-def _groups(bench: Bench, rows: Sequence[LayerError], on_npu: set[str]) -> Iterable[frozenset[str]]:
+def _groups(bench: ProbeSession, rows: Sequence[LayerError], on_npu: set[str]) -> Iterable[frozenset[str]]:
     seen = set()
     for row in rows:
         names = {row.node}

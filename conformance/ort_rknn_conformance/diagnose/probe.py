@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from ort_rknn.devices.base import Device, SegmentCode, TensorSpec
+from ort_rknn.devices.base import Device, SegmentCode, TensorSpec, needs
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.dataflow import DataFlow, boundary
 from ort_rknn_converters.graph.extract import extract
@@ -27,14 +27,12 @@ from ort_rknn_converters.pipeline.convert import prepared
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
 
-__all__ = ["Bench", "Probe"]
+__all__ = ["Probe", "ProbeSession"]
 
 Array = NDArray[Any]
 
-_NEED_CODE = frozenset({"npu", "lite"})
 
-
-class Bench:
+class ProbeSession:
     """A prepared model whose tensors can be computed on CPU onnxruntime, and whose parts on a device.
 
     Args:
@@ -150,7 +148,7 @@ class Probe:
     ) -> None:
         inputs, outputs = _specs(part.graph.input), _specs(part.graph.output)
         rknn = None
-        if device.name in _NEED_CODE or precision != "fp16":
+        if needs(device) == {"rknn"} or precision != "fp16":
             rknn = BytesBlob(_compiled(part, target, precision, seen))
         code = SegmentCode("probe", inputs, outputs, target, precision, rknn, BytesBlob(part.SerializeToString()))
         self._inputs = inputs

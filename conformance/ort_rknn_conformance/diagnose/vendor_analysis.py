@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ort_rknn_conformance.diagnose.probe import Bench
+from ort_rknn_conformance.diagnose.probe import ProbeSession
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.numerics.storage_map import owners
 from ort_rknn_converters.toolkit.compile import AnalysedLayer, compile_segment
@@ -24,7 +24,7 @@ VendorError = tuple[float, float]
 
 
 def vendor_errors(
-    bench: Bench, segments: Iterable[Sequence[str]], exact: Sequence[Mapping[str, NDArray[Any]]]
+    bench: ProbeSession, segments: Iterable[Sequence[str]], exact: Sequence[Mapping[str, NDArray[Any]]]
 ) -> tuple[dict[str, VendorError], str]:
     """Ask for the analysis of each segment.
 

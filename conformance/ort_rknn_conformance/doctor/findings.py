@@ -14,7 +14,7 @@ State = Literal["ok", "note", "bad"]
 
 @frozen
 class Finding:
-    """What was found of one thing.
+    """One row of the doctor's table.
 
     Attributes:
         topic: What was looked at.

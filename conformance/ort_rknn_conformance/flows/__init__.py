@@ -50,15 +50,15 @@ class Flow:
     xfails: Mapping[str, str] = field(default_factory=dict)
 
     def wish(self, target: str) -> Any:
-        """What a session for this SoC is given as its ``device``."""
+        """Device that a session for this SoC is given."""
         return self.device if isinstance(self.device, str) else partial(self.device, target)
 
     def refusal(self, target: str, precision: str) -> str | None:
-        """Why there is nothing to run for this SoC and precision; ``None`` when there is."""
+        """Reason why there is nothing to run for this SoC and precision; ``None`` when there is."""
         return next((why for pattern, why in self.lacks.items() if fnmatchcase(f"{target}/{precision}", pattern)), None)
 
     def mark(self, case: str, target: str = "", precision: str = "") -> tuple[Mark, str] | None:
-        """What the flow says about a case beforehand: skip or xfail, and the reason."""
+        """Mark of a case by the flow: skip or xfail, and the reason."""
         marks: tuple[tuple[Mark, Mapping[str, str]], ...] = (("skip", self.skips), ("xfail", self.xfails))
         for kind, table in marks:
             for pattern, reason in table.items():

@@ -1,4 +1,4 @@
-"""The same cut, every segment on onnxruntime's CPU provider: shows errors of the cut itself, free of rounding."""
+"""Flow with every segment on onnxruntime's CPU provider: shows errors of the cut itself, free of rounding."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import ctypes
 import threading
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.rknnrt.abi import MAX_DIMS, NUMPY_OF
 from ort_rknn.devices.rknnrt.context import NpuContext
 from ort_rknn.devices.rknnrt.device import NpuDevice
+from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.errors import DeviceUnavailable
 from ort_rknn_converters.targets import DEFAULT_TARGET
@@ -85,21 +87,21 @@ class EmulatedNpu(NpuDevice):
     """Device ``npu`` on the emulated runtime that the environment names (``ORT_RKNN_RUNTIME_LIBRARY``).
 
     Args:
-        target: SoC; the emulator gets as many cores.
-        **options: What :class:`~ort_rknn.devices.rknnrt.device.NpuDevice` takes.
+        settings: See :class:`~ort_rknn.devices.settings.NpuSettings`; the emulator gets as many cores as the target.
 
     Raises:
         DeviceUnavailable: No emulator is named.
     """
 
-    def __init__(self, target: str | None = None, **options: Any) -> None:
-        path = named_library(options.pop("library", None))
+    def __init__(self, settings: NpuSettings | None = None) -> None:
+        settings = settings or NpuSettings()
+        path = named_library(settings.runtime_library)
         if path is None or not is_emulator(path):
             raise DeviceUnavailable(
                 "no emulated NPU: `make emulator` in a checkout builds it, ORT_RKNN_RUNTIME_LIBRARY is to name it "
                 f"(it names {path or 'nothing'})"
             )
-        super().__init__(path, target=target or DEFAULT_TARGET, **options)
+        super().__init__(replace(settings, runtime_library=path, target=settings.target or DEFAULT_TARGET))
         library = ctypes.CDLL(path)
         library.emu_configure(b"cores", str(self.cores).encode())
         self._lender = _lender(path, library)
@@ -120,7 +122,7 @@ class EmulatedNpu(NpuDevice):
 
 
 class _Lender:
-    """What one loaded emulator computes with; it lives as long as the library, which is never unloaded."""
+    """Arithmetic of one loaded emulator; it lives as long as the library, which is never unloaded."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._known: dict[int, list[tuple[SegmentCode, Context]]] = {}

@@ -184,7 +184,7 @@ class _Parts:
                 self._report.put("contract", answers)
 
     def costs(self) -> None:
-        """What operators and transfers cost; on a board the cost rule reads it from now on."""
+        """Measures what operators and transfers cost; on a board the cost rule reads it from now on."""
         from ort_rknn_conformance.hardware.cost_trials import costs_in
         from ort_rknn_converters.partition.cost_profile import CostProfile, profile_path
 
@@ -251,7 +251,7 @@ def where_it_ran(device: Any) -> str:
 
 
 def _board_name() -> str | None:
-    """What the device tree calls this board."""
+    """Name of the board in its device tree."""
     for name in _MODEL_FILES:
         try:
             return Path(name).read_text(errors="replace").strip("\0\n ")

@@ -56,7 +56,7 @@ def cost_attempts(device: NpuDevice, target: str, *, runs: int) -> Iterator[Atte
 
 
 def costs_in(trials: Iterable[Trial]) -> tuple[tuple[OperatorCost, ...], tuple[TransferCost, ...]]:
-    """What trials of this module have measured."""
+    """Costs that trials of this module have measured."""
     rows = [json.loads(trial.details) for trial in trials if trial.group == GROUP and trial.ok is None]
     return (
         tuple(OperatorCost(**one) for row in rows for one in row["operators"]),

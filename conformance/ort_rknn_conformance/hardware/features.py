@@ -1,4 +1,4 @@
-"""What the vendor's runtime can do beyond running a model: each thing is tried once on the device.
+"""Tries what the vendor's runtime can do beyond running a model: each thing is tried once on the device.
 
 The trials use the device below the engine, so that one that fails says which call failed.
 """
@@ -19,7 +19,8 @@ from onnx import numpy_helper
 
 from ort_rknn.api.session import InferenceSession
 from ort_rknn.devices.base import SegmentCode, TensorSpec
-from ort_rknn.devices.rknnrt.device import PRIORITIES, NpuDevice
+from ort_rknn.devices.rknnrt.device import NpuDevice
+from ort_rknn.devices.settings import PRIORITIES
 from ort_rknn.errors import DeviceError
 from ort_rknn.ort_types.ortvalue import OrtValue
 from ort_rknn_conformance.doctor.board_models import CONVOLUTION, DYNAMIC, dynamic_source, read_dynamic
@@ -40,7 +41,7 @@ Facts = tuple["bool | None", str] | tuple["bool | None", str, str]
 
 def feature_attempts(device: NpuDevice, target: str) -> Iterator[Attempt]:
     """Everything that is to be tried; an exception is a result."""
-    for name, attempt in _Bench(device, target).attempts():
+    for name, attempt in _BoardSession(device, target).attempts():
         yield Attempt("features", (name,), partial(_tried, name, attempt))
 
 
@@ -52,7 +53,7 @@ def _tried(name: str, attempt: Callable[[], Facts]) -> list[Trial]:
     return [Trial("features", name, ok, said, details="".join(details))]
 
 
-class _Bench:
+class _BoardSession:
     """The convolution as a segment, two feeds and their right answers."""
 
     def __init__(self, device: NpuDevice, target: str) -> None:
@@ -92,8 +93,10 @@ class _Bench:
         yield f"values beyond {FP16_MAX:.0f}", self._overflow
 
     def _again(self, **options: Any) -> NpuDevice:
-        """The same device with other options."""
-        return type(self._device)(target=self._target, library=self._device.library.path, **options)
+        """Returns the device with other options."""
+        path = self._device.library.path
+        settings = replace(self._device.settings, target=self._target, runtime_library=path, **options)
+        return type(self._device)(settings)
 
     def _judge(self, answers: Sequence[Array | None], more: str = "") -> Facts:
         off = max(compare(*pair).rel_rms for pair in zip(self._right, answers, strict=True))  # type: ignore[arg-type]
@@ -157,7 +160,7 @@ class _Bench:
             device.close()
 
     def _layers(self) -> Facts:
-        device = self._again(perf=True)
+        device = self._again(collect_perf=True)
         try:
             context = device.open(self._code)
             try:

@@ -44,7 +44,7 @@ class _Process:
         os.close(writer)
 
     def messages(self, limit: float) -> Iterator[dict[str, Any]]:
-        """What it tells, until its end; raises ``TimeoutError`` when nothing comes for so many seconds."""
+        """Yields what the process tells until its end; raises ``TimeoutError`` when nothing comes for so long."""
         while True:
             line, found, rest = self._rest.partition(b"\n")
             if found:

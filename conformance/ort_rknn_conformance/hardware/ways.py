@@ -18,7 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ort_rknn.api.session import InferenceSession
-from ort_rknn.devices.base import Device
+from ort_rknn.devices.base import ALL_CORES, AUTO, Device
 from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.engine.lanes.schedule import TP_MODES
 from ort_rknn_conformance.doctor.board_models import MODELS, BoardModel
@@ -82,7 +82,7 @@ def _ways(group: str, later: _Later) -> Iterator[Attempt]:
     for core in everywhere:
         yield later.attempt(group, f"core {core}, one at a time", _one_at_a_time, schedule=[core])
     for mode, mask in TP_MODES.items():
-        if not mode.isdigit() and (mask in (0, 0xFFFF) or mask < 1 << cores):
+        if not mode.isdigit() and (mask in (AUTO, ALL_CORES) or mask < 1 << cores):
             yield later.attempt(group, f"core mask {mode}", _one_at_a_time, tp_mode=mode)
     yield later.attempt(group, "all cores, several in flight", _in_flight, schedule=everywhere)
     yield later.attempt(group, "all cores, two contexts each", _in_flight, schedule=everywhere, threads_per_core=2)
@@ -97,10 +97,10 @@ class _Later:
     def __init__(self, model: BoardModel, target: str, device: Device, runs: int) -> None:
         model.read(target)  # whether it is there is asked at once
         self.device = device
-        self._make = partial(_Bench, model, target, device, runs)
-        self._made: _Bench | None = None
+        self._make = partial(_BoardSession, model, target, device, runs)
+        self._made: _BoardSession | None = None
 
-    def _bench(self) -> _Bench:
+    def _bench(self) -> _BoardSession:
         self._made = self._made or self._make()
         return self._made
 
@@ -109,11 +109,11 @@ class _Later:
         return Attempt(group, (name,), lambda: [self._bench().trial(group, name, way, **options)])
 
     def by_output(self) -> list[Trial]:
-        """What each output is off at most on any core."""
+        """Largest error of each output on any core."""
         return self._bench().by_output("operators")
 
 
-class _Bench:
+class _BoardSession:
     """A model, its feeds and the right answers."""
 
     def __init__(self, model: BoardModel, target: str, device: Device, runs: int) -> None:
@@ -166,7 +166,7 @@ class _Bench:
         )
 
     def by_output(self, group: str) -> list[Trial]:
-        """What each output is off at most on any core."""
+        """Largest error of each output on any core."""
         tried = [self.trial(group, "", _one_at_a_time, schedule=[core]) for core in range(self.device.cores)]
         failed = next((trial.said for trial in tried if trial.rel_rms is None), "")
         if failed:

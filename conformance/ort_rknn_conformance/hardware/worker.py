@@ -19,14 +19,15 @@ __all__ = ["main", "stand_in"]
 
 
 def stand_in(device: Any, target: str) -> Any:
-    """The same device; with our arithmetic lent to it where it is this project's emulator."""
+    """Lends our arithmetic to the device where it is this project's emulator."""
+    from ort_rknn.devices.settings import NpuSettings
     from ort_rknn_conformance.flows.emulated_device import EmulatedNpu, is_emulator
 
     library = getattr(device, "library", None)
     if library is None or not is_emulator(library.path):
         return device
     device.close()
-    return EmulatedNpu(target, library=library.path)
+    return EmulatedNpu(NpuSettings(target=target, runtime_library=library.path))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

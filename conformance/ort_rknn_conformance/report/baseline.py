@@ -1,4 +1,4 @@
-"""This run against an earlier one: what got better, what got worse, what came and went."""
+"""Compares a run with an earlier one: what got better, what got worse, what came and went."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every written report is made of: the run's header, its results, and the difference to an earlier run."""
+"""Parts of every written report: the run's header, its results, and the difference to an earlier run."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _FORMS = {"junit": "junit", "markdown": "markdown", "html": "page"}  # option ->
 
 @frozen
 class ReportFiles:
-    """Where a run is to be written.
+    """Files that a run is written to.
 
     Attributes:
         json: The JSON file, which ``--baseline`` and ``--resume`` read.

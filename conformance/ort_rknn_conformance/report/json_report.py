@@ -23,7 +23,7 @@ FORMAT = 1
 
 
 def header(flow: Flow, settings: Settings) -> dict[str, Any]:
-    """What a reader must know to compare two runs: what ran, how, on which versions."""
+    """Header of a report, to compare two runs: what ran, how, on which versions."""
     return {
         "flow": flow.name,
         "about": flow.about,

@@ -21,7 +21,7 @@ WIDTH, HEIGHT, GAP_X, GAP_Y = 148, 30, 14, 26
 
 @frozen
 class _Box:
-    """What one box says, and the boxes above it."""
+    """Text of one box, and the boxes above it."""
 
     label: str
     title: str
@@ -43,7 +43,7 @@ def draw(nodes: Sequence[GraphNode], bad: Collection[str] = ()) -> str:
 
 
 def draw_parts(nodes: Sequence[GraphNode], bad: Collection[str] = ()) -> str:
-    """The same with one box for each segment and each run of CPU nodes."""
+    """Draws one box for each segment and each run of CPU nodes."""
     return _drawn(_parts(nodes, bad), len(nodes)) if nodes else ""
 
 

@@ -74,7 +74,7 @@ def print_run(console: Console, results: Sequence[CaseResult], flow: Flow, *, se
 
 
 def print_difference(console: Console, difference: Difference) -> None:
-    """What changed since an earlier run."""
+    """Prints what changed since an earlier run."""
     console.print(f"against {escape(difference.name)}: [bold]{difference}[/]")
     kinds = (
         ("worse", "red", difference.worse),
@@ -117,7 +117,7 @@ def _end(name: str, room: int) -> str:
 
 
 def print_fix(console: Console, fix: Fix, path: str) -> None:
-    """Which nodes must leave the NPU, and how to say so."""
+    """Prints which nodes must leave the NPU, and how to say so."""
     if not fix.nodes:
         console.print(f"[red]no cure[/] in {fix.trials} trials: {escape(fix.result.message)}")
         return

@@ -25,7 +25,7 @@ WORST = 3  # elements shown per output; more do not help a reader (a guess)
 
 @frozen
 class Tolerance:
-    """How far an output may be off.
+    """Largest error that an output may have.
 
     Attributes:
         rel_rms: Largest relative RMS of a floating-point output; 0 = must be equal.
@@ -118,7 +118,7 @@ def _aligned(want: Any, got: Any) -> Iterator[tuple[NDArray[Any], Any]]:
 
 
 def _form_error(want: NDArray[Any], got: NDArray[Any] | None) -> str:
-    """What is wrong with the form of ``got``, in words."""
+    """Says what is wrong with the form of ``got``."""
     if got is None:
         return "missing"
     if want.dtype != got.dtype:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +20,12 @@ from ort_rknn_conformance.case import Case, CaseError, Settings, one_line
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.run.compare import compare_output
-from ort_rknn_conformance.run.own_calibration import calibrated
 from ort_rknn_conformance.run.placement_graph import count_ops, placed_nodes
 from ort_rknn_conformance.run.tolerances import tolerances
 from ort_rknn_conformance.sources.labels import accuracy
 from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["execute"]
+__all__ = ["calibrated", "execute"]
 
 
 def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
@@ -94,7 +97,7 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
 
 
 def _unknown_nodes(settings: Settings, plan: Plan, proto: onnx.ModelProto) -> str:
-    """What is wrong with the nodes that the user named; empty when each exists, or did in the model as given."""
+    """Says what is wrong with the nodes that the user named; empty when each exists, or did in the model as given."""
     names = {node.name for node in plan.nodes} | {node.name for node in proto.graph.node}
     for name in sorted(settings.cpu_nodes - names):
         near = difflib.get_close_matches(name, sorted(names - {""}), n=3)
@@ -130,3 +133,24 @@ def _same(left: Any, right: Any) -> bool:
     if first.dtype.kind in "fc":
         return bool(np.array_equal(first, second, equal_nan=True))
     return bool(np.array_equal(first, second))
+
+
+@contextmanager
+def calibrated(case: Case, settings: Settings) -> Iterator[dict[str, Any]]:
+    """The options that say what a quantized model is calibrated on; none for fp16.
+
+    Args:
+        case: Its feeds are written to a folder where the settings name no data.
+        settings: Precision, and the user's calibration data if any.
+    """
+    if settings.calibration is not None:
+        yield {"calibration": settings.calibration, "preprocess": settings.preprocess}
+        return
+    plain = all(isinstance(value, np.ndarray) for feed in case.feeds for value in feed.values())
+    if settings.precision == "fp16" or not plain or not all(case.feeds):
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="ort-rknn-calibration-") as folder:
+        for number, feed in enumerate(case.feeds):
+            np.savez(Path(folder) / f"{number:04}.npz", **feed)
+        yield {"calibration": folder}

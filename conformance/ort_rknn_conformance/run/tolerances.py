@@ -1,4 +1,4 @@
-"""Which tolerance an output gets: by precision, by what the flow rounds, and by whether a softmax made it."""
+"""Chooses the tolerance of an output: by precision, by what the flow rounds, and by whether a softmax made it."""
 
 from __future__ import annotations
 

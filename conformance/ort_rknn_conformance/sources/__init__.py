@@ -1,1 +1,1 @@
-"""Where cases come from: one file a source."""
+"""Sources of cases, one file each."""

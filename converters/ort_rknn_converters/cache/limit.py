@@ -1,4 +1,4 @@
-"""How large the cache may be."""
+"""Size limit of the cache."""
 
 from __future__ import annotations
 

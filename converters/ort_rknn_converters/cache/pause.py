@@ -1,4 +1,4 @@
-"""What failed for reasons of the moment: not kept as a fact, only not tried at every single start.
+"""Failures of the moment: not kept as a fact, only not tried at every single start.
 
 The first failure is tried again at the next start. From the second on there is a pause before, which grows: a board
 that is always short of memory would spend a minute of every start on it. Until it is over, the parts that did compile
@@ -40,7 +40,7 @@ class Pauses:
         self._toolkit = toolkit
 
     def enforce(self, key: str) -> CompiledModel | None:
-        """What to use as long as this model is not to be tried; ``None`` when it is.
+        """Returns what to use as long as this model is not to be tried; ``None`` when it is.
 
         Raises:
             ConvertError: There is nothing to use: the failure, and when it will be tried again.

@@ -204,7 +204,7 @@ def command(
 
 @frozen
 class _Form:
-    """How the file is written."""
+    """Form in which the file is written."""
 
     external: bool
     strip: bool

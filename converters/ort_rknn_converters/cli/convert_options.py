@@ -1,4 +1,4 @@
-"""What the command line of ``ort-rknn convert`` says, as values of conversion options."""
+"""Turns the command line of ``ort-rknn convert`` into values of conversion options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``ort-rknn convert`` prints: plans with hints, and what was written, as text or as JSON."""
+"""Prints the results of ``ort-rknn convert``: plans with hints, and what was written, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Report"]
 
 @frozen
 class Report:
-    """How results are shown.
+    """Form in which results are shown.
 
     Attributes:
         model: What was converted.

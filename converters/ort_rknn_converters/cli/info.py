@@ -59,7 +59,7 @@ def _show(file: Path, console: Console, as_json: bool, nodes: bool, tensors: boo
 
 
 def _finite(data: Any) -> Any:
-    """The same data with None for NaN and infinity, which JSON has no words for."""
+    """Replaces NaN and infinity by None, as JSON has no words for them."""
     if isinstance(data, dict):
         return {key: _finite(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What ``ort-rknn info`` shows of a compiled model: every form of it, with its plan and its code."""
+"""Shows a compiled model for ``ort-rknn info``: every form of it, with its plan and its code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``ort-rknn info`` shows of a plain ONNX model."""
+"""Shows a plain ONNX model for ``ort-rknn info``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``ort-rknn info`` shows of compiled code, bare or inside a compiled model."""
+"""Shows compiled code for ``ort-rknn info``, bare or inside a compiled model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def node_tables(console: Console, found: RknnFile, *, tensors: bool) -> None:
 
 
 def places(found: RknnFile) -> str:
-    """How many layers run where; the edges are no work."""
+    """Counts layers by the place they run at; the model's edges are no work."""
     work = [node for node in found.nodes if node.op_type not in ("InputOperator", "OutputOperator")]
     return ", ".join(f"{count} on the {place}" for place, count in Counter(n.placement for n in work).most_common())
 

@@ -1,4 +1,4 @@
-"""How ``ort-rknn info`` draws: facts, tables, shapes and scales."""
+"""Draws for ``ort-rknn info``: facts, tables, shapes and scales."""
 
 from __future__ import annotations
 

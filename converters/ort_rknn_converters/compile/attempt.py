@@ -1,4 +1,4 @@
-"""What came of one try to compile some nodes, as a value: the segment, or what failed and which nodes are to blame."""
+"""Result of one try to compile some nodes: the segment, or what failed and which nodes are to blame."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FailureReason = Literal[
 
 @frozen
 class Failure:
-    """Why some nodes cannot be a segment.
+    """Reason why some nodes cannot be a segment.
 
     Attributes:
         kind: What went wrong: the toolkit ``refused``, ``crashed``, took too much ``timeout`` or ``memory``, or was
@@ -65,7 +65,7 @@ class Failure:
 
 @frozen
 class Attempt:
-    """What came of compiling some nodes.
+    """Result of compiling some nodes.
 
     Attributes:
         nodes: Their names, in topological order.

@@ -153,7 +153,7 @@ class _Search:
         return True
 
     def _overflows(self, culprit: str) -> dict[str, str]:
-        """Where a wrong result is an overflow, every node that overflows: they would come up one by one otherwise."""
+        """Finds every node that overflows where a wrong result is an overflow; they would come up one by one."""
         if self._first.kind != "wrong":
             return {}
         makers = {v.name: node.name for node in self.compiler.flow.nodes for v in node.outputs if v.name}

@@ -1,4 +1,4 @@
-"""What was learned about single nodes, kept in a file so that the next model starts wiser.
+"""Failures of single nodes, kept in a file so that the next model starts wiser.
 
 A known failure belongs to a node's signature (op, attributes, types and shapes, small constants), a SoC with its
 precision, and the versions of the toolkit and of the conversion: a new one of either may do what the old one could not.

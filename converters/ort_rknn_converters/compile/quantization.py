@@ -1,4 +1,4 @@
-"""What quantization adds to a try: samples to calibrate and verify on, the toolkit's keywords, promised accuracy."""
+"""Adds quantization to a try: samples to calibrate and verify on, the toolkit's keywords, promised accuracy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Quantizer:
 
     @property
     def times(self) -> float:
-        """How much longer a compilation takes than one in fp16."""
+        """Factor by which a compilation takes longer than one in fp16."""
         return _MMSE_TIMES if self._options.quantized_algorithm == "mmse" else 1.0
 
     def expect(self, names: Iterable[str]) -> None:
@@ -58,7 +58,7 @@ class Quantizer:
         return self._samples.of(names)
 
     def verified(self, dataset: Feeds) -> Feeds:
-        """Those of them that a part is verified on; more where an accuracy is promised."""
+        """Samples that a part is verified on; more where an accuracy is promised."""
         count = self._options.verify_feeds if self._options.max_loss is None else EVALUATED
         return tuple(dataset[index] for index in spread(len(dataset), count))
 

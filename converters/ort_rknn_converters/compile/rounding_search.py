@@ -142,7 +142,7 @@ class Search:
         )
 
     def _nearest(self, steps: dict[int, int], asked: _Asked) -> frozenset[int]:
-        """As few steps back as cure."""
+        """Finds as few steps back as cure."""
         low, high = -1, max(steps.values(), default=0)
         if asked(frozenset(steps)) > 1:
             return frozenset()

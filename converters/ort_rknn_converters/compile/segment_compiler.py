@@ -152,7 +152,7 @@ class SegmentCompiler:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of how all parts were verified."""
+        """Sentences for the user on how all parts were verified."""
         trouble = self.random.trouble
         return (f"the parts were verified on random values of their own, because {trouble}",) if trouble else ()
 

@@ -111,7 +111,7 @@ class RandomFeeds:
             return self._ordinary
 
     def outputs(self) -> list[dict[str, Any]]:
-        """What ONNX Runtime computes of them, output name -> array; raises :class:`ModelError` when it cannot."""
+        """Results of ONNX Runtime, output name -> array; raises :class:`ModelError` when it cannot."""
         with self._lock:
             if self._outputs is None:
                 self._run(())
@@ -199,7 +199,7 @@ class RandomFeeds:
 
 
 def _kinds(feeds: tuple[Feed, ...]) -> Iterator[tuple[Feed, ...]]:
-    """The same inputs with ever tamer floats."""
+    """Yields the inputs with ever tamer floats."""
     yield feeds
     generator = np.random.default_rng(0)
     for tame in (generator.random, np.ones, lambda shape: np.full(shape, 640.0)):

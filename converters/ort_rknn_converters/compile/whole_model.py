@@ -43,7 +43,7 @@ _RANDOM = frozenset(
 
 @frozen
 class Verdict:
-    """What came of a proof.
+    """Result of a proof.
 
     Attributes:
         whole: How right the model is; ``None`` where it cannot be measured.
@@ -188,7 +188,7 @@ class Proof:
         return tuple(made)
 
     def _of_original(self, feeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """What ONNX Runtime answers to the model as it came; nothing where it is not asked, or cannot."""
+        """Answers of ONNX Runtime to the model as it came; nothing where it is not asked, or cannot."""
         if self._original is None:
             return []
         names = self._feeds.whole().outputs

@@ -81,7 +81,7 @@ def restore(model: SplitModel, weights: Mapping[str, ir.TensorProtocol]) -> Spli
 
 
 def _referred(proto: TensorProto, weights: Mapping[str, ir.TensorProtocol]) -> ir.TensorProtocol | None:
-    """What a tensor is a reference to, or ``None`` when it is none."""
+    """Name that a tensor refers to, or ``None`` when it is no reference."""
     entries = {entry.key: entry.value for entry in proto.external_data}
     if entries.get("location") != LOCATION:
         return None

@@ -42,7 +42,7 @@ __all__ = ["load_epcontext", "parse_epcontext", "read_epcontext"]
 
 
 def load_epcontext(model: str | os.PathLike[str] | bytes, folder: Path | None = None) -> CompiledParts:
-    """See :meth:`ort_rknn_converters.compiled.model.CompiledModel.load`."""
+    """Implements :meth:`.CompiledModel.load`."""
     return read_epcontext(*parse_epcontext(model, folder))
 
 

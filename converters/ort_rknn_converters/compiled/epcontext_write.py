@@ -225,7 +225,7 @@ def _function(name: str, part: SplitModel) -> onnx.FunctionProto:
 def save_epcontext(
     compiled: CompiledParts, path: str | os.PathLike[str], *, embed: bool = True, strip: bool = False
 ) -> tuple[Path, ...]:
-    """See :meth:`ort_rknn_converters.compiled.model.CompiledModel.save`."""
+    """Implements :meth:`.CompiledModel.save`."""
     path = Path(path)
     _writable(path)
     return write_model(*build_epcontext(compiled, strip=strip, stem=None if embed else path.stem), path)

@@ -76,7 +76,7 @@ def canonical(
     declared: Mapping[str, ValueInfoProto],
     inputs: Sequence[str] | None = None,
 ) -> SplitModel:
-    """The same computation with everything arbitrary fixed, and its large weights apart.
+    """Fixes everything arbitrary in a model and takes its large weights apart; the computation stays.
 
     Args:
         model: A standalone model without functions of its own; it shares its large weights with the result.

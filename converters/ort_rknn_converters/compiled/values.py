@@ -32,7 +32,7 @@ class CpuStep:
 
     @property
     def kind(self) -> Literal["cpu"]:
-        """What runs it."""
+        """Place of the step: ``npu`` or ``cpu``."""
         return "cpu"
 
 
@@ -64,7 +64,7 @@ class NpuStep:
 
     @property
     def kind(self) -> Literal["npu"]:
-        """What runs it."""
+        """Place of the step: ``npu`` or ``cpu``."""
         return "npu"
 
 

@@ -248,7 +248,7 @@ def walk(graph: ir.Graph) -> list[ir.Node]:
 
 
 def innermost(error: BaseException) -> str:
-    """What went wrong first, in one line; onnx-ir wraps it once for every level of the graph."""
+    """Finds the first cause of an error, in one line; onnx-ir wraps it once for every level of the graph."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).partition("\n")[0]

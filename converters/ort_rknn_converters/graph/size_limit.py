@@ -47,7 +47,7 @@ def split_oversized(flow: DataFlow, members: Sequence[int]) -> list[list[int]]:
 
 
 def oversized_reason(node: ir.Node) -> str | None:
-    """Why the compiler cannot be given a node because of the size of what it reads or makes, or ``None``."""
+    """Reason why a node's inputs or outputs are too large for the compiler, or ``None``."""
     for value in (*reads(node), *node.outputs):
         size = _bytes(value)
         if size > CONTENT_LIMIT:

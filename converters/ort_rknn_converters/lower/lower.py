@@ -53,7 +53,7 @@ class LoweredTensor(NamedTuple):
 
 @frozen
 class Lowered:
-    """What is handed to the toolkit.
+    """Model and feeds as the toolkit gets them.
 
     Attributes:
         model: The lowered model: inputs and outputs in the segment's order, under its names.

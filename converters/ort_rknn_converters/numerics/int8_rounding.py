@@ -202,6 +202,6 @@ class _Writer:
 
 
 def _kind_of_layer(storages: StorageMap, layer: RknnNode | None) -> str:
-    """What a layer computes in, told by its inputs."""
+    """Type a layer computes in, found from its inputs."""
     kinds = {storages.tensors[name].dtype for name in (layer.inputs if layer else ()) if name in storages.owner}
     return "int8" if kinds == {"int8"} else "float16" if kinds == {"float16"} else ""

@@ -1,4 +1,4 @@
-"""How right a whole compiled model is: per output on ordinary inputs, in words on much smaller ones and on zeros."""
+"""Measures the error of a whole compiled model: per output on ordinary inputs, in words on small ones and on zeros."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOTHING = 1e-9
 
 @frozen
 class Off:
-    """How far one output is from what ONNX Runtime computes.
+    """Distance of one output from ONNX Runtime's.
 
     Attributes:
         size: Relative RMS error of floats, share of the others that differ; infinite for another shape or NaN pattern.

@@ -121,7 +121,7 @@ def _index_bounds(model: onnx.ModelProto) -> tuple[dict[str, int], frozenset[str
 
 
 def _categories(node: onnx.NodeProto, position: int, small: Mapping[str, TensorProto]) -> int | None:
-    """Of a OneHot, or of a comparison with 0, 1, 2 ... which exporters write instead."""
+    """Number of categories of a OneHot, or of a comparison with 0, 1, 2 ... which exporters write instead."""
     other = small.get(node.input[1 - position])
     if other is None or other.data_type not in _WHOLE:
         return None

@@ -39,7 +39,7 @@ _MOST = 4.5e-2
 
 @frozen
 class Rounded:
-    """What rounding alone does to a part.
+    """Effect of rounding alone on a part.
 
     Attributes:
         noise: Relative RMS error of each floating output, the worst over all feeds.
@@ -54,7 +54,7 @@ class Rounded:
     def explained_by_rounding(
         self, expected: Reference, answers: Sequence[Mapping[str, NDArray[Any]]], wrong: Iterable[str]
     ) -> str:
-        """What to say of wrong floating outputs where rounding explains them; empty where it does not.
+        """Explains wrong floating outputs by rounding; empty where rounding does not explain them.
 
         Args:
             expected: What ONNX Runtime computes.

@@ -1,4 +1,4 @@
-"""How the NPU stores each value of a segment: int8 on which grid, float16, or not at all, fused into what follows.
+"""Storage of each value of a segment on the NPU: int8 on which grid, float16, or not at all, fused into what follows.
 
 The compiled file says it of its own tensors, whose names are those of the ONNX values with something appended
 (``logits_mm``, ``y__float16``).
@@ -25,7 +25,7 @@ _CONVERT = "exDataConvert"
 
 
 def owners(names: Iterable[str], values: Iterable[str]) -> dict[str, str]:
-    """Which ONNX value each of the compiler's tensors stands for: the longest of which it begins with the name.
+    """Maps the compiler's tensors to the ONNX values they stand for: the longest of which it begins with the name.
 
     Args:
         names: The compiler's names.
@@ -43,7 +43,7 @@ def owners(names: Iterable[str], values: Iterable[str]) -> dict[str, str]:
 
 @frozen
 class Storage:
-    """How a value is stored: int8 on a grid, or float16.
+    """Storage of a value: int8 on a grid, or float16.
 
     Attributes:
         scale: One step of the grid, as the float it stands for; ``None`` for float16.
@@ -55,7 +55,7 @@ class Storage:
 
 
 class StorageMap:
-    """What the compiled file says of the values of one segment.
+    """Storage of the values of one segment, as the compiled file has it.
 
     Args:
         graph: The segment's ONNX.
@@ -106,7 +106,7 @@ class StorageMap:
                     self.maker.setdefault(self.owner[name], node)
 
     def _look_behind_fused(self, file: RknnFile) -> None:
-        """What a layer such as ConvRelu gives may be called after its Conv; it is what the Relu gives."""
+        """Renames the output of a layer such as ConvRelu, which may be called after its Conv, to the Relu's."""
         for layer in file.nodes:
             for name in layer.outputs:
                 owner = self.owner.get(name, name)
@@ -115,7 +115,7 @@ class StorageMap:
                     self.owner[name] = users[0].output[0]
 
     def storage_of(self, name: str, *, changed: bool = True) -> Storage | None:
-        """How one of the compiler's tensors is stored; ``None``: exactly.
+        """Storage of one of the compiler's tensors; ``None``: exact.
 
         Args:
             name: The compiler's name.
@@ -140,7 +140,7 @@ class StorageMap:
         return None
 
     def storage_read(self, node: onnx.NodeProto, value: str) -> Storage | None:
-        """How a node's layer reads a value, where that is another storage than the value's own."""
+        """Storage in which a node's layer reads a value, where that is not the value's own."""
         layer, base = self.layer(node), self.base.get(value)
         if layer is None:
             return None

@@ -1,4 +1,4 @@
-"""How far one tensor is from what it should be, in the measures people use."""
+"""Measures the distance of a tensor from its reference, in the measures people use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 @frozen
 class TensorError:
-    """How far one tensor is from what it should be. Numbers are over the elements finite in both.
+    """Distance of one tensor from its reference. Numbers are over the elements finite in both.
 
     Attributes:
         max_abs: Largest absolute difference.
@@ -104,7 +104,7 @@ def compare(expected: Array, actual: Array) -> TensorError:
 
 @frozen
 class _Block:
-    """The same of some elements; ``count`` are finite in both, ``nonzero`` of them expected not to be 0.
+    """Sums over some elements; ``count`` are finite in both, ``nonzero`` of them expected not to be 0.
 
     ``noise``, ``signal`` and ``strength`` are the RMS of difference, expected and actual elements.
     """

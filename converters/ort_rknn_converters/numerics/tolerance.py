@@ -77,7 +77,7 @@ def softmax_outputs(model: onnx.ModelProto) -> frozenset[str]:
 
 @frozen
 class Reference:
-    """What ONNX Runtime computes for a segment.
+    """Results of ONNX Runtime for a segment.
 
     Attributes:
         outputs: Per feed, output name -> array in the dtype ONNX declares.

@@ -57,7 +57,7 @@ class Blob(ABC):
         return b"".join(self.chunks())
 
     def files(self, name: str) -> dict[str, Iterator[Buffer]]:
-        """What to write under which names to keep the bytes in a file: a model above 2 GB takes two.
+        """Files to write, name to content, that keep the bytes: a model above 2 GB takes two.
 
         Raises:
             CompiledModelError: No file can hold it.
@@ -69,7 +69,7 @@ class Blob(ABC):
         return self.path or self.read(), ""
 
     def digest(self) -> str:
-        """Their :func:`digest`; they are never all in memory for that."""
+        """Computes the :func:`digest` of the bytes, which are never all in memory for that."""
         found = hashlib.sha256()
         for chunk in self.chunks():
             found.update(chunk)

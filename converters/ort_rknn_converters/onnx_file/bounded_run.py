@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Run:
-    """What the work is given.
+    """Clock and run options that the work is given.
 
     Attributes:
         options: ``RunOptions`` for every run in it.

@@ -59,7 +59,7 @@ class NotProtobuf(ValueError):
 
 
 def is_compiled(model: str | os.PathLike[str] | bytes) -> bool:
-    """See :func:`ort_rknn_converters.compiled.model.is_compiled`."""
+    """Implements :func:`ort_rknn_converters.compiled.model.is_compiled`."""
     with opened(model) as data:
         return _scan(data)
 
@@ -165,7 +165,7 @@ def fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, 
 
 
 def opening(size: int, *levels: tuple[bytes, int]) -> bytes:
-    """What stands in front of the bytes that end a message inside of a message inside of a message ...
+    """Encodes the tag and length prefixes of nested length-delimited fields.
 
     Args:
         size: Number of the bytes.

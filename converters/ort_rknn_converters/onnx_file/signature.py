@@ -1,4 +1,4 @@
-"""What an ONNX file declares of its inputs and outputs, read without parsing the weights or importing onnx.
+"""Inputs and outputs that an ONNX file declares, read without parsing the weights or importing onnx.
 
 A full parse would copy every weight once more; a segment of a large model has hundreds of megabytes of them.
 """

@@ -195,7 +195,7 @@ class SplitModel(Blob):
         return SplitModel(skeleton, LargeWeights(tuple(held)), self.code).read(), folder
 
     def files(self, name: str, *, weights_file: str = "", threshold: int = 1024) -> dict[str, Iterator[Buffer]]:
-        """What to write under which names: what is too large for one file has its weights in a second one.
+        """Files to write, name to content: what is too large for one file has its weights in a second one.
 
         Args:
             name: The model's file.

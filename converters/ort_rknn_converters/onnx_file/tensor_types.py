@@ -1,4 +1,4 @@
-"""What ONNX's messages say of tensors: element types in onnxruntime's spelling, fixed shapes, constants in one form."""
+"""Reads ONNX's messages about tensors: element types in onnxruntime's spelling, fixed shapes, constants in one form."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class LargeWeights:
             yield raw_bytes(tensor)
 
     def fields(self) -> Iterator[tuple[bytes, ir.TensorProtocol]]:
-        """What stands before each in a graph's bytes, and its data."""
+        """Yields the bytes before each weight in a graph, and its data."""
         for name, tensor in self.tensors:
             yield _opening(name, tensor), tensor
 

@@ -1,4 +1,4 @@
-"""Which ONNX nodes an RKNPU can have: one table of rules an op family, one question, an answer in words.
+"""Decides which ONNX nodes an RKNPU can have: one table of rules an op family, one question, an answer in words.
 
 The policy: what the compiler puts on the NPU, or on the board's CPU by an op of the vendor's documented list, is
 accepted; all else stays with ONNX Runtime, and the reason is said. The tables come from compiling every case of the
@@ -73,7 +73,7 @@ def decide(node: ir.Node, target: Target) -> str | None:
 
 
 def _values(node: ir.Node) -> str | None:
-    """What every op needs: typed, static, non-empty tensors, one of them computed at run time."""
+    """Checks what every op needs: typed, static, non-empty tensors, one of them computed at run time."""
     inputs = [value for value in node.inputs if value is not None]
     outputs = [value for value in node.outputs if value.name]
     for value in (*inputs, *outputs):
@@ -106,7 +106,7 @@ def _range(node: ir.Node) -> str | None:
 
 
 def boundary_reason(value: ir.Value) -> str | None:
-    """Why this value cannot cross a segment's edge, or ``None``."""
+    """Reason why a value cannot cross a segment's edge, or ``None``."""
     if value.dtype is None or value.dtype in BOUNDARY:
         return None
     return f"{type_name(value.dtype)} cannot go in or out of NPU code"

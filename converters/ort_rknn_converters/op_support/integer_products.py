@@ -1,4 +1,4 @@
-"""What stands around the integer products of dynamically quantized models: sums too large for fp16, scales too small.
+"""Nodes around the integer products of dynamically quantized models: sums too large for fp16, scales too small.
 
 Seen with text models that onnxruntime quantized: each product cost several compilations to find that out.
 """

@@ -1,4 +1,4 @@
-"""What the board's runtime can compute on its CPU inside a compiled segment: the vendor's documented list.
+"""Ops that the board's runtime can compute on its CPU inside a compiled segment: the vendor's documented list.
 
 The compiler places an op on the CPU also when the runtime does not have it; such a segment converts, simulates right
 and dies on the board. The list is that of the vendor's documentation 2.3.2 (chapter 4); no board was asked.
@@ -33,7 +33,7 @@ _OPS: Mapping[str, frozenset[str]] = {"all": CPU_OPS, "few": _SMALL_OPS, "none":
 
 
 def placement_trouble(op_type: str, place: str, target: Target) -> str | None:
-    """Why the board could not run a layer where the compiler put it.
+    """Reason why the board could not run a layer where the compiler put it.
 
     Args:
         op_type: The layer's op as the compiler's table or the ``.rknn`` file names it (``exSoftmax13``, ``Reshape``).

@@ -168,7 +168,7 @@ class _Merger:
                 return
 
     def _between(self, early: int, late: int) -> set[int] | None:
-        """What ``early`` leads to before ``late``; ``None`` when that leads on to ``late``: merging makes a cycle."""
+        """Nodes between ``early`` and ``late``; ``None`` when that leads on to ``late``: merging makes a cycle."""
         limit = self._place[late]
         reached: set[int] = set()
         stack = [head for head in map(self._home.find, self._after[early]) if head != late]

@@ -40,7 +40,7 @@ class Estimate:
 
     @property
     def gain(self) -> float:
-        """How many times faster the NPU is estimated to be."""
+        """Estimated speed of the NPU relative to the CPU."""
         return self.cpu_s / self.npu_s
 
 

@@ -1,4 +1,4 @@
-"""What operators and transfers were measured to cost on one board: written by ``ort-rknn board-test --cost``.
+"""Measured costs of operators and transfers on one board: written by ``ort-rknn board-test --cost``.
 
 A profile is a JSON file of the layout below; :func:`installed` finds the one that was made on this very machine, which
 the cost rule prefers to what others have measured. Times are medians in milliseconds, sizes are bytes as the NPU keeps
@@ -157,7 +157,7 @@ class CostProfile:
 
 
 def profile_path(target: str, folder: str | os.PathLike[str] | None = None) -> Path:
-    """Where the profile of this machine is kept: in the cache's folder, or the one given."""
+    """Path of this machine's profile: in the cache's folder, or the one given."""
     return cache_directory(folder) / "cost" / f"{target}.json"
 
 

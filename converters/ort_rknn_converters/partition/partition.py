@@ -253,7 +253,7 @@ def _moving(flow: DataFlow, cluster: Sequence[int]) -> set[int]:
 
 
 def _does_not_pay(flow: DataFlow, cluster: Sequence[int], target: Target, options: ConvertOptions) -> str:
-    """Why the cost rule keeps the cluster on the CPU; empty when it goes, or when the rule is off."""
+    """Reason why the cost rule keeps the cluster on the CPU; empty when it goes, or when the rule is off."""
     if not options.min_gain:
         return ""
     cost = _estimate(flow, cluster, target, options)

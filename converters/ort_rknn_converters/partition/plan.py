@@ -31,7 +31,7 @@ _TYPES = {"float": "float32", "double": "float64"}
 
 @frozen
 class NodePlacement:
-    """Where one node runs.
+    """Place of one node.
 
     Attributes:
         name: The node's name, unique in the prepared graph.
@@ -137,11 +137,11 @@ class Plan:
         }
 
     def with_notes(self, *notes: str) -> Plan:
-        """This plan with more notes."""
+        """Returns the plan with more notes."""
         return replace(self, notes=self.notes + notes)
 
     def on_cpu(self, reason: str) -> Plan:
-        """This plan where no segment runs on an NPU, and why; what was compiled is still listed."""
+        """Returns the plan with no segment on an NPU, and why; what was compiled is still listed."""
         nodes = tuple(node if node.place == CPU else replace(node, place=CPU, reason=reason) for node in self.nodes)
         return replace(self, nodes=nodes)
 

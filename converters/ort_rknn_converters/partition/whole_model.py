@@ -1,4 +1,4 @@
-"""How right a whole compiled model is, as values that stand in its plan."""
+"""Error of a whole compiled model, as values that stand in its plan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["OutputError", "WholeModel"]
 
 @frozen
 class OutputError:
-    """How far one output of the whole compiled model is from ONNX Runtime's.
+    """Distance of one output of the whole compiled model from ONNX Runtime's.
 
     Attributes:
         name: The output.
@@ -29,7 +29,7 @@ class OutputError:
 
 @frozen
 class WholeModel:
-    """How right the whole compiled model is: rounded as the NPU rounds, steps on the CPU exact, against ONNX Runtime.
+    """Error of the whole compiled model: rounded as the NPU rounds, steps on the CPU exact, against ONNX Runtime.
 
     Attributes:
         outputs: One entry for each output that is a tensor of numbers.
@@ -52,7 +52,7 @@ class WholeModel:
 
     @property
     def warning(self) -> str:
-        """What somebody who runs the model should be told; empty when nothing."""
+        """Warning to whoever runs the model; empty when there is none."""
         return "; ".join(filter(None, (self.problem, *self.others)))
 
     @classmethod

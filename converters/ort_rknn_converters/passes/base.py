@@ -1,4 +1,4 @@
-"""What a pass is, what a rewrite of single ops is, and the small things they share."""
+"""Base classes of passes and of rewrites of single ops, and the small things they share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OLDEST = 7
 
 @dataclass
 class Context:
-    """What passes know besides the model.
+    """Facts that passes know besides the model.
 
     Attributes:
         options: The user's.

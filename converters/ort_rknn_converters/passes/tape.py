@@ -19,7 +19,7 @@ PART_OF = "ort_rknn.part_of"
 
 
 class Names(Protocol):
-    """Where new names come from."""
+    """Source of new names."""
 
     def name(self, base: str) -> str:
         """A new name like ``base``."""

@@ -1,4 +1,4 @@
-"""What the reader of a plan could do about it: names that met nothing, shapes left open, a cost rule that kept all."""
+"""Advice to the reader of a plan: names that met nothing, shapes left open, a cost rule that kept all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def advice(plan: Plan, options: ConvertOptions, inputs: Sequence[DeclaredValue])
 
 
 def on_refusal(text: str) -> str:
-    """What ``--npu-only`` refused, with the cure where the cost rule had a part in it."""
+    """Text of a refusal by ``--npu-only``, with the cure where the cost rule had a part in it."""
     if any(reason in text for reason in BY_COST_RULE):
         return f"{text}\nhint: {WITHOUT_COST_RULE}"
     return text

@@ -289,7 +289,7 @@ def _demand_npu(final: Plan, passing: Sequence[Failure]) -> None:
 
 
 def _proof(compile: Compile | None) -> Callable[[], object]:
-    """How to find out whether it is the toolkit that fails; a compiler that was handed in is believed."""
+    """Chooses the proof of whether it is the toolkit that fails; a compiler that was handed in is believed."""
     if compile is not None:
         return lambda: None
     from ort_rknn_converters.toolkit.status import prove  # not for models that compile

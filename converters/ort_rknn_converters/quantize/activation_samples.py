@@ -1,4 +1,4 @@
-"""What a model's own tensors are on the calibration data: the samples a part of it is quantized and verified on."""
+"""Samples of a model's own tensors on the calibration data, which a part of it is quantized and verified on."""
 
 from __future__ import annotations
 

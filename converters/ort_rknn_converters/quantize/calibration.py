@@ -30,7 +30,7 @@ _LIST = ".txt"
 
 @frozen
 class InputSpec:
-    """What a model's input takes.
+    """Type and shape that a model's input takes.
 
     Attributes:
         name: Its name.
@@ -148,7 +148,7 @@ class Calibration:
 
 
 def _read(file: Path, how: Callable[[Path], Content]) -> Content:
-    """What ``how`` reads from the file."""
+    """Reads a file by the function ``how``."""
     try:
         return how(file)
     except CalibrationError:

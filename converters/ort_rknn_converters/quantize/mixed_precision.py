@@ -60,7 +60,7 @@ class Trade:
 
 @frozen
 class MixedPrecision:
-    """What came of a search.
+    """Result of a search.
 
     Attributes:
         result: The build to use.
@@ -74,7 +74,7 @@ class MixedPrecision:
 
 
 def loss(metric: str, expected: Answers, actual: Answers) -> float:
-    """How much worse some answers are; the worst of all floating outputs.
+    """Loss of some answers; the worst of all floating outputs.
 
     Args:
         metric: ``cosine``: 1 minus the cosine similarity, mean over the samples. ``rel-rms``: RMS of the difference
@@ -158,7 +158,7 @@ def search_mixed_precision(
 
 
 def fewest(order: Sequence[str], holds: Callable[[Iterable[str]], bool]) -> set[str]:
-    """As few as possible of things, the worst first: bisection, then each is tried to be left out."""
+    """Finds as few things as possible, the worst first: bisection, then each is tried to be left out."""
     low, high = 1, len(order)
     while low < high:
         middle = (low + high) // 2

@@ -42,7 +42,7 @@ class FlatBuffer:
         return int(value)
 
     def follow(self, at: int) -> int:
-        """Where the relative offset at byte ``at`` leads."""
+        """Position that the relative offset at byte ``at`` leads to."""
         return at + self.number("I", at)
 
     def root(self) -> Table:

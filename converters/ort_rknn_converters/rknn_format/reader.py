@@ -113,7 +113,7 @@ def _behind(data: memoryview, end: int) -> str:
 
 @frozen
 class _Description:
-    """What the JSON text says of the file."""
+    """Description of the file in its JSON text."""
 
     target: str
     version: str
@@ -143,7 +143,7 @@ def _describe(text: str) -> _Description:
 
 
 def _confirmed(found: RknnFile, description: _Description) -> RknnFile:
-    """What the graph says, if the description agrees, which also tells what the graph leaves out."""
+    """Reads the graph, if the description agrees, which also tells what the graph leaves out."""
     for mine, theirs in ((found.inputs, description.inputs), (found.outputs, description.outputs)):
         if [value.name for value in mine] != [value.name for value in theirs]:
             raise Damaged("its two lists of inputs and outputs contradict each other")

@@ -1,4 +1,4 @@
-"""What a ``.rknn`` file says about itself, as values: its inputs and outputs, and the compiled graph."""
+"""Values read from a ``.rknn`` file: its inputs and outputs, and the compiled graph."""
 
 from __future__ import annotations
 

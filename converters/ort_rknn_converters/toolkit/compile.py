@@ -50,7 +50,7 @@ class AnalysedLayer:
 
 @frozen
 class CompileResult:
-    """What the toolkit made of a segment.
+    """Result of the toolkit for a segment.
 
     Attributes:
         rknn: The compiled file.

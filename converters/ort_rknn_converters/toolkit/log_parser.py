@@ -115,7 +115,7 @@ def no_lowering(log: str) -> tuple[tuple[str, str], ...]:
 
 
 def errors(log: str) -> tuple[str, ...]:
-    """What the toolkit marked as an error, each once, in order; it often delivers a file all the same.
+    """Lists what the toolkit marked as an error, each once, in order; it often delivers a file all the same.
 
     Such a file simulates right and may still be wrong on a board: ``REGTASK: The bit width of field value exceeds the
     limit`` means that a size did not fit into a register of the NPU (seen with a dimension of 8,400).
@@ -130,7 +130,7 @@ def last_error(log: str) -> str:
 
 
 def last_words(log: str) -> str:
-    """What was printed last before a crash, without the traceback that Python prints after it."""
+    """Last lines before a crash, without the traceback that Python prints after them."""
     before, _, _ = log.partition("Fatal Python error:")
     lines = [_PREFIX.sub("", line).strip()[:WIDTH] for line in before.splitlines()]
     said = [line for line in lines if line and not any(noise in line for noise in _NOISE)]

@@ -12,7 +12,7 @@ __all__ = ["GraphIO", "read_io"]
 
 @frozen
 class GraphIO:
-    """What goes in (initializers not counted) and what comes out, in the model's order."""
+    """Inputs (initializers not counted) and outputs, in the model's order."""
 
     inputs: tuple[DeclaredValue, ...]
     outputs: tuple[DeclaredValue, ...]

@@ -1,4 +1,4 @@
-"""What can be asked of the toolkit, and how it is written down for the child process."""
+"""Requests to the toolkit, and their form on disk for the child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do where one of the toolkit's own graph rules fails on a model: compile it without that rule.
+"""Compiles a model without the toolkit's graph rule that fails on it.
 
 The toolkit fuses and rearranges a model by some hundred rules before it compiles it. Some of them raise an IndexError
 on ordinary models, seen with the box decoder of YOLOv8 (``seperate_conv_rs_split``) and with attention whose weights
@@ -20,7 +20,7 @@ _HINT = re.compile(r"You can add disable_rules=\['([^']+)'\] in rknn\.config")
 
 
 def without_broken_rule(request: CompileRequest, error: ToolkitFailed) -> CompileRequest | None:
-    """The same request without the rule that failed.
+    """Returns the request without the rule that failed.
 
     Args:
         request: What could not be compiled.

@@ -25,7 +25,7 @@ TOLERANCE = 5e-3  # of values around 1 to 4: fp16 keeps three digits
 
 @frozen
 class Status:
-    """What is there.
+    """State of the toolkit on this machine.
 
     Attributes:
         toolkit: The interpreter that would be used, or None.

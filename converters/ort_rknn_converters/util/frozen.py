@@ -94,7 +94,7 @@ def _hash(self: Any) -> int:
 
 
 class _Signature:
-    """What ``help`` shows of the constructor, found when it is asked for."""
+    """Constructor's signature for ``help``, found when it is asked for."""
 
     def __get__(self, value: object, kind: Any) -> Any:
         from inspect import Parameter, Signature

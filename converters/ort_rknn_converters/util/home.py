@@ -23,7 +23,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def no_home(path: Path) -> str:
-    """Why ``path`` is :data:`NOWHERE` or below it, as a part of a sentence; empty where it is not."""
+    """Reason why ``path`` is :data:`NOWHERE` or below it, as a part of a sentence; empty where it is not."""
     if path != NOWHERE and NOWHERE not in path.parents:
         return ""
     return f"there is no home directory (HOME is not set, and user id {os.getuid()} is in no password file)"

@@ -17,7 +17,7 @@ import numpy as np
 from ort_rknn.devices.rknnrt.abi import NUMPY_OF, Format, Query, TensorAttr, TensorType
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
 from ort_rknn.devices.rknnrt.memory import Keeper, NpuMemory, allocate, imported
-from ort_rknn.devices.rknnrt.query import query_attrs
+from ort_rknn.devices.rknnrt.open import query_attrs
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger

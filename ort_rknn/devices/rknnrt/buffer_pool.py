@@ -42,11 +42,11 @@ class Blocks:
             kind.unused = deque(maxlen=0)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """As ``numpy.empty``."""
+        """Returns an array as ``numpy.empty`` does."""
         return self.maker(shape, dtype)()
 
     def maker(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Callable[[], Array]:
-        """What gives one such array after the other."""
+        """Returns a function that gives one such array after the other."""
         size = math.prod(shape) * dtype.itemsize
         if size < LEAST_BYTES or dtype.hasobject:
             return partial(np.empty, tuple(shape), dtype)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query
-from ort_rknn.devices.rknnrt.halves import HalfInputs
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
-from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, Outcome
+from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, NativeOutcome
+from ort_rknn.devices.rknnrt.open import HalfInputs, check_counts, choose_shapes, query, query_attrs, query_versions
 from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
-from ort_rknn.devices.rknnrt.query import check_counts, choose_shapes, query, query_attrs, query_versions
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
 from ort_rknn.devices.time_limit import CLOSE_SECONDS, within
 from ort_rknn.errors import DeviceError
@@ -129,12 +128,12 @@ class NpuContext:
             raise DeviceError(f"segment {self.code.name}: its context is bound to memory")
         io = self.io
         given = io.prepare(inputs)
-        outputs = io.room(wanted)
+        outputs = io.allocate_outputs(wanted)
         self._runner(given, outputs)
         return io.finish(outputs)
 
     def _run_native(self, inputs: Sequence[Array], outputs: Sequence[Array | None]) -> None:
-        outcome = Outcome()
+        outcome = NativeOutcome()
         self.run_raw(inputs, outputs, outcome)
         if outcome.code:
             raise self.failed(outcome)
@@ -172,14 +171,14 @@ class NpuContext:
         finally:
             self._let_go()
 
-    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: Outcome) -> None:
+    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: NativeOutcome) -> None:
         """Run on prepared inputs into raw outputs; what came of it is in ``outcome``. Native contexts only."""
         assert self.native is not None
         ins = (ctypes.c_void_p * len(inputs))(*map(address_of, inputs))
         outs = (ctypes.c_void_p * len(outputs))(*[None if array is None else address_of(array) for array in outputs])
         self.native.long.ort_rknn_segment_run(self.segment, ins, outs, ctypes.byref(outcome))
 
-    def failed(self, outcome: Outcome) -> DeviceError:
+    def failed(self, outcome: NativeOutcome) -> DeviceError:
         """The error that a native run ended with."""
         if not outcome.call:
             return DeviceError(f"segment {self.code.name}: no memory left", code=outcome.code)
@@ -318,9 +317,9 @@ class NpuContext:
         return self.phases is not None
 
     def perf_detail(self) -> str:
-        """The runtime's table of time per layer of the last run; the device must have been made with ``perf=True``.
+        """The runtime's table of time per layer of the last run, for devices made with ``collect_perf=True``.
 
-        Empty where it was not, or before a run.
+        Empty for others, and before a run.
         """
         if not (self._measures and self.has_run):
             return ""
@@ -393,6 +392,6 @@ class NpuContext:
             self.lender.taken_back()
 
 
-def phases_of(outcome: Outcome) -> tuple[float, float, float]:
+def phases_of(outcome: NativeOutcome) -> tuple[float, float, float]:
     """Seconds to set inputs, to infer and to fetch outputs."""
     return (outcome.set - outcome.begun) / 1e9, (outcome.ran - outcome.set) / 1e9, (outcome.done - outcome.ran) / 1e9

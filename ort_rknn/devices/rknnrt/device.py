@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +15,10 @@ from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.rknnrt.abi import Flag
 from ort_rknn.devices.rknnrt.context import NpuContext
 from ort_rknn.devices.rknnrt.custom_ops import find_custom_ops, load_custom_ops, register
-from ort_rknn.devices.rknnrt.halves import HalfInputs
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
-from ort_rknn.devices.rknnrt.open import CoreMasks, holds_shapes, init
-from ort_rknn.devices.rknnrt.query import io_types, query_versions
+from ort_rknn.devices.rknnrt.open import CoreMasks, HalfInputs, holds_shapes, init, io_types, query_versions
 from ort_rknn.devices.segment_checks import (
-    ALL_CORES,
     check_target,
     check_types,
     clamped_mask,
@@ -30,6 +26,7 @@ from ort_rknn.devices.segment_checks import (
     numbers,
     same_code,
 )
+from ort_rknn.devices.settings import PRIORITIES, NpuSettings
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.devices.time_limit import open_seconds, within
 from ort_rknn.errors import DeviceError, DeviceUnavailable
@@ -38,9 +35,9 @@ from ort_rknn_converters.util.log import logger
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.memory import NpuMemory
 
-__all__ = ["ALL_CORES", "NpuDevice", "check_target", "clamped_mask", "open_devices"]
+__all__ = ["NpuDevice", "check_target", "clamped_mask", "open_devices"]
 
-PRIORITIES = {"high": Flag(0), "medium": Flag.PRIOR_MEDIUM, "low": Flag.PRIOR_LOW}
+_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
 GOOD_RUNTIME = (2, 3, 0)
 """Runtimes before this one are warned of: they do not open what the toolkit 2.3 and newer writes (users' reports)."""
 
@@ -55,7 +52,7 @@ _loaders: weakref.WeakSet[NpuContext] = weakref.WeakSet()
 
 
 def _all(members: weakref.WeakSet[T]) -> list[T]:
-    """What is in a set that other threads add to."""
+    """Copies a set that other threads add to."""
     while True:
         try:
             return list(members)
@@ -68,25 +65,22 @@ def open_devices() -> list[NpuDevice]:
     return [device for device in _all(_devices) if device.in_use]
 
 
+def _flags(settings: NpuSettings) -> int:
+    """Returns the flags of ``rknn_init`` that the settings ask for."""
+    wanted = {
+        Flag.COLLECT_PERF: settings.collect_perf,
+        Flag.ENABLE_SRAM: settings.sram or settings.share_sram,
+        Flag.SHARE_SRAM: settings.share_sram,
+    }
+    flags = _PRIORITY_FLAGS[settings.priority] | settings.init_flags
+    return flags | sum(flag for flag, asked in wanted.items() if asked)
+
+
 class NpuDevice:
     """The NPU of a Rockchip board, by the vendor's runtime.
 
     Args:
-        library: The runtime's path; default: ``ORT_RKNN_RUNTIME_LIBRARY``, else the usual names and folders.
-        target: The SoC; default: the one the device tree names, else the one the code is for.
-        cores: NPU cores; default: the SoC's.
-        priority: ``high`` (the vendor's default), ``medium`` or ``low``: whose jobs the driver lets go first.
-        sram: Let the runtime use the SoC's SRAM for internal tensors.
-        share_sram: Let contexts use the same part of it, one after the other.
-        perf: Collect times per layer (slower), see :meth:`NpuContext.perf_detail`.
-        native: Make an inference one call of the native library instead of four from Python.
-        init_flags: More bits for ``rknn_init``, by the vendor's header.
-        share_weights: Take the weights of the same compiled code from where this process has loaded it already.
-        half_inputs: Hand float32 pictures over as float16 where the NPU keeps that and the runtime takes it; with the
-            native library only.
-        custom_op_paths: Libraries with custom operators, made known to every context; weights are then not shared.
-        custom_op_default_path: Take those in the vendor's folder for them too.
-        open_timeout: Seconds that opening a segment may take; default: by its size.
+        settings: See :class:`~ort_rknn.devices.settings.NpuSettings`; default: the vendor's everywhere.
         root: Where the machine's file system is; tests give a made-up one.
 
     Raises:
@@ -94,47 +88,27 @@ class NpuDevice:
     """
 
     name = "npu"
+    needs = frozenset({"rknn"})
 
-    def __init__(
-        self,
-        library: str | os.PathLike[str] | None = None,
-        *,
-        target: str | None = None,
-        cores: int | None = None,
-        priority: str = "high",
-        sram: bool = False,
-        share_sram: bool = False,
-        perf: bool = False,
-        init_flags: int = 0,
-        share_weights: bool = False,
-        native: bool = True,
-        half_inputs: bool = True,
-        custom_op_paths: Sequence[str | os.PathLike[str]] = (),
-        custom_op_default_path: bool = False,
-        open_timeout: float | None = None,
-        root: str | Path = "/",
-    ) -> None:
+    def __init__(self, settings: NpuSettings | None = None, *, root: str | Path = "/") -> None:
         from ort_rknn_converters.targets import DEFAULT_TARGET, find_target
 
-        if priority not in PRIORITIES:
-            raise ValueError(f"priority must be one of {', '.join(PRIORITIES)}, not {priority!r}")
+        self.settings = settings = settings or NpuSettings()
+        library = settings.runtime_library
         self.soc: Soc = detect(root)
         # Whoever names a library knows what he does: emulators and unusual boards have no device tree.
         if not named_library(library) and self.soc.problem:
             raise DeviceUnavailable(f"no NPU can be used: {self.soc.problem}")
         self.library: RuntimeLibrary = load(library)
-        self.target = target or self.soc.target
-        self._cores = cores or find_target(self.target or DEFAULT_TARGET).cores
-        folder = find_custom_ops() if custom_op_default_path else ()
-        self._custom_ops = load_custom_ops((*custom_op_paths, *folder))
-        wanted = {Flag.COLLECT_PERF: perf, Flag.ENABLE_SRAM: sram or share_sram, Flag.SHARE_SRAM: share_sram}
-        self._flags = PRIORITIES[priority] | init_flags | sum(flag for flag, asked in wanted.items() if asked)
-        self._share_weights = share_weights
-        self._open_timeout = open_timeout
-        self._halves = HalfInputs(half_inputs)
+        self.target = settings.target or self.soc.target
+        self._cores = settings.npu_cores or find_target(self.target or DEFAULT_TARGET).cores
+        folder = find_custom_ops() if settings.custom_op_default_path else ()
+        self._custom_ops = load_custom_ops((*settings.custom_op_paths, *folder))
+        self._flags = _flags(settings)
+        self._halves = HalfInputs(settings.half_inputs)
         self._masks = CoreMasks()
         self._loaded_again: set[str] = set()
-        self._native = native_library() if native else None
+        self._native = native_library() if settings.native else None
         self._contexts: weakref.WeakSet[NpuContext] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._versions: tuple[str, str] | None = None
@@ -163,7 +137,7 @@ class NpuDevice:
         dynamic, size = self._look(code, blob, share)
         if dynamic and not code.dynamic:
             code = replace(code, dynamic=True)  # run before its shapes are set, it would abort the process
-        seconds = self._open_timeout or open_seconds(size)
+        seconds = self.settings.open_timeout or open_seconds(size)
 
         def made() -> NpuContext:
             return self._open(code, blob, mask, share)
@@ -243,7 +217,7 @@ class NpuDevice:
                 self.library.function("rknn_destroy")(handle)
 
         return within(
-            self._open_timeout or open_seconds(0), self.library.call_under_way, ask, len, "its types were asked"
+            self.settings.open_timeout or open_seconds(0), self.library.call_under_way, ask, len, "its types were asked"
         )
 
     def _shared(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[NpuContext | None, int | None]:
@@ -256,7 +230,7 @@ class NpuDevice:
                 self._say_loaded_again(code, error)
                 handle = None
             return (None, None) if handle is None else (own, handle)
-        lenders = [own.lender] if own is not None else _all(_loaders) if self._share_weights else []
+        lenders = [own.lender] if own is not None else _all(_loaders) if self.settings.share_weights else []
         if code.dynamic:
             lenders = []  # the runtime refuses: "dynamic shape rknn model is not supported" (1.6.0)
         for lender in lenders:
@@ -304,7 +278,7 @@ class NpuDevice:
         return handle
 
     def _why_not(self, segment: str, blob: Blob) -> str:
-        """What the file and the runtime say about themselves, when they do not go together."""
+        """Compares what the file and the runtime say about themselves; text when they do not go together."""
         made = facts_of(blob)
         runtime = self._versions[0].split(" ")[0] if self._versions else self.library.version_on_disk()
         text = f"Segment {segment}"

@@ -107,7 +107,7 @@ class RuntimeLibrary:
         return name in self._functions
 
     def address(self, name: str) -> int:
-        """Where an entry point is in memory, for native code."""
+        """Address of an entry point, for native code."""
         return ctypes.cast(self._functions[name], ctypes.c_void_p).value or 0
 
     def call(self, name: str, *arguments: Any) -> None:

@@ -51,6 +51,7 @@ class LiteDevice:
     """
 
     name = "lite"
+    needs = frozenset({"rknn"})
 
     def __init__(self, *, target: str | None = None, root: str | Path = "/") -> None:
         from ort_rknn_converters.targets import find_target
@@ -177,7 +178,7 @@ class LiteContext:
         return self._by_steps if steps else self._at_once
 
     def _plan(self) -> IoPlan | None:
-        """What the code really has, by the package's own (undocumented) questions; ``None`` where it has none."""
+        """Inputs and outputs the code really has, by the package's own undocumented questions, or ``None``."""
         runtime = self._lite.rknn_runtime
         if not hasattr(runtime, "get_tensor_attr") or not hasattr(runtime, "get_in_out_num"):
             return None

@@ -70,7 +70,7 @@ class NpuMemory:
 
     @classmethod
     def of_runtime(cls, memory: Any, size: int, room: int, give_back: Callable[[], object]) -> NpuMemory:
-        """What the runtime has allocated, without a file descriptor.
+        """Wraps memory that the runtime has allocated, without a file descriptor.
 
         Args:
             memory: A ``rknn_tensor_mem``.
@@ -111,7 +111,7 @@ class Keeper(Protocol):
 
     @property
     def library(self) -> RuntimeLibrary:
-        """Its runtime."""
+        """Runtime library that the memory belongs to."""
 
     def keep(self) -> None:
         """Memory of it is about: it is not destroyed before that is given back."""
@@ -151,7 +151,7 @@ def allocate(keeper: Keeper, handle: int, size: int) -> NpuMemory:
 
 
 def _taken_over(library: RuntimeLibrary, handle: int, memory: Any, size: int, room: int) -> NpuMemory | None:
-    """The same memory by its file descriptor; ``None`` where that does not lead there, or nothing can be imported."""
+    """Imports memory by its file descriptor; ``None`` where that does not lead there, or nothing can be imported."""
     found, fd = memory.contents, _descriptor(memory)
     if fd < 0 or not library.has("rknn_create_mem_from_fd"):
         return None
@@ -173,7 +173,7 @@ def _descriptor(memory: Any) -> int:
 
 
 def imported(library: RuntimeLibrary, handle: int, memory: NpuMemory) -> Any:
-    """The same memory as a ``rknn_tensor_mem`` of a context.
+    """Imports memory as a ``rknn_tensor_mem`` of a context.
 
     Unless it is :attr:`NpuMemory.own` it must be destroyed before the context is.
 

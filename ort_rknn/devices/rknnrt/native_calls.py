@@ -13,7 +13,7 @@ from typing import Any
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary
 from ort_rknn_converters.util.log import logger
 
-__all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "Outcome", "OutputForm", "native_library"]
+__all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "NativeOutcome", "OutputForm", "native_library"]
 
 ABI = 4
 """Version of the binary interface this file is written for."""
@@ -37,7 +37,7 @@ class Calls(Structure):
 
     @classmethod
     def of(cls, library: RuntimeLibrary) -> Calls:
-        """Those of an opened runtime."""
+        """Reads the entry points' addresses from an opened runtime library."""
         return cls(*(library.address(f"rknn_{name}") for name, _ in cls._fields_))
 
 
@@ -55,7 +55,7 @@ class OutputForm(Structure):
     _fields_ = tuple((name, c_uint32) for name in ("index", "size", "stored_size", "want_float"))
 
 
-class Outcome(Structure):
+class NativeOutcome(Structure):
     """``ort_rknn_outcome``; times are CLOCK_MONOTONIC nanoseconds, as ``time.monotonic_ns``."""
 
     _fields_ = (
@@ -100,7 +100,7 @@ class NativeLibrary:
             ]
             library.ort_rknn_segment_free.argtypes = [c_void_p]
             library.ort_rknn_segment_free.restype = None
-            library.ort_rknn_segment_run.argtypes = [c_void_p, pointers, pointers, POINTER(Outcome)]
+            library.ort_rknn_segment_run.argtypes = [c_void_p, pointers, pointers, POINTER(NativeOutcome)]
             library.ort_rknn_segment_hold.argtypes = [c_void_p, c_int64]
             library.ort_rknn_segment_hold.restype = c_int
             library.ort_rknn_black_box.argtypes = [c_void_p]

@@ -1,4 +1,4 @@
-"""How a segment's ONNX tensors meet the runtime's: types, layouts, and what must be converted on the way."""
+"""Maps a segment's ONNX tensors to the runtime's: types, layouts, and what must be converted on the way."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MOST_SHORT = 8 << 20
 
 
 def address_of(array: Array) -> int:
-    """Where an array's data is. ``array.ctypes`` would take four times as long."""
+    """Address of an array's data. ``array.ctypes`` would take four times as long."""
     try:
         data: Any = array
         return ctypes.addressof(ctypes.c_char.from_buffer(data))
@@ -199,7 +199,7 @@ class IoPlan:
                 turned |= 1 << position
         return turned
 
-    def room(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
+    def allocate_outputs(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Arrays for the runtime to write; ``None`` for outputs nobody wants."""
         if wanted is None:
             return [make() for make in self._makers]

@@ -10,9 +10,9 @@ What every implementation must do:
 * A free lane gets a pushed task at once: ``waiting`` counts only tasks that found no free lane.
 * ``taken_at`` is set when a lane takes a task; whatever is in a queue is not taken, and the queue's lock alone decides
   between a lane that takes and a caller that withdraws.
-* Taking a task that waited makes room: the implementation touches its :class:`~ort_rknn.engine.lanes.wake_ups.Room`
-* (native
-  lanes wake the waiter from C, so that no thread needs the interpreter's lock to make another one wait no longer).
+* Taking a task that waited makes space: the implementation touches its
+  :class:`~ort_rknn.engine.lanes.wake_ups.SpaceSignal` (native lanes wake the waiter from C, so that no thread needs the
+  interpreter's lock to make another one wait no longer).
 * The first lane's contexts are open when the constructor returns (its errors are the constructor's); the others open
   when they get their first task, in the thread that executes it, sharing the weights of an open lane. The device must
   accept that this lane may be running meanwhile; contexts are closed after all that share their weights.
@@ -154,7 +154,7 @@ class Task:
 
 @frozen
 class LaneStats:
-    """What one lane did so far.
+    """Work of one lane so far.
 
     Attributes:
         index: Number of the lane.
@@ -176,10 +176,10 @@ class LaneStats:
 
 
 class LaneOpener(Protocol):
-    """What lanes need of a program."""
+    """Program as lanes see it."""
 
     def open_lane(self, mask: int, share: LaneContexts | None = None) -> LaneContexts:
-        """See :meth:`ort_rknn.devices.program.Program.open_lane`."""
+        """Opens a lane's contexts, as :meth:`ort_rknn.devices.program.Program.open_lane`."""
 
 
 class Lanes(Protocol):
@@ -219,13 +219,13 @@ class Lanes(Protocol):
         """
 
     def mark(self) -> int:
-        """See :meth:`ort_rknn.engine.lanes.wake_ups.Room.mark`."""
+        """Marks, as :meth:`ort_rknn.engine.lanes.wake_ups.SpaceSignal.mark`."""
 
     def touch(self, everyone: bool = False) -> None:
-        """See :meth:`ort_rknn.engine.lanes.wake_ups.Room.touch`."""
+        """Touches, as :meth:`ort_rknn.engine.lanes.wake_ups.SpaceSignal.touch`."""
 
     def wait(self, mark: int, timeout: float | None = None, *, first: bool = False) -> None:
-        """See :meth:`ort_rknn.engine.lanes.wake_ups.Room.wait`."""
+        """Waits, as :meth:`ort_rknn.engine.lanes.wake_ups.SpaceSignal.wait`."""
 
     def stop(self) -> None:
         """Close the contexts and end the threads, without waiting. Nothing waits or runs; may be called twice."""
@@ -234,7 +234,7 @@ class Lanes(Protocol):
         """Wait for the threads to end (but not for the calling one, nor for one that hangs in the device)."""
 
     def stats(self) -> tuple[LaneStats, ...]:
-        """What each lane did so far."""
+        """Work of each lane so far."""
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on cores that were taken out of service."""
@@ -244,7 +244,7 @@ class Lanes(Protocol):
 
 
 class LaneSetup(NamedTuple):
-    """How the lanes of an engine work.
+    """Settings of an engine's lanes.
 
     Attributes:
         specs: The lanes, in order of preference.

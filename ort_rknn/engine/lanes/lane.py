@@ -1,10 +1,10 @@
-"""What a thread lane is made of: its contexts, which may share weights with others, and its place in the queue."""
+"""Lanes of both kinds: contexts that may share weights, the account, and what a critical section defers."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.wake_ups import Sleeper
@@ -12,9 +12,20 @@ from ort_rknn.engine.lanes.wake_ups import Sleeper
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
     from ort_rknn.devices.program import LaneContexts
+    from ort_rknn.devices.rknnrt.native_calls import NativeLibrary, NativeOutcome
     from ort_rknn.engine.lanes.schedule import LaneSpec
 
-__all__ = ["After", "Lane", "Outcome", "SharedContexts"]
+__all__ = [
+    "Deferred",
+    "InFlight",
+    "Lane",
+    "LaneRecord",
+    "NativeContext",
+    "NativeIo",
+    "NativeLane",
+    "SharedContexts",
+    "TaskOutcome",
+]
 
 
 class SharedContexts:
@@ -80,27 +91,55 @@ class SharedContexts:
             self._source.release()
 
 
-class Lane:
-    """One lane: changed under the lanes' lock only, but for ``since`` and ``contexts``, which its user changes."""
+class LaneRecord:
+    """State and account of one lane of either kind. The lanes' lock guards it."""
 
     def __init__(self, spec: LaneSpec) -> None:
         self.spec = spec
         self.state = LaneState.COLD
         self.contexts: SharedContexts | None = None
-        self.thread: threading.Thread | None = None
-        self.sleeper = Sleeper()
-        self.inbox: Task | None = None
-        self.task: Task | None = None
-        self.since: float | None = None  # when the device began with the task
-        self.leaving = False  # its core went out of service while it was busy
+        self.leaving = False  # its core is out of service, or will be once the lane is not busy
         self.abandoned = False  # it hangs, and another lane has taken its place
         self.tasks = 0
         self.failures = 0
         self.busy_s = 0.0
 
     @property
+    def in_service(self) -> bool:
+        """Whether it will take tasks again."""
+        return self.state is not LaneState.GONE and not self.leaving
+
+    def continue_account(self, lane: LaneRecord) -> None:
+        """Goes on with the account of a lane that hangs, in whose place this one is."""
+        self.leaving = lane.leaving
+        self.tasks, self.failures, self.busy_s = lane.tasks, lane.failures, lane.busy_s
+
+    def stats(self, busy: bool = False) -> LaneStats:
+        """Work of the lane so far.
+
+        Args:
+            busy: It is known to be at work, whatever its state says.
+        """
+        spec, state = self.spec, LaneState.BUSY if busy else self.state
+        return LaneStats(
+            spec.index, spec.core, spec.mask, state.value, self.tasks, self.failures, round(self.busy_s, 6)
+        )
+
+
+class Lane(LaneRecord):
+    """A lane of a Python thread; ``since`` and ``contexts`` are changed by its user, without the lock."""
+
+    def __init__(self, spec: LaneSpec) -> None:
+        super().__init__(spec)
+        self.thread: threading.Thread | None = None
+        self.sleeper = Sleeper()
+        self.inbox: Task | None = None
+        self.task: Task | None = None
+        self.since: float | None = None  # when the device began with the task
+
+    @property
     def core(self) -> int:
-        """Its core."""
+        """Number of the core."""
         return self.spec.core
 
     @property
@@ -108,28 +147,15 @@ class Lane:
         """Whether it can take a task now."""
         return self.state is LaneState.IDLE or self.state is LaneState.COLD
 
-    @property
-    def in_service(self) -> bool:
-        """Whether it will take tasks again."""
-        return self.state is not LaneState.GONE and not self.leaving
-
     def successor(self) -> Lane:
         """A new lane in the place of this one, which hangs."""
         lane = Lane(self.spec)
-        lane.leaving = self.leaving
-        lane.tasks, lane.failures, lane.busy_s = self.tasks, self.failures, self.busy_s
+        lane.continue_account(self)
         return lane
 
-    def stats(self) -> LaneStats:
-        """What it did so far."""
-        spec = self.spec
-        return LaneStats(
-            spec.index, spec.core, spec.mask, self.state.value, self.tasks, self.failures, round(self.busy_s, 6)
-        )
 
-
-class Outcome:
-    """What came of a task in the device."""
+class TaskOutcome:
+    """Result of a task on the device."""
 
     __slots__ = ("error", "outputs", "phases", "seconds", "unopened")
 
@@ -141,12 +167,89 @@ class Outcome:
         self.phases: tuple[float, float, float] | None = None
 
 
-class After:
-    """What a critical section leaves to be done once the lock is free."""
+class Deferred:
+    """Actions deferred until the lock is released.
 
-    __slots__ = ("ended", "roused", "spoilt")
+    Attributes:
+        ended: Tasks whose end is to be told.
+        spoilt: Contexts to be closed.
+        roused: Threads' lanes to be woken.
+        opening: Native lanes to be opened, each with its first task if it has one.
+        dismissed: Native lanes to be closed once they are not busy.
+    """
+
+    __slots__ = ("dismissed", "ended", "opening", "roused", "spoilt")
 
     def __init__(self) -> None:
         self.ended: list[Task] = []
-        self.roused: list[Lane] = []
         self.spoilt: list[SharedContexts] = []
+        self.roused: list[Lane] = []
+        self.opening: list[tuple[NativeLane, InFlight | None]] = []
+        self.dismissed: list[NativeLane] = []
+
+
+class NativeIo(Protocol):
+    """Plan of how arrays go in and come out (:class:`ort_rknn.devices.rknnrt.tensor_layout.IoPlan`)."""
+
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+    def own(self, position: int, array: Array, native: NativeLibrary) -> Array | None:
+        """A copy in the layout that is handed over, where that is another; else ``None``."""
+
+    def turned(self, inputs: Sequence[Array]) -> int:
+        """Bit i: input i is of that layout."""
+
+    def prepare(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        """The arrays to hand over."""
+
+    def allocate_outputs(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
+        """Fresh arrays for the runtime to write."""
+
+    def finish(self, outputs: list[Array | None]) -> list[Array | None]:
+        """The ONNX values of what the runtime wrote."""
+
+
+class NativeContext(Protocol):
+    """Part of a context that native lanes need beside :class:`ort_rknn.devices.base.Context`."""
+
+    io: NativeIo
+    segment: int
+    native: NativeLibrary | None
+
+    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: NativeOutcome) -> None:
+        """Run on prepared inputs into raw outputs."""
+
+    def failed(self, outcome: NativeOutcome) -> BaseException:
+        """The error a run ended with."""
+
+
+class InFlight:
+    """A task that native code has: the arrays live as long as this does."""
+
+    __slots__ = ("inputs", "outputs", "table", "task", "turned")
+
+    def __init__(
+        self, task: Task, inputs: Sequence[Array], outputs: list[Array | None], table: Any, turned: int
+    ) -> None:
+        self.task = task
+        self.inputs = inputs
+        self.outputs = outputs
+        self.table = table
+        self.turned = turned
+
+
+class NativeLane(LaneRecord):
+    """A native lane. ``state`` is IDLE from when its thread has its contexts, whether that works or not."""
+
+    def __init__(self, spec: LaneSpec) -> None:
+        super().__init__(spec)
+        self.number = -1  # of its native thread
+
+    def successor(self) -> NativeLane:
+        """A new lane in the place of this one, which hangs."""
+        lane = NativeLane(self.spec)
+        lane.continue_account(self)
+        if lane.leaving:
+            lane.state = LaneState.GONE
+        return lane

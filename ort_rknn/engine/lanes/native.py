@@ -14,19 +14,20 @@ import weakref
 from typing import Any
 
 from ort_rknn.devices.rknnrt.context import phases_of
-from ort_rknn.devices.rknnrt.native_calls import Outcome
+from ort_rknn.devices.rknnrt.native_calls import NativeOutcome
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
+from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
-from ort_rknn.engine.lanes.native_lane import Flight, NativeLane, Rest
+from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane
 from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts
 from ort_rknn.engine.lanes.native_pool import BUSY, LATE, TIMEOUT, NativePool
-from ort_rknn.engine.lanes.switch_interval import Haste
-from ort_rknn.errors import DeviceError, InferenceTimeout
+from ort_rknn.engine.lanes.switch_interval import FastSwitching
+from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["NativeLanes"]
 
-HASTE_S = 0.1
+SWITCHING_S = 0.1
 """How long nothing must have been in flight before quick switches end: starved lanes are empty for moments. A guess."""
 
 SLICE_S = 0.1
@@ -37,7 +38,7 @@ class NativeLanes(LaneKeeper):
     """Lanes whose threads are native; see :class:`ort_rknn.engine.lanes.base.LaneSetup` for how they work.
 
     The program's device must give contexts with a native segment:
-    :class:`~ort_rknn.engine.lanes.native_lane.NativeContext`.
+    :class:`~ort_rknn.engine.lanes.lane.NativeContext`.
     """
 
     kind = "native"
@@ -46,7 +47,7 @@ class NativeLanes(LaneKeeper):
         super().__init__(program, setup)
         self._phases = setup.phases
         self._time_limit = setup.time_limit
-        self._haste = Haste()
+        self._switching = FastSwitching()
         self._collector: threading.Thread | None = None
         self._finalizer = weakref.finalize(self, _free, self._pool, os.getpid())
         self._finalizer.atexit = False
@@ -69,7 +70,7 @@ class NativeLanes(LaneKeeper):
     def wait(self, mark: int, timeout: float | None = None, *, first: bool = False) -> None:
         """Sleep until something has changed since ``mark``."""
         if self._flights:
-            self._haste.begin()
+            self._switching.begin()
         if threading.current_thread() is not threading.main_thread():
             self._pool.wait(mark, timeout, first)
             return
@@ -88,13 +89,13 @@ class NativeLanes(LaneKeeper):
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task: straight to a free lane, else into its queue."""
         flight = self._flight(task)
-        rest = Rest()
+        deferred = Deferred()
         with self._lock:
-            self._place(flight, front, rest)
+            self._place(flight, front, deferred)
             if self._collector is None:
                 self._collector = threading.Thread(target=self._collect, name="ort_rknn collector", daemon=True)
                 self._collector.start()
-        self._finish(rest)
+        self._finish(deferred)
 
     def withdraw(self, task: Task) -> bool:
         """Take a task out of its queue, if it is there."""
@@ -110,7 +111,7 @@ class NativeLanes(LaneKeeper):
         if self._time_limit:
             return False
         flight = self._flight(task)
-        outcome = Outcome()
+        outcome = NativeOutcome()
         number = self._pool.run(self._group(task.core), task.step, flight.table, outcome)
         if number < 0:
             return number == BUSY and self._cold > 0 and self._open_here(task)
@@ -119,10 +120,10 @@ class NativeLanes(LaneKeeper):
             with self._lock:
                 self._credit(lane, flight, outcome)
             return True
-        rest = Rest()
+        deferred = Deferred()
         with self._lock:
-            self._account(lane, flight, outcome, rest)
-        self._finish(rest)
+            self._account(lane, flight, outcome, deferred)
+        self._finish(deferred)
         return True
 
     def stop(self) -> None:
@@ -134,7 +135,7 @@ class NativeLanes(LaneKeeper):
         self._pool.stop()
         for lane in self._lanes:
             self._dismiss(lane)
-        self._haste.end()
+        self._switching.end()
         self._pool.wake()
 
     def join(self, timeout: float | None = None) -> None:
@@ -147,13 +148,13 @@ class NativeLanes(LaneKeeper):
         self._pool.join(0 if hangs else timeout)
 
     def stats(self) -> tuple[LaneStats, ...]:
-        """What each lane did so far."""
+        """Work of each lane so far."""
         with self._lock:
             return tuple(lane.stats(lane.number >= 0 and self._pool.works(lane.number)) for lane in self._lanes)
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on cores that were taken out of service."""
-        return tuple(self._notes)
+        return tuple(self._faults.notes)
 
     def describe(self) -> tuple[Any, ...]:
         """Facts about the contexts of each lane."""
@@ -175,16 +176,16 @@ class NativeLanes(LaneKeeper):
             return False
         flight = self._flight(task)
         self._tickets += 1
-        outcome = Outcome()
+        outcome = NativeOutcome()
         context = native_contexts(lane.contexts.contexts)[task.step]
         task.taken_at = self._clock()
         context.run_raw(flight.inputs, flight.outputs, outcome)
-        rest = Rest()
+        deferred = Deferred()
         with self._lock:
-            self._account(lane, flight, outcome, rest)
+            self._account(lane, flight, outcome, deferred)
         if not outcome.code:
             self._start(lane, None)
-        self._finish(rest)
+        self._finish(deferred)
         return True
 
     # -- tasks out
@@ -192,8 +193,8 @@ class NativeLanes(LaneKeeper):
     def _collect(self) -> None:
         """The collector's thread."""
         while True:
-            calm = bool(self._flights) or not self._haste.held
-            events = self._pool.take(-1 if calm else HASTE_S)
+            calm = bool(self._flights) or not self._switching.held
+            events = self._pool.take(-1 if calm else SWITCHING_S)
             for token, kind, number, outcome in events:
                 try:
                     self._arrive(token, kind, self._by_number[number], outcome)
@@ -202,46 +203,43 @@ class NativeLanes(LaneKeeper):
             if self._flights:
                 continue
             if not events:
-                self._haste.end()
+                self._switching.end()
             del events
             with self._lock:
                 if self._stopping and not self._flights:
                     return
 
-    def _arrive(self, token: int, kind: int, lane: NativeLane, outcome: Outcome) -> None:
-        rest = Rest()
+    def _arrive(self, token: int, kind: int, lane: NativeLane, outcome: NativeOutcome) -> None:
+        deferred = Deferred()
         with self._lock:
             if kind == TIMEOUT:  # the runtime still has the arrays: the flight stays
-                self._abandon(lane, self._flights[token], outcome, rest)
+                self._abandon(lane, self._flights[token], outcome, deferred)
             else:
                 flight = self._flights.pop(token)
                 if kind != LATE:
-                    self._account(lane, flight, outcome, rest)
-                    rest.ended.append(flight.task)
+                    self._account(lane, flight, outcome, deferred)
+                    deferred.ended.append(flight.task)
         if kind == LATE or lane.leaving:
             self._dismiss(lane)
-        self._finish(rest)
+        self._finish(deferred)
 
-    def _abandon(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
+    def _abandon(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, deferred: Deferred) -> None:
         """End a task whose thread hangs in the device, and leave the lane to that thread. Needs the lock."""
         task = flight.task
-        limit_ms = 1000 * (self._time_limit or 0)
-        core = lane.spec.core
-        error = InferenceTimeout(f"the inference took longer than {limit_ms:g} ms (run_timeout_ms) on core {core}")
-        task.error = error
+        task.error = error = time_limit_error(lane, self._time_limit)
         task.seconds = (outcome.done - outcome.begun) / 1e9
         task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
-        task.ran_on, task.lane = core, lane.spec.index
+        task.ran_on, task.lane = lane.spec.core, lane.spec.index
         lane.failures += 1
         lane.abandoned = True
         successor = lane.successor()
         self._lanes[self._lanes.index(lane)] = successor
         self._cold += successor.in_service
-        rest.ended.append(task)
-        self._failed(successor, error, rest)
-        self._serve_what_waits(successor, rest)
+        deferred.ended.append(task)
+        self._failed(successor, error, deferred)
+        self._serve_what_waits(successor, deferred)
 
-    def _credit(self, lane: NativeLane, flight: Flight, outcome: Outcome) -> None:
+    def _credit(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome) -> None:
         """Write a task's times and results into it and into the lane. Needs the lock."""
         task, spec = flight.task, lane.spec
         task.seconds = (outcome.done - outcome.begun) / 1e9
@@ -251,12 +249,12 @@ class NativeLanes(LaneKeeper):
         lane.busy_s += task.seconds
         if not outcome.code:
             lane.tasks += 1
-            self._failures[spec.core] = 0
+            self._faults.succeeded(spec.core)
             if self._phases:
                 task.phases = phases_of(outcome)
             task.outputs = self._ios[task.step].finish(flight.outputs)
 
-    def _account(self, lane: NativeLane, flight: Flight, outcome: Outcome, rest: Rest) -> None:
+    def _account(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, deferred: Deferred) -> None:
         """Write a task's end into it, and judge the lane by it. Needs the lock."""
         self._credit(lane, flight, outcome)
         if not outcome.code:
@@ -266,13 +264,13 @@ class NativeLanes(LaneKeeper):
         context = native_contexts(lane.contexts.contexts)[task.step]
         task.error = error = context.failed(outcome)
         lane.failures += 1
-        rest.spoilt.append(lane.contexts)
+        deferred.spoilt.append(lane.contexts)
         lane.contexts = None
         lane.state = LaneState.COLD
         self._cold += 1
         if isinstance(error, DeviceError):
-            self._failed(lane, error, rest)
-        self._serve_what_waits(lane, rest)
+            self._failed(lane, error, deferred)
+        self._serve_what_waits(lane, deferred)
 
 
 def _free(pool: NativePool, pid: int) -> None:

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
-from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneOpener, LaneSetup, LaneState, NoCoreLeft, Task, unraised
-from ort_rknn.engine.lanes.lane import SharedContexts
-from ort_rknn.engine.lanes.native_lane import Flight, NativeContext, NativeLane, Rest
+from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
+from ort_rknn.engine.lanes.fault_policy import FaultPolicy
+from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeContext, NativeLane, SharedContexts
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
-from ort_rknn.engine.lanes.schedule import what_is_left
 from ort_rknn.errors import DeviceError
-from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.program import LaneContexts
@@ -25,7 +23,7 @@ PATIENCE_S = 1.0
 
 
 class LaneKeeper:
-    """What :class:`ort_rknn.engine.lanes.native.NativeLanes` knows of its lanes. ``_lock`` guards everything here."""
+    """Books of :class:`ort_rknn.engine.lanes.native.NativeLanes` about its lanes. ``_lock`` guards everything here."""
 
     def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
         self._program = program
@@ -35,15 +33,13 @@ class LaneKeeper:
         self._lanes = [NativeLane(spec) for spec in setup.specs]
         cores = list(dict.fromkeys(spec.core for spec in setup.specs))
         self._groups = {core: number for number, core in enumerate(cores)}
-        self._failures = dict.fromkeys(cores, 0)
+        self._faults = FaultPolicy(cores)
         self._cold = len(setup.specs) - 1  # the first is opened here
-        self._flights: dict[int, Flight] = {}
+        self._flights: dict[int, InFlight] = {}
         self._tickets = 0
         self._by_number: dict[int, NativeLane] = {}
         self._stopping = False
         self._openers: set[threading.Thread] = set()
-        self._notes: list[str] = []
-        self._last_failure: BaseException | None = None
 
         first = self._lanes[0]
         contexts = program.open_lane(first.spec.mask)
@@ -62,11 +58,11 @@ class LaneKeeper:
 
     # -- tasks in
 
-    def _flight(self, task: Task) -> Flight:
+    def _flight(self, task: Task) -> InFlight:
         """All that native code needs of a task."""
         io = self._ios[task.step]
         inputs = io.prepare(task.inputs)
-        outputs = io.room(task.wanted)
+        outputs = io.allocate_outputs(task.wanted)
         table = self._tables[task.step]()
         place = 0
         for array in inputs:
@@ -76,17 +72,17 @@ class LaneKeeper:
             if out is not None:
                 table[place] = address_of(out)
             place += 1
-        return Flight(task, inputs, outputs, table, io.turned(inputs))
+        return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     def _group(self, core: int | None) -> int:
         return ANY if core is None else self._groups.get(core, ANY)
 
-    def _place(self, flight: Flight, front: bool, rest: Rest) -> None:
+    def _place(self, flight: InFlight, front: bool, deferred: Deferred) -> None:
         """Give a task to a free lane, else queue it, else end it. Needs the lock."""
         task = flight.task
         if not any(lane.in_service for lane in self._lanes):
             self._flights.pop(task.ticket, None)  # of a lane that could not be opened for it
-            self._end_without_core(task, rest)
+            self._end_without_core(task, deferred)
             return
         if not task.ticket:
             self._tickets += 1
@@ -98,7 +94,7 @@ class LaneKeeper:
             code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
             lane = self._cold_lane(task.core) if code == BUSY else None
             if lane is not None:
-                self._begin_opening(lane, flight, rest)
+                self._begin_opening(lane, flight, deferred)
                 return
         if code == BUSY:
             code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, FRONT if front else 0)
@@ -107,17 +103,16 @@ class LaneKeeper:
         elif code <= BUSY:
             del self._flights[task.ticket]
             task.error = DeviceError("the native lanes are closed" if code == CLOSED else "no memory for a request")
-            rest.ended.append(task)
+            deferred.ended.append(task)
         else:
             task.probe = self._has_taken
 
     def _has_taken(self, task: Task) -> bool:
         return task.ticket in self._flights and not self._pool.waits(task.ticket)
 
-    def _end_without_core(self, task: Task, rest: Rest) -> None:
-        task.error = NoCoreLeft(f"every NPU core is out of service; the last failure was: {self._last_failure}")
-        task.error.__cause__ = self._last_failure
-        rest.ended.append(task)
+    def _end_without_core(self, task: Task, deferred: Deferred) -> None:
+        self._faults.end_without_core(task)
+        deferred.ended.append(task)
 
     # -- opening lanes
 
@@ -128,15 +123,15 @@ class LaneKeeper:
         cold = (lane for lane in self._lanes if lane.state is LaneState.COLD and lane.in_service)
         return next((lane for lane in cold if core is None or lane.spec.core == core), None)
 
-    def _begin_opening(self, lane: NativeLane, flight: Flight | None, rest: Rest) -> None:
+    def _begin_opening(self, lane: NativeLane, flight: InFlight | None, deferred: Deferred) -> None:
         """A cold lane gets contexts, and a first task or what waits. Needs the lock."""
         lane.state = LaneState.BUSY
         self._cold -= 1
         if flight is not None:
             flight.task.taken_at = self._clock()
-        rest.opening.append((lane, flight))
+        deferred.opening.append((lane, flight))
 
-    def _open_there(self, lane: NativeLane, flight: Flight | None) -> None:
+    def _open_there(self, lane: NativeLane, flight: InFlight | None) -> None:
         """On a thread of its own: open the contexts, then leave the lane to its native thread."""
         try:
             lane.contexts = self._open(lane)
@@ -154,11 +149,11 @@ class LaneKeeper:
                 source = SharedContexts.hold_first([other.contexts for other in self._lanes])
         return SharedContexts.open(self._program, lane.spec.mask, source)
 
-    def _start(self, lane: NativeLane, flight: Flight | None) -> None:
+    def _start(self, lane: NativeLane, flight: InFlight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""
         assert lane.contexts is not None
         segments = [context.segment for context in native_contexts(lane.contexts.contexts)]
-        rest = Rest()
+        deferred = Deferred()
         with self._lock:
             if lane.number < 0:
                 lane.number = self._pool.add(self._groups[lane.spec.core])
@@ -173,42 +168,36 @@ class LaneKeeper:
                 code = self._pool.equip(lane.number, segments)
         if code < 0:  # stopped meanwhile, or no thread to be had
             self._cannot_open(lane, flight, DeviceError("its thread cannot be started"))
-        self._finish(rest)
+        self._finish(deferred)
 
-    def _cannot_open(self, lane: NativeLane, flight: Flight | None, error: Exception) -> None:
-        rest = Rest()
+    def _cannot_open(self, lane: NativeLane, flight: InFlight | None, error: Exception) -> None:
+        deferred = Deferred()
         with self._lock:
             if lane.contexts is not None:
-                rest.spoilt.append(lane.contexts)
+                deferred.spoilt.append(lane.contexts)
                 lane.contexts = None
             lane.state = LaneState.GONE
             if not self._stopping:
-                self._last_failure = unraised(error)
-                place = f"lane {lane.spec.index} on {lane.spec.place}"
-                self._retire([lane], f"{place} is out of service, it cannot be opened: {error}", rest)
+                self._retire([lane], self._faults.cannot_open(lane, error), deferred)
             if flight is not None:
                 flight.task.taken_at = 0.0
-                self._place(flight, True, rest)
-        self._finish(rest)
+                self._place(flight, True, deferred)
+        self._finish(deferred)
 
     # -- failures
 
-    def _serve_what_waits(self, lane: NativeLane, rest: Rest) -> None:
+    def _serve_what_waits(self, lane: NativeLane, deferred: Deferred) -> None:
         """Open a cold lane again at once if there is work for it. Needs the lock."""
         if lane.state is LaneState.COLD and lane.in_service and not self._stopping and self._pool.waiting:
-            self._begin_opening(lane, None, rest)
+            self._begin_opening(lane, None, deferred)
 
-    def _failed(self, lane: NativeLane, error: DeviceError, rest: Rest) -> None:
+    def _failed(self, lane: NativeLane, error: DeviceError, deferred: Deferred) -> None:
         """Count a failure of the lane's core. Needs the lock."""
-        core = lane.spec.core
-        self._last_failure = unraised(error)
-        self._failures[core] += 1
-        if self._failures[core] >= FAILURES_IN_A_ROW and lane.in_service:
-            lanes = [other for other in self._lanes if other.spec.core == core and other.in_service]
-            why = f"{lane.spec.place} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
-            self._retire(lanes, why, rest)
+        if why := self._faults.failed(lane, error):
+            lanes = [other for other in self._lanes if other.spec.core == lane.spec.core and other.in_service]
+            self._retire(lanes, why, deferred)
 
-    def _retire(self, lanes: Iterable[NativeLane], why: str, rest: Rest) -> None:
+    def _retire(self, lanes: Iterable[NativeLane], why: str, deferred: Deferred) -> None:
         """Take lanes out of service; what waits for their core goes to the others. Needs the lock."""
         for lane in lanes:
             lane.leaving = True
@@ -217,11 +206,9 @@ class LaneKeeper:
                 self._cold -= 1
             if lane.number >= 0:
                 self._pool.retire(lane.number)
-                rest.dismissed.append(lane)
+                deferred.dismissed.append(lane)
         served = {lane.spec.core for lane in self._lanes if lane.in_service}
-        note = f"{why}; {what_is_left(lane.spec for lane in self._lanes if lane.in_service)}"
-        self._notes.append(note)
-        logger().warning(note)
+        self._faults.retired(why, self._lanes)
         for core, group in self._groups.items():
             if core not in served:
                 self._pool.close_group(group)
@@ -229,17 +216,17 @@ class LaneKeeper:
             for ticket, flight in list(self._flights.items()):
                 if self._pool.cancel(ticket):
                     del self._flights[ticket]
-                    self._end_without_core(flight.task, rest)
+                    self._end_without_core(flight.task, deferred)
         elif self._pool.waiting:
             cold = self._cold_lane(None)
             if cold is not None:
-                self._serve_what_waits(cold, rest)
+                self._serve_what_waits(cold, deferred)
 
     # -- without the lock
 
-    def _finish(self, rest: Rest) -> None:
+    def _finish(self, deferred: Deferred) -> None:
         """Do what a critical section has left."""
-        for lane, flight in rest.opening:
+        for lane, flight in deferred.opening:
             name = f"ort_rknn opens lane {lane.spec.index}"
             thread = threading.Thread(target=self._open_there, args=(lane, flight), name=name, daemon=True)
             self._openers.add(thread)
@@ -248,12 +235,12 @@ class LaneKeeper:
             except RuntimeError:  # the interpreter is ending, or the system has no thread left
                 self._openers.discard(thread)
                 self._open_there(lane, flight)
-        for contexts in rest.spoilt:
+        for contexts in deferred.spoilt:
             contexts.close()
-        for lane in rest.dismissed:
+        for lane in deferred.dismissed:
             if not self._pool.works(lane.number):
                 self._dismiss(lane)
-        for task in rest.ended:
+        for task in deferred.ended:
             task.done(task)
 
     def _dismiss(self, lane: NativeLane) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from typing import Any
 
-from ort_rknn.devices.rknnrt.native_calls import NativeLibrary, Outcome
+from ort_rknn.devices.rknnrt.native_calls import NativeLibrary, NativeOutcome
 
 __all__ = ["ANY", "BUSY", "CLOSED", "DONE", "LATE", "QUEUED", "TIMEOUT", "Event", "NativePool", "table_of"]
 
@@ -23,7 +23,7 @@ MOST_EVENTS = 64
 class Event(Structure):
     """``ort_rknn_event``."""
 
-    _fields_ = (("token", c_uint64), ("kind", c_int32), ("lane", c_int32), ("outcome", Outcome))
+    _fields_ = (("token", c_uint64), ("kind", c_int32), ("lane", c_int32), ("outcome", NativeOutcome))
 
 
 class _View(Structure):
@@ -49,7 +49,7 @@ def _declare(library: Any) -> None:
         ("add", c_int, [void, c_uint32]),
         ("equip", c_int, [void, c_int, c_uint32, table, c_uint32, table, c_uint32, c_uint64, c_uint64]),
         ("submit", c_int, [void, c_int, c_uint32, table, c_uint32, c_uint64, c_uint64, c_int]),
-        ("run", c_int, [void, c_int, c_uint32, table, POINTER(Outcome)]),
+        ("run", c_int, [void, c_int, c_uint32, table, POINTER(NativeOutcome)]),
         ("cancel", c_int, [void, c_uint64]),
         ("waits", c_int, [void, c_uint64]),
         ("works", c_int, [void, c_int]),
@@ -129,7 +129,7 @@ class NativePool:
         code: int = self._submit(self._pool, group, segment, table, len(table), turned, token, flags)
         return code
 
-    def run(self, group: int, segment: int, table: Any, outcome: Outcome) -> int:
+    def run(self, group: int, segment: int, table: Any, outcome: NativeOutcome) -> int:
         """Run in this thread: the lane, ``BUSY`` or ``CLOSED``."""
         lane: int = self._run(self._pool, group, segment, table, byref(outcome))
         return lane
@@ -146,8 +146,8 @@ class NativePool:
         """Whether a lane has work."""
         return bool(self._short.ort_rknn_pool_works(self._pool, lane))
 
-    def take(self, timeout: float = -1) -> list[tuple[int, int, int, Outcome]]:
-        """What has ended: ``(token, kind, lane, outcome)``; waits ``timeout`` seconds for the first.
+    def take(self, timeout: float = -1) -> list[tuple[int, int, int, NativeOutcome]]:
+        """Takes what has ended: ``(token, kind, lane, outcome)``; waits ``timeout`` seconds for the first.
 
         One thread at a time. While it waited for the interpreter's lock more may have ended: that is taken as well,
         without giving the lock away again.
@@ -156,7 +156,7 @@ class NativePool:
         taken = []
         while n > 0:
             taken += [
-                (event.token, event.kind, event.lane, Outcome.from_buffer_copy(event.outcome))
+                (event.token, event.kind, event.lane, NativeOutcome.from_buffer_copy(event.outcome))
                 for event in self._events[:n]
             ]
             n = self._poll(self._pool, self._events, MOST_EVENTS, 0)

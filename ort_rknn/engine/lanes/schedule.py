@@ -1,4 +1,4 @@
-"""Which job goes to which core: the options ``schedule`` and ``tp_mode`` read, checked and turned into lanes."""
+"""Decides which job goes to which core: reads ``schedule`` and ``tp_mode``, checks them, turns them into lanes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any, Protocol
 
-from ort_rknn.devices.base import AUTO, core_mask
+from ort_rknn.devices.base import ALL_CORES, AUTO, core_mask
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
 
@@ -26,11 +26,9 @@ __all__ = [
 ANY_CORE = -1
 """Core number of a lane whose mask leaves the choice to the driver, or spans several cores."""
 
-ALL = 0xFFFF
-
 TP_MODES: dict[str, int] = {
     "auto": AUTO,
-    "all": ALL,
+    "all": ALL_CORES,
     "0": core_mask([0]),
     "1": core_mask([1]),
     "2": core_mask([2]),
@@ -53,11 +51,11 @@ class LaneSpec:
         """Numbers of its cores; none where the driver chooses."""
         if self.core != ANY_CORE:
             return (self.core,)
-        return () if self.mask in (AUTO, ALL) else tuple(bit for bit in range(3) if self.mask >> bit & 1)
+        return () if self.mask in (AUTO, ALL_CORES) else tuple(bit for bit in range(3) if self.mask >> bit & 1)
 
     @property
     def place(self) -> str:
-        """Its cores in words."""
+        """Cores of a lane in words."""
         if not self.cores:
             return "the cores the driver chooses"
         return f"core{'s' if len(self.cores) > 1 else ''} {', '.join(map(str, self.cores))}"
@@ -95,7 +93,7 @@ class LanePlan:
 
 
 def what_is_left(lanes: Iterable[LaneSpec]) -> str:
-    """What lanes in service can still use, for the sentence that says why others cannot."""
+    """Names what lanes in service can still use, for the sentence that says why others cannot."""
     specs = list(lanes)
     if not specs:
         return "no core is left"
@@ -181,7 +179,7 @@ def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) 
     driver, while the other computes, so that a core has work even while Python is busy elsewhere (measured with a
     schedule of three cores at 0.5 ms: 98 % of what they can do, with one context 89 %). Contexts open on first
     concurrent use, and share the weights. Lanes of Python threads, and contexts that share a ``tp_mode``, are one each,
-    as the seed's.
+    as EZ RKNN Async's.
 
     Raises:
         InvalidOption: A core is named that the device does not have.
@@ -197,7 +195,7 @@ def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) 
     mode = options.tp_mode or ("auto" if options.performance_hint == "latency" else None)
     if mode is not None:
         mask = TP_MODES[mode]
-        if mask not in (AUTO, ALL):
+        if mask not in (AUTO, ALL_CORES):
             _check_cores([core for core in range(3) if mask >> core & 1], device_cores, f"tp_mode {mode!r}")
         core = int(mode) if mode.isdigit() else ANY_CORE
         return LanePlan(tuple(LaneSpec(index, core, mask) for index in range(contexts)), None)

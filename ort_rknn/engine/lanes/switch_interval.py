@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 
-__all__ = ["ENVIRONMENT", "INTERVAL_S", "Haste"]
+__all__ = ["ENVIRONMENT", "INTERVAL_S", "FastSwitching"]
 
 ENVIRONMENT = "ORT_RKNN_SWITCH_INTERVAL_MS"
 INTERVAL_S = 0.0005
@@ -33,7 +33,7 @@ def _wanted() -> float:
         return INTERVAL_S
 
 
-class Haste:
+class FastSwitching:
     """One party's wish for quick switches; the interval is short while anybody has it."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Haste:
                     _shorten(self._interval)
 
     def end(self) -> None:
-        """No longer."""
+        """Withdraws the request for a short switch interval."""
         if self._held:
             with _lock:
                 if self._held:

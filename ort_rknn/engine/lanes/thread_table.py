@@ -1,25 +1,71 @@
-"""The roster of thread lanes: which there are, what each is at, and what waits for them."""
+"""The table of thread lanes: which there are, what each is at, and what waits for them."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from ort_rknn.engine.lanes.base import FAILURES_IN_A_ROW, LaneState, NoCoreLeft, Task, unraised
-from ort_rknn.engine.lanes.lane import After, Lane, Outcome
-from ort_rknn.engine.lanes.queues import Queues
-from ort_rknn.engine.lanes.schedule import what_is_left
+from ort_rknn.engine.lanes.base import LaneState, Task
+from ort_rknn.engine.lanes.fault_policy import FaultPolicy
+from ort_rknn.engine.lanes.lane import Deferred, Lane, TaskOutcome
 from ort_rknn.errors import DeviceError
-from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.engine.lanes.schedule import LaneSpec
 
-__all__ = ["Roster"]
+__all__ = ["TaskQueues", "ThreadTable"]
 
 
-class Roster:
-    """Changed and read under the lanes' lock only; what is to be done without it goes into an :class:`After`.
+class TaskQueues:
+    """The queues of all lanes. The lanes' lock guards them.
+
+    Args:
+        cores: The cores there are.
+    """
+
+    def __init__(self, cores: Iterable[int]) -> None:
+        self._shared: deque[Task] = deque()
+        self._pinned: dict[int, deque[Task]] = {core: deque() for core in cores}
+        self.waiting = 0
+
+    def put(self, task: Task, core: int | None, front: bool) -> None:
+        """Queue a task for a core, or for any."""
+        queue = self._shared if core is None else self._pinned[core]
+        (queue.appendleft if front else queue.append)(task)
+        self.waiting += 1
+
+    def take(self, core: int) -> Task | None:
+        """The next task for a lane on this core."""
+        queue = self._pinned[core] or self._shared
+        if not queue:
+            return None
+        self.waiting -= 1
+        return queue.popleft()
+
+    def remove(self, task: Task) -> bool:
+        """Take a task out; ``False`` when it is not here."""
+        for queue in (self._shared, *self._pinned.values()):
+            if task in queue:
+                queue.remove(task)
+                self.waiting -= 1
+                return True
+        return False
+
+    def take_orphans(self, served: Callable[[int], bool]) -> list[Task]:
+        """Take out all tasks that any lane may have, and those whose core is no longer served."""
+        orphans = list(self._shared)
+        self._shared.clear()
+        for core, queue in self._pinned.items():
+            if not served(core):
+                orphans += queue
+                queue.clear()
+        self.waiting -= len(orphans)
+        return orphans
+
+
+class ThreadTable:
+    """Changed and read under the lanes' lock only; what is to be done without it goes into an :class:`Deferred`.
 
     Args:
         specs: The lanes to be.
@@ -28,18 +74,16 @@ class Roster:
     Attributes:
         lanes: The lanes, at the places of their specs.
         queues: Tasks that no lane has taken yet.
-        notes: Sentences on cores that were taken out of service.
+        faults: Counts failures, and knows what was taken out of service.
     """
 
     def __init__(self, specs: Iterable[LaneSpec], clock: Callable[[], float]) -> None:
         self.lanes = [Lane(spec) for spec in specs]
         cores = [lane.core for lane in self.lanes]
-        self.queues = Queues(cores)
-        self.notes: list[str] = []
+        self.queues = TaskQueues(cores)
+        self.faults = FaultPolicy(cores)
         self._clock = clock
         self._busy = dict.fromkeys(cores, 0)
-        self._failures = dict.fromkeys(cores, 0)
-        self._last_failure: BaseException | None = None
 
     def choose(self, core: int | None) -> Lane | None:
         """The free lane for a task: on the core with the least work, the first of those."""
@@ -60,17 +104,16 @@ class Roster:
             return core
         return None
 
-    def place(self, task: Task, front: bool, after: After) -> None:
+    def place(self, task: Task, front: bool, deferred: Deferred) -> None:
         """Give a task to a free lane, else queue it, else end it."""
         lane = self.choose(task.core)
         if lane is not None:
-            self._give(lane, task, after)
+            self._give(lane, task, deferred)
         elif any(lane.in_service for lane in self.lanes):
             self.queues.put(task, self._effective(task.core), front)
         else:
-            task.error = NoCoreLeft(f"every NPU core is out of service; the last failure was: {self._last_failure}")
-            task.error.__cause__ = self._last_failure
-            after.ended.append(task)
+            self.faults.end_without_core(task)
+            deferred.ended.append(task)
 
     def take(self, lane: Lane, task: Task) -> None:
         """A free lane begins with a task."""
@@ -79,10 +122,10 @@ class Roster:
         self._busy[lane.core] += 1
         task.taken_at = self._clock()
 
-    def _give(self, lane: Lane, task: Task, after: After) -> None:
+    def _give(self, lane: Lane, task: Task, deferred: Deferred) -> None:
         self.take(lane, task)
         lane.inbox = task
-        after.roused.append(lane)
+        deferred.roused.append(lane)
 
     def next_of(self, lane: Lane) -> Task | None:
         """Take the lane's next task out of the queues."""
@@ -91,37 +134,32 @@ class Roster:
             self.take(lane, task)
         return task
 
-    def dismiss(self, lane: Lane, after: After) -> None:
+    def dismiss(self, lane: Lane, deferred: Deferred) -> None:
         """End a lane that is not busy."""
         lane.state = LaneState.GONE
         if lane.contexts is not None:
-            after.spoilt.append(lane.contexts)
+            deferred.spoilt.append(lane.contexts)
             lane.contexts = None
         if lane.thread is not None:
-            after.roused.append(lane)
+            deferred.roused.append(lane)
 
-    def retire(self, lanes: Iterable[Lane], why: str, after: After) -> None:
+    def retire(self, lanes: Iterable[Lane], why: str, deferred: Deferred) -> None:
         """Take lanes out of service; what waits for their core goes to the others."""
         for lane in lanes:
             lane.leaving = True
             if lane.free:
-                self.dismiss(lane, after)
-        note = f"{why}; {what_is_left(lane.spec for lane in self.lanes if lane.in_service)}"
-        self.notes.append(note)
-        logger().warning(note)
+                self.dismiss(lane, deferred)
+        self.faults.retired(why, self.lanes)
         for task in self.queues.take_orphans(lambda core: self._effective(core) is not None):
-            self.place(task, False, after)
+            self.place(task, False, deferred)
 
-    def failed(self, lane: Lane, error: DeviceError, after: After) -> None:
+    def failed(self, lane: Lane, error: DeviceError, deferred: Deferred) -> None:
         """Count a failure of the lane's core."""
-        self._remember(error)
-        self._failures[lane.core] += 1
-        if self._failures[lane.core] >= FAILURES_IN_A_ROW and lane.in_service:
+        if why := self.faults.failed(lane, error):
             lanes = [other for other in self.lanes if other.core == lane.core and other.in_service]
-            why = f"{lane.spec.place} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"
-            self.retire(lanes, why, after)
+            self.retire(lanes, why, deferred)
 
-    def record(self, lane: Lane, task: Task, outcome: Outcome) -> None:
+    def record(self, lane: Lane, task: Task, outcome: TaskOutcome) -> None:
         """Write down what came of a task, in the task and in the lane's account."""
         task.outputs = outcome.outputs
         task.error = outcome.error
@@ -132,7 +170,7 @@ class Roster:
         lane.busy_s += outcome.seconds
         if outcome.error is None:
             lane.tasks += 1
-            self._failures[lane.core] = 0
+            self.faults.succeeded(lane.core)
         else:
             lane.failures += 1
 
@@ -147,11 +185,6 @@ class Roster:
         self.lanes[self.lanes.index(lane)] = successor
         return successor
 
-    def retire_unopened(self, lane: Lane, error: BaseException | None, after: After) -> None:
+    def retire_unopened(self, lane: Lane, error: BaseException | None, deferred: Deferred) -> None:
         """Take a lane out of service whose contexts cannot be opened."""
-        self._remember(error or DeviceError("it is closed"))
-        why = f"lane {lane.spec.index} on {lane.spec.place} is out of service, it cannot be opened"
-        self.retire([lane], f"{why}: {error}", after)
-
-    def _remember(self, error: BaseException) -> None:
-        self._last_failure = unraised(error)
+        self.retire([lane], self.faults.cannot_open(lane, error), deferred)

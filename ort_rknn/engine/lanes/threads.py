@@ -6,10 +6,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
+from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
-from ort_rknn.engine.lanes.lane import After, Lane, Outcome, SharedContexts
-from ort_rknn.engine.lanes.thread_table import Roster
-from ort_rknn.engine.lanes.wake_ups import Room
+from ort_rknn.engine.lanes.lane import Deferred, Lane, SharedContexts, TaskOutcome
+from ort_rknn.engine.lanes.thread_table import ThreadTable
+from ort_rknn.engine.lanes.wake_ups import SpaceSignal
 from ort_rknn.errors import DeviceError, InferenceTimeout
 
 if TYPE_CHECKING:
@@ -35,18 +36,18 @@ class ThreadLanes:
 
             self._watchdog = Watchdog(setup.time_limit, self._expire)
         self._lock = threading.RLock()
-        self._room = Room()
+        self._room = SpaceSignal()
         self.mark, self.touch, self.wait = self._room.mark, self._room.touch, self._room.wait
-        self._roster = Roster(setup.specs, setup.clock)
+        self._table = ThreadTable(setup.specs, setup.clock)
         self._stopping = False
-        first = self._roster.lanes[0]
+        first = self._table.lanes[0]
         first.contexts = SharedContexts(program.open_lane(first.spec.mask), None)
         first.state = LaneState.IDLE
 
     @property
     def waiting(self) -> int:
         """Tasks that no lane has taken yet."""
-        return self._roster.queues.waiting
+        return self._table.queues.waiting
 
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy."""
@@ -54,15 +55,15 @@ class ThreadLanes:
 
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task: straight to a free lane, else into its queue."""
-        after = After()
+        deferred = Deferred()
         with self._lock:
-            self._roster.place(task, front, after)
-        self._finish(after)
+            self._table.place(task, front, deferred)
+        self._finish(deferred)
 
     def withdraw(self, task: Task) -> bool:
         """Take a task out of its queue, if it is there."""
         with self._lock:
-            if not self._roster.queues.remove(task):
+            if not self._table.queues.remove(task):
                 return False
         self._room.touch()
         return True
@@ -71,14 +72,14 @@ class ThreadLanes:
         """Execute a task in the calling thread if a lane is idle."""
         if self._time_limit:
             return False
-        outcome = Outcome()
+        outcome = TaskOutcome()
         lane: Lane | None = None
         try:
             with self._lock:
-                lane = self._roster.choose(task.core)
+                lane = self._table.choose(task.core)
                 if lane is None:
                     return False
-                self._roster.take(lane, task)
+                self._table.take(lane, task)
             self._execute(lane, task, outcome)
         finally:  # an interrupt in the caller's thread must not take the lane with it
             if lane is not None and lane.task is task:
@@ -94,43 +95,43 @@ class ThreadLanes:
             if self._stopping:
                 return
             self._stopping = True
-            after = After()
-            for lane in self._roster.lanes:
+            deferred = Deferred()
+            for lane in self._table.lanes:
                 if lane.free:
-                    self._roster.dismiss(lane, after)
-        self._finish(after)
+                    self._table.dismiss(lane, deferred)
+        self._finish(deferred)
         if self._watchdog is not None:
             self._watchdog.stop()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the threads to end."""
-        for lane in self._roster.lanes:
+        for lane in self._table.lanes:
             if lane.thread is not None and lane.thread is not threading.current_thread():
                 lane.thread.join(timeout)
         if self._watchdog is not None:
             self._watchdog.join(timeout)
 
     def stats(self) -> tuple[LaneStats, ...]:
-        """What each lane did so far."""
+        """Work of each lane so far."""
         with self._lock:
-            return tuple(lane.stats() for lane in self._roster.lanes)
+            return tuple(lane.stats() for lane in self._table.lanes)
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on cores that were taken out of service."""
-        return tuple(self._roster.notes)
+        return tuple(self._table.faults.notes)
 
     def describe(self) -> tuple[Any, ...]:
         """Facts about the contexts of each lane."""
-        opened = [lane.contexts for lane in self._roster.lanes]
+        opened = [lane.contexts for lane in self._table.lanes]
         return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
 
-    def _finish(self, after: After) -> None:
+    def _finish(self, deferred: Deferred) -> None:
         """Do what a critical section has left."""
-        for lane in after.roused:
+        for lane in deferred.roused:
             self._rouse(lane)
-        for contexts in after.spoilt:
+        for contexts in deferred.spoilt:
             contexts.close()
-        for task in after.ended:
+        for task in deferred.ended:
             task.done(task)
 
     def _rouse(self, lane: Lane) -> None:
@@ -149,17 +150,17 @@ class ThreadLanes:
             lane.thread = None
             task, lane.inbox = lane.inbox, None
             if task is not None:
-                outcome = Outcome()
+                outcome = TaskOutcome()
                 outcome.error, outcome.unopened = error, True
                 self._settle(lane, task, outcome)
 
     def _work(self, lane: Lane) -> None:
         """The lane's thread."""
-        outcome: Outcome | None = None
+        outcome: TaskOutcome | None = None
         while True:
             task, lane.inbox = lane.inbox, None
             while task is not None:
-                outcome = Outcome()
+                outcome = TaskOutcome()
                 try:
                     self._execute(lane, task, outcome)
                 except BaseException as error:  # whatever a device raises ends the task, not the lane
@@ -171,7 +172,7 @@ class ThreadLanes:
                     return
                 lane.sleeper.sleep()
 
-    def _execute(self, lane: Lane, task: Task, outcome: Outcome) -> None:
+    def _execute(self, lane: Lane, task: Task, outcome: TaskOutcome) -> None:
         """Open the contexts if need be, and run."""
         try:
             shared = lane.contexts or self._open(lane)
@@ -193,51 +194,51 @@ class ThreadLanes:
         source = None
         if self._share:
             with self._lock:
-                source = SharedContexts.hold_first([other.contexts for other in self._roster.lanes])
+                source = SharedContexts.hold_first([other.contexts for other in self._table.lanes])
         lane.contexts = SharedContexts.open(self._program, lane.spec.mask, source)
         return lane.contexts
 
-    def _settle(self, lane: Lane, task: Task, outcome: Outcome, *, here: bool = False) -> Task | None:
+    def _settle(self, lane: Lane, task: Task, outcome: TaskOutcome, *, here: bool = False) -> Task | None:
         """Account for a task that has left the device, and take the lane's next one."""
-        after = After()
+        deferred = Deferred()
         following = None
         with self._lock:
             if lane.abandoned:  # the watchdog has ended the task
-                self._roster.dismiss(lane, after)
+                self._table.dismiss(lane, deferred)
             else:
-                self._roster.vacate(lane)
+                self._table.vacate(lane)
                 if isinstance(outcome.error, DeviceError) and lane.contexts is not None:
-                    after.spoilt.append(lane.contexts)
+                    deferred.spoilt.append(lane.contexts)
                     lane.contexts = None
                 lane.state = LaneState.COLD if lane.contexts is None else LaneState.IDLE
                 if not outcome.unopened:
-                    self._roster.record(lane, task, outcome)
+                    self._table.record(lane, task, outcome)
                     if not here:
-                        after.ended.append(task)
+                        deferred.ended.append(task)
                     if isinstance(outcome.error, DeviceError):
-                        self._roster.failed(lane, outcome.error, after)
+                        self._table.failed(lane, outcome.error, deferred)
                 if lane.free and (lane.leaving or self._stopping):
-                    self._roster.dismiss(lane, after)
+                    self._table.dismiss(lane, deferred)
                 elif outcome.unopened:
-                    self._roster.retire_unopened(lane, outcome.error, after)
+                    self._table.retire_unopened(lane, outcome.error, deferred)
                 if outcome.unopened and not here:
                     task.taken_at = 0.0
-                    self._roster.place(task, True, after)
+                    self._table.place(task, True, deferred)
                 if lane.free:
-                    following = self._roster.next_of(lane)
+                    following = self._table.next_of(lane)
         if following is not None:
             self._room.touch()
-        self._finish(after)
+        self._finish(deferred)
         return following
 
     def _expire(self) -> float | None:
         """End the tasks that take too long; gives the seconds until the next one may."""
-        after = After()
+        deferred = Deferred()
         wait: float | None = None
         late: list[tuple[Lane, InferenceTimeout]] = []
         with self._lock:
             now = self._clock()
-            for lane in list(self._roster.lanes):
+            for lane in list(self._table.lanes):
                 since, task = lane.since, lane.task
                 if since is None or task is None:
                     continue
@@ -246,33 +247,29 @@ class ThreadLanes:
                     wait = left if wait is None else min(wait, left)
                     continue
                 error = self._abandon(lane, task, now - since)
-                after.ended.append(task)
-                late.append((self._roster.replace(lane), error))
+                deferred.ended.append(task)
+                late.append((self._table.replace(lane), error))
             for lane, error in late:
-                self._roster.failed(lane, error, after)
+                self._table.failed(lane, error, deferred)
                 following = None
                 if lane.free and lane.leaving:
-                    self._roster.dismiss(lane, after)
+                    self._table.dismiss(lane, deferred)
                 elif lane.free:
-                    following = self._roster.next_of(lane)
+                    following = self._table.next_of(lane)
                 if following is not None:
                     lane.inbox = following
-                    after.roused.append(lane)
+                    deferred.roused.append(lane)
         for _ in late:
             self._room.touch()
-        self._finish(after)
+        self._finish(deferred)
         return wait
 
     def _abandon(self, lane: Lane, task: Task, seconds: float) -> InferenceTimeout:
         """End a task whose thread hangs in the device, and leave the lane to that thread."""
         lane.abandoned = True
-        self._roster.vacate(lane)
-        outcome = Outcome()
+        self._table.vacate(lane)
+        outcome = TaskOutcome()
         outcome.seconds = seconds
-        limit_ms = 1000 * (self._time_limit or 0)
-        error = InferenceTimeout(
-            f"the inference took longer than {limit_ms:g} ms (run_timeout_ms) on {lane.spec.place}"
-        )
-        outcome.error = error
-        self._roster.record(lane, task, outcome)
+        outcome.error = error = time_limit_error(lane, self._time_limit)
+        self._table.record(lane, task, outcome)
         return error

@@ -1,4 +1,4 @@
-"""Two ways to sleep without losing a wake-up: a thread of its own (:class:`Sleeper`), or a crowd (:class:`Room`).
+"""Wake-ups that cannot be lost: :class:`Sleeper` for one thread, :class:`SpaceSignal` for many that wait for space.
 
 All locks of the engine are re-entrant: dropping the last reference to an engine closes it, and the garbage collector
 may do so in the middle of a critical section of that same engine.
@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections import deque
 
-__all__ = ["Room", "Sleeper"]
+__all__ = ["Sleeper", "SpaceSignal"]
 
 
 class Sleeper:
@@ -32,7 +32,7 @@ class Sleeper:
             self._lock.release()
 
 
-class Room:
+class SpaceSignal:
     """Submitters wait here until something has changed that may have made room.
 
     A waiter takes a mark, looks whether there is room, and waits for the mark to change: nothing that happens between

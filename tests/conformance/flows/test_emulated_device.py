@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ort_rknn.api.session import InferenceSession
+from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn_conformance.doctor.board_models import MODELS
 from ort_rknn_conformance.flows.emulated_device import EmulatedNpu, is_emulator
@@ -30,7 +31,10 @@ def emulator(tmp_path: Path) -> Iterator[Emulator]:
 def test_it_answers_what_the_simulator_answers(name: str, emulator: Emulator) -> None:
     model, answers = BUNDLED[name], []
     (feed,) = model.feeds(1)
-    for device in (EmulatedNpu("rk3588", library=emulator.path), SimulatorDevice(target="rk3588")):
+    for device in (
+        EmulatedNpu(NpuSettings(target="rk3588", runtime_library=emulator.path)),
+        SimulatorDevice(target="rk3588"),
+    ):
         session = InferenceSession(model.read("rk3588"), providers=["RKNNExecutionProvider"], device=device)
         try:
             answers.append(session.run(None, feed))
@@ -49,7 +53,7 @@ def test_it_answers_what_the_simulator_answers(name: str, emulator: Emulator) ->
 
 @pytest.mark.parametrize(("target", "cores"), [("rk3588", 3), ("rk3576", 2), ("rk3566", 1)])
 def test_it_has_the_cores_of_the_soc(target: str, cores: int, emulator: Emulator) -> None:
-    device = EmulatedNpu(target, library=emulator.path)
+    device = EmulatedNpu(NpuSettings(target=target, runtime_library=emulator.path))
     assert device.cores == cores
     session = InferenceSession(
         BUNDLED["conv"].read(target),
@@ -63,7 +67,7 @@ def test_it_has_the_cores_of_the_soc(target: str, cores: int, emulator: Emulator
 
 
 def test_a_model_it_was_not_lent_keeps_its_made_up_numbers(emulator: Emulator) -> None:
-    EmulatedNpu("rk3588", library=emulator.path).close()
+    EmulatedNpu(NpuSettings(target="rk3588", runtime_library=emulator.path)).close()
     model = Model((Tensor("x", "float16", (1, 3, 4, 4), "nhwc"),), (Tensor("y", "float16", (1, 8)),))
     code = segment(model)
     device = npu(emulator)

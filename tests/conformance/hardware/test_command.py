@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from docs.write_hardware import REPORTS
 from ort_rknn.devices.base import AUTO
+from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn_conformance.doctor.board_models import MODELS
 from ort_rknn_conformance.flows.emulated_device import EmulatedNpu
@@ -87,7 +88,7 @@ def test_a_broken_core_is_named(short: None) -> None:
 @pytest.mark.parametrize("target", BUNDLED)
 def test_models_for_every_soc_come_with_the_package(target: str, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORT_RKNN_RUNTIME_LIBRARY", str(build_emulator()))
-    device = EmulatedNpu(target)
+    device = EmulatedNpu(NpuSettings(target=target))
     try:
         found = board_test(device, target, runs=1)
     finally:

@@ -165,11 +165,11 @@ def make_and_drop(name: str, options: dict[str, Any], count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("device", ["cpu", "simulator", "npu", "moving"])
+@pytest.mark.parametrize("device", ["cpu", "simulator", "npu", "dynamic"])
 def test_a_thousand_sessions_leave_nothing(device: str, tmp_path: Path) -> None:
     """Each has its engine, half of them run asynchronously too; the first hundred fill what is kept for ever."""
-    options = SIMULATOR if device == "moving" else options_for(device)
-    name = "dynamic" if device == "moving" else "two"
+    options = SIMULATOR if device == "dynamic" else options_for(device)
+    name = "dynamic" if device == "dynamic" else "two"
     with toolkit_for(device, tmp_path / "cache"):
         make_and_drop(name, options, 100)
         before = usage()

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from ort_rknn.devices.fake import FakeDevice
-from ort_rknn.devices.program import CpuPart, NpuPart, Program, check_terminated, open_cpu_session
+from ort_rknn.devices.program import BoundCpuStep, BoundNpuStep, Program, check_terminated, open_cpu_session
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.engine.engine import Engine
 from ort_rknn_converters.compiled.model import CompiledModel
@@ -65,8 +65,8 @@ def test_a_compiled_model_runs() -> None:
 @pytest.mark.parametrize(("target", "code"), [(None, b"code"), ("rk3566", b"other")])
 def test_the_segments_code_is_the_targets(target: str | None, code: bytes) -> None:
     program = Program(compiled(), FakeDevice(), target=target)
-    part = program.parts[0]
-    assert isinstance(part, NpuPart)
+    part = program.steps[0]
+    assert isinstance(part, BoundNpuStep)
     assert part.code.target == (target or "rk3588")
     assert part.code.rknn is not None
     assert part.code.rknn.read() == code
@@ -78,8 +78,8 @@ def test_the_segments_code_is_the_targets(target: str | None, code: bytes) -> No
 
 
 def test_a_target_without_code_leaves_the_onnx() -> None:
-    part = Program(compiled(), FakeDevice(), target="rk3576").parts[0]
-    assert isinstance(part, NpuPart)
+    part = Program(compiled(), FakeDevice(), target="rk3576").steps[0]
+    assert isinstance(part, BoundNpuStep)
     assert part.code.rknn is None
     assert part.code.onnx is not None
 
@@ -88,17 +88,17 @@ def test_cpu_sessions_are_made_by_the_sessions_own_maker() -> None:
     seen: list[Any] = []
     program = Program(compiled(), FakeDevice(), lambda blob: seen.append(blob) or SimpleNamespace(run=None))
     assert len(seen) == 1
-    assert isinstance(program.parts[1], CpuPart)
+    assert isinstance(program.steps[1], BoundCpuStep)
 
 
 def test_npu_steps_need_a_device() -> None:
     with pytest.raises(ValueError, match="needs a device"):
-        Program.from_parts([npu_part()], None, outputs=["y"])
-    assert not Program.from_parts([], None, outputs=["x"]).has_npu
+        Program.from_steps([npu_part()], None, outputs=["y"])
+    assert not Program.from_steps([], None, outputs=["x"]).has_npu
 
 
 def three() -> Program:
-    return Program.from_parts(
+    return Program.from_steps(
         [
             npu_part("npu_0", ["x"], ["a", "b"]),
             cpu_part("cpu_0", ["a"], ["c"], lambda values: {"c": values["a"]}),
@@ -111,7 +111,7 @@ def three() -> Program:
 
 def test_a_route_says_what_is_wanted_and_what_may_be_forgotten() -> None:
     route = three().route(["e"])
-    assert [(stop.part.name, stop.npu, stop.wanted, stop.names, stop.forget) for stop in route.stops] == [
+    assert [(routed.step.name, routed.npu, routed.wanted, routed.names, routed.forget) for routed in route.steps] == [
         ("npu_0", 0, None, ("a", "b"), ("x",)),
         ("cpu_0", -1, None, ("c",), ("a",)),
         ("npu_1", 1, (False, True), ("e",), ("c", "b")),
@@ -121,11 +121,11 @@ def test_a_route_says_what_is_wanted_and_what_may_be_forgotten() -> None:
 
 def test_a_route_leaves_out_what_is_not_needed() -> None:
     program = three()
-    assert [stop.part.name for stop in program.route(["c"]).stops] == ["npu_0", "cpu_0"]
-    assert program.route(["c"]).stops[0].wanted == (True, False)
-    assert program.route(["x"]).stops == ()
+    assert [routed.step.name for routed in program.route(["c"]).steps] == ["npu_0", "cpu_0"]
+    assert program.route(["c"]).steps[0].wanted == (True, False)
+    assert program.route(["x"]).steps == ()
     assert program.route(["x"]).lent == {"x"}
-    assert program.route(["b", "x"]).stops[0].forget == ()
+    assert program.route(["b", "x"]).steps[0].forget == ()
 
 
 def test_routes_are_found_once() -> None:

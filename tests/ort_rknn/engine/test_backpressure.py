@@ -17,7 +17,7 @@ from tests.helpers.engines import LONG, SHAPE, Background, Calls, cpu_part, fake
 
 def sandwich(device: FakeDevice, head: Any = None, tail: Any = None) -> Program:
     """CPU head, NPU, CPU tail; numbers pass through unchanged."""
-    return Program.from_parts(
+    return Program.from_steps(
         [
             cpu_part("cpu_0", ["x"], ["a"], head or (lambda values: {"a": values["x"] * 1})),
             npu_part("npu_0", ["a"], ["b"]),
@@ -29,7 +29,7 @@ def sandwich(device: FakeDevice, head: Any = None, tail: Any = None) -> Program:
 
 
 def two_segments(device: FakeDevice) -> Program:
-    return Program.from_parts(
+    return Program.from_steps(
         [
             npu_part("npu_0", ["x"], ["a"]),
             cpu_part("cpu_0", ["a"], ["b"], lambda values: {"b": values["a"] + 100}),
@@ -47,7 +47,7 @@ def test_run_goes_through_all_steps_in_the_callers_thread(new_engine) -> None:
     assert engine.run(frame(4))[0][0, 0] == 4
     here = threading.current_thread().name
     assert [call.thread for call in device.calls] == [here]
-    assert [part.session.threads for part in model.parts if part.kind == "cpu"] == [[here], [here]]  # type: ignore[union-attr]
+    assert [step.session.threads for step in model.steps if step.kind == "cpu"] == [[here], [here]]  # type: ignore[union-attr]
 
 
 def test_submitted_jobs_go_from_workers_to_lanes_and_back(new_engine) -> None:
@@ -59,7 +59,7 @@ def test_submitted_jobs_go_from_workers_to_lanes_and_back(new_engine) -> None:
     calls.wait(50)
     assert calls.order() == list(range(50))
     assert all(results[0][0, 0] == tag for results, tag, _ in calls.seen)
-    names = {name for part in model.parts if part.kind == "cpu" for name in part.session.threads}  # type: ignore[union-attr]
+    names = {name for step in model.steps if step.kind == "cpu" for name in step.session.threads}  # type: ignore[union-attr]
     assert all(name.startswith("ort_rknn cpu") for name in names)
 
 
@@ -182,7 +182,7 @@ def test_values_are_freed_when_no_longer_needed(new_engine) -> None:
 
 def test_steps_that_no_wanted_output_needs_are_skipped(new_engine) -> None:
     device = fake(1, gated=False)
-    model = Program.from_parts(
+    model = Program.from_steps(
         [npu_part("npu_0", ["x"], ["a"]), npu_part("npu_1", ["x"], ["b"])], device, outputs=["a", "b"]
     )
     engine = new_engine(model)
@@ -191,7 +191,7 @@ def test_steps_that_no_wanted_output_needs_are_skipped(new_engine) -> None:
 
 
 def test_a_program_without_npu_steps(new_engine) -> None:
-    model = Program.from_parts([cpu_part("cpu_0", ["x"], ["y"], lambda v: {"y": v["x"] * 2})], None, outputs=["y"])
+    model = Program.from_steps([cpu_part("cpu_0", ["x"], ["y"], lambda v: {"y": v["x"] * 2})], None, outputs=["y"])
     engine = new_engine(model)
     assert engine.run(frame(2))[0][0, 0] == 4
     jobs = [engine.submit(frame(tag)) for tag in range(20)]

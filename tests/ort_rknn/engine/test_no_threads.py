@@ -40,7 +40,7 @@ def test_a_job_that_needs_a_thread_ends_with_an_error(no_threads: None, caplog: 
 
 
 def test_cpu_steps_run_in_the_submitting_thread(no_threads: None) -> None:
-    model = Program.from_parts([cpu_part("cpu_0", ["x"], ["y"], lambda v: {"y": v["x"] * 2})], None, outputs=["y"])
+    model = Program.from_steps([cpu_part("cpu_0", ["x"], ["y"], lambda v: {"y": v["x"] * 2})], None, outputs=["y"])
     engine = Engine(model)
     calls = Calls()
     assert engine.submit(frame(3), callback=calls, user_data=7).result(LONG)[0][0, 0] == 6

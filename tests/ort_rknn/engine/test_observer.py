@@ -34,7 +34,7 @@ def test_every_step_and_every_inference_is_told(lanes) -> None:
         npu_part("npu_0", ["h"], ["m"]),
         cpu_part("tail", ["m"], ["y"], lambda feed: {"y": feed["m"]}),
     ]
-    engine = Engine(Program.from_parts(parts, device, outputs=["y"]), lanes=lanes, observer=notes)
+    engine = Engine(Program.from_steps(parts, device, outputs=["y"]), lanes=lanes, observer=notes)
     before = time.perf_counter()
     jobs = [engine.submit(frame(tag)) for tag in range(3)]
     assert all(job.wait(LONG) for job in jobs)

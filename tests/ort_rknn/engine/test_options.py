@@ -55,6 +55,6 @@ def test_a_hint_excludes_both(other: dict[str, Any]) -> None:
     ids=str,
 )
 def test_values_that_make_no_sense(wrong: dict[str, Any]) -> None:
-    """EZ-35 among others; a negative queue limit means no limit in the seed's implementation."""
+    """EZ-35 among others; a negative queue limit means no limit in EZ RKNN Async's implementation."""
     with pytest.raises(InvalidOption, match=next(iter(wrong))):
         EngineOptions(**wrong)

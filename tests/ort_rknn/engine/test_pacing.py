@@ -1,4 +1,4 @@
-"""Pacing: the seed's numbers, with a clock of our own."""
+"""Pacing: EZ RKNN Async's numbers, with a clock of our own."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ def test_ez41_the_engine_learns_and_spaces_submissions(new_engine) -> None:
 
 
 def test_w6_a_held_back_submission_does_not_spin(new_engine) -> None:
-    """EZ-W6: the seed's implementation burns a core while pacing holds a submission back."""
+    """EZ-W6: EZ RKNN Async's implementation burns a core while pacing holds a submission back."""
     device = fake(1)
     engine = new_engine(device, enable_pacing=True)
     first = engine.submit(frame(0))
     device.gate(0).wait_started()
     device.gate(0).open()
     first.result(LONG)
-    engine._core.pacer.sample(0.05)
+    engine._manager.pacer.sample(0.05)
     waits: list[float | None] = []
-    original = engine._core._admission.room.wait
+    original = engine._manager._admission.room.wait
 
     def counted(mark: int, timeout: float | None = None, *, first: bool = False) -> None:
         waits.append(timeout)
         original(mark, timeout, first=first)
 
-    engine._core._admission.room.wait = counted
+    engine._manager._admission.room.wait = counted
     device.open_all()
     engine.submit(frame(1))
     engine.submit(frame(2))

@@ -88,7 +88,7 @@ def test_results_belong_to_the_caller(new_engine) -> None:
 
 def test_an_output_that_is_an_input_is_copied(new_engine) -> None:
     device = fake(1, gated=False)
-    engine = new_engine(Program.from_parts([npu_part()], device, outputs=["y", "x"]))
+    engine = new_engine(Program.from_steps([npu_part()], device, outputs=["y", "x"]))
     feed = frame(1)
     for results in (engine.run(feed), engine.submit(feed, copy=False).result(LONG)):
         results[1][:] = 5

@@ -221,7 +221,7 @@ def test_sessions_that_share_weights(emulator: Emulator) -> None:
         )
 
 
-def test_shapes_of_one_file_share_its_weights(emulator: Emulator) -> None:
+def test_shapes_of_a_dynamic_file_do_not_share_its_weights_as_the_runtime_refuses_it(emulator: Emulator) -> None:
     before, counts = emulator.count("dma_bytes"), []
     for share in (False, True):
         path = real_path("formats_dynamic_rk3588")
@@ -230,7 +230,7 @@ def test_shapes_of_one_file_share_its_weights(emulator: Emulator) -> None:
                 model = batched(batch)
                 same(session.run(None, feed(model)), right(model, list(feed(model).values())))
             counts.append(emulator.count("dma_bytes") - before)
-    assert counts[0] == 2 * counts[1]
+    assert counts[0] == counts[1] > 0
 
 
 def test_what_the_npu_says_of_itself(emulator: Emulator) -> None:

@@ -152,6 +152,6 @@ def test_whatever_fails_at_the_start_is_no_attribute_error(
         if len(calls) == 1:
             raise error
 
-    monkeypatch.setattr(api.wishes, "read", read)
+    monkeypatch.setattr(api.provider_lists, "read", read)
     session = ort_rknn.InferenceSession(str(folder / "m.onnx"), providers=SIMULATED)
     assert session.get_providers() == [CPU]

@@ -1,4 +1,4 @@
-"""Sessions whose input shapes move: the CPU first, compiled code as it comes, limits, buckets, the second process."""
+"""Sessions with dynamic input shapes: the CPU first, compiled code as it comes, limits, buckets, the second process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 
 import ort_rknn
-from ort_rknn.sessions.background_compile import Ticket
+from ort_rknn.sessions.background_compile import CancelToken
 from ort_rknn_converters.errors import ToolkitFailed, ToolkitMissing
 from tests.helpers.emulated_npu import npu
 from tests.helpers.emulator import Emulator, real_path
@@ -38,7 +38,7 @@ class Compiler:
         self.compiled: list[Any] = []
         self.error: Exception | None = None
 
-    def __call__(self, content: Any, options: Any, cache_dir: Any, ticket: Ticket) -> Any:
+    def __call__(self, content: Any, options: Any, cache_dir: Any, ticket: CancelToken) -> Any:
         self.begun.set()
         assert self.gate.wait(WAIT_S)
         if self.error is not None:
@@ -66,7 +66,7 @@ def _expected(rows: int) -> Any:
 
 
 @pytest.fixture
-def moving(compiler: Compiler) -> Iterator[Callable[..., Any]]:
+def dynamic(compiler: Compiler) -> Iterator[Callable[..., Any]]:
     opened: list[Any] = []
 
     def make(sess_options: Any = None, content: Any = None, **options: Any) -> Any:
@@ -84,9 +84,9 @@ def _states(session: Any) -> list[str]:
     return [state.state for state in session.shape_states]
 
 
-def test_the_cpu_answers_first_and_the_npu_later(moving: Callable[..., Any], compiler: Compiler) -> None:
+def test_the_cpu_answers_first_and_the_npu_later(dynamic: Callable[..., Any], compiler: Compiler) -> None:
     compiler.gate.clear()
-    session = moving()
+    session = dynamic()
     assert session.get_providers() == [RKNN, CPU]
     assert session.get_inputs()[0].shape == ["N", 2]
     assert session.get_outputs()[0].shape == ["N", 2]
@@ -111,8 +111,8 @@ def test_the_cpu_answers_first_and_the_npu_later(moving: Callable[..., Any], com
     assert session.get_inputs()[0].shape == ["N", 2]
 
 
-def test_every_way_to_run_goes_by_the_shape(moving: Callable[..., Any]) -> None:
-    session = moving()
+def test_every_way_to_run_goes_by_the_shape(dynamic: Callable[..., Any]) -> None:
+    session = dynamic()
     session.run(None, _feed(3))
     assert session.wait_compiled(WAIT_S)
     for rows in (3, 4):
@@ -141,8 +141,8 @@ def test_every_way_to_run_goes_by_the_shape(moving: Callable[..., Any]) -> None:
     assert _states(session) == ["ready", "ready"]
 
 
-def test_npu_memory_goes_by_the_shape_too(moving: Callable[..., Any]) -> None:
-    session = moving()
+def test_npu_memory_goes_by_the_shape_too(dynamic: Callable[..., Any]) -> None:
+    session = dynamic()
     session.run(None, _feed(3))
     assert session.wait_compiled(WAIT_S)
     with ort_rknn.InferenceSession(real_path("tokens_fp16_rk3588"), device=npu(Emulator())):
@@ -161,9 +161,9 @@ def test_npu_memory_goes_by_the_shape_too(moving: Callable[..., Any]) -> None:
 
 
 def test_wrong_feeds_get_onnxruntimes_words_and_are_not_compiled(
-    moving: Callable[..., Any], compiler: Compiler
+    dynamic: Callable[..., Any], compiler: Compiler
 ) -> None:
-    session = moving()
+    session = dynamic()
     plain = onnxruntime.InferenceSession(model("dynamic"), providers=[CPU])
     x = _feed(3)["X"]
     for feed in ({"X": x.astype(np.float64)}, {"X": x[0]}, {"X": np.zeros((3, 5), np.float32)}, {}, {"Z": x}):
@@ -178,23 +178,23 @@ def test_wrong_feeds_get_onnxruntimes_words_and_are_not_compiled(
     assert not compiler.compiled
 
 
-def test_a_second_session_finds_the_shape_at_its_first_call(moving: Callable[..., Any], compiler: Compiler) -> None:
-    first = moving()
+def test_a_second_session_finds_the_shape_at_its_first_call(dynamic: Callable[..., Any], compiler: Compiler) -> None:
+    first = dynamic()
     first.run(None, _feed(3))
     assert first.wait_compiled(WAIT_S)
-    second = moving()
+    second = dynamic()
     second.run(None, _feed(3))
     assert _states(second) == ["ready"]
     assert second.stats().runs == 1
-    never = moving(compile="never")
+    never = dynamic(compile="never")
     never.run(None, _feed(3))
     never.run(None, _feed(4))
     assert _states(never) == ["ready", "new"]
     assert compiler.compiled == [{"X": (3, 2)}]
 
 
-def test_shapes_beyond_the_limit_stay_on_the_cpu(moving: Callable[..., Any], compiler: Compiler) -> None:
-    session = moving(max_shapes=2)
+def test_shapes_beyond_the_limit_stay_on_the_cpu(dynamic: Callable[..., Any], compiler: Compiler) -> None:
+    session = dynamic(max_shapes=2)
     for rows in (1, 2, 3, 4, 3, 1):
         assert np.array_equal(session.run(None, _feed(rows))[0], _expected(rows))
         assert session.wait_compiled(WAIT_S)
@@ -202,16 +202,16 @@ def test_shapes_beyond_the_limit_stay_on_the_cpu(moving: Callable[..., Any], com
     assert "2 more on the CPU: max_shapes is 2" in session.plan.notes
 
 
-def test_compile_load_compiles_at_the_first_call(moving: Callable[..., Any], compiler: Compiler) -> None:
-    session = moving(compile="load")
+def test_compile_load_compiles_at_the_first_call(dynamic: Callable[..., Any], compiler: Compiler) -> None:
+    session = dynamic(compile="load")
     assert np.array_equal(session.run(None, _feed(3))[0], _expected(3))
     assert _states(session) == ["ready"]
     assert session.stats().runs == 1
     assert not compiler.compiled
 
 
-def test_listed_shapes_are_ready_from_the_start(moving: Callable[..., Any], compiler: Compiler) -> None:
-    session = moving(shapes="X=3x2;5x2")
+def test_listed_shapes_are_ready_from_the_start(dynamic: Callable[..., Any], compiler: Compiler) -> None:
+    session = dynamic(shapes="X=3x2;5x2")
     assert _states(session) == ["ready", "ready"]
     for rows in (3, 5, 4):
         assert np.array_equal(session.run(None, _feed(rows))[0], _expected(rows))
@@ -222,10 +222,10 @@ def test_listed_shapes_are_ready_from_the_start(moving: Callable[..., Any], comp
 
 
 def test_a_model_of_fixed_shapes_can_be_compiled_in_the_background(
-    moving: Callable[..., Any], compiler: Compiler
+    dynamic: Callable[..., Any], compiler: Compiler
 ) -> None:
     compiler.gate.clear()
-    session = moving(content=model("two"), compile="background")
+    session = dynamic(content=model("two"), compile="background")
     x = np.ones((3, 2), np.float32)
     before = session.run(None, {"A": x, "B": x})
     compiler.gate.set()
@@ -238,8 +238,8 @@ def test_a_model_of_fixed_shapes_can_be_compiled_in_the_background(
 
 
 @pytest.mark.parametrize("feed", [{}, {"X": []}, {"X": np.float32(1)}, {"X": [[1.0, 2.0, 3.0]]}, {"Y": [[1.0, 2.0]]}])
-def test_a_call_that_fits_no_shape_leaves_no_row(moving: Callable[..., Any], feed: dict[str, Any]) -> None:
-    session = moving()
+def test_a_call_that_fits_no_shape_leaves_no_row(dynamic: Callable[..., Any], feed: dict[str, Any]) -> None:
+    session = dynamic()
     with pytest.raises(Exception, match=r"missing|[Ii]nvalid|Unable"):
         session.run(None, feed)
     assert not session.shape_states
@@ -247,13 +247,13 @@ def test_a_call_that_fits_no_shape_leaves_no_row(moving: Callable[..., Any], fee
 
 
 @pytest.mark.parametrize("pin", ["option", "ours", "theirs"])
-def test_pins_leave_one_shape(moving: Callable[..., Any], compiler: Compiler, pin: str) -> None:
+def test_pins_leave_one_shape(dynamic: Callable[..., Any], compiler: Compiler, pin: str) -> None:
     options: Any = ort_rknn.SessionOptions() if pin == "ours" else onnxruntime.SessionOptions()
     if pin == "option":
-        session = moving(dims={"N": 3})
+        session = dynamic(dims={"N": 3})
     else:
         options.add_free_dimension_override_by_name("N", 3)
-        session = moving(options)
+        session = dynamic(options)
         assert session.get_inputs()[0].shape == [3, 2]
     assert not session.shape_states
     assert session.wait_compiled(0)
@@ -262,10 +262,10 @@ def test_pins_leave_one_shape(moving: Callable[..., Any], compiler: Compiler, pi
 
 
 def test_a_failure_is_said_and_remembered(
-    moving: Callable[..., Any], compiler: Compiler, caplog: pytest.LogCaptureFixture
+    dynamic: Callable[..., Any], compiler: Compiler, caplog: pytest.LogCaptureFixture
 ) -> None:
     compiler.error = ToolkitFailed("the toolkit crashed", kind="crashed")
-    session = moving()
+    session = dynamic()
     for _ in range(3):
         session.run(None, _feed(3))
         assert session.wait_compiled(WAIT_S)
@@ -275,10 +275,10 @@ def test_a_failure_is_said_and_remembered(
 
 
 def test_without_the_toolkit_only_the_first_shape_is_tried(
-    moving: Callable[..., Any], compiler: Compiler, caplog: pytest.LogCaptureFixture
+    dynamic: Callable[..., Any], compiler: Compiler, caplog: pytest.LogCaptureFixture
 ) -> None:
     compiler.error = ToolkitMissing("there is no rknn-toolkit2")
-    session = moving()
+    session = dynamic()
     for rows in (3, 4, 5):
         session.run(None, _feed(rows))
         assert session.wait_compiled(WAIT_S)
@@ -286,9 +286,9 @@ def test_without_the_toolkit_only_the_first_shape_is_tried(
     assert "no new shape is compiled: there is no rknn-toolkit2" in session.plan.notes
 
 
-def test_one_at_a_time_and_close_takes_the_wishes_back(moving: Callable[..., Any], compiler: Compiler) -> None:
+def test_one_at_a_time_and_close_takes_the_requests_back(dynamic: Callable[..., Any], compiler: Compiler) -> None:
     compiler.gate.clear()
-    first, second = moving(), moving()
+    first, second = dynamic(), dynamic()
     first.run(None, _feed(3))
     assert compiler.begun.wait(WAIT_S)
     second.run(None, _feed(4))
@@ -308,7 +308,7 @@ def test_a_dropped_session_is_freed_while_it_compiles(compiler: Compiler) -> Non
     session: Any = ort_rknn.InferenceSession(model("dynamic"), providers=providers)
     session.run(None, _feed(3))
     assert compiler.begun.wait(WAIT_S)
-    native, ticket = weakref.ref(session._rknn_native), session._rknn_native._variants._ticket
+    native, ticket = weakref.ref(session._rknn_native), session._rknn_native._variants._token
     del session
     gc.collect()
     assert native() is None
@@ -316,8 +316,8 @@ def test_a_dropped_session_is_freed_while_it_compiles(compiler: Compiler) -> Non
     compiler.gate.set()
 
 
-def test_many_threads_with_mixed_shapes(moving: Callable[..., Any]) -> None:
-    session = moving(max_shapes=3)
+def test_many_threads_with_mixed_shapes(dynamic: Callable[..., Any]) -> None:
+    session = dynamic(max_shapes=3)
     wants = {rows: _expected(rows) for rows in range(1, 7)}
     wrong: list[Any] = []
 
@@ -333,7 +333,7 @@ def test_many_threads_with_mixed_shapes(moving: Callable[..., Any]) -> None:
     assert _states(session).count("ready") == 3
 
 
-def test_no_cpu_fallback_refuses_open_shapes(moving: Callable[..., Any]) -> None:
+def test_no_cpu_fallback_refuses_open_shapes(dynamic: Callable[..., Any]) -> None:
     options = ort_rknn.SessionOptions()
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     providers = [(RKNN, {"device": "simulator", "min_gain": 0})]
@@ -341,9 +341,9 @@ def test_no_cpu_fallback_refuses_open_shapes(moving: Callable[..., Any]) -> None
         ort_rknn.InferenceSession(model("dynamic"), options, providers)
 
 
-def test_several_shapes_must_settle_every_input(moving: Callable[..., Any]) -> None:
+def test_several_shapes_must_settle_every_input(dynamic: Callable[..., Any]) -> None:
     with pytest.raises(ort_rknn.InvalidOption, match="none for n"):
-        moving(content=model("shapes"), shapes="u=1x2;2x2;a=1x1;2x2")
+        dynamic(content=model("shapes"), shapes="u=1x2;2x2;a=1x1;2x2")
 
 
 @pytest.fixture(autouse=True)

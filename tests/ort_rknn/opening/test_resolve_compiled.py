@@ -89,6 +89,7 @@ class _NeedsCode(SimulatorDevice):
     """A simulator that asks for the SoC's own code, as an NPU does."""
 
     name = "npu"
+    needs = frozenset({"rknn"})
     native_lanes = False
     opened: list[str]
 

@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ort_rknn.api.session import InferenceSession
+from ort_rknn.devices.settings import DeviceOptions
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options.table import OPTIONS, RknnOptions, make_provider_options
 from ort_rknn_converters.errors import UnknownTarget
+from ort_rknn_converters.options import ConvertOptions
+from tests.helpers.ort_models import model
 
 
 def test_every_option_says_where_its_default_comes_from() -> None:
@@ -23,20 +27,30 @@ def test_every_option_says_where_its_default_comes_from() -> None:
 
 
 def test_every_option_reaches_something() -> None:
-    from ort_rknn.opening.choose_device import DeviceOptions
-    from ort_rknn_converters.options import ConvertOptions
-
     used = {row.name for kind in (EngineOptions, ConvertOptions, DeviceOptions) for row in fields(kind)}
     ours = {"device", "compile", "compile_timeout_s", "cache_dir", "max_shapes"}
     only_one_answer = {"layout", "zero_copy_layout"}
     assert set(OPTIONS) - used == ours | only_one_answer
 
 
-def test_engine_defaults_are_the_engines_own() -> None:
-    ours, theirs = RknnOptions(), EngineOptions()
-    for row in fields(EngineOptions):
-        if row.name in OPTIONS:
-            assert getattr(ours, row.name) == getattr(theirs, row.name), row.name
+def test_a_default_is_that_of_the_class_that_uses_it() -> None:
+    ours, alone = RknnOptions(), {"target", "shapes"}  # the board's own SoC; several sets of shapes
+    assert ours.engine_options() == EngineOptions()
+    assert ours.device_options() == DeviceOptions()
+    assert ours.convert_options(target="rk3588") == ConvertOptions(target="rk3588")
+    for user in (EngineOptions, ConvertOptions):
+        for row in fields(user):
+            if row.name in OPTIONS and row.name not in alone:
+                assert getattr(ours, row.name) == getattr(user(), row.name), row.name
+
+
+def test_a_session_reads_its_options_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    parse = RknnOptions.parse
+    monkeypatch.setattr(RknnOptions, "parse", lambda values=None: (read.append(values), parse(values))[1])
+    InferenceSession(model("two"), providers=[("RKNNExecutionProvider", {"device": "cpu"}), "CPUExecutionProvider"])
+    InferenceSession(model("two"))
+    assert read == [{"device": "cpu"}, None]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_second_run_reuses_the_outputs_memory(npu_session: Open) -> None:
     assert binding.get_outputs()[0].data_ptr() == first  # as onnxruntime does
 
 
-def test_moving_shapes_do_not_fit_a_reused_output(npu_session: Open) -> None:
+def test_dynamic_shapes_do_not_fit_a_reused_output(npu_session: Open) -> None:
     session = npu_session("dynamic", dims={"N": 3})
     binding = session.io_binding()
     binding.bind_cpu_input("X", A)

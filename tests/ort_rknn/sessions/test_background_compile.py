@@ -1,4 +1,4 @@
-"""Compiling in the background: order, taking wishes back, the child's end in every case."""
+"""Compiling in the background: order, taking requests back, the child's end in every case."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 import ort_rknn
 from ort_rknn.sessions import background_compile
-from ort_rknn.sessions.background_compile import Cancelled, Ticket, compile_in_child, usable_cache, wish
+from ort_rknn.sessions.background_compile import Cancelled, CancelToken, compile_in_child, compile_later, usable_cache
 from ort_rknn_converters.errors import ConvertError, ModelError, ToolkitMissing
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython
@@ -29,25 +29,25 @@ WAIT_S = 60
 OPEN = {"device": "simulator", "min_gain": "0"}
 
 
-def test_wishes_are_done_in_order_one_at_a_time() -> None:
+def test_requests_are_done_in_order_one_at_a_time() -> None:
     done: list[int] = []
     ended = threading.Event()
-    ticket = Ticket()
+    token = CancelToken()
     for number in range(5):
-        wish(ticket, lambda _, number=number: done.append(number))  # type: ignore[misc]
-    wish(ticket, lambda _: ended.set())
+        compile_later(token, lambda _, number=number: done.append(number))  # type: ignore[misc]
+    compile_later(token, lambda _: ended.set())
     assert ended.wait(WAIT_S)
     assert done == [0, 1, 2, 3, 4]
 
 
 def test_a_cancelled_ticket_ends_its_child_and_starts_no_other() -> None:
-    ticket = Ticket()
-    child = ticket.start(["sleep", "1000"], start_new_session=True)
-    ticket.cancel()
+    token = CancelToken()
+    child = token.start(["sleep", "1000"], start_new_session=True)
+    token.cancel()
     assert child.wait(WAIT_S) == -signal.SIGKILL
-    ticket.cancel()
+    token.cancel()
     with pytest.raises(Cancelled):
-        ticket.start(["sleep", "1000"])
+        token.start(["sleep", "1000"])
 
 
 def test_without_the_toolkit_no_child_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ def test_without_the_toolkit_no_child_is_started(monkeypatch: pytest.MonkeyPatch
         raise ToolkitMissing("none")
 
     monkeypatch.setattr("ort_rknn_converters.toolkit.setup.environment.find_python", missing)
-    monkeypatch.setattr(Ticket, "start", lambda *_, **__: pytest.fail("a child was started"))
+    monkeypatch.setattr(CancelToken, "start", lambda *_, **__: pytest.fail("a child was started"))
     with pytest.raises(ToolkitMissing):
-        compile_in_child(model("two"), ConvertOptions(), str(tmp_path), Ticket())
+        compile_in_child(model("two"), ConvertOptions(), str(tmp_path), CancelToken())
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def toolkit_found(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("toolkit_found")
 def test_an_error_in_the_child_is_raised_here(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no input is called Q"):
-        compile_in_child(model("two"), ConvertOptions(shapes={"Q": (1,)}), str(tmp_path), Ticket())
+        compile_in_child(model("two"), ConvertOptions(shapes={"Q": (1,)}), str(tmp_path), CancelToken())
 
 
 class TestInThisProcess:
@@ -79,7 +79,7 @@ class TestInThisProcess:
         found = ToolkitPython("/p/bin/python", "env", "2.5.0")
         monkeypatch.setattr("ort_rknn_converters.toolkit.setup.environment.find_python", lambda: found)
         monkeypatch.setattr("ort_rknn_converters.util.this_python.this_python", lambda: "")
-        monkeypatch.setattr(Ticket, "start", lambda *_, **__: pytest.fail("a process was started"))
+        monkeypatch.setattr(CancelToken, "start", lambda *_, **__: pytest.fail("a process was started"))
 
     def test_it_compiles_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         how: list[dict[str, Any]] = []
@@ -89,30 +89,30 @@ class TestInThisProcess:
             return fake_compile(request)
 
         monkeypatch.setattr("ort_rknn_converters.toolkit.compile.compile_segment", compile)
-        made = compile_in_child(model("two"), ConvertOptions(min_gain=0), str(tmp_path), Ticket())
+        made = compile_in_child(model("two"), ConvertOptions(min_gain=0), str(tmp_path), CancelToken())
         assert made.npu_steps
         assert how[0]["nice"] == 19
 
     def test_a_cancelled_ticket_ends_the_toolkit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        ticket = Ticket()
+        token = CancelToken()
 
         def compile(*_: Any, cancelled: threading.Event, **__: Any) -> Any:
-            ticket.cancel()
+            token.cancel()
             assert cancelled.is_set()
             raise KeyboardInterrupt
 
         monkeypatch.setattr("ort_rknn_converters.toolkit.compile.compile_segment", compile)
         with pytest.raises(Cancelled):
-            compile_in_child(model("two"), ConvertOptions(min_gain=0), str(tmp_path), ticket)
+            compile_in_child(model("two"), ConvertOptions(min_gain=0), str(tmp_path), token)
         with pytest.raises(Cancelled):
-            compile_in_child(model("two"), ConvertOptions(min_gain=0), str(tmp_path), ticket)
+            compile_in_child(model("two"), ConvertOptions(min_gain=0), str(tmp_path), token)
 
 
 @pytest.mark.usefixtures("toolkit_found")
 def test_a_child_that_dies_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background_compile, "_START", "print('out of luck'); raise SystemExit(3)")
     with pytest.raises(ConvertError, match="ended with status 3: out of luck"):
-        compile_in_child(model("two"), ConvertOptions(), str(tmp_path), Ticket())
+        compile_in_child(model("two"), ConvertOptions(), str(tmp_path), CancelToken())
 
 
 def test_a_cache_that_cannot_be_written_is_replaced_for_the_process(tmp_path: Path) -> None:
@@ -148,10 +148,10 @@ _PROGRAM = """
     providers = [("RKNNExecutionProvider", {"device": "simulator", "min_gain": 0, "cache_dir": sys.argv[1]})]
     session = ort_rknn.InferenceSession(model("dynamic"), providers=providers)
     session.run(None, {"X": np.ones((3, 2), np.float32)})
-    ticket = session._rknn_native._variants._ticket
-    while ticket._process is None:
+    token = session._rknn_native._variants._token
+    while token._process is None:
         time.sleep(0.01)
-    print(ticket._process.pid, flush=True)
+    print(token._process.pid, flush=True)
     """
 
 

@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ort_rknn.dtypes import numpy_dtype
-from ort_rknn.sessions.feed import FeedChecker, InputSpec
-from ort_rknn.sessions.value_conversion import Echo
+from ort_rknn.ort_conventions import numpy_dtype
+from ort_rknn.sessions.feed import FeedChecker, InputSpec, ValueConverter
 from tests.helpers.ort_models import model
 from tests.helpers.versions import needs_onnxruntime
 
 A = np.array([[1, 2], [3, -4], [5, 6]], np.float32)
 
 
-class Judge:
+class StubSession:
     """Counts how often onnxruntime was asked."""
 
     def __init__(self, name: str = "two") -> None:
@@ -36,9 +35,9 @@ class Judge:
 
 
 def test_the_ordinary_feed_is_not_judged() -> None:
-    judge = Judge()
-    checked = judge.checker().check(["Y"], {"A": A, "B": A}, None, judge)
-    assert judge.asked == 0
+    stub = StubSession()
+    checked = stub.checker().check(["Y"], {"A": A, "B": A}, None, stub)
+    assert stub.asked == 0
     assert checked.feed["A"] is A
     assert checked.outputs == ["Y"]
 
@@ -49,8 +48,8 @@ def test_the_ordinary_feed_is_not_judged() -> None:
     ids=["list", "fortran", "reversed", "big_endian", "masked", "matrix"],
 )
 def test_what_comes_out_is_plain(value: Any) -> None:
-    judge = Judge()
-    array = judge.checker().check(["Y"], {"A": value, "B": A}, None, judge).feed["A"]
+    stub = StubSession()
+    array = stub.checker().check(["Y"], {"A": value, "B": A}, None, stub).feed["A"]
     assert type(array) is np.ndarray
     assert array.dtype == np.float32
     assert array.dtype.isnative
@@ -59,29 +58,29 @@ def test_what_comes_out_is_plain(value: Any) -> None:
 
 
 def test_run_options_are_always_judged() -> None:
-    judge = Judge()
-    judge.checker().check(["Y"], {"A": A, "B": A}, onnxruntime.RunOptions(), judge)
-    assert judge.asked == 1
+    stub = StubSession()
+    stub.checker().check(["Y"], {"A": A, "B": A}, onnxruntime.RunOptions(), stub)
+    assert stub.asked == 1
 
 
 def test_big_endian_is_converted_where_onnxruntime_misreads() -> None:
-    judge = Judge("int64")
+    stub = StubSession("int64")
     value = np.array([1, 2], ">i8")
-    assert judge.checker().check(["Y"], {"X": value}, None, judge).feed["X"].tolist() == [1, 2]
+    assert stub.checker().check(["Y"], {"X": value}, None, stub).feed["X"].tolist() == [1, 2]
 
 
 def test_an_overridden_initializer_is_marked() -> None:
-    judge = Judge("override")
+    stub = StubSession("override")
     weights = np.eye(2, dtype=np.float32)
-    assert not judge.checker().check(["Y"], {"X": A}, None, judge).only_whole
-    assert judge.checker().check(["Y"], {"X": A, "W": weights}, None, judge).only_whole
+    assert not stub.checker().check(["Y"], {"X": A}, None, stub).only_whole
+    assert stub.checker().check(["Y"], {"X": A, "W": weights}, None, stub).only_whole
 
 
 @needs_onnxruntime("1.24", "names may come from a generator")
 def test_a_generator_of_names_is_read_once() -> None:
-    judge = Judge()
+    stub = StubSession()
     names = (name for name in ("K", "Y"))
-    assert judge.checker().check(names, {"A": A, "B": A}, None, judge).outputs == ["K", "Y"]
+    assert stub.checker().check(names, {"A": A, "B": A}, None, stub).outputs == ["K", "Y"]
 
 
 @settings(max_examples=50)
@@ -90,16 +89,16 @@ def test_a_generator_of_names_is_read_once() -> None:
     st.lists(st.integers(0, 4), min_size=0, max_size=3).map(tuple),
 )
 def test_quick_and_slow_way_agree_with_onnxruntime(dtype: Any, shape: tuple[int, ...]) -> None:
-    judge = Judge()
+    stub = StubSession()
     value = np.ones(shape, dtype)
     feed = {"A": value, "B": A}
     try:
-        judge.native.run(["Y"], feed, None)
+        stub.native.run(["Y"], feed, None)
         wanted = None
     except Exception as error:
         wanted = (type(error), str(error))
     try:
-        judge.checker().check(["Y"], feed, None, judge)
+        stub.checker().check(["Y"], feed, None, stub)
         got = None
     except Exception as error:
         got = (type(error), str(error))
@@ -119,7 +118,7 @@ def test_quick_and_slow_way_agree_with_onnxruntime(dtype: Any, shape: tuple[int,
     ],
 )
 def test_echo_converts(kind: str, value: Any) -> None:
-    echo = Echo({"x": InputSpec(kind, numpy_dtype(kind), None)})
+    echo = ValueConverter({"x": InputSpec(kind, numpy_dtype(kind), None)})
     result = echo.convert({"x": value})["x"]
     if kind.startswith("tensor"):
         assert isinstance(result, np.ndarray)
@@ -132,4 +131,4 @@ def test_echo_converts(kind: str, value: Any) -> None:
 
 def test_echo_refuses_unknown_types() -> None:
     with pytest.raises(ValueError, match="no ONNX type is written"):
-        Echo({"x": InputSpec("nonsense", None, None)}).convert({"x": 1})
+        ValueConverter({"x": InputSpec("nonsense", None, None)}).convert({"x": 1})

@@ -81,7 +81,7 @@ def test_the_simulator_copies(emulator: Emulator, npu_session: Callable[..., Any
         assert session.stats().copied["K"] == "only device 'npu' shares memory; this session's is 'simulator'"
 
 
-def test_moving_shapes(emulator: Emulator) -> None:
+def test_dynamic_shapes(emulator: Emulator) -> None:
     session = ort_rknn.InferenceSession(real_path("formats_dynamic_rk3588"), device=npu(emulator))
     for batch in (1, 2, 1):
         x = np.random.default_rng(batch).standard_normal((batch, 3, 4, 4)).astype(np.float32)

@@ -47,7 +47,7 @@ def filled() -> Made:
 
 
 def filled_by_infinity() -> Made:
-    """The same with minus infinity."""
+    """Attention whose mask is filled with minus infinity."""
     return _masked("where", float("-inf"))
 
 

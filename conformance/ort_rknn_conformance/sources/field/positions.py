@@ -101,7 +101,7 @@ def sampled() -> Made:
 
 
 def durations() -> Made:
-    """How often each sound is repeated: logarithms of a network, rounded, summed up, compared with the frames."""
+    """Repeats of each sound: logarithms of a network, rounded, summed up, compared with the frames."""
     s, sounds, frames = Sketch(), 40, 400
     hidden = s.op("Relu", s.op("MatMul", "x", s.weight(64, 256)))
     log = s.op("Squeeze", s.op("MatMul", hidden, s.weight(256, 1)), s.ints(2))

@@ -1,4 +1,4 @@
-"""What an op rule is: element types and ranks as data, the rest as small predicates that answer in words."""
+"""Op rules: element types and ranks as data, the rest as small predicates that answer in words."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _FAR_TOO_LARGE = 1 << 20  # elements of a constant, for rules that look into sma
 
 @frozen
 class Rule:
-    """What the NPU, or the documented CPU list of its runtime, does of one op.
+    """Rule of one op: what the NPU, or the documented CPU list of its runtime, can do of it.
 
     Attributes:
         inputs: Element types allowed for each input; the last entry serves all further inputs.

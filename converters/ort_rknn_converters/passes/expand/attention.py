@@ -20,7 +20,7 @@ __all__ = ["Attention", "attend", "heads", "joined"]
 
 
 class Attention(Rewrite):
-    """The same to a few roundings, a row that may attend to nothing included (it gives zeros).
+    """Writes attention out as products and a softmax; equal to a few roundings, rows that attend to nothing included.
 
     Left to the CPU: unknown shapes, the windows of version 25, and scores asked for with the mask on them (onnxruntime
     writes the lowest number where this has minus infinity).

@@ -1,4 +1,4 @@
-"""What an ``Attention`` op adds to its scores: its mask, the causal rule and the padding, put together."""
+"""Builds what an ``Attention`` op adds to its scores: its mask, the causal rule and the padding, put together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Bias", "bias_of"]
 
 @frozen
 class Bias:
-    """What is added to the scores.
+    """Values that are added to the scores.
 
     Attributes:
         added: 0 or what forbids (or the float mask's own numbers), broadcastable to [batch, heads, queries, keys];

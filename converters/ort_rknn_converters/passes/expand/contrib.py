@@ -77,7 +77,7 @@ def _embed_norm(node: ir.Node, ids: ir.Value, tape: Tape) -> Outputs:
 
 
 def _lengths(mask: ir.Value | None, batch: int, tape: Tape) -> Any:
-    """How many ones each row of the mask has; zeros without one."""
+    """Counts the ones in each row of the mask; zeros without a mask."""
     if mask is None:
         return tape.const(np.zeros(batch), ir.DataType.INT32)
     ones = tape.op("Cast", tape.op("Equal", mask, tape.like(mask, 1)), to=int(ir.DataType.INT32))

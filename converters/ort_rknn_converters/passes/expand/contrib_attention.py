@@ -19,7 +19,7 @@ __all__ = ["ContribAttention"]
 
 
 class ContribAttention(Rewrite):
-    """The same to a few roundings, for whole sequences in and out.
+    """Writes onnxruntime's attention ops out, for whole sequences in and out; equal to a few roundings.
 
     Left to the CPU: caches of past keys, packed inputs, masks given as beginnings and ends, rotary positions.
     """

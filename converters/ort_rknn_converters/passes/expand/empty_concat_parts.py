@@ -13,14 +13,14 @@ __all__ = ["EmptyParts"]
 
 
 class EmptyParts(Rewrite):
-    """The same values; a single part left is the result itself."""
+    """Drops the empty parts of a Concat; a single part left is the result itself."""
 
     name = "empty-parts"
     op_types = frozenset({"Concat"})
     says = "Concat without empty parts"
 
     def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
-        """Where everything is empty, it stays."""
+        """Rewrites a Concat; where everything is empty, it stays."""
         parts = [
             value for value in node.inputs if value is not None and 0 not in (onnx_graph.static_shape(value) or ())
         ]

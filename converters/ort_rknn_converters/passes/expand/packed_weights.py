@@ -22,7 +22,7 @@ _ROUNDED = 4
 
 
 class PackedWeights(Rewrite):
-    """The same to a few roundings; the NPU keeps weights in fp16, four times as large as in 4 bits.
+    """Unpacks weights of 2 to 8 bits; the NPU keeps weights in fp16, four times as large as in 4 bits.
 
     Left to the CPU: weights that are no constants or reordered (``g_idx``), zero points of floats, other widths.
     """

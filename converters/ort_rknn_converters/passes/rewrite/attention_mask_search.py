@@ -51,7 +51,7 @@ class Source:
 
     @property
     def softmaxes(self) -> set[ir.Node]:
-        """Where the mask has its effect."""
+        """Softmaxes in which the mask has its effect."""
         return {node for node in self.way if node.op_type == "Softmax"}
 
 
@@ -64,7 +64,7 @@ class Edge:
 
     @property
     def value(self) -> ir.Value:
-        """What comes in."""
+        """Incoming value."""
         value = self.node.inputs[self.position]
         assert value is not None
         return value
@@ -176,7 +176,7 @@ def _masked(softmax: ir.Node, sources: tuple[Source, ...], guard: ir.Node | None
 
 
 def behind_relabels(softmax: ir.Node) -> ir.Node | None:
-    """What makes the scores, behind nodes that leave every row as it is."""
+    """Finds what makes the scores, behind nodes that leave every row as it is."""
     value = softmax.inputs[0]
     while value is not None and (node := value.producer()) is not None:
         source = node.inputs[0] if node.inputs else None

@@ -24,7 +24,10 @@ _OLDEST = 9  # opset with IsNaN, and with comparisons as they are now
 
 
 class Masks(Pass):
-    """The same to a few roundings. A mask stays as it is where its effect may be seen anywhere but in a Softmax."""
+    """Rewrites masks with large negative values, to a few roundings.
+
+    A mask stays as it is where its effect may be seen anywhere but in a Softmax.
+    """
 
     name = "masks"
 
@@ -54,7 +57,7 @@ class Masks(Pass):
 
 
 def _complete(found: Sequence[Masked]) -> list[Masked]:
-    """Those whose sources serve only Softmaxes that are rewritten: a constant is changed for all of them or none."""
+    """Masks whose sources serve only Softmaxes that are rewritten: a constant is changed for all of them or none."""
     kept = list(found)
     while True:
         softmaxes = {each.softmax for each in kept}
@@ -83,7 +86,7 @@ class _Writer:
         self._model.graph.remove([node for node in isnan if node is not found.guard], safe=True)
 
     def rewrite(self, found: Masked) -> None:
-        """See to rows that see nothing."""
+        """Handles rows in which the mask excludes every position."""
         if found.mask is None:
             return
         if found.becomes_zero:

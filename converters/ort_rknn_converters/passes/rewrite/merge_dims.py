@@ -45,7 +45,7 @@ class FewerDims(Pass):
     name = "fewer-dims"
 
     def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
-        """What follows such an op is done in the same way where that saves a ``Reshape``."""
+        """Merges dimensions of ops, and of those that follow where that saves a ``Reshape``."""
         done: Counter[str] = Counter()
         for node in list(model.graph):
             limit = _MANY.get(node.op_type)
@@ -105,7 +105,7 @@ def _smaller(node: ir.Node, groups: Groups, tape: Tape) -> ir.Value:
 
 
 def _spatial(node: ir.Node) -> int:
-    """How many of the inputs have the dimensions in question."""
+    """Counts the inputs that have the dimensions in question."""
     single = ("Tile", "Expand", "LayerNormalization")
     return 1 if node.op_type in single or node.op_type.startswith("Reduce") else len(node.inputs)
 

@@ -1,4 +1,4 @@
-"""Which neighbouring dimensions of an op's tensors may be taken as one without changing what it computes."""
+"""Finds neighbouring dimensions of an op's tensors that may be taken as one without changing what it computes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _in_groups(joins: Sequence[bool], axes: Shape = (), *, kept: int = _KEPT) ->
     rank = len(joins) + 1
 
     def cut(last: int) -> tuple[tuple[int, int], ...]:
-        """As few groups as can be, the joins from ``last`` on left out."""
+        """Cuts into as few groups as can be, the joins from ``last`` on left out."""
         firsts = [0, *(one + 1 for one, join in enumerate(joins) if not join or one >= last)]
         return tuple(zip(firsts, [*firsts[1:], rank], strict=True))
 

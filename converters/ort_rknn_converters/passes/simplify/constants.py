@@ -45,7 +45,7 @@ class Constants(Pass):
 
 
 def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
-    """What a ``Constant`` node gives, or ``None`` when it cannot be told (a reference, a broken node)."""
+    """Value of a ``Constant`` node, or ``None`` when it cannot be told (a reference, a broken node)."""
     if len(node.attributes) != 1:
         return None
     name, attr = next(iter(node.attributes.items()))

@@ -66,7 +66,7 @@ def private_python() -> Path:
 
 
 def marker() -> dict[str, Any] | None:
-    """What the installer wrote when the private environment had proven itself, or None."""
+    """Reads what the installer wrote when the private environment had proven itself, or None."""
     try:
         content = json.loads((toolkit_directory() / "toolkit.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -168,7 +168,7 @@ def toolkit_version() -> str | None:
 
 
 def clean_environment() -> dict[str, str]:
-    """This program's environment variables without those that change another Python: its modules are not ours."""
+    """Returns this program's environment variables without those that change another Python."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON") or name in _KEPT}
     for name in ("LD_LIBRARY_PATH", "LD_PRELOAD") if getattr(sys, "frozen", False) else ():
         environment.pop(name, None)  # PyInstaller's, which keeps the user's own beside it

@@ -150,7 +150,7 @@ class _Yaml:
         return None
 
     def indent(self, *_: Any, **__: Any) -> None:
-        """How a human would like to see it."""
+        """Sets the indentation; accepted and ignored."""
 
     def dump(self, data: Any, file: Any) -> None:
         json.dump(data, file, default=lambda value: value.tolist())

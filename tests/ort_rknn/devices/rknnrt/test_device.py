@@ -15,6 +15,7 @@ import pytest
 from ort_rknn.devices.base import Context, Device
 from ort_rknn.devices.rknnrt import context as rknnrt_context
 from ort_rknn.devices.rknnrt.device import NpuDevice
+from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from tests.helpers.emulated_npu import Bytes, File, feeds, npu, same, segment
 from tests.helpers.emulator import REAL, Emulator, Model, Tensor, real_path
@@ -246,7 +247,7 @@ def test_model_for_another_soc(emulator: Emulator, tmp_path: Path) -> None:
     tree = tmp_path / "proc" / "device-tree"
     tree.mkdir(parents=True)
     (tree / "compatible").write_bytes(b"rockchip,rk3588\0")
-    device = NpuDevice(emulator.path, root=tmp_path)
+    device = NpuDevice(NpuSettings(runtime_library=emulator.path), root=tmp_path)
     assert (device.target, device.cores) == ("rk3588", 3)
     with pytest.raises(DeviceError, match=r"compiled for rk3566, this board is rk3588: compile it for target 'rk3588'"):
         device.open(segment(REAL["image_fp16_rk3566"], File(str(real_path("image_fp16_rk3566")))))
@@ -277,7 +278,7 @@ def test_inputs_are_matched_by_name(emulator: Emulator) -> None:
 
 
 def test_describe_and_memory(emulator: Emulator) -> None:
-    device = npu(emulator, perf=True, priority="low", sram=True)
+    device = npu(emulator, collect_perf=True, priority="low", sram=True)
     context = device.open(segment(Model(ONE.inputs, ONE.outputs, custom="hello")), 2)
     facts: dict[str, Any] = dict(context.describe())
     assert facts["core_mask"] == 2
@@ -298,7 +299,7 @@ def test_describe_and_memory(emulator: Emulator) -> None:
     [
         ({}, 0),
         ({"priority": "medium"}, 0x1),
-        ({"priority": "low", "perf": True}, 0xA),
+        ({"priority": "low", "collect_perf": True}, 0xA),
         ({"sram": True}, 0x800),
         ({"share_sram": True}, 0x1800),
         ({"sram": True, "init_flags": 0x2000}, 0x2800),
@@ -329,7 +330,7 @@ def test_describing_what_is_at_work(emulator: Emulator, monkeypatch: pytest.Monk
 def test_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     missing = tmp_path / "librknnrt.so"
     with pytest.raises(DeviceUnavailable, match=rf"ORT_RKNN_RUNTIME_LIBRARY.*Tried: {missing} cannot be opened"):
-        NpuDevice(missing)
+        NpuDevice(NpuSettings(runtime_library=missing))
     monkeypatch.setenv("ORT_RKNN_RUNTIME_LIBRARY", str(missing))
     with pytest.raises(DeviceUnavailable, match="was not found"):
         NpuDevice()

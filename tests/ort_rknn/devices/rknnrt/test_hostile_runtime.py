@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.devices.segment_checks import clamped_mask
+from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.errors import DeviceError
 from ort_rknn_conformance.doctor.board_models import read_dynamic
 from tests.helpers.emulated_npu import Bytes, feeds, npu, same, segment
@@ -214,4 +214,4 @@ def test_outputs_bound_to_memory_have_room_for_rows_and_channels(emulator: Emula
 
 def test_the_device_has_no_way_to_hand_over_nchw() -> None:
     with pytest.raises(TypeError):
-        NpuDevice(nhwc=False)  # type: ignore[call-arg]
+        NpuSettings(nhwc=False)  # type: ignore[call-arg]

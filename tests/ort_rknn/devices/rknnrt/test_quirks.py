@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ort_rknn.devices.program import NpuPart, Program
+from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError
@@ -76,9 +76,9 @@ def test_a_context_in_use_is_not_destroyed(emulator: Emulator, kind: str) -> Non
 def test_a_runtime_without_core_masks(emulator: Emulator, code: int, caplog: pytest.LogCaptureFixture) -> None:
     emulator.configure(fault=f"rknn_set_core_mask@1x*={code}", latency_us=2000)
     compiled = segment(INTEGERS)
-    parts = [NpuPart("segment", ("ids", "x"), ("n", "i", "b", "y", "q"), compiled)]
+    parts = [BoundNpuStep("segment", ("ids", "x"), ("n", "i", "b", "y", "q"), compiled)]
     with caplog.at_level(logging.WARNING, "ort_rknn"):
-        engine = Engine(Program.from_parts(parts, npu(emulator), outputs=("n",)), EngineOptions())
+        engine = Engine(Program.from_steps(parts, npu(emulator), outputs=("n",)), EngineOptions())
         feeds_of = [feeds(compiled, tag) for tag in range(12)]
         jobs = [engine.submit({"ids": ids, "x": x}) for ids, x in feeds_of]
         for job, given in zip(jobs, feeds_of, strict=True):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ort_rknn.devices.program import NpuPart, Program
+from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import DeviceError, DeviceUnavailable, InferenceTimeout, RknnError
@@ -55,8 +55,8 @@ def new_engine(emulator: Emulator) -> Iterator[New]:
     def make(*, device: dict[str, Any] | None = None, fallback: Any = None, **options: Any) -> Engine:
         if "schedule" in options:  # one context per core, so that a test knows which job is where
             options.setdefault("threads_per_core", 1)
-        part = NpuPart("segment", ("x", "n"), ("y", "k"), CODE)
-        program = Program.from_parts([part], npu(emulator, **(device or {})), outputs=("y", "k"))
+        part = BoundNpuStep("segment", ("x", "n"), ("y", "k"), CODE)
+        program = Program.from_steps([part], npu(emulator, **(device or {})), outputs=("y", "k"))
         engine = Engine(program, EngineOptions(**options), fallback=fallback)
         made.append(engine)
         return engine
@@ -71,9 +71,9 @@ def new_engine(emulator: Emulator) -> Iterator[New]:
 
 def test_the_engine_chooses_native_lanes(new_engine: New, emulator: Emulator) -> None:
     engine = new_engine()
-    assert engine._core.lanes is not None
-    assert engine._core.lanes.kind == "native"
-    assert new_engine(device={"native": False})._core.lanes.kind == "thread"
+    assert engine._manager.lanes is not None
+    assert engine._manager.lanes.kind == "native"
+    assert new_engine(device={"native": False})._manager.lanes.kind == "thread"
     assert len(engine.plan().lanes) == 6
     assert len(new_engine(schedule=(0, 1, 2)).plan().lanes) == 3
     assert len(new_engine(schedule=(0, 1), threads_per_core=None).plan().lanes) == 4
@@ -229,9 +229,9 @@ def test_cancel_and_close(new_engine: New, emulator: Emulator) -> None:
 
 
 def test_dropped_without_close(new_engine: New, emulator: Emulator) -> None:
-    part = NpuPart("segment", ("x", "n"), ("y", "k"), CODE)
+    part = BoundNpuStep("segment", ("x", "n"), ("y", "k"), CODE)
     for _ in range(20):
-        program = Program.from_parts([part], npu(emulator), outputs=("y", "k"))
+        program = Program.from_steps([part], npu(emulator), outputs=("y", "k"))
         engine = Engine(program, EngineOptions())
         jobs = [engine.submit(feed(tag)) for tag in range(4)]
         del engine
@@ -246,9 +246,11 @@ def test_dropped_without_close(new_engine: New, emulator: Emulator) -> None:
 def test_a_picture_is_turned_while_it_is_copied(emulator: Emulator) -> None:
     model = Model((Tensor("n", "int64", (2,)), Tensor("x", "float16", (2, 3, 5, 7), "nhwc")), MODEL.outputs)
     code = segment(model)
-    program = Program.from_parts([NpuPart("segment", ("n", "x"), ("y", "k"), code)], npu(emulator), outputs=("y", "k"))
+    program = Program.from_steps(
+        [BoundNpuStep("segment", ("n", "x"), ("y", "k"), code)], npu(emulator), outputs=("y", "k")
+    )
     engine = Engine(program)
-    lanes = engine._core.lanes
+    lanes = engine._manager.lanes
     assert lanes is not None
     given = feeds(code)
     copies = [lanes.own(0, place, array) for place, array in enumerate(given)]
@@ -270,7 +272,7 @@ def test_a_picture_is_turned_while_it_is_copied(emulator: Emulator) -> None:
 def test_a_fallback_gets_what_the_caller_gave(emulator: Emulator) -> None:
     model = Model((Tensor("x", "float16", (2, 3, 5, 7), "nhwc"),), MODEL.outputs)
     code = segment(model)
-    program = Program.from_parts([NpuPart("segment", ("x",), ("y", "k"), code)], npu(emulator), outputs=("y", "k"))
+    program = Program.from_steps([BoundNpuStep("segment", ("x",), ("y", "k"), code)], npu(emulator), outputs=("y", "k"))
     seen: list[Any] = []
 
     def fallback(values: Mapping[str, Any], names: Sequence[str], options: Any) -> list[Any]:
@@ -290,8 +292,8 @@ def test_a_fallback_gets_what_the_caller_gave(emulator: Emulator) -> None:
 
 def test_a_session_is_closed_while_an_inference_hangs(emulator: Emulator) -> None:
     device = npu(emulator)
-    part = NpuPart("segment", ("x", "n"), ("y", "k"), CODE)
-    program = Program.from_parts([part], device, outputs=("y", "k"))
+    part = BoundNpuStep("segment", ("x", "n"), ("y", "k"), CODE)
+    program = Program.from_steps([part], device, outputs=("y", "k"))
     before = emulator.count("contexts")
     engine = Engine(program, EngineOptions(run_timeout_ms=50), on_closed=device.close)
     emulator.configure(fault="rknn_run@1=hang")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ort_rknn.engine.lanes.switch_interval import ENVIRONMENT, INTERVAL_S, Haste
+from ort_rknn.engine.lanes.switch_interval import ENVIRONMENT, INTERVAL_S, FastSwitching
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def interval() -> Iterator[float]:
 
 
 def test_begin_and_end() -> None:
-    one, other = Haste(), Haste()
+    one, other = FastSwitching(), FastSwitching()
     one.begin()
     one.begin()
     other.begin()
@@ -33,7 +33,7 @@ def test_begin_and_end() -> None:
 
 
 def test_what_the_program_sets_meanwhile_stays() -> None:
-    haste = Haste()
+    haste = FastSwitching()
     haste.begin()
     sys.setswitchinterval(0.002)
     haste.end()
@@ -42,7 +42,7 @@ def test_what_the_program_sets_meanwhile_stays() -> None:
 
 def test_a_shorter_interval_stays() -> None:
     sys.setswitchinterval(0.0001)
-    haste = Haste()
+    haste = FastSwitching()
     haste.begin()
     assert sys.getswitchinterval() == pytest.approx(0.0001)
     haste.end()
@@ -52,7 +52,7 @@ def test_a_shorter_interval_stays() -> None:
 @pytest.mark.parametrize(("value", "expected"), [("0", 0.005), ("2", 0.002), ("nonsense", INTERVAL_S)])
 def test_environment(monkeypatch: pytest.MonkeyPatch, value: str, expected: float) -> None:
     monkeypatch.setenv(ENVIRONMENT, value)
-    haste = Haste()
+    haste = FastSwitching()
     haste.begin()
     assert sys.getswitchinterval() == pytest.approx(expected)
     haste.end()

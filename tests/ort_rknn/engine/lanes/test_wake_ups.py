@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ort_rknn.engine.lanes.wake_ups import Room, Sleeper
+from ort_rknn.engine.lanes.wake_ups import Sleeper, SpaceSignal
 from tests.helpers.engines import LONG, Background
 
 
@@ -19,14 +19,14 @@ def test_a_poke_before_the_sleep_is_not_lost_and_several_count_as_one() -> None:
 
 
 def test_a_change_between_the_look_and_the_wait_is_not_lost() -> None:
-    room = Room()
+    room = SpaceSignal()
     mark = room.mark()
     room.touch()
     Background(lambda: room.wait(mark)).result()
 
 
 def test_each_touch_wakes_the_first_in_line() -> None:
-    room, woken = Room(), []
+    room, woken = SpaceSignal(), []
     ready = threading.Semaphore(0)
 
     def wait(name: str, first: bool) -> None:
@@ -49,7 +49,7 @@ def test_each_touch_wakes_the_first_in_line() -> None:
 
 
 def test_everyone() -> None:
-    room = Room()
+    room = SpaceSignal()
     calls = [Background(lambda: room.wait(room.mark(), LONG)) for _ in range(3)]
     while len(room._sleepers) < 3:
         threading.Event().wait(0.001)
@@ -59,7 +59,7 @@ def test_everyone() -> None:
 
 
 def test_who_leaves_hands_its_wake_up_on() -> None:
-    room = Room()
+    room = SpaceSignal()
     second = Background(lambda: room.wait(room.mark(), LONG))
     while not room._sleepers:
         threading.Event().wait(0.001)
@@ -69,7 +69,7 @@ def test_who_leaves_hands_its_wake_up_on() -> None:
 
 
 def test_time_passes() -> None:
-    room = Room()
+    room = SpaceSignal()
     room.wait(room.mark(), 0.01)
     room.wait(room.mark(), 0)
     room.wait(room.mark(), -1)
@@ -77,7 +77,7 @@ def test_time_passes() -> None:
 
 
 def test_an_interrupt_leaves_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    room = Room()
+    room = SpaceSignal()
 
     def interrupted(self: Sleeper, timeout: float | None = None) -> bool:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Every row of docs/seed-rows.md names a test that exists, or says why there is none; and no row is missing."""
+"""Every row of docs/other-systems.md names a test that exists, or says why there is none; and no row is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-PAGE = (TESTS.parent / "docs" / "seed-rows.md").read_text(encoding="utf-8")
+PAGE = (TESTS.parent / "docs" / "other-systems.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| ([A-Z]+-\w+) \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
 
 

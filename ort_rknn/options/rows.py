@@ -1,0 +1,59 @@
+"""Rows of the table of provider options: how a value is read, what it does, and whose default it has."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, field, fields
+from typing import Any, TypeVar
+
+from ort_rknn.options.parsers import Parser
+from ort_rknn_converters.util.frozen import frozen
+
+__all__ = ["Option", "option", "unsaid", "with_defaults"]
+
+T = TypeVar("T")
+
+
+@frozen
+class Option:
+    """One row of the table.
+
+    Attributes:
+        name: The option's key.
+        parse: Reads a user's value.
+        default: The value when nothing is said.
+        source: Where the default comes from.
+        doc: What it does, in one line.
+        env: Environment variable that gives the default, or ``""``.
+    """
+
+    name: str
+    parse: Parser
+    default: Any
+    source: str
+    doc: str
+    env: str = ""
+
+
+def option(default: Any, parse: Parser, source: str, doc: str, env: str = "") -> Any:
+    """A row; ``default`` is a value, or the class whose field of the same name has it."""
+    meta = {"parse": parse, "source": source, "doc": doc, "env": env}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+def with_defaults(cls: type[T]) -> type[T]:
+    """Puts the defaults of the classes that use the options into their rows, so that each default stands once."""
+    for name, row in list(vars(cls).items()):
+        user: Any = row.default if isinstance(row, Field) else None
+        if not isinstance(user, type):
+            continue
+        own = next(one for one in fields(user) if one.name == name)
+        given = {"default": own.default} if own.default is not MISSING else {"default_factory": own.default_factory}
+        setattr(cls, name, field(metadata=row.metadata, **given))
+    return cls
+
+
+def unsaid(value: Any) -> bool:
+    """Whether a value stands for "not given"."""
+    return value is None or (isinstance(value, str) and not value.strip())
