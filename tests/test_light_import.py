@@ -30,7 +30,7 @@ def test_a_session_on_the_cpu_imports_none_of_the_npu_side() -> None:
     npu = (
         "ort_rknn.devices.rknnrt.device",
         "ort_rknn.devices.rknnrt.abi",
-        "ort_rknn.engine",
+        "ort_rknn.engine.engine",
         "ort_rknn_converters.compiled.model",
     )
     ours = (

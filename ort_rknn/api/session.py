@@ -20,7 +20,6 @@ from ort_rknn.options import providers as provider_lists
 from ort_rknn.ort_conventions import CPU_PROVIDER
 from ort_rknn.ort_private.session_base import SessionBase
 from ort_rknn.signatures import shown_as_theirs
-from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["InferenceSession"]
 
 _making_an_engine = threading.Lock()
-_WANT_ONNXRUNTIME = (f"{frozen.__module__.partition('.')[0]}.", f"{devices.__name__}.")
+_WANT_ONNXRUNTIME = ("ort_rknn_converters.", f"{devices.__name__}.")
 """Packages of ours, the converters and the devices, whose code wants onnxruntime itself, also after ``install()``."""
 
 
