@@ -44,14 +44,14 @@ class _Filled:
 
     @property
     def scores(self) -> ir.Value:
-        """What is kept elsewhere."""
+        """Value that is kept where the mask does not fill."""
         value = self.where.inputs[2 if self.chosen else 1]
         assert value is not None
         return value
 
 
 class MaskedFill(Pass):
-    """The same to a rounding. A Where whose scores may be infinite stays, for zero times infinity is NaN."""
+    """Writes a masked fill before a Softmax as a sum, equal to a rounding. A Where whose scores may be infinite stays, for zero times infinity is NaN."""
 
     name = "masked-fill"
 

@@ -26,7 +26,7 @@ Key = tuple[ir.Value, int, str, ir.Value, "ir.Value | None", int]
 
 
 class SharedProducts(Pass):
-    """The same products in another order of steps: exact."""
+    """Computes the products of several rows with one weight as one product: exact."""
 
     name = "shared-products"
 
@@ -50,7 +50,7 @@ class SharedProducts(Pass):
 
 
 def _row_product(node: ir.Node) -> tuple[Key, ir.Node] | None:
-    """How a product with constant weights is like others, and the Gather of one row that it reads."""
+    """Likeness of a product with constant weights to others, and the Gather of one row that it reads."""
     row, weights, bias = (operand(node, position) for position in range(3))
     gather = row.producer() if row is not None else None
     if gather is None or gather.op_type != "Gather" or gather.domain or weights is None:
