@@ -51,7 +51,10 @@ class _Filled:
 
 
 class MaskedFill(Pass):
-    """Writes a masked fill before a Softmax as a sum, equal to a rounding. A Where whose scores may be infinite stays, for zero times infinity is NaN."""
+    """Writes a masked fill before a Softmax as a sum, equal to a rounding.
+
+    A Where whose scores may be infinite stays, for zero times infinity is NaN.
+    """
 
     name = "masked-fill"
 

@@ -26,7 +26,10 @@ _LARGEST = 256 << 20
 
 
 class DequantizedWeights(Pass):
-    """Folds the dequantization of constant weights; the numbers stay. int8 weights of the standard's own op are left to constant folding."""
+    """Folds the dequantization of constant weights; the numbers stay.
+
+    int8 weights of the standard's own op are left to constant folding.
+    """
 
     name = "dequantized-weights"
 
