@@ -22,7 +22,7 @@ assert not [finder for finder in sys.meta_path if type(finder).__module__.starts
 _BY_THE_DOOR = """
 import sys
 import ort_rknn_converters
-ort_rknn_converters.pipeline.convert
+ort_rknn_converters.convert
 assert "onnx_ir" in sys.modules and "sympy.core" not in sys.modules
 """
 
