@@ -118,6 +118,7 @@ class Emulator:
 
     def reset(self) -> None:
         self._lib.emu_reset()
+        self._lib.emu_lend(None)  # an earlier test may have lent arithmetic for models that this one has, too
 
 
 @dataclass(frozen=True)

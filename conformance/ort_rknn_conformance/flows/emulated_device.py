@@ -128,7 +128,11 @@ class _Lender:
         self._known: dict[int, list[tuple[SegmentCode, Context]]] = {}
         self._lock = threading.Lock()
         self._callback = _ARITHMETIC(self._compute)
-        library.emu_lend(self._callback)
+        self._library = library
+
+    def lend(self) -> None:
+        """Make the emulator compute with it from now on."""
+        self._library.emu_lend(self._callback)
 
     def learn(self, content: bytes, code: SegmentCode, simulator: SimulatorDevice) -> None:
         """Know a segment by its compiled code; one with several sets of shapes is learned once a set."""
@@ -179,4 +183,5 @@ def _lender(path: str, library: ctypes.CDLL) -> _Lender:
     with _lock:
         if path not in _lenders:
             _lenders[path] = _Lender(library)
+        _lenders[path].lend()
         return _lenders[path]

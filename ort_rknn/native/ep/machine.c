@@ -146,7 +146,9 @@ void ep_look(const char *root, ep_machine *m) {
         snprintf(
             m->problem, sizeof m->problem,
             "the kernel drives the %s's NPU with mainline Linux's 'rocket', which librknnrt cannot use; boot a kernel "
-            "with the vendor's rknpu driver (0.9.6 or newer)",
+            "with the vendor's rknpu driver (0.9.6 or newer), or build the vendor's driver as a module for it "
+            "(github.com/w568w/rknpu-module; seen by its author on an RK3566 with kernel 6.19 and librknnrt 2.3.2), "
+            "with rocket kept from loading",
             m->target->name);
     } else if (exist && denied == exist) {
         snprintf(m->problem, sizeof m->problem,

@@ -99,7 +99,7 @@ def test_the_default_list_of_providers_is_refused_too(monkeypatch: pytest.Monkey
     assert session.get_providers() == onnxruntime.InferenceSession(model("two"), settings).get_providers()
     monkeypatch.setenv("ORT_RKNN_DEVICE", "simulator")
     with (
-        mock.patch("ort_rknn_converters.partition.partition._too_small", return_value=""),
+        mock.patch("ort_rknn_converters.partition.partition._does_not_pay", return_value=""),
         pytest.raises(state.ModelRequiresCompilation),
     ):
         ort_rknn.InferenceSession(model("two"), settings)
