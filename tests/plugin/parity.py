@@ -70,7 +70,9 @@ def compare(name: str, model: onnx.ModelProto, feed: Mapping[str, Any], folder: 
     shim = None
     try:
         shim = InferenceSession(
-            str(path), providers=["RKNNExecutionProvider"], device=EmulatedNpu(NpuSettings(runtime_library=build_emulator()))
+            str(path),
+            providers=["RKNNExecutionProvider"],
+            device=EmulatedNpu(NpuSettings(runtime_library=build_emulator())),
         )
         assert shim.get_providers()[0] == "RKNNExecutionProvider"
         expected = shim.run(None, dict(feed))
