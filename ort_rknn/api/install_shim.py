@@ -16,20 +16,10 @@ import threading
 from types import ModuleType
 from typing import Any
 
-from ort_rknn.ort_private.module_aliases import onnxruntime_itself, stands_in
+from ort_rknn.ort_private.module_aliases import REPLACED, onnxruntime_itself, stands_in
 
 __all__ = ["follow", "install", "uninstall"]
 
-_REPLACED = (
-    "IOBinding",
-    "InferenceSession",
-    "ModelCompiler",
-    "OrtValue",
-    "SessionIOBinding",
-    "SessionOptions",
-    "get_all_providers",
-    "get_available_providers",
-)
 _pairs: list[tuple[Any, Any]] = []
 """While installed: what is onnxruntime's, and what is ours in its place."""
 
@@ -43,7 +33,7 @@ def install() -> None:
     onnxruntime = onnxruntime_itself()
     with _lock:
         if not _pairs:
-            names = [name for name in _REPLACED if hasattr(onnxruntime, name)]  # older releases have fewer
+            names = [name for name in REPLACED if hasattr(onnxruntime, name)]  # older releases have fewer
             ours = [getattr(ort_rknn, name) for name in names]
             _pairs.extend(zip([getattr(onnxruntime, name) for name in names], ours, strict=True))
         _replace({id(theirs): ours for theirs, ours in _pairs}, onnxruntime)
@@ -64,7 +54,7 @@ def follow() -> None:
     try:
         from ort_rknn import _OWN
 
-        modules = {name: sys.modules.get(_OWN[name]) for name in _REPLACED}
+        modules = {name: sys.modules.get(_OWN[name]) for name in REPLACED}
         if all(module is None or hasattr(module, name) for name, module in modules.items()):
             install()  # else one of them is being imported, and this comes again when that is done
     finally:

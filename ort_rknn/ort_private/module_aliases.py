@@ -17,10 +17,22 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["ALIASED", "install_finder", "onnxruntime_itself", "stands_in"]
+__all__ = ["ALIASED", "REPLACED", "install_finder", "onnxruntime_itself", "stands_in"]
 
 ALIASED = ("capi", "datasets", "quantization", "tools", "transformers")
 """Subpackages of onnxruntime that are reachable as ours. ``backend`` is our own; only its submodules are aliased."""
+
+REPLACED = (
+    "IOBinding",
+    "InferenceSession",
+    "ModelCompiler",
+    "OrtValue",
+    "SessionIOBinding",
+    "SessionOptions",
+    "get_all_providers",
+    "get_available_providers",
+)
+"""Names of onnxruntime that this package has objects of its own for; older releases have fewer."""
 
 _OURS, _THEIRS = "ort_rknn", "onnxruntime"
 _ROOTS = frozenset(ALIASED)

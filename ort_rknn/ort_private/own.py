@@ -7,27 +7,14 @@ from typing import Any
 
 import numpy  # noqa: F401  # first: onnxruntime's import is 15 ms shorter when numpy is loaded before it (measured, 1.31)
 
-from ort_rknn.ort_private.module_aliases import onnxruntime_itself
+from ort_rknn.ort_private.module_aliases import REPLACED, onnxruntime_itself
 
 __all__ = ["native", "public", "version"]
 
 _public = onnxruntime_itself()  # also where this package stands in ``sys.modules`` in its place
 
 # Taken before ``install()`` can put ours in their place: that imports this module first.
-_KEPT = {
-    name: getattr(_public, name)
-    for name in (
-        "IOBinding",
-        "InferenceSession",
-        "ModelCompiler",
-        "OrtValue",
-        "SessionIOBinding",
-        "SessionOptions",
-        "get_all_providers",
-        "get_available_providers",
-    )
-    if hasattr(_public, name)
-}
+_KEPT = {name: getattr(_public, name) for name in REPLACED if hasattr(_public, name)}
 _MODULES = ("onnxruntime.capi._pybind_state", "onnxruntime.capi.onnxruntime_pybind11_state")
 
 
