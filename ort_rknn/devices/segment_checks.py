@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
 from pathlib import Path
@@ -94,14 +93,14 @@ def same_code(one: Blob | None, other: Blob | None) -> bool:
     """Whether two blobs hold the same compiled code."""
     if one is None or other is None:
         return False
-    paths = one.path, other.path
-    if None not in paths:
+    if one.path is not None and other.path is not None:
+        first, second = Path(one.path), Path(other.path)
         try:
-            if os.path.samefile(*paths):  # type: ignore[arg-type]
+            if first.samefile(second):
                 return True  # without reading them: code has hundreds of megabytes
+            if first.stat().st_size != second.stat().st_size:
+                return False
         except OSError:
-            return False
-        if os.path.getsize(paths[0]) != os.path.getsize(paths[1]):  # type: ignore[arg-type]
             return False
     return one == other
 

@@ -59,9 +59,12 @@ class DeviceOptions(NpuSettings):
     """Options of a session's device: the NPU's settings, and those of the simulator that stands in for one.
 
     Attributes:
+        share_weights: As the NPU's; on by default, so that sessions of one model load it once (never seen on a board;
+            where the runtime refuses, the weights are loaded again).
         simulator_cores: Pretend cores; default: as many as the SoC has.
         simulator_latency_ms: Time one inference takes on a pretend core, in milliseconds.
     """
 
+    share_weights: bool = True
     simulator_cores: int | None = None
     simulator_latency_ms: float = 0.0

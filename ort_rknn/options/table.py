@@ -250,7 +250,7 @@ class RknnOptions:
     share_weights: bool = option(
         DeviceOptions,
         flag,
-        "the vendor's",
+        "sessions of one model load it once; not seen on a board",
         "take the weights from whatever session of this process has loaded the same compiled code; that one's context "
         "stays open as long as they are used; not with custom operators",
     )

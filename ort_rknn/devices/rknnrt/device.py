@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from ort_rknn.devices.settings import PRIORITIES, NpuSettings
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.devices.time_limit import open_seconds, within
 from ort_rknn.errors import DeviceError, DeviceUnavailable
+from ort_rknn.sharing.one_load import one_load
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -142,12 +144,14 @@ class NpuDevice:
         def made() -> NpuContext:
             return self._open(code, blob, mask, share)
 
-        context = within(
-            seconds, self.library.call_under_way, made, NpuContext.close, f"segment {code.name} was to be opened"
-        )
-        self._contexts.add(context)
-        if context.lender is None:
-            _loaders.add(context)
+        alone = share is not None or dynamic or not self.settings.share_weights
+        with nullcontext() if alone else one_load(blob, seconds):
+            context = within(
+                seconds, self.library.call_under_way, made, NpuContext.close, f"segment {code.name} was to be opened"
+            )
+            self._contexts.add(context)
+            if context.lender is None:
+                _loaders.add(context)
         return context
 
     def _look(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[bool, int]:
