@@ -318,8 +318,6 @@ class RknnOptions:
                 raise
             except ValueError as reason:
                 raise InvalidOption(f"{origin} must be {reason}, not {value!r}") from None
-        if parsed.get("share_weights") and (parsed.get("custom_op_paths") or parsed.get("custom_op_default_path")):
-            raise InvalidOption("share_weights does not go with custom operators: the runtime shares no weights then")
         if parsed.get("optimization_level", 0) not in convert.LEVELS:
             raise InvalidOption(f"optimization_level must be 0, 1, 2 or 3, not {parsed['optimization_level']}")
         options = cls(**parsed)

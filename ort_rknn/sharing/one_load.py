@@ -1,4 +1,4 @@
-"""One load of compiled code at a time: whoever opens what another thread is just loading waits, then shares its weights."""
+"""One load of compiled code at a time: whoever opens what another thread is loading waits, then shares its weights."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 from zlib import crc32
 
-if TYPE_CHECKING:
-    from ort_rknn.devices.base import Blob
+__all__ = ["Code", "code_key", "one_load"]
 
-__all__ = ["one_load"]
+
+class Code(Protocol):
+    """Compiled code: :class:`ort_rknn.devices.base.Blob`."""
+
+    @property
+    def path(self) -> str | None:
+        """The file that holds it, or ``None``."""
+
+    def read(self) -> bytes:
+        """The bytes."""
 
 
 class _Turn:
@@ -27,11 +36,11 @@ _turns: weakref.WeakValueDictionary[Any, _Turn] = weakref.WeakValueDictionary()
 _guard = threading.Lock()
 
 
-def _key(blob: Blob) -> Any:
-    """Equal for equal code; others may meet by chance, and then only wait for each other."""
+def code_key(blob: Code) -> Any:
+    """Names compiled code without reading all of it: equal for equal code, and by a rare chance for other code."""
     try:
         if blob.path is not None:
-            found = os.stat(blob.path)
+            found = Path(blob.path).stat()
             return found.st_dev, found.st_ino
     except OSError:
         pass
@@ -40,14 +49,14 @@ def _key(blob: Blob) -> Any:
 
 
 @contextmanager
-def one_load(blob: Blob, seconds: float) -> Iterator[None]:
+def one_load(blob: Code, seconds: float) -> Iterator[None]:
     """Holds the turn to load this code.
 
     Args:
         blob: The code.
         seconds: How long to wait for those who load it; then it is loaded beside them.
     """
-    key = _key(blob)
+    key = code_key(blob)
     with _guard:
         turn = _turns.get(key)
         if turn is None:

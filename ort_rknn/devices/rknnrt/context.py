@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
-from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, NativeOutcome
+from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, NativeOutcome, phases_of
 from ort_rknn.devices.rknnrt.open import HalfInputs, check_counts, choose_shapes, query, query_attrs, query_versions
 from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
 from ort_rknn.devices.time_limit import CLOSE_SECONDS, within
 from ort_rknn.errors import DeviceError
+from ort_rknn.sharing.ledger import LEDGER, Entry
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
@@ -51,6 +52,8 @@ class NpuContext:
         segment: Address of the native segment (``ort_rknn_segment``), for native lanes; 0 without a native library.
         library: The runtime.
         lender: The context whose weights it shares, if any.
+        size: Bytes of NPU memory it takes.
+        entry: Its line in the account of these, until it is destroyed.
         borrows: Whether by ``RKNN_FLAG_SHARE_WEIGHT_MEM``, and not as a duplicate.
         phases: Seconds the last :meth:`run` took to set inputs, to infer and to fetch outputs; ``None`` before.
     """
@@ -76,6 +79,8 @@ class NpuContext:
         self._unused: list[Any] = []
         self.lender = lender
         self.borrows = False
+        self.size = 0
+        self.entry: Entry | None = None
         self.library = library
         self._handle = handle
         self._mask = mask
@@ -385,13 +390,10 @@ class NpuContext:
             )
         except DeviceError:
             return  # it was said; the memory it shares stays, for the runtime may yet read it
+        if self.entry is not None:
+            LEDGER.forget(self.entry)
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_free(self.segment)
             self.segment = 0
         if self.lender is not None:
             self.lender.taken_back()
-
-
-def phases_of(outcome: NativeOutcome) -> tuple[float, float, float]:
-    """Seconds to set inputs, to infer and to fetch outputs."""
-    return (outcome.set - outcome.begun) / 1e9, (outcome.ran - outcome.set) / 1e9, (outcome.done - outcome.ran) / 1e9

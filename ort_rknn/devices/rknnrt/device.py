@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -30,7 +30,9 @@ from ort_rknn.devices.segment_checks import (
 from ort_rknn.devices.settings import PRIORITIES, NpuSettings
 from ort_rknn.devices.soc import Soc, detect
 from ort_rknn.devices.time_limit import open_seconds, within
-from ort_rknn.errors import DeviceError, DeviceUnavailable
+from ort_rknn.errors import DeviceError, DeviceUnavailable, NpuMemoryFull
+from ort_rknn.sharing.context_sizes import expected_size, measured_size
+from ort_rknn.sharing.ledger import LEDGER
 from ort_rknn.sharing.one_load import one_load
 from ort_rknn_converters.util.log import logger
 
@@ -45,6 +47,9 @@ GOOD_RUNTIME = (2, 3, 0)
 
 GOOD_DRIVER = (0, 9, 6)
 """Drivers before this one fail on cores 1 and 2 (users' reports on 0.9.2 and 0.9.3)."""
+
+NO_MEMORY = -4
+"""RKNN_ERR_MALLOC_FAIL: what rknn_init says when the NPU's memory is full (1.6.0)."""
 
 T = TypeVar("T")
 
@@ -115,6 +120,7 @@ class NpuDevice:
         self._lock = threading.Lock()
         self._versions: tuple[str, str] | None = None
         _devices.add(self)
+        LEDGER.limit(self, settings.memory_budget)
 
     @property
     def cores(self) -> int:
@@ -140,19 +146,60 @@ class NpuDevice:
         if dynamic and not code.dynamic:
             code = replace(code, dynamic=True)  # run before its shapes are set, it would abort the process
         seconds = self.settings.open_timeout or open_seconds(size)
+        what = f"segment {code.name}"
 
         def made() -> NpuContext:
-            return self._open(code, blob, mask, share)
+            return within(
+                seconds,
+                self.library.call_under_way,
+                lambda: self._measured(self._open(code, blob, mask, share), size),
+                NpuContext.close,
+                f"{what} was to be opened",
+            )
 
         alone = share is not None or dynamic or not self.settings.share_weights
         with nullcontext() if alone else one_load(blob, seconds):
-            context = within(
-                seconds, self.library.call_under_way, made, NpuContext.close, f"segment {code.name} was to be opened"
-            )
+            expected = self.bytes_to_open(code, share)
+            with LEDGER.room(expected, what) as room:
+                context = self._again_if_full(made)
+                try:
+                    context.entry = LEDGER.settle(room, expected, context.size, what)
+                except NpuMemoryFull:
+                    context.close()
+                    raise
             self._contexts.add(context)
             if context.lender is None:
                 _loaders.add(context)
         return context
+
+    def bytes_to_open(self, code: SegmentCode, share: Context | None = None) -> int:
+        """Bytes of NPU memory that a context of this segment will take, as far as that is known before."""
+        if code.rknn is None:
+            return 0
+        lender = share if isinstance(share, NpuContext) and self._may_share(share, code) else self._lender_of(code)
+        return expected_size(code, self._look(code, code.rknn, lender)[1], shares=lender is not None)
+
+    def _measured(self, context: NpuContext, file_size: int) -> NpuContext:
+        context.size = measured_size(context, file_size)
+        return context
+
+    def _again_if_full(self, made: Callable[[], NpuContext]) -> NpuContext:
+        """Open; where the runtime has no memory left, close what is idle in this process and try once more."""
+        try:
+            return made()
+        except DeviceError as error:
+            if error.code != NO_MEMORY:
+                raise
+            refused = NpuMemoryFull(str(error), call=error.call, code=error.code, code_name=error.code_name)
+        if LEDGER.give_back_all():
+            return made()
+        raise refused
+
+    def _lender_of(self, code: SegmentCode) -> NpuContext | None:
+        """Another session's context whose weights a new one of this code will probably share."""
+        if not self.settings.share_weights or code.dynamic:
+            return None
+        return next((one for one in _all(_loaders) if one.library is self.library and self._may_share(one, code)), None)
 
     def _look(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[bool, int]:
         """Whether the compiled code holds sets of shapes, and how many bytes are to be loaded."""

@@ -13,7 +13,17 @@ from typing import Any
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary
 from ort_rknn_converters.util.log import logger
 
-__all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "NativeOutcome", "OutputForm", "native_library"]
+__all__ = [
+    "ABI",
+    "CALLS",
+    "Calls",
+    "InputForm",
+    "NativeLibrary",
+    "NativeOutcome",
+    "OutputForm",
+    "native_library",
+    "phases_of",
+]
 
 ABI = 4
 """Version of the binary interface this file is written for."""
@@ -66,6 +76,11 @@ class NativeOutcome(Structure):
         ("ran", c_int64),
         ("done", c_int64),
     )
+
+
+def phases_of(outcome: NativeOutcome) -> tuple[float, float, float]:
+    """Seconds to set inputs, to infer and to fetch outputs."""
+    return (outcome.set - outcome.begun) / 1e9, (outcome.ran - outcome.set) / 1e9, (outcome.done - outcome.ran) / 1e9
 
 
 class NativeLibrary:

@@ -13,8 +13,7 @@ import time
 import weakref
 from typing import Any
 
-from ort_rknn.devices.rknnrt.context import phases_of
-from ort_rknn.devices.rknnrt.native_calls import NativeOutcome
+from ort_rknn.devices.rknnrt.native_calls import NativeOutcome, phases_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
