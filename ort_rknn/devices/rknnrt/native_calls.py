@@ -25,7 +25,7 @@ __all__ = [
     "phases_of",
 ]
 
-ABI = 4
+ABI = 5
 """Version of the binary interface this file is written for."""
 
 ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"
