@@ -9,7 +9,7 @@ stands for the default.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_args
 
@@ -27,23 +27,19 @@ from ort_rknn.options.parsers import (
     number,
     path_list,
     shape_lists,
+    size,
+    target_name,
     text,
     to_text,
     value_map,
     whole,
 )
-from ort_rknn.options.rows import Option, option, unsaid, with_defaults
+from ort_rknn.options.rows import Option, option, refuse_unknown, unsaid, with_defaults
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
 
 DEVICES = ("auto", "npu", "lite", "simulator", "toolkit", "cpu")
-
-
-def _target(value: Any) -> str:
-    from ort_rknn_converters.targets import find_target
-
-    return find_target(str(value)).name
 
 
 def _converter() -> Any:
@@ -71,7 +67,7 @@ class RknnOptions:
     )
     target: str | None = option(
         DeviceOptions,
-        _target,
+        target_name,
         "the board's own SoC, else rk3588 (most boards)",
         "SoC to compile for",
         "ORT_RKNN_TARGET",
@@ -219,6 +215,13 @@ class RknnOptions:
         "as other NPU runtimes do",
         "latency: one context; throughput: all cores, two contexts each",
     )
+    idle_unload_s: float = option(
+        EngineOptions,
+        number(0),
+        "0: they stay",
+        "seconds without an inference after which a session gives its NPU memory back until the next one",
+        "ORT_RKNN_IDLE_UNLOAD_S",
+    )
     print_perf: bool | None = option(
         EngineOptions,
         flag,
@@ -253,6 +256,14 @@ class RknnOptions:
         "sessions of one model load it once; not seen on a board",
         "take the weights from whatever session of this process has loaded the same compiled code; that one's context "
         "stays open as long as they are used; not with custom operators",
+    )
+    memory_budget: int | None = option(
+        DeviceOptions,
+        size,
+        "the NPU's 4 GiB of addresses, or 80 % of the RAM (a guess) where that is less",
+        "bytes of NPU memory that all sessions of this process may have (e.g. 2G; the least that one names): what is "
+        "idle is closed before more is opened, and opens again at its next call",
+        "ORT_RKNN_MEMORY_BUDGET",
     )
     custom_op_paths: tuple[str, ...] = option(
         DeviceOptions,
@@ -300,9 +311,9 @@ class RknnOptions:
             UnknownTarget: A SoC that is not in the table of targets.
         """
         given = {str(name): value for name, value in (values or {}).items()}
-        _refuse_unknown(given, "")
+        refuse_unknown(given, OPTIONS, "")
         config, file = read_config()
-        _refuse_unknown(config, f" in {file}")
+        refuse_unknown(config, OPTIONS, f" in {file}")
         parsed = {}
         for row in OPTIONS.values():
             value, origin = given.get(row.name), f"RKNNExecutionProvider option {row.name!r}"
@@ -356,15 +367,6 @@ class RknnOptions:
 
 _CORES = ("schedule", "tp_mode", "performance_hint")
 """Options that exclude each other: a program that gives one does not get another from the configuration file."""
-
-
-def _refuse_unknown(names: Iterable[str], where: str) -> None:
-    unknown = [name for name in names if name not in OPTIONS]
-    if unknown:
-        raise InvalidOption(
-            f"unknown RKNNExecutionProvider option {', '.join(map(repr, unknown))}{where}. "
-            f"Known options: {', '.join(OPTIONS)}"
-        )
 
 
 def _table() -> Iterator[Option]:

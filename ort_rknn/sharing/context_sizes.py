@@ -22,7 +22,7 @@ class Tensor(Protocol):
 
     @property
     def dtype(self) -> Any:
-        """Its numpy dtype."""
+        """Element type, numpy's."""
 
 
 class Segment(Protocol):
@@ -34,11 +34,11 @@ class Segment(Protocol):
 
     @property
     def inputs(self) -> Sequence[Tensor]:
-        """Its inputs."""
+        """Inputs of the segment."""
 
     @property
     def outputs(self) -> Sequence[Tensor]:
-        """Its outputs."""
+        """Outputs of the segment."""
 
 
 class OpenContext(Protocol):
@@ -46,7 +46,7 @@ class OpenContext(Protocol):
 
     @property
     def code(self) -> Segment:
-        """What was opened."""
+        """Segment that was opened."""
 
     @property
     def lender(self) -> object | None:

@@ -35,7 +35,7 @@ class Holder(Protocol):
 
     @property
     def last_used(self) -> float:
-        """When it last got or ended an inference, as ``time.monotonic`` has it."""
+        """Time at which it last got or ended an inference, as ``time.monotonic`` has it."""
 
     def give_back(self, *, everything: bool) -> int:
         """Close contexts that are not at work; returns how many were closed.

@@ -72,14 +72,13 @@ class NpuContext:
     ) -> None:
         self.code = code
         self.phases: tuple[float, float, float] | None = None
-        self.segment = 0
+        self.segment = self.size = 0
         self._measures = measures
         self._closed = False
         self._borrowers = 0
         self._unused: list[Any] = []
         self.lender = lender
         self.borrows = False
-        self.size = 0
         self.entry: Entry | None = None
         self.library = library
         self._handle = handle
@@ -155,9 +154,8 @@ class NpuContext:
         from ort_rknn.devices.rknnrt.bound_context import BoundContext
 
         if not self.handle or self._bound:
-            raise DeviceError(
-                f"segment {self.code.name}: its context is {'bound already' if self._bound else 'closed'}"
-            )
+            state = "bound already" if self._bound else "closed"
+            raise DeviceError(f"segment {self.code.name}: its context is {state}")
         self._bound = BoundContext(self.library, self._handle, self)
         return self._bound
 
@@ -210,6 +208,11 @@ class NpuContext:
         """Whether it is open, and runs for the engine: what is bound to memory keeps to its one thread."""
         return not self._closed and self._bound is None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether its weights are in memory, and can be lent: until it is destroyed, even where it is closed."""
+        return bool(self._handle) and self._bound is None
+
     def lend(self, open_with: Callable[[int], int]) -> int | None:
         """Call what opens another context with this one's weights, given its handle; gives the new handle.
 
@@ -259,11 +262,10 @@ class NpuContext:
     def _hold(self, patience_ns: int | None = None) -> bool:
         """Keep inferences and other calls off; ``False`` when one is under way for too long."""
         patience = HOLD_NS if patience_ns is None else patience_ns
-        if not self._calls.acquire(timeout=patience / 1e9):
-            return False
-        if self._hold_runs(patience):
-            return True
-        self._calls.release()
+        if self._calls.acquire(timeout=patience / 1e9):
+            if self._hold_runs(patience):
+                return True
+            self._calls.release()
         return False
 
     def _let_go(self) -> None:
@@ -300,8 +302,7 @@ class NpuContext:
 
     def custom_string(self) -> str:
         """The text that was put into the ``.rknn`` when it was made."""
-        answer = query(self.library, self._alive(), Query.CUSTOM_STRING, Custom())
-        text: bytes = answer.string
+        text: bytes = query(self.library, self._alive(), Query.CUSTOM_STRING, Custom()).string
         return text.decode(errors="replace")
 
     def versions(self) -> tuple[str, str]:

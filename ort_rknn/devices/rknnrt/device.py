@@ -176,7 +176,8 @@ class NpuDevice:
         """Bytes of NPU memory that a context of this segment will take, as far as that is known before."""
         if code.rknn is None:
             return 0
-        lender = share if isinstance(share, NpuContext) and self._may_share(share, code) else self._lender_of(code)
+        own = isinstance(share, NpuContext) and share.loaded and self._may_share(share, code)
+        lender = share if own else self._lender_of(code)
         return expected_size(code, self._look(code, code.rknn, lender)[1], shares=lender is not None)
 
     def _measured(self, context: NpuContext, file_size: int) -> NpuContext:
@@ -199,7 +200,8 @@ class NpuDevice:
         """Another session's context whose weights a new one of this code will probably share."""
         if not self.settings.share_weights or code.dynamic:
             return None
-        return next((one for one in _all(_loaders) if one.library is self.library and self._may_share(one, code)), None)
+        lenders = (one for one in _all(_loaders) if one.library is self.library and one.loaded)
+        return next((one for one in lenders if self._may_share(one, code)), None)
 
     def _look(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[bool, int]:
         """Whether the compiled code holds sets of shapes, and how many bytes are to be loaded."""
