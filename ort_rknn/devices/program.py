@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from ort_rknn.devices.base import Context, Device, SegmentCode, TensorSpec
-from ort_rknn.errors import NpuMemoryFull
 from ort_rknn.ort_conventions import DTYPES, ort_error
 from ort_rknn.sharing.ledger import LEDGER
 from ort_rknn_converters.util.frozen import frozen
@@ -224,18 +223,13 @@ class Program:
         bytes_to_open = getattr(self.device, "bytes_to_open", None)
         if bytes_to_open is None:  # a device that takes no memory of the NPU
             return self._open_lane(mask, share)
-        known = -1
-        while True:
-            lent = share.contexts if share else [None] * len(self._npu_steps)
-            # At once: two programs that each have half of what they need would wait for each other.
-            size = sum(bytes_to_open(step.code, one) for step, one in zip(self._npu_steps, lent, strict=True))
-            with LEDGER.room(size, "a core's contexts"):
-                try:
-                    return self._open_lane(mask, share)
-                except NpuMemoryFull:  # it was more than what is known of it only now
-                    if size == known:
-                        raise
-                    known = size
+        lent = share.contexts if share else [None] * len(self._npu_steps)
+
+        def size(again: bool) -> int:
+            """For all at once: two programs that each have half of what they need would wait for each other."""
+            return sum(bytes_to_open(step.code, one, again) for step, one in zip(self._npu_steps, lent, strict=True))
+
+        return LEDGER.opened(size, "a core's contexts", lambda _: self._open_lane(mask, share))
 
     def _open_lane(self, mask: int, share: LaneContexts | None) -> LaneContexts:
         assert self.device is not None

@@ -11,14 +11,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ort_rknn.errors import NpuMemoryFull
 from ort_rknn.sharing.budget import default_budget
 
-__all__ = ["LEDGER", "Entry", "Holder", "Ledger", "Room", "opening_for"]
+__all__ = ["LEDGER", "Entry", "Holder", "Ledger", "Room", "SizeWasWrong", "opening_for"]
 
 WAIT_S = 10.0
 """How long a session that has no context waits for others to be through. EZ RKNN Async's limit for a submission."""
@@ -30,12 +30,29 @@ SETTLED_S = 1.0
 """Contexts used within this time are not closed for one that only adds a core to a session. A guess."""
 
 
+TRIES = 4
+"""How often a room is made anew because what was opened in it was larger than expected. A guess."""
+
+T = TypeVar("T")
+
+
+class SizeWasWrong(NpuMemoryFull):
+    """Raised when a context takes more than the room that was made for it: by now its size is known."""
+
+
 class Holder(Protocol):
     """An object that has contexts and can open them again: an engine."""
 
     @property
     def last_used(self) -> float:
         """Time at which it last got or ended an inference, as ``time.monotonic`` has it."""
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it gave all it had back, and opens again at its next inference."""
+
+    def open_briefly(self) -> Any:
+        """Contexts of its own beside all others, which the caller closes."""
 
     def give_back(self, *, everything: bool) -> int:
         """Close contexts that are not at work; returns how many were closed.
@@ -154,8 +171,7 @@ class Ledger:
             what: The context, for the error.
 
         Raises:
-            NpuMemoryFull: It is larger than was expected, and there is no room: it must be closed. Its size is known
-                the next time.
+            SizeWasWrong: It is larger than was expected, and there is no room: it must be closed.
         """
         entry = Entry(size)
         with self._changed:
@@ -168,7 +184,7 @@ class Ledger:
             pass
         if self._over():
             self.forget(entry)
-            raise self._full(what, size)
+            raise SizeWasWrong(str(self._full(what, size)))
         return entry
 
     def forget(self, entry: Entry) -> None:
@@ -180,20 +196,30 @@ class Ledger:
 
     # -- room
 
-    @contextmanager
-    def room(self, size: int, what: str) -> Iterator[Room]:
-        """Room for contexts that this thread opens; inside another one it is that.
+    def opened(self, size_of: Callable[[bool], int], what: str, open_them: Callable[[Room], T]) -> T:
+        """Opens contexts in a room of their size; inside another room in that one.
 
         Args:
-            size: Bytes.
+            size_of: Gives the bytes they are expected to take; given ``True``, as if nothing could be shared.
             what: The contexts, for the error.
+            open_them: Opens them, and settles each with the room; called again in a larger room if that was too small.
 
         Raises:
-            NpuMemoryFull: There is none, though all idle contexts were closed, and nobody was through in time.
+            NpuMemoryFull: There is no room, though all idle contexts were closed, and nobody was through in time.
         """
         if _opener.room is not None:
-            yield _opener.room
-            return
+            return open_them(_opener.room)
+        for number in range(TRIES):
+            with self._room(size_of(number > 0), what) as room:
+                try:
+                    return open_them(room)
+                except SizeWasWrong as error:
+                    wrong = error
+        raise wrong
+
+    @contextmanager
+    def _room(self, size: int, what: str) -> Iterator[Room]:
+        """Room for contexts that this thread opens."""
         room = self._reserve(size, what)
         _opener.room = room
         try:
@@ -262,6 +288,11 @@ class Ledger:
     def give_back_all(self) -> int:
         """Close every idle context but the opener's own; returns how many: the runtime itself has no memory left."""
         return sum(holder.give_back(everything=True) for holder in self._in_order())
+
+    def asleep(self) -> list[Holder]:
+        """Holders that gave all they had back, and are not closed."""
+        with self._changed:
+            return [holder for holder in self._holders if holder.asleep]
 
     def _in_order(self) -> list[Holder]:
         """Other holders than the one that opens, those unused longest first."""

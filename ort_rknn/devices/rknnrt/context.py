@@ -210,8 +210,8 @@ class NpuContext:
 
     @property
     def loaded(self) -> bool:
-        """Whether its weights are in memory, and can be lent: until it is destroyed, even where it is closed."""
-        return bool(self._handle) and self._bound is None
+        """Whether its weights are in memory, and can be lent: even where it is closed, while others share them."""
+        return bool(self._handle) and self._bound is None and (not self._closed or self._borrowers > 0)
 
     def lend(self, open_with: Callable[[int], int]) -> int | None:
         """Call what opens another context with this one's weights, given its handle; gives the new handle.

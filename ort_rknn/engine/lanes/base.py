@@ -253,6 +253,13 @@ class Lanes(Protocol):
     def given_back(self) -> int:
         """Number of times a lane's contexts were closed to give memory back."""
 
+    @property
+    def asleep(self) -> bool:
+        """Whether they gave all they had back, and open again at their next task."""
+
+    def open_briefly(self) -> LaneContexts:
+        """Contexts beside those of the lanes, which the caller closes."""
+
     def give_back(self, *, everything: bool) -> int:
         """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
 

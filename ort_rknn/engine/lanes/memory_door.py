@@ -43,6 +43,13 @@ class MemoryDoor:
             return False
         return any(other.contexts is not None for other in lanes)
 
+    def asleep(self, lanes: Iterable[LaneRecord]) -> bool:
+        """Whether the lanes gave back all they had, and can open again."""
+        lanes = list(lanes)
+        return all(lane.contexts is None for lane in lanes) and any(
+            lane.state is LaneState.COLD and lane.in_service for lane in lanes
+        )
+
     def opening(self, lane: LaneRecord, lanes: Iterable[LaneRecord]) -> AbstractContextManager[None]:
         """A lane opens its contexts; a session's first waits for memory, further ones go without."""
         extra = any(other.contexts is not None for other in lanes if other is not lane)

@@ -14,7 +14,7 @@ from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeContext, Native
 from ort_rknn.engine.lanes.memory_door import MemoryDoor, to_close
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.errors import DeviceError, NpuMemoryFull
-from ort_rknn.sharing.ledger import LEDGER
+from ort_rknn.sharing.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
     from ort_rknn.devices.program import LaneContexts
@@ -62,7 +62,8 @@ class LaneKeeper:
         self._pool = NativePool(library, most_io, len(cores), setup.time_limit)
         first.contexts = SharedContexts(contexts, None)
         self._start(first, None)
-        LEDGER.enter(self)
+        if contexts.size:
+            LEDGER.enter(self)
 
     # -- tasks in
 
@@ -212,6 +213,16 @@ class LaneKeeper:
             self.given_back += len(deferred.spoilt)
         self._finish(deferred)
         return len(deferred.spoilt)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether they gave all they had back, and open again at their next task."""
+        return not self._stopping and self._door.asleep(self._lanes)
+
+    def open_briefly(self) -> LaneContexts:
+        """Contexts beside those of the lanes, which the caller closes."""
+        with opening_for(self, extra=False):
+            return self._program.open_lane(self._lanes[0].spec.mask)
 
     def memory(self) -> tuple[int, int]:
         """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""

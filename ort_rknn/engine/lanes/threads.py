@@ -14,9 +14,10 @@ from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.thread_table import ThreadTable
 from ort_rknn.engine.lanes.wake_ups import SpaceSignal
 from ort_rknn.errors import DeviceError, InferenceTimeout, NpuMemoryFull
-from ort_rknn.sharing.ledger import LEDGER
+from ort_rknn.sharing.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
+    from ort_rknn.devices.program import LaneContexts
     from ort_rknn.engine.lanes.watchdog import Watchdog
 
 __all__ = ["ThreadLanes"]
@@ -50,7 +51,8 @@ class ThreadLanes:
         with self._door.opening(first, ()):
             first.contexts = SharedContexts(program.open_lane(first.spec.mask), None)
         first.state = LaneState.IDLE
-        LEDGER.enter(self)
+        if first.contexts.contexts.size:
+            LEDGER.enter(self)
 
     @property
     def waiting(self) -> int:
@@ -144,6 +146,16 @@ class ThreadLanes:
             self.given_back += gave
         self._finish(deferred)
         return gave
+
+    @property
+    def asleep(self) -> bool:
+        """Whether they gave all they had back, and open again at their next task."""
+        return not self._stopping and self._door.asleep(self._table.lanes)
+
+    def open_briefly(self) -> LaneContexts:
+        """Contexts beside those of the lanes, which the caller closes."""
+        with opening_for(self, extra=False):
+            return self._program.open_lane(self._table.lanes[0].spec.mask)
 
     def memory(self) -> tuple[int, int]:
         """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
