@@ -7,5 +7,6 @@ import os
 from hypothesis import HealthCheck, settings
 
 os.environ["ORT_RKNN_CONFIG"] = ""
+os.environ["ORT_RKNN_RUNTIME_DIR"] = "off"
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")

@@ -17,6 +17,7 @@ from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
 from ort_rknn.engine.submission import Submission
+from ort_rknn.sharing.published import Page
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
@@ -35,6 +36,11 @@ def best_lanes(program: LaneOpener, setup: LaneSetup) -> Lanes:
     return ThreadLanes(program, setup)
 
 
+def _cores(plan: LanePlan) -> list[int]:
+    """Returns the cores that lanes are bound to; none where the driver chooses."""
+    return sorted({core for lane in plan.lanes for core in lane.cores})
+
+
 class Engine:
     """Executes inferences of one program on all cores of its device.
 
@@ -49,6 +55,7 @@ class Engine:
         lanes: Makes the lanes; default: native ones where the device allows them, else Python threads.
         on_closed: Called when the contexts are closed (to close the device).
         observer: Is told of every step and every inference (to profile).
+        about: Facts to show in ``ort-rknn top``; ``None`` shows nothing.
         clock: Seconds, monotonic; for tests.
 
     Raises:
@@ -66,6 +73,7 @@ class Engine:
         lanes: LanesFactory = best_lanes,
         on_closed: Callable[[], object] | None = None,
         observer: Observer | None = None,
+        about: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options = options = options or EngineOptions()
@@ -95,6 +103,7 @@ class Engine:
             print_perf=perf,
             observer=observer,
             clock=clock,
+            page=None if about is None or made is None else Page({**about, "cores": _cores(plan)}),
         )
         self._finalizer = weakref.finalize(self, self._manager.close, wait=False, cancel_jobs=False)
         self._finalizer.atexit = False  # the interpreter's end has a way of its own, which waits
@@ -224,6 +233,10 @@ class Engine:
             open_contexts=open_contexts,
             given_back=manager.lanes.given_back if manager.lanes is not None else 0,
         )
+
+    def count_run(self, seconds: float) -> None:
+        """Count an inference of the session that took another way than the engine's."""
+        self._manager.count(seconds)
 
     def contexts(self) -> list[Mapping[str, Any]]:
         """Describes each open context as its device does; waits for the inferences under way."""

@@ -25,6 +25,7 @@ from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
 from ort_rknn.errors import RknnError, SessionClosed
 from ort_rknn.sharing.idle_unload import IDLE
+from ort_rknn.sharing.published import Page, shower
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
@@ -52,7 +53,9 @@ class JobManager:
         print_perf: bool,
         observer: Observer | None,
         clock: Callable[[], float],
+        page: Page | None = None,
     ) -> None:
+        self.page = page
         self.program = program
         self.options = options
         self.plan = plan
@@ -103,15 +106,29 @@ class JobManager:
         watch(self)
         if lanes is not None and options.idle_unload_s:
             IDLE.watch(lanes, options.idle_unload_s)
+        if lanes is not None and page is not None:
+            lanes.changed = shower(page, lanes)
+            lanes.changed()
 
     def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
         """One inference in the calling thread."""
         route = self.program.route(output_names)
         job_id = self._enter()
+        begun, failed = self._clock(), True
         try:
-            return self._runner.run(job_id, feed, route, run_options)
+            results = self._runner.run(job_id, feed, route, run_options)
+            failed = False
+            return results
         finally:
+            if self.page is not None:
+                self.count(self._clock() - begun, failed=failed)
             self._leave()
+
+    def count(self, seconds: float, *, failed: bool = False) -> None:
+        """Show an inference on the session's page."""
+        if self.page is not None:
+            with self._lock:
+                self.page.count(seconds, failed=failed)
 
     def _enter(self) -> int:
         if self._forked:
@@ -119,6 +136,8 @@ class JobManager:
         with self._lock:
             self._admission.check_open()
             self._active += 1
+            if self.page is not None:
+                self.page.show_active(self._active)
             self.counters.runs += 1
             job_id = self._next_id
             self._next_id += 1
@@ -152,6 +171,8 @@ class JobManager:
         job._accepted_at = self._clock()
         self._jobs[job.job_id] = job
         self._active += 1
+        if self.page is not None:
+            self.page.show_active(self._active)
         self.counters.accepted += 1
         if job._callback is not None:
             self.delivery.expect(job.job_id)
@@ -195,6 +216,8 @@ class JobManager:
             self.counters.failed += error is not None
             self.counters.cancelled += bool(cancelled)
         job._ended_at = self._clock()
+        if not cancelled:
+            self.count(job._ended_at - job._accepted_at, failed=error is not None)
         self._runner.ended(job, cancelled or (str(error) if error is not None else ""))
         job._values = job._feed = {}
         job._task = job._work = None
@@ -241,6 +264,8 @@ class JobManager:
         """A job, or a call of run, is over."""
         with self._lock:
             self._active -= 1
+            if self.page is not None:
+                self.page.show_active(self._active)
             if self._active:
                 stop = False
             else:
@@ -261,6 +286,8 @@ class JobManager:
         if self.lanes is not None:
             IDLE.forget(self.lanes)
             self.lanes.stop()
+        if self.page is not None:
+            self.page.close()
         self.workers.stop()
         self.delivery.stop()
         forget(self)

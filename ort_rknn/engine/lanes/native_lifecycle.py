@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
@@ -47,6 +47,7 @@ class LaneKeeper:
         self._door = MemoryDoor(self, setup.clock)
         self.last_used = time.monotonic()
         self.given_back = 0
+        self.changed: Callable[[], object] = int  # told of contexts that were opened or given back
         first = self._lanes[0]
         with self._door.opening(first, ()):
             contexts = program.open_lane(first.spec.mask)
@@ -212,6 +213,7 @@ class LaneKeeper:
                     self._cold += 1
             self.given_back += len(deferred.spoilt)
         self._finish(deferred)
+        self.changed()
         return len(deferred.spoilt)
 
     @property
@@ -249,6 +251,7 @@ class LaneKeeper:
         if code < 0:  # stopped meanwhile, or no thread to be had
             self._cannot_open(lane, flight, DeviceError("its thread cannot be started"))
         self._finish(deferred)
+        self.changed()
 
     def _cannot_open(self, lane: NativeLane, flight: InFlight | None, error: Exception) -> None:
         deferred = Deferred()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
@@ -46,6 +47,7 @@ class ThreadLanes:
         self._table = ThreadTable(setup.specs, setup.clock, self._door)
         self.last_used = time.monotonic()
         self.given_back = 0
+        self.changed: Callable[[], object] = int  # told of contexts that were opened or given back
         self._stopping = False
         first = self._table.lanes[0]
         with self._door.opening(first, ()):
@@ -145,6 +147,7 @@ class ThreadLanes:
             gave = 0 if self._stopping else self._table.give_back(everything, deferred)
             self.given_back += gave
         self._finish(deferred)
+        self.changed()
         return gave
 
     @property
@@ -235,8 +238,9 @@ class ThreadLanes:
             with self._lock:
                 source = SharedContexts.hold_first([other.contexts for other in self._table.lanes])
         with self._door.opening(lane, self._table.lanes):
-            lane.contexts = SharedContexts.open(self._program, lane.spec.mask, source)
-        return lane.contexts
+            lane.contexts = shared = SharedContexts.open(self._program, lane.spec.mask, source)
+        self.changed()
+        return shared
 
     def _settle(self, lane: Lane, task: Task, outcome: TaskOutcome, *, here: bool = False) -> Task | None:
         """Account for a task that has left the device, and take the lane's next one."""
