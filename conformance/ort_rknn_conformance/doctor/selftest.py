@@ -11,6 +11,7 @@ import onnxruntime
 
 from ort_rknn.api.session import InferenceSession
 from ort_rknn.opening.choose_device import choose
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn_conformance.doctor.board_models import CONVOLUTION
 from ort_rknn_conformance.doctor.findings import Finding
 from ort_rknn_converters.numerics.tensor_error import compare
@@ -72,9 +73,7 @@ def _run(device: Any, target: str) -> Finding:
     reasons = _Reasons()
     logger().addHandler(reasons)
     try:
-        session = InferenceSession(
-            model, options, providers=["RKNNExecutionProvider", "CPUExecutionProvider"], device=device
-        )
+        session = InferenceSession(model, options, providers=[RKNN_PROVIDER, "CPUExecutionProvider"], device=device)
         try:
             (got,) = session.run(None, feed)
             on_npu = session.plan.npu_nodes
