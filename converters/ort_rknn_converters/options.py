@@ -12,7 +12,7 @@ from ort_rknn_converters.pinned_values import pinned_text
 from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_target
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["ALGORITHMS", "KL", "LEVELS", "LIMIT", "METHODS", "METRICS", "PRECISIONS", "ConvertOptions"]
+__all__ = ["ALGORITHMS", "KL", "LEVELS", "LIMIT", "METHODS", "METRICS", "PRECISIONS", "ConvertOptions", "any_target"]
 
 PRECISIONS = ("fp16", "int8", "w4a16")
 LIMIT = 100
@@ -28,6 +28,12 @@ METHODS = ("channel", "layer", "group", *(f"group{size}" for size in range(32, 2
 
 LEVELS = (0, 1, 2, 3)
 _NOT_IN_KEY = frozenset({"jobs", "timeout_s"})
+
+
+def any_target(precision: str) -> str:
+    """Returns a SoC that has a precision, the usual one if it can: for checks before the SoC is known."""
+    having = {"w4a16": lambda soc: soc.w4a16, "int8": lambda soc: soc.int8}.get(precision, lambda soc: True)
+    return next(name for name, soc in TARGETS.items() if having(soc))
 
 
 def _one_of(allowed: tuple[Any, ...], default: Any) -> Any:

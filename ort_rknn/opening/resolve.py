@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.errors import InvalidOption
 from ort_rknn.opening.choose_device import Choice, choose
 from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
 from ort_rknn.opening.resolution import Resolution, say_once
@@ -127,7 +128,7 @@ def _compile(
 ) -> Resolution:
     """From the cache, or by the toolkit; whatever goes wrong leaves the model on the CPU."""
     from ort_rknn_converters.cache import store
-    from ort_rknn_converters.errors import ToolkitMissing, WrongNumbers
+    from ort_rknn_converters.errors import CalibrationError, ToolkitMissing, UnknownOption, WrongNumbers
     from ort_rknn_converters.options import ConvertOptions
 
     wanted = convert_options(options, sess_options, choice.target, open_with_onnxruntime, model)
@@ -151,6 +152,8 @@ def _compile(
         return Resolution(target=choice.target, reason=reason)
     except WrongNumbers as error:
         raise ort_error("Fail", str(error)) from error
+    except (CalibrationError, UnknownOption) as error:
+        raise InvalidOption(str(error)) from None
     except Exception as error:  # a model that runs is worth more than a reason that stops it
         if watch.refusal is not None:
             raise watch.refusal from None
@@ -176,11 +179,21 @@ def _compile(
 def convert_options(
     options: RknnOptions, sess_options: Any, target: str, open_with_onnxruntime: Callable[[], Any], model: str | bytes
 ) -> ConvertOptions | DynamicShapes:
-    """Translates the user's options for the conversion; pinned dimensions come from the session options too."""
+    """Translates the user's options for the conversion; pinned dimensions come from the session options too.
+
+    Raises:
+        InvalidOption: A value that this SoC does not have, or calibration data that are not there.
+    """
     from ort_rknn.opening.dynamic_shapes import read_shapes
+    from ort_rknn_converters.errors import CalibrationError, UnknownOption
 
     dims = {**getattr(sess_options, "_rknn_dims", {}), **options.dims}
-    convert = options.convert_options(target=target, dims=dims)
+    try:
+        convert = options.convert_options(target=target, dims=dims)
+    except (CalibrationError, UnknownOption) as error:
+        raise InvalidOption(str(error)) from None
+    if convert.quantized and isinstance(convert.calibration, str) and not Path(convert.calibration).exists():
+        raise InvalidOption(f"calibration names {convert.calibration}, which does not exist")
     if sess_options is None or getattr(sess_options, "_rknn_dims_known", False):
         return read_shapes(model, options, convert, None)
     # onnxruntime's own object does not say which dimensions it pins, but a session made with it shows.

@@ -78,7 +78,7 @@ def test_the_plan_says_what_runs_where(npu_session: Open) -> None:
     assert "NonZero" in str(plan)
     plan = ort_rknn.InferenceSession(model("two"), providers=[CPU]).plan
     assert plan.segments == ()
-    assert "RKNNExecutionProvider does not stand before" in plan.notes[0]
+    assert "RKNNExecutionProvider is not in the list of providers" in plan.notes[0]
 
 
 def test_private_metadata_is_not_shown(npu_session: Open) -> None:
