@@ -6,11 +6,12 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from ort_rknn_conformance.case import CaseError, Settings
@@ -115,6 +116,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         earlier = files.earlier()
         if options["fix"] and not Path(options["fix"]).absolute().parent.is_dir():
             raise CaseError(f"{options['fix']} cannot be written: there is no folder {Path(options['fix']).parent}")
+        settings = _as_compiled(model, settings)
         _check_settings(settings, flow, compiled=options["reference"] is not None)
         if options["preprocess"] and not (options["data"] or options["calibration"]):
             raise CaseError("--preprocess is for the images of --data or --calibration")
@@ -135,7 +137,14 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         with console.status(f"comparing {len(case.feeds)} samples (a first conversion takes seconds to minutes)"):
             found = examine(case, flow, settings, layers=options["layers"], fix=options["fix"] is not None)
         result = found.result
-        terminal.print_case(console, result, flow, target=settings.target, precision=settings.precision)
+        terminal.print_case(
+            console,
+            result,
+            flow,
+            target=settings.target,
+            precision=settings.precision,
+            random=options["data"] is None,
+        )
         if result.layers:
             terminal.print_layers(console, result.layers, found.vendor_missing)
         if found.fix is not None:
@@ -324,6 +333,27 @@ def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -
         choice.device.close()
         if flow.name == "npu" and library is not None and is_emulator(library.path):
             raise CaseError("the runtime library is the tests' emulator, which makes numbers up: take device emulated")
+
+
+def _as_compiled(model: str, settings: Settings) -> Settings:
+    """The settings that a compiled model was made with; those given for another model.
+
+    Raises:
+        CaseError: Another precision or SoC was asked for, or the file cannot be read.
+    """
+    from ort_rknn_conformance.sources.model_file import made_for
+
+    made = made_for(model)
+    if made is None:
+        return settings
+    given = click.get_current_context().get_parameter_source
+    for name, has in (("precision", (made.precision,)), ("target", made.targets)):
+        if given(name) is not ParameterSource.DEFAULT and getattr(settings, name) not in has:
+            raise CaseError(
+                f"{model} was compiled for {name} {', '.join(has)}, not {getattr(settings, name)}: leave --{name} away"
+            )
+    target = settings.target if settings.target in made.targets else made.targets[0]
+    return replace(settings, precision=made.precision, target=target)
 
 
 def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ort_rknn_conformance.diagnose.cpu_node_search import Fix
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.report.baseline import Difference
 from ort_rknn_conformance.report.document import MEANINGS
+from ort_rknn_conformance.report.judgement import group_table, left_open
 from ort_rknn_conformance.result import BAD, CaseResult, LayerError, OutputResult, WorstElement
 
 __all__ = ["print_case", "print_difference", "print_fix", "print_layers", "print_run"]
@@ -21,8 +22,19 @@ __all__ = ["print_case", "print_difference", "print_fix", "print_layers", "print
 LISTED = 20  # bad cases named in the terminal; all are in the JSON
 
 
-def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str, precision: str) -> None:
-    """One case in full: where it ran, every output's errors, the worst elements, the verdict."""
+def print_case(
+    console: Console, result: CaseResult, flow: Flow, *, target: str, precision: str, random: bool = False
+) -> None:
+    """One case in full: where it ran, every output's errors, the verdict, and what that leaves open.
+
+    Args:
+        console: Where to.
+        result: The case.
+        flow: What ran it.
+        target: SoC.
+        precision: Of the NPU parts.
+        random: Whether the feeds were random ones.
+    """
     console.print(f"[bold]{escape(result.case)}[/]  {target}, {precision}, {escape(flow.about)}")
     if result.nodes:
         console.print(f"{result.npu_nodes} of {result.nodes} nodes on the NPU path, {result.samples} samples")
@@ -32,6 +44,8 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
         per_table = max(1, (console.width - 16) // 26)
         for start in range(0, len(result.outputs), per_table):
             console.print(_error_table(result.outputs[start : start + per_table]))
+        if any(output.groups for output in result.outputs):
+            console.print(group_table(result.outputs))
         worst = [(output, element) for output in result.outputs for element in output.worst]
         if worst:
             console.print(_worst_table(worst))
@@ -47,6 +61,8 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
             console.print("--min-gain 0 sends to the NPU all that can go there")
     elif result.verdict == "right":
         console.print("[bold green]PASS[/] agrees with CPU onnxruntime within the tolerance")
+        for sentence in left_open(result, flow, random=random):
+            console.print(f"  {escape(sentence)}", highlight=False)
     else:
         console.print(f"[bold red]FAIL[/] {escape(result.message)}", highlight=False)
 
