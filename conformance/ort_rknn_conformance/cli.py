@@ -82,7 +82,8 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
     "--fix",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="If the model disagrees, find the fewest nodes to keep on the CPU; FILE is for 'ort-rknn convert --options'.",
+    help="If the model disagrees, find what makes it agree (of int8 layers in fp16, else fewest nodes on the CPU). "
+    "FILE is for 'ort-rknn convert --options'.",
 )
 @report_options
 def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
@@ -91,7 +92,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
     Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
     """
     from ort_rknn_conformance.diagnose.check_model import examine
-    from ort_rknn_conformance.diagnose.cpu_node_search import write_options
+    from ort_rknn_conformance.diagnose.fix_file import write_options
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.sources import model_file
 
@@ -147,9 +148,9 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         )
         if result.layers:
             terminal.print_layers(console, result.layers, found.vendor_missing)
-        if found.fix is not None:
-            terminal.print_fix(console, found.fix, options["fix"])
-            if found.fix.nodes:
+        if options["fix"]:
+            terminal.print_fix(console, found.fix, options["fix"], options["reference"] or model, result)
+            if found.fix is not None and found.fix.cured:
                 write_options(options["fix"], found.fix, case, settings)
         head = json_report.header(flow, settings)
         changed = files.write(case.name, head, [result], seconds=time.monotonic() - start, earlier=earlier)
@@ -346,7 +347,12 @@ def _as_compiled(model: str, settings: Settings) -> Settings:
     made = made_for(model)
     if made is None:
         return settings
-    given = click.get_current_context().get_parameter_source
+    context = click.get_current_context()
+    for name in ("fix", "cpu_nodes"):
+        if context.params.get(name):
+            flag = f"--{name.replace('_', '-')}".replace("nodes", "node")
+            raise CaseError(f"{model} is compiled: where its nodes run is settled. {flag} is for the ONNX file itself")
+    given = context.get_parameter_source
     for name, has in (("precision", (made.precision,)), ("target", made.targets)):
         if given(name) is not ParameterSource.DEFAULT and getattr(settings, name) not in has:
             raise CaseError(

@@ -56,7 +56,7 @@ def left_open(result: CaseResult, flow: Flow, *, random: bool) -> Iterator[str]:
     floating = [output for output in result.outputs if output.tolerance]
     if floating:
         limit = max(output.tolerance for output in floating)
-        yield f"The tolerance of {limit:g} leaves open: {meaning(limit)}."
+        yield f"Within the tolerance of {limit:g}, {meaning(limit)}."
     if random:
         yield f"The {result.samples} samples were random: it says nothing of real inputs. Give some (--data)."
     elif not result.accuracy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -132,15 +133,35 @@ def _end(name: str, room: int) -> str:
     return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
-def print_fix(console: Console, fix: Fix, path: str) -> None:
-    """Prints which nodes must leave the NPU, and how to say so."""
-    if not fix.nodes:
+def print_fix(console: Console, fix: Fix | None, path: str, model: str, result: CaseResult) -> None:
+    """Prints what makes the model agree, and the command that does it.
+
+    Args:
+        console: Where to.
+        fix: What was found; ``None``: nothing was looked for.
+        path: The options file.
+        model: The ONNX file to convert.
+        result: The comparison without it.
+    """
+    if fix is None:
+        why = "the model agrees as it is" if result.verdict == "right" else "no node of it is on the NPU path"
+        console.print(
+            f"nothing to fix: {why if result.verdict != 'error' else 'it did not run'}; {escape(path)} is not written"
+        )
+        return
+    if not fix.cured:
         console.print(f"[red]no cure[/] in {fix.trials} trials: {escape(fix.result.message)}")
         return
-    least = "none of them can be left out" if fix.smallest else "perhaps fewer would do"
-    options = " ".join(f"--cpu-node {name}" for name in sorted(fix.nodes))
-    console.print(f"[green]cured[/] with {len(fix.nodes)} on the CPU ({least}, {fix.trials} trials): {escape(options)}")
-    console.print(f"written to {escape(path)}: ort-rknn convert MODEL --options {escape(path)}", highlight=False)
+    if fix.nodes:
+        least = "none of them can be left out" if fix.smallest else "perhaps fewer would do"
+        options = " ".join(f"--cpu-node {shlex.quote(name)}" for name in sorted(fix.nodes))
+        how = f"{len(fix.nodes)} on the CPU ({least}, {fix.trials} trials): {options}"
+    else:
+        said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in fix.options.items())
+        how = f"{said} ({fix.trials} trials)"
+    console.print(f"[green]cured[/] with {escape(how)}")
+    command = f"ort-rknn convert {shlex.quote(model)} --options {shlex.quote(path)}"
+    console.print(f"written to {escape(path)}: {escape(command)}", highlight=False, soft_wrap=True)
 
 
 def print_models(console: Console, results: Sequence[CaseResult]) -> None:

@@ -100,12 +100,14 @@ def meaning(limit: float) -> str:
         limit: Largest relative RMS of an output.
     """
     pixels = limit * _BOX
-    move = f"{pixels:.2g} pixels" if pixels >= 0.1 else "less than 0.1 pixels"
+    move = (
+        "less than 0.1 pixels" if pixels < 0.1 else f"{pixels:.0f} pixels" if pixels >= 10 else f"{pixels:.2g} pixels"
+    )
     boxes = f"boxes of a picture of 640 pixels may move by about {move}"
     if limit >= _LOOSE:
         return (
-            f"only tells a coarse result from a wrong one: the best class of many pictures may be another, and {boxes};"
-            " measure with labels (--data, --labels)"
+            f"the best class of many pictures may be another, and {boxes}: it only tells a coarse result from a wrong"
+            " one; measure with labels (--data, --labels)"
         )
     margin = f"{200 * limit:.2g} %"
     return f"the best class may be another where the two best are within about {margin} of each other; {boxes}"

@@ -16,7 +16,7 @@ def test_the_meaning_is_of_the_number() -> None:
     assert "within about 1 % of each other" in meaning(0.005)
     assert "about 1.6 pixels" in meaning(0.005)
     assert "less than 0.1 pixels" in meaning(1e-5)
-    assert meaning(0.4).startswith("only tells a coarse result from a wrong one")
+    assert "about 128 pixels: it only tells a coarse result from a wrong one" in meaning(0.4)
 
 
 def test_groups_may_be_off_by_more_but_not_be_lost() -> None:
