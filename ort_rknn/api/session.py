@@ -24,6 +24,7 @@ from ort_rknn.signatures import shown_as_theirs
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.engine.options import EngineOptions
     from ort_rknn.engine.submission import Submission
     from ort_rknn.sessions.dynamic import DynamicSession
     from ort_rknn.sessions.npu import NpuSession
@@ -66,6 +67,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     _rknn_plan: Plan | None = None
     _rknn_async_engine: Engine | None = None
     _rknn_checked: provider_lists.CheckedOptions | None = None
+    _rknn_engine_options: EngineOptions | None = None
 
     def __init__(
         self,
@@ -123,6 +125,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         self._rknn_notes = ()
         self._rknn_plan = None
         self._rknn_async_engine = None
+        self._rknn_engine_options = None
         request = None
         if not self._rknn_untouched:
             # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
@@ -142,6 +145,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
             return
         from ort_rknn.opening.create import make
 
+        self._rknn_engine_options = request.options.engine_options()
         make(self, request, providers, provider_options, disabled)
 
     @property
@@ -283,7 +287,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
             with _making_an_engine:
                 engine = self._rknn_async_engine
                 if engine is None:
-                    engine = self._rknn_async_engine = plain_engine(native)
+                    engine = self._rknn_async_engine = plain_engine(native, self._rknn_engine_options)
         return engine
 
     def _existing_engine(self) -> Any:
