@@ -45,8 +45,8 @@ class AsyncMethods:
         """:meth:`run` for coroutines. Never blocks the event loop, not even for room in the queue.
 
         Cancelling the task cancels a job that still waits; one that runs goes on and its result is dropped. Where the
-        queue is full, the option ``overflow`` decides as for :meth:`submit`: ``block`` lets the coroutine wait, ``raise``
-        refuses it, ``drop_oldest`` ends the oldest that still waits with ``asyncio.CancelledError``.
+        queue is full, the option ``overflow`` decides as for :meth:`submit`: ``block`` lets the coroutine wait,
+        ``raise`` refuses it, ``drop_oldest`` ends the oldest that still waits with ``asyncio.CancelledError``.
 
         Raises:
             SubmitTimeout: The queue is full, and ``overflow`` is ``raise``.

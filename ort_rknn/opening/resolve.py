@@ -69,7 +69,7 @@ def resolve(
     if is_compiled(model):
         from ort_rknn.opening.resolve_compiled import open_compiled
 
-        return open_compiled(model, choice, _folder_of_bytes(model, sess_options))
+        return open_compiled(model, choice, _folder_of_bytes(model, sess_options), asked=options.target)
     if choice.device is None:
         if wish != "cpu":
             say_once("device", f"the model runs on the CPU: {choice.reason}")

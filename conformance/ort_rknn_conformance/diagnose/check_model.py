@@ -17,7 +17,7 @@ from ort_rknn_converters.util.temp_dirs import temporary
 __all__ = ["Examined", "examine"]
 
 SHARES = (1.0, 0.2)
-"""Errors promised to int8 one after the other, as shares of the promise of ``mixed`` or the user's own limit. A guess."""
+"""Errors promised to int8 one after the other, as shares of ``mixed``'s or of the user's own limit. A guess."""
 
 FEW = 4
 """One in so many of a quantized model's nodes may go to the CPU before fp16 is the better cure. A guess."""

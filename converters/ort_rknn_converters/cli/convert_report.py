@@ -51,6 +51,8 @@ class Report:
             return
         for options, plan in plans:
             self._show(plan, options, {})
+        if not self.as_json:
+            click.echo("\na proposal, not verified: a conversion compiles and proves it, and may move nodes to the CPU")
 
     def converted(
         self, compiled: CompiledModel, options: ConvertOptions, files: tuple[Path, ...], seconds: float

@@ -257,7 +257,7 @@ def _segments(plan: Plan) -> Table:
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("size", justify="right", no_wrap=True)
     if measured:
-        table.add_column("error", justify="right", no_wrap=True)
+        table.add_column("rel RMS", justify="right", no_wrap=True)
     for segment in plan.segments:
         row = [segment.name, str(len(segment.nodes)), _tensors(segment.inputs), _tensors(segment.outputs)]
         if estimated:
