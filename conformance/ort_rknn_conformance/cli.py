@@ -66,7 +66,12 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For random feeds.")
 @click.option(
-    "--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Size of a symbolic dimension, for random feeds."
+    "--dim",
+    "--dims",
+    "dims",
+    multiple=True,
+    metavar="NAME=SIZE",
+    help="Size of a symbolic dimension, for random feeds.",
 )
 @click.option(
     "--min-gain",

@@ -58,7 +58,13 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
 @click.option(
     "-j", "--jobs", type=click.IntRange(1), help="Inferences in flight.  [default: what cores and queue hold]"
 )
-@click.option("--hint", type=click.Choice(["none", "latency", "throughput"]), help="The option performance_hint.")
+@click.option(
+    "--performance-hint",
+    "--hint",
+    "hint",
+    type=click.Choice(["none", "latency", "throughput"]),
+    help="The option of that name.",
+)
 @click.option(
     "--percentiles",
     callback=_percentiles,
@@ -75,8 +81,14 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
 @click.option("--plugin", is_flag=True, help="Plain onnxruntime with the plugin too, on the same compiled model.")
 @click.option("--device", help="The option device: npu, simulator, cpu ...")
 @click.option("--target", help="The option target: the SoC.")
-@click.option("--latency", type=click.FloatRange(0), help="Milliseconds an inference takes on the simulator.")
-@click.option("--cores", type=click.IntRange(1), help="Cores of the simulator.")
+@click.option(
+    "--simulator-latency-ms",
+    "--latency",
+    "latency",
+    type=click.FloatRange(0),
+    help="Milliseconds an inference takes on the simulator.",
+)
+@click.option("--simulator-cores", "--cores", "cores", type=click.IntRange(1), help="Cores of the simulator.")
 @click.option("--shapes", default="", help="Shapes of inputs that the model leaves open: x=1x3x224x224;y=1x8")
 @click.option("--dims", default="", help="Sizes of symbolic dimensions: batch=1;seq=128")
 @click.option("-o", "--option", "more", multiple=True, metavar="KEY=VALUE", help="Any other provider option.")

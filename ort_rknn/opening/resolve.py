@@ -13,6 +13,7 @@ from ort_rknn.errors import InvalidOption
 from ort_rknn.opening.choose_device import Choice, choose
 from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
 from ort_rknn.opening.resolution import Resolution, say_once
+from ort_rknn.opening.unmet_names import check_nodes, say_without_effect
 from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_types.session_options import CONTEXT_PATH, WEIGHTS_FOLDER, config_entry
 from ort_rknn_converters.util.log import logger
@@ -69,6 +70,7 @@ def resolve(
     if is_compiled(model):
         from ort_rknn.opening.resolve_compiled import open_compiled
 
+        say_without_effect(options)
         return open_compiled(model, choice, _folder_of_bytes(model, sess_options), asked=options.target)
     if choice.device is None:
         if wish != "cpu":
@@ -137,6 +139,7 @@ def _compile(
         if no_compile:
             open_with_onnxruntime()
             wanted = demand_compiled_forms(model, wanted)
+        check_nodes(options, model, None)
         return Resolution(None, choice.device, choice.target, from_onnx=True, dynamic=wanted)
     watch = _FirstReport(open_with_onnxruntime, may_compile=options.compile != "never" and not no_compile)
     try:
@@ -159,6 +162,7 @@ def _compile(
             raise watch.refusal from None
         reason = f"it could not be converted: {error or type(error).__name__}"
     else:
+        check_nodes(options, model, compiled.plan)
         reason = "" if compiled.npu_steps else _why_all_on_cpu(compiled)
         if compiled.provisional:
             reason = said = f"{compiled.provisional}. Nothing of this is remembered: the next start tries again"
