@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.opening.choose_device import Choice, choose
+from ort_rknn.opening.compile_notice import CompileNotice
 from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
 from ort_rknn.opening.resolution import Resolution, say_once
 from ort_rknn.opening.unmet_names import check_nodes, say_without_effect
@@ -141,9 +142,11 @@ def _compile(
             wanted = demand_compiled_forms(model, wanted)
         check_nodes(options, model, None)
         return Resolution(None, choice.device, choice.target, from_onnx=True, dynamic=wanted)
-    watch = _FirstReport(open_with_onnxruntime, may_compile=options.compile != "never" and not no_compile)
+    notice = CompileNotice(model, choice.target)
+    watch = _FirstReport(open_with_onnxruntime, notice, may_compile=options.compile != "never" and not no_compile)
     try:
-        compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
+        with notice:
+            compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
     except _NotInTheCache:
         reason = "it is not in the cache, and the option compile says never"
         if no_compile:
@@ -223,14 +226,16 @@ class _NotInTheCache(Exception):
 class _FirstReport:
     """Has onnxruntime validate the model once the first report says that the cache does not have it."""
 
-    def __init__(self, open_with_onnxruntime: Callable[[], Any], *, may_compile: bool) -> None:
+    def __init__(self, open_with_onnxruntime: Callable[[], Any], notice: CompileNotice, *, may_compile: bool) -> None:
         self._open = open_with_onnxruntime
+        self._notice = notice
         self._may_compile = may_compile
         self.refusal: Exception | None = None
 
     def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
         """Receives a report, as :class:`ort_rknn_converters.progress.Progress`."""
         if stage != "load":
+            self._notice.report(stage, detail, done, total)
             return
         try:
             self._open()
@@ -240,3 +245,4 @@ class _FirstReport:
         if not self._may_compile:
             raise _NotInTheCache
         logger().info("the model is not in the cache and is compiled now")
+        self._notice.report(stage, detail, done, total)
