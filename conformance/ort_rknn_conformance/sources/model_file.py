@@ -100,7 +100,7 @@ def case(
     if data is not None:
         loaded = load_data(data, inputs, limit=samples, preprocess=preprocess)
         feeds = loaded.feeds
-        known = read_labels(labels, loaded.files) if labels is not None else ()
+        known = read_labels(labels, loaded.files, Path(data)) if labels is not None else ()
     elif labels is not None:
         raise CaseError("--labels are for the samples of --data")
     else:

@@ -210,7 +210,7 @@
   if (single) {
     section("Outputs", make("div", { class: "outputs" }, (only.outputs ?? []).map(output)));
     if (only.layers) {
-      const size = (row) => (row.nan_mismatch ? Infinity : row.own ?? row.entire);
+      const size = (row) => (row.nan_mismatch ? Infinity : row.own); // none: not measured alone, which comes last
       const vendor = only.layers.some((row) => row.vendor_own != null);
       const scale = (value) => (value === Infinity || value === "inf" ? 100 : value > 0 ? Math.max(1, Math.min(100, (Math.log10(value) + 8) * 12.5)) : 0);
       section("Layers", make("p", { class: "soft" }, `Each node on the NPU path, alone on exact inputs and with everything before it. Bars are logarithmic, 1e-8 to 1.${vendor ? " Vendor: rknn-toolkit2's accuracy analysis on its simulator, by its own layers; –: part of another." : ""}`), table([
