@@ -181,6 +181,10 @@ class Plan:
     def __str__(self) -> str:
         return render_plan(self)
 
+    def __repr__(self) -> str:
+        said = _headline(self) or (f"nothing is placed: {self.notes[0]}" if self.notes else "empty")
+        return f"<Plan {said}; print() shows it>"
+
 
 def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     """Render a plan.

@@ -23,7 +23,8 @@ SCRIPT = """(() => {
     bold: document.querySelectorAll("table b").length,
     cases: rows("cases").length, plots: document.querySelectorAll("svg.plot").length,
     graph: document.querySelectorAll("svg.graph .node").length,
-    layers: [...document.querySelectorAll('table[aria-label="layers"] tbody td:first-child')].map((cell) => cell.textContent),
+    layers: [...document.querySelectorAll('table[aria-label="layers"] tbody td:first-child')].map((cell) =>
+      cell.textContent),
     groups: [...document.querySelectorAll("table.groups tbody tr")].map((row) => row.textContent),
   };
   const search = document.querySelector('input[aria-label="Filter cases"]');
