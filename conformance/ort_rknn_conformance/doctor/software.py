@@ -90,7 +90,9 @@ def _toolkit() -> Finding:
 
 def _cache() -> Finding:
     from ort_rknn_converters.cache.store import cache_directory
+    from ort_rknn_converters.partition.plan import size_text
     from ort_rknn_converters.util.home import no_home
+    from ort_rknn_converters.util.user_dirs import places
 
     folder = Path(cache_directory())
     if why := no_home(folder):
@@ -108,7 +110,8 @@ def _cache() -> Finding:
             f"{folder}: {error.strerror}; every start compiles again",
             "make it writable, or name another folder with ORT_RKNN_CACHE_DIR",
         )
-    said = f"{folder}, {free / 1e9:.1f} GB free"
+    held = ", ".join(f"{name} {size_text(size)}" for name, (_, size) in places(folder).items())
+    said = f"{folder}{f' ({held})' if held else ''}, {free / 1e9:.1f} GB free"
     if free < ROOM:
         return Finding("cache", "note", said, "ort-rknn cache clear, or another folder with ORT_RKNN_CACHE_DIR")
     return Finding("cache", "ok", said)

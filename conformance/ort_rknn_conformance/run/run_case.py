@@ -52,6 +52,7 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         options["compile"] = "load"  # or the first answers of a model with open shapes would be the CPU's
         if settings.cache_dir is not None:
             options["cache_dir"] = settings.cache_dir
+        options |= settings.options
         with calibrated(case, settings) as calibration:
             session = InferenceSession(
                 case.model,
