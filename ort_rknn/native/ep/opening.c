@@ -1,8 +1,10 @@
 /* The calls that open compiled code, for runtimes that differ in what they take. */
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "ep.h"
@@ -27,7 +29,7 @@ int ep_init(const ep_segment *s, rknn_context *handle) {
             s->runtime->init(handle, (char *)code->data + code->offset, (uint32_t)code->size, flags, &extend);
         if (first != RKNN_ERR_FAIL && first != RKNN_ERR_PARAM_INVALID) return first;
         char path[64];
-        int fd = memfd_create("rknn", MFD_CLOEXEC);
+        int fd = (int)syscall(SYS_memfd_create, "rknn", MFD_CLOEXEC); /* glibc has a function for it from 2.27 on */
         size_t done = 0;
         for (ssize_t n = 1; fd >= 0 && n > 0 && done < code->size; done += n > 0 ? (size_t)n : 0)
             n = write(fd, (char *)code->data + code->offset + done, code->size - done);
