@@ -11,6 +11,7 @@
     ├─ WrongNumbers                  the whole compiled model is off though strict numbers were demanded
     ├─ ToolkitMissing                no rknn-toolkit2 to run
     │  └─ ToolkitBroken              there is one, and it does not start, or fails on any model
+    │     └─ NpuNotOpened            its aarch64 compiler opens the NPU even to compile, and cannot on this machine
     ├─ ToolkitFailed                 the toolkit refused the model, crashed, was killed, or ran out of time or memory
     └─ VerificationFailed            the compiled segment computes something else than ONNX Runtime
 
@@ -29,6 +30,7 @@ __all__ = [
     "FailureKind",
     "ModelError",
     "NotAllOnNpu",
+    "NpuNotOpened",
     "RunFailed",
     "ToolkitBroken",
     "ToolkitFailed",
@@ -105,6 +107,13 @@ class ToolkitBroken(ToolkitMissing):
     def __init__(self, message: str, *, dear: bool = False) -> None:
         super().__init__(message)
         self.dear = dear
+
+
+class NpuNotOpened(ToolkitBroken):
+    """Raised when the toolkit's aarch64 compiler cannot open the NPU, which it does even to compile.
+
+    A fact about this machine at this moment: nothing of it is remembered, and no node is blamed.
+    """
 
 
 class ToolkitFailed(ConvertError):

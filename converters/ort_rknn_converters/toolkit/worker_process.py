@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from ort_rknn_converters.errors import ToolkitBroken
+from ort_rknn_converters.errors import NpuNotOpened, ToolkitBroken
 from ort_rknn_converters.toolkit import log_parser
+from ort_rknn_converters.toolkit.npu_access import npu_obstacle
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, child_environment, repair
 from ort_rknn_converters.util import temp_dirs
 
@@ -66,7 +67,10 @@ class Child:
 
         Raises:
             ToolkitBroken: The interpreter does not start.
+            NpuNotOpened: The compiler would crash for want of an NPU that opens.
         """
+        if obstacle := npu_obstacle():
+            raise NpuNotOpened(f"rknn-toolkit2 cannot compile on this machine: {obstacle}")
         temp_dirs.sweep(self.directory.parent, PREFIX)
         files = self.directory / "tmp"
         files.mkdir()
