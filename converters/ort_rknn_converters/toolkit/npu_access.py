@@ -12,9 +12,10 @@ import errno
 import fcntl
 import os
 import platform
+import sysconfig
 from pathlib import Path
 
-__all__ = ["LAST_WORDS", "NEVERTHELESS", "WITHOUT_NPU", "npu_obstacle", "without_npu"]
+__all__ = ["LAST_WORDS", "NEVERTHELESS", "WITHOUT_NPU", "answering_library", "npu_obstacle", "without_npu"]
 
 WITHOUT_NPU = "ORT_RKNN_TOOLKIT_WITHOUT_NPU"
 """Environment variable: ``1`` answers the compiler's few questions to the NPU in its own process."""
@@ -28,6 +29,11 @@ NEVERTHELESS = (
 )
 """What helps without an NPU that opens."""
 
+NOT_BUILT = (
+    f"{WITHOUT_NPU} is set, and the library that answers in the NPU's place is not there: it comes with the wheel for"
+    " aarch64, and with a build from source where there was a C compiler. Install the wheel"
+)
+_ASKING = ("aarch64", "arm64")
 _CARDS = 16  # as many as the compiler tries
 _DRIVER = "rknpu"
 _DRM_IOCTL_VERSION = 0xC0406400
@@ -54,6 +60,18 @@ def without_npu() -> bool:
     return value not in ("", "0", "off", "no", "false")
 
 
+def answering_library() -> str:
+    """Path of the library that answers the compiler; empty where it is not wanted, not needed, or was not built."""
+    if not without_npu() or platform.machine() not in _ASKING:
+        return ""
+    import ort_rknn_converters
+
+    roots = [Path(path) for path in ort_rknn_converters.__path__]
+    roots.append(Path(sysconfig.get_path("platlib")) / "ort_rknn_converters")
+    found = (root / "toolkit" / "worker" / "npu_answers.so" for root in roots)
+    return next((str(path) for path in found if path.exists()), "")
+
+
 def npu_obstacle(root: str | Path = "/", machine: str | None = None) -> str:
     """Says why the toolkit's compiler would crash on this machine, with the cure; empty where nothing is known.
 
@@ -61,8 +79,10 @@ def npu_obstacle(root: str | Path = "/", machine: str | None = None) -> str:
         root: Where ``/dev`` is; tests give a made-up one.
         machine: The processor; default: this one's.
     """
-    if (machine or platform.machine()) not in ("aarch64", "arm64") or without_npu():
+    if (machine or platform.machine()) not in _ASKING:
         return ""
+    if without_npu():
+        return "" if answering_library() else NOT_BUILT
     base = Path(root) / "dev"
     nodes = [base / "rknpu", *(base / "dri" / f"card{number}" for number in range(_CARDS))]
     there = [node for node in nodes if os.path.lexists(node)]
