@@ -136,11 +136,14 @@ def _says(path: str, code: str) -> str:
 
 def size_of(folder: Path, *names: str) -> float:
     """Megabytes of all files below a folder, but for the packages named."""
-    return sum(
-        file.lstat().st_size
-        for file in folder.rglob("*")
-        if file.is_file() and not any(part in names for part in file.relative_to(folder).parts)
-    ) / 1e6
+    return (
+        sum(
+            file.lstat().st_size
+            for file in folder.rglob("*")
+            if file.is_file() and not any(part in names for part in file.relative_to(folder).parts)
+        )
+        / 1e6
+    )
 
 
 def try_install(what: Path, python: str, version: str, lanes: bool, **variables: str) -> None:

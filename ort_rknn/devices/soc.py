@@ -66,8 +66,8 @@ class Soc:
                     "--security-opt systempaths=unconfined and --device /dev/dri, or set ORT_RKNN_TARGET"
                 )
             return (
-                "this is no Rockchip board (there is no device tree; where it is one all the same, ORT_RKNN_TARGET names"
-                " the SoC)"
+                "this is no Rockchip board (there is no device tree; where it is one all the same, ORT_RKNN_TARGET"
+                " names the SoC)"
             )
         if self.driver == "rocket":
             return (

@@ -77,7 +77,9 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
                 raise DeviceUnavailable(
                     f"no NPU can be used: this is a {platform.machine()} machine, no Rockchip board"
                 )
-            if wish != "lite" and (problem := detect(named=named).problem):  # asked here: the vendor's interface is a long import
+            if wish != "lite" and (
+                problem := detect(named=named).problem
+            ):  # asked here: the vendor's interface is a long import
                 raise DeviceUnavailable(f"no NPU can be used: {problem}")
         if wish == "lite":
             from ort_rknn.devices.rknnrt.lite_device import LiteDevice

@@ -23,7 +23,10 @@ printf '%s' "$binfmt" >/proc/sys/fs/binfmt_misc/register
 mount --bind "$root" "$root"
 mount --rbind /proc "$root/proc"
 mount -t tmpfs none "$root/dev"
-for node in null zero full random urandom tty; do touch "$root/dev/$node"; mount --bind /dev/$node "$root/dev/$node"; done
+for node in null zero full random urandom tty; do
+    touch "$root/dev/$node"
+    mount --bind /dev/$node "$root/dev/$node"
+done
 mkdir "$root/dev/shm"
 ln -s /proc/self/fd "$root/dev/fd"
 mount -t tmpfs none "$root/tmp"
@@ -35,7 +38,7 @@ mount --bind "$home" "$root/home/rock"
 [ -z "$readonly" ] || mount -o remount,bind,ro "$root"
 exec unshare -U --map-user=1000 --map-group=1000 -R "$root" -w / "$@"
 """
-"""Binds into the root what a program needs, registers qemu in a table of this namespace only, and gives up being root."""
+"""Binds into the root what a program needs, registers qemu for this namespace only, and gives up being root."""
 
 
 def inside(

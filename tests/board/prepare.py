@@ -1,4 +1,4 @@
-"""Makes a board in a box in ``build/board``: a Debian for arm64 with Python and pip, the files that make a board, wheels.
+"""Makes a board in a box in ``build/board``: a Debian for arm64 with Python and pip, a board's files, wheels.
 
 Packages are unpacked, not installed (half a minute); nothing of the host is changed but for the packages that
 ``tests/aarch64/prepare.py`` names. Exit code 3: this machine cannot do it, and the last line says why.
@@ -24,7 +24,17 @@ BUILD = ROOT / "build" / "board"
 QEMU = "/usr/bin/qemu-aarch64-static"
 SUITES = {"bookworm": "3.11", "trixie": "3.13"}
 DEBS = ("bash", "coreutils", "dash", "findutils", "grep", "libstdc++6", "python3-venv", "sed")
-RUN = ("click", "filelock", "flatbuffers", "markdown-it-py", "mdurl", "numpy", "onnxruntime", "packaging", "platformdirs")
+RUN = (
+    "click",
+    "filelock",
+    "flatbuffers",
+    "markdown-it-py",
+    "mdurl",
+    "numpy",
+    "onnxruntime",
+    "packaging",
+    "platformdirs",
+)
 RUN = (*RUN, "protobuf", "pygments", "rich")
 CONVERT = ("ml-dtypes", "mpmath", "onnx", "onnx-ir", "sympy", "typing-extensions")
 BINFMT = (
@@ -32,8 +42,12 @@ BINFMT = (
     r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
     f":{QEMU}:F"
 )
-VERSION = 'const char ort_rknn_box[] __attribute__((used)) = "librknnrt version: 2.5.0 (emulated@2026-01-01T00:00:00)";\n'
-CPU = "".join(f"processor\t: {core}\nBogoMIPS\t: 48.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n\n" for core in range(8))
+VERSION = (
+    'const char ort_rknn_box[] __attribute__((used)) = "librknnrt version: 2.5.0 (emulated@2026-01-01T00:00:00)";\n'
+)
+CPU = "".join(
+    f"processor\t: {core}\nBogoMIPS\t: 48.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n\n" for core in range(8)
+)
 
 
 def say(text: str) -> None:
@@ -45,7 +59,9 @@ def able() -> None:
     """Raise where no private binfmt_misc can be had (Linux 6.7 is the first), or no user namespace."""
     if not Path(QEMU).exists():
         raise arm64.Unable(f"there is no {QEMU} (Debian: apt-get install qemu-user-static)")
-    script = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc && printf '%s' \"$1\" >/proc/sys/fs/binfmt_misc/register"
+    script = (
+        "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc && printf '%s' \"$1\" >/proc/sys/fs/binfmt_misc/register"
+    )
     done = subprocess.run(
         ["unshare", "-Urm", "sh", "-c", script, "sh", BINFMT], capture_output=True, text=True, check=False, timeout=30
     )
@@ -82,8 +98,14 @@ def board(root: Path) -> None:
         [arm64.COMPILER, *flags, "-o", library, *sorted(emulator.glob("*.c")), marker], "compiling the emulated runtime"
     )
     layouts = {
-        "board": {"proc/device-tree/compatible": b"radxa,rock-5b\0rockchip,rk3588\0", "sys/module/rknpu/version": b"0.9.8\n"},
-        "bare": {"proc/device-tree/compatible": b"radxa,rock-5b\0rockchip,rk3588\0", "sys/module/rknpu/version": b"0.9.8\n"},
+        "board": {
+            "proc/device-tree/compatible": b"radxa,rock-5b\0rockchip,rk3588\0",
+            "sys/module/rknpu/version": b"0.9.8\n",
+        },
+        "bare": {
+            "proc/device-tree/compatible": b"radxa,rock-5b\0rockchip,rk3588\0",
+            "sys/module/rknpu/version": b"0.9.8\n",
+        },
         "container": {".dockerenv": b""},
     }
     for name, files in layouts.items():
@@ -124,7 +146,9 @@ def wheels(suite: str, wheel: Path) -> None:
     lock = BUILD / f"lock-{suite}.txt"
     lock.write_text(locked((*RUN, *CONVERT), python))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += [f"--platform=manylinux_2_{minor}_aarch64" for minor in (28, 27, 17)] + ["--platform=manylinux2014_aarch64"]
+    command += [f"--platform=manylinux_2_{minor}_aarch64" for minor in (28, 27, 17)] + [
+        "--platform=manylinux2014_aarch64"
+    ]
     command += [f"--python-version={python}", "--implementation=cp", "--only-binary=:all:", f"--dest={folder}"]
     arm64.run([*command, "--require-hashes", "-r", str(lock)], "fetching the wheels")
 

@@ -30,6 +30,10 @@ _WORDS = {
 _DETAIL = 120  # characters of a detail that are shown
 
 
+def _into_the_log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 class Drawn:
     """A :class:`ort_rknn_converters.progress.Progress` that draws one line with a spinner on stderr.
 
@@ -41,7 +45,7 @@ class Drawn:
         self._status: Any = None
         self._escape: Callable[[str], str] = str
         self._text = "starting"
-        self._heartbeat = None if quiet or self._drawn else Heartbeat(lambda text: print(text, file=sys.stderr, flush=True))
+        self._heartbeat = None if quiet or self._drawn else Heartbeat(_into_the_log)
         self._ended = False
         self._lock = threading.Lock()
         self._timer = threading.Timer(_PATIENCE_S, self._begin)

@@ -27,6 +27,7 @@ SOURCES = {
     "private": "private environment",
 }
 
+
 @click.group("toolkit", help="Install rknn-toolkit2 into a private environment, or look at the one there is.")
 def command() -> None:
     """Group of the toolkit's subcommands."""

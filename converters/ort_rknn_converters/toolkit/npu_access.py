@@ -104,8 +104,10 @@ def npu_obstacle(root: str | Path = "/", machine: str | None = None) -> str:
     begin = "its aarch64 compiler opens the NPU even to compile, and cannot here: "
     if denied:
         return f"{begin}no permission on {', '.join(denied)}. To cure it, {_GROUPS}; or {NEVERTHELESS}"
-    found = f"none of /dev/rknpu and /dev/dri/card* is the NPU's ({', '.join(foreign)})" if foreign else (
-        "there is neither /dev/rknpu nor /dev/dri/card* (/dev/dri/renderD* alone is not enough)"
+    found = (
+        f"none of /dev/rknpu and /dev/dri/card* is the NPU's ({', '.join(foreign)})"
+        if foreign
+        else ("there is neither /dev/rknpu nor /dev/dri/card* (/dev/dri/renderD* alone is not enough)")
     )
     cure = (
         "start the container with --device /dev/dri (all of it)"

@@ -17,10 +17,10 @@ __all__ = ["NEWEST", "NO_PYTHON", "OLDEST", "InstallFailed", "Interpreter", "cho
 
 OLDEST, NEWEST = (3, 8), (3, 12)  # the vendor has wheels for 3.6 to 3.12; 3.8 is the oldest ours was run with
 NO_PYTHON = (
-    "Install one with its venv module (on Debian 12 and Ubuntu: apt install python3.11-venv or python3.12-venv; Debian 13"
-    " has 3.13 only), or name one with --python PATH, or install uv (pip install uv), which fetches a Python from"
-    " github.com, and run this again. Without any of it: `ort-rknn convert --on user@pc MODEL` converts on a PC by ssh, and"
-    " a file that was converted elsewhere opens here on any Python"
+    "Install one with its venv module (on Debian 12 and Ubuntu: apt install python3.11-venv or python3.12-venv; Debian"
+    " 13 has 3.13 only), or name one with --python PATH, or install uv (pip install uv), which fetches a Python from"
+    " github.com, and run this again. Without any of it: `ort-rknn convert --on user@pc MODEL` converts on a PC by ssh,"
+    " and a file that was converted elsewhere opens here on any Python"
 )
 """What to do where there is no Python that the toolkit has wheels for."""
 _PROBE = "import sys, importlib.util as u; print(*sys.version_info[:2], int(bool(u.find_spec('ensurepip'))))"
@@ -127,8 +127,8 @@ def choose_interpreter(
             return found
     if exactly is not None:
         raise InstallFailed(
-            f"the wheels are for Python {exactly[0]}.{exactly[1]}, which is not here (with its venv module). Install it,"
-            " name it with --python PATH, or download the wheels for a Python that is here"
+            f"the wheels are for Python {exactly[0]}.{exactly[1]}, which is not here (with its venv module). Install"
+            " it, name it with --python PATH, or download the wheels for a Python that is here"
         )
     if uv:
         return _uv_python(uv)

@@ -194,6 +194,7 @@ def _make_environment(
     else:
         assert interpreter is not None
         command = [interpreter.path, "-m", "venv", str(environment)]
+    progress("making the environment")
     try:
         _run(command, directory, "making the environment", progress)
     except InstallFailed as error:
@@ -201,8 +202,8 @@ def _make_environment(
             raise
         last = str(error).partition("\n")[2]
         raise InstallFailed(
-            f"no Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} is here, and uv could not fetch one (it takes"
-            f" them from github.com). {NO_PYTHON}\n{last}"
+            f"no Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} is here, and uv could not fetch one (it"
+            f" takes them from github.com). {NO_PYTHON}\n{last}"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """A folder of wheels: all that the private environment is made of, fetched on one machine and installed on another.
 
-A board without a network gets the folder on a stick. Its list names each file with its SHA-256, which is compared before
-anything is installed: what was copied badly is found here and not as a crash of the compiler.
+A board without a network gets the folder on a stick. Its list names each file with its SHA-256, which is compared
+before anything is installed: what was copied badly is found here and not as a crash of the compiler.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LIST = "ort-rknn-toolkit.json"
 
 MACHINES = ("x86_64", "aarch64")
 _FORMAT = 1
-_GLIBC = (17, 24, 26, 27, 28, 31, 34)  # versions 2.x whose wheels are taken; the newest of them is Debian 12's and older
+_GLIBC = (17, 24, 26, 27, 28, 31, 34)  # versions 2.x whose wheels are taken: Ubuntu 22.04 has 2.35, Debian 12 2.36
 _DOWNLOAD_S = 1800.0  # a guess: 100 MB over a line of 0.5 Mbit/s
 
 
@@ -126,8 +126,11 @@ def download(
         command += [f"--platform=manylinux2014_{machine}", f"--platform=linux_{machine}", f"--dest={folder}", *wanted]
         _watch(command, progress)
     named = {line.partition("==")[0].replace("-", "_"): line.partition("==")[2] for line in wanted}
-    fetched = [file for file in sorted(folder.glob("*.whl")) if named.get(file.name.split("-")[0]) == file.name.split("-")[1]]
-    files = {file.name: _digest(file) for file in fetched}
+    files = {}
+    for file in sorted(folder.glob("*.whl")):
+        package, version = file.name.split("-")[:2]
+        if named.get(package) == version:
+            files[file.name] = _digest(file)
     about = {
         "format": _FORMAT,
         "toolkit": toolkit,
