@@ -39,6 +39,7 @@ __all__ = [
     "make_tensor_value_info",
     "make_value_info",
     "np_dtype_to_tensor_dtype",
+    "numpy_type",
     "set_model_props",
     "to_array",
 ]
@@ -86,6 +87,11 @@ _DTYPE = {element: dtype for dtype, element in _ELEMENT.items()}
 def np_dtype_to_tensor_dtype(dtype: np.dtype[Any]) -> int:
     """Returns ONNX's number of a numpy type."""
     return int(_ELEMENT[np.dtype(dtype)])
+
+
+def numpy_type(element: int) -> np.dtype[Any] | None:
+    """Returns the numpy type of an ONNX element type; ``None`` where numpy has none."""
+    return _DTYPE.get(element)
 
 
 def make_opsetid(domain: str, version: int) -> Any:

@@ -20,36 +20,53 @@ from ort_rknn_converters.onnx_file import lite_messages as messages
 
 __all__ = ["DataType", "ExternalTensor", "Shape", "Tensor", "TensorProtocol", "serde"]
 
-_NO_NUMBER = {"UNDEFINED": 0, "STRING": 0, "BOOL": 8, "FLOAT": 32, "DOUBLE": 64, "COMPLEX64": 64, "COMPLEX128": 128}
+_BITS = {"UNDEFINED": 0, "STRING": 0, "BOOL": 8, "FLOAT": 32, "DOUBLE": 64, "COMPLEX64": 64, "COMPLEX128": 128}
 
 
-def _bits(name: str) -> int:
-    """Bits of an element, by its type's name: FLOAT8E4M3FN, INT4 ..."""
-    if name in _NO_NUMBER:
-        return _NO_NUMBER[name]
-    digits = "".join(one if one.isdigit() else " " for one in name).split()
-    return int(digits[0])
+class DataType(IntEnum):
+    """ONNX's element types, by the number they have in messages."""
 
-
-class _Described:
-    """Adds to a number what is known of the element type."""
-
-    name: str
+    UNDEFINED = 0
+    FLOAT = 1
+    UINT8 = 2
+    INT8 = 3
+    UINT16 = 4
+    INT16 = 5
+    INT32 = 6
+    INT64 = 7
+    STRING = 8
+    BOOL = 9
+    FLOAT16 = 10
+    DOUBLE = 11
+    UINT32 = 12
+    UINT64 = 13
+    COMPLEX64 = 14
+    COMPLEX128 = 15
+    BFLOAT16 = 16
+    FLOAT8E4M3FN = 17
+    FLOAT8E4M3FNUZ = 18
+    FLOAT8E5M2 = 19
+    FLOAT8E5M2FNUZ = 20
+    UINT4 = 21
+    INT4 = 22
+    FLOAT4E2M1 = 23
+    FLOAT8E8M0 = 24
+    UINT2 = 25
+    INT2 = 26
+    FLOAT6E2M3 = 27
+    FLOAT6E3M2 = 28
 
     @property
     def bitwidth(self) -> int:
-        """Bits of an element."""
-        return _bits(self.name)
+        """Bits of an element: of most types the first number in the name."""
+        if self.name in _BITS:
+            return _BITS[self.name]
+        return int("".join(one if one.isdigit() else " " for one in self.name).split()[0])
 
     def numpy(self) -> np.dtype[Any]:
         """The numpy type that holds it."""
-        number = int(self)  # type: ignore[call-overload]
-        known = messages._DTYPE.get(number)
+        known = messages.numpy_type(self.value)
         return known if known is not None else np.dtype(f"uint{max(8, self.bitwidth)}")
-
-
-DataType = IntEnum("DataType", dict(messages.TensorProto.DataType.items()), type=_Described)  # type: ignore[call-overload]
-"""ONNX's element types."""
 
 
 class Shape(tuple[int, ...]):

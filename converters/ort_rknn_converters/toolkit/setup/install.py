@@ -186,7 +186,7 @@ def _make_environment(
     if there is not None and there.fits and wanted is None and for_source and (uv or there.ensurepip):
         progress("continuing with the environment that is there")
         return
-    interpreter = choose_interpreter(uv, wanted, source and source.version)
+    interpreter = choose_interpreter(uv, wanted, None if source is None else source.version)
     shutil.rmtree(environment, ignore_errors=True)
     if uv:
         path = interpreter.path if interpreter else ">=3.8,<3.13"  # uv then downloads one
