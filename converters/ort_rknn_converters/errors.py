@@ -10,6 +10,7 @@
     ├─ NotAllOnNpu                   nodes must stay on the CPU though all were demanded on the NPU
     ├─ WrongNumbers                  the whole compiled model is off though strict numbers were demanded
     ├─ ToolkitMissing                no rknn-toolkit2 to run
+    │  ├─ ExtraMissing               the packages are not installed that a conversion needs: ort-rknn[convert]
     │  └─ ToolkitBroken              there is one, and it does not start, or fails on any model
     │     └─ NpuNotOpened            its aarch64 compiler opens the NPU even to compile, and cannot on this machine
     ├─ ToolkitFailed                 the toolkit refused the model, crashed, was killed, or ran out of time or memory
@@ -27,6 +28,7 @@ __all__ = [
     "CalibrationError",
     "CompiledModelError",
     "ConvertError",
+    "ExtraMissing",
     "FailureKind",
     "ModelError",
     "NotAllOnNpu",
@@ -95,6 +97,10 @@ class WrongNumbers(ConvertError):
 
 class ToolkitMissing(ConvertError):
     """Raised when a compilation is asked for and there is no rknn-toolkit2 to do it."""
+
+
+class ExtraMissing(ToolkitMissing):
+    """Raised when what is asked for needs the packages of the extra ``convert``, and they are not installed."""
 
 
 class ToolkitBroken(ToolkitMissing):
