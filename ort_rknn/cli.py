@@ -27,9 +27,8 @@ class _EntryPoints(click.Group):
             command = point.load()
         except (ImportError, AttributeError) as error:
             if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _CONVERT:
-                return _broken(
-                    name, f'the package {error.name} is not installed. It is of the extra: pip install "ort-rknn[convert]"'
-                )
+                extra = 'pip install "ort-rknn[convert]"'
+                return _broken(name, f"the package {error.name} is not installed, which an extra brings: {extra}")
             return _broken(name, f"{type(error).__name__}: {error}")
         return command if isinstance(command, click.Command) else None
 

@@ -3,7 +3,7 @@
 python examples/edges/make.py        # writes ort_rknn/examples/edges.onnx and edges.rknn.onnx; needs the toolkit
 
 Gabor filters of eight directions, two wave lengths and both signs; a layer in which neighbouring directions agree and
-others inhibit each other; one map a direction. 150 million multiplications a megapixel cost an NPU little and a CPU much.
+others inhibit each other; one map a direction. Half a billion multiplications cost an NPU little and a CPU much.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class SimulatorDevice:
 
 def _rounded(code: SegmentCode) -> str | bytes:
     """The segment's ONNX with its numbers rounded: path or content. From the cache it needs no onnx but once."""
-    from ort_rknn_converters.onnx_file.schema import COMPLETE, EXTRA
+    from ort_rknn_converters.extras import COMPLETE, EXTRA
 
     blob = code.onnx
     assert blob is not None

@@ -60,14 +60,14 @@ def command(device: str | None, compiled: bool) -> None:
             session.close()
     click.echo(f"\n{said}")
     if "RKNNExecutionProvider" not in session.get_providers() and device is None:
-        click.echo("No NPU was used here. `ort-rknn demo --device simulator` runs as one would; `ort-rknn doctor` says why.")
+        click.echo("No NPU was used. `ort-rknn demo --device simulator` runs as one would; `ort-rknn doctor` says why.")
     raise SystemExit(0 if same else 1)
 
 
 def _why_compiled() -> str:
     """Says why the ONNX file cannot be compiled here; empty where it can."""
     from ort_rknn_converters.errors import ToolkitMissing
-    from ort_rknn_converters.onnx_file.schema import COMPLETE
+    from ort_rknn_converters.extras import COMPLETE
     from ort_rknn_converters.toolkit.npu_access import npu_obstacle
     from ort_rknn_converters.toolkit.setup.environment import find_python
 

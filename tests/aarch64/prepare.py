@@ -102,7 +102,7 @@ def debian() -> None:
 
 
 def unpack_debs(apt: Path, suite: str, debs: Sequence[str], root: Path) -> None:
-    """Fetch arm64 packages with all they need, and unpack them. apt works in a folder of its own, as on another machine."""
+    """Fetch arm64 packages with all they need, and unpack them. apt works in a folder of its own, as elsewhere."""
     shutil.rmtree(apt, ignore_errors=True)
     for folder in ("lists/partial", "archives/partial", "etc", "empty"):
         (apt / folder).mkdir(parents=True)

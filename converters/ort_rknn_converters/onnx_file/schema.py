@@ -7,14 +7,11 @@ name onnx and onnx-ir themselves.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ort_rknn_converters.errors import ExtraMissing
+from ort_rknn_converters.extras import COMPLETE
 
 __all__ = [
-    "COMPLETE",
-    "EXTRA",
     "AttributeProto",
     "GraphProto",
     "ModelProto",
@@ -22,35 +19,11 @@ __all__ = [
     "TensorProto",
     "TypeProto",
     "ValueInfoProto",
-    "demand_complete",
     "helper",
     "ir",
     "numpy_helper",
     "onnx",
 ]
-
-COMPLETE = find_spec("onnx") is not None and find_spec("onnx_ir") is not None
-"""Whether both packages are installed: what converts needs them."""
-
-EXTRA = 'pip install "ort-rknn[convert]"'
-"""What installs them."""
-
-
-def demand_complete(doing: str) -> None:
-    """Refuse what needs onnx and onnx-ir where they are not installed.
-
-    Args:
-        doing: What it is, at the beginning of a sentence: ``"converting a model"``.
-
-    Raises:
-        ExtraMissing: They are not; the message names the extra.
-    """
-    if not COMPLETE:
-        raise ExtraMissing(
-            f"{doing} needs the packages onnx and onnx-ir, which are not installed: {EXTRA}. Models that were compiled"
-            " before open without them"
-        )
-
 
 if TYPE_CHECKING:
     import onnx
