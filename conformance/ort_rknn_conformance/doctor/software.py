@@ -110,8 +110,8 @@ def native_lanes() -> Finding:
 
 
 def _cache() -> Finding:
-    from ort_rknn_converters.cache.store import cache_directory
     from ort_rknn_converters.util.home import no_home
+    from ort_rknn_converters.util.user_dirs import cache_directory
 
     folder = Path(cache_directory())
     if why := no_home(folder):

@@ -35,8 +35,8 @@ ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"
 
 LACKING = (
     "the native lanes of ort_rknn were not built (no C compiler): Python threads serve the NPU, and cores may idle"
-    " while the program is busy. Install the wheel for this machine, or a C compiler and then: pip install --force-reinstall"
-    " --no-binary ort-rknn ort-rknn"
+    " while the program is busy. Install the wheel for this machine, or a C compiler and then: pip install"
+    " --force-reinstall --no-binary ort-rknn ort-rknn"
 )
 """What is said where the package has no native library."""
 
