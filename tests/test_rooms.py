@@ -34,7 +34,7 @@ FOLDERS = {
     ),
     "ort_rknn": (
         *("ort_private", ".", "devices", "devices.rknnrt", "engine.lanes", "engine", "options", "ort_types"),
-        *("sessions", "opening", "api", "bench", "pyinstaller"),
+        *("sessions", "opening", "api", "bench", "examples", "pyinstaller"),
     ),
     "ort_rknn_conformance": (
         ".",

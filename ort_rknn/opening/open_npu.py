@@ -265,9 +265,8 @@ def _pins(user: Any, stub: Any, validated: Sequence[Any]) -> dict[str, int]:
 
 def _pinned(stub: bytes, pins: Mapping[str, int]) -> bytes:
     """The stub with pinned dimensions written as numbers."""
-    import onnx
-
     from ort_rknn_converters.compiled.stub_model import pin
+    from ort_rknn_converters.onnx_file.schema import onnx
 
     model = onnx.ModelProto.FromString(stub)
     pin(model, pins)

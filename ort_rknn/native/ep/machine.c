@@ -131,7 +131,9 @@ void ep_look(const char *root, ep_machine *m) {
     for (size_t i = 0; i < COUNT(TREES) && !size; i++) size = read_some(root, TREES[i], words, sizeof words);
     m->target = soc_among(words, size);
     const char *said = getenv("ORT_RKNN_TARGET");
-    if (!m->target && said && *said) m->target = ep_find_target(said); /* where a container hides the device tree */
+    int named = 0; /* believed where no device tree says otherwise: a container hides it, or it is one of Rockchip's */
+    if (!m->target && said && *said && (!size || memmem(words, size, "rockchip,", 9)))
+        named = (m->target = ep_find_target(said)) != NULL;
     int rocket = driven_by_rocket(root), container = is_there(root, CONTAINERS, COUNT(CONTAINERS));
     snprintf(m->driver, sizeof m->driver, "%s", rocket ? "rocket" : is_there(root, RKNPU, COUNT(RKNPU)) ? "rknpu" : "");
     find_version(root, m->driver_version, sizeof m->driver_version);
@@ -152,7 +154,9 @@ void ep_look(const char *root, ep_machine *m) {
                  "this container hides the device tree, so the SoC is not known; start it with --security-opt "
                  "systempaths=unconfined and --device /dev/dri, or set ORT_RKNN_TARGET");
     } else if (!m->target) {
-        snprintf(m->problem, sizeof m->problem, "this is no Rockchip board (there is no device tree)");
+        snprintf(m->problem, sizeof m->problem,
+                 "this is no Rockchip board (there is no device tree; where it is one all the same, ORT_RKNN_TARGET "
+                 "names the SoC)");
     } else if (rocket) {
         snprintf(
             m->problem, sizeof m->problem,
@@ -172,5 +176,10 @@ void ep_look(const char *root, ep_machine *m) {
     } else if (container && !exist) {
         snprintf(m->problem, sizeof m->problem,
                  "this container has no NPU device node; start it with --device /dev/dri");
+    } else if (named && !exist) {
+        snprintf(m->problem, sizeof m->problem,
+                 "ORT_RKNN_TARGET or the option target says %s, and there is no NPU device node (/dev/dri/renderD*, "
+                 "/dev/rknpu); boot a kernel with the vendor's rknpu driver",
+                 m->target->name);
     }
 }

@@ -2,12 +2,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -134,7 +136,7 @@ int ep_init(ep_segment *s, rknn_context *handle) {
         if (first == EP_TIMED_OUT) code->data = NULL; /* the runtime has it */
         if (first != RKNN_ERR_FAIL && first != RKNN_ERR_PARAM_INVALID) return first;
         char path[64];
-        int fd = memfd_create("rknn", MFD_CLOEXEC);
+        int fd = (int)syscall(SYS_memfd_create, "rknn", MFD_CLOEXEC); /* glibc has a function for it from 2.27 on */
         size_t done = 0;
         for (ssize_t n = 1; fd >= 0 && n > 0 && done < code->size; done += n > 0 ? (size_t)n : 0)
             n = write(fd, (char *)code->data + code->offset + done, code->size - done);
