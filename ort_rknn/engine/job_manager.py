@@ -24,6 +24,7 @@ from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
 from ort_rknn.errors import RknnError, SessionClosed
+from ort_rknn.sharing.idle_unload import IDLE
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
@@ -101,6 +102,8 @@ class JobManager:
         self._overflow = options.overflow
         self._forked = False
         watch(self)
+        if lanes is not None and options.idle_unload_s:
+            IDLE.watch(lanes, options.idle_unload_s)
 
     def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
         """One inference in the calling thread."""
@@ -259,6 +262,7 @@ class JobManager:
 
     def _stop(self) -> None:
         if self.lanes is not None:
+            IDLE.forget(self.lanes)
             self.lanes.stop()
         self.workers.stop()
         self.delivery.stop()

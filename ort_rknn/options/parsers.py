@@ -16,6 +16,8 @@ __all__ = [
     "number",
     "path_list",
     "shape_lists",
+    "size",
+    "target_name",
     "text",
     "to_text",
     "whole",
@@ -63,6 +65,30 @@ def whole(minimum: int) -> Parser:
         return result
 
     return parse
+
+
+def target_name(value: Any) -> str:
+    """A SoC's own name.
+
+    Raises:
+        UnknownTarget: There is no such SoC.
+    """
+    from ort_rknn_converters.targets import find_target
+
+    return find_target(str(value)).name
+
+
+def size(value: Any) -> int:
+    """Bytes, also as ``500M`` or ``2GiB``."""
+    from ort_rknn_converters.cache.limit import size_in
+
+    try:
+        result = 0 if isinstance(value, bool) else size_in(str(value))
+    except ValueError:
+        result = 0
+    if result < 1:
+        raise ValueError("a number of bytes from 1 up, or a size such as 500M or 2GiB")
+    return result
 
 
 def bits(value: Any) -> int:

@@ -28,6 +28,7 @@ from ort_rknn_converters.compiled.stub_model import make_stub
 from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
+from ort_rknn_converters.onnx_file.pinned_blobs import pinned
 from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, opened
 from ort_rknn_converters.onnx_file.schema import ValueInfoProto, helper, onnx
 from ort_rknn_converters.onnx_file.split_model import CODE, SplitModel
@@ -223,7 +224,7 @@ class _Reader:
             raise CompiledModelError(
                 f"{self.name} needs {file} beside it, and it is not there. Copy both files together"
             )
-        beside = FileBlob(str(path), entry["sha256"])
+        beside = pinned(FileBlob(str(path), entry["sha256"]))
         beside.check()
         return beside
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step, step_row
 from ort_rknn_converters.errors import CompiledModelError
-from ort_rknn_converters.onnx_file.blobs import Blob, StoredBlob
+from ort_rknn_converters.onnx_file.blobs import Blob, FileBlob, StoredBlob
+from ort_rknn_converters.onnx_file.pinned_blobs import pinned
 from ort_rknn_converters.partition.plan import Plan
 from ort_rknn_converters.tensor_info import TensorInfo
 
@@ -116,8 +117,11 @@ def _step(row: Mapping[str, Any], blobs: Mapping[str, Blob], segments: Mapping[s
     )
 
 
-def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> StoredBlob:
-    """The file, proven to be the one that was written: by its time stamp, or else by its digest."""
+def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> FileBlob:
+    """The file, proven to be the one that was written: by its time stamp, or else by its digest.
+
+    It is pinned: whoever clears the cache meanwhile does not take it from a session that is opened or runs.
+    """
     file = directory / name
     found = file.stat()
     if found.st_size != facts["size"]:
@@ -125,4 +129,4 @@ def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> StoredBlob:
     if found.st_mtime_ns != facts["mtime_ns"]:
         StoredBlob(str(file), facts["sha256"]).check()
     # Proven once is enough: reading again would hash the whole code at every start.
-    return StoredBlob(str(file))
+    return pinned(StoredBlob(str(file)))
