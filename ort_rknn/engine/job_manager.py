@@ -102,6 +102,7 @@ class JobManager:
         self._active = 0  # jobs not ended or not delivered, and calls of run
         self._stopping = False
         self._stopped = False
+        self._overflow = options.overflow
         self._forked = False
         watch(self)
         if lanes is not None and options.idle_unload_s:
@@ -158,7 +159,9 @@ class JobManager:
         job._load(route, values, submission)
         if self._fallback is not None:
             job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
-        if submission.parked:
+        if submission.awaited and self._overflow != "block":
+            self._admission.admit(job, 0.0)
+        elif submission.parked:
             self._admission.park(job)
         else:
             self._admission.admit(job, submission.timeout)

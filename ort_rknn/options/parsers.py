@@ -228,8 +228,8 @@ def _pairs(value: Any, *, names_optional: bool = False) -> list[tuple[Any, Any]]
         return list(ast.literal_eval(text).items())
     pairs: list[tuple[Any, Any]] = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
-        name, separator, item = part.rpartition("=")
-        if (separator and not name) or (not separator and not names_optional):
+        name, separator, item = part.rpartition("=")  # two of them: the parts are separated otherwise
+        if "=" in name or (separator and not name) or (not separator and not names_optional):
             raise ValueError
         pairs.append((name.strip() or None, item.strip()))
     return pairs

@@ -8,7 +8,6 @@ stands for the default.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_args
@@ -17,7 +16,6 @@ from ort_rknn.devices.settings import PRIORITIES, DeviceOptions
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.options import EngineOptions, Hint, Overflow
 from ort_rknn.errors import InvalidOption
-from ort_rknn.options.config_file import read_config
 from ort_rknn.options.parsers import (
     bits,
     choice,
@@ -34,7 +32,8 @@ from ort_rknn.options.parsers import (
     value_map,
     whole,
 )
-from ort_rknn.options.rows import Option, option, refuse_unknown, unsaid, with_defaults
+from ort_rknn.options.reading import read_values
+from ort_rknn.options.rows import Option, option, unsaid, with_defaults
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
@@ -83,6 +82,9 @@ class RknnOptions:
         text,
         "none: needed for int8 and w4a16",
         "folder of .npy, .npz or images, one such file, or a .txt that lists them",
+    )
+    calibration_limit: int = option(
+        ConvertOptions, whole(1), "measured: ResNet-50 is no better with 50 than with 10", "calibration samples used"
     )
     preprocess: str = option(
         ConvertOptions,
@@ -169,6 +171,12 @@ class RknnOptions:
         number(1),
         "a guess: 5 s for 25 M weights on a PC",
         "seconds one segment's compilation may take",
+    )
+    jobs: int = option(
+        ConvertOptions,
+        whole(1),
+        "each takes 8 times the weights in memory (measured)",
+        "segments of one conversion to compile side by side",
     )
     schedule: tuple[int, ...] | None = option(
         EngineOptions,
@@ -307,32 +315,16 @@ class RknnOptions:
             values: Option name to value, a Python object or a string.
 
         Raises:
-            InvalidOption: A name that does not exist (the known ones are listed), or a value that makes no sense.
-            UnknownTarget: A SoC that is not in the table of targets.
+            InvalidOption: A name that does not exist (the known ones are listed), or a value that makes no sense, by
+                itself or beside the others.
         """
-        given = {str(name): value for name, value in (values or {}).items()}
-        refuse_unknown(given, OPTIONS, "")
-        config, file = read_config()
-        refuse_unknown(config, OPTIONS, f" in {file}")
-        parsed = {}
-        for row in OPTIONS.values():
-            value, origin = given.get(row.name), f"RKNNExecutionProvider option {row.name!r}"
-            if unsaid(value) and row.env:
-                value, origin = os.environ.get(row.env), f"environment variable {row.env}"
-            if unsaid(value) and not (row.name in _CORES and any(not unsaid(given.get(name)) for name in _CORES)):
-                value, origin = config.get(row.name), f"{row.name} in {file}"
-            if unsaid(value):
-                continue
-            try:
-                parsed[row.name] = row.parse(value)
-            except RuntimeError:  # UnknownTarget or InvalidOption, which say all by themselves
-                raise
-            except ValueError as reason:
-                raise InvalidOption(f"{origin} must be {reason}, not {value!r}") from None
-        if parsed.get("optimization_level", 0) not in convert.LEVELS:
-            raise InvalidOption(f"optimization_level must be 0, 1, 2 or 3, not {parsed['optimization_level']}")
+        parsed = read_values(OPTIONS, values or {})
         options = cls(**parsed)
         options.engine_options()  # which knows what excludes what
+        try:
+            options.convert_options(**{} if options.target else {"target": convert.any_target(options.precision)})
+        except RuntimeError as error:  # UnknownOption or CalibrationError of the converters
+            raise InvalidOption(f"RKNNExecutionProvider options: {error}") from None
         return options
 
     def engine_options(self) -> EngineOptions:
@@ -363,10 +355,6 @@ class RknnOptions:
     def as_strings(self) -> dict[str, str]:
         """Every option as onnxruntime shows options; :meth:`parse` reads it back."""
         return {name: to_text(getattr(self, name)) for name in OPTIONS}
-
-
-_CORES = ("schedule", "tp_mode", "performance_hint")
-"""Options that exclude each other: a program that gives one does not get another from the configuration file."""
 
 
 def _table() -> Iterator[Option]:

@@ -315,8 +315,10 @@ def _of_the_moment(made: CompiledModel | ConvertError) -> ConvertError | None:
 
 
 def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, cache_dir: Any) -> CompiledModel:
+    from ort_rknn_converters.extras import demand_complete
     from ort_rknn_converters.util.lazy_imports import defer_sympy
 
+    demand_complete("converting a model")
     with defer_sympy():
         from ort_rknn_converters.pipeline.convert import convert
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from onnx import helper
 
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.compiled.stub_model import make_stub
@@ -15,6 +14,7 @@ from ort_rknn_converters.compiled.values import NpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
 from ort_rknn_converters.onnx_file.pinned_blobs import pinned
+from ort_rknn_converters.onnx_file.schema import helper
 from ort_rknn_converters.onnx_file.tensor_types import type_string, value_info
 from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment
 from ort_rknn_converters.rknn_format import reader

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ort_rknn_converters.util.home import expanded, no_home
 
-__all__ = ["CACHE_VARIABLE", "cache_directory", "size_on_disk", "toolkit_directory"]
+__all__ = ["CACHE_VARIABLE", "cache_directory", "places", "size_on_disk", "toolkit_directory"]
 
 CACHE_VARIABLE = "ORT_RKNN_CACHE_DIR"
 """Environment variable that names the cache's folder."""
@@ -25,6 +25,28 @@ def cache_directory(chosen: str | os.PathLike[str] | None = None) -> Path:
 def toolkit_directory() -> Path:
     """Returns the folder of the toolkit's private environment, there or not."""
     return cache_directory() / "toolkit"
+
+
+def places(folder: Path) -> dict[str, tuple[Path, int]]:
+    """Everything of ours in a cache folder: name -> where it lies and its bytes, only what is there.
+
+    Args:
+        folder: The cache's folder.
+    """
+    known = {
+        "models": "compiled models",
+        "toolkit": "toolkit's private environment",
+        "conformance": "compiled models of conformance runs",
+    }
+    found: dict[str, tuple[Path, int]] = {}
+    rest = 0
+    for one in sorted(folder.iterdir()) if folder.is_dir() else ():
+        size = size_on_disk(one) if one.is_dir() else one.stat().st_size
+        if one.name in known:
+            found[known[one.name]] = (one, size)
+        else:
+            rest += size
+    return {**found, "other": (folder, rest)} if rest else found
 
 
 def size_on_disk(root: Path) -> int:

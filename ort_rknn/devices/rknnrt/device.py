@@ -28,7 +28,7 @@ from ort_rknn.devices.segment_checks import (
     same_code,
 )
 from ort_rknn.devices.settings import PRIORITIES, NpuSettings
-from ort_rknn.devices.soc import Soc, detect
+from ort_rknn.devices.soc import Soc, detect, named_target
 from ort_rknn.devices.time_limit import open_seconds, within
 from ort_rknn.errors import DeviceError, DeviceUnavailable, NpuMemoryFull
 from ort_rknn.sharing.context_sizes import expected_size, measured_size
@@ -102,7 +102,7 @@ class NpuDevice:
 
         self.settings = settings = settings or NpuSettings()
         library = settings.runtime_library
-        self.soc: Soc = detect(root)
+        self.soc: Soc = detect(root, settings.target or named_target())
         # Whoever names a library knows what he does: emulators and unusual boards have no device tree.
         if not named_library(library) and self.soc.problem:
             raise DeviceUnavailable(f"no NPU can be used: {self.soc.problem}")
