@@ -245,6 +245,7 @@ class NativeLane(LaneRecord):
     def __init__(self, spec: LaneSpec) -> None:
         super().__init__(spec)
         self.number = -1  # of its native thread
+        self.opened: LaneContexts | None = None  # last; closed or not, they know the words for a failure
 
     def successor(self) -> NativeLane:
         """A new lane in the place of this one, which hangs."""

@@ -15,11 +15,11 @@ from typing import Any
 
 from ort_rknn.devices.rknnrt.context import phases_of
 from ort_rknn.devices.rknnrt.native_calls import NativeOutcome
-from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
+from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task, unraised
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
 from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane
-from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts
+from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts, shielded
 from ort_rknn.engine.lanes.native_pool import BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.lanes.switch_interval import FastSwitching
 from ort_rknn.errors import DeviceError
@@ -124,6 +124,8 @@ class NativeLanes(LaneKeeper):
         with self._lock:
             self._account(lane, flight, outcome, deferred)
         self._finish(deferred)
+        if lane.leaving:
+            self._dismiss(lane)
         return True
 
     def stop(self) -> None:
@@ -186,6 +188,8 @@ class NativeLanes(LaneKeeper):
         if not outcome.code:
             self._start(lane, None)
         self._finish(deferred)
+        if lane.leaving:
+            self._dismiss(lane)
         return True
 
     # -- tasks out
@@ -196,10 +200,7 @@ class NativeLanes(LaneKeeper):
             calm = bool(self._flights) or not self._switching.held
             events = self._pool.take(-1 if calm else SWITCHING_S)
             for token, kind, number, outcome in events:
-                try:
-                    self._arrive(token, kind, self._by_number[number], outcome)
-                except BaseException:  # a completion that raises must not stop the others
-                    logger().exception("an inference's completion failed")
+                self._arrive(token, kind, self._by_number[number], outcome)
             if self._flights:
                 continue
             if not events:
@@ -217,10 +218,14 @@ class NativeLanes(LaneKeeper):
             else:
                 flight = self._flights.pop(token)
                 if kind != LATE:
-                    self._account(lane, flight, outcome, deferred)
-                    deferred.ended.append(flight.task)
-        if kind == LATE or lane.leaving:
-            self._dismiss(lane)
+                    deferred.ended.append(flight.task)  # whatever goes wrong from here on, it ends
+                    try:
+                        self._account(lane, flight, outcome, deferred)
+                    except BaseException as error:
+                        logger().exception("an inference's completion failed")
+                        flight.task.error = flight.task.error or unraised(error)
+        if kind == LATE or lane.leaving or self._stopping:
+            shielded(self._dismiss, lane)
         self._finish(deferred)
 
     def _abandon(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, deferred: Deferred) -> None:
@@ -260,14 +265,15 @@ class NativeLanes(LaneKeeper):
         if not outcome.code:
             return
         task = flight.task
-        assert lane.contexts is not None
-        context = native_contexts(lane.contexts.contexts)[task.step]
-        task.error = error = context.failed(outcome)
+        assert lane.opened is not None
+        task.error = error = native_contexts(lane.opened)[task.step].failed(outcome)
         lane.failures += 1
-        deferred.spoilt.append(lane.contexts)
-        lane.contexts = None
-        lane.state = LaneState.COLD
-        self._cold += 1
+        if lane.contexts is not None:  # the lane may have been dismissed before this was heard of
+            deferred.spoilt.append(lane.contexts)
+            lane.contexts = None
+        if lane.state is not LaneState.GONE:
+            lane.state = LaneState.COLD
+            self._cold += 1
         if isinstance(error, DeviceError):
             self._failed(lane, error, deferred)
         self._serve_what_waits(lane, deferred)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
@@ -12,11 +12,12 @@ from ort_rknn.engine.lanes.fault_policy import FaultPolicy
 from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeContext, NativeLane, SharedContexts
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.errors import DeviceError
+from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.program import LaneContexts
 
-__all__ = ["LaneKeeper", "native_contexts"]
+__all__ = ["LaneKeeper", "native_contexts", "shielded"]
 
 PATIENCE_S = 1.0
 """How long an idle lane's thread may take to end: it only has to wake up. A guess."""
@@ -54,6 +55,7 @@ class LaneKeeper:
         most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
         self._pool = NativePool(library, most_io, len(cores), setup.time_limit)
         first.contexts = SharedContexts(contexts, None)
+        first.opened = contexts
         self._start(first, None)
 
     # -- tasks in
@@ -147,7 +149,9 @@ class LaneKeeper:
         if self._share:
             with self._lock:
                 source = SharedContexts.hold_first([other.contexts for other in self._lanes])
-        return SharedContexts.open(self._program, lane.spec.mask, source)
+        shared = SharedContexts.open(self._program, lane.spec.mask, source)
+        lane.opened = shared.contexts
+        return shared
 
     def _start(self, lane: NativeLane, flight: InFlight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""
@@ -155,12 +159,12 @@ class LaneKeeper:
         segments = [context.segment for context in native_contexts(lane.contexts.contexts)]
         deferred = Deferred()
         with self._lock:
-            if lane.number < 0:
+            if lane.number < 0 and not lane.leaving:
                 lane.number = self._pool.add(self._groups[lane.spec.core])
                 if lane.number >= 0:
                     self._by_number[lane.number] = lane
             lane.state = LaneState.IDLE
-            code = lane.number
+            code = CLOSED if lane.leaving else lane.number
             if code >= 0 and flight is not None:
                 task = flight.task
                 code = self._pool.equip(lane.number, segments, task.step, flight.table, flight.turned, task.ticket)
@@ -177,7 +181,7 @@ class LaneKeeper:
                 deferred.spoilt.append(lane.contexts)
                 lane.contexts = None
             lane.state = LaneState.GONE
-            if not self._stopping:
+            if not self._stopping and not lane.leaving:
                 self._retire([lane], self._faults.cannot_open(lane, error), deferred)
             if flight is not None:
                 flight.task.taken_at = 0.0
@@ -206,7 +210,8 @@ class LaneKeeper:
                 self._cold -= 1
             if lane.number >= 0:
                 self._pool.retire(lane.number)
-                deferred.dismissed.append(lane)
+                if lane.state is not LaneState.BUSY:  # whoever opens it will find that it is to go
+                    deferred.dismissed.append(lane)
         served = {lane.spec.core for lane in self._lanes if lane.in_service}
         self._faults.retired(why, self._lanes)
         for core, group in self._groups.items():
@@ -236,12 +241,12 @@ class LaneKeeper:
                 self._openers.discard(thread)
                 self._open_there(lane, flight)
         for contexts in deferred.spoilt:
-            contexts.close()
+            shielded(contexts.close)
         for lane in deferred.dismissed:
             if not self._pool.works(lane.number):
-                self._dismiss(lane)
+                shielded(self._dismiss, lane)
         for task in deferred.ended:
-            task.done(task)
+            shielded(task.done, task)
 
     def _dismiss(self, lane: NativeLane) -> None:
         """Close a lane's contexts once its thread has ended; one that is still at work comes back here."""
@@ -254,6 +259,14 @@ class LaneKeeper:
             lane.state = LaneState.GONE
         if contexts is not None:
             contexts.close()
+
+
+def shielded(function: Callable[..., object], *arguments: Any) -> None:
+    """Calls a function, and logs what it raises: the ends of other tasks come after it."""
+    try:
+        function(*arguments)
+    except BaseException:
+        logger().exception("the lanes go on after an error")
 
 
 def native_contexts(contexts: LaneContexts) -> Sequence[NativeContext]:
