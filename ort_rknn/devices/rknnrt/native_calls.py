@@ -15,7 +15,7 @@ from ort_rknn_converters.util.log import logger
 
 __all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "NativeOutcome", "OutputForm", "native_library"]
 
-ABI = 4
+ABI = 5
 """Version of the binary interface this file is written for."""
 
 ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"

@@ -81,6 +81,11 @@ class NativeLanes(LaneKeeper):
                 return
             self._pool.wait(mark, left, first)
 
+    def waiting_on(self, core: int) -> int:
+        """Tasks that wait for this core alone."""
+        group = self._groups.get(core)
+        return 0 if group is None else self._pool.pinned(group)
+
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy of an input of step ``step``; a picture is turned on the way, so that its bytes are moved once."""
         fresh = self._ios[step].own(position, array, self._library)
@@ -116,7 +121,7 @@ class NativeLanes(LaneKeeper):
         if number < 0:
             return number == BUSY and self._cold > 0 and self._open_here(task)
         lane = self._by_number[number]
-        if not outcome.code:  # leaves nothing to be done
+        if not (outcome.code or lane.shedding or lane.leaving):  # leaves nothing to be done
             with self._lock:
                 self._credit(lane, flight, outcome)
             return True
@@ -167,7 +172,7 @@ class NativeLanes(LaneKeeper):
         """Open a cold lane in the calling thread, and run there."""
         with self._lock:
             lane = self._cold_lane(task.core)
-            if lane is None:
+            if lane is None or not self._may_open(task.core):
                 return False
             lane.state = LaneState.BUSY
             self._cold -= 1
@@ -234,7 +239,7 @@ class NativeLanes(LaneKeeper):
         task.error = error = time_limit_error(lane, self._time_limit)
         task.seconds = (outcome.done - outcome.begun) / 1e9
         task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
-        task.ran_on, task.lane = lane.spec.core, lane.spec.index
+        task.ran_on, task.lane = lane.spec.shown_core, lane.spec.index
         lane.failures += 1
         lane.abandoned = True
         successor = lane.successor()
@@ -249,7 +254,7 @@ class NativeLanes(LaneKeeper):
         task, spec = flight.task, lane.spec
         task.seconds = (outcome.done - outcome.begun) / 1e9
         task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
-        task.ran_on = spec.core
+        task.ran_on = spec.shown_core
         task.lane = spec.index
         lane.busy_s += task.seconds
         if not outcome.code:
@@ -263,6 +268,8 @@ class NativeLanes(LaneKeeper):
         """Write a task's end into it, and judge the lane by it. Needs the lock."""
         self._credit(lane, flight, outcome)
         if not outcome.code:
+            if lane.shedding:
+                self._shed(lane, deferred)
             return
         task = flight.task
         assert lane.opened is not None
@@ -271,7 +278,9 @@ class NativeLanes(LaneKeeper):
         if lane.contexts is not None:  # the lane may have been dismissed before this was heard of
             deferred.spoilt.append(lane.contexts)
             lane.contexts = None
-        if lane.state is not LaneState.GONE:
+        lane.shedding = False
+        lane.spec = lane.spec.settled()
+        if lane.state not in (LaneState.GONE, LaneState.COLD):
             lane.state = LaneState.COLD
             self._cold += 1
         if isinstance(error, DeviceError):

@@ -30,9 +30,12 @@ class LaneKeeper:
         self._program = program
         self._share = setup.share
         self._clock = setup.clock
+        self._sharer = setup.sharer
+        self._elastic = setup.elastic and setup.sharer is not None
         self._lock = threading.RLock()
         self._lanes = [NativeLane(spec) for spec in setup.specs]
         cores = list(dict.fromkeys(spec.core for spec in setup.specs))
+        self._pinned = not any(spec.floats for spec in setup.specs)
         self._groups = {core: number for number, core in enumerate(cores)}
         self._faults = FaultPolicy(cores)
         self._cold = len(setup.specs) - 1  # the first is opened here
@@ -56,7 +59,10 @@ class LaneKeeper:
         self._pool = NativePool(library, most_io, len(cores), setup.time_limit)
         first.contexts = SharedContexts(contexts, None)
         first.opened = contexts
+        self._guard(first)
         self._start(first, None)
+        if setup.sharer is not None and self._elastic:
+            setup.sharer.own(self)
 
     # -- tasks in
 
@@ -95,6 +101,10 @@ class LaneKeeper:
         if self._cold:
             code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
             lane = self._cold_lane(task.core) if code == BUSY else None
+            if lane is not None and not self._may_open(task.core):
+                lane = None
+            if code == BUSY and self._elastic and self._sharer is not None and self._sharer.crowded():
+                deferred.crowded = True
             if lane is not None:
                 self._begin_opening(lane, flight, deferred)
                 return
@@ -151,7 +161,60 @@ class LaneKeeper:
                 source = SharedContexts.hold_first([other.contexts for other in self._lanes])
         shared = SharedContexts.open(self._program, lane.spec.mask, source)
         lane.opened = shared.contexts
+        self._guard(lane)
         return shared
+
+    def _guard(self, lane: NativeLane) -> None:
+        """Let the inferences of just opened contexts take turns with those of other sessions."""
+        if self._sharer is not None and lane.opened is not None:
+            for context in native_contexts(lane.opened):
+                self._sharer.guard(context.segment, lane.spec.weight)
+
+    # -- sharing the NPU with other sessions
+
+    @property
+    def at_work(self) -> int:
+        """Lanes that run something now."""
+        return self._pool.busy
+
+    @property
+    def opened(self) -> int:
+        """Lanes that have contexts."""
+        return sum(_has_contexts(lane) for lane in self._lanes)
+
+    def _may_open(self, core: int | None) -> bool:
+        """Whether another lane may get contexts. Needs the lock."""
+        if not self._elastic or self._sharer is None:
+            return True
+        opened = [lane for lane in self._lanes if _has_contexts(lane)]
+        if core is not None and not any(lane.spec.core == core for lane in opened):
+            return True
+        return self._sharer.may_open(len(opened))
+
+    def shed(self, keep: int) -> None:
+        """Give contexts back until so many lanes have some; busy lanes do when they are through."""
+        deferred = Deferred()
+        with self._lock:
+            opened = [lane for lane in self._lanes if _has_contexts(lane)]
+            for lane in reversed(opened[keep:]):
+                alone = self._pinned and sum(other.spec.core == lane.spec.core for other in opened) == 1
+                if lane.state is not LaneState.IDLE or lane.number < 0 or alone or self._stopping:
+                    continue
+                opened.remove(lane)
+                lane.shedding = True
+                if self._pool.unequip(lane.number):
+                    self._shed(lane, deferred)
+        self._finish(deferred)
+
+    def _shed(self, lane: NativeLane, deferred: Deferred) -> None:
+        """A lane whose thread has no contexts any more gives them back. Needs the lock."""
+        lane.shedding = False
+        if lane.contexts is None or lane.leaving:
+            return
+        deferred.spoilt.append(lane.contexts)
+        lane.contexts = None
+        lane.state = LaneState.COLD
+        self._cold += 1
 
     def _start(self, lane: NativeLane, flight: InFlight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""
@@ -240,6 +303,8 @@ class LaneKeeper:
             except RuntimeError:  # the interpreter is ending, or the system has no thread left
                 self._openers.discard(thread)
                 self._open_there(lane, flight)
+        if deferred.crowded and self._sharer is not None:
+            shielded(self._sharer.make_room)
         for contexts in deferred.spoilt:
             shielded(contexts.close)
         for lane in deferred.dismissed:
@@ -259,6 +324,10 @@ class LaneKeeper:
             lane.state = LaneState.GONE
         if contexts is not None:
             contexts.close()
+
+
+def _has_contexts(lane: NativeLane) -> bool:
+    return lane.state in (LaneState.IDLE, LaneState.BUSY) and not lane.shedding
 
 
 def shielded(function: Callable[..., object], *arguments: Any) -> None:
