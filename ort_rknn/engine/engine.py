@@ -41,9 +41,9 @@ def best_lanes(program: LaneOpener, setup: LaneSetup) -> Lanes:
     return ThreadLanes(program, setup)
 
 
-def _cores(plan: LanePlan) -> list[int]:
-    """Returns the cores that lanes are bound to; none where the driver chooses."""
-    return sorted({core for lane in plan.lanes for core in lane.cores})
+def _cores(plan: LanePlan, device_cores: int) -> list[int]:
+    """Returns the cores that lanes are bound to; all where the driver chooses."""
+    return sorted({core for lane in plan.lanes for core in lane.cores}) or list(range(device_cores))
 
 
 def _checked(reserve: int, cores: int) -> int:
@@ -123,6 +123,8 @@ class Engine:
                 if sharer is not None:
                     sharer.leave()
                 raise
+            if about is not None:
+                page = Page({**about, "cores": _cores(plan, program.device.cores)})
         self._sharer = sharer
         self._manager = JobManager(
             program,
@@ -134,7 +136,7 @@ class Engine:
             print_perf=perf,
             observer=observer,
             clock=clock,
-            page=None if about is None or made is None else Page({**about, "cores": _cores(plan)}),
+            page=page,
         )
         self._finalizer = weakref.finalize(self, self._manager.close, wait=False, cancel_jobs=False)
         self._finalizer.atexit = False  # the interpreter's end has a way of its own, which waits
