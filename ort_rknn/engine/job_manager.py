@@ -100,12 +100,13 @@ class JobManager:
             observer=observer,
             clock=clock,
             end=self._end,
+            time_limit=bool(options.run_timeout_ms),
         )
         self._jobs: dict[int, InferenceJob] = {}
         self._next_id = 0
         self._active = 0  # jobs not ended or not delivered, and calls of run
-        self._stopping = False
-        self._stopped = False
+        self._stopping = self._stopped = False
+        self._awaited = False  # somebody waits until nothing is active, or has done so
         self._overflow = options.overflow
         self._forked = False
         watch(self)
@@ -115,29 +116,11 @@ class JobManager:
             lanes.changed = shower(page, lanes)
             lanes.changed()
 
-    def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
+    def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any = None) -> list[Any]:
         """One inference in the calling thread."""
-        route = self.program.route(output_names)
-        job_id = self._enter()
-        begun, failed = self._clock(), True
-        try:
-            results = self._runner.run(job_id, feed, route, run_options)
-            failed = False
-            return results
-        finally:
-            if self.page is not None:
-                self.count(self._clock() - begun, failed=failed)
-            self._leave()
-
-    def count(self, seconds: float, *, failed: bool = False) -> None:
-        """Show an inference on the session's page."""
-        if self.page is not None:
-            with self._lock:
-                self.page.count(seconds, failed=failed)
-
-    def _enter(self) -> int:
         if self._forked:
             raise RknnError(FORKED)
+        route = self.program.route(output_names)
         with self._lock:
             self._admission.check_open()
             self._active += 1
@@ -146,7 +129,19 @@ class JobManager:
             self.counters.runs += 1
             job_id = self._next_id
             self._next_id += 1
-        return job_id
+        begun, failed = self._clock(), True
+        try:
+            results = self._runner.run(job_id, feed, route, run_options)
+            failed = False
+            return results
+        finally:
+            self._leave(self._clock() - begun, failed)
+
+    def count(self, seconds: float, *, failed: bool = False) -> None:
+        """Show an inference on the session's page."""
+        if self.page is not None:
+            with self._lock:
+                self.page.count(seconds, failed)
 
     # -- submit
 
@@ -267,15 +262,17 @@ class JobManager:
 
     # -- the end
 
-    def _leave(self) -> None:
-        """A job, or a call of run, is over."""
+    def _leave(self, seconds: float = -1.0, failed: bool = False) -> None:
+        """A job, or a call of run that took so long, is over."""
+        page = self.page
         with self._lock:
             self._active -= 1
-            if self.page is not None:
-                self.page.show_active(self._active)
-            if self._active:
-                stop = False
-            else:
+            if page is not None and seconds >= 0:
+                page.count_last(seconds, failed, self._active)
+            elif page is not None:
+                page.show_active(self._active)
+            stop = False
+            if self._awaited and not self._active:
                 stop = self._must_stop()
                 self._idle.notify_all()
         self._admission.pump()
@@ -311,6 +308,7 @@ class JobManager:
         if self.delivery.here:
             raise RuntimeError("wait_all() in a callback would wait for that callback")
         with self._idle:
+            self._awaited = True
             return self._idle.wait_for(lambda: not self._active, timeout)
 
     def close(self, *, wait: bool, cancel_jobs: bool) -> None:
@@ -318,6 +316,7 @@ class JobManager:
         if self._forked:
             return
         with self._lock:
+            self._awaited = True
             self._admission.close()
             stop = self._must_stop()
         self._admission.room.touch(everyone=True)

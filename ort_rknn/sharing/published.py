@@ -11,6 +11,7 @@ import itertools
 import json
 import mmap
 import os
+import struct
 import sys
 import time
 import weakref
@@ -32,6 +33,9 @@ epoch."""
 
 SUFFIX = ".session"
 
+_WORK = struct.Struct("=4q")
+"""The first four counters."""
+
 _numbers = itertools.count(1)
 
 
@@ -44,7 +48,7 @@ def pid_namespace() -> str:
 
 
 class Page:
-    """Page of one session. Who counts holds a lock of its own.
+    """Page of one session. Who counts holds a lock of his own.
 
     Args:
         facts: Facts that do not change: model, device, cores, class ...
@@ -99,17 +103,19 @@ class Page:
         """Show how many inferences are under way."""
         self._counters[3] = active
 
-    def count(self, seconds: float, *, failed: bool = False) -> None:
-        """Count an inference that took so long, waiting included."""
-        counters = self._counters
+    def count_last(self, seconds: float, failed: bool, active: int) -> None:
+        """Count an inference, and show how many are under way then: one write for both."""
         if failed:
-            self._failed = counters[1] = self._failed + 1
+            self._failed += 1
         else:
             self._done += 1
             self._latency += int(seconds * 1e9)
-            counters[2] = self._latency
-            counters[0] = self._done
-        counters[6] = time.time_ns()
+        _WORK.pack_into(self._counters, 0, self._done, self._failed, self._latency, active)
+        self._counters[6] = time.time_ns()
+
+    def count(self, seconds: float, failed: bool = False) -> None:
+        """Count an inference that took so long, waiting included."""
+        self.count_last(seconds, failed, self._counters[3])
 
     def show_memory(self, size: int, contexts: int) -> None:
         """Show the NPU memory of what is open."""

@@ -14,19 +14,23 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.rknnrt.native_calls import NativeOutcome, phases_of
+from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task, unraised
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
 from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane
 from ort_rknn.engine.lanes.memory_door import to_close
 from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts, shielded
-from ort_rknn.engine.lanes.native_pool import BUSY, LATE, TIMEOUT, NativePool
+from ort_rknn.engine.lanes.native_pool import ANY, BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.lanes.switch_interval import FastSwitching
 from ort_rknn.errors import DeviceError, NpuMemoryFull
 from ort_rknn.sharing.ledger import LEDGER, opening_for
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ort_rknn.devices.base import Array
     from ort_rknn.devices.program import LaneContexts
 
 __all__ = ["NativeLanes"]
@@ -134,13 +138,52 @@ class NativeLanes(LaneKeeper):
             if LEDGER.hungry:
                 LEDGER.offer(self)
             return True
+        self._ended_here(lane, flight, outcome)
+        return True
+
+    def run_direct(
+        self, step: int, inputs: Sequence[Array], wanted: Sequence[bool] | None
+    ) -> list[Array | None] | None:
+        """Execute an unpinned step in the calling thread, as :meth:`run_here` does, for callers that need no task.
+
+        Not for lanes with a time limit: a caller could not be freed.
+
+        Returns:
+            The outputs; ``None`` where nothing was done: no lane is idle and open.
+
+        Raises:
+            DeviceError: The inference failed.
+        """
+        io = self._ios[step]
+        given, outputs, outcome = io.prepare(inputs), io.allocate_outputs(wanted), NativeOutcome()
+        addresses = [None if array is None else address_of(array) for array in (*given, *outputs)]
+        number = self._pool.run(ANY, step, self._tables[step](*addresses), outcome)
+        if number < 0:
+            return None
+        lane = self._by_number[number]
+        if outcome.code or lane.shedding or lane.leaving:
+            task = Task(step, list(inputs), wanted, print)
+            self._ended_here(lane, InFlight(task, given, outputs, None, 0), outcome)
+            if task.error is not None:
+                raise task.error
+            return task.outputs
+        with self._lock:
+            lane.busy_s += (outcome.done - outcome.begun) / 1e9
+            lane.tasks += 1
+            self._faults.succeeded(lane.spec.core)
+        self.last_used = time.monotonic()
+        if LEDGER.hungry:
+            LEDGER.offer(self)
+        return io.finish(outputs)
+
+    def _ended_here(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome) -> None:
+        """Account for what ran in its caller's thread, and leaves something to be done."""
         deferred = Deferred()
         with self._lock:
             self._account(lane, flight, outcome, deferred)
         self._finish(deferred)
         if lane.leaving:
             self._dismiss(lane)
-        return True
 
     def stop(self) -> None:
         """Close the contexts and end the threads."""
