@@ -89,11 +89,10 @@ def _toolkit() -> Finding:
 
 
 def _cache() -> Finding:
-    from ort_rknn_converters.cache.store import cache_directory
-    from ort_rknn_converters.util.home import no_home
+    from ort_rknn_converters.util.user_dirs import cache_directory, unusable
 
     folder = Path(cache_directory())
-    if why := no_home(folder):
+    if why := unusable(folder):
         said = f"nothing is kept, because {why}; every start compiles again"
         return Finding("cache", "note", said, "name a folder with ORT_RKNN_CACHE_DIR")
     try:

@@ -26,8 +26,7 @@ from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, marker, private_python
 from ort_rknn_converters.toolkit.setup.find_python import InstallFailed, choose_interpreter, find_uv, probe
 from ort_rknn_converters.util.file_lock import held
-from ort_rknn_converters.util.home import no_home
-from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
+from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory, unusable
 
 __all__ = ["REQUIREMENTS", "TOOLKIT_VERSION", "InstallFailed", "install"]
 
@@ -154,7 +153,7 @@ def _make_room(directory: Path) -> None:
             f"rknn-toolkit2 exists for Linux on {' and '.join(MACHINES)} only, this is {platform.system()}"
             f" {platform.machine()}. Convert on such a machine and copy the compiled model"
         )
-    if why := no_home(directory):
+    if why := unusable(directory):
         raise InstallFailed(f"there is no place for it, because {why}. Set ORT_RKNN_CACHE_DIR to a folder")
     try:
         directory.mkdir(parents=True, exist_ok=True)
