@@ -34,7 +34,7 @@ FOLDERS = {
     ),
     "ort_rknn": (
         *("ort_private", ".", "devices", "devices.rknnrt", "engine.lanes", "engine", "options", "ort_types"),
-        *("sessions", "opening", "api", "bench", "pyinstaller"),
+        *("sessions", "opening", "remote", "api", "bench", "serving", "ray", "pyinstaller"),
     ),
     "ort_rknn_conformance": (
         ".",

@@ -18,6 +18,7 @@ from ort_rknn.api.async_methods import AsyncMethods
 from ort_rknn.errors import ClosedSession, InvalidOption
 from ort_rknn.options import providers as provider_lists
 from ort_rknn.ort_conventions import CPU_PROVIDER
+from ort_rknn.ort_private.own import public
 from ort_rknn.ort_private.session_base import SessionBase
 from ort_rknn.signatures import shown_as_theirs
 
@@ -42,7 +43,8 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     """onnxruntime's ``InferenceSession`` that runs on the NPU what the NPU can run.
 
     Args:
-        path_or_bytes: An ONNX model, or a compiled model made by ``ort-rknn convert``: path or content.
+        path_or_bytes: An ONNX model, or a compiled model made by ``ort-rknn convert``: path or content; or the address
+            of one on another machine, ``grpc://board:8001/model`` (:mod:`ort_rknn.remote.address`).
         sess_options: onnxruntime's session options; they also hold for the parts on the CPU.
         providers: As onnxruntime's; ``"RKNNExecutionProvider"`` asks for the NPU, alone or as ``(name, options)``.
             When not given: the NPU where one works, then the CPU.
@@ -60,7 +62,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     _rknn_device_asks = False
     _rknn_untouched = False
     _rknn_reason = "the session was made by onnxruntime"
-    _rknn_refused: InvalidOption | None = None
+    _rknn_refused: Exception | None = None
     _rknn_notes: tuple[str, ...] = ()
     _rknn_plan: Plan | None = None
     _rknn_async_engine: Engine | None = None
@@ -109,6 +111,13 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         self._rknn_plan = None
         self._rknn_async_engine = None
         request = None
+        model = self._rknn_model
+        if (
+            isinstance(model, str)
+            and ":" in model
+            and self._rknn_opened_remotely(model, providers, provider_options, disabled)
+        ):
+            return
         if not self._rknn_untouched:
             # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
             asks, self._rknn_device_asks = self._rknn_device_asks, False
@@ -124,6 +133,28 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         from ort_rknn.opening.create import make
 
         make(self, request, providers, provider_options, disabled)
+
+    def _rknn_opened_remotely(self, model: str, providers: Any, provider_options: Any, disabled: Any) -> bool:
+        """Whether the model is on another machine: then the session is of that, or what failed is kept."""
+        from ort_rknn.remote.address import is_address
+
+        if not is_address(model):
+            return False
+        from ort_rknn.remote.native import open_remote
+
+        user = self._rknn_sess_options
+        request = provider_lists.read(providers, provider_options, user, device_given=True)
+        if request is None or not isinstance(user, public("SessionOptions") | None):
+            self._rknn_create(user, providers, provider_options, disabled)  # which says what is wrong with them
+            return True
+        try:
+            if self._rknn_device is not None:
+                raise InvalidOption("device= is for models on this machine; the server has its own: `ort-rknn serve`")
+            given = provider_lists.given_options(providers, provider_options, user)
+            self._rknn_attach(open_remote(model, given, user, request))
+        except Exception as error:
+            self._rknn_refused = error  # in here, onnxruntime would take the address for a file and fall back
+        return True
 
     @property
     def plan(self) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from ort_rknn.engine.cpu_workers import CPU_WORKERS
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
@@ -40,6 +41,7 @@ class EngineOptions:
         print_perf: One line on stderr for each inference; ``None`` asks ``ORT_RKNN_PRINT_PERF`` and
             ``ZTU_EZRKNN_ASYNC_PRINT_PERF`` when the engine is made.
         cores: Cores to use; ``None`` is all the device has.
+        cpu_workers: Threads that run the CPU steps of submitted jobs.
     """
 
     schedule: tuple[int, ...] | None = None
@@ -56,6 +58,7 @@ class EngineOptions:
     performance_hint: Hint = "none"
     print_perf: bool | None = None
     cores: int | None = None
+    cpu_workers: int = CPU_WORKERS
 
     def __post_init__(self) -> None:
         if self.schedule is not None:
