@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn import devices
 from ort_rknn.api.async_methods import AsyncMethods
 from ort_rknn.errors import ClosedSession, InvalidOption
 from ort_rknn.options import providers as provider_lists
-from ort_rknn.ort_conventions import CPU_PROVIDER
+from ort_rknn.ort_conventions import CPU_PROVIDER, has_providers
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_private.session_base import SessionBase
 from ort_rknn.signatures import shown_as_theirs
@@ -140,20 +140,27 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
 
         if not is_address(model):
             return False
-        from ort_rknn.remote.native import open_remote
+        from ort_rknn.remote.native import connect_to, open_stub
 
         user = self._rknn_sess_options
-        request = provider_lists.read(providers, provider_options, user, device_given=True)
-        if request is None or not isinstance(user, public("SessionOptions") | None):
-            self._rknn_create(user, providers, provider_options, disabled)  # which says what is wrong with them
+        rest, rest_options = provider_lists.without_rknn(providers, provider_options)
+        known_options = user is None or isinstance(user, public("SessionOptions"))
+        if not known_options or not isinstance(providers, Sequence | None):
+            self._rknn_create(user, rest, rest_options, disabled)  # which says what it thinks of them
             return True
         try:
             if self._rknn_device is not None:
                 raise InvalidOption("device= is for models on this machine; the server has its own: `ort-rknn serve`")
             given = provider_lists.given_options(providers, provider_options, user)
-            self._rknn_attach(open_remote(model, given, user, request))
+            there = connect_to(model, given, user)
         except Exception as error:
             self._rknn_refused = error  # in here, onnxruntime would take the address for a file and fall back
+            return True
+        self._rknn_attach(open_stub(there, rest, rest_options))
+        if providers and has_providers(user):
+            from ort_rknn.options.request import warn_of_doubles
+
+            warn_of_doubles()
         return True
 
     @property

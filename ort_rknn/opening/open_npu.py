@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["SHOWN", "check_cores", "open_npu_session", "settle", "stub_options"]
+__all__ = ["SHOWN", "check_cores", "open_npu_session", "pinned", "settle", "stub_options"]
 
 _NODES_ON_CPU = (
     "This session contains graph nodes that are assigned to the default CPU EP, "
@@ -115,7 +115,7 @@ def open_npu_session(
     pins = _pins(user, native, validated)
     dims = (dim for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape)
     if pins and not all(isinstance(dim, int) for dim in dims):
-        native = start(NpuSession, of_the_stub, _pinned(compiled.stub.read(), pins), set())
+        native = start(NpuSession, of_the_stub, pinned(compiled.stub.read(), pins), set())
 
     def open_cpu_step(blob: Any) -> Any:
         model, folder = blob.source()
@@ -251,7 +251,7 @@ def _pins(user: Any, stub: Any, validated: Sequence[Any]) -> dict[str, int]:
     return pins
 
 
-def _pinned(stub: bytes, pins: Mapping[str, int]) -> bytes:
+def pinned(stub: bytes, pins: Mapping[str, int]) -> bytes:
     """The stub with pinned dimensions written as numbers."""
     import onnx
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ort_rknn.errors import DeviceError
 from ort_rknn.ort_conventions import numpy_dtype
 from ort_rknn.remote.address import Address
 from ort_rknn.remote.outside import OUTSIDE_KEY, STUB_KEY, Outside, unpack
@@ -80,7 +81,10 @@ class RemoteModel:
             _refuse_other_kinds(name, self._types.get(name, ""))
         wanted = list(dict.fromkeys(output_names))
         answer = self._transport.infer(inputs, wanted, self.timeout)
-        return [answer[name] for name in output_names]
+        for name in wanted:
+            if name not in answer and not self._types.get(name, "").startswith("optional"):
+                raise DeviceError(f"{self.address.where} answered without the output {name!r}", call="ModelInfer")
+        return [answer.get(name) for name in output_names]
 
     def _tensor(self, name: str, value: Any) -> Tensor:
         """An input as it is: whether its type is right, the server says, in onnxruntime's words."""
@@ -98,7 +102,7 @@ class RemoteModel:
 
 
 def _refuse_other_kinds(name: str, ort_type: str) -> None:
-    if ort_type and datatype_of(ort_type.removeprefix("optional(").replace("))", ")")) is None:
+    if ort_type and datatype_of(ort_type) is None:
         text = f"{name} is a {ort_type}: only tensors of numbers and strings can be sent to another machine"
         raise error_class("NotImplemented")(f"[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : {text}")
 

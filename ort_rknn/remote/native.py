@@ -12,9 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.submission import Submission
-from ort_rknn.opening.open_npu import SHOWN, settle, stub_options
+from ort_rknn.errors import InvalidOption
+from ort_rknn.opening.open_npu import SHOWN, pinned, settle, stub_options
 from ort_rknn.ort_conventions import RKNN_PROVIDER, ort_error
+from ort_rknn.ort_private.arguments import check_providers
 from ort_rknn.ort_private.native import NativeBase, start_native
+from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.adapters import has_adapters
 from ort_rknn.ort_types.session_options import NO_CPU, clone, config_entry
 from ort_rknn.remote.engine import address_of, remote_engine, remote_plan
@@ -22,16 +25,16 @@ from ort_rknn.remote.model import RemoteModel
 from ort_rknn.remote.outside import stub_of
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.npu import NpuParts, NpuSession
+from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
-    from ort_rknn.options.request import Request
 
-__all__ = ["RemoteNative", "open_remote"]
+__all__ = ["Connection", "RemoteNative", "connect_to", "open_stub"]
 
 
 class RemoteNative(NpuSession):
-    """A native session of the stub, run by another machine. Made by :func:`open_remote` only."""
+    """A native session of the stub, run by another machine. Made by :func:`open_stub` only."""
 
     def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Any]:
         """Mirrors onnxruntime's native ``run``."""
@@ -50,22 +53,39 @@ class RemoteNative(NpuSession):
         return self._parts.engine.accept(submission.with_feed(checked.outputs, feed))
 
     def _checked(self, output_names: Any, feed: Mapping[str, Any], run_options: Any) -> Any:
+        checked = self._checker.check(output_names, feed, run_options, partial(NativeBase.run, self))
         if run_options is not None and has_adapters(run_options):
             raise ort_error("NotImplemented", "LoRA adapters cannot be sent to another machine")
-        return self._checker.check(output_names, feed, run_options, partial(NativeBase.run, self))
+        return checked
 
     def _numeric(self, values: Any, output_names: Sequence[str]) -> bool:
         return True  # strings travel as well; what cannot, the call refuses
 
 
-def open_remote(text: str, options: Mapping[str, Any], user: Any, request: Request) -> RemoteNative:
-    """Open a session of a model on another machine.
+@frozen
+class Connection:
+    """A model that answered, and what its session is opened with.
+
+    Attributes:
+        model: The model there.
+        options: The provider's options that were given, read.
+        user: The session options, or ``None``.
+        begun: When the opening began, on the performance counter.
+    """
+
+    model: RemoteModel
+    options: Mapping[str, Any]
+    user: Any
+    begun: float
+
+
+def connect_to(text: str, options: Mapping[str, Any], user: Any) -> Connection:
+    """Ask a server for its model.
 
     Args:
         text: The address.
         options: The provider's options that were given, read.
         user: The session options, or ``None``.
-        request: The other providers, which the stub is opened with.
 
     Raises:
         DeviceUnavailable: No server answers there.
@@ -74,39 +94,57 @@ def open_remote(text: str, options: Mapping[str, Any], user: Any, request: Reque
         Exception: What onnxruntime raises for the model on the server.
     """
     begun = time.perf_counter()
+    if getattr(user, "_rknn_replaced_weights", ()) or getattr(user, "optimized_model_filepath", ""):
+        raise InvalidOption(
+            "the model is on another machine: session options here can neither replace its weights nor have its "
+            "optimized form written"
+        )
     address, timeout = address_of(text, options)
-    model = RemoteModel(address, timeout)
+    return Connection(RemoteModel(address, timeout), options, user, begun)
+
+
+def open_stub(there: Connection, providers: Any, provider_options: Any) -> RemoteNative:
+    """Open the native session of a model that answered.
+
+    Args:
+        there: The model.
+        providers: Of onnxruntime's own, as given to the session: the stub is opened with them.
+        provider_options: Likewise.
+
+    Raises:
+        Exception: What onnxruntime raises for these providers.
+    """
     try:
-        return _open(model, options, user, request, begun)
+        return _open(there, providers, provider_options)
     except BaseException:
-        model.close()
+        there.model.close()
         raise
 
 
-def _open(model: RemoteModel, options: Mapping[str, Any], user: Any, request: Request, begun: float) -> RemoteNative:
+def _open(there: Connection, providers: Any, provider_options: Any) -> RemoteNative:
+    model, user = there.model, there.user
+    names, given = check_providers(providers or [], provider_options, public("get_available_providers")())
     stub = stub_of(model.outside) if model.stub is None else model.stub
+    if dims := getattr(user, "_rknn_dims", {}):
+        stub = pinned(stub, dims)
     own = clone(user)
     shown = {name: getattr(own, name) for name in SHOWN}
     profiled = own.enable_profiling
     settle(own, npu_only=config_entry(user, NO_CPU) == "1")
-    request.warn_of_doubles(user)
-    native: RemoteNative = start_native(
-        request.providers, request.provider_options, RemoteNative, stub_options(own), stub, set()
-    )
+    native: RemoteNative = start_native(names, given, RemoteNative, stub_options(own), stub, set())
     profile = None
     if profiled:
         from ort_rknn.ort_types.profiling import Profile
 
         profile = Profile(own.profile_file_prefix)
-        profile.session_event("model_loading_uri", begun)
-        profile.session_event("session_initialization", begun)
+        profile.session_event("model_loading_uri", there.begun)
+        profile.session_event("session_initialization", there.begun)
         profile.end_with(native)
-    engine = remote_engine(model, options, profile)
     native.attach(
         NpuParts(
-            engine=engine,
+            engine=remote_engine(model, there.options, profile),
             plan=remote_plan(model),
-            provider_options={name: str(value) for name, value in options.items()},
+            provider_options={name: str(value) for name, value in there.options.items()},
             npu=RKNN_PROVIDER in model.outside.providers,
             shapes={},
             whole=WholeModel(None, "the model is on another machine"),

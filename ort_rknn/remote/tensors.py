@@ -55,7 +55,12 @@ class TensorError(ValueError):
 
 
 def datatype_of(ort_type: str) -> str | None:
-    """The protocol's name for one of onnxruntime's type strings; ``None`` where it has none (sequences, bfloat16)."""
+    """The protocol's name for one of onnxruntime's type strings; ``None`` where it has none (sequences, bfloat16).
+
+    An optional tensor is a tensor that may be left out.
+    """
+    if ort_type.startswith("optional("):
+        ort_type = ort_type[len("optional(") : -1]
     return _OF_TYPE.get(ort_type)
 
 

@@ -175,7 +175,7 @@ class Service:
         for name in names:
             datatype = datatype_of(known[name].type) if name in known else ""
             if datatype is None:
-                text = f"output {name!r} is a {known[name].type}: this protocol carries tensors of numbers and strings"
+                text = f"output {name!r} is a {known[name].type}: only tensors of numbers and strings can be sent"
                 raise Refusal("UNIMPLEMENTED", text, "NotImplemented")
             datatypes.append(datatype)
         job = self._submitted(model.session(_priority(call.parameters)), names, call, deadline)
@@ -191,7 +191,13 @@ class Service:
             raise Refusal("UNAVAILABLE", "the model was closed meanwhile: try again", "SessionClosed") from None
         finally:
             job.cancel()  # what has ended stays as it is
-        return Answer(model.name, names, tuple(datatypes), tuple(map(np.asarray, results))), job
+        given = [row for row in zip(names, datatypes, results, strict=True) if row[2] is not None]  # optional ones
+        return Answer(
+            model.name,
+            tuple(name for name, _, _ in given),
+            tuple(datatype for _, datatype, _ in given),
+            tuple(np.asarray(value) for _, _, value in given),
+        ), job
 
     def _submitted(self, session: Any, names: Sequence[str], call: Call, deadline: float) -> Any:
         while True:
