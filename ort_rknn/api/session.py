@@ -261,8 +261,9 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         if kind:
             native: NpuSession = self._rknn_native
             return native.job(submission)
-        from ort_rknn.sessions.cpu_fallback import complete_feed
+        from ort_rknn.sessions.cpu_fallback import complete_feed, refuse_unknown
 
+        refuse_unknown(self._rknn_native, submission.output_names, submission.feed, submission.run_options)
         feed = complete_feed(self._rknn_native, submission.feed)
         job: InferenceJob = self._engine().accept(submission.with_feed(list(submission.output_names), feed))
         return job

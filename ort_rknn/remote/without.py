@@ -13,7 +13,10 @@ _stand_ins: dict[str, type[Exception]] = {}
 @functools.cache
 def has_onnxruntime() -> bool:
     """Whether onnxruntime is installed here; a remote session needs it only for more of its own class."""
-    return importlib.util.find_spec("onnxruntime") is not None
+    try:
+        return importlib.util.find_spec("onnxruntime") is not None
+    except ImportError:
+        return False
 
 
 def error_class(name: str) -> type[Exception]:

@@ -23,6 +23,7 @@ __all__ = ["GrpcFront"]
 
 _MORE_THREADS = 8  # beside those of the inferences: health, metadata, refusals (a guess)
 _QUEUE = 64  # calls without a thread yet, of which nothing has been read; more are refused by gRPC (a guess)
+_NO_DEADLINE_S = 1e7  # no client waits for months
 _OPEN_TO_ALL = ("/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady")
 """Calls that probes make, which have no token; they tell nothing else."""
 
@@ -114,6 +115,12 @@ def _refuse(_: Any, context: Any) -> Any:
     )
 
 
+def _time_left(context: Any) -> float | None:
+    """Seconds until the client's deadline; ``None`` without one, which gRPC gives as one in the year 292 billion."""
+    left = context.time_remaining()
+    return None if left is None or left > _NO_DEADLINE_S else float(left)
+
+
 def _handled(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
     """A call whose exceptions become statuses, and which is entered in the access log."""
 
@@ -171,7 +178,7 @@ class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     @_handled
     def ModelInfer(self, request: Any, context: Any) -> Any:
         with self._service.let_in():
-            call = call_of(request, context.time_remaining(), lambda: not context.is_active())
+            call = call_of(request, _time_left(context), lambda: not context.is_active())
             answer = self._service.infer(call)
             return answer_message(messages, request.id, answer)
 
@@ -203,5 +210,4 @@ class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         return messages.RepositoryModelUnloadResponse()
 
     def _wait(self, context: Any) -> float:
-        left = context.time_remaining()
-        return self._service.load_limit if left is None else min(left, self._service.load_limit)
+        return min(_time_left(context) or self._service.load_limit, self._service.load_limit)

@@ -15,6 +15,8 @@ from tests.helpers.parity import CASES, Bench, outcome
 from tests.helpers.serving import publishing, served
 from tests.parity import asynchronous, bindings, feeds, graphs, module, options, sessions, sources  # noqa: F401
 
+pytest.importorskip("grpc", reason="gRPC is not among the oldest packages")
+
 REMOTE = [("RKNNExecutionProvider", {}), "CPUExecutionProvider"]
 
 
