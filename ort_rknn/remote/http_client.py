@@ -27,6 +27,7 @@ __all__ = ["HttpTransport"]
 
 _JSON_LENGTH = "Inference-Header-Content-Length"
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # as long as gRPC's five attempts
+_AWAY_S = 2.0  # a server that did not answer is asked last for so long: gRPC's longest pause here
 _CODES = {status: code for code, status in HTTP_STATUS.items()} | {413: "RESOURCE_EXHAUSTED", 405: "UNIMPLEMENTED"}
 
 
@@ -48,6 +49,7 @@ class HttpTransport:
         self._path = f"/v2/models/{quote(address.model, safe='')}"
         self._turn = itertools.count()
         self._idle: dict[str, list[http.client.HTTPConnection]] = {host: [] for host in address.hosts}
+        self._away: dict[str, float] = {}  # host -> until when it is asked last
         self._lock = threading.Lock()
         self._closed = False
 
@@ -95,14 +97,15 @@ class HttpTransport:
         """The length of the answer's JSON, and the answer."""
         deadline = time.monotonic() + timeout
         waits = iter(_BACKOFF_S)
-        hosts = self._address.hosts
+        hosts = self._in_turn()
         tried = 0
         while True:
-            host = hosts[next(self._turn) % len(hosts)]
+            host = hosts[tried % len(hosts)]
             try:
                 return self._once(host, method, path, body, headers, deadline)
             except (OSError, http.client.HTTPException) as error:
                 failure = self._no_answer(error)
+                self._away[host] = time.monotonic() + _AWAY_S
             except _Refused as refused:
                 failure = refused.failure
             tried += 1
@@ -111,6 +114,13 @@ class HttpTransport:
             if failure.code != "UNAVAILABLE" or pause is None or time.monotonic() + pause >= deadline:
                 raise rebuilt(failure, self._address.where, timeout)
             time.sleep(pause)
+
+    def _in_turn(self) -> list[str]:
+        """The servers, one further each call; those that did not answer of late come last."""
+        hosts = self._address.hosts
+        first = next(self._turn) % len(hosts)
+        now = time.monotonic()
+        return sorted(hosts[first:] + hosts[:first], key=lambda host: self._away.get(host, 0.0) > now)
 
     def _no_answer(self, error: Exception) -> Failure:
         if self._closed:

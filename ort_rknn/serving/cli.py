@@ -86,12 +86,13 @@ def command(folder: Path, **given: Any) -> None:
         signal.signal(number, lambda *_: end.set())
     server.start()
     for place, port in zip(given["listen"], server.grpc_ports, strict=True):
-        logger().warning("gRPC at %s", place if place.startswith("unix:") else f"{Listen.parse(place).host}:{port}")
+        shown = place if place.startswith("unix:") else f"{Listen.parse(place).host}:{port}"
+        click.echo(f"gRPC at {shown}", err=True)
     if server.http_port is not None:
-        logger().warning("HTTP at %s:%d", Listen.parse(given["http"]).host, server.http_port)
+        click.echo(f"HTTP at {Listen.parse(given['http']).host}:{server.http_port}", err=True)
     while not end.wait(3600):
         pass
-    logger().warning("going down: no more calls, finishing %d", server.service.under_way)
+    logger().info("going down: no more calls, finishing %d", server.service.under_way)
     ended = server.stop()
     sys.stdout.flush()
     sys.stderr.flush()

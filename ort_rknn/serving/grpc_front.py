@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,16 @@ _OPEN_TO_ALL = ("/inference.GRPCInferenceService/ServerLive", "/inference.GRPCIn
 """Calls that probes make, which have no token; they tell nothing else."""
 
 messages: Any = service_pb2
+
+
+class _NotAPage(logging.Filter):
+    """Keeps bytes that are no message from writing a traceback each into the log; their client gets the status."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Exception deserializing")
+
+
+logging.getLogger("grpc._common").addFilter(_NotAPage())
 
 
 class GrpcFront:

@@ -195,7 +195,8 @@ def _opener(options: Mapping[str, Any]) -> Callable[[Path, str], Any]:
         from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 
         more = {"priority": priority} if priority else {}
-        return InferenceSession(str(path), providers=[(RKNN_PROVIDER, {**options, **more}), CPU_PROVIDER])
+        providers = [(RKNN_PROVIDER, {**options, **more}), CPU_PROVIDER]
+        return InferenceSession(str(path), providers=providers, enable_fallback=0)  # what is wrong is said, once
 
     return open_session
 

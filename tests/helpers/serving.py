@@ -92,7 +92,9 @@ class ServerProcess:
         """The first line of the log that matches, from here on."""
         while True:
             line = self._lines.get(timeout=60)
-            assert line is not None, "the server ended: " + "".join(self.log)
+            if line is None:
+                self.end()
+                raise AssertionError("the server ended: " + "".join(self.log))
             self.log.append(line)
             if found := re.search(pattern, line):
                 return found

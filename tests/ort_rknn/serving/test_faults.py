@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -86,7 +87,7 @@ def test_frozen_and_thawed(scheme: str, server: ServerProcess) -> None:
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_one_of_two_is_killed_in_many_calls(scheme: str, server: ServerProcess, folder: Path) -> None:
     """All are answered, in order and right; the survivor takes what is left."""
-    count = 1500
+    count = 10_000 if os.environ.get("ORT_RKNN_LONG_TESTS") else 1_000
     with ServerProcess(folder, "--http", "127.0.0.1:0") as other:
         two = address(server, scheme).replace(
             "/two", f",127.0.0.1:{other.port if scheme == 'grpc' else other.http_port}/two"
@@ -108,15 +109,17 @@ def test_cut_in_mid_call(tmp_path: Path) -> None:
     folder = put_compiled(tmp_path / "models", "two")
     options = [f"{key}={value}" for key, value in slow(3000, 1).items() if key != "device"]
     arguments = [word for option in options for word in ("--option", option)]
-    with ServerProcess(folder, "--device", "simulator", *arguments) as server:
-        with ort_rknn.InferenceSession(f"grpc://127.0.0.1:{server.port}/two?timeout=8") as session:
-            assert session.get_providers()[0] == "RKNNExecutionProvider"
-            job = session.submit(["K"], feed(1))
-            time.sleep(0.3)
-            server.end(signal.SIGKILL)
-            begun = time.monotonic()
-            assert isinstance(job.exception(10), ort_rknn.DeviceUnavailable)
-            assert time.monotonic() - begun < 8
+    with (
+        ServerProcess(folder, "--device", "simulator", *arguments) as server,
+        ort_rknn.InferenceSession(f"grpc://127.0.0.1:{server.port}/two?timeout=8") as session,
+    ):
+        assert session.get_providers()[0] == "RKNNExecutionProvider"
+        job = session.submit(["K"], feed(1))
+        time.sleep(0.3)
+        server.end(signal.SIGKILL)
+        begun = time.monotonic()
+        assert isinstance(job.exception(10), ort_rknn.DeviceUnavailable)
+        assert time.monotonic() - begun < 8
 
 
 def test_sigterm_finishes_what_was_accepted(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def _request(random_: random.Random) -> Any:
         request.outputs.add(name=random_.choice(["", "Y", "nope"]))
     elif choice == 7:
         request.parameters["priority"].string_param = random_.choice(["", "high", "x"])
-        request.parameters["timeout"].int64_param = random_.choice([-1, 0, 10**6, 2**63 - 1])
+        request.parameters["timeout"].int64_param = random_.choice([-1, 0, 10**8, 2**63 - 1])
     else:
         request.model_version = random_.choice(["1", "2", "-1", "x"])
     return request
