@@ -34,7 +34,7 @@ FOLDERS = {
     ),
     "ort_rknn": (
         *("ort_private", ".", "sharing", "devices", "devices.rknnrt", "engine.lanes", "engine", "options", "ort_types"),
-        *("sessions", "opening", "api", "bench", "examples", "pyinstaller"),
+        *("sessions", "opening", "remote", "api", "bench", "examples", "serving", "ray", "pyinstaller"),
     ),
     "ort_rknn_conformance": (
         ".",
