@@ -205,6 +205,13 @@ class JobRunner:
         """A job's NPU step has ended. On the lane's thread, or on whoever found that no core is left."""
         job: InferenceJob = task.owner
         task.owner = None
+        try:
+            self._pass_on(job, task)
+        except BaseException as error:  # no memory, an observer that raises: the job ends all the same
+            self._end(job, error=error)
+
+    def _pass_on(self, job: InferenceJob, task: Task) -> None:
+        """Send a job on whose NPU step has ended, or end it."""
         job._begun_at = job._begun_at or task.taken_at
         job._device_s += task.seconds
         job.core = task.ran_on

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from ort_rknn.devices.settings import PRIORITIES, DeviceOptions
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.options import EngineOptions, Hint, Overflow
+from ort_rknn.engine.sharing.arbiter import Scope
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options.parsers import (
     bits,
@@ -240,7 +241,26 @@ class RknnOptions:
         DeviceOptions, text, "the usual names and folders", "path of librknnrt", "ORT_RKNN_RUNTIME_LIBRARY"
     )
     priority: str = option(
-        DeviceOptions, choice(*PRIORITIES), "the vendor's", "whose jobs the NPU's driver lets go first"
+        DeviceOptions,
+        choice(*PRIORITIES),
+        "all sessions are equal",
+        "class among the sessions of this process: before each inference the highest class that waits goes first, and "
+        "whoever waits long rises. It is also handed to the vendor's runtime, whose public driver never reads it "
+        "(medium: the vendor's word for normal)",
+    )
+    reserve: int = option(
+        EngineOptions,
+        whole(0),
+        "none: all cores for everybody",
+        "cores kept free for sessions of priority high while this one is open; at most all but one",
+    )
+    arbiter: str = option(
+        EngineOptions,
+        choice(*get_args(Scope)),
+        "no state outside the process",
+        "whose sessions take turns by priority: process: those of this one; machine: those of all programs that say so, "
+        "by System V semaphores of one IPC namespace. All others meet in the driver's queues",
+        "ORT_RKNN_ARBITER",
     )
     sram: bool = option(DeviceOptions, flag, "the vendor's", "let the NPU keep internal tensors in the SoC's SRAM")
     share_sram: bool = option(

@@ -53,7 +53,7 @@ class MemoryUse:
         why = _why_copied(engine.program, engine.options.run_timeout_ms)
         if why:
             return cls(None, why)
-        shared = SharedRuns(engine.program, _cores(engine))
+        shared = SharedRuns(engine.program, _cores(engine), engine.gates)
         at_close.append(shared.close)
         if engine.options.idle_unload_s:
             IDLE.watch(shared, engine.options.idle_unload_s)
@@ -130,4 +130,6 @@ def _cores(engine: Engine) -> list[tuple[int, int]]:
     lanes = engine.plan().lanes
     if engine.options.tp_mode is not None:
         return [(lanes[0].mask, len(lanes))]
+    if lanes[0].floats:
+        return [(lanes[0].mask, 2 * engine.plan().cores)]
     return [(mask, 2) for mask in dict.fromkeys(lane.mask for lane in lanes)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -38,10 +39,11 @@ from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.memory import NpuMemory
+    from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 
 __all__ = ["NpuDevice", "check_target", "clamped_mask", "open_devices"]
 
-_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
+_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
 GOOD_RUNTIME = (2, 3, 0)
 """Runtimes before this one are warned of: they do not open what the toolkit 2.3 and newer writes (users' reports)."""
 
@@ -126,6 +128,25 @@ class NpuDevice:
     def cores(self) -> int:
         """Number of cores."""
         return self._cores
+
+    @property
+    def board(self) -> str:
+        """Name of the NPU that devices of this process share: the runtime's file."""
+        return os.path.realpath(self.library.path)
+
+    @property
+    def native_library(self) -> NativeLibrary | None:
+        """The package's native library, if it is used."""
+        return self._native
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the driver may choose the cores: it takes the one with the fewest jobs of all programs.
+
+        Not below the driver of which owners say that cores 1 and 2 fail.
+        """
+        driver = numbers(self.soc.driver_version or "")
+        return self._cores > 1 and not (driver and driver < GOOD_DRIVER)
 
     @property
     def native_lanes(self) -> bool:

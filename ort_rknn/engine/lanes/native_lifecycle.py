@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
@@ -15,11 +15,12 @@ from ort_rknn.engine.lanes.memory_door import MemoryDoor, to_close
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.errors import DeviceError, NpuMemoryFull
 from ort_rknn.sharing.ledger import LEDGER, opening_for
+from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.program import LaneContexts
 
-__all__ = ["LaneKeeper", "native_contexts"]
+__all__ = ["LaneKeeper", "native_contexts", "shielded"]
 
 PATIENCE_S = 1.0
 """How long an idle lane's thread may take to end: it only has to wake up. A guess."""
@@ -32,9 +33,12 @@ class LaneKeeper:
         self._program = program
         self._share = setup.share
         self._clock = setup.clock
+        self._sharer = setup.sharer
+        self._elastic = setup.elastic and setup.sharer is not None
         self._lock = threading.RLock()
         self._lanes = [NativeLane(spec) for spec in setup.specs]
         cores = list(dict.fromkeys(spec.core for spec in setup.specs))
+        self._pinned = not any(spec.floats for spec in setup.specs)
         self._groups = {core: number for number, core in enumerate(cores)}
         self._faults = FaultPolicy(cores)
         self._cold = len(setup.specs) - 1  # the first is opened here
@@ -61,7 +65,11 @@ class LaneKeeper:
         most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
         self._pool = NativePool(library, most_io, len(cores), setup.time_limit)
         first.contexts = SharedContexts(contexts, None)
+        first.opened = contexts
+        self._guard(first)
         self._start(first, None)
+        if setup.sharer is not None and self._elastic:
+            setup.sharer.own(self)
         if contexts.size:
             LEDGER.enter(self)
 
@@ -109,6 +117,10 @@ class LaneKeeper:
         if self._cold:
             code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
             lane = self._cold_lane(task.core) if code == BUSY else None
+            if lane is not None and not self._may_open(task.core):
+                lane = None
+            if code == BUSY and self._elastic and self._sharer is not None and self._sharer.crowded():
+                deferred.crowded = True
             if lane is not None:
                 self._begin_opening(lane, flight, deferred)
                 return
@@ -173,7 +185,10 @@ class LaneKeeper:
             with self._lock:
                 source = SharedContexts.hold_first([other.contexts for other in self._lanes])
         with self._door.opening(lane, self._lanes):
-            return SharedContexts.open(self._program, lane.spec.mask, source)
+            shared = SharedContexts.open(self._program, lane.spec.mask, source)
+        lane.opened = shared.contexts
+        self._guard(lane)
+        return shared
 
     def _without_memory(
         self, lane: NativeLane, flight: InFlight | None, error: NpuMemoryFull, deferred: Deferred
@@ -205,11 +220,10 @@ class LaneKeeper:
             if self._stopping or self._flights:
                 return 0
             for lane in to_close(self._lanes, everything and not self._pool.busy):
-                if lane.state is LaneState.IDLE and lane.contexts is not None and self._pool.unequip(lane.number):
-                    deferred.spoilt.append(lane.contexts)
-                    lane.contexts = None
-                    lane.state = LaneState.COLD
-                    self._cold += 1
+                if lane.state is LaneState.IDLE and lane.contexts is not None:
+                    lane.shedding = True
+                    if self._pool.unequip(lane.number):
+                        self._shed(lane, deferred)
             self.given_back += len(deferred.spoilt)
         self._finish(deferred)
         return len(deferred.spoilt)
@@ -229,18 +243,70 @@ class LaneKeeper:
         opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
         return sum(shared.contexts.size for shared in opened), len(opened)
 
+    def _guard(self, lane: NativeLane) -> None:
+        """Let the inferences of just opened contexts take turns with those of other sessions."""
+        if self._sharer is not None and lane.opened is not None:
+            for context in native_contexts(lane.opened):
+                self._sharer.guard(context.segment, lane.spec.weight)
+
+    # -- sharing the NPU with other sessions
+
+    @property
+    def at_work(self) -> int:
+        """Lanes that run something now."""
+        return self._pool.busy
+
+    @property
+    def opened(self) -> int:
+        """Lanes that have contexts."""
+        return sum(_has_contexts(lane) for lane in self._lanes)
+
+    def _may_open(self, core: int | None) -> bool:
+        """Whether another lane may get contexts. Needs the lock."""
+        if not self._elastic or self._sharer is None:
+            return True
+        opened = [lane for lane in self._lanes if _has_contexts(lane)]
+        if core is not None and not any(lane.spec.core == core for lane in opened):
+            return True
+        return self._sharer.may_open(len(opened))
+
+    def shed(self, keep: int) -> None:
+        """Give contexts back until so many lanes have some; busy lanes do when they are through."""
+        deferred = Deferred()
+        with self._lock:
+            opened = [lane for lane in self._lanes if _has_contexts(lane)]
+            for lane in reversed(opened[keep:]):
+                alone = self._pinned and sum(other.spec.core == lane.spec.core for other in opened) == 1
+                if lane.state is not LaneState.IDLE or lane.number < 0 or alone or self._stopping:
+                    continue
+                opened.remove(lane)
+                lane.shedding = True
+                if self._pool.unequip(lane.number):
+                    self._shed(lane, deferred)
+        self._finish(deferred)
+
+    def _shed(self, lane: NativeLane, deferred: Deferred) -> None:
+        """A lane whose thread has no contexts any more gives them back. Needs the lock."""
+        lane.shedding = False
+        if lane.contexts is None or lane.leaving:
+            return
+        deferred.spoilt.append(lane.contexts)
+        lane.contexts = None
+        lane.state = LaneState.COLD
+        self._cold += 1
+
     def _start(self, lane: NativeLane, flight: InFlight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""
         assert lane.contexts is not None
         segments = [context.segment for context in native_contexts(lane.contexts.contexts)]
         deferred = Deferred()
         with self._lock:
-            if lane.number < 0:
+            if lane.number < 0 and not lane.leaving:
                 lane.number = self._pool.add(self._groups[lane.spec.core])
                 if lane.number >= 0:
                     self._by_number[lane.number] = lane
             lane.state = LaneState.IDLE
-            code = lane.number
+            code = CLOSED if lane.leaving else lane.number
             if code >= 0 and flight is not None:
                 task = flight.task
                 code = self._pool.equip(lane.number, segments, task.step, flight.table, flight.turned, task.ticket)
@@ -257,7 +323,7 @@ class LaneKeeper:
                 deferred.spoilt.append(lane.contexts)
                 lane.contexts = None
             lane.state = LaneState.GONE
-            if not self._stopping:
+            if not self._stopping and not lane.leaving:
                 self._retire([lane], self._faults.cannot_open(lane, error), deferred)
             if flight is not None:
                 flight.task.taken_at = 0.0
@@ -287,7 +353,8 @@ class LaneKeeper:
                 self._cold -= 1
             if lane.number >= 0:
                 self._pool.retire(lane.number)
-                deferred.dismissed.append(lane)
+                if lane.state is not LaneState.BUSY:  # whoever opens it will find that it is to go
+                    deferred.dismissed.append(lane)
         served = {lane.spec.core for lane in self._lanes if lane.in_service}
         self._faults.retired(why, self._lanes)
         for core, group in self._groups.items():
@@ -316,13 +383,15 @@ class LaneKeeper:
             except RuntimeError:  # the interpreter is ending, or the system has no thread left
                 self._openers.discard(thread)
                 self._open_there(lane, flight)
+        if deferred.crowded and self._sharer is not None:
+            shielded(self._sharer.make_room)
         for contexts in deferred.spoilt:
-            contexts.close()
+            shielded(contexts.close)
         for lane in deferred.dismissed:
             if not self._pool.works(lane.number):
-                self._dismiss(lane)
+                shielded(self._dismiss, lane)
         for task in deferred.ended:
-            task.done(task)
+            shielded(task.done, task)
 
     def _dismiss(self, lane: NativeLane) -> None:
         """Close a lane's contexts once its thread has ended; one that is still at work comes back here."""
@@ -335,6 +404,18 @@ class LaneKeeper:
             lane.state = LaneState.GONE
         if contexts is not None:
             contexts.close()
+
+
+def _has_contexts(lane: NativeLane) -> bool:
+    return lane.state in (LaneState.IDLE, LaneState.BUSY) and not lane.shedding
+
+
+def shielded(function: Callable[..., object], *arguments: Any) -> None:
+    """Calls a function, and logs what it raises: the ends of other tasks come after it."""
+    try:
+        function(*arguments)
+    except BaseException:
+        logger().exception("the lanes go on after an error")
 
 
 def native_contexts(contexts: LaneContexts) -> Sequence[NativeContext]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
@@ -39,6 +40,7 @@ class ThreadLanes:
             from ort_rknn.engine.lanes.watchdog import Watchdog
 
             self._watchdog = Watchdog(setup.time_limit, self._expire)
+        self._sharer = setup.sharer
         self._lock = threading.RLock()
         self._room = SpaceSignal()
         self.mark, self.touch, self.wait = self._room.mark, self._room.touch, self._room.wait
@@ -58,6 +60,10 @@ class ThreadLanes:
     def waiting(self) -> int:
         """Tasks that no lane has taken yet."""
         return self._table.queues.waiting
+
+    def waiting_on(self, core: int) -> int:
+        """Tasks that wait for this core alone."""
+        return self._table.queues.waiting_on(core)
 
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy."""
@@ -218,14 +224,17 @@ class ThreadLanes:
         except Exception as error:
             outcome.error, outcome.unopened = error, True
             return
-        begun = lane.since = self._clock()
-        try:
-            outcome.outputs = shared.contexts.run(task.step, task.inputs, task.wanted)
-        except Exception as error:
-            outcome.error = error
-        finally:
-            lane.since = None
-            outcome.seconds = self._clock() - begun
+        if self._sharer is not None and lane.gate is None:
+            lane.gate = self._sharer.gate(lane.spec.weight)
+        with lane.gate or nullcontext():
+            begun = lane.since = self._clock()
+            try:
+                outcome.outputs = shared.contexts.run(task.step, task.inputs, task.wanted)
+            except Exception as error:
+                outcome.error = error
+            finally:
+                lane.since = None
+                outcome.seconds = self._clock() - begun
         if self._phases and outcome.error is None:
             outcome.phases = shared.contexts.phases(task.step)
 
@@ -251,6 +260,7 @@ class ThreadLanes:
                 if isinstance(outcome.error, DeviceError) and lane.contexts is not None:
                     deferred.spoilt.append(lane.contexts)
                     lane.contexts = None
+                    lane.spec = lane.spec.settled()
                 lane.state = LaneState.COLD if lane.contexts is None else LaneState.IDLE
                 full = outcome.unopened and isinstance(outcome.error, NpuMemoryFull)
                 if full and not self._table.without_memory(lane, task, outcome, deferred):
@@ -313,6 +323,8 @@ class ThreadLanes:
     def _abandon(self, lane: Lane, task: Task, seconds: float) -> InferenceTimeout:
         """End a task whose thread hangs in the device, and leave the lane to that thread."""
         lane.abandoned = True
+        if lane.gate is not None:
+            lane.gate.forfeit()
         self._table.vacate(lane)
         outcome = TaskOutcome()
         outcome.seconds = seconds
