@@ -71,7 +71,7 @@ class JobManager:
         self._clock = clock
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
-        self.workers = CpuWorkers(self._space_freed)
+        self.workers = CpuWorkers(self._space_freed, options.cpu_workers)
         self.delivery = Delivery(
             ordered=options.sequential_callbacks,
             limit=options.max_callback_queue_size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from ort_rknn.engine.cpu_workers import CPU_WORKERS
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.sharing.arbiter import Priority, Scope
 from ort_rknn.errors import InvalidOption
@@ -43,6 +44,7 @@ class EngineOptions:
         idle_unload_s: Seconds without an inference after which the NPU's memory is given back; the next one opens the
             contexts again, which takes as long as opening the session's code did. 0 keeps them.
         cores: Cores to use; ``None`` is all the device has.
+        cpu_workers: Threads that run the CPU steps of submitted jobs.
         priority: Class among all sessions of the process: ``high``, ``normal`` (also ``medium``) or ``low``.
         reserve: Cores that are kept free for class ``high`` while this session is open.
         arbiter: Who takes turns: ``process``, the sessions of this process, or ``machine``, those of all programs in one
@@ -64,6 +66,7 @@ class EngineOptions:
     print_perf: bool | None = None
     idle_unload_s: float = 0
     cores: int | None = None
+    cpu_workers: int = CPU_WORKERS
     priority: Priority = "normal"
     reserve: int = 0
     arbiter: Scope = "process"

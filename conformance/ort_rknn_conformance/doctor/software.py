@@ -111,11 +111,10 @@ def native_lanes() -> Finding:
 
 def _cache() -> Finding:
     from ort_rknn_converters.partition.plan import size_text
-    from ort_rknn_converters.util.home import no_home
-    from ort_rknn_converters.util.user_dirs import cache_directory, places
+    from ort_rknn_converters.util.user_dirs import cache_directory, places, unusable
 
     folder = Path(cache_directory())
-    if why := no_home(folder):
+    if why := unusable(folder):
         said = f"nothing is kept, because {why}; every start compiles again"
         return Finding("cache", "note", said, "name a folder with ORT_RKNN_CACHE_DIR")
     try:

@@ -12,12 +12,16 @@ import resource
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from ort_rknn_converters.onnx_file.blobs import Blob, Buffer, BytesBlob, FileBlob, StoredBlob
+from ort_rknn_converters.onnx_file.blobs import Blob, Buffer, BytesBlob, FileBlob, StoredBlob, digest_of_open
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import open_own, open_regular
 
 __all__ = ["PinnedBlob", "pinned"]
+
+File = TypeVar("File", bound=FileBlob)
 
 _CHUNK = 1 << 18  # bytes read at a time
 
@@ -36,16 +40,25 @@ class PinnedBlob(StoredBlob):
 
     @property
     def path(self) -> str | None:  # type: ignore[override]
-        """The file while it is there and the same, else a path by which only this process reaches the content."""
+        """The file while it is there and the same, else a path by which only this process reaches the content.
+
+        Raises:
+            CompiledModelError: It is in the cache, and not what its digest says.
+        """
+        if self.stored:
+            self.prove()
         held = os.fstat(self.fd)
         try:
-            found = os.stat(self.file)
+            found = Path(self.file).stat()
             if (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino):
                 return self.file
         except OSError:
             pass
         behind = f"/proc/self/fd/{self.fd}"
-        return behind if os.path.exists(behind) else None
+        return behind if Path(behind).exists() else None
+
+    def _found(self) -> str:
+        return digest_of_open(self.fd, self.file)
 
     @property
     def size(self) -> int:
@@ -87,7 +100,7 @@ class PinnedBlob(StoredBlob):
     __eq__, __hash__ = Blob.__eq__, Blob.__hash__
 
 
-def pinned(blob: FileBlob) -> FileBlob:
+def pinned(blob: File) -> File:
     """Pins a file's content for as long as the result lives.
 
     The file itself comes back where that would take more than half of the descriptors this process may have: a
@@ -96,7 +109,8 @@ def pinned(blob: FileBlob) -> FileBlob:
     Raises:
         OSError: The file cannot be opened.
     """
-    fd = os.open(blob.file, os.O_RDONLY | os.O_CLOEXEC)
+    with (open_own if isinstance(blob, StoredBlob) else open_regular)(blob.file) as stream:
+        fd = os.dup(stream.fileno())
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and fd > most // 2:
         os.close(fd)
@@ -104,4 +118,4 @@ def pinned(blob: FileBlob) -> FileBlob:
         return blob
     made = PinnedBlob(blob.file, blob.sha256, fd, isinstance(blob, StoredBlob))
     weakref.finalize(made, os.close, fd).atexit = False
-    return made
+    return made  # type: ignore[return-value]
