@@ -54,7 +54,7 @@ class Sharer:
         self.priority = priority
         self._reserve = reserve
         self._owner: weakref.ref[ContextOwner] | None = None
-        self._crowded_at = -CROWDED_S
+        self._crowded_at = self._told_at = -CROWDED_S
         if arbiter is not None:
             arbiter.reserve(reserve)
 
@@ -81,11 +81,12 @@ class Sharer:
         return not self.is_elastic or opened < self.board.share_of(self)
 
     def crowded(self) -> bool:
-        """Notes that a job found no free lane; whether that is news, and :meth:`make_room` is to be called."""
-        now = time.monotonic()
-        news = now - self._crowded_at > CROWDED_S
-        self._crowded_at = now
-        return news
+        """Notes that a job found no free lane; whether it is time to call :meth:`make_room` again."""
+        self._crowded_at = now = time.monotonic()
+        if now - self._told_at <= CROWDED_S:
+            return False
+        self._told_at = now
+        return True
 
     def make_room(self) -> None:
         """Has the others give back what is now this engine's share. Called without a lock."""
