@@ -68,6 +68,11 @@ class Delivery:
         return self._undelivered
 
     @property
+    def ready(self) -> int:
+        """Of the finished jobs those that wait for no earlier job's end."""
+        return self._undelivered - len(self._held)
+
+    @property
     def here(self) -> bool:
         """Whether this is the delivery thread."""
         return self._ident == threading.get_ident()
