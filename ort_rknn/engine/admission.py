@@ -134,12 +134,15 @@ class Admission:
             return None
         # The delivery thread must not wait for itself, and who wants no callback need not wait for others' callbacks.
         delivery = self._delivery
-        if job._callback is not None and delivery.saturated and not delivery.here:
-            if delivery.ready >= self._options.max_callback_queue_size or not self._behind(job):
-                return None
+        if job._callback is not None and not delivery.here and delivery.saturated and self._must_wait(job):
+            return None
         if self._pacer is not None and not parked:
             return self._pacer.delay()
         return 0.0
+
+    def _must_wait(self, job: InferenceJob) -> bool:
+        """Whether a job waits for callbacks: those that are due, not those held up by a core that is behind."""
+        return self._delivery.ready >= self._options.max_callback_queue_size or not self._behind(job)
 
     def _is_full(self, job: InferenceJob) -> bool:
         return self._waiting() >= self._options.max_queue_size and not self._behind(job)

@@ -33,9 +33,9 @@ class ContextOwner(Protocol):
         """Lanes that have contexts."""
 
     def shed(self, keep: int) -> None:
-        """Give contexts back, those of idle lanes now and those of busy ones when they are through, until so many are left.
+        """Give contexts back until so many are left: idle lanes now, busy ones when they are through.
 
-        The least that serves every core of a schedule stays.
+        What serves the only lane on a core of a schedule stays.
         """
 
 
@@ -148,8 +148,10 @@ class Board:
             return self._joined % self.cores
 
     def share_of(self, sharer: Sharer) -> int:
-        """Contexts that an engine may have now: two a core alone, one a core beside others, its part of two a core among
-        others that are crowded like it."""
+        """Contexts that an engine may have now.
+
+        Two a core alone, one a core beside others at work, its part of two a core among others that are crowded, too.
+        """
         crowded, at_work = 1, 0
         for other in list(self._sharers):
             owner = other.owner

@@ -167,7 +167,7 @@ def test_what_hangs_gives_its_token_to_others(library: NativeLibrary) -> None:
 
 
 def test_it_costs_little_where_nobody_waits(library: NativeLibrary) -> None:
-    """From Python, by ctypes, with two changes of the interpreter's lock; the native lanes' own cost is in the benchmark."""
+    """From Python, by ctypes; the limit is wide because the machine may be busy. Native lanes pay none of ctypes."""
     gate = Arbiter(library, 3).gate("normal", 1)
     best = min(_seconds(gate) for _ in range(20))
     assert best < 20e-6
