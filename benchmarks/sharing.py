@@ -1,7 +1,7 @@
-"""Sharing one NPU: sessions and processes side by side, classes, a process that is killed; on the emulated runtime.
+"""Sharing one NPU: sessions and processes side by side, classes, a process that is killed; on the emulator.
 
 Each row is beside the floor of the same run: bare C calls of the same model, a thread and a context a core. The emulated
-cores are queues as the driver has them, shared by all processes of a row. Nothing here was seen on a board.
+cores queue as the driver has them, for all processes of a row together. Nothing here was seen on a board.
 
     python benchmarks/sharing.py [--seconds 3] [row ...]
 """
@@ -114,7 +114,7 @@ class Client:
 
 @dataclass
 class Scene:
-    """What a stretch of work has come to: jobs a second of each client, jobs of each core, most contexts open at once."""
+    """What a stretch of work came to: jobs a second of each client, jobs of each core, most contexts open at once."""
 
     rates: list[float]
     cores: list[int]

@@ -74,7 +74,7 @@ class Delivery:
 
     @property
     def ready(self) -> int:
-        """Of the finished jobs those that wait for no earlier job's end."""
+        """Finished jobs whose callback waits for no earlier job's end."""
         return self._undelivered - len(self._held)
 
     @property

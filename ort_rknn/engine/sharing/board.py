@@ -98,7 +98,7 @@ class Sharer:
 
     @property
     def owner(self) -> ContextOwner | None:
-        """Its lanes, while they live."""
+        """Lanes of the engine, while they live."""
         return None if self._owner is None else self._owner()
 
     def leave(self) -> None:
