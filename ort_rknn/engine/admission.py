@@ -31,6 +31,7 @@ class Admission:
         pacer: Tells how long to hold back, if there is pacing.
         clock: Seconds, monotonic.
         waiting: How many jobs wait for a lane or a CPU worker.
+        behind: Whether a job may come in although the queue is full: it is full of jobs for cores that are behind.
         accept: Answers for a job from now on. Called under the lock.
         send: Starts an accepted job on its way. Called under the lock.
         drop_oldest: Ends the job that has waited longest; ``False`` when it cannot.
@@ -46,6 +47,7 @@ class Admission:
         pacer: Pacer | None,
         clock: Callable[[], float],
         waiting: Callable[[], int],
+        behind: Callable[[InferenceJob], bool],
         accept: Callable[[InferenceJob], None],
         send: Callable[[InferenceJob], None],
         drop_oldest: Callable[[], bool],
@@ -57,6 +59,7 @@ class Admission:
         self._pacer = pacer
         self._clock = clock
         self._waiting = waiting
+        self._behind = behind
         self._accept = accept
         self._send = send
         self._drop_oldest = drop_oldest
@@ -105,7 +108,7 @@ class Admission:
                         self._accept(job)
                         self._send(job)
                         break
-                    full = self._waiting() >= self._options.max_queue_size
+                    full = self._is_full(job)
                 if full and self._options.overflow == "drop_oldest" and self._drop_oldest():
                     continue
                 left = deadline - self._clock()
@@ -127,14 +130,22 @@ class Admission:
             self.check_open()
             if self._parked:
                 return None
-        if self._waiting() >= self._options.max_queue_size:
+        if self._is_full(job):
             return None
         # The delivery thread must not wait for itself, and who wants no callback need not wait for others' callbacks.
-        if job._callback is not None and self._delivery.saturated and not self._delivery.here:
+        delivery = self._delivery
+        if job._callback is not None and not delivery.here and delivery.saturated and self._must_wait(job):
             return None
         if self._pacer is not None and not parked:
             return self._pacer.delay()
         return 0.0
+
+    def _must_wait(self, job: InferenceJob) -> bool:
+        """Whether a job waits for callbacks: those that are due, not those held up by a core that is behind."""
+        return self._delivery.ready >= self._options.max_callback_queue_size or not self._behind(job)
+
+    def _is_full(self, job: InferenceJob) -> bool:
+        return self._waiting() >= self._options.max_queue_size and not self._behind(job)
 
     def _why_full(self, timeout: float) -> str:
         return (

@@ -38,6 +38,12 @@ __all__ = ["CLOSE_PATIENCE_S", "JobManager"]
 CLOSE_PATIENCE_S = 30.0
 """How long a close waits for the NPU without one inference ending. A guess: the driver gives a job up after 6 s."""
 
+MOST_BEHIND = 1024
+"""Jobs that may wait for a core that is behind while others work on: 1.7 s of three cores of 5 ms. A guess."""
+
+MOST_BEHIND_BYTES = 64 << 20
+"""Inputs of those, in bytes. A guess for boards with 4 GB."""
+
 EXIT_GRACE_S = 10.0
 """How long the end of the interpreter waits for jobs. EZ RKNN Async's limit for a submission, for want of another."""
 
@@ -85,6 +91,7 @@ class JobManager:
             pacer=self.pacer,
             clock=clock,
             waiting=self._waiting,
+            behind=self._behind,
             accept=self._accept,
             send=self._send,
             drop_oldest=self._drop_oldest,
@@ -102,6 +109,7 @@ class JobManager:
             end=self._end,
             time_limit=bool(options.run_timeout_ms),
         )
+        self._cores_in_turn = tuple(dict.fromkeys(plan.pins or ()))
         self._jobs: dict[int, InferenceJob] = {}
         self._next_id = 0
         self._active = 0  # jobs not ended or not delivered, and calls of run
@@ -196,6 +204,20 @@ class JobManager:
 
     def _waiting(self) -> int:
         return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
+
+    def _behind(self, job: InferenceJob) -> bool:
+        """Whether what waits, waits for cores of the schedule that are behind, while another core would stand still.
+
+        Jobs go to the cores in turn, so those for a core that is behind must come in for the others to get theirs.
+        """
+        cores = self._cores_in_turn
+        if len(cores) < 2 or self.lanes is None:
+            return False
+        kept = self._waiting() + self.delivery.undelivered
+        size = sum(getattr(value, "nbytes", 0) for value in job._values.values())
+        if kept >= MOST_BEHIND or kept * size > MOST_BEHIND_BYTES:
+            return False
+        return any(not self.lanes.waiting_on(core) for core in cores)
 
     def _drop_oldest(self) -> bool:
         with self._lock:
