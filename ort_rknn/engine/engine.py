@@ -97,7 +97,7 @@ class Engine:
         self.program = program
         perf = wants_perf_lines() if options.print_perf is None else options.print_perf
         plan = LanePlan((), None)
-        made, sharer = None, None
+        made, sharer, page = None, None, None
         if program.has_npu:
             assert program.device is not None
             native = lanes is best_lanes and getattr(program.device, "native_lanes", False)
@@ -274,7 +274,8 @@ class Engine:
 
     def count_run(self, seconds: float) -> None:
         """Count an inference of the session that took another way than the engine's."""
-        self._manager.count(seconds)
+        if self._manager.page is not None:
+            self._manager.page.count(seconds)
 
     def contexts(self) -> list[Mapping[str, Any]]:
         """Describes each open context as its device does; waits for the inferences under way."""

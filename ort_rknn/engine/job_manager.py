@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.program import Program
-from ort_rknn.engine.admission import Admission
+from ort_rknn.engine.admission import Admission, may_pass
 from ort_rknn.engine.callbacks import Delivery, call_back
 from ort_rknn.engine.cpu_workers import CpuWorkers
 from ort_rknn.engine.job_runner import Fallback, JobRunner
@@ -37,12 +37,6 @@ __all__ = ["CLOSE_PATIENCE_S", "JobManager"]
 
 CLOSE_PATIENCE_S = 30.0
 """How long a close waits for the NPU without one inference ending. A guess: the driver gives a job up after 6 s."""
-
-MOST_BEHIND = 1024
-"""Jobs that may wait for a core that is behind while others work on: 1.7 s of three cores of 5 ms. A guess."""
-
-MOST_BEHIND_BYTES = 64 << 20
-"""Inputs of those, in bytes. A guess for boards with 4 GB."""
 
 EXIT_GRACE_S = 10.0
 """How long the end of the interpreter waits for jobs. EZ RKNN Async's limit for a submission, for want of another."""
@@ -145,12 +139,6 @@ class JobManager:
         finally:
             self._leave(self._clock() - begun, failed)
 
-    def count(self, seconds: float, *, failed: bool = False) -> None:
-        """Show an inference on the session's page."""
-        if self.page is not None:
-            with self._lock:
-                self.page.count(seconds, failed)
-
     # -- submit
 
     def submit(self, submission: Submission) -> InferenceJob:
@@ -206,18 +194,9 @@ class JobManager:
         return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
 
     def _behind(self, job: InferenceJob) -> bool:
-        """Whether what waits, waits for cores of the schedule that are behind, while another core would stand still.
-
-        Jobs go to the cores in turn, so those for a core that is behind must come in for the others to get theirs.
-        """
-        cores = self._cores_in_turn
-        if len(cores) < 2 or self.lanes is None:
+        if len(self._cores_in_turn) < 2 or self.lanes is None:
             return False
-        kept = self._waiting() + self.delivery.undelivered
-        size = sum(getattr(value, "nbytes", 0) for value in job._values.values())
-        if kept >= MOST_BEHIND or kept * size > MOST_BEHIND_BYTES:
-            return False
-        return any(not self.lanes.waiting_on(core) for core in cores)
+        return may_pass(job, self._waiting() + self.delivery.undelivered, self.lanes, self._cores_in_turn)
 
     def _drop_oldest(self) -> bool:
         with self._lock:
@@ -240,8 +219,8 @@ class JobManager:
             self.counters.failed += error is not None
             self.counters.cancelled += bool(cancelled)
         job._ended_at = self._clock()
-        if not cancelled:
-            self.count(job._ended_at - job._accepted_at, failed=error is not None)
+        if self.page is not None and not cancelled:
+            self.page.count(job._ended_at - job._accepted_at, error is not None)
         self._runner.ended(job, cancelled or (str(error) if error is not None else ""))
         job._values = job._feed = {}
         job._task = job._work = None
@@ -290,7 +269,7 @@ class JobManager:
         with self._lock:
             self._active -= 1
             if page is not None and seconds >= 0:
-                page.count_last(seconds, failed, self._active)
+                page.count(seconds, failed, self._active)
             elif page is not None:
                 page.show_active(self._active)
             stop = False

@@ -13,6 +13,7 @@ import mmap
 import os
 import struct
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -48,7 +49,7 @@ def pid_namespace() -> str:
 
 
 class Page:
-    """Page of one session. Who counts holds a lock of his own.
+    """Page of one session. Any thread may count.
 
     Args:
         facts: Facts that do not change: model, device, cores, class ...
@@ -74,6 +75,7 @@ class Page:
             logger().info("ort-rknn top will not show a session: %s", error)
         self._counters = memoryview(room)[-8 * len(COUNTERS) :].cast("q")
         self._done = self._failed = self._latency = 0
+        self._lock = threading.RLock()
         if self._path is not None:
             weakref.finalize(self, _remove, self._path, self._pid)
 
@@ -103,19 +105,23 @@ class Page:
         """Show how many inferences are under way."""
         self._counters[3] = active
 
-    def count_last(self, seconds: float, failed: bool, active: int) -> None:
-        """Count an inference, and show how many are under way then: one write for both."""
-        if failed:
-            self._failed += 1
-        else:
-            self._done += 1
-            self._latency += int(seconds * 1e9)
-        _WORK.pack_into(self._counters, 0, self._done, self._failed, self._latency, active)
-        self._counters[6] = time.time_ns()
+    def count(self, seconds: float, failed: bool = False, active: int = -1) -> None:
+        """Count an inference that took so long, waiting included.
 
-    def count(self, seconds: float, failed: bool = False) -> None:
-        """Count an inference that took so long, waiting included."""
-        self.count_last(seconds, failed, self._counters[3])
+        Args:
+            seconds: Its time.
+            failed: Whether it failed.
+            active: Inferences under way now; -1: as many as before.
+        """
+        with self._lock:
+            if failed:
+                self._failed += 1
+            else:
+                self._done += 1
+                self._latency += int(seconds * 1e9)
+            shown = self._counters[3] if active < 0 else active
+            _WORK.pack_into(self._counters, 0, self._done, self._failed, self._latency, shown)
+        self._counters[6] = time.time_ns()
 
     def show_memory(self, size: int, contexts: int) -> None:
         """Show the NPU memory of what is open."""
