@@ -24,6 +24,7 @@ from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
 from ort_rknn.errors import DeviceError, RknnError, SessionClosed
+from ort_rknn.sharing.idle_unload import IDLE
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class JobManager:
         self._clock = clock
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
-        self.workers = CpuWorkers(self._space_freed)
+        self.workers = CpuWorkers(self._space_freed, options.cpu_workers)
         self.delivery = Delivery(
             ordered=options.sequential_callbacks,
             limit=options.max_callback_queue_size,
@@ -110,8 +111,11 @@ class JobManager:
         self._active = 0  # jobs not ended or not delivered, and calls of run
         self._stopping = False
         self._stopped = False
+        self._overflow = options.overflow
         self._forked = False
         watch(self)
+        if lanes is not None and options.idle_unload_s:
+            IDLE.watch(lanes, options.idle_unload_s)
 
     def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
         """One inference in the calling thread."""
@@ -148,7 +152,9 @@ class JobManager:
         job._load(route, values, submission)
         if self._fallback is not None:
             job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
-        if submission.parked:
+        if submission.awaited and self._overflow != "block":
+            self._admission.admit(job, 0.0)
+        elif submission.parked:
             self._admission.park(job)
         else:
             self._admission.admit(job, submission.timeout)
@@ -170,15 +176,20 @@ class JobManager:
     def _send(self, job: InferenceJob) -> None:
         """Start a job on its way. Needs the lock: the look for room and the push are one."""
         self._runner.proceed(job)
-        self.counters.most_waiting = max(self.counters.most_waiting, self._waiting())
+        self.counters.most_waiting = max(self.counters.most_waiting, self.waiting)
 
     def _space_freed(self) -> None:
         self._admission.space_freed()
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a lane or a CPU worker."""
-        return self._waiting()
+        """Jobs in the queue: they wait for a lane or a CPU worker."""
+        return self._waiting() - self.behind
+
+    @property
+    def behind(self) -> int:
+        """Jobs that were let in beyond the queue's limit, see :meth:`_behind`."""
+        return max(0, self._waiting() - self.options.max_queue_size) if len(self._cores_in_turn) > 1 else 0
 
     def _waiting(self) -> int:
         return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
@@ -282,6 +293,7 @@ class JobManager:
 
     def _stop(self) -> None:
         if self.lanes is not None:
+            IDLE.forget(self.lanes)
             self.lanes.stop()
         self.workers.stop()
         self.delivery.stop()

@@ -165,7 +165,12 @@ class JobRunner:
         """Send a job to its next step, or end it."""
         steps = job._route.steps
         if job._position == len(steps):
-            self._end(job, result=job._route.collect(job._values))
+            try:
+                result = job._route.collect(job._values)
+            except Exception as error:  # an output that nothing made: the job's error, not the worker's end
+                self._end(job, error=error)
+            else:
+                self._end(job, result=result)
             return
         routed = steps[job._position]
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from ort_rknn.engine.cpu_workers import CPU_WORKERS
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.sharing.arbiter import Priority, Scope
 from ort_rknn.errors import InvalidOption
@@ -40,7 +41,10 @@ class EngineOptions:
             ``tp_mode``.
         print_perf: One line on stderr for each inference; ``None`` asks ``ORT_RKNN_PRINT_PERF`` and
             ``ZTU_EZRKNN_ASYNC_PRINT_PERF`` when the engine is made.
+        idle_unload_s: Seconds without an inference after which the NPU's memory is given back; the next one opens the
+            contexts again, which takes as long as opening the session's code did. 0 keeps them.
         cores: Cores to use; ``None`` is all the device has.
+        cpu_workers: Threads that run the CPU steps of submitted jobs.
         priority: Class among all sessions of the process: ``high``, ``normal`` (also ``medium``) or ``low``.
         reserve: Cores that are kept free for class ``high`` while this session is open.
         arbiter: Whose sessions take turns: ``process``, those of this process, or ``machine``, those of all programs in
@@ -60,7 +64,9 @@ class EngineOptions:
     run_timeout_ms: float = 0
     performance_hint: Hint = "none"
     print_perf: bool | None = None
+    idle_unload_s: float = 0
     cores: int | None = None
+    cpu_workers: int = CPU_WORKERS
     priority: Priority = "normal"
     reserve: int = 0
     arbiter: Scope = "process"
@@ -86,6 +92,6 @@ class EngineOptions:
                 raise InvalidOption(f"{name} must be at least 1, not {value!r}")
         if self.cores is not None and self.cores < 1:
             raise InvalidOption(f"cores must be at least 1, not {self.cores!r}")
-        for name in ("submit_timeout_ms", "run_timeout_ms", "reserve"):
+        for name in ("submit_timeout_ms", "run_timeout_ms", "idle_unload_s", "reserve"):
             if getattr(self, name) < 0:
                 raise InvalidOption(f"{name} must not be negative, not {getattr(self, name)!r}")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
-from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeContext, NativeLane, SharedContexts
+from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedContexts, native_contexts, shielded
+from ort_rknn.engine.lanes.memory_door import MemoryDoor, to_close
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
-from ort_rknn.errors import DeviceError
-from ort_rknn_converters.util.log import logger
+from ort_rknn.errors import DeviceError, NpuMemoryFull
+from ort_rknn.sharing.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
     from ort_rknn.devices.program import LaneContexts
 
-__all__ = ["LaneKeeper", "native_contexts", "shielded"]
+__all__ = ["LaneKeeper"]
 
 PATIENCE_S = 1.0
 """How long an idle lane's thread may take to end: it only has to wake up. A guess."""
@@ -45,8 +47,12 @@ class LaneKeeper:
         self._stopping = False
         self._openers: set[threading.Thread] = set()
 
+        self._door = MemoryDoor(self, setup.clock)
+        self.last_used = time.monotonic()
+        self.given_back = 0
         first = self._lanes[0]
-        contexts = program.open_lane(first.spec.mask)
+        with self._door.opening(first, ()):
+            contexts = program.open_lane(first.spec.mask)
         opened = native_contexts(contexts)
         library = opened[0].native
         if library is None or not all(getattr(context, "segment", 0) for context in opened):
@@ -63,6 +69,8 @@ class LaneKeeper:
         self._start(first, None)
         if setup.sharer is not None and self._elastic:
             setup.sharer.own(self)
+        if contexts.size:
+            LEDGER.enter(self)
 
     # -- tasks in
 
@@ -83,7 +91,14 @@ class LaneKeeper:
         return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     def _group(self, core: int | None) -> int:
-        return ANY if core is None else self._groups.get(core, ANY)
+        if core is None or (self._cold and self._kept_out(core)):
+            return ANY
+        return self._groups.get(core, ANY)
+
+    def _kept_out(self, core: int) -> bool:
+        """Whether there is no memory for a context on a core, and another core has one."""
+        lanes = [lane for lane in self._lanes if lane.spec.core == core and lane.in_service]
+        return bool(lanes) and all(self._door.keeps_out(lane, self._lanes) for lane in lanes)
 
     def _place(self, flight: InFlight, front: bool, deferred: Deferred) -> None:
         """Give a task to a free lane, else queue it, else end it. Needs the lock."""
@@ -101,8 +116,6 @@ class LaneKeeper:
         if self._cold:
             code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
             lane = self._cold_lane(task.core) if code == BUSY else None
-            if lane is not None and not self._may_open(task.core):
-                lane = None
             if code == BUSY and self._elastic and self._sharer is not None and self._sharer.crowded():
                 deferred.crowded = True
             if lane is not None:
@@ -129,11 +142,16 @@ class LaneKeeper:
     # -- opening lanes
 
     def _cold_lane(self, core: int | None) -> NativeLane | None:
-        """A lane without contexts that may take a task for this core. Needs the lock."""
+        """A lane without contexts that may get some for a task for this core. Needs the lock."""
         if core is not None and not any(lane.spec.core == core and lane.in_service for lane in self._lanes):
             core = None
-        cold = (lane for lane in self._lanes if lane.state is LaneState.COLD and lane.in_service)
-        return next((lane for lane in cold if core is None or lane.spec.core == core), None)
+        cold = (
+            lane
+            for lane in self._lanes
+            if lane.state is LaneState.COLD and lane.in_service and not self._door.keeps_out(lane, self._lanes)
+        )
+        lane = next((lane for lane in cold if core is None or lane.spec.core == core), None)
+        return lane if lane is not None and self._may_open(core) else None
 
     def _begin_opening(self, lane: NativeLane, flight: InFlight | None, deferred: Deferred) -> None:
         """A cold lane gets contexts, and a first task or what waits. Needs the lock."""
@@ -147,6 +165,11 @@ class LaneKeeper:
         """On a thread of its own: open the contexts, then leave the lane to its native thread."""
         try:
             lane.contexts = self._open(lane)
+        except NpuMemoryFull as error:
+            deferred = Deferred()
+            with self._lock:
+                self._without_memory(lane, flight, error, deferred)
+            self._finish(deferred)
         except Exception as error:
             self._cannot_open(lane, flight, error)
         else:
@@ -159,18 +182,69 @@ class LaneKeeper:
         if self._share:
             with self._lock:
                 source = SharedContexts.hold_first([other.contexts for other in self._lanes])
-        shared = SharedContexts.open(self._program, lane.spec.mask, source)
+        with self._door.opening(lane, self._lanes):
+            shared = SharedContexts.open(self._program, lane.spec.mask, source)
         lane.opened = shared.contexts
         self._guard(lane)
         return shared
 
+    def _without_memory(
+        self, lane: NativeLane, flight: InFlight | None, error: NpuMemoryFull, deferred: Deferred
+    ) -> bool:
+        """There was no NPU memory for a lane; gives whether others can do the work, which has ended if not."""
+        lane.state = LaneState.COLD
+        self._cold += 1
+        self._door.shut()
+        others = self._door.keeps_out(lane, self._lanes)
+        waiting = [flight] if flight is not None else []
+        for ticket, other in list(self._flights.items()):  # what waits for this core alone, or for nobody at all
+            bound = other.task.core == lane.spec.core and self._kept_out(lane.spec.core)
+            if (bound or not others) and self._pool.cancel(ticket):
+                waiting.append(other)
+        for each in waiting:
+            if others:
+                each.task.taken_at = 0.0
+                self._place(each, each is flight, deferred)
+            else:
+                self._flights.pop(each.task.ticket, None)
+                each.task.error = error
+                deferred.ended.append(each.task)
+        return others
+
+    def give_back(self, *, everything: bool) -> int:
+        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
+        deferred = Deferred()
+        with self._lock:
+            if self._stopping or self._flights:
+                return 0
+            for lane in to_close(self._lanes, everything and not self._pool.busy):
+                if lane.state is LaneState.IDLE and lane.contexts is not None:
+                    lane.shedding = True
+                    if self._pool.unequip(lane.number):
+                        self._shed(lane, deferred)
+            self.given_back += len(deferred.spoilt)
+        self._finish(deferred)
+        return len(deferred.spoilt)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether they gave all they had back, and open again at their next task."""
+        return not self._stopping and self._door.asleep(self._lanes)
+
+    def open_briefly(self) -> LaneContexts:
+        """Contexts beside those of the lanes, which the caller closes."""
+        with opening_for(self, extra=False):
+            return self._program.open_lane(self._lanes[0].spec.mask)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
+        opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
+        return sum(shared.contexts.size for shared in opened), len(opened)
+
     def _guard(self, lane: NativeLane) -> None:
         """Let the inferences of just opened contexts take turns with those of other sessions."""
         if self._sharer is not None and lane.opened is not None:
-            for context in native_contexts(lane.opened):
-                self._sharer.guard(context.segment, lane.spec.weight)
-
-    # -- sharing the NPU with other sessions
+            self._sharer.guard((context.segment for context in native_contexts(lane.opened)), lane.spec.weight)
 
     @property
     def at_work(self) -> int:
@@ -180,22 +254,20 @@ class LaneKeeper:
     @property
     def opened(self) -> int:
         """Lanes that have contexts."""
-        return sum(_has_contexts(lane) for lane in self._lanes)
+        return sum(lane.has_contexts for lane in self._lanes)
 
     def _may_open(self, core: int | None) -> bool:
         """Whether another lane may get contexts. Needs the lock."""
         if not self._elastic or self._sharer is None:
             return True
-        opened = [lane for lane in self._lanes if _has_contexts(lane)]
-        if core is not None and not any(lane.spec.core == core for lane in opened):
-            return True
-        return self._sharer.may_open(len(opened))
+        here = any(lane.has_contexts and lane.spec.core == core for lane in self._lanes)
+        return (core is not None and not here) or self._sharer.may_open(self.opened)
 
     def shed(self, keep: int) -> None:
         """Give contexts back until so many lanes have some; busy lanes do when they are through."""
         deferred = Deferred()
         with self._lock:
-            opened = [lane for lane in self._lanes if _has_contexts(lane)]
+            opened = [lane for lane in self._lanes if lane.has_contexts]
             for lane in reversed(opened[keep:]):
                 alone = self._pinned and sum(other.spec.core == lane.spec.core for other in opened) == 1
                 if lane.state is not LaneState.IDLE or lane.number < 0 or alone or self._stopping:
@@ -255,7 +327,8 @@ class LaneKeeper:
 
     def _serve_what_waits(self, lane: NativeLane, deferred: Deferred) -> None:
         """Open a cold lane again at once if there is work for it. Needs the lock."""
-        if lane.state is LaneState.COLD and lane.in_service and not self._stopping and self._pool.waiting:
+        kept_out = self._stopping or self._door.keeps_out(lane, self._lanes)
+        if lane.state is LaneState.COLD and lane.in_service and not kept_out and self._pool.waiting:
             self._begin_opening(lane, None, deferred)
 
     def _failed(self, lane: NativeLane, error: DeviceError, deferred: Deferred) -> None:
@@ -324,20 +397,3 @@ class LaneKeeper:
             lane.state = LaneState.GONE
         if contexts is not None:
             contexts.close()
-
-
-def _has_contexts(lane: NativeLane) -> bool:
-    return lane.state in (LaneState.IDLE, LaneState.BUSY) and not lane.shedding
-
-
-def shielded(function: Callable[..., object], *arguments: Any) -> None:
-    """Calls a function, and logs what it raises: the ends of other tasks come after it."""
-    try:
-        function(*arguments)
-    except BaseException:
-        logger().exception("the lanes go on after an error")
-
-
-def native_contexts(contexts: LaneContexts) -> Sequence[NativeContext]:
-    """The contexts of a lane, one for each NPU step, as native lanes see them."""
-    return contexts.contexts  # type: ignore[return-value]
