@@ -1,7 +1,7 @@
 """Sharing one NPU: sessions and processes side by side, classes, a process that is killed; on the emulator.
 
-Each row is beside the floor of the same run: bare C calls of the same model, a thread and a context a core. The emulated
-cores queue as the driver has them, for all processes of a row together. Nothing here was seen on a board.
+Each row is beside the floor of the same run: bare C calls of the same model, a thread and a context a core. The cores
+of the emulator queue as the driver's do, for all processes of a row together. Nothing here was seen on a board.
 
     python benchmarks/sharing.py [--seconds 3] [row ...]
 """

@@ -262,6 +262,7 @@ class Engine:
             dropped=counters.dropped,
             runs=counters.runs,
             waiting=manager.waiting,
+            behind=manager.behind,
             undelivered=manager.delivery.undelivered,
             most_waiting=counters.most_waiting,
             mean_inference_s=manager.pacer.mean if manager.pacer is not None else None,

@@ -147,8 +147,7 @@ class JobManager:
 
         if self._forked:
             raise RknnError(FORKED)
-        feed = submission.feed
-        route = self.program.route(submission.output_names)
+        feed, route = submission.feed, self.program.route(submission.output_names)
         values = self._runner.copies(route, feed) if submission.copy else dict(feed)
         job = InferenceJob(self)
         job._load(route, values, submission)
@@ -180,23 +179,27 @@ class JobManager:
     def _send(self, job: InferenceJob) -> None:
         """Start a job on its way. Needs the lock: the look for room and the push are one."""
         self._runner.proceed(job)
-        self.counters.most_waiting = max(self.counters.most_waiting, self._waiting())
+        self.counters.most_waiting = max(self.counters.most_waiting, self.waiting)
 
     def _space_freed(self) -> None:
         self._admission.space_freed()
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a lane or a CPU worker."""
-        return self._waiting()
+        """Jobs in the queue: they wait for a lane or a CPU worker."""
+        return self._waiting() - self.behind
+
+    @property
+    def behind(self) -> int:
+        """Jobs that were let in beyond the queue's limit, see :meth:`_behind`."""
+        return max(0, self._waiting() - self.options.max_queue_size) if len(self._cores_in_turn) > 1 else 0
 
     def _waiting(self) -> int:
         return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
 
     def _behind(self, job: InferenceJob) -> bool:
-        if len(self._cores_in_turn) < 2 or self.lanes is None:
-            return False
-        return may_pass(job, self._waiting() + self.delivery.undelivered, self.lanes, self._cores_in_turn)
+        cores, kept = self._cores_in_turn, self._waiting() + self.delivery.undelivered
+        return len(cores) > 1 and self.lanes is not None and may_pass(job, kept, self.lanes, cores)
 
     def _drop_oldest(self) -> bool:
         with self._lock:

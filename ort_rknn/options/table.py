@@ -238,9 +238,8 @@ class RknnOptions:
         DeviceOptions,
         choice(*PRIORITIES),
         "all sessions are equal",
-        "class among the sessions of this process: the highest that waits goes to the NPU first, and who waits long "
-        "rises; medium is another word for normal. It is handed to the vendor's runtime, too, but the public driver "
-        "never reads it",
+        "class among the sessions of this process: the highest that waits goes to the NPU first (medium: the vendor's "
+        "word for normal). It is handed to the vendor's runtime, too, but the public driver never reads it",
     )
     reserve: int = option(
         EngineOptions,
@@ -252,8 +251,7 @@ class RknnOptions:
         EngineOptions,
         choice(*get_args(Scope)),
         "no state outside the process",
-        "whose sessions take turns by priority: process: those of this one; machine: those of all programs of one IPC "
-        "namespace that say so (System V semaphores). All others meet in the driver's queues",
+        "whose sessions take turns: of this process, or of all programs of one IPC namespace that say machine",
         "ORT_RKNN_ARBITER",
     )
     sram: bool = option(DeviceOptions, flag, "the vendor's", "let the NPU keep internal tensors in the SoC's SRAM")

@@ -19,7 +19,16 @@ from ort_rknn.devices.rknnrt.context import NpuContext
 from ort_rknn.devices.rknnrt.custom_ops import find_custom_ops, load_custom_ops, register
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
-from ort_rknn.devices.rknnrt.open import CoreMasks, HalfInputs, in_sets, init, io_types, query_versions, size_of
+from ort_rknn.devices.rknnrt.open import (
+    CoreMasks,
+    HalfInputs,
+    in_sets,
+    init,
+    init_flags,
+    io_types,
+    query_versions,
+    size_of,
+)
 from ort_rknn.devices.segment_checks import (
     check_target,
     check_types,
@@ -29,7 +38,7 @@ from ort_rknn.devices.segment_checks import (
     numbers,
     same_code,
 )
-from ort_rknn.devices.settings import PRIORITIES, NpuSettings
+from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.devices.soc import Soc, detect, named_target
 from ort_rknn.devices.time_limit import open_seconds, within
 from ort_rknn.errors import DeviceError, DeviceUnavailable, NpuMemoryFull
@@ -40,11 +49,9 @@ from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.memory import NpuMemory
-    from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 
 __all__ = ["NpuDevice", "check_target", "clamped_mask", "open_devices"]
 
-_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
 GOOD_RUNTIME = (2, 3, 0)
 """Runtimes before this one are warned of: they do not open what the toolkit 2.3 and newer writes (users' reports)."""
 
@@ -75,23 +82,16 @@ def open_devices() -> list[NpuDevice]:
     return [device for device in _all(_devices) if device.in_use]
 
 
-def _flags(settings: NpuSettings) -> int:
-    """Returns the flags of ``rknn_init`` that the settings ask for."""
-    wanted = {
-        Flag.COLLECT_PERF: settings.collect_perf,
-        Flag.ENABLE_SRAM: settings.sram or settings.share_sram,
-        Flag.SHARE_SRAM: settings.share_sram,
-    }
-    flags = _PRIORITY_FLAGS[settings.priority] | settings.init_flags
-    return flags | sum(flag for flag, asked in wanted.items() if asked)
-
-
 class NpuDevice:
     """The NPU of a Rockchip board, by the vendor's runtime.
 
     Args:
         settings: See :class:`~ort_rknn.devices.settings.NpuSettings`; default: the vendor's everywhere.
         root: Where the machine's file system is; tests give a made-up one.
+
+    Attributes:
+        board: Name of the NPU that devices of this process share: the runtime's file.
+        native_library: The package's native library, if it is used.
 
     Raises:
         DeviceUnavailable: No NPU can be used here; the message says why and what to do.
@@ -114,11 +114,12 @@ class NpuDevice:
         self._cores = settings.npu_cores or find_target(self.target or DEFAULT_TARGET).cores
         folder = find_custom_ops() if settings.custom_op_default_path else ()
         self._custom_ops = load_custom_ops((*settings.custom_op_paths, *folder))
-        self._flags = _flags(settings)
+        self._flags = init_flags(settings)
         self._halves = HalfInputs(settings.half_inputs)
         self._masks = CoreMasks()
         self._loaded_again: set[str] = set()
-        self._native = native_library() if settings.native else None
+        self._native = self.native_library = native_library() if settings.native else None
+        self.board = os.path.realpath(self.library.path)
         self._contexts: weakref.WeakSet[NpuContext] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._versions: tuple[str, str] | None = None
@@ -129,16 +130,6 @@ class NpuDevice:
     def cores(self) -> int:
         """Number of cores."""
         return self._cores
-
-    @property
-    def board(self) -> str:
-        """Name of the NPU that devices of this process share: the runtime's file."""
-        return os.path.realpath(self.library.path)
-
-    @property
-    def native_library(self) -> NativeLibrary | None:
-        """The package's native library, if it is used."""
-        return self._native
 
     @property
     def spreads(self) -> bool:

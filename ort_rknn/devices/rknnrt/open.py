@@ -23,6 +23,7 @@ from ort_rknn.devices.rknnrt.abi import (
 )
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, error_name, failure
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, is_quantized, matched, runtime_shape
+from ort_rknn.devices.settings import PRIORITIES, NpuSettings
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
 
@@ -37,6 +38,7 @@ __all__ = [
     "holds_shapes",
     "in_sets",
     "init",
+    "init_flags",
     "io_types",
     "query",
     "query_attrs",
@@ -283,3 +285,17 @@ def _try(library: RuntimeLibrary, handle: int, io: IoPlan) -> int:
         item.buf = ctypes.addressof(room)
     code: int = library.function("rknn_inputs_set")(handle, len(given), given)
     return code
+
+
+_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
+
+
+def init_flags(settings: NpuSettings) -> int:
+    """Returns the flags of ``rknn_init`` that the settings ask for."""
+    wanted = {
+        Flag.COLLECT_PERF: settings.collect_perf,
+        Flag.ENABLE_SRAM: settings.sram or settings.share_sram,
+        Flag.SHARE_SRAM: settings.share_sram,
+    }
+    flags = _PRIORITY_FLAGS[settings.priority] | settings.init_flags
+    return flags | sum(flag for flag, asked in wanted.items() if asked)

@@ -18,9 +18,9 @@ from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task, unraised
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
-from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane
+from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, native_contexts, shielded
 from ort_rknn.engine.lanes.memory_door import to_close
-from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts, shielded
+from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.lanes.switch_interval import FastSwitching
 from ort_rknn.errors import DeviceError, NpuMemoryFull
@@ -235,7 +235,6 @@ class NativeLanes(LaneKeeper):
                         self._shed(lane, deferred)
             self.given_back += len(deferred.spoilt)
         self._finish(deferred)
-        self.changed()
         return len(deferred.spoilt)
 
     @property
@@ -259,7 +258,7 @@ class NativeLanes(LaneKeeper):
         """Open a cold lane in the calling thread, and run there."""
         with self._lock:
             lane = self._cold_lane(task.core)
-            if lane is None or not self._may_open(task.core):
+            if lane is None:
                 return False
             lane.state = LaneState.BUSY
             self._cold -= 1

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
-from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeContext, NativeLane, SharedContexts
+from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedContexts, native_contexts, shielded
 from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.errors import DeviceError, NpuMemoryFull
-from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.devices.program import LaneContexts
+    pass
 
-__all__ = ["LaneKeeper", "native_contexts", "shielded"]
+__all__ = ["LaneKeeper"]
 
 PATIENCE_S = 1.0
 """How long an idle lane's thread may take to end: it only has to wake up. A guess."""
@@ -115,8 +114,6 @@ class LaneKeeper:
         if self._cold:
             code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
             lane = self._cold_lane(task.core) if code == BUSY else None
-            if lane is not None and not self._may_open(task.core):
-                lane = None
             if code == BUSY and self._elastic and self._sharer is not None and self._sharer.crowded():
                 deferred.crowded = True
             if lane is not None:
@@ -143,7 +140,7 @@ class LaneKeeper:
     # -- opening lanes
 
     def _cold_lane(self, core: int | None) -> NativeLane | None:
-        """A lane without contexts that may take a task for this core. Needs the lock."""
+        """A lane without contexts that may get some for a task for this core. Needs the lock."""
         if core is not None and not any(lane.spec.core == core and lane.in_service for lane in self._lanes):
             core = None
         cold = (
@@ -151,7 +148,8 @@ class LaneKeeper:
             for lane in self._lanes
             if lane.state is LaneState.COLD and lane.in_service and not self._door.keeps_out(lane, self._lanes)
         )
-        return next((lane for lane in cold if core is None or lane.spec.core == core), None)
+        lane = next((lane for lane in cold if core is None or lane.spec.core == core), None)
+        return lane if lane is not None and self._may_open(core) else None
 
     def _begin_opening(self, lane: NativeLane, flight: InFlight | None, deferred: Deferred) -> None:
         """A cold lane gets contexts, and a first task or what waits. Needs the lock."""
@@ -191,10 +189,7 @@ class LaneKeeper:
     def _guard(self, lane: NativeLane) -> None:
         """Let the inferences of just opened contexts take turns with those of other sessions."""
         if self._sharer is not None and lane.opened is not None:
-            for context in native_contexts(lane.opened):
-                self._sharer.guard(context.segment, lane.spec.weight)
-
-    # -- sharing the NPU with other sessions
+            self._sharer.guard((context.segment for context in native_contexts(lane.opened)), lane.spec.weight)
 
     @property
     def at_work(self) -> int:
@@ -204,22 +199,20 @@ class LaneKeeper:
     @property
     def opened(self) -> int:
         """Lanes that have contexts."""
-        return sum(_has_contexts(lane) for lane in self._lanes)
+        return sum(lane.has_contexts for lane in self._lanes)
 
     def _may_open(self, core: int | None) -> bool:
         """Whether another lane may get contexts. Needs the lock."""
         if not self._elastic or self._sharer is None:
             return True
-        opened = [lane for lane in self._lanes if _has_contexts(lane)]
-        if core is not None and not any(lane.spec.core == core for lane in opened):
-            return True
-        return self._sharer.may_open(len(opened))
+        here = any(lane.has_contexts and lane.spec.core == core for lane in self._lanes)
+        return (core is not None and not here) or self._sharer.may_open(self.opened)
 
     def shed(self, keep: int) -> None:
         """Give contexts back until so many lanes have some; busy lanes do when they are through."""
         deferred = Deferred()
         with self._lock:
-            opened = [lane for lane in self._lanes if _has_contexts(lane)]
+            opened = [lane for lane in self._lanes if lane.has_contexts]
             for lane in reversed(opened[keep:]):
                 alone = self._pinned and sum(other.spec.core == lane.spec.core for other in opened) == 1
                 if lane.state is not LaneState.IDLE or lane.number < 0 or alone or self._stopping:
@@ -358,6 +351,8 @@ class LaneKeeper:
             shielded(self._sharer.make_room)
         for contexts in deferred.spoilt:
             shielded(contexts.close)
+        if deferred.spoilt:
+            self.changed()
         for lane in deferred.dismissed:
             if not self._pool.works(lane.number):
                 shielded(self._dismiss, lane)
@@ -375,20 +370,3 @@ class LaneKeeper:
             lane.state = LaneState.GONE
         if contexts is not None:
             contexts.close()
-
-
-def _has_contexts(lane: NativeLane) -> bool:
-    return lane.state in (LaneState.IDLE, LaneState.BUSY) and not lane.shedding
-
-
-def shielded(function: Callable[..., object], *arguments: Any) -> None:
-    """Calls a function, and logs what it raises: the ends of other tasks come after it."""
-    try:
-        function(*arguments)
-    except BaseException:
-        logger().exception("the lanes go on after an error")
-
-
-def native_contexts(contexts: LaneContexts) -> Sequence[NativeContext]:
-    """The contexts of a lane, one for each NPU step, as native lanes see them."""
-    return contexts.contexts  # type: ignore[return-value]

@@ -153,7 +153,6 @@ class ThreadLanes:
             gave = 0 if self._stopping else self._table.give_back(everything, deferred)
             self.given_back += gave
         self._finish(deferred)
-        self.changed()
         return gave
 
     @property
@@ -177,6 +176,8 @@ class ThreadLanes:
             self._rouse(lane)
         for contexts in deferred.spoilt:
             contexts.close()
+        if deferred.spoilt:
+            self.changed()
         for task in deferred.ended:
             task.done(task)
 

@@ -10,10 +10,13 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 from ort_rknn.engine.sharing.arbiter import Arbiter, Gate, Scope
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 
 __all__ = ["CROWDED_S", "Board", "ContextOwner", "Sharer", "board_of"]
 
@@ -67,10 +70,11 @@ class Sharer:
         """Whether its number of contexts follows what others need."""
         return self._owner is not None
 
-    def guard(self, segment: int, weight: int) -> None:
-        """Let a native segment's inferences take turns with those of others."""
+    def guard(self, segments: Iterable[int], weight: int) -> None:
+        """Let the inferences of native segments take turns with those of others."""
         if self.arbiter is not None:
-            self.arbiter.guard(segment, self.priority, weight)
+            for segment in segments:
+                self.arbiter.guard(segment, self.priority, weight)
 
     def gate(self, weight: int = 1) -> Gate | None:
         """A gate for inferences that do not run in a native segment; ``None`` where there is no arbiter."""

@@ -110,8 +110,8 @@ def test_crowded_sessions_share_two_contexts_a_core(new_engine: New, emulator: E
     keep_busy([first, *others], lambda: emulator.count("contexts") <= 6, errors)
     assert emulator.count("contexts") <= 6
     assert errors == []
-    keep_busy([first], lambda: emulator.count("contexts") == 6 + 4, errors)
-    assert emulator.count("contexts") == 10, "they come back when the others rest"
+    keep_busy([first], lambda: emulator.count("contexts") >= 6 + 4, errors)
+    assert emulator.count("contexts") >= 10, "they come back when the others rest"
     for engine in (first, *others):
         stats = engine.stats()
         assert stats.accepted == stats.completed == sum(lane.tasks for lane in stats.lanes)
