@@ -107,8 +107,7 @@ class JobManager:
         self._jobs: dict[int, InferenceJob] = {}
         self._next_id = 0
         self._active = 0  # jobs not ended or not delivered, and calls of run
-        self._stopping = self._stopped = False
-        self._awaited = False  # somebody waits until nothing is active, or has done so
+        self._stopping = self._stopped = self._awaited = False  # awaited: by anybody, ever, until nothing is active
         self._overflow = options.overflow
         self._forked = False
         watch(self)
