@@ -27,7 +27,6 @@ class AsyncMethods:
     """Mixed into :class:`ort_rknn.api.session.InferenceSession`."""
 
     _rknn_native: Any
-    _rknn_run: Any
     _pipeline: Pipeline | None = None
     _pending_callbacks: PendingCallbacks | None = None
 
@@ -180,7 +179,7 @@ class AsyncMethods:
             calls.wait()
         if hasattr(type(self._rknn_native), "finish"):
             self._rknn_native.finish()
-        self._rknn_run = None
+        self.__class__ = getattr(type(self), "_rknn_long", type(self))
         self._rknn_native = ClosedSession()
 
     async def aclose(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,8 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         else:
             _forget(opened)
             session._rknn_attach(native)
-            session._rknn_run = native.run_common
+            kind: Any = type(session)
+            session.__class__ = _with_short_run(kind)
             return
     if npu_only:
         plan = None if resolution.compiled is None else resolution.compiled.plan
@@ -117,6 +119,29 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
     session._rknn_reason = resolution.reason
     session._rknn_plan = None if resolution.compiled is None else resolution.compiled.plan
     session._rknn_notes = resolution.notes
+
+
+@lru_cache(maxsize=64)
+def _with_short_run(kind: Any) -> Any:
+    """Returns the class of sessions with an NPU part, whose ``run`` leaves out onnxruntime's checks of common feeds.
+
+    The class a program names keeps onnxruntime's ``run``, for sessions without an NPU part. This saves a quarter of a
+    call (measured: 6 of 24 us). A class of a program's own that has its own ``run`` stays as it is.
+    """
+    if kind.run is not public("InferenceSession").run:
+        return kind
+
+    def run(self: Any, output_names: Any, input_feed: Any, run_options: Any = None) -> Any:
+        results = self._rknn_native.run_common(output_names, input_feed) if run_options is None else None
+        return kind.run(self, output_names, input_feed, run_options) if results is None else results
+
+    run.__doc__ = kind.run.__doc__
+    names = ("__module__", "__qualname__", "__doc__")
+    content = {"run": run, "_rknn_long": kind, **{name: getattr(kind, name) for name in names}}
+    try:
+        return type(kind)(kind.__name__, (kind,), content)
+    except TypeError:  # a class that wants to be told more about its heirs
+        return kind
 
 
 def _asked_of_the_cpu(request: Request, user: Any) -> str:
