@@ -34,7 +34,7 @@ FOLDERS = {
     ),
     "ort_rknn": (
         *("ort_private", ".", "sharing", "devices", "devices.rknnrt", "engine.sharing", "engine.lanes", "engine"),
-        *("options", "ort_types", "sessions", "opening", "remote", "api", "bench", "examples", "serving", "ray"),
+        *("options", "ort_types", "sessions", "opening", "remote", "api", "bench", "examples", "top", "serving", "ray"),
         "pyinstaller",
     ),
     "ort_rknn_conformance": (
