@@ -31,7 +31,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-ray test-serving test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-ray test-serving test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine bench-sharing soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -224,6 +224,10 @@ soak: $(READY)
 # The engine's figures on the emulated runtime beside their targets (about three minutes; the computer should be idle).
 bench-engine: $(READY)
 	$(BIN)/python benchmarks/engine.py
+
+# Sessions and processes that share one emulated NPU, beside their targets (about two minutes; the computer should be idle).
+bench-sharing: $(READY)
+	$(BIN)/python benchmarks/sharing.py
 
 # What is written by programs: the options' and the hardware page.
 readme: $(READY)
