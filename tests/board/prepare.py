@@ -45,8 +45,9 @@ BINFMT = (
 VERSION = (
     'const char ort_rknn_box[] __attribute__((used)) = "librknnrt version: 2.5.0 (emulated@2026-01-01T00:00:00)";\n'
 )
+CORES = os.cpu_count() or 1  # as many as threads can be put on
 CPU = "".join(
-    f"processor\t: {core}\nBogoMIPS\t: 48.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n\n" for core in range(8)
+    f"processor\t: {core}\nBogoMIPS\t: 48.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n\n" for core in range(CORES)
 )
 
 
@@ -111,8 +112,11 @@ def board(root: Path) -> None:
     for name, files in layouts.items():
         base = root / "layouts" / name
         shutil.rmtree(base, ignore_errors=True)
+        cores = dict.fromkeys(
+            ("sys/devices/system/cpu/possible", "sys/devices/system/cpu/present"), f"0-{CORES - 1}\n".encode()
+        )
         nodes = ("dev/dri/card0", "dev/dri/card1", "dev/dri/renderD129") if name != "bare" else ()
-        for file, content in {**files, "proc/cpuinfo": CPU.encode(), **dict.fromkeys(nodes, b"")}.items():
+        for file, content in {**files, **cores, "proc/cpuinfo": CPU.encode(), **dict.fromkeys(nodes, b"")}.items():
             (base / file).parent.mkdir(parents=True, exist_ok=True)
             (base / file).write_bytes(content)
         (base / "usr/lib").mkdir(parents=True)
