@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from tests.board.box import BUILD, run
 
+KEPT = "ORT_RKNN_TESTS_KEPT_BOX"
+"""Environment variable: ``1`` takes the installation of the last run, for work on a test."""
 HERE = Path(__file__).parent
 
 
@@ -27,12 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def home() -> Path:
     """The home of a user who has installed ``ort-rknn`` into a virtual environment. It stays for a look afterwards."""
     folder = BUILD / "home-bookworm"
+    if os.environ.get(KEPT):
+        return folder
     shutil.rmtree(folder, ignore_errors=True)
     begun = time.monotonic()
     # Bytecode is made at the first import: on a board that takes moments, under emulation minutes.
     done = run(["sh", "-c", "cd && python3 -m venv v && v/bin/pip install --quiet --no-compile ort-rknn && du -sm v"])
     assert done.returncode == 0, done.stdout
-    print(
-        f"\npip install ort-rknn: {time.monotonic() - begun:.0f} s under emulation, {done.stdout.split()[-2]} MB with pip"
-    )
-    yield folder
+    took, size = time.monotonic() - begun, done.stdout.split()[-2]
+    print(f"\npip install ort-rknn: {took:.0f} s under emulation, {size} MB with pip")
+    return folder

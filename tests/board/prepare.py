@@ -107,7 +107,7 @@ def board(root: Path) -> None:
             "proc/device-tree/compatible": b"radxa,rock-5b\0rockchip,rk3588\0",
             "sys/module/rknpu/version": b"0.9.8\n",
         },
-        "container": {".dockerenv": b""},
+        "container": {".dockerenv": b"", "sys/module/rknpu/version": b"0.9.8\n"},  # /sys/firmware is what Docker hides
     }
     for name, files in layouts.items():
         base = root / "layouts" / name
