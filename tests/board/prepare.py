@@ -160,13 +160,18 @@ def wheels(suite: str, wheel: Path) -> None:
 def main() -> int:
     """Make what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--wheel", type=Path, required=True, help="the package's wheel for aarch64")
+    parser.add_argument("--wheel", type=Path, help="the package's wheel for aarch64")
+    parser.add_argument("--able", action="store_true", help="only say whether this machine can do it")
     parser.add_argument("--suite", choices=SUITES, action="append")
     parser.add_argument("--toolkit", action="store_true", help="fetch the vendor's toolkit, too (95 MB)")
     arguments = parser.parse_args()
     begun = time.monotonic()
     arm64.tools()
     able()
+    if arguments.able:
+        return 0
+    if arguments.wheel is None:
+        parser.error("--wheel is needed")
     BUILD.mkdir(parents=True, exist_ok=True)
     for suite in arguments.suite or ["bookworm"]:
         arm64.once(BUILD / f"{suite}.done", arm64.digest(arm64.MIRROR, DEBS), lambda suite=suite: userland(suite))
