@@ -1,4 +1,4 @@
-"""The vendor's aarch64 toolkit in the box: without an NPU that is said at once; with its questions answered it compiles."""
+"""The vendor's aarch64 toolkit in the box: a missing NPU is said at once; where it is answered, it compiles."""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ def test_it_is_the_readme_s_program() -> None:
 
 
 def test_the_example_is_made_by_its_formula() -> None:
-    code = "import sys; sys.path.insert(0, 'examples/edges'); import make; sys.stdout.buffer.write(make.build().SerializeToString())"
+    code = (
+        "import sys; sys.path.insert(0, 'examples/edges'); import make; "
+        "sys.stdout.buffer.write(make.build().SerializeToString())"
+    )
     made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, timeout=60).stdout
     ours, theirs = (onnx.load_from_string(data) for data in (made, Path(EDGES).read_bytes()))
     for one, other in zip(ours.graph.initializer, theirs.graph.initializer, strict=True):
