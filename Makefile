@@ -31,7 +31,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-ray test-serving test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -176,6 +176,21 @@ $(PROGRAMS)/.ready: $(READY) .ci/lock/programs.txt
 	@$(PROGRAMS)/bin/python $(PIP_INSTALL) -c .ci/lock/programs.txt rapidocr-onnxruntime \
 	    click filelock numpy onnx onnx-ir onnxruntime pillow platformdirs rich
 	@touch $@
+
+# Sessions on many boards by Ray, in an environment of its own (the first time installs Ray: 200 MB).
+RAY := build/ray
+test-ray: $(RAY)/.ready
+	PYTHONPATH=.:converters:conformance $(RAY)/bin/python -m pytest -p no:cacheprovider -m slow tests/ort_rknn/ray
+
+$(RAY)/.ready: $(READY) .ci/lock/dev.txt .ci/lock/ray.txt
+	@test -x $(RAY)/bin/python || $(BIN)/python -m venv $(RAY) || uv venv --python $(BIN)/python $(RAY)
+	$(call install,$(RAY),.ci/lock/dev.txt)
+	@echo "installing Ray into $(RAY) ..."
+	@$(RAY)/bin/python $(PIP_INSTALL) -c .ci/lock/ray.txt ray
+
+# Serving, the long way: 10,000 calls with a server killed in them, 10,000 mangled requests, a bad line (some minutes).
+test-serving: $(READY)
+	ORT_RKNN_LONG_TESTS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/ort_rknn/serving tests/ort_rknn/remote
 
 # A thousand sessions made and dropped, on each device.
 test-endurance: $(READY)

@@ -122,6 +122,13 @@ def main() -> None:
     _write("oldest.txt", oldest(), *universal, "--generate-hashes")
     _write("wheels.txt", WHEEL_TOOLS, *universal, "--generate-hashes")
     _write("programs.txt", programs(), *universal, "--constraints", str(LOCK / "dev.txt"))
+    _write(
+        "ray.txt",
+        pyproject()["project"]["optional-dependencies"]["ray"],
+        *universal,
+        "--constraints",
+        str(LOCK / "dev.txt"),
+    )
     guest = ("--python-version", PYTHON, "--python-platform", "aarch64-manylinux_2_28")
     _write("aarch64.txt", WHEELS, *guest, "--no-deps", "--generate-hashes")
     for name in ("dev.txt", "oldest.txt", "wheels.txt"):

@@ -6,15 +6,18 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
+from ort_rknn.remote.address import is_address
 from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
+from ort_rknn_conformance.flows.remote import flow_at
 from ort_rknn_conformance.progress import Progress
 from ort_rknn_conformance.report.formats import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
@@ -37,6 +40,16 @@ _PRECISION = click.option(
 MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes minutes to convert (a guess)
 
 
+class _Device(click.Choice[str]):
+    """One of the flows, or an address."""
+
+    def __init__(self) -> None:
+        super().__init__(FLOWS)
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
+        return value if is_address(value) else super().convert(value, param, context)
+
+
 @click.command()
 @click.argument("model", type=click.Path())
 @click.option(
@@ -56,7 +69,11 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
 @click.option("--calibration", type=click.Path(), help="What int8 and w4a16 are calibrated on, as for convert.")
 @click.option("--reference", type=click.Path(), help="What the CPU runs: the original of a compiled MODEL.")
 @click.option(
-    "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
+    "--device",
+    type=_Device(),
+    default="simulator",
+    show_default=True,
+    help="What runs the NPU part; or the address of a server's model, grpc://board:8001/model.",
 )
 @click.option("--target", default=DEFAULT_TARGET, show_default=True, help="SoC.")
 @_PRECISION
@@ -65,7 +82,12 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For random feeds.")
 @click.option(
-    "--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Size of a symbolic dimension, for random feeds."
+    "--dim",
+    "--dims",
+    "dims",
+    multiple=True,
+    metavar="NAME=SIZE",
+    help="Size of a symbolic dimension, for random feeds.",
 )
 @click.option(
     "--min-gain",
@@ -81,7 +103,8 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
     "--fix",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="If the model disagrees, find the fewest nodes to keep on the CPU; FILE is for 'ort-rknn convert --options'.",
+    help="If the model disagrees, find what makes it agree (of int8 layers in fp16, else fewest nodes on the CPU). "
+    "FILE is for 'ort-rknn convert --options'.",
 )
 @report_options
 def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
@@ -90,7 +113,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
     Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
     """
     from ort_rknn_conformance.diagnose.check_model import examine
-    from ort_rknn_conformance.diagnose.cpu_node_search import write_options
+    from ort_rknn_conformance.diagnose.fix_file import write_options
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.sources import model_file
 
@@ -107,7 +130,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         preprocess=options["preprocess"] if options["calibration"] else "",
         closely=files.html is not None,
     )
-    flow = find_flow(device)
+    flow = flow_at(device) if is_address(device) else find_flow(device)
     log = logger()
     click.get_current_context().call_on_close(lambda level=log.level: log.setLevel(level))
     log.setLevel(logging.ERROR)  # the report says where everything ran, and why
@@ -115,7 +138,11 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         earlier = files.earlier()
         if options["fix"] and not Path(options["fix"]).absolute().parent.is_dir():
             raise CaseError(f"{options['fix']} cannot be written: there is no folder {Path(options['fix']).parent}")
-        _check_settings(settings, flow, compiled=options["reference"] is not None)
+        if is_address(device):
+            _check_local_options(model, options)
+        else:
+            settings = _as_compiled(model, settings)
+            _check_settings(settings, flow, compiled=options["reference"] is not None)
         if options["preprocess"] and not (options["data"] or options["calibration"]):
             raise CaseError("--preprocess is for the images of --data or --calibration")
         sizes = dict(_dimension(text) for text in dims)
@@ -135,12 +162,19 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         with console.status(f"comparing {len(case.feeds)} samples (a first conversion takes seconds to minutes)"):
             found = examine(case, flow, settings, layers=options["layers"], fix=options["fix"] is not None)
         result = found.result
-        terminal.print_case(console, result, flow, target=settings.target, precision=settings.precision)
+        terminal.print_case(
+            console,
+            result,
+            flow,
+            target=settings.target,
+            precision=settings.precision,
+            random=options["data"] is None,
+        )
         if result.layers:
             terminal.print_layers(console, result.layers, found.vendor_missing)
-        if found.fix is not None:
-            terminal.print_fix(console, found.fix, options["fix"])
-            if found.fix.nodes:
+        if options["fix"]:
+            terminal.print_fix(console, found.fix, options["fix"], options["reference"] or model, result)
+            if found.fix is not None and found.fix.cured:
                 write_options(options["fix"], found.fix, case, settings)
         head = json_report.header(flow, settings)
         changed = files.write(case.name, head, [result], seconds=time.monotonic() - start, earlier=earlier)
@@ -292,6 +326,14 @@ def _files(options: Mapping[str, Any]) -> ReportFiles:
     return ReportFiles(**{field.name: options[field.name] for field in fields(ReportFiles)})
 
 
+def _check_local_options(model: str, options: Mapping[str, Any]) -> None:
+    """Refuse what an address leaves to its server."""
+    given = [name for name in ("cpu_nodes", "layers", "fix", "calibration") if options[name]]
+    if given or Path(model).is_dir():
+        what = f"--{given[0].replace('_', '-')}" if given else "a folder"
+        raise CaseError(f"{what} does not go with an address: the server's model is compared as it is")
+
+
 def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -> None:
     """Refuse at once what would otherwise end as a comparison of the CPU with itself.
 
@@ -324,6 +366,32 @@ def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -
         choice.device.close()
         if flow.name == "npu" and library is not None and is_emulator(library.path):
             raise CaseError("the runtime library is the tests' emulator, which makes numbers up: take device emulated")
+
+
+def _as_compiled(model: str, settings: Settings) -> Settings:
+    """The settings that a compiled model was made with; those given for another model.
+
+    Raises:
+        CaseError: Another precision or SoC was asked for, or the file cannot be read.
+    """
+    from ort_rknn_conformance.sources.model_file import made_for
+
+    made = made_for(model)
+    if made is None:
+        return settings
+    context = click.get_current_context()
+    for name in ("fix", "cpu_nodes"):
+        if context.params.get(name):
+            flag = f"--{name.replace('_', '-')}".replace("nodes", "node")
+            raise CaseError(f"{model} is compiled: where its nodes run is settled. {flag} is for the ONNX file itself")
+    given = context.get_parameter_source
+    for name, has in (("precision", (made.precision,)), ("target", made.targets)):
+        if given(name) is not ParameterSource.DEFAULT and getattr(settings, name) not in has:
+            raise CaseError(
+                f"{model} was compiled for {name} {', '.join(has)}, not {getattr(settings, name)}: leave --{name} away"
+            )
+    target = settings.target if settings.target in made.targets else made.targets[0]
+    return replace(settings, precision=made.precision, target=target)
 
 
 def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:

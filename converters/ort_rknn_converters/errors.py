@@ -23,7 +23,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ort_rknn_converters.util.foreign_text import shown_lines
+from ort_rknn_converters.util.plain_data import TEXT, record, word
+
 __all__ = [
+    "FROZEN",
     "PASSING",
     "CalibrationError",
     "CompiledModelError",
@@ -52,7 +56,10 @@ PASSING: frozenset[str] = frozenset({"timeout", "memory", "killed"})
 
 
 class ConvertError(RuntimeError):
-    """Base class of everything this package raises on purpose."""
+    """Base class of everything this package raises on purpose; what strangers wrote is shown harmless in it."""
+
+    def __str__(self) -> str:
+        return shown_lines(super().__str__())
 
 
 class UnknownTarget(ConvertError, ValueError):
@@ -151,8 +158,17 @@ def freeze(error: ConvertError) -> dict[str, str]:
     return {"class": type(error).__name__, "message": str(error), "kind": getattr(error, "kind", "")}
 
 
+FROZEN = record({"class": TEXT, "message": TEXT, "kind": word("", "refused", "crashed", "timeout", "memory", "killed")})
+"""Form of what :func:`freeze` gives, when it is read back."""
+
+
 def thaw(failure: dict[str, str], note: str = "") -> ConvertError:
-    """The error that :func:`freeze` was given, with a note behind its message."""
+    """The error that :func:`freeze` was given, with a note behind its message.
+
+    Args:
+        failure: Of the form :data:`FROZEN`.
+        note: Behind the message.
+    """
     text = failure["message"] + note
     if failure["class"] == ToolkitFailed.__name__:
         return ToolkitFailed(text, kind=failure["kind"])  # type: ignore[arg-type]

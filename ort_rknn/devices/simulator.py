@@ -167,6 +167,11 @@ class SimulatorContext(OrtContext):
         self._mask = mask
         self._cores = cores
         self._latency_s = latency_s
+        self._runs = self._late = 0
+
+    def describe(self) -> Mapping[str, Any]:
+        """Facts about this context; ``late`` counts the ``runs`` whose arithmetic took longer than the latency."""
+        return {**super().describe(), "runs": self._runs, "late": self._late}
 
     def run(self, inputs: Sequence[Array], wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Run one inference; see :meth:`ort_rknn.devices.base.Context.run`."""
@@ -177,6 +182,8 @@ class SimulatorContext(OrtContext):
             left = deadline - time.perf_counter()
             if left > 0:
                 time.sleep(left)
+            self._runs += 1
+            self._late += left <= 0
         finally:
             self._cores.give_back(taken)
         return outputs

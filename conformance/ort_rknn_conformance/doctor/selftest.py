@@ -11,6 +11,7 @@ import onnxruntime
 
 from ort_rknn.api.session import InferenceSession
 from ort_rknn.opening.choose_device import choose
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn_conformance.doctor.bundled import CONVOLUTION_NAME, read_bundled
 from ort_rknn_conformance.doctor.findings import Finding
 from ort_rknn_converters.compiled.model import CompiledModel
@@ -79,9 +80,7 @@ def _run(device: Any, target: str) -> Finding:
     reasons = _Reasons()
     logger().addHandler(reasons)
     try:
-        session = InferenceSession(
-            model, options, providers=["RKNNExecutionProvider", "CPUExecutionProvider"], device=device
-        )
+        session = InferenceSession(model, options, providers=[RKNN_PROVIDER, "CPUExecutionProvider"], device=device)
         try:
             (got,) = session.run(None, feed)
             on_npu = session.plan.npu_nodes

@@ -110,11 +110,11 @@ def native_lanes() -> Finding:
 
 
 def _cache() -> Finding:
-    from ort_rknn_converters.util.home import no_home
-    from ort_rknn_converters.util.user_dirs import cache_directory
+    from ort_rknn_converters.partition.plan import size_text
+    from ort_rknn_converters.util.user_dirs import cache_directory, places, unusable
 
     folder = Path(cache_directory())
-    if why := no_home(folder):
+    if why := unusable(folder):
         said = f"nothing is kept, because {why}; every start compiles again"
         return Finding("cache", "note", said, "name a folder with ORT_RKNN_CACHE_DIR")
     try:
@@ -129,7 +129,8 @@ def _cache() -> Finding:
             f"{folder}: {error.strerror}; every start compiles again",
             "make it writable, or name another folder with ORT_RKNN_CACHE_DIR",
         )
-    said = f"{folder}, {free / 1e9:.1f} GB free"
+    held = ", ".join(f"{name} {size_text(size)}" for name, (_, size) in places(folder).items())
+    said = f"{folder}{f' ({held})' if held else ''}, {free / 1e9:.1f} GB free"
     if free < ROOM:
         return Finding("cache", "note", said, "ort-rknn cache clear, or another folder with ORT_RKNN_CACHE_DIR")
     return Finding("cache", "ok", said)

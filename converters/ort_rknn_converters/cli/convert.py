@@ -73,6 +73,7 @@ class _Convert(click.Command):
     help="Of images: 224x224,mean=123.7:116.3:103.5,std=58.4:57.1:57.4,rgb,nchw. Default: the input's size, 0 to 1.",
 )
 @click.option(
+    "--quantized-algorithm",
     "--algorithm",
     "quantized_algorithm",
     type=click.Choice([*ALGORITHMS, KL]),
@@ -82,6 +83,7 @@ class _Convert(click.Command):
     help="How ranges are found from the calibration.",
 )
 @click.option(
+    "--quantized-method",
     "--method",
     "quantized_method",
     default="channel",
@@ -95,15 +97,19 @@ class _Convert(click.Command):
 )
 @click.option(
     "--shape",
+    "--shapes",
     "shapes",
     multiple=True,
     callback=listed,
     metavar="NAME=1x3x224x224",
     help="Fix an input's shape. Several of one input are compiled one by one into one file; a session takes what fits.",
 )
-@click.option("--dim", "dims", multiple=True, callback=pairs(int), metavar="N=1", help="Fix a symbolic dimension.")
+@click.option(
+    "--dim", "--dims", "dims", multiple=True, callback=pairs(int), metavar="N=1", help="Fix a symbolic dimension."
+)
 @click.option(
     "--value",
+    "--values",
     "values",
     multiple=True,
     callback=pairs(str),
@@ -151,7 +157,15 @@ class _Convert(click.Command):
     help="For onnxruntime's plugin onnxruntime-ep-rknn: one shape, code beside the file, nothing else of the segments.",
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Segments to compile at once.")
-@click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds one compilation may take.")
+@click.option(
+    "--compile-timeout-s",
+    "--timeout",
+    "timeout",
+    type=float,
+    default=600.0,
+    show_default=True,
+    help="Seconds one compilation may take.",
+)
 @click.option("--explain", is_flag=True, help="List every node with its place and the reason.")
 @click.option("--plan-only", is_flag=True, help="Only say what would run where; needs no toolkit and writes nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

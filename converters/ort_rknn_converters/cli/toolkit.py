@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -120,3 +121,24 @@ def path_command() -> None:
     except ToolkitMissing as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+
+
+@command.command("uninstall")
+def uninstall_command() -> None:
+    """Remove the private environment; compiled models stay, and so does a toolkit that was not installed here."""
+    folder = toolkit_directory()
+    size = size_on_disk(folder)
+    if not folder.exists():
+        click.echo(f"nothing to remove: there is no private environment in {folder}")
+    else:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            click.echo(f"Error: {error.filename or folder} cannot be removed: {error.strerror}", err=True)
+            sys.exit(1)
+        click.echo(f"removed {folder} ({size / 1e6:.0f} MB)")
+    try:
+        left = find_python()
+    except ToolkitMissing:
+        return
+    click.echo(f"rknn-toolkit2 {left.version} is still there, {SOURCES[left.source]}: {left.python}")

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ort_rknn_converters.partition.plan_form import PLAN
 from ort_rknn_converters.partition.whole_model import WholeModel
 from ort_rknn_converters.tensor_info import TensorInfo
 from ort_rknn_converters.util.frozen import frozen
@@ -155,7 +156,12 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: The data are not those of a plan; the message says where.
+        """
+        PLAN(data)
         return cls(
             target=data["target"],
             precision=data["precision"],
@@ -180,6 +186,10 @@ class Plan:
 
     def __str__(self) -> str:
         return render_plan(self)
+
+    def __repr__(self) -> str:
+        said = _headline(self) or (f"nothing is placed: {self.notes[0]}" if self.notes else "empty")
+        return f"<Plan {said}; print() shows it>"
 
 
 def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
@@ -257,7 +267,7 @@ def _segments(plan: Plan) -> Table:
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("size", justify="right", no_wrap=True)
     if measured:
-        table.add_column("error", justify="right", no_wrap=True)
+        table.add_column("rel RMS", justify="right", no_wrap=True)
     for segment in plan.segments:
         row = [segment.name, str(len(segment.nodes)), _tensors(segment.inputs), _tensors(segment.outputs)]
         if estimated:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import threading
@@ -154,7 +153,7 @@ class Child:
                         self._process.stdin.close()
             if self._alive >= 0:
                 os.close(self._alive)
-            shutil.rmtree(self.directory, ignore_errors=True)
+            temp_dirs.remove(self.directory)
             self._lock.close()
 
 

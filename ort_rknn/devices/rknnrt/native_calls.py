@@ -24,10 +24,11 @@ __all__ = [
     "NativeOutcome",
     "OutputForm",
     "native_library",
+    "phases_of",
     "switched_off",
 ]
 
-ABI = 4
+ABI = 5
 """Version of the binary interface this file is written for."""
 
 ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"
@@ -85,6 +86,11 @@ class NativeOutcome(Structure):
         ("ran", c_int64),
         ("done", c_int64),
     )
+
+
+def phases_of(outcome: NativeOutcome) -> tuple[float, float, float]:
+    """Seconds to set inputs, to infer and to fetch outputs."""
+    return (outcome.set - outcome.begun) / 1e9, (outcome.ran - outcome.set) / 1e9, (outcome.done - outcome.ran) / 1e9
 
 
 class NativeLibrary:

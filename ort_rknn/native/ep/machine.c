@@ -113,8 +113,19 @@ static int may_open(const char *root, const char *node) {
     return fd >= 0 || (errno != EACCES && errno != EPERM); /* busy, or no device: not a matter of permission */
 }
 
+/* The DRM device that /dev/rknpu is a link to, or "". */
+static const char *linked(const char *root, char room[256]) {
+    char path[1024];
+    ssize_t n = readlink(under(root, "dev/rknpu", path), room, 255);
+    room[n > 0 ? n : 0] = 0;
+    char *last = strrchr(room, '/');
+    if (last) memmove(room, last + 1, strlen(last));
+    if (strncmp(room, "renderD", 7) && strncmp(room, "card", 4)) *room = 0;
+    return room;
+}
+
 void ep_look(const char *root, ep_machine *m) {
-    char words[1024] = "", nodes[256] = "";
+    char words[1024] = "", nodes[256] = "", link[256];
     size_t size = 0, exist = 0, denied = 0;
     memset(m, 0, sizeof *m);
     for (size_t i = 0; i < COUNT(TREES) && !size; i++) size = read_some(root, TREES[i], words, sizeof words);
@@ -154,6 +165,11 @@ void ep_look(const char *root, ep_machine *m) {
             "(github.com/w568w/rknpu-module; seen by its author on an RK3566 with kernel 6.19 and librknnrt 2.3.2), "
             "with rocket kept from loading",
             m->target->name);
+    } else if (*linked(root, link)) {
+        snprintf(m->problem, sizeof m->problem,
+                 "/dev/rknpu is a link to /dev/dri/%s, which librknnrt takes for the older driver's device and crashes on "
+                 "('Meet unsupported target type: 0xffffffff'); remove the link (sudo rm /dev/rknpu)",
+                 link);
     } else if (exist && denied == exist) {
         snprintf(m->problem, sizeof m->problem,
                  "no permission on %s; add the user to the groups 'render' and 'video', or run as root", nodes);

@@ -35,8 +35,7 @@ from ort_rknn_converters.toolkit.setup.find_python import (
 )
 from ort_rknn_converters.toolkit.setup.wheelhouse import MACHINES, Wheelhouse, read_wheelhouse
 from ort_rknn_converters.util.file_lock import held
-from ort_rknn_converters.util.home import no_home
-from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
+from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory, unusable
 
 __all__ = ["REQUIREMENTS", "TOOLKIT_VERSION", "InstallFailed", "install"]
 
@@ -162,7 +161,7 @@ def _make_room(directory: Path) -> None:
             f"rknn-toolkit2 exists for Linux on {' and '.join(MACHINES)} only, this is {platform.system()}"
             f" {platform.machine()}. Convert on such a machine and copy the compiled model"
         )
-    if why := no_home(directory):
+    if why := unusable(directory):
         raise InstallFailed(f"there is no place for it, because {why}. Set ORT_RKNN_CACHE_DIR to a folder")
     try:
         directory.mkdir(parents=True, exist_ok=True)
