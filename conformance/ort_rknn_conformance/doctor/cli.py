@@ -46,9 +46,7 @@ def command(root: str, no_test: bool, as_json: bool) -> None:
         if not broken:  # all that follows loads them
             found += tried("native lanes", lambda: [native_lanes()])
             if not no_test:
-                from ort_rknn_conformance.doctor.selftest import self_test
-
-                found += tried("self-test", self_test)
+                found += tried("self-test", _self_test)
     used = not any(finding.state == "bad" for finding in found)
     if as_json:
         from ort_rknn_conformance.report.versions import versions
@@ -58,6 +56,12 @@ def command(root: str, no_test: bool, as_json: bool) -> None:
     else:
         _print(found, used)
     raise SystemExit(0 if used else 1)
+
+
+def _self_test() -> tuple[Finding, ...]:
+    from ort_rknn_conformance.doctor.selftest import self_test
+
+    return self_test()
 
 
 def _print(found: list[Finding], used: bool) -> None:
