@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs
+from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs, size
 from ort_rknn_converters.cli.convert_report import Report
 from ort_rknn_converters.cli.progress_bar import Drawn
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, WrongNumbers
@@ -142,6 +142,13 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
     help="For onnxruntime's plugin onnxruntime-ep-rknn: one shape, code beside the file, nothing else of the segments.",
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Segments to compile at once.")
+@click.option(
+    "--max-memory",
+    default="0",
+    callback=size,
+    metavar="SIZE",
+    help="Memory one compilation may take, e.g. 3G. Default: what is free.",
+)
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds one compilation may take.")
 @click.option("--explain", is_flag=True, help="List every node with its place and the reason.")
 @click.option("--plan-only", is_flag=True, help="Only say what would run where; needs no toolkit and writes nothing.")

@@ -21,6 +21,8 @@ from ort_rknn_converters.graph.ir_gaps import dense, type_string
 from ort_rknn_converters.onnx_file.protobuf_wire import PROTO_LIMIT
 from ort_rknn_converters.onnx_file.weights import located
 from ort_rknn_converters.tensor_info import TensorInfo
+from ort_rknn_converters.util.foreign_text import shown
+from ort_rknn_converters.util.own_files import NoRegularFile, open_regular
 
 __all__ = [
     "Names",
@@ -261,11 +263,14 @@ def _all_graphs(model: ir.Model) -> list[ir.Graph]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise ModelError(f"{path} is a folder, not an ONNX file") from None
+    except NoRegularFile as error:
+        raise ModelError(f"{shown(path)} is not an ONNX file: {error.strerror}") from None
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:

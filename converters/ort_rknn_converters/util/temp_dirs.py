@@ -45,7 +45,7 @@ def new(prefix: str) -> tuple[Path, BufferedWriter]:
 
 
 def _parent() -> Path | None:
-    """This user's own folder for temporary folders; ``None`` where somebody else has its name."""
+    """Finds or makes the folder for all temporary folders of this user; ``None`` where somebody else has its name."""
     parent = Path(tempfile.gettempdir()) / f"ort_rknn-{os.geteuid()}"
     with suppress(FileExistsError):
         parent.mkdir(0o700)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ort_rknn.devices.library_name import ENVIRONMENT
+from ort_rknn.devices.library_name import ENVIRONMENT, open_library
 from ort_rknn.devices.rknnrt.abi import prototypes
 from ort_rknn.devices.vendor_errors import ERRORS
 from ort_rknn.errors import DeviceError, DeviceUnavailable
@@ -55,7 +55,7 @@ class RuntimeLibrary:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._library = ctypes.CDLL(path)
+            self._library = open_library(path)
         except OSError as error:
             raise DeviceUnavailable(f"{path} cannot be opened: {error}") from None
         self._functions: dict[str, Any] = {}
@@ -132,7 +132,9 @@ class RuntimeLibrary:
 def version_in(path: str | os.PathLike[str]) -> str | None:
     """The version written into a file, e.g. ``2.3.2``; ``None`` where there is none or it cannot be read."""
     try:
-        with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=1) as data:
+        from ort_rknn_converters.util.own_files import open_regular
+
+        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=1) as data:
             found = _VERSION.search(data)
             return found.group(1).decode() if found else None
     except (OSError, ValueError):
