@@ -83,6 +83,8 @@ def load(model: ModelLike) -> ir.Model:
     logging.getLogger("onnx_ir").addHandler(_NOWHERE)
     try:
         loaded = ir.from_proto(ir_gaps.hide_maps(dense(proto, str(file.parent))))
+    except ModelError:
+        raise
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
         raise ModelError(f"{name} is not a valid ONNX graph: {innermost(error)}") from error
     ir.external_data.set_base_dir(loaded.graph, file.parent)
