@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ort_rknn.errors import DeviceUnavailable as DeviceUnavailable
     from ort_rknn.errors import InferenceTimeout as InferenceTimeout
     from ort_rknn.errors import InvalidOption as InvalidOption
+    from ort_rknn.errors import NpuMemoryFull as NpuMemoryFull
     from ort_rknn.errors import RknnError as RknnError
     from ort_rknn.errors import SessionClosed as SessionClosed
     from ort_rknn.errors import SubmitTimeout as SubmitTimeout
@@ -46,6 +47,7 @@ _OWN = {
     "InferenceTimeout": "ort_rknn.errors",
     "InvalidOption": "ort_rknn.errors",
     "ModelCompiler": "ort_rknn.api.model_compiler",
+    "NpuMemoryFull": "ort_rknn.errors",
     "OrtValue": "ort_rknn.ort_types.ortvalue",
     "RknnError": "ort_rknn.errors",
     "SessionClosed": "ort_rknn.errors",

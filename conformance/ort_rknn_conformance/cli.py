@@ -6,11 +6,12 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from ort_rknn_conformance.case import CaseError, Settings
@@ -65,7 +66,12 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For random feeds.")
 @click.option(
-    "--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Size of a symbolic dimension, for random feeds."
+    "--dim",
+    "--dims",
+    "dims",
+    multiple=True,
+    metavar="NAME=SIZE",
+    help="Size of a symbolic dimension, for random feeds.",
 )
 @click.option(
     "--min-gain",
@@ -81,7 +87,8 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
     "--fix",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="If the model disagrees, find the fewest nodes to keep on the CPU; FILE is for 'ort-rknn convert --options'.",
+    help="If the model disagrees, find what makes it agree (of int8 layers in fp16, else fewest nodes on the CPU). "
+    "FILE is for 'ort-rknn convert --options'.",
 )
 @report_options
 def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
@@ -90,7 +97,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
     Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
     """
     from ort_rknn_conformance.diagnose.check_model import examine
-    from ort_rknn_conformance.diagnose.cpu_node_search import write_options
+    from ort_rknn_conformance.diagnose.fix_file import write_options
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.sources import model_file
 
@@ -115,6 +122,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         earlier = files.earlier()
         if options["fix"] and not Path(options["fix"]).absolute().parent.is_dir():
             raise CaseError(f"{options['fix']} cannot be written: there is no folder {Path(options['fix']).parent}")
+        settings = _as_compiled(model, settings)
         _check_settings(settings, flow, compiled=options["reference"] is not None)
         if options["preprocess"] and not (options["data"] or options["calibration"]):
             raise CaseError("--preprocess is for the images of --data or --calibration")
@@ -135,12 +143,19 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         with console.status(f"comparing {len(case.feeds)} samples (a first conversion takes seconds to minutes)"):
             found = examine(case, flow, settings, layers=options["layers"], fix=options["fix"] is not None)
         result = found.result
-        terminal.print_case(console, result, flow, target=settings.target, precision=settings.precision)
+        terminal.print_case(
+            console,
+            result,
+            flow,
+            target=settings.target,
+            precision=settings.precision,
+            random=options["data"] is None,
+        )
         if result.layers:
             terminal.print_layers(console, result.layers, found.vendor_missing)
-        if found.fix is not None:
-            terminal.print_fix(console, found.fix, options["fix"])
-            if found.fix.nodes:
+        if options["fix"]:
+            terminal.print_fix(console, found.fix, options["fix"], options["reference"] or model, result)
+            if found.fix is not None and found.fix.cured:
                 write_options(options["fix"], found.fix, case, settings)
         head = json_report.header(flow, settings)
         changed = files.write(case.name, head, [result], seconds=time.monotonic() - start, earlier=earlier)
@@ -324,6 +339,32 @@ def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -
         choice.device.close()
         if flow.name == "npu" and library is not None and is_emulator(library.path):
             raise CaseError("the runtime library is the tests' emulator, which makes numbers up: take device emulated")
+
+
+def _as_compiled(model: str, settings: Settings) -> Settings:
+    """The settings that a compiled model was made with; those given for another model.
+
+    Raises:
+        CaseError: Another precision or SoC was asked for, or the file cannot be read.
+    """
+    from ort_rknn_conformance.sources.model_file import made_for
+
+    made = made_for(model)
+    if made is None:
+        return settings
+    context = click.get_current_context()
+    for name in ("fix", "cpu_nodes"):
+        if context.params.get(name):
+            flag = f"--{name.replace('_', '-')}".replace("nodes", "node")
+            raise CaseError(f"{model} is compiled: where its nodes run is settled. {flag} is for the ONNX file itself")
+    given = context.get_parameter_source
+    for name, has in (("precision", (made.precision,)), ("target", made.targets)):
+        if given(name) is not ParameterSource.DEFAULT and getattr(settings, name) not in has:
+            raise CaseError(
+                f"{model} was compiled for {name} {', '.join(has)}, not {getattr(settings, name)}: leave --{name} away"
+            )
+    target = settings.target if settings.target in made.targets else made.targets[0]
+    return replace(settings, precision=made.precision, target=target)
 
 
 def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,17 @@ from typing import Any, Literal
 
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["BAD", "HISTOGRAM_EDGES", "CaseResult", "GraphNode", "LayerError", "OutputResult", "Verdict", "WorstElement"]
+__all__ = [
+    "BAD",
+    "HISTOGRAM_EDGES",
+    "CaseResult",
+    "GraphNode",
+    "GroupResult",
+    "LayerError",
+    "OutputResult",
+    "Verdict",
+    "WorstElement",
+]
 
 Verdict = Literal["right", "wrong", "unsupported", "skipped", "xfailed", "xpassed", "error", "crashed", "timeout"]
 """How a case ended.
@@ -45,6 +55,33 @@ class WorstElement:
 
 
 @frozen
+class GroupResult:
+    """Channels or columns of an output whose values are of another size than the rest, measured by themselves.
+
+    Attributes:
+        axis: Of the output.
+        indices: Along that axis, in short: ``4-83``.
+        count: How many indices.
+        peak: Largest magnitude that CPU onnxruntime has there.
+        max_abs: Largest absolute difference.
+        rel_rms: RMS of the difference over RMS of the expected values.
+        tolerance: Largest relative RMS accepted.
+        ok: The verdict.
+        note: What a reader must know of it; empty for nothing.
+    """
+
+    axis: int
+    indices: str
+    count: int
+    peak: float
+    max_abs: float
+    rel_rms: float
+    tolerance: float
+    ok: bool
+    note: str = ""
+
+
+@frozen
 class OutputResult:
     """One output over all samples.
 
@@ -69,6 +106,8 @@ class OutputResult:
         top5: Share of rows where the expected largest element is among our five largest; ``None`` for shorter rows.
         histogram: Elements by absolute difference over the expected RMS: those equal, those below the first of
             :data:`HISTOGRAM_EDGES`, one number a bin, those above the last or not finite. Empty: not compared so.
+        groups: Its channels or columns by the size of their values, each judged by itself; empty where all are of one
+            size.
     """
 
     name: str
@@ -90,6 +129,7 @@ class OutputResult:
     mean_rel: float = 0.0
     top5: float | None = None
     histogram: tuple[int, ...] = ()
+    groups: tuple[GroupResult, ...] = ()
 
 
 @frozen
@@ -198,6 +238,10 @@ class CaseResult:
                     **{key: _number(value) if key in _FLOATS else value for key, value in row.items()},
                     "shape": tuple(row["shape"]),
                     "histogram": tuple(row.get("histogram", ())),
+                    "groups": tuple(
+                        GroupResult(**{key: _number(one[key]) if key in _GROUP_FLOATS else one[key] for key in one})
+                        for one in row.get("groups", ())
+                    ),
                     "worst": tuple(WorstElement(**{**worst, "index": tuple(worst["index"])}) for worst in row["worst"]),
                 }
             )
@@ -214,6 +258,8 @@ class CaseResult:
 
 
 _FLOATS = frozenset({"max_abs", "mean_abs", "max_rel", "mean_rel", "rel_rms", "sqnr_db", "cosine"})
+
+_GROUP_FLOATS = frozenset({"peak", "max_abs", "rel_rms"})
 
 _LAYER_FLOATS = frozenset({"own", "entire", "peak", "vendor_own", "vendor_entire"})
 

@@ -10,7 +10,9 @@
     ├─ NotAllOnNpu                   nodes must stay on the CPU though all were demanded on the NPU
     ├─ WrongNumbers                  the whole compiled model is off though strict numbers were demanded
     ├─ ToolkitMissing                no rknn-toolkit2 to run
+    │  ├─ ExtraMissing               the packages are not installed that a conversion needs: ort-rknn[convert]
     │  └─ ToolkitBroken              there is one, and it does not start, or fails on any model
+    │     └─ NpuNotOpened            its aarch64 compiler opens the NPU even to compile, and cannot on this machine
     ├─ ToolkitFailed                 the toolkit refused the model, crashed, was killed, or ran out of time or memory
     └─ VerificationFailed            the compiled segment computes something else than ONNX Runtime
 
@@ -30,9 +32,11 @@ __all__ = [
     "CalibrationError",
     "CompiledModelError",
     "ConvertError",
+    "ExtraMissing",
     "FailureKind",
     "ModelError",
     "NotAllOnNpu",
+    "NpuNotOpened",
     "RunFailed",
     "ToolkitBroken",
     "ToolkitFailed",
@@ -102,6 +106,10 @@ class ToolkitMissing(ConvertError):
     """Raised when a compilation is asked for and there is no rknn-toolkit2 to do it."""
 
 
+class ExtraMissing(ToolkitMissing):
+    """Raised when what is asked for needs the packages of the extra ``convert``, and they are not installed."""
+
+
 class ToolkitBroken(ToolkitMissing):
     """Raised when there is an rknn-toolkit2 that does not start, or that fails on a model of two nodes, too.
 
@@ -112,6 +120,13 @@ class ToolkitBroken(ToolkitMissing):
     def __init__(self, message: str, *, dear: bool = False) -> None:
         super().__init__(message)
         self.dear = dear
+
+
+class NpuNotOpened(ToolkitBroken):
+    """Raised when the toolkit's aarch64 compiler cannot open the NPU, which it does even to compile.
+
+    A fact about this machine at this moment: nothing of it is remembered, and no node is blamed.
+    """
 
 
 class ToolkitFailed(ConvertError):

@@ -12,7 +12,7 @@ from ort_rknn_converters.pinned_values import pinned_text
 from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_target
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["ALGORITHMS", "KL", "LEVELS", "LIMIT", "METHODS", "METRICS", "PRECISIONS", "ConvertOptions"]
+__all__ = ["ALGORITHMS", "KL", "LEVELS", "LIMIT", "METHODS", "METRICS", "PRECISIONS", "ConvertOptions", "any_target"]
 
 PRECISIONS = ("fp16", "int8", "w4a16")
 LIMIT = 100
@@ -26,8 +26,22 @@ METRICS = ("cosine", "rel-rms", "top1")
 
 METHODS = ("channel", "layer", "group", *(f"group{size}" for size in range(32, 257, 32)))
 
+ALIASES: Mapping[str, str] = {
+    "algorithm": "quantized_algorithm",
+    "method": "quantized_method",
+    "timeout": "timeout_s",
+    "compile_timeout_s": "timeout_s",
+}
+"""Other names of options: the command's words, and that of sessions for the one that is shorter here."""
+
 LEVELS = (0, 1, 2, 3)
 _NOT_IN_KEY = frozenset({"jobs", "max_memory", "timeout_s"})
+
+
+def any_target(precision: str) -> str:
+    """Returns a SoC that has a precision, the usual one if it can: for checks before the SoC is known."""
+    having = {"w4a16": lambda soc: soc.w4a16, "int8": lambda soc: soc.int8}.get(precision, lambda soc: True)
+    return next(name for name, soc in TARGETS.items() if having(soc))
 
 
 def _one_of(allowed: tuple[Any, ...], default: Any) -> Any:
@@ -225,8 +239,27 @@ class ConvertOptions:
             UnknownOption: A keyword that is no option, or a value that makes no sense.
             UnknownTarget: A SoC that is not in the table.
         """
-        cls.check_names(values)
-        return cls(**values)
+        return cls(**cls.own_names(values))
+
+    @classmethod
+    def own_names(cls, values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+        """Returns values by the options' own names, of which some have others.
+
+        Args:
+            values: Option name, or another name of it, to value.
+            where: What a message begins with.
+
+        Raises:
+            UnknownOption: A name is that of no option, or one option is named twice.
+        """
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            own = ALIASES.get(name, name)
+            if own in found:
+                raise UnknownOption(f"{where}{name} is another name of {own}, or the other way round: give one of them")
+            found[own] = value
+        cls.check_names(found, where)
+        return found
 
     def key(self, calibration: str | None = None) -> str:
         """Canonical JSON of everything that can change the result: equal options give equal text.

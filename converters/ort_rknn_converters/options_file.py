@@ -41,7 +41,7 @@ def read_options(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UnknownOption(f"{path} is no {kind}: {error}") from None
     if not isinstance(found, Mapping):
         raise UnknownOption(f"{path} holds no options but a {type(found).__name__}")
-    ConvertOptions.check_names(found, f"{path}: ")
+    found = ConvertOptions.own_names(found, f"{path}: ")
     for name, value in found.items():
         if name in _FORMS and not _FORMS[name][1](value):
             raise UnknownOption(f"{path}: {name} is {_FORMS[name][0]}, not {value!r}")

@@ -24,6 +24,7 @@ from ort_rknn.signatures import shown_as_theirs
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.engine.options import EngineOptions
     from ort_rknn.engine.submission import Submission
     from ort_rknn.sessions.dynamic import DynamicSession
     from ort_rknn.sessions.npu import NpuSession
@@ -61,10 +62,12 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     _rknn_untouched = False
     _rknn_reason = "the session was made by onnxruntime"
     _rknn_refused: InvalidOption | None = None
+    _rknn_failed = ""
     _rknn_notes: tuple[str, ...] = ()
     _rknn_plan: Plan | None = None
     _rknn_async_engine: Engine | None = None
     _rknn_checked: provider_lists.CheckedOptions | None = None
+    _rknn_engine_options: EngineOptions | None = None
 
     def __init__(
         self,
@@ -81,11 +84,11 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         self._rknn_sess_options = sess_options
         self._rknn_untouched = sys._getframe(1).f_globals.get("__name__", "").startswith(_WANT_ONNXRUNTIME)
         if not self._rknn_untouched:
-            self._rknn_checked = provider_lists.check_options(providers, provider_options, sess_options)
-            if isinstance(device, str):
-                from ort_rknn.options.table import RknnOptions
-
-                self._rknn_device = RknnOptions.parse({"device": device}).device
+            self._rknn_checked = provider_lists.check_options(
+                providers, provider_options, sess_options, device_given=device is not None
+            )
+            if device is not None:
+                self._rknn_device = _checked_device(device)
         super().__init__(path_or_bytes, sess_options, providers, provider_options, **kwargs)
         self._raise_refused()
 
@@ -101,13 +104,28 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
             raise self._rknn_refused
 
     def _rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
-        """Make the native side: called at construction and again in ``set_providers``."""
+        """Make the native side: when the session is made, by ``set_providers``, and where onnxruntime falls back.
+
+        A bad option is kept for :meth:`_raise_refused`: from a ``ValueError`` onnxruntime would fall back to the CPU.
+        """
+        failed, self._rknn_failed = self._rknn_failed, ""
+        try:
+            self._rknn_make_native(providers, provider_options, disabled, failed)
+        except InvalidOption as error:
+            self._rknn_refused = error
+        except (ValueError, RuntimeError) as error:
+            self._rknn_failed = str(error) or type(error).__name__
+            raise
+
+    def _rknn_make_native(self, providers: Any, provider_options: Any, disabled: Any, failed: str) -> None:
+        """Make the native side; ``failed`` is the error that onnxruntime now falls back from, if it does."""
         self._rknn_falls_back_to([CPU_PROVIDER])  # onnxruntime looks at it whatever fails from here on
         self._rknn_reason = ""
         self._rknn_refused = None
         self._rknn_notes = ()
         self._rknn_plan = None
         self._rknn_async_engine = None
+        self._rknn_engine_options = None
         request = None
         if not self._rknn_untouched:
             # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
@@ -117,12 +135,17 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
                 providers, provider_options, self._rknn_sess_options, device_given=asks, checked=checked
             )
         if request is None:
-            self._rknn_reason = "RKNNExecutionProvider does not stand before the CPU's in the list of providers"
+            self._rknn_reason = (
+                f"onnxruntime fell back to it from an error: {failed}"
+                if failed
+                else provider_lists.why_not_asked(providers)
+            )
             rest, rest_options = provider_lists.without_rknn(providers, provider_options)
             self._rknn_create(self._rknn_sess_options, rest, rest_options, disabled)
             return
         from ort_rknn.opening.create import make
 
+        self._rknn_engine_options = request.options.engine_options()
         make(self, request, providers, provider_options, disabled)
 
     @property
@@ -264,7 +287,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
             with _making_an_engine:
                 engine = self._rknn_async_engine
                 if engine is None:
-                    engine = self._rknn_async_engine = plain_engine(native)
+                    engine = self._rknn_async_engine = plain_engine(native, self._rknn_engine_options)
         return engine
 
     def _existing_engine(self) -> Any:
@@ -274,6 +297,23 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
             own = () if self._rknn_async_engine is None else (self._rknn_async_engine,)
             return EngineGroup((*self._rknn_native.engines(), *own), self._rknn_native.stop_compiling)
         return self._rknn_native.engine if _kind(self._rknn_native) else self._rknn_async_engine
+
+
+def _checked_device(device: Any) -> Any:
+    """The keyword ``device``: the name of one, a device, or a function that makes one.
+
+    Raises:
+        InvalidOption: It is none of these.
+    """
+    from ort_rknn.devices.base import Device
+
+    if isinstance(device, str):
+        from ort_rknn.options.table import RknnOptions
+
+        return RknnOptions.parse({"device": device}).device
+    if callable(device) or isinstance(device, Device):
+        return device
+    raise InvalidOption(f"device must be a device's name, a Device, or a function that makes one, not {device!r}")
 
 
 def _kind(native: Any) -> str:

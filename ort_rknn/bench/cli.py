@@ -19,7 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed
 from ort_rknn.bench.measure import Limit, Pass, async_pass, sync_pass
-from ort_rknn.bench.report import PERCENTILES, PartTime, part_times, parts_table, pass_to_dict, print_report
+from ort_rknn.bench.report import (
+    PERCENTILES,
+    PartTime,
+    limited_by_this_computer,
+    part_times,
+    parts_table,
+    pass_to_dict,
+    print_report,
+)
 from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 
 __all__ = ["command"]
@@ -58,7 +66,13 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
 @click.option(
     "-j", "--jobs", type=click.IntRange(1), help="Inferences in flight.  [default: what cores and queue hold]"
 )
-@click.option("--hint", type=click.Choice(["none", "latency", "throughput"]), help="The option performance_hint.")
+@click.option(
+    "--performance-hint",
+    "--hint",
+    "hint",
+    type=click.Choice(["none", "latency", "throughput"]),
+    help="The option of that name.",
+)
 @click.option(
     "--percentiles",
     callback=_percentiles,
@@ -75,8 +89,14 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
 @click.option("--plugin", is_flag=True, help="Plain onnxruntime with the plugin too, on the same compiled model.")
 @click.option("--device", help="The option device: npu, simulator, cpu ...")
 @click.option("--target", help="The option target: the SoC.")
-@click.option("--latency", type=click.FloatRange(0), help="Milliseconds an inference takes on the simulator.")
-@click.option("--cores", type=click.IntRange(1), help="Cores of the simulator.")
+@click.option(
+    "--simulator-latency-ms",
+    "--latency",
+    "latency",
+    type=click.FloatRange(0),
+    help="Milliseconds an inference takes on the simulator.",
+)
+@click.option("--simulator-cores", "--cores", "cores", type=click.IntRange(1), help="Cores of the simulator.")
 @click.option("--shapes", default="", help="Shapes of inputs that the model leaves open: x=1x3x224x224;y=1x8")
 @click.option("--dims", default="", help="Sizes of symbolic dimensions: batch=1;seq=128")
 @click.option("-o", "--option", "more", multiple=True, metavar="KEY=VALUE", help="Any other provider option.")
@@ -121,6 +141,7 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
         passes, first_s = _passes(session, feed, limit, given)
         parts = profiling.read(session) if profiling else []
         layers = _layers(session) if given["layers"] else {}
+        limited = limited_by_this_computer(session.contexts())
     if given["plugin"]:
         passes += _with_plugin(model, options, feed, limit, passes[-1].jobs)
     console = Console()
@@ -128,6 +149,8 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
         console.print(parts_table(parts))
     for segment, table in layers.items():
         console.print(f"{segment}, layer by layer:\n{table}", markup=False, highlight=False)
+    if limited:
+        console.print(f"{limited}.", soft_wrap=True, highlight=False)
     print_report(console, passes, first_s, given["percentiles"], given["per_core"])
     if given["output_folder"] and not given["benchmark"]:
         _write_outputs(given["output_folder"], passes[-1].results)
@@ -138,6 +161,7 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
             "providers": session.get_providers(),
             "first_inference_ms": 1000 * first_s,
             "layers": layers,
+            "limited": limited,
             "parts": [asdict(part) for part in parts],
             "passes": [pass_to_dict(measured, given["percentiles"]) for measured in passes],
         }

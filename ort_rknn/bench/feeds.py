@@ -94,7 +94,7 @@ def read_feed(path: Path, wanted: Sequence[Need]) -> dict[str, Array]:
     Raises:
         FeedError: The file cannot be read, or does not hold what the inputs take.
     """
-    from ort_rknn_converters.numerics.array_files import read_array, read_arrays
+    from ort_rknn_converters.array_files import read_array, read_arrays
     from ort_rknn_converters.util.own_files import read_regular
 
     try:

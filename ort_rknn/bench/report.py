@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,10 +14,22 @@ from rich.table import Table
 from ort_rknn.bench.measure import Pass
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["PartTime", "latencies_ms", "part_times", "parts_table", "pass_to_dict", "percentile", "print_report"]
+__all__ = [
+    "PartTime",
+    "latencies_ms",
+    "limited_by_this_computer",
+    "part_times",
+    "parts_table",
+    "pass_to_dict",
+    "percentile",
+    "print_report",
+]
 
 PERCENTILES = (95.0, 99.0)
 """Shown when nothing else is asked for: as other NPU runtimes do."""
+
+MOSTLY = 0.1
+"""Share of simulated inferences that may take longer than the pretended latency before that is said. A guess."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -123,6 +135,30 @@ def print_report(
         console.print(escape(line), soft_wrap=True)
     worst = min(passes, key=lambda measured: measured.completed - measured.asked)
     console.print(f"Batches completed: {worst.completed} / {worst.asked}", soft_wrap=True)
+
+
+def limited_by_this_computer(contexts: Iterable[Mapping[str, Any]]) -> str:
+    """Sentence that says when a simulator's figures are those of this computer's arithmetic; empty when they are not.
+
+    Args:
+        contexts: What the session's contexts say of themselves.
+    """
+    simulated = [facts for facts in contexts if facts.get("device") == "simulator"]
+    runs, late = (sum(int(facts.get(name, 0)) for facts in simulated) for name in ("runs", "late"))
+    if not runs:
+        return ""
+    latency = max(float(facts.get("latency_s", 0.0)) for facts in simulated)
+    if not latency:
+        return (
+            "Simulated: these are the times of this computer's arithmetic and say nothing of an NPU."
+            " --simulator-latency-ms pretends one's"
+        )
+    if late <= MOSTLY * runs:
+        return ""
+    return (
+        f"Simulated, and this computer was too slow: {late} of {runs} inferences took its arithmetic longer than the"
+        f" {1000 * latency:g} ms pretended. The figures are those of this computer, not of an NPU of that latency"
+    )
 
 
 def _rows(passes: Sequence[Pass], percentiles: Sequence[float]) -> Iterator[tuple[str, list[str]]]:

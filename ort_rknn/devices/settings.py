@@ -31,6 +31,8 @@ class NpuSettings:
             native library only.
         npu_cores: NPU cores; default: the SoC's.
         native: Make an inference one call of the native library instead of four from Python.
+        memory_budget: Bytes of NPU memory that all contexts of this process may take; default: the NPU's address space,
+            or 80 % of the RAM where that is less. The least that any device names holds.
         open_timeout: Seconds that opening a segment may take; default: by its size.
     """
 
@@ -47,6 +49,7 @@ class NpuSettings:
     half_inputs: bool = True
     npu_cores: int | None = None
     native: bool = True
+    memory_budget: int | None = None
     open_timeout: float | None = None
 
     def __post_init__(self) -> None:
@@ -59,9 +62,12 @@ class DeviceOptions(NpuSettings):
     """Options of a session's device: the NPU's settings, and those of the simulator that stands in for one.
 
     Attributes:
+        share_weights: As the NPU's; on by default, so that sessions of one model load it once (never seen on a board;
+            where the runtime refuses, the weights are loaded again).
         simulator_cores: Pretend cores; default: as many as the SoC has.
         simulator_latency_ms: Time one inference takes on a pretend core, in milliseconds.
     """
 
+    share_weights: bool = True
     simulator_cores: int | None = None
     simulator_latency_ms: float = 0.0

@@ -206,6 +206,7 @@ class Engine:
         """Counts of what was done so far."""
         manager = self._manager
         counters = manager.counters
+        npu_bytes, open_contexts = manager.lanes.memory() if manager.lanes is not None else (0, 0)
         return EngineStats(
             accepted=counters.accepted,
             completed=counters.completed,
@@ -219,6 +220,9 @@ class Engine:
             mean_inference_s=manager.pacer.mean if manager.pacer is not None else None,
             lanes=manager.lanes.stats() if manager.lanes is not None else (),
             notes=manager.lanes.notes() if manager.lanes is not None else (),
+            npu_bytes=npu_bytes,
+            open_contexts=open_contexts,
+            given_back=manager.lanes.given_back if manager.lanes is not None else 0,
         )
 
     def contexts(self) -> list[Mapping[str, Any]]:

@@ -24,6 +24,7 @@ from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
 from ort_rknn.errors import RknnError, SessionClosed
+from ort_rknn.sharing.idle_unload import IDLE
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
@@ -98,8 +99,11 @@ class JobManager:
         self._active = 0  # jobs not ended or not delivered, and calls of run
         self._stopping = False
         self._stopped = False
+        self._overflow = options.overflow
         self._forked = False
         watch(self)
+        if lanes is not None and options.idle_unload_s:
+            IDLE.watch(lanes, options.idle_unload_s)
 
     def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
         """One inference in the calling thread."""
@@ -136,7 +140,9 @@ class JobManager:
         job._load(route, values, submission)
         if self._fallback is not None:
             job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
-        if submission.parked:
+        if submission.awaited and self._overflow != "block":
+            self._admission.admit(job, 0.0)
+        elif submission.parked:
             self._admission.park(job)
         else:
             self._admission.admit(job, submission.timeout)
@@ -256,6 +262,7 @@ class JobManager:
 
     def _stop(self) -> None:
         if self.lanes is not None:
+            IDLE.forget(self.lanes)
             self.lanes.stop()
         self.workers.stop()
         self.delivery.stop()

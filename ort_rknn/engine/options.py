@@ -39,6 +39,8 @@ class EngineOptions:
             ``tp_mode``.
         print_perf: One line on stderr for each inference; ``None`` asks ``ORT_RKNN_PRINT_PERF`` and
             ``ZTU_EZRKNN_ASYNC_PRINT_PERF`` when the engine is made.
+        idle_unload_s: Seconds without an inference after which the NPU's memory is given back; the next one opens the
+            contexts again, which takes as long as opening the session's code did. 0 keeps them.
         cores: Cores to use; ``None`` is all the device has.
     """
 
@@ -55,6 +57,7 @@ class EngineOptions:
     run_timeout_ms: float = 0
     performance_hint: Hint = "none"
     print_perf: bool | None = None
+    idle_unload_s: float = 0
     cores: int | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +80,6 @@ class EngineOptions:
                 raise InvalidOption(f"{name} must be at least 1, not {value!r}")
         if self.cores is not None and self.cores < 1:
             raise InvalidOption(f"cores must be at least 1, not {self.cores!r}")
-        for name in ("submit_timeout_ms", "run_timeout_ms"):
+        for name in ("submit_timeout_ms", "run_timeout_ms", "idle_unload_s"):
             if getattr(self, name) < 0:
                 raise InvalidOption(f"{name} must not be negative, not {getattr(self, name)!r}")

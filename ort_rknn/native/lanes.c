@@ -159,6 +159,18 @@ int ort_rknn_pool_equip(ort_rknn_pool *p, int number, uint32_t n_segments, ort_r
     return code;
 }
 
+int ort_rknn_pool_unequip(ort_rknn_pool *p, int number) {
+    pthread_mutex_lock(&p->lock);
+    lane *l = pool_lane_of(p, number);
+    int idle = l && l->state == IDLE;
+    if (idle) {
+        l->n_segments = 0;
+        set_state(l, BARE);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return idle;
+}
+
 int ort_rknn_pool_submit(ort_rknn_pool *p, int group, uint32_t segment, void *const *pointers, uint32_t n_pointers,
                          uint64_t turned, uint64_t token, int flags) {
     pthread_mutex_lock(&p->lock);

@@ -14,7 +14,7 @@
 
 #include "segment.h"
 
-enum { ORT_RKNN_LANES_ABI = 4 };
+enum { ORT_RKNN_LANES_ABI = 5 };
 
 enum {
     ORT_RKNN_ANY = -1,    /* any core */
@@ -58,6 +58,9 @@ int ort_rknn_pool_add(ort_rknn_pool *pool, uint32_t group);
  * caller's, who must not free them while the lane has them. 0, CLOSED or BAD. */
 int ort_rknn_pool_equip(ort_rknn_pool *pool, int lane, uint32_t n_segments, ort_rknn_segment *const *segments,
                         uint32_t segment, void *const *pointers, uint32_t n_pointers, uint64_t turned, uint64_t token);
+
+/* SHORT. Take an idle lane's contexts away: 1, and nobody is on them any more; 0 when it is not idle. */
+int ort_rknn_pool_unequip(ort_rknn_pool *pool, int lane);
 
 /* SHORT. The lane that took it, QUEUED, BUSY (only IF_IDLE), CLOSED or BAD.
  * pointers: the inputs, then the outputs (NULL: not wanted). turned: see ort_rknn_segment_infer. */

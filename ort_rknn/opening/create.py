@@ -10,6 +10,7 @@ from ort_rknn.opening.resolution import Resolution
 from ort_rknn.opening.resolve import resolve
 from ort_rknn.options.providers import without_rknn
 from ort_rknn.ort_conventions import ort_error
+from ort_rknn.ort_private.errors import error_class
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries, set_entry
 from ort_rknn_converters.util.log import logger
@@ -104,7 +105,13 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
             session._rknn_attach(native)
             return
     if npu_only:
-        session._rknn_create(user, rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
+        plan = None if resolution.compiled is None else resolution.compiled.plan
+        try:
+            session._rknn_create(user, rest, rest_options, disabled)
+        except error_class("Fail") as error:  # onnxruntime refuses: the model would be on the CPU
+            from ort_rknn.opening.open_npu import nodes_on_cpu
+
+            raise type(error)(f"{error}{nodes_on_cpu(plan, resolution.reason)}") from None
     open_with_onnxruntime()
     session._rknn_reason = resolution.reason
     session._rknn_plan = None if resolution.compiled is None else resolution.compiled.plan

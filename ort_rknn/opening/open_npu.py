@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["check_cores", "open_npu_session"]
+__all__ = ["check_cores", "nodes_on_cpu", "open_npu_session"]
 
 _NODES_ON_CPU = (
     "This session contains graph nodes that are assigned to the default CPU EP, "
@@ -40,6 +40,9 @@ _COMPILED_NODES = (
     "Unable to serialize model as it contains compiled nodes. "
     "Please disable any execution providers which generate compiled nodes."
 )
+_NAMED = 3
+"""Nodes named for each reason. A guess: ``print(session.plan)`` has all."""
+
 _SHOWN = (
     "enable_profiling",
     "graph_optimization_level",
@@ -87,7 +90,7 @@ def open_npu_session(
     if user is not None and user.optimized_model_filepath and whole is None:
         raise ort_error("Fail", _COMPILED_NODES)
     if npu_only and compiled.cpu_steps:
-        raise ort_error("Fail", _NODES_ON_CPU)
+        raise ort_error("Fail", _NODES_ON_CPU + nodes_on_cpu(compiled.plan))
     if compiled.plan.whole is not None and compiled.plan.whole.warning and resolution.device is not None:
         _say_numbers(compiled.plan.whole, resolution.device, strict=request.options.strict_numbers)
     start = partial(start_native, list(request.providers), list(request.provider_options))
@@ -184,6 +187,21 @@ def open_npu_session(
     return native
 
 
+def nodes_on_cpu(plan: Plan | None, why: str = "") -> str:
+    """Sentence that names the nodes on the CPU, a few for each reason, for the end of onnxruntime's own message.
+
+    Args:
+        plan: Of the model, if there is one.
+        why: Reason for which all of it stays on the CPU, if there is one.
+    """
+    said = [why] if why else []
+    for reason, placed in plan.cpu_reasons().items() if plan is not None else ():
+        named = ", ".join(f"{node.op_type} {node.name}".rstrip() for node in placed[:_NAMED])
+        more = f" and {len(placed) - _NAMED} more" if len(placed) > _NAMED else ""
+        said.append(f"{named}{more} ({reason})")
+    return f" On the CPU: {'; '.join(said)}." if said else ""
+
+
 def _say_numbers(whole: Any, device: Any, *, strict: bool) -> None:
     """Warn of numbers that are off, or refuse them; on the CPU they are right."""
     from ort_rknn_converters.errors import WrongNumbers
@@ -247,9 +265,8 @@ def _pins(user: Any, stub: Any, validated: Sequence[Any]) -> dict[str, int]:
 
 def _pinned(stub: bytes, pins: Mapping[str, int]) -> bytes:
     """The stub with pinned dimensions written as numbers."""
-    import onnx
-
     from ort_rknn_converters.compiled.stub_model import pin
+    from ort_rknn_converters.onnx_file.schema import onnx
 
     model = onnx.ModelProto.FromString(stub)
     pin(model, pins)

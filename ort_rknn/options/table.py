@@ -8,8 +8,7 @@ stands for the default.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_args
 
@@ -17,7 +16,6 @@ from ort_rknn.devices.settings import PRIORITIES, DeviceOptions
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.options import EngineOptions, Hint, Overflow
 from ort_rknn.errors import InvalidOption
-from ort_rknn.options.config_file import read_config
 from ort_rknn.options.parsers import (
     bits,
     choice,
@@ -27,23 +25,20 @@ from ort_rknn.options.parsers import (
     number,
     path_list,
     shape_lists,
+    size,
+    target_name,
     text,
     to_text,
     value_map,
     whole,
 )
+from ort_rknn.options.reading import read_values
 from ort_rknn.options.rows import Option, option, unsaid, with_defaults
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
 
 DEVICES = ("auto", "npu", "lite", "simulator", "toolkit", "cpu")
-
-
-def _target(value: Any) -> str:
-    from ort_rknn_converters.targets import find_target
-
-    return find_target(str(value)).name
 
 
 def _converter() -> Any:
@@ -71,7 +66,7 @@ class RknnOptions:
     )
     target: str | None = option(
         DeviceOptions,
-        _target,
+        target_name,
         "the board's own SoC, else rk3588 (most boards)",
         "SoC to compile for",
         "ORT_RKNN_TARGET",
@@ -87,6 +82,9 @@ class RknnOptions:
         text,
         "none: needed for int8 and w4a16",
         "folder of .npy, .npz or images, one such file, or a .txt that lists them",
+    )
+    calibration_limit: int = option(
+        ConvertOptions, whole(1), "measured: ResNet-50 is no better with 50 than with 10", "calibration samples used"
     )
     preprocess: str = option(
         ConvertOptions,
@@ -177,6 +175,12 @@ class RknnOptions:
         "a guess: 5 s for 25 M weights on a PC",
         "seconds one segment's compilation may take",
     )
+    jobs: int = option(
+        ConvertOptions,
+        whole(1),
+        "each takes 8 times the weights in memory (measured)",
+        "segments of one conversion to compile side by side",
+    )
     schedule: tuple[int, ...] | None = option(
         EngineOptions,
         parse_schedule,
@@ -222,6 +226,13 @@ class RknnOptions:
         "as other NPU runtimes do",
         "latency: one context; throughput: all cores, two contexts each",
     )
+    idle_unload_s: float = option(
+        EngineOptions,
+        number(0),
+        "0: they stay",
+        "seconds without an inference after which a session gives its NPU memory back until the next one",
+        "ORT_RKNN_IDLE_UNLOAD_S",
+    )
     print_perf: bool | None = option(
         EngineOptions,
         flag,
@@ -253,9 +264,17 @@ class RknnOptions:
     share_weights: bool = option(
         DeviceOptions,
         flag,
-        "the vendor's",
+        "sessions of one model load it once; not seen on a board",
         "take the weights from whatever session of this process has loaded the same compiled code; that one's context "
         "stays open as long as they are used; not with custom operators",
+    )
+    memory_budget: int | None = option(
+        DeviceOptions,
+        size,
+        "the NPU's 4 GiB of addresses, or 80 % of the RAM (a guess) where that is less",
+        "bytes of NPU memory that all sessions of this process may have (e.g. 2G; the least that one names): what is "
+        "idle is closed before more is opened, and opens again at its next call",
+        "ORT_RKNN_MEMORY_BUDGET",
     )
     custom_op_paths: tuple[str, ...] = option(
         DeviceOptions,
@@ -299,34 +318,16 @@ class RknnOptions:
             values: Option name to value, a Python object or a string.
 
         Raises:
-            InvalidOption: A name that does not exist (the known ones are listed), or a value that makes no sense.
-            UnknownTarget: A SoC that is not in the table of targets.
+            InvalidOption: A name that does not exist (the known ones are listed), or a value that makes no sense, by
+                itself or beside the others.
         """
-        given = {str(name): value for name, value in (values or {}).items()}
-        _refuse_unknown(given, "")
-        config, file = read_config()
-        _refuse_unknown(config, f" in {file}")
-        parsed = {}
-        for row in OPTIONS.values():
-            value, origin = given.get(row.name), f"RKNNExecutionProvider option {row.name!r}"
-            if unsaid(value) and row.env:
-                value, origin = os.environ.get(row.env), f"environment variable {row.env}"
-            if unsaid(value) and not (row.name in _CORES and any(not unsaid(given.get(name)) for name in _CORES)):
-                value, origin = config.get(row.name), f"{row.name} in {file}"
-            if unsaid(value):
-                continue
-            try:
-                parsed[row.name] = row.parse(value)
-            except RuntimeError:  # UnknownTarget or InvalidOption, which say all by themselves
-                raise
-            except ValueError as reason:
-                raise InvalidOption(f"{origin} must be {reason}, not {value!r}") from None
-        if parsed.get("share_weights") and (parsed.get("custom_op_paths") or parsed.get("custom_op_default_path")):
-            raise InvalidOption("share_weights does not go with custom operators: the runtime shares no weights then")
-        if parsed.get("optimization_level", 0) not in convert.LEVELS:
-            raise InvalidOption(f"optimization_level must be 0, 1, 2 or 3, not {parsed['optimization_level']}")
+        parsed = read_values(OPTIONS, values or {})
         options = cls(**parsed)
         options.engine_options()  # which knows what excludes what
+        try:
+            options.convert_options(**{} if options.target else {"target": convert.any_target(options.precision)})
+        except RuntimeError as error:  # UnknownOption or CalibrationError of the converters
+            raise InvalidOption(f"RKNNExecutionProvider options: {error}") from None
         return options
 
     def engine_options(self) -> EngineOptions:
@@ -357,19 +358,6 @@ class RknnOptions:
     def as_strings(self) -> dict[str, str]:
         """Every option as onnxruntime shows options; :meth:`parse` reads it back."""
         return {name: to_text(getattr(self, name)) for name in OPTIONS}
-
-
-_CORES = ("schedule", "tp_mode", "performance_hint")
-"""Options that exclude each other: a program that gives one does not get another from the configuration file."""
-
-
-def _refuse_unknown(names: Iterable[str], where: str) -> None:
-    unknown = [name for name in names if name not in OPTIONS]
-    if unknown:
-        raise InvalidOption(
-            f"unknown RKNNExecutionProvider option {', '.join(map(repr, unknown))}{where}. "
-            f"Known options: {', '.join(OPTIONS)}"
-        )
 
 
 def _table() -> Iterator[Option]:

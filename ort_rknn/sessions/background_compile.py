@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
@@ -38,6 +39,8 @@ _START = (
 
 
 _MOST, _END_OF_LOG = 1 << 20, 1 << 14  # bytes of an answer, which may hold a log's end; and of a log that are read
+CLEAN_UP_S = 5.0
+"""Seconds the end of a program waits for the files of a conversion to be removed. A guess: a moment is enough."""
 
 
 class Cancelled(Exception):
@@ -107,6 +110,7 @@ class _Queue:
         self._requests: deque[BackgroundRequest] = deque()
         self._running: BackgroundRequest | None = None
         self._thread: threading.Thread | None = None
+        self._lost = 0
 
     def put(self, request: BackgroundRequest) -> None:
         with self._lock:
@@ -115,12 +119,18 @@ class _Queue:
                 self._thread = threading.Thread(target=self._work, name="ort_rknn compiles", daemon=True)
                 self._thread.start()
 
-    def cancel(self) -> None:
+    def cancel(self) -> int:
+        """Take everything back, and return how much of it was never made, what was taken back earlier included."""
         with self._lock:
             left = [*self._requests, *([self._running] if self._running else [])]
+            lost = self._lost + len(left)
             self._requests.clear()
+            thread = self._thread
         for request in left:
             request.token.cancel()
+        if thread is not None:  # which removes the files of the work that was ended
+            thread.join(CLEAN_UP_S)
+        return lost
 
     def _work(self) -> None:
         while True:
@@ -132,6 +142,8 @@ class _Queue:
                 self._running = request = self._requests.popleft()
             if not request.token.cancelled:
                 request.work(request.token)
+            with self._lock:
+                self._lost += request.token.cancelled
             del request  # or the requester's last reference would wait here for the next request
 
 
@@ -145,7 +157,15 @@ def compile_later(token: CancelToken, work: Callable[[CancelToken], None]) -> No
 
 @atexit.register
 def _at_exit() -> None:
-    _queue.cancel()
+    if lost := _queue.cancel():
+        several = lost > 1
+        logger().warning(
+            "%d shape%s not ready when the program ended, and the CPU ran %s; %s=load waits instead",
+            lost,
+            "s were" if several else " was",
+            "them" if several else "it",
+            "ORT_RKNN_COMPILE",
+        )
 
 
 def _after_fork() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ort_rknn.devices.program import BoundCpuStep, Program
@@ -79,8 +80,12 @@ def plain_engine(native: Any, options: EngineOptions | None = None) -> Engine:
 
     Args:
         native: The session.
-        options: The engine's settings; its defaults when ``None``.
+        options: The engine's settings, of which those of cores say nothing here; its defaults when ``None``.
     """
+    if options is not None:
+        options = replace(
+            options, schedule=None, tp_mode=None, threads_per_core=None, performance_hint="none", cores=None
+        )
     outputs = tuple(argument.name for argument in native.outputs_meta)
     part = BoundCpuStep("onnxruntime", _input_names(native), outputs, _OnnxruntimeStep(native))
     return Engine(Program.from_steps([part], None, outputs=outputs), options or EngineOptions())

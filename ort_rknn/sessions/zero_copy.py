@@ -17,6 +17,7 @@ import numpy as np
 from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.errors import DeviceError, SessionClosed
 from ort_rknn.ort_types.ortvalue import NpuOrtValue, memory_for
+from ort_rknn.sharing.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.bound_context import BoundContext, Slot
@@ -79,9 +80,12 @@ class SharedRuns:
         self._device: Any = program.device
         self._lock = threading.Lock()
         self._cores = [_Core(mask, seats) for mask, seats in cores]
+        self._seats = [seat for core in self._cores for seat in core.idle]
         self._mean = 0.0
         self._waiting: deque[tuple[threading.Lock, list[_Seat]]] = deque()
         self._closed = False
+        self.last_used = time.monotonic()
+        LEDGER.enter(self)
 
     def covers(self, inputs: Mapping[str, Any], outputs: Iterable[str]) -> bool:
         """Whether these inputs have the shapes of the compiled code, and these outputs are its."""
@@ -166,8 +170,34 @@ class SharedRuns:
         for gate, _ in waiting:
             gate.release()
 
+    def give_back(self, *, everything: bool) -> int:
+        """Close contexts without a run, see :class:`ort_rknn.sharing.ledger.Holder`; none of them is the first."""
+        del everything
+        given = []
+        with self._lock:
+            for seat in (seat for core in self._cores for seat in core.idle):
+                if seat.bound is not None:
+                    given.append(seat.bound)
+                    seat.bound = None
+        for bound in given:
+            bound.close()
+        return len(given)
+
+    asleep = False
+    """Whether it could open contexts for others: those of the session's lanes do."""
+
+    def open_briefly(self) -> Any:
+        """Never asked for."""
+        raise NotImplementedError
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many there are."""
+        opened = [bound.context.size for seat in self._seats if (bound := seat.bound) is not None]
+        return sum(opened), len(opened)
+
     def _open(self, mask: int) -> BoundContext:
-        context = self._device.open(self._code, mask, self._device.relative(self._code))
+        with opening_for(self, extra=False):
+            context = self._device.open(self._code, mask, self._device.relative(self._code))
         try:
             bound: BoundContext = context.bind()
             refusal = next((slot.refusal for slot in (*bound.inputs, *bound.outputs) if slot.refusal), "")
@@ -215,6 +245,7 @@ class SharedRuns:
 
     def _give_back(self, seat: _Seat) -> None:
         core, now = seat.core, time.perf_counter()
+        self.last_used = time.monotonic()
         with self._lock:
             took, core.since = now - core.since, now
             self._mean += (took - self._mean) / 8 if self._mean else took

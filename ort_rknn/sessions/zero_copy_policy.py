@@ -10,6 +10,7 @@ from ort_rknn.devices.program import BoundNpuStep, Program, check_terminated
 from ort_rknn.engine.stats import print_phases, wants_perf_lines
 from ort_rknn.sessions.iobinding_run import deliver
 from ort_rknn.sessions.zero_copy import OnRun, SharedRuns, Unshareable
+from ort_rknn.sharing.idle_unload import IDLE
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -54,6 +55,8 @@ class MemoryUse:
             return cls(None, why)
         shared = SharedRuns(engine.program, _cores(engine))
         at_close.append(shared.close)
+        if engine.options.idle_unload_s:
+            IDLE.watch(shared, engine.options.idle_unload_s)
         lines = wants_perf_lines() if engine.options.print_perf is None else engine.options.print_perf
         if profile is None and not lines:
             return cls(shared, "")
@@ -67,6 +70,10 @@ class MemoryUse:
                 profile.inference(-1, begun, sum(phases))
 
         return cls(shared, "", on_run)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of its contexts, and how many are open."""
+        return (0, 0) if self._shared is None else self._shared.memory()
 
     def run(self, binding: SessionIOBinding, run_options: Any) -> bool:
         """Run on the binding's memory; ``False`` when that is not possible.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ort_rknn_converters.errors import UnknownOption, UnknownTarget
-from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.options import ALIASES, ConvertOptions
 
 
 def test_defaults_are_valid() -> None:
@@ -103,3 +103,11 @@ def test_the_class_itself_says_what_an_option_takes_and_does() -> None:
     assert tuple(docs) == ConvertOptions.names()
     assert docs["cpu_ops"] == "Op types that must stay on the CPU. Default: none."
     assert docs["jobs"].endswith("Default: 1 (each takes 8 times the weights in memory, measured).")
+
+
+def test_the_commands_words_and_the_sessions_are_other_names() -> None:
+    options = ConvertOptions.of(algorithm="mmse", method="layer", compile_timeout_s=30)
+    assert options == ConvertOptions(quantized_algorithm="mmse", quantized_method="layer", timeout_s=30)
+    assert set(ALIASES.values()) <= set(ConvertOptions.names())
+    with pytest.raises(UnknownOption, match="give one of them"):
+        ConvertOptions.of(timeout=3, timeout_s=4)

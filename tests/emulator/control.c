@@ -3,6 +3,7 @@
  * Settings come from the environment when the first call is made (EMU_<KEY>) and from emu_configure(key, value).
  *   cores 3 | light 0 | latency_us 0 | pattern 5000*9,25000 | target rk3588 | api 2.5.0 | driver 0.9.8
  *   affine 0 (1: says of every tensor that it is quantized) | own_outputs 0 (1: gives its own memory for every output)
+ *   memory 0 (bytes of weights there is room for, 0: no limit)
  *   max_version 6 | fault rknn_run@3x2=-1;rknn_run@9=hang;rknn_init@1x*=delay:20 | stall 1:1500000
  * A fault is CALL@N[xCOUNT]=CODE|hang|delay:MS, N counted from 1 at the moment it is armed, COUNT * for ever.
  */
@@ -34,7 +35,7 @@ typedef struct {
 } fault;
 
 emu_settings emu_set;
-atomic_llong emu_misuses[EMU_MISUSES], emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
+atomic_llong emu_misuses[EMU_MISUSES], emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_dma_peak, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
 static atomic_llong calls[EMU_CALLS], latencies;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
@@ -106,6 +107,7 @@ static int configure(const char *key, const char *value) {
     else if (!strcmp(key, "latency_us")) emu_set.latency_us = atoll(value), emu_set.n_pattern = 0;
     else if (!strcmp(key, "pattern")) set_pattern(value);
     else if (!strcmp(key, "runtime")) return set_runtime(value);
+    else if (!strcmp(key, "memory")) emu_set.memory = atoll(value);
     else if (!strcmp(key, "in_out")) emu_set.count = (uint32_t)strtoul(value, NULL, 0);
     else if (!strcmp(key, "short_outputs")) emu_set.short_outputs = (uint32_t)atoi(value);
     else if (!strcmp(key, "null_memory")) emu_set.null_memory = (uint32_t)atoi(value);
@@ -166,6 +168,7 @@ void emu_reset(void) {
     memset(cores, 0, sizeof cores);
     for (int i = 0; i < EMU_CALLS; i++) calls[i] = 0;
     for (int i = 0; i < EMU_MISUSES; i++) emu_misuses[i] = 0;
+    emu_dma_peak = atomic_load(&emu_dma_bytes);
     latencies = emu_copied_in = emu_copied_out = emu_errors = 0;
     defaults();
     pthread_mutex_unlock(&lock);
@@ -178,7 +181,7 @@ void emu_release_hangs(void) {
     pthread_mutex_unlock(&lock);
 }
 
-/* A call's name, a misuse's name, contexts, mems, dma_bytes, errors (lines logged), copied_in, copied_out, init_flags (of the last rknn_init), hanging,
+/* A call's name, a misuse's name, contexts, mems, dma_bytes, dma_peak (since the reset), errors (lines logged), copied_in, copied_out, init_flags (of the last rknn_init), hanging,
  * core<i>_runs, core<i>_busy_us; -1: no such thing. */
 long long emu_count(const char *name) {
     int call = call_named(name, strlen(name));
@@ -188,6 +191,7 @@ long long emu_count(const char *name) {
     if (!strcmp(name, "contexts")) return atomic_load(&emu_live_contexts);
     if (!strcmp(name, "mems")) return atomic_load(&emu_live_mems);
     if (!strcmp(name, "dma_bytes")) return atomic_load(&emu_dma_bytes);
+    if (!strcmp(name, "dma_peak")) return atomic_load(&emu_dma_peak);
     if (!strcmp(name, "copied_in")) return atomic_load(&emu_copied_in);
     if (!strcmp(name, "errors")) return atomic_load(&emu_errors);
     if (!strcmp(name, "init_flags")) return atomic_load(&emu_init_flags);

@@ -102,6 +102,7 @@ typedef struct {
     uint32_t count, short_outputs, null_memory; /* hostile: numbers of inputs and outputs, bytes missing, no addresses */
     int32_t offset;                             /* hostile: where memory is said to begin */
     int64_t latency_us, pattern[64];
+    int64_t memory; /* bytes of weights there is room for; 0: no limit */
     int n_pattern;
     uint64_t max_version;
     char target[32], api[256], driver[256];
@@ -109,7 +110,7 @@ typedef struct {
 
 extern emu_settings emu_set;
 extern atomic_llong emu_misuses[EMU_MISUSES];
-extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
+extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_dma_peak, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
 void emu_start(void);                 /* reads the environment once */
 int emu_enter(emu_call call);         /* counts the call; 0, or the code an armed fault asks for; may hang first */
 int64_t emu_next_latency(void);       /* microseconds, by the pattern */

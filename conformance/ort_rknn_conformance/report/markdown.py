@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ort_rknn_conformance.report.baseline import Change
 from ort_rknn_conformance.report.document import MEANINGS, Document
+from ort_rknn_conformance.report.judgement import group_rows
 from ort_rknn_conformance.result import BAD, CaseResult, LayerError
 
 __all__ = ["render", "write"]
@@ -100,6 +101,21 @@ def _one(result: CaseResult) -> Iterator[str]:
             for output in result.outputs
         ),
     )
+    if any(output.groups for output in result.outputs):
+        yield from _table(
+            ("output", "channels or columns", "values up to", "rel. RMS", "tolerance", "ok"),
+            (
+                (
+                    f"`{output.name}`",
+                    f"{group.indices} of axis {group.axis}",
+                    f"{group.peak:.3g}",
+                    _number(group.rel_rms),
+                    f"{group.tolerance:g}",
+                    f"yes{f': {group.note}' if group.note else ''}" if group.ok else "**no**",
+                )
+                for output, group in group_rows(result.outputs)
+            ),
+        )
     if result.accuracy:
         yield from _table(
             ("right labels", "CPU onnxruntime", "ours"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from ort_rknn_conformance.diagnose.cpu_node_search import Fix
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.report.baseline import Difference
 from ort_rknn_conformance.report.document import MEANINGS
+from ort_rknn_conformance.report.judgement import group_table, left_open
 from ort_rknn_conformance.result import BAD, CaseResult, LayerError, OutputResult, WorstElement
 
 __all__ = ["print_case", "print_difference", "print_fix", "print_layers", "print_run"]
@@ -21,8 +23,19 @@ __all__ = ["print_case", "print_difference", "print_fix", "print_layers", "print
 LISTED = 20  # bad cases named in the terminal; all are in the JSON
 
 
-def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str, precision: str) -> None:
-    """One case in full: where it ran, every output's errors, the worst elements, the verdict."""
+def print_case(
+    console: Console, result: CaseResult, flow: Flow, *, target: str, precision: str, random: bool = False
+) -> None:
+    """One case in full: where it ran, every output's errors, the verdict, and what that leaves open.
+
+    Args:
+        console: Where to.
+        result: The case.
+        flow: What ran it.
+        target: SoC.
+        precision: Of the NPU parts.
+        random: Whether the feeds were random ones.
+    """
     console.print(f"[bold]{escape(result.case)}[/]  {target}, {precision}, {escape(flow.about)}")
     if result.nodes:
         console.print(f"{result.npu_nodes} of {result.nodes} nodes on the NPU path, {result.samples} samples")
@@ -32,6 +45,8 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
         per_table = max(1, (console.width - 16) // 26)
         for start in range(0, len(result.outputs), per_table):
             console.print(_error_table(result.outputs[start : start + per_table]))
+        if any(output.groups for output in result.outputs):
+            console.print(group_table(result.outputs))
         worst = [(output, element) for output in result.outputs for element in output.worst]
         if worst:
             console.print(_worst_table(worst))
@@ -47,6 +62,8 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
             console.print("--min-gain 0 sends to the NPU all that can go there")
     elif result.verdict == "right":
         console.print("[bold green]PASS[/] agrees with CPU onnxruntime within the tolerance")
+        for sentence in left_open(result, flow, random=random):
+            console.print(f"  {escape(sentence)}", highlight=False)
     else:
         console.print(f"[bold red]FAIL[/] {escape(result.message)}", highlight=False)
 
@@ -116,15 +133,35 @@ def _end(name: str, room: int) -> str:
     return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
-def print_fix(console: Console, fix: Fix, path: str) -> None:
-    """Prints which nodes must leave the NPU, and how to say so."""
-    if not fix.nodes:
+def print_fix(console: Console, fix: Fix | None, path: str, model: str, result: CaseResult) -> None:
+    """Prints what makes the model agree, and the command that does it.
+
+    Args:
+        console: Where to.
+        fix: What was found; ``None``: nothing was looked for.
+        path: The options file.
+        model: The ONNX file to convert.
+        result: The comparison without it.
+    """
+    if fix is None:
+        why = "the model agrees as it is" if result.verdict == "right" else "no node of it is on the NPU path"
+        console.print(
+            f"nothing to fix: {why if result.verdict != 'error' else 'it did not run'}; {escape(path)} is not written"
+        )
+        return
+    if not fix.cured:
         console.print(f"[red]no cure[/] in {fix.trials} trials: {escape(fix.result.message)}")
         return
-    least = "none of them can be left out" if fix.smallest else "perhaps fewer would do"
-    options = " ".join(f"--cpu-node {name}" for name in sorted(fix.nodes))
-    console.print(f"[green]cured[/] with {len(fix.nodes)} on the CPU ({least}, {fix.trials} trials): {escape(options)}")
-    console.print(f"written to {escape(path)}: ort-rknn convert MODEL --options {escape(path)}", highlight=False)
+    if fix.nodes:
+        least = "none of them can be left out" if fix.smallest else "perhaps fewer would do"
+        options = " ".join(f"--cpu-node {shlex.quote(name)}" for name in sorted(fix.nodes))
+        how = f"{len(fix.nodes)} on the CPU ({least}, {fix.trials} trials): {options}"
+    else:
+        said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in fix.options.items())
+        how = f"{said} ({fix.trials} trials)"
+    console.print(f"[green]cured[/] with {escape(how)}")
+    command = f"ort-rknn convert {shlex.quote(model)} --options {shlex.quote(path)}"
+    console.print(f"written to {escape(path)}: {escape(command)}", highlight=False, soft_wrap=True)
 
 
 def print_models(console: Console, results: Sequence[CaseResult]) -> None:

@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 
 from ort_rknn.api.session import InferenceSession
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn_conformance.case import Case, CaseError, Settings, one_line
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult
@@ -51,10 +52,11 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         options["compile"] = "load"  # or the first answers of a model with open shapes would be the CPU's
         if settings.cache_dir is not None:
             options["cache_dir"] = settings.cache_dir
+        options |= settings.options
         with calibrated(case, settings) as calibration:
             session = InferenceSession(
                 case.model,
-                providers=[("RKNNExecutionProvider", options | calibration), "CPUExecutionProvider"],
+                providers=[(RKNN_PROVIDER, options | calibration), "CPUExecutionProvider"],
                 device=flow.wish(settings.target),
                 enable_fallback=0,  # or an error of ours would become a comparison of the CPU with itself
             )

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ort_rknn_conformance.case import CaseError, Feed
+from ort_rknn_converters.array_files import read_array, read_arrays
 from ort_rknn_converters.calibration_source import Preprocess
 from ort_rknn_converters.errors import CalibrationError
-from ort_rknn_converters.numerics.array_files import read_array, read_arrays
 from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
 from ort_rknn_converters.util.frozen import frozen
 

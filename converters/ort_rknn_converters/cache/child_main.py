@@ -19,7 +19,7 @@ from ort_rknn_converters.toolkit.worker.parent_death import end_with_parent
 from ort_rknn_converters.util.own_files import read_own, write_own
 from ort_rknn_converters.util.plain_data import ANYTHING, COUNT, MOST_BYTES, TEXT, by_name, maybe, parse_json, record
 
-__all__ = ["JOB", "PATH", "RESULT", "ANSWER", "describe", "main"]
+__all__ = ["ANSWER", "JOB", "PATH", "RESULT", "describe", "main"]
 
 JOB, RESULT, PATH = "job.json", "result.json", "path.json"
 _JOB = record(
@@ -82,7 +82,7 @@ def _options(values: dict[str, Any], folder: Path) -> ConvertOptions:
         OSError, ValueError: A calibration sample cannot be read.
     """
     if isinstance(values.get("calibration"), list):
-        from ort_rknn_converters.numerics.array_files import read_array
+        from ort_rknn_converters.array_files import read_array
 
         values["calibration"] = [
             {name: read_array(folder / Path(file).name) for name, file in sample.items()}

@@ -34,7 +34,7 @@ from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.util.file_lock import held, holder
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
-from ort_rknn_converters.util.own_files import is_plain_name, make_private, read_own, write_own
+from ort_rknn_converters.util.own_files import make_private, read_own, write_own
 from ort_rknn_converters.util.plain_data import NUMBER, TEXT, maybe, parse_json, record
 from ort_rknn_converters.util.user_dirs import cache_directory, is_not_ours, unusable
 
@@ -342,8 +342,10 @@ def _of_the_moment(made: CompiledModel | ConvertError) -> ConvertError | None:
 
 
 def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, cache_dir: Any) -> CompiledModel:
+    from ort_rknn_converters.extras import demand_complete
     from ort_rknn_converters.util.lazy_imports import defer_sympy
 
+    demand_complete("converting a model")
     with defer_sympy():
         from ort_rknn_converters.pipeline.convert import convert
 
@@ -364,12 +366,7 @@ def _warn_once(folder: Path, error: Exception) -> None:
 
 
 def _facts(folder: Path) -> Any:
-    """The description of an entry.
-
-    Raises:
-        OSError: There is none.
-        ValueError: It is none of ours, or says that something failed that is not remembered.
-    """
+    """Reads an entry's description; OSError and ValueError where there is none of ours."""
     facts = parse_json(read_own(folder / _ENTRY, _MOST_ENTRY), _ENTRY_FORM)
     if facts["failure"] and facts["failure"]["class"] not in {kind.__name__ for kind in _REMEMBERED}:
         raise ValueError(f"{facts['failure']['class']} is nothing that is remembered")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -18,7 +19,7 @@ from ort_rknn_converters.cache.store import Cache, Entry, cache_directory
 from ort_rknn_converters.cli.tables import new_table
 from ort_rknn_converters.compile.known_failures import FILE
 from ort_rknn_converters.partition.plan import size_text
-from ort_rknn_converters.util.user_dirs import unusable
+from ort_rknn_converters.util.user_dirs import places, unusable
 
 __all__ = ["command"]
 
@@ -45,9 +46,11 @@ def command(context: click.Context, folder: str | None) -> None:
 
 @command.command("path")
 @click.pass_obj
-def path_command(folder: object) -> None:
-    """Print the folder."""
+def path_command(folder: Path) -> None:
+    """Print the folder, and on stderr what lies in it and how large that is."""
     click.echo(str(folder))
+    for name, (place, size) in places(folder).items():
+        click.echo(f"  {name}: {place} ({size_text(size)})", err=True)
 
 
 @command.command("list")

@@ -41,7 +41,7 @@ _LOCK_S = 10.0
 _SECTIONS = by_name(by_name(by_name(TEXT)))
 
 
-def _FORM(value: Any) -> None:  # noqa: N802 - a form like those of the strict reader
+def _FORM(value: Any) -> None:
     if type(value) is not dict or value.get("format") != _FORMAT:
         raise Misshapen("it is of another layout")
     _SECTIONS({name: section for name, section in value.items() if name != "format"})

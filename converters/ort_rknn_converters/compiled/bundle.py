@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from ort_rknn_converters.compiled import epcontext_read, epcontext_write
 from ort_rknn_converters.compiled.bundle_weights import SharedWeights, restore, share
@@ -23,6 +22,7 @@ from ort_rknn_converters.compiled.forms import BUNDLE
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.onnx_file.protobuf_wire import KEY_BUNDLE
+from ort_rknn_converters.onnx_file.schema import ir
 from ort_rknn_converters.onnx_file.split_model import SplitModel
 from ort_rknn_converters.onnx_file.weights import LargeWeights
 from ort_rknn_converters.util.frozen import frozen

@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
 from google.protobuf.message import DecodeError
-from onnx import ValueInfoProto, helper
 
 from ort_rknn_converters.compiled.epcontext_write import (
     EP_DOMAIN,
@@ -30,7 +28,9 @@ from ort_rknn_converters.compiled.stub_model import make_stub
 from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
+from ort_rknn_converters.onnx_file.pinned_blobs import pinned
 from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, opened
+from ort_rknn_converters.onnx_file.schema import ValueInfoProto, helper, onnx
 from ort_rknn_converters.onnx_file.split_model import CODE, SplitModel
 from ort_rknn_converters.onnx_file.tensor_types import value_info
 from ort_rknn_converters.onnx_file.weights import LargeWeights
@@ -227,7 +227,7 @@ class _Reader:
             raise CompiledModelError(
                 f"{self.name} needs {file} beside it, and it is not there. Copy both files together"
             )
-        beside = FileBlob(str(path), entry["sha256"])
+        beside = pinned(FileBlob(str(path), entry["sha256"]))
         beside.check()
         return beside
 

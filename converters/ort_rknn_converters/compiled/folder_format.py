@@ -18,6 +18,7 @@ from ort_rknn_converters.compiled.forms import MANIFEST_FORM
 from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step, step_row
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import MANIFEST, Blob, StoredBlob
+from ort_rknn_converters.onnx_file.pinned_blobs import pinned
 from ort_rknn_converters.partition.plan import Plan
 from ort_rknn_converters.tensor_info import TensorInfo
 from ort_rknn_converters.util.own_files import is_plain_name, make_private, read_own, write_own
@@ -123,12 +124,15 @@ def _step(row: Mapping[str, Any], blobs: Mapping[str, Blob], segments: Mapping[s
 
 
 def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> StoredBlob:
-    """The file, which is proven by its digest when somebody opens it, or at once when its time stamp differs."""
+    """The file, which is proven by its digest when somebody opens it, or at once when its time stamp differs.
+
+    It is pinned: whoever clears the cache meanwhile does not take it from a session that is opened or runs.
+    """
     file = directory / name
     found = file.lstat()
     if found.st_size != facts["size"]:
         raise CompiledModelError(f"{file} has {found.st_size} bytes instead of {facts['size']}: it is damaged")
-    blob = StoredBlob(str(file), facts["sha256"])
+    blob = pinned(StoredBlob(str(file), facts["sha256"]))
     if found.st_mtime_ns != facts["mtime_ns"]:
         blob.prove()
     return blob

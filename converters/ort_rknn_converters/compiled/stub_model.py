@@ -15,21 +15,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import onnx
-from onnx import TensorProto, TypeProto, ValueInfoProto, helper
-
 from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, bounded
+from ort_rknn_converters.onnx_file.schema import TensorProto, TypeProto, ValueInfoProto, helper, onnx
 from ort_rknn_converters.onnx_file.tensor_types import element_type, raw_constant
-from ort_rknn_converters.util.plain_data import ANYTHING, COUNT, TEXT, Misshapen, by_name, either, maybe, parse_json, rows
+from ort_rknn_converters.util.plain_data import (
+    ANYTHING,
+    COUNT,
+    TEXT,
+    Misshapen,
+    by_name,
+    either,
+    maybe,
+    parse_json,
+    rows,
+)
 
 __all__ = ["ABOUT", "declare_outputs", "make_stub", "note_pinned", "pin"]
 
 ABOUT = ("producer_name", "producer_version", "domain", "model_version", "doc_string")
 """Fields of a model that say where it comes from: onnxruntime shows them as its metadata."""
 
-def _NOTE(value: Any) -> None:  # noqa: N802 - a form like those of the strict reader
+
+def _note(value: Any) -> None:
     rows(ANYTHING)(value)
     if len(value) != 2:
         raise Misshapen("expected dimensions and shapes")
@@ -156,7 +165,7 @@ def pin(stub: onnx.ModelProto, dims: Mapping[str, int]) -> None:
     notes = []
     for entry in stub.graph.metadata_props:
         with suppress(Misshapen):  # what cannot be read shows the declared shapes
-            notes += [parse_json(entry.value, _NOTE)] if entry.key == _PINNED else []
+            notes += [parse_json(entry.value, _note)] if entry.key == _PINNED else []
     for noted, shapes in notes:
         for value, shape in zip(stub.graph.output, shapes, strict=False):
             if noted == dims and shape and value.type.HasField("tensor_type"):

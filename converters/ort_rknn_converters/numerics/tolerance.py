@@ -21,6 +21,8 @@ from ort_rknn_converters.util.frozen import frozen
 __all__ = [
     "Reference",
     "Verification",
+    "group_tolerance",
+    "probability_step",
     "reference",
     "softmax_outputs",
     "tolerance",
@@ -33,6 +35,8 @@ _FP16_TOLERANCE = 5e-3
 _FP16_SOFTMAX_TOLERANCE = 2e-2
 _INT8_TOLERANCE = 0.4
 _INT8_DIFFERENT = 0.1  # share of whole numbers that may be others: a guess, generous as the tolerance of floats
+_GROUP_FACTOR, _GROUP_MOST = 5.0, 0.5
+_STEPS = {"fp16": 2.0**-10, "int8": 1 / 255, "w4a16": 1 / 255}
 _DEPTH = 8  # of functions in functions; more does not occur (a guess)
 
 
@@ -49,6 +53,25 @@ def tolerance(precision: str, after_softmax: bool) -> float:
     if precision != "fp16":
         return _INT8_TOLERANCE
     return _FP16_SOFTMAX_TOLERANCE if after_softmax else _FP16_TOLERANCE
+
+
+def group_tolerance(limit: float) -> float:
+    """Largest relative RMS error of a group of channels or columns of smaller values than the rest of their output.
+
+    Args:
+        limit: The output's own tolerance. Five times that is allowed (a guess), as a sigmoid makes a small score's
+            error larger than its argument's (at -7, 0.1 % becomes 0.7 %), but at most 0.5: a group that is lost
+            altogether is off by 1.
+    """
+    return max(limit, min(_GROUP_FACTOR * limit, _GROUP_MOST))
+
+
+def probability_step(precision: str) -> float:
+    """Smallest step of a number from 0 to 1 in a precision: fp16's below 1, int8's over that range.
+
+    A group of values from 0 to 1 that is off by no more than this, anywhere, agrees: it says the same.
+    """
+    return _STEPS.get(precision, 1 / 255)
 
 
 def softmax_outputs(model: onnx.ModelProto) -> frozenset[str]:

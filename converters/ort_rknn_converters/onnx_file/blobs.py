@@ -21,7 +21,17 @@ from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.own_files import open_own, open_regular, read_own, write_own
 
-__all__ = ["MANIFEST", "WEIGHTS_FOLDER", "Blob", "Buffer", "BytesBlob", "FileBlob", "StoredBlob", "digest"]
+__all__ = [
+    "MANIFEST",
+    "WEIGHTS_FOLDER",
+    "Blob",
+    "Buffer",
+    "BytesBlob",
+    "FileBlob",
+    "StoredBlob",
+    "digest",
+    "digest_of_open",
+]
 
 Buffer: TypeAlias = "bytes | memoryview"
 """Bytes that need not have been copied to be passed on."""
@@ -219,7 +229,7 @@ class StoredBlob(FileBlob):
             CompiledModelError: It is gone, changed, or not a file of ours.
         """
         try:
-            found = _digest_of(self.file)
+            found = self._found()
         except OSError as error:
             raise self._unreadable(error) from error
         if self.sha256 is not None and found != self.sha256:
@@ -230,7 +240,15 @@ class StoredBlob(FileBlob):
     def prove_soon(self) -> None:
         """Begin to hash a file that will be opened, in a thread: hashing needs no GIL."""
         with contextlib.suppress(RuntimeError):  # no thread to be had
-            threading.Thread(target=_quietly, args=(self.file,), name="ort_rknn hashes", daemon=True).start()
+            threading.Thread(target=self._found_quietly, name="ort_rknn hashes", daemon=True).start()
+
+    def _found(self) -> str:
+        """Computes the digest of the content, once a process."""
+        return _digest_of(self.file)
+
+    def _found_quietly(self) -> None:
+        with contextlib.suppress(OSError):  # whoever opens it will say so
+            self._found()
 
     def derived(self, name: str, make: Callable[[], bytes]) -> BytesBlob | FileBlob:
         """The bytes ``make`` gives, kept in a file of their own as ``<stem>.<name>`` from the first time on.
@@ -248,7 +266,7 @@ class StoredBlob(FileBlob):
         file = source.with_name(f"{source.stem}.{name}")
         note = file.with_name(f"{file.name}.sha256")
         try:
-            own = self.sha256 or _digest_of(self.file)
+            own = self.sha256 or self._found()
         except OSError:
             return BytesBlob(make())
         with contextlib.suppress(OSError, ValueError):
@@ -276,27 +294,33 @@ _table = threading.Lock()
 
 
 def _digest_of(file: str) -> str:
-    """The digest of a file of ours; whoever comes while another thread hashes it waits for that.
+    """The digest of a file of ours; raises :class:`OSError` when it cannot be read, or is not ours."""
+    with open_own(file) as stream:
+        return digest_of_open(stream.fileno(), file)
+
+
+def digest_of_open(fd: int, file: str) -> str:
+    """Computes the :func:`digest` of an open file, once a process.
+
+    Args:
+        fd: Its descriptor.
+        file: Its name: whoever comes while another thread hashes it waits for that.
 
     Raises:
-        OSError: It cannot be read, or it is not ours.
+        OSError: It cannot be read.
     """
     with _table:
         turn = _at_work.setdefault(file, threading.Lock())
-    with turn, open_own(file) as stream:  # the other one reads a file of bounded size
-        found = os.fstat(stream.fileno())
+    with turn:  # the other one reads a file of bounded size
+        found = os.fstat(fd)
         known = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if known not in _digests:
-            hashed = hashlib.sha256()
-            while chunk := stream.read(_CHUNK):
+            hashed, place = hashlib.sha256(), 0
+            while chunk := os.pread(fd, _CHUNK, place):
+                place += len(chunk)
                 hashed.update(chunk)
             _digests[known] = hashed.hexdigest()
         return _digests[known]
-
-
-def _quietly(file: str) -> None:
-    with contextlib.suppress(OSError):  # whoever opens it will say so
-        _digest_of(file)
 
 
 def _after_fork() -> None:

@@ -7,13 +7,11 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx_ir as ir
-from onnx import TensorProto, helper
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file.blobs import Buffer
 from ort_rknn_converters.onnx_file.protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW, opening
+from ort_rknn_converters.onnx_file.schema import TensorProto, helper, ir, onnx
 from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
 
@@ -144,7 +142,7 @@ def located(tensor: ir.ExternalTensor, model: Path) -> ir.ExternalTensor:
     """
     folder = model.absolute().parent
     if "\0" in tensor.location:
-        raise ModelError(f"the weight {shown(tensor.name)} lies in {shown(tensor.location)}, which no file can be called")
+        raise ModelError(f"the weight {shown(tensor.name)} lies in {shown(tensor.location)}: no file has such a name")
     if (tensor.offset or 0) < 0 or (tensor.length or 0) < 0:
         raise ModelError(
             f"the weight {shown(tensor.name)} has the offset {tensor.offset} and the length {tensor.length}: both count"

@@ -187,6 +187,10 @@ class Plan:
     def __str__(self) -> str:
         return render_plan(self)
 
+    def __repr__(self) -> str:
+        said = _headline(self) or (f"nothing is placed: {self.notes[0]}" if self.notes else "empty")
+        return f"<Plan {said}; print() shows it>"
+
 
 def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     """Render a plan.
@@ -263,7 +267,7 @@ def _segments(plan: Plan) -> Table:
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("size", justify="right", no_wrap=True)
     if measured:
-        table.add_column("error", justify="right", no_wrap=True)
+        table.add_column("rel RMS", justify="right", no_wrap=True)
     for segment in plan.segments:
         row = [segment.name, str(len(segment.nodes)), _tensors(segment.inputs), _tensors(segment.outputs)]
         if estimated:

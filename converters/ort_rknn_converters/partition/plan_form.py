@@ -31,7 +31,7 @@ _KINDS = (
 _DTYPES = frozenset(f"tensor({kind})" for kind in _KINDS)
 
 
-def STEP_NAME(value: Any) -> None:  # noqa: N802 - a form like the others
+def STEP_NAME(value: Any) -> None:
     """Takes the name of a segment or step: files are called by it, so it must lead nowhere."""
     if not is_plain_name(value) or not value.isprintable():
         raise Misshapen(f"expected a name such as npu_0, found {value!r:.60}")
@@ -70,7 +70,7 @@ _PLAN = record(
 )
 
 
-def PLAN(value: Any) -> None:  # noqa: N802 - a form like the others
+def PLAN(value: Any) -> None:
     """Takes :meth:`.Plan.to_dict`'s data; two segments of one name, and places there are none of, are refused."""
     _PLAN(value)
     if not {row["place"] for row in value["nodes"]} <= {"NPU", "CPU"}:

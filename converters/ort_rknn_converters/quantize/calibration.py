@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ort_rknn_converters.array_files import read_array, read_arrays
 from ort_rknn_converters.calibration_source import Array, Preprocess, calibration_source
 from ort_rknn_converters.errors import CalibrationError
-from ort_rknn_converters.numerics.array_files import read_array, read_arrays
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
 from ort_rknn_converters.util.frozen import frozen

@@ -15,8 +15,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ort_rknn_converters.array_files import read_array
 from ort_rknn_converters.errors import ToolkitFailed
-from ort_rknn_converters.numerics.array_files import read_array
 from ort_rknn_converters.toolkit import log_parser
 from ort_rknn_converters.toolkit.failures import explain, no_room
 from ort_rknn_converters.toolkit.log_parser import LayerRow

@@ -78,7 +78,9 @@ def held(path: Path, *, timeout: float = LONGEST_S, waiting: Callable[[], None] 
     from filelock import FileLock, Timeout  # 40 ms that most conversions do without
 
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise NoRegularFile(errno.EINVAL, "a lock is a file of our own", str(path))  # opening a pipe would wait for ever
+        raise NoRegularFile(
+            errno.EINVAL, "a lock is a file of our own", str(path)
+        )  # opening a pipe would wait for ever
     lock = FileLock(path, is_singleton=False, mode=0o600)
     try:
         lock.acquire(timeout=0)

@@ -124,7 +124,7 @@ def not_ours(folder: Path) -> str:
     it may only be writable by all if they are like ``/tmp``, where everybody can remove just what is theirs.
     """
     me = os.geteuid()
-    path = Path(os.path.realpath(folder))  # noqa: PTH118 - Path.resolve is a third slower, at every start
+    path = Path(os.path.realpath(folder))
     for at in (path, *path.parents):
         try:
             found = at.lstat()

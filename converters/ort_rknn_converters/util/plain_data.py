@@ -146,18 +146,18 @@ FLAG = _is_a("true or false", bool)
 NUMBER = _is_a("a number", int, float)
 
 
-def ANYTHING(value: Any) -> None:  # noqa: N802 - a form like the others
+def ANYTHING(value: Any) -> None:
     """Takes any value of a bounded depth."""
     _bounded(value)
 
 
-def WHOLE(value: Any) -> None:  # noqa: N802 - as above
+def WHOLE(value: Any) -> None:
     """Takes a whole number of at most 64 bits."""
     if type(value) is not int or not -_LARGEST <= value < _LARGEST:
         raise _wrong("a whole number", value)
 
 
-def COUNT(value: Any) -> None:  # noqa: N802 - as above
+def COUNT(value: Any) -> None:
     """Takes a whole number from 0 up."""
     if type(value) is not int or not 0 <= value < _LARGEST:
         raise _wrong("a whole number from 0 up", value)
@@ -342,7 +342,7 @@ def _check_hint(value: Any, hint: Any) -> None:
             raise _wrong("a list", value)
         for number, one in enumerate(value):
             try:
-                _check_hint(one, inner[0] if len(inner) == 2 and inner[1] is ... else inner[min(number, len(inner) - 1)])
+                _check_hint(one, inner[0] if inner[-1] is ... else inner[min(number, len(inner) - 1)])
             except Misshapen as error:
                 raise error.inside(f"[{number}]") from None
         return None

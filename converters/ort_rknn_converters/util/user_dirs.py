@@ -10,7 +10,15 @@ from ort_rknn_converters.util.home import NOWHERE, expanded, no_home
 from ort_rknn_converters.util.log import warn_once
 from ort_rknn_converters.util.own_files import not_ours
 
-__all__ = ["CACHE_VARIABLE", "cache_directory", "is_not_ours", "size_on_disk", "toolkit_directory", "unusable"]
+__all__ = [
+    "CACHE_VARIABLE",
+    "cache_directory",
+    "is_not_ours",
+    "places",
+    "size_on_disk",
+    "toolkit_directory",
+    "unusable",
+]
 
 _NOT_OURS = NOWHERE.with_name("ort_rknn-not-ours")
 """Stands for a folder that others could have put files into; like :data:`NOWHERE`, nobody can make it."""
@@ -57,6 +65,28 @@ def unusable(path: Path) -> str:
 def toolkit_directory() -> Path:
     """Returns the folder of the toolkit's private environment, there or not."""
     return cache_directory() / "toolkit"
+
+
+def places(folder: Path) -> dict[str, tuple[Path, int]]:
+    """Everything of ours in a cache folder: name -> where it lies and its bytes, only what is there.
+
+    Args:
+        folder: The cache's folder.
+    """
+    known = {
+        "models": "compiled models",
+        "toolkit": "toolkit's private environment",
+        "conformance": "compiled models of conformance runs",
+    }
+    found: dict[str, tuple[Path, int]] = {}
+    rest = 0
+    for one in sorted(folder.iterdir()) if folder.is_dir() else ():
+        size = size_on_disk(one) if one.is_dir() else one.stat().st_size
+        if one.name in known:
+            found[known[one.name]] = (one, size)
+        else:
+            rest += size
+    return {**found, "other": (folder, rest)} if rest else found
 
 
 def size_on_disk(root: Path) -> int:

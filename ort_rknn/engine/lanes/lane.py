@@ -46,6 +46,11 @@ class SharedContexts:
         self._unwanted = False
         self._closed = False
 
+    @property
+    def shares(self) -> bool:
+        """Whether the weights are another lane's."""
+        return self._source is not None
+
     @classmethod
     def open(cls, program: LaneOpener, mask: int, source: SharedContexts | None) -> SharedContexts:
         """Open a lane's contexts; ``source``, whose weights they share, is held already and let go of on failure."""

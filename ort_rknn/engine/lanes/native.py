@@ -13,8 +13,7 @@ import time
 import weakref
 from typing import Any
 
-from ort_rknn.devices.rknnrt.context import phases_of
-from ort_rknn.devices.rknnrt.native_calls import NativeOutcome
+from ort_rknn.devices.rknnrt.native_calls import NativeOutcome, phases_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
@@ -22,7 +21,8 @@ from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane
 from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts
 from ort_rknn.engine.lanes.native_pool import BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.lanes.switch_interval import FastSwitching
-from ort_rknn.errors import DeviceError
+from ort_rknn.errors import DeviceError, NpuMemoryFull
+from ort_rknn.sharing.ledger import LEDGER
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["NativeLanes"]
@@ -89,6 +89,7 @@ class NativeLanes(LaneKeeper):
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task: straight to a free lane, else into its queue."""
         flight = self._flight(task)
+        self.last_used = time.monotonic()
         deferred = Deferred()
         with self._lock:
             self._place(flight, front, deferred)
@@ -119,6 +120,8 @@ class NativeLanes(LaneKeeper):
         if not outcome.code:  # leaves nothing to be done
             with self._lock:
                 self._credit(lane, flight, outcome)
+            if LEDGER.hungry:
+                LEDGER.offer(self)
             return True
         deferred = Deferred()
         with self._lock:
@@ -171,6 +174,13 @@ class NativeLanes(LaneKeeper):
             self._cold -= 1
         try:
             lane.contexts = self._open(lane)
+        except NpuMemoryFull as error:
+            deferred = Deferred()
+            with self._lock:
+                others = self._without_memory(lane, None, error, deferred)
+            self._finish(deferred)
+            task.error = None if others else error
+            return not others
         except Exception as error:
             self._cannot_open(lane, None, error)
             return False
@@ -204,6 +214,8 @@ class NativeLanes(LaneKeeper):
                 continue
             if not events:
                 self._switching.end()
+            if LEDGER.hungry:
+                LEDGER.offer(self)
             del events
             with self._lock:
                 if self._stopping and not self._flights:
@@ -242,6 +254,7 @@ class NativeLanes(LaneKeeper):
     def _credit(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome) -> None:
         """Write a task's times and results into it and into the lane. Needs the lock."""
         task, spec = flight.task, lane.spec
+        self.last_used = time.monotonic()
         task.seconds = (outcome.done - outcome.begun) / 1e9
         task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
         task.ran_on = spec.core

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
 from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeContext, NativeLane, SharedContexts
+from ort_rknn.engine.lanes.memory_door import MemoryDoor, to_close
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
-from ort_rknn.errors import DeviceError
+from ort_rknn.errors import DeviceError, NpuMemoryFull
+from ort_rknn.sharing.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
     from ort_rknn.devices.program import LaneContexts
@@ -41,8 +44,12 @@ class LaneKeeper:
         self._stopping = False
         self._openers: set[threading.Thread] = set()
 
+        self._door = MemoryDoor(self, setup.clock)
+        self.last_used = time.monotonic()
+        self.given_back = 0
         first = self._lanes[0]
-        contexts = program.open_lane(first.spec.mask)
+        with self._door.opening(first, ()):
+            contexts = program.open_lane(first.spec.mask)
         opened = native_contexts(contexts)
         library = opened[0].native
         if library is None or not all(getattr(context, "segment", 0) for context in opened):
@@ -55,6 +62,8 @@ class LaneKeeper:
         self._pool = NativePool(library, most_io, len(cores), setup.time_limit)
         first.contexts = SharedContexts(contexts, None)
         self._start(first, None)
+        if contexts.size:
+            LEDGER.enter(self)
 
     # -- tasks in
 
@@ -75,7 +84,14 @@ class LaneKeeper:
         return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     def _group(self, core: int | None) -> int:
-        return ANY if core is None else self._groups.get(core, ANY)
+        if core is None or (self._cold and self._kept_out(core)):
+            return ANY
+        return self._groups.get(core, ANY)
+
+    def _kept_out(self, core: int) -> bool:
+        """Whether there is no memory for a context on a core, and another core has one."""
+        lanes = [lane for lane in self._lanes if lane.spec.core == core and lane.in_service]
+        return bool(lanes) and all(self._door.keeps_out(lane, self._lanes) for lane in lanes)
 
     def _place(self, flight: InFlight, front: bool, deferred: Deferred) -> None:
         """Give a task to a free lane, else queue it, else end it. Needs the lock."""
@@ -120,7 +136,11 @@ class LaneKeeper:
         """A lane without contexts that may take a task for this core. Needs the lock."""
         if core is not None and not any(lane.spec.core == core and lane.in_service for lane in self._lanes):
             core = None
-        cold = (lane for lane in self._lanes if lane.state is LaneState.COLD and lane.in_service)
+        cold = (
+            lane
+            for lane in self._lanes
+            if lane.state is LaneState.COLD and lane.in_service and not self._door.keeps_out(lane, self._lanes)
+        )
         return next((lane for lane in cold if core is None or lane.spec.core == core), None)
 
     def _begin_opening(self, lane: NativeLane, flight: InFlight | None, deferred: Deferred) -> None:
@@ -135,6 +155,11 @@ class LaneKeeper:
         """On a thread of its own: open the contexts, then leave the lane to its native thread."""
         try:
             lane.contexts = self._open(lane)
+        except NpuMemoryFull as error:
+            deferred = Deferred()
+            with self._lock:
+                self._without_memory(lane, flight, error, deferred)
+            self._finish(deferred)
         except Exception as error:
             self._cannot_open(lane, flight, error)
         else:
@@ -147,7 +172,62 @@ class LaneKeeper:
         if self._share:
             with self._lock:
                 source = SharedContexts.hold_first([other.contexts for other in self._lanes])
-        return SharedContexts.open(self._program, lane.spec.mask, source)
+        with self._door.opening(lane, self._lanes):
+            return SharedContexts.open(self._program, lane.spec.mask, source)
+
+    def _without_memory(
+        self, lane: NativeLane, flight: InFlight | None, error: NpuMemoryFull, deferred: Deferred
+    ) -> bool:
+        """There was no NPU memory for a lane; gives whether others can do the work, which has ended if not."""
+        lane.state = LaneState.COLD
+        self._cold += 1
+        self._door.shut()
+        others = self._door.keeps_out(lane, self._lanes)
+        waiting = [flight] if flight is not None else []
+        for ticket, other in list(self._flights.items()):  # what waits for this core alone, or for nobody at all
+            bound = other.task.core == lane.spec.core and self._kept_out(lane.spec.core)
+            if (bound or not others) and self._pool.cancel(ticket):
+                waiting.append(other)
+        for each in waiting:
+            if others:
+                each.task.taken_at = 0.0
+                self._place(each, each is flight, deferred)
+            else:
+                self._flights.pop(each.task.ticket, None)
+                each.task.error = error
+                deferred.ended.append(each.task)
+        return others
+
+    def give_back(self, *, everything: bool) -> int:
+        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
+        deferred = Deferred()
+        with self._lock:
+            if self._stopping or self._flights:
+                return 0
+            for lane in to_close(self._lanes, everything and not self._pool.busy):
+                if lane.state is LaneState.IDLE and lane.contexts is not None and self._pool.unequip(lane.number):
+                    deferred.spoilt.append(lane.contexts)
+                    lane.contexts = None
+                    lane.state = LaneState.COLD
+                    self._cold += 1
+            self.given_back += len(deferred.spoilt)
+        self._finish(deferred)
+        return len(deferred.spoilt)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether they gave all they had back, and open again at their next task."""
+        return not self._stopping and self._door.asleep(self._lanes)
+
+    def open_briefly(self) -> LaneContexts:
+        """Contexts beside those of the lanes, which the caller closes."""
+        with opening_for(self, extra=False):
+            return self._program.open_lane(self._lanes[0].spec.mask)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
+        opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
+        return sum(shared.contexts.size for shared in opened), len(opened)
 
     def _start(self, lane: NativeLane, flight: InFlight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""
@@ -188,7 +268,8 @@ class LaneKeeper:
 
     def _serve_what_waits(self, lane: NativeLane, deferred: Deferred) -> None:
         """Open a cold lane again at once if there is work for it. Needs the lock."""
-        if lane.state is LaneState.COLD and lane.in_service and not self._stopping and self._pool.waiting:
+        kept_out = self._stopping or self._door.keeps_out(lane, self._lanes)
+        if lane.state is LaneState.COLD and lane.in_service and not kept_out and self._pool.waiting:
             self._begin_opening(lane, None, deferred)
 
     def _failed(self, lane: NativeLane, error: DeviceError, deferred: Deferred) -> None:

@@ -48,6 +48,7 @@ def _declare(library: Any) -> None:
         ("look", void, [void]),
         ("add", c_int, [void, c_uint32]),
         ("equip", c_int, [void, c_int, c_uint32, table, c_uint32, table, c_uint32, c_uint64, c_uint64]),
+        ("unequip", c_int, [void, c_int]),
         ("submit", c_int, [void, c_int, c_uint32, table, c_uint32, c_uint64, c_uint64, c_int]),
         ("run", c_int, [void, c_int, c_uint32, table, POINTER(NativeOutcome)]),
         ("cancel", c_int, [void, c_uint64]),
@@ -109,6 +110,12 @@ class NativePool:
         waiting: int = self._view.waiting
         return waiting
 
+    @property
+    def busy(self) -> int:
+        """Lanes at work."""
+        busy: int = self._view.busy
+        return busy
+
     def add(self, group: int) -> int:
         """A new lane without contexts: its number, or a negative code."""
         return int(self._long.ort_rknn_pool_add(self._pool, group))
@@ -123,6 +130,10 @@ class NativePool:
                 self._pool, lane, len(segments), pointers(segments), segment, table, size, turned, token
             )
         )
+
+    def unequip(self, lane: int) -> bool:
+        """Take an idle lane's contexts away; ``False`` when it is not idle."""
+        return bool(self._short.ort_rknn_pool_unequip(self._pool, lane))
 
     def submit(self, group: int, segment: int, table: Any, turned: int, token: int, flags: int = 0) -> int:
         """The lane that took it, ``QUEUED``, ``BUSY`` or ``CLOSED``."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ort_rknn_conformance.report import page
 from ort_rknn_conformance.report.baseline import Change, Difference
+from ort_rknn_conformance.result import GroupResult, LayerError
 from tests.helpers.browser import probe
 from tests.helpers.reports import document, many_results, model_result
 
@@ -21,6 +23,9 @@ SCRIPT = """(() => {
     bold: document.querySelectorAll("table b").length,
     cases: rows("cases").length, plots: document.querySelectorAll("svg.plot").length,
     graph: document.querySelectorAll("svg.graph .node").length,
+    layers: [...document.querySelectorAll('table[aria-label="layers"] tbody td:first-child')].map((cell) =>
+      cell.textContent),
+    groups: [...document.querySelectorAll("table.groups tbody tr")].map((row) => row.textContent),
   };
   const search = document.querySelector('input[aria-label="Filter cases"]');
   if (search) {
@@ -66,3 +71,22 @@ def test_one_model(width: int, tmp_path: Path) -> None:
     assert seen["headings"] == ["Outputs", "Layers", "Placement", "Ops", "Versions"]
     assert seen["banner"] == "Agrees with CPU onnxruntime"
     assert (seen["plots"], seen["graph"]) == (1, 3)
+
+
+@pytest.mark.slow
+def test_layers_without_a_number_come_last_and_groups_are_shown(tmp_path: Path) -> None:
+    layers = tuple(
+        LayerError(name, "Conv", name, own, entire, 1.0, 0)
+        for name, own, entire in (("b", 0.1, 0.2), ("a", 0.3, 0.3), ("n", None, 0.9), ("m", None, float("nan")))
+    )
+    result = model_result()
+    groups = (
+        GroupResult(1, "4-83", 80, 0.9, 0.9, 1.0, 0.1, False),
+        GroupResult(1, "0-3", 4, 620.0, 0.0, 0.0, 0.02, True),
+    )
+    result = replace(result, layers=layers, outputs=(replace(result.outputs[0], groups=groups),))
+    seen = probe(page.render(document(result)), SCRIPT, tmp_path, width=1280, dark=False)
+    assert seen["layers"] == ["a", "b", "n", "m"]
+    assert [row.split(" of axis 1")[0] for row in seen["groups"]] == ["0-3", "4-83"]
+    assert seen["groups"][1].endswith("off")
+    assert seen["fits"]

@@ -25,8 +25,10 @@ __all__ = [
     "ToolkitPython",
     "child_environment",
     "clean_environment",
+    "failure_note",
     "find_python",
     "interpreter",
+    "last_failure",
     "marker",
     "private_python",
     "repair",
@@ -44,7 +46,7 @@ _KEPT = frozenset({"PYTHONUSERBASE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPR
 """Variables of Python's that a child may see: they say where packages and files are, not how the program works."""
 
 _MOST = 1 << 20  # bytes of the installer's note
-_MARKER = record({"version": TEXT}, {"python": TEXT, "requirements": rows(TEXT)})
+_MARKER = record({"version": TEXT}, {"python": TEXT, "requirements": rows(TEXT), "unproven": TEXT})
 
 _ALLOWED = re.compile(
     r"(PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|LD_LIBRARY_PATH|LD_PRELOAD|GLIBC_TUNABLES|MALLOC_\w+"
@@ -89,6 +91,19 @@ def marker() -> dict[str, Any] | None:
     return content if private_python().exists() else None
 
 
+def last_failure() -> str:
+    """Returns why the last installation of the private environment failed; empty where none did."""
+    try:
+        return failure_note().read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def failure_note() -> Path:
+    """Path of the file that keeps why an installation failed, until the next one begins."""
+    return toolkit_directory() / "failed.txt"
+
+
 def _importable() -> tuple[str, str] | None:
     """Version and folder of the toolkit installed beside us, found without importing it."""
     spec = importlib.util.find_spec("rknn")
@@ -117,7 +132,11 @@ def _foreign_version(python: str) -> str:
         return found[-1].name.removesuffix(".dist-info").split("-")[1]
     import subprocess  # which half of all starts can do without
 
-    code = "from importlib.metadata import version; print(version('rknn-toolkit2'))"
+    # The working folder, which -c looks into first, has no say.
+    code = (
+        "import sys; sys.path[:] = filter(None, sys.path)\n"
+        "from importlib.metadata import version; print(version('rknn-toolkit2'))"
+    )
     try:
         run = subprocess.run(
             [python, "-c", code], capture_output=True, text=True, timeout=60, check=False, env=clean_environment()
