@@ -9,10 +9,10 @@ from dataclasses import asdict
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_conformance.doctor.findings import Finding
+from ort_rknn_converters.util.foreign_text import in_markup
 
 __all__ = ["command"]
 
@@ -66,13 +66,13 @@ def _print(found: list[Finding], used: bool) -> None:
     for heading in ("", "what", "found"):
         table.add_column(heading, overflow="fold")
     for finding in found:
-        said = escape(finding.said)
+        said = in_markup(finding.said)
         if finding.cure:
-            said += f"\n[bold]→[/] {escape(finding.cure)}"
-        table.add_row(_MARKS[finding.state], escape(finding.topic), said)
+            said += f"\n[bold]→[/] {in_markup(finding.cure)}"
+        table.add_row(_MARKS[finding.state], in_markup(finding.topic), said)
     console.print(table)
     bad = [finding.topic for finding in found if finding.state == "bad"]
     if used:
         console.print("[bold green]The NPU is used here.[/]")
     else:
-        console.print(f"[bold]The NPU is not used here[/]: {escape(', '.join(bad))}.")
+        console.print(f"[bold]The NPU is not used here[/]: {in_markup(', '.join(bad))}.")

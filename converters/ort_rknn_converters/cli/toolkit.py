@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_converters.cli.heartbeat import shown_lines
@@ -18,6 +17,7 @@ from ort_rknn_converters.toolkit.setup.environment import find_python, marker
 from ort_rknn_converters.toolkit.setup.install import REQUIREMENTS, TOOLKIT_VERSION, InstallFailed, install
 from ort_rknn_converters.toolkit.setup.wheelhouse import MACHINES, download
 from ort_rknn_converters.toolkit.status import prove, status
+from ort_rknn_converters.util.foreign_text import in_markup, lines_in_markup
 from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
 
 __all__ = ["command"]
@@ -50,7 +50,9 @@ def install_command(python: str | None, force: bool, use_pip: bool, wheels: Path
     """Make the private environment in the cache directory (about 300 MB)."""
     console = Console(stderr=True)
     if obstacle := npu_obstacle():
-        console.print(f"[yellow]It will not compile on this machine:[/yellow] {escape(obstacle)}", soft_wrap=True)
+        console.print(
+            f"[yellow]It will not compile on this machine:[/yellow] {lines_in_markup(obstacle)}", soft_wrap=True
+        )
     with shown_lines(console, "looking for a Python that rknn-toolkit2 has wheels for") as show:
         try:
             made = install(
@@ -64,17 +66,19 @@ def install_command(python: str | None, force: bool, use_pip: bool, wheels: Path
             )
         except InstallFailed as error:
             show.stop()
-            console.print(f"[red]Not installed:[/red] {escape(str(error))}", soft_wrap=True)
+            console.print(f"[red]Not installed:[/red] {lines_in_markup(str(error))}", soft_wrap=True)
             sys.exit(1)
     size = size_on_disk(toolkit_directory()) / 1e6
     if unproven := str((marker() or {}).get("unproven", "")) if made.source == "private" else "":
         console.print(
-            f"[yellow]rknn-toolkit2 {escape(made.version)} is installed, and was not proven[/yellow] ({size:.0f} MB):"
-            f" {escape(made.python)}. {escape(unproven)}",
+            f"[yellow]rknn-toolkit2 {in_markup(made.version)} is installed, and was not proven[/yellow]"
+            f" ({size:.0f} MB): {in_markup(made.python)}. {lines_in_markup(unproven)}",
             soft_wrap=True,
         )
         return
-    console.print(f"[green]rknn-toolkit2 {escape(made.version)} works[/green] ({size:.0f} MB): {escape(made.python)}")
+    console.print(
+        f"[green]rknn-toolkit2 {in_markup(made.version)} works[/green] ({size:.0f} MB): {in_markup(made.python)}"
+    )
 
 
 @command.command("download")
@@ -98,11 +102,11 @@ def download_command(folder: Path, machine: str, python: str, index_url: str | N
             )
         except InstallFailed as error:
             show.stop()
-            console.print(f"[red]Not downloaded:[/red] {escape(str(error))}", soft_wrap=True)
+            console.print(f"[red]Not downloaded:[/red] {lines_in_markup(str(error))}", soft_wrap=True)
             sys.exit(1)
     console.print(
-        f"[green]{made.size / 1e6:.0f} MB for Python {made.python} on {made.machine}[/green] in {escape(str(folder))}."
-        f" Copy the folder there, then: ort-rknn toolkit install --from {escape(folder.name)}",
+        f"[green]{made.size / 1e6:.0f} MB for Python {made.python} on {made.machine}[/green] in {in_markup(str(folder))}."
+        f" Copy the folder there, then: ort-rknn toolkit install --from {in_markup(folder.name)}",
         soft_wrap=True,
     )
 
@@ -115,11 +119,13 @@ def status_command() -> None:
     table = Table(show_header=False, box=None)
     if now.toolkit is not None:
         table.add_row("source", SOURCES[now.toolkit.source])
-        table.add_row("python", escape(f"{now.toolkit.python} ({now.python_version or 'does not start'})"))
-        table.add_row("rknn-toolkit2", escape(now.toolkit.version))
-    table.add_row("private environment", escape(f"{now.directory} ({now.size / 1e6:.0f} MB)" if now.size else "none"))
+        table.add_row("python", in_markup(f"{now.toolkit.python} ({now.python_version or 'does not start'})"))
+        table.add_row("rknn-toolkit2", in_markup(now.toolkit.version))
+    table.add_row(
+        "private environment", in_markup(f"{now.directory} ({now.size / 1e6:.0f} MB)" if now.size else "none")
+    )
     works = f"[green]yes[/green], two nodes converted and simulated in {now.seconds:.1f} s"
-    table.add_row("works", works if now.works else f"[red]no[/red]: {escape(now.problem)}")
+    table.add_row("works", works if now.works else f"[red]no[/red]: {in_markup(now.problem)}")
     console.print(table)
     sys.exit(0 if now.works else 1)
 
