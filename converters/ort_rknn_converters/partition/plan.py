@@ -331,7 +331,7 @@ def _tensors(values: Sequence[TensorInfo], most: int = 4) -> str:
 def _tensor(value: TensorInfo) -> str:
     kind = value.dtype.removeprefix("tensor(").removesuffix(")")
     dims = "x".join("?" if dim is None else str(dim) for dim in value.shape)
-    return f"{_shortened(value.name)} {_TYPES.get(kind, kind)}[{dims}]"
+    return f"{_shortened(value.name)} {shown(_TYPES.get(kind, kind))}[{shown(dims)}]"
 
 
 def _shortened(name: str, most: int = 40) -> str:
@@ -340,8 +340,8 @@ def _shortened(name: str, most: int = 40) -> str:
 
 def _ops(placed: Sequence[NodePlacement]) -> str:
     if len(placed) <= 2:
-        return ", ".join(f"{node.op_type} {_shortened(node.name)}" for node in placed)
-    counts = Counter(node.op_type for node in placed).most_common()
+        return ", ".join(f"{shown(node.op_type)} {_shortened(node.name)}" for node in placed)
+    counts = Counter(shown(node.op_type) for node in placed).most_common()
     text = ", ".join(op if count == 1 else f"{count} {op}" for op, count in counts[:5])
     return text if len(counts) <= 5 else f"{text} ..."
 

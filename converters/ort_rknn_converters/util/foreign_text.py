@@ -23,7 +23,7 @@ _UNSAFE = re.compile(
     "\ud800-\udfff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
 _UNSAFE_IN_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$]|!(?=\[)|^[#>+-]|@(?=\w)|(?<=\w)(?=://)|(?i:www)(?=\.)")
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$]|!(?=\[)|(?<=\])\(|^[#>+-]|@(?=\w)|(?<=\w)(?=://)|(?i:www)(?=\.)")
 _PLAIN = re.compile(r"[\w./:@+=, ()-]+")
 _LONGEST_LINE = 2000  # characters of a reason or an advice; a guess: the longest of ours has 700
 
