@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.util.frozen import frozen
 from tests.helpers.compiled_models import sample
 
-__all__ = ["READERS", "Reader", "seeds"]
+__all__ = ["Reader", "readers"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -169,8 +170,8 @@ def _report(data: bytes, folder: Path) -> None:
     from ort_rknn_conformance.report.document import Document
 
     (folder / "r.json").write_bytes(data)
-    head, results = json_report.read(folder / "r.json")
-    document = Document("t", head, tuple(results), 0.0)
+    _, results = json_report.read(folder / "r.json")
+    document = Document("t", json.loads(_report_seed()), tuple(results), 0.0)
     page.render(document)
     markdown.render(document)
 
@@ -214,6 +215,7 @@ def _npz_seed() -> tuple[bytes, bytes]:
         return (path / "a.npy").read_bytes(), (path / "a.npz").read_bytes()
 
 
+@lru_cache
 def _report_seed() -> bytes:
     from tests.helpers.reports import document, model_result
 
@@ -225,17 +227,27 @@ def _report_seed() -> bytes:
 _FAILURE = {"class": "ToolkitFailed", "message": "no", "kind": "refused"}
 _PAUSE = {"tries": 2, "since": 1.0, "until": 2e10, "failure": _FAILURE, "toolkit": "t"}
 _COST = {
-    "format": 1, "target": "rk3588", "where": "hardware", "board": None, "runtime": "2.3", "driver": "0.9",
-
-        "written": "now",
-        "operators": [],
-        "transfers": [{"way": "inputs_set", "dtype": "uint8", "bytes": 1, "ms": 1.0}]
-    ,
+    "format": 1,
+    "target": "rk3588",
+    "where": "hardware",
+    "board": None,
+    "runtime": "2.3",
+    "driver": "0.9",
+    "written": "now",
+    "operators": [],
+    "transfers": [{"way": "inputs_set", "dtype": "uint8", "bytes": 1, "ms": 1.0}],
 }
 _RESULT = {
-    "ok": True, "stage": "simulate", "seconds": {"build": 1.0}, "peak_rss": 1, "version": "2.5.0",
-    "inputs": [{"name": "x", "dims": [1, 4]}], "outputs": [], "answers": [{"y": "outputs/0_0.npy"}],
-    "stand_ins": ["torch"], "analysis": [],
+    "ok": True,
+    "stage": "simulate",
+    "seconds": {"build": 1.0},
+    "peak_rss": 1,
+    "version": "2.5.0",
+    "inputs": [{"name": "x", "dims": [1, 4]}],
+    "outputs": [],
+    "answers": [{"y": "outputs/0_0.npy"}],
+    "stand_ins": ["torch"],
+    "analysis": [],
 }
 _OPTIONS = {"target": "rk3588", "cpu_ops": ["Relu"], "shapes": {"x": [1, 4]}, "values": {"r": [1.0]}, "min_gain": 0.5}
 _TOML = b'target = "rk3588"\ncpu_ops = ["Relu"]\nmin_gain = 0.5\n[shapes]\nx = [1, 4]\n'

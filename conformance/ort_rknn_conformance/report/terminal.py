@@ -148,7 +148,8 @@ def print_fix(console: Console, fix: Fix | None, path: str, model: str, result: 
     if fix is None:
         why = "the model agrees as it is" if result.verdict == "right" else "no node of it is on the NPU path"
         console.print(
-            f"nothing to fix: {why if result.verdict != 'error' else 'it did not run'}; {in_markup(path)} is not written"
+            f"nothing to fix: {why if result.verdict != 'error' else 'it did not run'}; {in_markup(path)} is not"
+            " written"
         )
         return
     if not fix.cured:
