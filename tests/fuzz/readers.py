@@ -235,7 +235,7 @@ _COST = {
     "driver": "0.9",
     "written": "now",
     "operators": [],
-    "transfers": [{"way": "inputs_set", "dtype": "uint8", "bytes": 1, "ms": 1.0}],
+    "transfers": [{"way": "inputs_set", "dtype": "uint8", "bytes": 1, "ms": 1.0, "runs": 1}],
 }
 _RESULT = {
     "ok": True,
@@ -277,7 +277,7 @@ def _readers() -> Iterator[Reader]:
     yield Reader("configuration", _config, (_TOML,))
     yield Reader("cost profile", _costs, (_text(_COST),), (ValueError, OSError))
     yield Reader("toolkit's answer", _answer, (_text(_RESULT),))
-    job = {"model": None, "options": {**_OPTIONS, "calibration": [{"x": "s.npy"}]}, "cache_dir": None, "parent": 1}
+    job = {"model": None, "options": _OPTIONS, "cache_dir": None, "parent": 1}
     yield Reader("background job", _job, (_text(job),), (ValueError, OSError))
     yield Reader("arrays", _array, _npz_seed(), (ValueError, OSError))
     from ort_rknn_conformance.case import CaseError

@@ -105,7 +105,7 @@ def download_command(folder: Path, machine: str, python: str, index_url: str | N
             console.print(f"[red]Not downloaded:[/red] {lines_in_markup(str(error))}", soft_wrap=True)
             sys.exit(1)
     console.print(
-        f"[green]{made.size / 1e6:.0f} MB for Python {made.python} on {made.machine}[/green] in {in_markup(str(folder))}."
+        f"[green]{made.size / 1e6:.0f} MB for Python {made.python} on {made.machine}[/green] in {in_markup(folder)}."
         f" Copy the folder there, then: ort-rknn toolkit install --from {in_markup(folder.name)}",
         soft_wrap=True,
     )
