@@ -31,7 +31,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-ray test-serving test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine bench-sharing soak readme clean
+.PHONY: demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-ray test-serving test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine bench-sharing fuzz soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -218,6 +218,10 @@ bench: $(READY)
 
 # Ten minutes of faults, hangs, cancels, closes and re-opens over both kinds of lanes: nothing may be lost, nothing may leak.
 SECONDS ?= 600
+# Mutated files for every reader of what comes from a disk (ten minutes): only errors of ours, in 2 s and 500 MB each.
+fuzz: $(READY)
+	PYTHONPATH=.:converters:conformance $(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
+
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS)
 

@@ -91,7 +91,9 @@ def _head(model: str | bytes) -> bytes | None:
     if model.endswith(".ort"):
         return None
     try:
-        with Path(model).open("rb") as file:
+        from ort_rknn_converters.util.own_files import open_regular
+
+        with open_regular(model) as file:
             return file.read(16) or None
     except OSError:
         return None

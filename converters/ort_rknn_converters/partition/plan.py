@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ort_rknn_converters.partition.plan_form import PLAN
 from ort_rknn_converters.partition.whole_model import WholeModel
 from ort_rknn_converters.tensor_info import TensorInfo
+from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ NPU: Place = "NPU"
 CPU: Place = "CPU"
 
 _WIDTH = 100
+_REASON = 2000  # characters of a sentence that is shown
 _TYPES = {"float": "float32", "double": "float64"}
 
 
@@ -215,7 +217,7 @@ def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     if plan.whole is not None:
         sections.append(_whole(plan.whole))
     if plan.notes:
-        sections.append("\n".join(f"note: {note}" for note in plan.notes))
+        sections.append("\n".join(f"note: {shown(note, _REASON)}" for note in plan.notes))
     return "\n\n".join(filter(None, sections))
 
 
@@ -286,7 +288,7 @@ def _reasons(plan: Plan) -> Table:
     table.add_column("because", overflow="fold")
     table.add_column("which", overflow="fold")
     for reason, placed in plan.cpu_reasons().items():
-        table.add_row(_count(len(placed), "node"), reason or "no reason given", _ops(placed))
+        table.add_row(_count(len(placed), "node"), shown(reason, _REASON) or "no reason given", _ops(placed))
     return table
 
 
@@ -297,7 +299,7 @@ def _every_node(plan: Plan) -> Table:
     table.add_column("place", no_wrap=True)
     table.add_column("why not the NPU", overflow="fold")
     for node in plan.nodes:
-        table.add_row(node.name, node.op_type, node.segment or node.place, node.reason)
+        table.add_row(shown(node.name), shown(node.op_type), node.segment or node.place, shown(node.reason, _REASON))
     return table
 
 
@@ -329,17 +331,17 @@ def _tensors(values: Sequence[TensorInfo], most: int = 4) -> str:
 def _tensor(value: TensorInfo) -> str:
     kind = value.dtype.removeprefix("tensor(").removesuffix(")")
     dims = "x".join("?" if dim is None else str(dim) for dim in value.shape)
-    return f"{_shortened(value.name)} {_TYPES.get(kind, kind)}[{dims}]"
+    return f"{_shortened(value.name)} {shown(_TYPES.get(kind, kind))}[{shown(dims)}]"
 
 
 def _shortened(name: str, most: int = 40) -> str:
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}..{name[1 - most // 2 :]}"
+    return shown(name, most)
 
 
 def _ops(placed: Sequence[NodePlacement]) -> str:
     if len(placed) <= 2:
-        return ", ".join(f"{node.op_type} {_shortened(node.name)}" for node in placed)
-    counts = Counter(node.op_type for node in placed).most_common()
+        return ", ".join(f"{shown(node.op_type)} {_shortened(node.name)}" for node in placed)
+    counts = Counter(shown(node.op_type) for node in placed).most_common()
     text = ", ".join(op if count == 1 else f"{count} {op}" for op, count in counts[:5])
     return text if len(counts) <= 5 else f"{text} ..."
 
