@@ -37,10 +37,7 @@ INTERNAL = (
     "ort_rknn_converters.rknn_format.flatbuffer",
     "ort_rknn_converters.passes.tape",
     "ort_rknn_converters.onnx_file.protobuf_wire",
-    "ort_rknn_conformance.sources.onnx_node",
-    "ort_rknn_conformance.sources.field",
     "ort_rknn_conformance.hardware.contract",
-    "ort_rknn_conformance.report.picture",
 )
 """Modules whose texts are onnxruntime's own words, or reach nobody by themselves: another error carries them."""
 
