@@ -16,6 +16,7 @@ __all__ = [
     "number",
     "path_list",
     "shape_lists",
+    "size",
     "text",
     "to_text",
     "whole",
@@ -89,6 +90,16 @@ def number(minimum: float) -> Parser:
         return result
 
     return parse
+
+
+def size(value: Any) -> int:
+    """A number of bytes, ``500M`` or ``2GiB``."""
+    from ort_rknn_converters.cache.limit import size_in
+
+    try:
+        return size_in(str(value))
+    except ValueError:
+        raise ValueError("a size such as 500M or 2G") from None
 
 
 def text(value: Any) -> str:
