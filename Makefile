@@ -31,14 +31,14 @@ define install
 	@touch $@
 endef
 
-.PHONY: docs demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: docs demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-ray test-serving test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
 
 test: lint
 	$(BIN)/ort-rknn toolkit install
-	$(BIN)/python -m pytest -m "not slow and not aarch64"
+	$(BIN)/python -m pytest -m "not slow and not aarch64 and not board"
 
 # The device tests once more as aarch64 programs under qemu, with the vendor's real rknn-toolkit-lite2 (about a minute).
 test-aarch64: $(READY)
@@ -47,6 +47,37 @@ test-aarch64: $(READY)
 	    tests/emulator tests/ort_rknn/engine/lanes/test_native.py \
 	    $(addprefix tests/ort_rknn/devices/rknnrt/test_,$(addsuffix .py,device bound_context weight_sharing custom_ops open \
 	    quirks interleave))
+
+# Wheels for x86-64 and aarch64 in dist/, from one machine by Zig's compiler: checked by auditwheel, and installed into clean
+# environments of every Python from 3.10 to 3.13 that is here (two minutes). `release` adds the sdist, with and without a
+# compiler, and the notes of CHANGELOG.md.
+WHEEL_TOOLS := build/wheel-tools
+wheels: $(WHEEL_TOOLS)/.ready
+	$(WHEEL_TOOLS)/bin/python .ci/wheels.py
+
+release: $(WHEEL_TOOLS)/.ready
+	$(WHEEL_TOOLS)/bin/python .ci/wheels.py --release
+
+$(WHEEL_TOOLS)/.ready: .ci/lock/wheels.txt
+	@test -x $(WHEEL_TOOLS)/bin/python || $(PYTHON) -m venv $(WHEEL_TOOLS) || uv venv --python $(PYTHON) $(WHEEL_TOOLS)
+	@echo "installing .ci/lock/wheels.txt into $(WHEEL_TOOLS) (400 MB, most of it Zig's compiler) ..."
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(WHEEL_TOOLS)/bin/python --require-hashes -r .ci/lock/wheels.txt; \
+	else $(WHEEL_TOOLS)/bin/python $(PIP_INSTALL) --require-hashes -r .ci/lock/wheels.txt; fi
+	@touch $@
+
+# The aarch64 wheel in an emulated board: Debian 12 for arm64 by unpacked packages under qemu, as an ordinary user, without a
+# network: install, doctor, demo, toolkit, convert, session, board-test; without device nodes, in a container's view, without
+# HOME, read-only. `test-board-short` leaves out what needs the toolkit (95 MB).
+BOARD_WHEEL := build/board-wheel
+test-board: $(READY) $(WHEEL_TOOLS)/.ready
+	$(WHEEL_TOOLS)/bin/python .ci/wheels.py --cpu aarch64 --no-install --out $(BOARD_WHEEL)
+	$(BIN)/python tests/board/prepare.py --wheel $(BOARD_WHEEL)/*.whl --toolkit
+	$(BIN)/python -m pytest -p no:cacheprovider -s -m board tests/board
+
+test-board-short: $(READY) $(WHEEL_TOOLS)/.ready
+	$(WHEEL_TOOLS)/bin/python .ci/wheels.py --cpu aarch64 --no-install --out $(BOARD_WHEEL)
+	$(BIN)/python tests/board/prepare.py --wheel $(BOARD_WHEEL)/*.whl
+	$(BIN)/python -m pytest -p no:cacheprovider -s -m "board and not slow" tests/board
 
 # Sessions once more with the oldest onnxruntime, and the oldest pure-Python packages, that pyproject.toml takes (a minute
 # or two). numpy and onnx are those of the other lock: old ones have no wheels for new Pythons.
@@ -81,7 +112,7 @@ lock: $(READY)
 # The suite on another Python (PY=3.13), without the toolkit's tests and the slow ones: a few minutes. The interpreter is
 # that of the system, pyenv's, or uv's.
 test-python: $(ANOTHER)/.ready
-	$(ANOTHER)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit and not aarch64"
+	$(ANOTHER)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit and not aarch64 and not board"
 
 $(ANOTHER)/.ready: $(INSTALLED_FROM) .ci/lock/dev.txt
 	@for python in python$(PY) $(HOME)/.pyenv/versions/$(PY).*/bin/python; do \
@@ -161,6 +192,21 @@ $(PROGRAMS)/.ready: $(READY) .ci/lock/programs.txt
 	@$(PROGRAMS)/bin/python $(PIP_INSTALL) -c .ci/lock/programs.txt rapidocr-onnxruntime \
 	    click filelock numpy onnx onnx-ir onnxruntime pillow platformdirs rich
 	@touch $@
+
+# Sessions on many boards by Ray, in an environment of its own (the first time installs Ray: 200 MB).
+RAY := build/ray
+test-ray: $(RAY)/.ready
+	PYTHONPATH=.:converters:conformance $(RAY)/bin/python -m pytest -p no:cacheprovider -m slow tests/ort_rknn/ray
+
+$(RAY)/.ready: $(READY) .ci/lock/dev.txt .ci/lock/ray.txt
+	@test -x $(RAY)/bin/python || $(BIN)/python -m venv $(RAY) || uv venv --python $(BIN)/python $(RAY)
+	$(call install,$(RAY),.ci/lock/dev.txt)
+	@echo "installing Ray into $(RAY) ..."
+	@$(RAY)/bin/python $(PIP_INSTALL) -c .ci/lock/ray.txt ray
+
+# Serving, the long way: 10,000 calls with a server killed in them, 10,000 mangled requests, a bad line (some minutes).
+test-serving: $(READY)
+	ORT_RKNN_LONG_TESTS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/ort_rknn/serving tests/ort_rknn/remote
 
 # A thousand sessions made and dropped, on each device.
 test-endurance: $(READY)

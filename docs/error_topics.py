@@ -116,6 +116,7 @@ TOPICS = (
         "Open it with onnxruntime alone: what fails there fails here. Give the model's path, with its weight files beside it.",
         (
             "ort_rknn_converters.graph",
+            "ort_rknn_converters.array_files",
             "ort_rknn_converters.lower",
             "ort_rknn_converters.numerics",
             "ort_rknn_converters.onnx_file",
@@ -143,6 +144,18 @@ TOPICS = (
         "rknn-toolkit2 is not there, does not start, refused a model, crashed, or took too long or too much memory.",
         "`ort-rknn toolkit status` tries it, `ort-rknn toolkit install --force` makes it anew. What it refuses goes to the CPU by itself.",
         ("ort_rknn_converters.toolkit", "ort_rknn_converters.errors"),
+    ),
+    Topic(
+        "Serving, and models on other machines",
+        "The server is not there or refuses, an address is no address, or what came over the network is not what the model takes.",
+        "The text names the address or the field. Try the server with `curl http://board:8000/v2/health/ready`.",
+        ("ort_rknn.serving", "ort_rknn.remote", "ort_rknn.ray"),
+    ),
+    Topic(
+        "A package of an extra is missing",
+        "What was asked for needs more packages than running a model does.",
+        "The text names the extra: `pip install 'ort-rknn[...]'`.",
+        ("ort_rknn_converters.extras",),
     ),
     Topic(
         "ort-rknn bench",

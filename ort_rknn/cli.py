@@ -9,6 +9,8 @@ import click
 __all__ = ["main"]
 
 GROUP = "ort_rknn.commands"
+_CONVERT = frozenset({"onnx", "onnx_ir"})
+"""Packages of the extra ``convert``."""
 
 
 class _EntryPoints(click.Group):
@@ -24,6 +26,9 @@ class _EntryPoints(click.Group):
         try:
             command = point.load()
         except (ImportError, AttributeError) as error:
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _CONVERT:
+                extra = 'pip install "ort-rknn[convert]"'
+                return _broken(name, f"the package {error.name} is not installed, which an extra brings: {extra}")
             return _broken(name, f"{type(error).__name__}: {error}")
         return command if isinstance(command, click.Command) else None
 

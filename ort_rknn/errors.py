@@ -3,7 +3,8 @@
     RknnError(RuntimeError)                 something of ours failed
     ├─ DeviceUnavailable                    no library, no device node, no permission, wrong SoC
     ├─ DeviceError                          a call to the device failed; has .call, .code and .code_name
-    │  └─ InferenceTimeout(TimeoutError)    an inference took longer than its limit
+    │  ├─ InferenceTimeout(TimeoutError)    an inference took longer than its limit
+    │  └─ NpuMemoryFull(MemoryError)        no NPU memory for a context, and no idle one to close
     ├─ InvalidOption(ValueError)            an engine option whose value makes no sense here
     ├─ SubmitTimeout(TimeoutError)          no room in the queue until the deadline
     └─ SessionClosed                        the session was closed before the job ran
@@ -22,6 +23,7 @@ __all__ = [
     "DeviceUnavailable",
     "InferenceTimeout",
     "InvalidOption",
+    "NpuMemoryFull",
     "RknnError",
     "SessionClosed",
     "SubmitTimeout",
@@ -54,6 +56,13 @@ class DeviceError(RknnError):
 
 class InferenceTimeout(DeviceError, TimeoutError):
     """Raised when an inference did not end within its time limit."""
+
+
+class NpuMemoryFull(DeviceError, MemoryError):
+    """Raised when a context cannot be opened because the NPU's memory, or its budget, is taken by others at work.
+
+    The session stays: a later call opens it again.
+    """
 
 
 class InvalidOption(RknnError, ValueError):

@@ -123,7 +123,7 @@ def test_every_requirement_has_hashes(name: str) -> None:
             assert len(hashes) > 2, requirement
 
 
-@pytest.mark.parametrize("name", [*HASHED, "programs.txt"])
+@pytest.mark.parametrize("name", [*HASHED, "programs.txt", "ray.txt"])
 def test_nothing_names_a_registry_or_a_folder(name: str) -> None:
     assert not re.search(r"index-url|find-links|trusted-host|://|file:|@|^-", text(name), re.MULTILINE)
 

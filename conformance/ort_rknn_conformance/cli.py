@@ -14,8 +14,10 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
+from ort_rknn.remote.address import is_address
 from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
+from ort_rknn_conformance.flows.remote import flow_at
 from ort_rknn_conformance.progress import Progress
 from ort_rknn_conformance.report.formats import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
@@ -38,6 +40,16 @@ _PRECISION = click.option(
 MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes minutes to convert (a guess)
 
 
+class _Device(click.Choice[str]):
+    """One of the flows, or an address."""
+
+    def __init__(self) -> None:
+        super().__init__(FLOWS)
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
+        return value if is_address(value) else super().convert(value, param, context)
+
+
 @click.command()
 @click.argument("model", type=click.Path())
 @click.option(
@@ -57,7 +69,11 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
 @click.option("--calibration", type=click.Path(), help="What int8 and w4a16 are calibrated on, as for convert.")
 @click.option("--reference", type=click.Path(), help="What the CPU runs: the original of a compiled MODEL.")
 @click.option(
-    "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
+    "--device",
+    type=_Device(),
+    default="simulator",
+    show_default=True,
+    help="What runs the NPU part; or the address of a server's model, grpc://board:8001/model.",
 )
 @click.option("--target", default=DEFAULT_TARGET, show_default=True, help="SoC.")
 @_PRECISION
@@ -114,7 +130,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         preprocess=options["preprocess"] if options["calibration"] else "",
         closely=files.html is not None,
     )
-    flow = find_flow(device)
+    flow = flow_at(device) if is_address(device) else find_flow(device)
     log = logger()
     click.get_current_context().call_on_close(lambda level=log.level: log.setLevel(level))
     log.setLevel(logging.ERROR)  # the report says where everything ran, and why
@@ -122,8 +138,11 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         earlier = files.earlier()
         if options["fix"] and not Path(options["fix"]).absolute().parent.is_dir():
             raise CaseError(f"{options['fix']} cannot be written: there is no folder {Path(options['fix']).parent}")
-        settings = _as_compiled(model, settings)
-        _check_settings(settings, flow, compiled=options["reference"] is not None)
+        if is_address(device):
+            _check_local_options(model, options)
+        else:
+            settings = _as_compiled(model, settings)
+            _check_settings(settings, flow, compiled=options["reference"] is not None)
         if options["preprocess"] and not (options["data"] or options["calibration"]):
             raise CaseError("--preprocess is for the images of --data or --calibration")
         sizes = dict(_dimension(text) for text in dims)
@@ -305,6 +324,14 @@ def conformance(
 
 def _files(options: Mapping[str, Any]) -> ReportFiles:
     return ReportFiles(**{field.name: options[field.name] for field in fields(ReportFiles)})
+
+
+def _check_local_options(model: str, options: Mapping[str, Any]) -> None:
+    """Refuse what an address leaves to its server."""
+    given = [name for name in ("cpu_nodes", "layers", "fix", "calibration") if options[name]]
+    if given or Path(model).is_dir():
+        what = f"--{given[0].replace('_', '-')}" if given else "a folder"
+        raise CaseError(f"{what} does not go with an address: the server's model is compared as it is")
 
 
 def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -> None:

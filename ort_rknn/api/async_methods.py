@@ -144,7 +144,14 @@ class AsyncMethods:
             from dataclasses import replace
 
             copied = {name: why for use in uses for name, why in use.copied.items()}
-            stats = replace(stats, bound_runs=sum(use.runs for use in uses), copied=copied)
+            opened = [use.memory() for use in uses]
+            stats = replace(
+                stats,
+                bound_runs=sum(use.runs for use in uses),
+                copied=copied,
+                npu_bytes=stats.npu_bytes + sum(size for size, _ in opened),
+                open_contexts=stats.open_contexts + sum(count for _, count in opened),
+            )
         return stats
 
     def contexts(self) -> list[Mapping[str, Any]]:

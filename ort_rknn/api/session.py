@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn import devices
 from ort_rknn.api.async_methods import AsyncMethods
 from ort_rknn.errors import ClosedSession, InvalidOption
 from ort_rknn.options import providers as provider_lists
-from ort_rknn.ort_conventions import CPU_PROVIDER
+from ort_rknn.ort_conventions import CPU_PROVIDER, has_providers
+from ort_rknn.ort_private.own import public
 from ort_rknn.ort_private.session_base import SessionBase
 from ort_rknn.signatures import shown_as_theirs
 
@@ -43,7 +44,8 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     """onnxruntime's ``InferenceSession`` that runs on the NPU what the NPU can run.
 
     Args:
-        path_or_bytes: An ONNX model, or a compiled model made by ``ort-rknn convert``: path or content.
+        path_or_bytes: An ONNX model, or a compiled model made by ``ort-rknn convert``: path or content; or the address
+            of one on another machine, ``grpc://board:8001/model`` (:mod:`ort_rknn.remote.address`).
         sess_options: onnxruntime's session options; they also hold for the parts on the CPU.
         providers: As onnxruntime's; ``"RKNNExecutionProvider"`` asks for the NPU, alone or as ``(name, options)``.
             When not given: the NPU where one works, then the CPU.
@@ -61,7 +63,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     _rknn_device_asks = False
     _rknn_untouched = False
     _rknn_reason = "the session was made by onnxruntime"
-    _rknn_refused: InvalidOption | None = None
+    _rknn_refused: Exception | None = None
     _rknn_failed = ""
     _rknn_notes: tuple[str, ...] = ()
     _rknn_plan: Plan | None = None
@@ -127,6 +129,13 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         self._rknn_async_engine = None
         self._rknn_engine_options = None
         request = None
+        model = self._rknn_model
+        if (
+            isinstance(model, str)
+            and ":" in model
+            and self._rknn_opened_remotely(model, providers, provider_options, disabled)
+        ):
+            return
         if not self._rknn_untouched:
             # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
             asks, self._rknn_device_asks = self._rknn_device_asks, False
@@ -147,6 +156,35 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
 
         self._rknn_engine_options = request.options.engine_options()
         make(self, request, providers, provider_options, disabled)
+
+    def _rknn_opened_remotely(self, model: str, providers: Any, provider_options: Any, disabled: Any) -> bool:
+        """Whether the model is on another machine: then the session is of that, or what failed is kept."""
+        from ort_rknn.remote.address import is_address
+
+        if not is_address(model):
+            return False
+        from ort_rknn.remote.native import connect_to, open_stub
+
+        user = self._rknn_sess_options
+        rest, rest_options = provider_lists.without_rknn(providers, provider_options)
+        known_options = user is None or isinstance(user, public("SessionOptions"))
+        if not known_options or not isinstance(providers, Sequence | None):
+            self._rknn_create(user, rest, rest_options, disabled)  # which says what it thinks of them
+            return True
+        try:
+            if self._rknn_device is not None:
+                raise InvalidOption("device= is for models on this machine; the server has its own: `ort-rknn serve`")
+            given = provider_lists.given_options(providers, provider_options, user)
+            there = connect_to(model, given, user)
+        except Exception as error:
+            self._rknn_refused = error  # in here, onnxruntime would take the address for a file and fall back
+            return True
+        self._rknn_attach(open_stub(there, rest, rest_options))
+        if providers and has_providers(user):
+            from ort_rknn.options.request import warn_of_doubles
+
+            warn_of_doubles()
+        return True
 
     @property
     def plan(self) -> Plan:
@@ -246,8 +284,9 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         if kind:
             native: NpuSession = self._rknn_native
             return native.job(submission)
-        from ort_rknn.sessions.cpu_fallback import complete_feed
+        from ort_rknn.sessions.cpu_fallback import complete_feed, refuse_unknown
 
+        refuse_unknown(self._rknn_native, submission.output_names, submission.feed, submission.run_options)
         feed = complete_feed(self._rknn_native, submission.feed)
         job: InferenceJob = self._engine().accept(submission.with_feed(list(submission.output_names), feed))
         return job

@@ -14,6 +14,7 @@ import numpy as np
 
 from ort_rknn.devices.base import Context, Device, SegmentCode, TensorSpec
 from ort_rknn.ort_conventions import DTYPES, ort_error
+from ort_rknn.sharing.ledger import LEDGER
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -123,6 +124,11 @@ class LaneContexts:
         """Seconds the last run of a step took to set inputs, to infer and to fetch outputs, if its device says so."""
         return getattr(self.contexts[step], "phases", None)
 
+    @property
+    def size(self) -> int:
+        """Bytes of NPU memory they take."""
+        return sum(getattr(context, "size", 0) for context in self.contexts)
+
     def describe(self) -> list[Mapping[str, Any]]:
         """Facts about each context."""
         return [context.describe() for context in self.contexts]
@@ -210,8 +216,22 @@ class Program:
 
         Raises:
             DeviceUnavailable: The device cannot open anything.
+            NpuMemoryFull: There is no NPU memory for it, though what is idle was closed.
             DeviceError: A segment cannot be opened.
         """
+        assert self.device is not None
+        bytes_to_open = getattr(self.device, "bytes_to_open", None)
+        if bytes_to_open is None:  # a device that takes no memory of the NPU
+            return self._open_lane(mask, share)
+        lent = share.contexts if share else [None] * len(self._npu_steps)
+
+        def size(again: bool) -> int:
+            """For all at once: two programs that each have half of what they need would wait for each other."""
+            return sum(bytes_to_open(step.code, one, again) for step, one in zip(self._npu_steps, lent, strict=True))
+
+        return LEDGER.opened(size, "a core's contexts", lambda _: self._open_lane(mask, share))
+
+    def _open_lane(self, mask: int, share: LaneContexts | None) -> LaneContexts:
         assert self.device is not None
         opened: list[Context] = []
         try:

@@ -32,6 +32,10 @@ class Delivery:
         ordered: Whether callbacks wait for those of earlier jobs.
         limit: Callbacks that may wait before :attr:`saturated`.
         on_started: Called without a lock before each callback.
+
+    Attributes:
+        calling: Whether user code runs now.
+        delivered: Functions that were called so far.
     """
 
     def __init__(self, *, ordered: bool, limit: int, on_started: Call) -> None:
@@ -43,6 +47,8 @@ class Delivery:
         self._held: dict[int, tuple[Call, Call]] = {}
         self._ready: deque[tuple[Call, Call | None]] = deque()
         self._undelivered = 0
+        self.delivered = 0
+        self.calling = False
         self._sleeper = Sleeper()
         self._asleep = False
         self._stopping = False
@@ -166,21 +172,30 @@ class Delivery:
                 self._call(*batch.popleft())
 
     def _call(self, function: Call, done: Call | None) -> None:
-        if done is None:
+        self.calling = True
+        try:
+            if done is None:
+                _call_quietly(function)
+                return
+            with self._lock:
+                self._undelivered -= 1
+            self._on_started()
             try:
                 function()
-            except BaseException:  # as concurrent.futures does with its own
-                logger().exception("exception calling the done callback of a job")
-            return
-        with self._lock:
-            self._undelivered -= 1
-        self._on_started()
-        try:
-            function()
-        except BaseException as error:
-            report_unraisable(error)
+            except BaseException as error:
+                report_unraisable(error)
+            finally:
+                done()
         finally:
-            done()
+            self.calling = False
+            self.delivered += 1
+
+
+def _call_quietly(function: Call) -> None:
+    try:
+        function()
+    except BaseException:  # as concurrent.futures does with its own
+        logger().exception("exception calling the done callback of a job")
 
 
 def call_back(job: InferenceJob, callback: Callback, cancelled: str) -> None:

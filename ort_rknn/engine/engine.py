@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.program import Program
@@ -15,12 +16,16 @@ from ort_rknn.engine.lanes.base import LaneOpener, Lanes, LaneSetup, LanesFactor
 from ort_rknn.engine.lanes.schedule import LanePlan, plan_lanes
 from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
+from ort_rknn.engine.sharing.board import board_of
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
 from ort_rknn.engine.submission import Submission
+from ort_rknn.errors import InvalidOption
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.observer import Observer
+    from ort_rknn.engine.sharing.arbiter import Gate
+    from ort_rknn.engine.sharing.board import Sharer
     from ort_rknn.engine.submission import Callback
 
 __all__ = ["Engine", "best_lanes"]
@@ -33,6 +38,18 @@ def best_lanes(program: LaneOpener, setup: LaneSetup) -> Lanes:
 
         return NativeLanes(program, setup)
     return ThreadLanes(program, setup)
+
+
+def _checked(reserve: int, cores: int) -> int:
+    if reserve and reserve >= cores:
+        raise InvalidOption(f"reserve must leave a core for the others: at most {cores - 1} of {cores}, not {reserve}")
+    return reserve
+
+
+def _leave(sharer: Sharer, on_closed: Callable[[], object] | None) -> None:
+    sharer.leave()
+    if on_closed is not None:
+        on_closed()
 
 
 class Engine:
@@ -72,19 +89,33 @@ class Engine:
         self.program = program
         perf = wants_perf_lines() if options.print_perf is None else options.print_perf
         plan = LanePlan((), None)
-        made = None
+        made, sharer = None, None
         if program.has_npu:
             assert program.device is not None
             native = lanes is best_lanes and getattr(program.device, "native_lanes", False)
-            plan = plan_lanes(options, program.device.cores, native=native)
+            board = board_of(program.device)
+            spreads = getattr(program.device, "spreads", False)
+            first = board.next_core() if board is not None and not spreads else 0
+            plan = plan_lanes(options, program.device.cores, native=native, floats=spreads, first=first)
+            if board is not None:
+                sharer = board.join(options.priority, _checked(options.reserve, board.cores), options.arbiter)
+                on_closed = partial(_leave, sharer, on_closed)
             setup = LaneSetup(
                 plan.lanes,
                 share=not options.disable_dup_context,
                 time_limit=options.run_timeout_ms / 1000 or None,
                 phases=perf or options.enable_pacing or observer is not None,
                 clock=clock,
+                sharer=sharer,
+                elastic=plan.elastic,
             )
-            made = lanes(program, setup)
+            try:
+                made = lanes(program, setup)
+            except BaseException:
+                if sharer is not None:
+                    sharer.leave()
+                raise
+        self._sharer = sharer
         self._manager = JobManager(
             program,
             options,
@@ -206,6 +237,7 @@ class Engine:
         """Counts of what was done so far."""
         manager = self._manager
         counters = manager.counters
+        npu_bytes, open_contexts = manager.lanes.memory() if manager.lanes is not None else (0, 0)
         return EngineStats(
             accepted=counters.accepted,
             completed=counters.completed,
@@ -219,12 +251,23 @@ class Engine:
             mean_inference_s=manager.pacer.mean if manager.pacer is not None else None,
             lanes=manager.lanes.stats() if manager.lanes is not None else (),
             notes=manager.lanes.notes() if manager.lanes is not None else (),
+            npu_bytes=npu_bytes,
+            open_contexts=open_contexts,
+            given_back=manager.lanes.given_back if manager.lanes is not None else 0,
         )
 
     def contexts(self) -> list[Mapping[str, Any]]:
         """Describes each open context as its device does; waits for the inferences under way."""
         lanes = self._manager.lanes
         return [] if lanes is None else [facts for each in lanes.describe() for facts in each]
+
+    @property
+    def gates(self) -> Callable[[int], Gate | None] | None:
+        """Makes gates for inferences that a session runs beside the engine, by the cores that one takes.
+
+        ``None`` where nothing is shared. It does not keep the engine alive.
+        """
+        return None if self._sharer is None else self._sharer.gate
 
     def plan(self) -> LanePlan:
         """The lanes, and what happened to them since."""

@@ -23,14 +23,19 @@ from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
-from ort_rknn.errors import RknnError, SessionClosed
+from ort_rknn.errors import DeviceError, RknnError, SessionClosed
+from ort_rknn.sharing.idle_unload import IDLE
+from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.observer import Observer
     from ort_rknn.engine.submission import Submission
 
-__all__ = ["JobManager"]
+__all__ = ["CLOSE_PATIENCE_S", "JobManager"]
+
+CLOSE_PATIENCE_S = 30.0
+"""How long a close waits for the NPU without one inference ending. A guess: the driver gives a job up after 6 s."""
 
 EXIT_GRACE_S = 10.0
 """How long the end of the interpreter waits for jobs. EZ RKNN Async's limit for a submission, for want of another."""
@@ -63,7 +68,7 @@ class JobManager:
         self._clock = clock
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
-        self.workers = CpuWorkers(self._space_freed)
+        self.workers = CpuWorkers(self._space_freed, options.cpu_workers)
         self.delivery = Delivery(
             ordered=options.sequential_callbacks,
             limit=options.max_callback_queue_size,
@@ -101,6 +106,8 @@ class JobManager:
         self._overflow = options.overflow
         self._forked = False
         watch(self)
+        if lanes is not None and options.idle_unload_s:
+            IDLE.watch(lanes, options.idle_unload_s)
 
     def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
         """One inference in the calling thread."""
@@ -259,6 +266,7 @@ class JobManager:
 
     def _stop(self) -> None:
         if self.lanes is not None:
+            IDLE.forget(self.lanes)
             self.lanes.stop()
         self.workers.stop()
         self.delivery.stop()
@@ -291,9 +299,43 @@ class JobManager:
         if cancel_jobs:
             self._cancel_all("the session was closed")
         if wait and not self.delivery.here:
-            with self._idle:
-                self._idle.wait_for(lambda: self._stopped)
-            self._join(None)
+            self._join(None if self._await_end() else 1.0)
+
+    def _await_end(self) -> bool:
+        """Wait until all that was accepted has ended; ``False`` when the NPU has died over it, and that was given up.
+
+        CPU steps and callbacks may take as long as they like.
+        """
+        seen, waited = None, 0
+        with self._idle:
+            while not self._idle.wait_for(lambda: self._stopped, CLOSE_PATIENCE_S / 10):
+                now = self._progress()
+                waited = waited + 1 if now == seen and not (self.workers.busy or self.delivery.calling) else 0
+                seen = now
+                if waited >= 10:
+                    break
+        if not self._stopped:
+            self._give_up(f"no inference has ended within {CLOSE_PATIENCE_S:g} s after the session was closed")
+            return False
+        return True
+
+    def _progress(self) -> object:
+        """Differs from what it was whenever something has ended since."""
+        lanes = self.lanes.stats() if self.lanes is not None else ()
+        ended = sum(lane.tasks + lane.failures for lane in lanes)
+        return ended, self._active, self.workers.done, self.delivery.delivered
+
+    def _give_up(self, why: str) -> None:
+        """End what the NPU never will, and stop without it."""
+        logger().warning("a session is closed while its NPU hangs: %s", why)
+        self._cancel_all(why)
+        for job in list(self._jobs.values()):
+            self._end(job, error=DeviceError(why))
+        with self._lock:  # calls of run() may hang for ever, in threads that are not ours
+            stop = not self._stopping
+            self._stopping = True
+        if stop:
+            self._stop()
 
     def _cancel_all(self, why: str) -> None:
         for job in list(self._jobs.values()):

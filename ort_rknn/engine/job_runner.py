@@ -165,7 +165,12 @@ class JobRunner:
         """Send a job to its next step, or end it."""
         steps = job._route.steps
         if job._position == len(steps):
-            self._end(job, result=job._route.collect(job._values))
+            try:
+                result = job._route.collect(job._values)
+            except Exception as error:  # an output that nothing made: the job's error, not the worker's end
+                self._end(job, error=error)
+            else:
+                self._end(job, result=result)
             return
         routed = steps[job._position]
         try:
@@ -200,6 +205,13 @@ class JobRunner:
         """A job's NPU step has ended. On the lane's thread, or on whoever found that no core is left."""
         job: InferenceJob = task.owner
         task.owner = None
+        try:
+            self._pass_on(job, task)
+        except BaseException as error:  # no memory, an observer that raises: the job ends all the same
+            self._end(job, error=error)
+
+    def _pass_on(self, job: InferenceJob, task: Task) -> None:
+        """Send a job on whose NPU step has ended, or end it."""
         job._begun_at = job._begun_at or task.taken_at
         job._device_s += task.seconds
         job.core = task.ran_on

@@ -17,6 +17,7 @@ __all__ = [
     "path_list",
     "shape_lists",
     "size",
+    "target_name",
     "text",
     "to_text",
     "whole",
@@ -66,6 +67,30 @@ def whole(minimum: int) -> Parser:
     return parse
 
 
+def target_name(value: Any) -> str:
+    """A SoC's own name.
+
+    Raises:
+        UnknownTarget: There is no such SoC.
+    """
+    from ort_rknn_converters.targets import find_target
+
+    return find_target(str(value)).name
+
+
+def size(value: Any) -> int:
+    """Bytes, also as ``500M`` or ``2GiB``."""
+    from ort_rknn_converters.cache.limit import size_in
+
+    try:
+        result = 0 if isinstance(value, bool) else size_in(str(value))
+    except ValueError:
+        result = 0
+    if result < 1:
+        raise ValueError("a number of bytes from 1 up, or a size such as 500M or 2GiB")
+    return result
+
+
 def bits(value: Any) -> int:
     """A whole number of 32 bits, also as ``0x..``."""
     try:
@@ -90,16 +115,6 @@ def number(minimum: float) -> Parser:
         return result
 
     return parse
-
-
-def size(value: Any) -> int:
-    """A number of bytes, ``500M`` or ``2GiB``."""
-    from ort_rknn_converters.cache.limit import size_in
-
-    try:
-        return size_in(str(value))
-    except ValueError:
-        raise ValueError("a size such as 500M or 2G") from None
 
 
 def text(value: Any) -> str:

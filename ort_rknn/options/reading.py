@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options.config_file import read_config
 from ort_rknn.options.parsers import Parser, flag, number, size
-from ort_rknn.options.rows import Option, unsaid
+from ort_rknn.options.rows import Option, refuse_unknown, unsaid
 
 __all__ = ["ALIASES", "read_values"]
 
@@ -91,14 +91,5 @@ def _named(options: Mapping[str, Option], given: Mapping[str, Any], where: str) 
         if name in said:
             raise InvalidOption(f"{said[name]} and {alias}{where} are two names of one option: give {name} alone")
         said[name], found[name] = alias, value
-    _refuse_unknown(options, found, where)
+    refuse_unknown(found, options, where)
     return found
-
-
-def _refuse_unknown(options: Mapping[str, Option], names: Iterable[str], where: str) -> None:
-    unknown = [name for name in names if name not in options]
-    if unknown:
-        raise InvalidOption(
-            f"unknown RKNNExecutionProvider option {', '.join(map(repr, unknown))}{where}. "
-            f"Known options: {', '.join(options)}"
-        )

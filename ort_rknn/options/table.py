@@ -15,6 +15,7 @@ from typing import Any, get_args
 from ort_rknn.devices.settings import PRIORITIES, DeviceOptions
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.options import EngineOptions, Hint, Overflow
+from ort_rknn.engine.sharing.arbiter import Scope
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options.parsers import (
     bits,
@@ -25,6 +26,8 @@ from ort_rknn.options.parsers import (
     number,
     path_list,
     shape_lists,
+    size,
+    target_name,
     text,
     to_text,
     value_map,
@@ -37,12 +40,6 @@ from ort_rknn_converters.util.frozen import frozen
 __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
 
 DEVICES = ("auto", "npu", "lite", "simulator", "toolkit", "cpu")
-
-
-def _target(value: Any) -> str:
-    from ort_rknn_converters.targets import find_target
-
-    return find_target(str(value)).name
 
 
 def _converter() -> Any:
@@ -70,7 +67,7 @@ class RknnOptions:
     )
     target: str | None = option(
         DeviceOptions,
-        _target,
+        target_name,
         "the board's own SoC, else rk3588 (most boards)",
         "SoC to compile for",
         "ORT_RKNN_TARGET",
@@ -227,6 +224,13 @@ class RknnOptions:
         "as other NPU runtimes do",
         "latency: one context; throughput: all cores, two contexts each",
     )
+    idle_unload_s: float = option(
+        EngineOptions,
+        number(0),
+        "0: they stay",
+        "seconds without an inference after which a session gives its NPU memory back until the next one",
+        "ORT_RKNN_IDLE_UNLOAD_S",
+    )
     print_perf: bool | None = option(
         EngineOptions,
         flag,
@@ -237,7 +241,26 @@ class RknnOptions:
         DeviceOptions, text, "the usual names and folders", "path of librknnrt", "ORT_RKNN_RUNTIME_LIBRARY"
     )
     priority: str = option(
-        DeviceOptions, choice(*PRIORITIES), "the vendor's", "whose jobs the NPU's driver lets go first"
+        DeviceOptions,
+        choice(*PRIORITIES),
+        "all sessions are equal",
+        "class among the sessions of this process: before each inference the highest class that waits goes first, and "
+        "whoever waits long rises. It is also handed to the vendor's runtime, whose public driver never reads it "
+        "(medium: the vendor's word for normal)",
+    )
+    reserve: int = option(
+        EngineOptions,
+        whole(0),
+        "none: all cores for everybody",
+        "cores kept free for sessions of priority high while this one is open; at most all but one",
+    )
+    arbiter: str = option(
+        EngineOptions,
+        choice(*get_args(Scope)),
+        "no state outside the process",
+        "whose sessions take turns by priority: process: those of this one; machine: those of all programs that say so, "
+        "by System V semaphores of one IPC namespace. All others meet in the driver's queues",
+        "ORT_RKNN_ARBITER",
     )
     sram: bool = option(DeviceOptions, flag, "the vendor's", "let the NPU keep internal tensors in the SoC's SRAM")
     share_sram: bool = option(
@@ -258,9 +281,17 @@ class RknnOptions:
     share_weights: bool = option(
         DeviceOptions,
         flag,
-        "the vendor's",
+        "sessions of one model load it once; not seen on a board",
         "take the weights from whatever session of this process has loaded the same compiled code; that one's context "
         "stays open as long as they are used; not with custom operators",
+    )
+    memory_budget: int | None = option(
+        DeviceOptions,
+        size,
+        "the NPU's 4 GiB of addresses, or 80 % of the RAM (a guess) where that is less",
+        "bytes of NPU memory that all sessions of this process may have (e.g. 2G; the least that one names): what is "
+        "idle is closed before more is opened, and opens again at its next call",
+        "ORT_RKNN_MEMORY_BUDGET",
     )
     custom_op_paths: tuple[str, ...] = option(
         DeviceOptions,
@@ -308,8 +339,6 @@ class RknnOptions:
                 itself or beside the others.
         """
         parsed = read_values(OPTIONS, values or {})
-        if parsed.get("share_weights") and (parsed.get("custom_op_paths") or parsed.get("custom_op_default_path")):
-            raise InvalidOption("share_weights does not go with custom operators: the runtime shares no weights then")
         options = cls(**parsed)
         options.engine_options()  # which knows what excludes what
         try:

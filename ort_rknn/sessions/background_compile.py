@@ -10,7 +10,6 @@ import atexit
 import functools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -185,14 +184,16 @@ def usable_cache(cache_dir: str | None) -> str:
 
 @functools.cache
 def _usable(folder: Path) -> str:
+    from ort_rknn_converters.util.own_files import make_private
+
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         with tempfile.TemporaryFile(dir=folder):
             return str(folder)
     from ort_rknn_converters.util import temp_dirs as scratch
 
     own = scratch.hold("ort_rknn-cache-")
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    atexit.register(scratch.remove, own)
     return str(own)
 
 

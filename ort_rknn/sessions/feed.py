@@ -221,9 +221,8 @@ class ValueConverter:
 
 
 def _open(types: Mapping[str, str]) -> Any:
-    from onnx import helper
-
     from ort_rknn.ort_private.own import public
+    from ort_rknn_converters.onnx_file.schema import helper
 
     options = public("SessionOptions")()
     options.intra_op_num_threads = 1
@@ -239,7 +238,7 @@ def _open(types: Mapping[str, str]) -> Any:
 
 def _type_proto(text: str) -> Any:
     """The ONNX type of one of onnxruntime's strings, e.g. ``optional(seq(tensor(float)))``."""
-    from onnx import TensorProto, helper
+    from ort_rknn_converters.onnx_file.schema import TensorProto, helper
 
     match = re.fullmatch(r"(\w+)\((.*)\)", text)
     if match is None:

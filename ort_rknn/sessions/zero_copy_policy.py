@@ -10,6 +10,7 @@ from ort_rknn.devices.program import BoundNpuStep, Program, check_terminated
 from ort_rknn.engine.stats import print_phases, wants_perf_lines
 from ort_rknn.sessions.iobinding_run import deliver
 from ort_rknn.sessions.zero_copy import OnRun, SharedRuns, Unshareable
+from ort_rknn.sharing.idle_unload import IDLE
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -52,8 +53,10 @@ class MemoryUse:
         why = _why_copied(engine.program, engine.options.run_timeout_ms)
         if why:
             return cls(None, why)
-        shared = SharedRuns(engine.program, _cores(engine))
+        shared = SharedRuns(engine.program, _cores(engine), engine.gates)
         at_close.append(shared.close)
+        if engine.options.idle_unload_s:
+            IDLE.watch(shared, engine.options.idle_unload_s)
         lines = wants_perf_lines() if engine.options.print_perf is None else engine.options.print_perf
         if profile is None and not lines:
             return cls(shared, "")
@@ -67,6 +70,10 @@ class MemoryUse:
                 profile.inference(-1, begun, sum(phases))
 
         return cls(shared, "", on_run)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of its contexts, and how many are open."""
+        return (0, 0) if self._shared is None else self._shared.memory()
 
     def run(self, binding: SessionIOBinding, run_options: Any) -> bool:
         """Run on the binding's memory; ``False`` when that is not possible.
@@ -123,4 +130,6 @@ def _cores(engine: Engine) -> list[tuple[int, int]]:
     lanes = engine.plan().lanes
     if engine.options.tp_mode is not None:
         return [(lanes[0].mask, len(lanes))]
+    if lanes[0].floats:
+        return [(lanes[0].mask, 2 * engine.plan().cores)]
     return [(mask, 2) for mask in dict.fromkeys(lane.mask for lane in lanes)]

@@ -29,21 +29,29 @@ def command(root: str, no_test: bool, as_json: bool) -> None:
     Exit code 0: the NPU is used here. 1: it is not.
     """
     from ort_rknn.devices.library_name import named_library
+    from ort_rknn.devices.soc import named_target
     from ort_rknn_conformance.doctor.board import board_findings
-    from ort_rknn_conformance.doctor.selftest import self_test
-    from ort_rknn_conformance.doctor.software import software_findings
+    from ort_rknn_conformance.doctor.packages import package_findings, tried
+    from ort_rknn_conformance.doctor.software import native_lanes, software_findings
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
     here = os.path.realpath(root) == "/"
     machine = platform.machine() if here else "aarch64"
-    found = list(board_findings(root, toolkit_version(), named_library() if here else None, machine))
+    library, named = (named_library(), named_target()) if here else (None, None)
+    found = list(board_findings(root, toolkit_version(), library, machine, named=named))
     if here:
-        found += software_findings()
-        if not no_test:
-            found += self_test()
+        found += tried("software", software_findings)
+        broken = list(package_findings())
+        found += broken
+        if not broken:  # all that follows loads them
+            found += tried("native lanes", lambda: [native_lanes()])
+            if not no_test:
+                from ort_rknn_conformance.doctor.selftest import self_test
+
+                found += tried("self-test", self_test)
     used = not any(finding.state == "bad" for finding in found)
     if as_json:
-        from ort_rknn_conformance.report.json_report import versions
+        from ort_rknn_conformance.report.versions import versions
 
         rows = [asdict(finding) for finding in found]
         click.echo(json.dumps({"npu_used": used, "findings": rows, "versions": versions()}, indent=1))

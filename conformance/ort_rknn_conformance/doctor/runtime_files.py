@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ort_rknn.devices.library_name import ENVIRONMENT
-from ort_rknn.devices.rknnrt.library import FOLDERS, NAMES, version_in
+from ort_rknn.devices.library_name import ENVIRONMENT, FOLDERS, NAMES, version_in
 from ort_rknn.devices.soc import Soc
 from ort_rknn_conformance.doctor.findings import Finding
 from ort_rknn_converters.targets import find_target

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ort_rknn_conformance.doctor.findings import Finding
 
-__all__ = ["software_findings"]
+__all__ = ["native_lanes", "software_findings"]
 
 OLDEST = (1, 20)  # onnxruntime
 ROOM = 500e6  # bytes; a compiled ResNet-50 takes 50 MB (measured), so this is a handful of models
@@ -71,6 +71,8 @@ def _installed(name: str) -> bool:
 
 def _toolkit() -> Finding:
     from ort_rknn_converters.errors import ToolkitBroken, ToolkitMissing
+    from ort_rknn_converters.extras import COMPLETE, EXTRA
+    from ort_rknn_converters.toolkit.npu_access import npu_obstacle
     from ort_rknn_converters.toolkit.setup.environment import find_python
 
     try:
@@ -85,17 +87,34 @@ def _toolkit() -> Finding:
             "not here: models cannot be compiled on this machine, compiled ones run",
             str(error).partition(". ")[2] or str(error),
         )
-    return Finding("toolkit", "ok", f"rknn-toolkit2 {found.version or '(version unknown)'}, {found.python}")
+    said = f"rknn-toolkit2 {found.version or '(version unknown)'}, {found.python}"
+    if not COMPLETE:
+        return Finding("toolkit", "note", f"{said}; onnx and onnx-ir, which a conversion needs, are missing", EXTRA)
+    if obstacle := npu_obstacle():
+        what, _, cure = obstacle.partition(". To cure it, ")
+        return Finding("toolkit", "note", f"{said}; no model compiles here: {what}; compiled ones run", cure)
+    return Finding("toolkit", "ok", said)
+
+
+def native_lanes() -> Finding:
+    """Says whether the engine's native part is there; loads numpy."""
+    from ort_rknn.devices.rknnrt.native_calls import ENVIRONMENT, LACKING, native_library, switched_off
+
+    topic = "native lanes"
+    if switched_off():
+        return Finding(topic, "note", f"switched off by {ENVIRONMENT}: Python threads serve the NPU")
+    if native_library() is None:
+        what, _, cure = LACKING.partition(". ")
+        return Finding(topic, "note", what, cure)
+    return Finding(topic, "ok", "there")
 
 
 def _cache() -> Finding:
-    from ort_rknn_converters.cache.store import cache_directory
     from ort_rknn_converters.partition.plan import size_text
-    from ort_rknn_converters.util.home import no_home
-    from ort_rknn_converters.util.user_dirs import places
+    from ort_rknn_converters.util.user_dirs import cache_directory, places, unusable
 
     folder = Path(cache_directory())
-    if why := no_home(folder):
+    if why := unusable(folder):
         said = f"nothing is kept, because {why}; every start compiles again"
         return Finding("cache", "note", said, "name a folder with ORT_RKNN_CACHE_DIR")
     try:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ort_rknn_conformance.hardware.report_file import FORMAT, ReportFile
 from ort_rknn_conformance.hardware.trial import Trial
+from ort_rknn_converters.cli.heartbeat import shown_lines
 
 __all__ = ["FORMAT", "GROUPS", "WHERE", "command", "where_it_ran"]
 
@@ -85,7 +86,7 @@ def command(
     from ort_rknn.opening.choose_device import DeviceOptions, choose
     from ort_rknn_conformance.doctor.board import board_findings
     from ort_rknn_conformance.doctor.board_models import CONVOLUTION
-    from ort_rknn_conformance.report.json_report import versions
+    from ort_rknn_conformance.report.versions import versions
     from ort_rknn_converters.errors import UnknownTarget
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
@@ -208,9 +209,16 @@ class _Parts:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """A line on the terminal that says what is going on."""
-    with Console(highlight=False, file=sys.stderr).status("running the bundled models") as status:
-        yield lambda text: status.update(escape(text))
+    """A line on the terminal that says what is going on; in a log, a line a trial and one now and then."""
+    console = Console(highlight=False, file=sys.stderr)
+    with shown_lines(console, "running the bundled models") as shown:
+
+        def show(text: str) -> None:
+            shown(text)
+            if not console.is_terminal:
+                console.print(text, markup=False, soft_wrap=True)
+
+        yield show
 
 
 def _show(report: ReportFile, target: str, where: str, json_file: str) -> int:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import Flow
+from ort_rknn_conformance.report.versions import versions
 from ort_rknn_conformance.result import CaseResult
 
-__all__ = ["FORMAT", "header", "read", "same_run", "versions", "write"]
+__all__ = ["FORMAT", "header", "read", "same_run", "write"]
 
 FORMAT = 1
 """Version of the file's layout; it grows when a field changes its meaning."""
@@ -33,18 +32,6 @@ def header(flow: Flow, settings: Settings) -> dict[str, Any]:
         "min_gain": settings.min_gain,
         "versions": versions(),
         "machine": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of everything that has a say in the numbers; ``None``: not installed."""
-    from ort_rknn_converters.toolkit.setup.environment import toolkit_version
-
-    packages = ("ort-rknn", "onnxruntime", "onnx", "onnx-ir", "numpy")
-    return {
-        **{package: _version(package) for package in packages},
-        "rknn-toolkit2": toolkit_version(),
-        "python": platform.python_version(),
     }
 
 
@@ -94,10 +81,3 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[CaseResult]]:
 def same_run(head: Mapping[str, Any], other: Mapping[str, Any]) -> Sequence[str]:
     """The header fields in which two runs differ, so that their results cannot be joined."""
     return [key for key in head if head[key] != other.get(key)]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "checkout" if package == "ort-rknn" and "ort_rknn" in sys.modules else None

@@ -19,8 +19,7 @@ from ort_rknn_converters.cache.store import Cache, Entry, cache_directory
 from ort_rknn_converters.cli.tables import new_table
 from ort_rknn_converters.compile.known_failures import FILE
 from ort_rknn_converters.partition.plan import size_text
-from ort_rknn_converters.util.home import no_home
-from ort_rknn_converters.util.user_dirs import places
+from ort_rknn_converters.util.user_dirs import places, unusable
 
 __all__ = ["command"]
 
@@ -40,7 +39,7 @@ def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int:
 def command(context: click.Context, folder: str | None) -> None:
     """Group of the cache's subcommands."""
     context.obj = cache_directory(folder)
-    if why := no_home(context.obj):
+    if why := unusable(context.obj):
         click.echo(f"Nothing is kept, because {why}. Set ORT_RKNN_CACHE_DIR to a folder, or give --dir.", err=True)
         context.exit(0)
 

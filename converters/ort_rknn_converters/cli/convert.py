@@ -26,10 +26,19 @@ __all__ = ["command"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _COLLECT_AFTER = 50_000  # new objects; as for the toolkit's process
+_GIVEN = "ort_rknn.convert.given"
 NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
 
-@click.command("convert")
+class _Convert(click.Command):
+    """Keeps the command line as it was given: another machine gets it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_GIVEN] = list(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command("convert", cls=_Convert)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: <stem>.rknn.onnx beside the model.")
 @click.option(
@@ -160,9 +169,16 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 @click.option("--explain", is_flag=True, help="List every node with its place and the reason.")
 @click.option("--plan-only", is_flag=True, help="Only say what would run where; needs no toolkit and writes nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--on",
+    metavar="USER@PC",
+    help="Convert on another machine, by ssh: the files go there, the result comes back. ort-rknn[convert] and the "
+    "toolkit are needed there, not here.",
+)
 def command(
     model: Path,
     output: Path | None,
+    on: str | None,
     options_file: Path | None,
     external: bool,
     strip: bool,
@@ -180,6 +196,9 @@ def command(
     given, 130 interrupted.
     """
     try:
+        if on is not None:
+            _on_another_machine(on, model, output or _beside(model))
+            return
         values = merged(options_file, {"timeout_s": timeout, **fields})
         check_values(model, values)
         shapes, targets = every_shape(values.pop("shapes", {})), values.pop("target").split(",")
@@ -214,6 +233,15 @@ def command(
         _fail(reason, BAD_INPUT)
     except KeyboardInterrupt:
         _fail("interrupted; nothing was written", INTERRUPTED)
+
+
+def _on_another_machine(host: str, model: Path, output: Path) -> None:
+    from ort_rknn_converters.cli.remote import RemoteJob, convert_on, options_of
+
+    _check_output(model, output)
+    context = click.get_current_context()
+    options = options_of(context.command, context, context.meta[_GIVEN])
+    convert_on(RemoteJob(host, model, output, options), context.command)
 
 
 @frozen

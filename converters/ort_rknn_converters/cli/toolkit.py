@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ort_rknn_converters.cli.heartbeat import shown_lines
 from ort_rknn_converters.errors import ToolkitMissing
-from ort_rknn_converters.toolkit.setup.environment import find_python
-from ort_rknn_converters.toolkit.setup.install import InstallFailed, install
+from ort_rknn_converters.toolkit.npu_access import npu_obstacle
+from ort_rknn_converters.toolkit.setup.environment import find_python, marker
+from ort_rknn_converters.toolkit.setup.install import REQUIREMENTS, TOOLKIT_VERSION, InstallFailed, install
+from ort_rknn_converters.toolkit.setup.wheelhouse import MACHINES, download
 from ort_rknn_converters.toolkit.status import prove, status
 from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
 
@@ -23,7 +27,6 @@ SOURCES = {
     "importable": "installed in this Python",
     "private": "private environment",
 }
-LINE = 100  # of pip's or uv's lines, as much as is shown
 
 
 @click.group("toolkit", help="Install rknn-toolkit2 into a private environment, or look at the one there is.")
@@ -35,23 +38,62 @@ def command() -> None:
 @click.option("--python", metavar="PATH", help="The Python to build on (3.8 to 3.12). Default: the first that fits.")
 @click.option("--force", is_flag=True, help="Throw away what is there and begin anew.")
 @click.option("--pip", "use_pip", is_flag=True, help="Use venv and pip even where uv is found.")
-def install_command(python: str | None, force: bool, use_pip: bool) -> None:
+@click.option(
+    "--from",
+    "wheels",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Install without a network, from a folder that `ort-rknn toolkit download` made.",
+)
+def install_command(python: str | None, force: bool, use_pip: bool, wheels: Path | None) -> None:
     """Make the private environment in the cache directory (about 300 MB)."""
     console = Console(stderr=True)
-    with console.status("looking for a Python that rknn-toolkit2 has wheels for") as spinner:
-
-        def show(line: str) -> None:
-            if line:
-                spinner.update(escape(line[:LINE]))
-
+    if obstacle := npu_obstacle():
+        console.print(f"[yellow]It will not compile on this machine:[/yellow] {escape(obstacle)}", soft_wrap=True)
+    with shown_lines(console, "looking for a Python that rknn-toolkit2 has wheels for") as show:
         try:
-            made = install(show, prove=prove, python=python, force=force, use_uv=not use_pip)
+            made = install(show, prove=prove, python=python, force=force, use_uv=not use_pip, wheels=wheels)
         except InstallFailed as error:
-            spinner.stop()
+            show.stop()
             console.print(f"[red]Not installed:[/red] {escape(str(error))}", soft_wrap=True)
             sys.exit(1)
     size = size_on_disk(toolkit_directory()) / 1e6
+    if unproven := str((marker() or {}).get("unproven", "")) if made.source == "private" else "":
+        console.print(
+            f"[yellow]rknn-toolkit2 {escape(made.version)} is installed, and was not proven[/yellow] ({size:.0f} MB):"
+            f" {escape(made.python)}. {escape(unproven)}",
+            soft_wrap=True,
+        )
+        return
     console.print(f"[green]rknn-toolkit2 {escape(made.version)} works[/green] ({size:.0f} MB): {escape(made.python)}")
+
+
+@command.command("download")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--platform", "machine", type=click.Choice(MACHINES), default="aarch64", show_default=True)
+@click.option("--python", default="3.11", show_default=True, help="Of the machine it is for: 3.8 to 3.12.")
+def download_command(folder: Path, machine: str, python: str) -> None:
+    """Fetch the toolkit for a machine without a network into FOLDER (about 100 MB); there: toolkit install --from."""
+    console = Console(stderr=True)
+    with shown_lines(console, "fetching the wheels") as show:
+        try:
+            made = download(
+                folder,
+                toolkit=TOOLKIT_VERSION,
+                requirements=REQUIREMENTS,
+                machine=machine,
+                python=python,
+                progress=show,
+            )
+        except InstallFailed as error:
+            show.stop()
+            console.print(f"[red]Not downloaded:[/red] {escape(str(error))}", soft_wrap=True)
+            sys.exit(1)
+    console.print(
+        f"[green]{made.size / 1e6:.0f} MB for Python {made.python} on {made.machine}[/green] in {escape(str(folder))}."
+        f" Copy the folder there, then: ort-rknn toolkit install --from {escape(folder.name)}",
+        soft_wrap=True,
+    )
 
 
 @command.command("status")

@@ -14,12 +14,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import onnx
-from onnx import TensorProto, TypeProto, ValueInfoProto, helper
-
 from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, bounded
+from ort_rknn_converters.onnx_file.schema import TensorProto, TypeProto, ValueInfoProto, helper, onnx
 from ort_rknn_converters.onnx_file.tensor_types import element_type, raw_constant
 
 __all__ = ["ABOUT", "declare_outputs", "make_stub", "note_pinned", "pin"]

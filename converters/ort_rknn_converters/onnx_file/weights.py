@@ -7,13 +7,11 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx_ir as ir
-from onnx import TensorProto, helper
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file.blobs import Buffer
 from ort_rknn_converters.onnx_file.protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW, opening
+from ort_rknn_converters.onnx_file.schema import TensorProto, helper, ir, onnx
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["LARGE", "LargeWeights", "is_large", "is_same", "located", "raw_bytes", "size_of", "weights_as_inputs"]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ort_rknn_converters.partition.plan_form import PLAN
 from ort_rknn_converters.partition.whole_model import WholeModel
 from ort_rknn_converters.tensor_info import TensorInfo
 from ort_rknn_converters.util.frozen import frozen
@@ -155,7 +156,12 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: The data are not those of a plan; the message says where.
+        """
+        PLAN(data)
         return cls(
             target=data["target"],
             precision=data["precision"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import threading
@@ -12,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
-from ort_rknn_converters.errors import ToolkitBroken
+from ort_rknn_converters.errors import NpuNotOpened, ToolkitBroken
 from ort_rknn_converters.toolkit import log_parser
+from ort_rknn_converters.toolkit.npu_access import WITHOUT_NPU, answering_library, npu_obstacle
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, child_environment, repair
 from ort_rknn_converters.util import temp_dirs
 
@@ -66,7 +66,10 @@ class Child:
 
         Raises:
             ToolkitBroken: The interpreter does not start.
+            NpuNotOpened: The compiler would crash for want of an NPU that opens.
         """
+        if obstacle := npu_obstacle():
+            raise NpuNotOpened(f"rknn-toolkit2 cannot compile on this machine: {obstacle}")
         temp_dirs.sweep(self.directory.parent, PREFIX)
         files = self.directory / "tmp"
         files.mkdir()
@@ -79,7 +82,7 @@ class Child:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=self.directory,
-                    env=child_environment(self.toolkit, files),
+                    env=self._environment(files, log),
                     pass_fds=(held,),
                     start_new_session=True,
                 )
@@ -89,6 +92,15 @@ class Child:
                 ) from error
             finally:
                 os.close(held)
+
+    def _environment(self, files: Path, log: IO[bytes]) -> dict[str, str]:
+        """The child's variables, with the library that answers in the NPU's place where the user wants that."""
+        environment = child_environment(self.toolkit, files)
+        if answers := answering_library():
+            environment["LD_PRELOAD"] = " ".join(filter(None, (answers, environment.get("LD_PRELOAD", ""))))
+            log.write(f"{WITHOUT_NPU}: {answers} answers the compiler's questions to the NPU\n".encode())
+            log.flush()
+        return environment
 
     def begin(self) -> None:
         """Let the worker begin the job that was written into :attr:`directory`."""
@@ -141,7 +153,7 @@ class Child:
                         self._process.stdin.close()
             if self._alive >= 0:
                 os.close(self._alive)
-            shutil.rmtree(self.directory, ignore_errors=True)
+            temp_dirs.remove(self.directory)
             self._lock.close()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,22 +29,29 @@ from ort_rknn.devices.segment_checks import (
     same_code,
 )
 from ort_rknn.devices.settings import PRIORITIES, NpuSettings
-from ort_rknn.devices.soc import Soc, detect
+from ort_rknn.devices.soc import Soc, detect, named_target
 from ort_rknn.devices.time_limit import open_seconds, within
-from ort_rknn.errors import DeviceError, DeviceUnavailable
+from ort_rknn.errors import DeviceError, DeviceUnavailable, NpuMemoryFull
+from ort_rknn.sharing.context_sizes import expected_size, measured_size
+from ort_rknn.sharing.ledger import LEDGER, Room, SizeWasWrong
+from ort_rknn.sharing.one_load import one_load
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.memory import NpuMemory
+    from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 
 __all__ = ["NpuDevice", "check_target", "clamped_mask", "open_devices"]
 
-_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
+_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
 GOOD_RUNTIME = (2, 3, 0)
 """Runtimes before this one are warned of: they do not open what the toolkit 2.3 and newer writes (users' reports)."""
 
 GOOD_DRIVER = (0, 9, 6)
 """Drivers before this one fail on cores 1 and 2 (users' reports on 0.9.2 and 0.9.3)."""
+
+NO_MEMORY = -4
+"""RKNN_ERR_MALLOC_FAIL: what rknn_init says when the NPU's memory is full (1.6.0)."""
 
 T = TypeVar("T")
 
@@ -95,7 +104,7 @@ class NpuDevice:
 
         self.settings = settings = settings or NpuSettings()
         library = settings.runtime_library
-        self.soc: Soc = detect(root)
+        self.soc: Soc = detect(root, settings.target or named_target())
         # Whoever names a library knows what he does: emulators and unusual boards have no device tree.
         if not named_library(library) and self.soc.problem:
             raise DeviceUnavailable(f"no NPU can be used: {self.soc.problem}")
@@ -113,11 +122,31 @@ class NpuDevice:
         self._lock = threading.Lock()
         self._versions: tuple[str, str] | None = None
         _devices.add(self)
+        LEDGER.limit(self, settings.memory_budget)
 
     @property
     def cores(self) -> int:
         """Number of cores."""
         return self._cores
+
+    @property
+    def board(self) -> str:
+        """Name of the NPU that devices of this process share: the runtime's file."""
+        return os.path.realpath(self.library.path)
+
+    @property
+    def native_library(self) -> NativeLibrary | None:
+        """The package's native library, if it is used."""
+        return self._native
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the driver may choose the cores: it takes the one with the fewest jobs of all programs.
+
+        Not below the driver of which owners say that cores 1 and 2 fail.
+        """
+        driver = numbers(self.soc.driver_version or "")
+        return self._cores > 1 and not (driver and driver < GOOD_DRIVER)
 
     @property
     def native_lanes(self) -> bool:
@@ -138,17 +167,68 @@ class NpuDevice:
         if dynamic and not code.dynamic:
             code = replace(code, dynamic=True)  # run before its shapes are set, it would abort the process
         seconds = self.settings.open_timeout or open_seconds(size)
+        what = f"segment {code.name}"
 
-        def made() -> NpuContext:
-            return self._open(code, blob, mask, share)
+        def opened(room: Room) -> NpuContext:
+            def made() -> NpuContext:
+                return within(
+                    seconds,
+                    self.library.call_under_way,
+                    lambda: self._open(code, blob, mask, share, room),
+                    NpuContext.close,
+                    f"{what} was to be opened",
+                )
 
-        context = within(
-            seconds, self.library.call_under_way, made, NpuContext.close, f"segment {code.name} was to be opened"
-        )
-        self._contexts.add(context)
-        if context.lender is None:
-            _loaders.add(context)
+            expected = self.bytes_to_open(code, share)
+            context = self._again_if_full(made)
+            try:
+                context.entry = LEDGER.settle(room, expected, context.size, what)
+            except NpuMemoryFull:
+                context.close()
+                raise
+            return context
+
+        alone = share is not None or dynamic or not self.settings.share_weights
+        with nullcontext() if alone else one_load(blob, seconds):
+            context = LEDGER.opened(lambda again: self.bytes_to_open(code, share, again), what, opened)
+            self._contexts.add(context)
+            if context.lender is None:
+                _loaders.add(context)
         return context
+
+    def bytes_to_open(self, code: SegmentCode, share: Context | None = None, alone: bool = False) -> int:
+        """Bytes of NPU memory that a context of this segment will take, as far as that is known before.
+
+        Args:
+            code: The segment.
+            share: A context whose weights may be shared.
+            alone: Expect that none can be.
+        """
+        if code.rknn is None:
+            return 0
+        shares = not alone and self._finds_weights(code, share)
+        return expected_size(code, self._look(code, code.rknn, None)[1], shares=shares)
+
+    def _finds_weights(self, code: SegmentCode, share: Context | None) -> bool:
+        """Whether a new context can probably share weights that are there."""
+        if isinstance(share, NpuContext) and share.loaded and self._may_share(share, code):
+            return True
+        if not self.settings.share_weights or code.dynamic or code.name in self._loaded_again:
+            return False
+        lenders = (one for one in _all(_loaders) if one.library is self.library and one.loaded)
+        return any(self._may_share(one, code) for one in lenders)
+
+    def _again_if_full(self, made: Callable[[], NpuContext]) -> NpuContext:
+        """Open; where the runtime has no memory left, close what is idle in this process and try once more."""
+        try:
+            return made()
+        except DeviceError as error:
+            if error.code != NO_MEMORY:
+                raise
+            refused = NpuMemoryFull(str(error), call=error.call, code=error.code, code_name=error.code_name)
+        if LEDGER.give_back_all():
+            return made()
+        raise refused
 
     def _look(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[bool, int]:
         """Whether the compiled code holds sets of shapes, and how many bytes are to be loaded."""
@@ -174,9 +254,11 @@ class NpuDevice:
         except UnknownTarget:
             return self._cores
 
-    def _open(self, code: SegmentCode, blob: Blob, mask: int, share: Context | None) -> NpuContext:
+    def _open(self, code: SegmentCode, blob: Blob, mask: int, share: Context | None, room: Room) -> NpuContext:
         lender, handle = self._shared(code, blob, share)
         if handle is None:
+            if self.bytes_to_open(code, alone=True) > room.left:  # whoever had the weights has closed them meanwhile
+                raise SizeWasWrong(f"segment {code.name} cannot share the weights it was to share")
             handle = self._init(code, blob)
         try:
             check_types(code, self._look_at_versions(handle))
@@ -193,6 +275,7 @@ class NpuDevice:
                 measures=bool(self._flags & Flag.COLLECT_PERF),
             )
             context.borrows = lender is not None and lender is not share
+            context.size = measured_size(context, self._look(code, blob, None)[1])
         except BaseException:
             self.library.function("rknn_destroy")(handle)
             if lender is not None:

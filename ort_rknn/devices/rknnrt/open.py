@@ -70,8 +70,11 @@ def init(library: RuntimeLibrary, blob: Blob, flags: int, lender: int = 0) -> tu
         code: int = open_with(ctypes.byref(handle), data, len(data), flags, ctypes.byref(extend))
         return code
 
-    if blob.path is not None:
-        code = by_path(blob.path)
+    path = blob.path
+    if path is not None:
+        code = by_path(path)
+        if code and blob.path not in (None, path):  # it was removed meanwhile, and is held open
+            code = by_path(blob.path or path)
         again = by_bytes(blob.read()) if code in _OTHER_WAY else code
     else:
         data = blob.read()

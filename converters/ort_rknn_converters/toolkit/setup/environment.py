@@ -22,8 +22,10 @@ __all__ = [
     "ToolkitPython",
     "child_environment",
     "clean_environment",
+    "failure_note",
     "find_python",
     "interpreter",
+    "last_failure",
     "marker",
     "private_python",
     "repair",
@@ -72,6 +74,19 @@ def marker() -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and private_python().exists() else None
+
+
+def last_failure() -> str:
+    """Returns why the last installation of the private environment failed; empty where none did."""
+    try:
+        return failure_note().read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def failure_note() -> Path:
+    """Path of the file that keeps why an installation failed, until the next one begins."""
+    return toolkit_directory() / "failed.txt"
 
 
 def _importable() -> tuple[str, str] | None:
