@@ -100,10 +100,9 @@ def meaning(limit: float) -> str:
         limit: Largest relative RMS of an output.
     """
     pixels = limit * _BOX
-    move = (
-        "less than 0.1 pixels" if pixels < 0.1 else f"{pixels:.0f} pixels" if pixels >= 10 else f"{pixels:.2g} pixels"
-    )
-    boxes = f"boxes of a picture of 640 pixels may move by about {move}"
+    number = f"{pixels:.0f}" if pixels >= 10 else f"{pixels:.2g}"
+    move = "less than 0.1 pixels" if pixels < 0.1 else f"about {number} pixels"
+    boxes = f"boxes of a picture of 640 pixels may move by {move}"
     if limit >= _LOOSE:
         return (
             f"the best class of many pictures may be another, and {boxes}: it only tells a coarse result from a wrong"
