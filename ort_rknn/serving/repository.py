@@ -26,6 +26,8 @@ __all__ = ["Entry", "Repository"]
 ENDINGS = (".onnx", ".rknn")
 FORGET_FAILURE_S = 10.0  # a file that could not be opened is tried again after so long, or when it changed (a guess)
 
+_SETTLED_NS = 100_000_000  # a folder's time of change may be older by the kernel's tick than a file that came later
+
 Opener = Callable[[Path, str], Any]
 """Opens a session of a file for a class of calls."""
 
@@ -86,13 +88,24 @@ class Repository:
         self._slots: dict[str, _Slot] = {}
         self._statistics: dict[str, Statistics] = {}
         self._closed = False
+        self._listed: tuple[int, dict[str, Path]] = (0, {})  # when the folder changed, and what was in it
 
     # --- names --------------------------------------------------------------------------------------------------------
 
     def files(self) -> dict[str, Path]:
         """Name -> file, of every model there is. A name that two files share is each file's whole name instead."""
+        changed, known = self._listed
+        now = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - of every call
+        if now == changed:
+            return known
         with os.scandir(self._folder) as found:
             names = sorted(one.name for one in found if one.name.endswith(ENDINGS) and one.is_file())
+        files = self._named(names)
+        if time.time_ns() - now > _SETTLED_NS:
+            self._listed = now, files
+        return files
+
+    def _named(self, names: list[str]) -> dict[str, Path]:
         stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 - names, not paths
         return {
             stem if stems.count(stem) == 1 else name: self._folder / name
