@@ -83,7 +83,8 @@ class Pool:
                 f"no node of the cluster has the resource {resource}: start them with "
                 '`ray start --address=HEAD:6379 --resources="$(python -m ort_rknn.ray)"`'
             )
-        content = ray.put(model if isinstance(model, bytes) else Path(model).read_bytes())
+        # kept: a board that is restarted gets the model once more
+        self._content = content = ray.put(model if isinstance(model, bytes) else Path(model).read_bytes())
         self._tries = tries
         self._timeout = timeout
         self._boards = [_Board(_actor(content, options, resource, count), count) for count in cores[:num]]

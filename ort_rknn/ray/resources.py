@@ -9,7 +9,7 @@ RESOURCE = "rknpu"
 
 
 def node_resources() -> dict[str, int]:
-    """This machine's NPU cores, for ``ray start --resources``; empty where no NPU works.
+    """Counts this machine's NPU cores, for ``ray start --resources``; empty where no NPU works.
 
     Example:
         >>> node_resources()  # doctest: +SKIP

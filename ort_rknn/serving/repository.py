@@ -23,7 +23,7 @@ from ort_rknn_converters.util.log import logger
 
 __all__ = ["Entry", "Repository"]
 
-ENDINGS = (".onnx", ".rknn")
+ENDINGS = (".rknn.onnx", ".onnx", ".rknn")  # the first is what `ort-rknn convert` writes
 FORGET_FAILURE_S = 10.0  # a file that could not be opened is tried again after so long, or when it changed (a guess)
 
 _SETTLED_NS = 100_000_000  # a folder's time of change may be older by the kernel's tick than a file that came later
@@ -106,7 +106,7 @@ class Repository:
         return files
 
     def _named(self, names: list[str]) -> dict[str, Path]:
-        stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 - names, not paths
+        stems = [_stem(name) for name in names]
         return {
             stem if stems.count(stem) == 1 else name: self._folder / name
             for stem, name in zip(stems, names, strict=True)
@@ -126,7 +126,7 @@ class Repository:
         for known, path in files.items():
             if path.name == name:
                 return known, path
-        shared = [path.name for path in files.values() if path.stem == name]
+        shared = [path.name for path in files.values() if _stem(path.name) == name]
         if shared:
             raise Refusal("NOT_FOUND", f"several files are called {name!r}: ask for one of {', '.join(shared)}")
         some = ", ".join(list(files)[:10]) or "none"
@@ -295,6 +295,10 @@ class Repository:
             slots, self._slots = list(self._slots.values()), {}
         for slot in slots:
             self._retire(slot)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(next(ending for ending in ENDINGS if name.endswith(ending)))
 
 
 def _entry(name: str, slot: _Slot | None) -> Entry:

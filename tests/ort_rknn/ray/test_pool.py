@@ -87,9 +87,9 @@ def test_errors_are_the_sessions_own(cluster: Any) -> None:
 
 
 def test_a_model_that_cannot_be_opened(cluster: Any) -> None:
-    with Pool(b"garbage", options=OPTIONS, timeout=60) as pool:
-        with pytest.raises(DeviceUnavailable, match="a board cannot open the model: .*INVALID_PROTOBUF"):
-            list(pool.map([feed(1)]))
+    refused = pytest.raises(DeviceUnavailable, match=r"a board cannot open the model: .*INVALID_PROTOBUF")
+    with Pool(b"garbage", options=OPTIONS, timeout=60) as pool, refused:
+        list(pool.map([feed(1)]))
 
 
 def test_nobody_has_the_resource(cluster: Any) -> None:
