@@ -33,6 +33,7 @@ class OpenModel:
     Attributes:
         outside: Inputs, outputs and metadata.
         config: Triton's model config as JSON.
+        outputs: Output name -> the protocol's name of its type, ``None`` where it has none.
         at_once: Calls that find an idle core, as long as no more are under way.
         users: Calls under way.
         used_at: When the last one ended.
@@ -47,6 +48,7 @@ class OpenModel:
         try:
             self.outside = Outside.of(self._sessions[""])
             self.config = _config(name, self.outside)
+            self.outputs = {one.name: datatype_of(one.type) for one in self.outside.outputs}
         except BaseException:
             self._sessions[""].close()
             raise

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +161,18 @@ class Repository:
 
     # --- opening and closing ------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def use(self, name: str, version: str, timeout: float) -> Iterator[OpenModel]:
+    def use(self, name: str, version: str, timeout: float) -> AbstractContextManager[OpenModel]:
         """An open model, which stays open inside; opened now if it is not.
 
         Raises:
             Refusal: There is no such model, it cannot be opened, or not in time.
         """
-        model = self._acquire(name, version, timeout)
+        return self.use_found(*self.find(name, version), timeout)
+
+    @contextmanager
+    def use_found(self, name: str, path: Path, timeout: float) -> Iterator[OpenModel]:
+        """:meth:`use` of a model that :meth:`find` has found."""
+        model = self._acquire(name, path, timeout)
         try:
             yield model
         finally:
@@ -179,10 +183,9 @@ class Repository:
             if last:
                 model.close()
 
-    def _acquire(self, name: str, version: str, timeout: float) -> OpenModel:
+    def _acquire(self, known: str, path: Path, timeout: float) -> OpenModel:
         deadline = self._clock() + timeout
         while True:
-            known, path = self.find(name, version)
             with self._lock:
                 if self._closed:
                     raise Refusal("UNAVAILABLE", "the server is going down")

@@ -17,7 +17,7 @@ import numpy as np
 from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import SubmitTimeout
 from ort_rknn.remote.failures import Refusal, failure_of
-from ort_rknn.remote.tensors import TensorError, datatype_of
+from ort_rknn.remote.tensors import TensorError
 from ort_rknn.serving.model import OpenModel
 from ort_rknn.serving.repository import Repository
 from ort_rknn_converters.util.frozen import frozen
@@ -87,7 +87,6 @@ class Service:
         self.pending = pending
         self.load_limit = load_limit
         self._limit = limit
-        self._let_in = threading.Semaphore(pending)
         self._changed = threading.Condition()
         self._under_way = 0
         self._draining = False
@@ -128,18 +127,18 @@ class Service:
         Raises:
             Refusal: There are as many calls under way as may be.
         """
-        if not self._let_in.acquire(blocking=False):
-            text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
-            raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
         with self._changed:
+            if self._under_way >= self.pending:
+                text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
+                raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
             self._under_way += 1
         return LetIn(self._let_out)
 
     def _let_out(self) -> None:
         with self._changed:
             self._under_way -= 1
-            self._changed.notify_all()
-        self._let_in.release()
+            if self._draining:
+                self._changed.notify_all()
 
     def infer(self, call: Call) -> Answer:
         """Run a call that was let in.
@@ -148,11 +147,11 @@ class Service:
             Exception: What the session raises, or a :class:`~ort_rknn.remote.failures.Refusal`.
         """
         begun = time.monotonic()
-        name, _ = self.repository.find(call.model, call.version)
+        name, path = self.repository.find(call.model, call.version)
         statistics = self.repository.statistics(name)
         try:
             deadline = begun + self._time_left(call)
-            with self.repository.use(name, "", deadline - begun) as model:
+            with self.repository.use_found(name, path, deadline - begun) as model:
                 answer, queue, infer = self._run(model, call, deadline)
         except BaseException as error:
             statistics.failed(failure_of(error).code, time.monotonic() - begun)
@@ -169,15 +168,12 @@ class Service:
 
     def _run(self, model: OpenModel, call: Call, deadline: float) -> tuple[Answer, float, float]:
         """The answer, and the seconds it waited and ran."""
-        known = {argument.name: argument for argument in model.outside.outputs}
-        names = tuple(call.outputs) or tuple(known)
-        datatypes = []
-        for name in names:
-            datatype = datatype_of(known[name].type) if name in known else ""
+        names = tuple(call.outputs) or tuple(model.outputs)
+        datatypes = [model.outputs.get(name, "") for name in names]  # onnxruntime refuses those that are not there
+        for name, datatype in zip(names, datatypes, strict=True):
             if datatype is None:
-                text = f"output {name!r} is a {known[name].type}: only tensors of numbers and strings can be sent"
+                text = f"output {name!r} cannot go over this protocol: only tensors of numbers and strings can be sent"
                 raise Refusal("UNIMPLEMENTED", text, "NotImplemented")
-            datatypes.append(datatype)
         session = model.session(_priority(call.parameters))
         # Where a core is idle the call runs here, with no thread between: half of its cost. A gRPC client keeps its
         # deadline itself; who gives a limit as a parameter is to be freed by the server.
@@ -215,12 +211,12 @@ class Service:
                     raise Refusal("CANCELLED", "the client has gone") from None
 
 
-def _answer(model: OpenModel, names: Sequence[str], datatypes: Sequence[str], results: Sequence[Any]) -> Answer:
+def _answer(model: OpenModel, names: Sequence[str], datatypes: Sequence[str | None], results: Sequence[Any]) -> Answer:
     given = [row for row in zip(names, datatypes, results, strict=True) if row[2] is not None]  # optional ones
     return Answer(
         model.name,
         tuple(name for name, _, _ in given),
-        tuple(datatype for _, datatype, _ in given),
+        tuple(str(datatype) for _, datatype, _ in given),
         tuple(np.asarray(value) for _, _, value in given),
     )
 
