@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -160,6 +161,33 @@ class AxisFromFront(Pass):
         return (f"{changed} GatherElements with the axis counted from the front",) if changed else ()
 
 
+class QuantizedRows(Rewrite):
+    """Rounds rows that come in and go into a product as an image: its graph rules undo each other without end else."""
+
+    name = "quantized-rows"
+    op_types = frozenset({"DequantizeLinear"})
+    says = "itself with the shape of an image"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """Rank 2 or 3 and several rows; of one row, and of images, it has no trouble."""
+        rounded = node.inputs[0].producer() if node.inputs[0] is not None else None
+        source = rounded.inputs[0] if rounded is not None and rounded.op_type == "QuantizeLinear" else None
+        shape = onnx_graph.static_shape(source)
+        if rounded is None or source is None or not source.is_graph_input() or shape is None:
+            return None
+        multiplied = any(user.op_type in ("Gemm", "MatMul") for user in node.outputs[0].consumers())
+        if len(shape) not in (2, 3) or math.prod(shape[:-1]) == 1 or not multiplied:
+            return None
+        grid = rounded.inputs[1:]
+        image = tape.reshape(source, (*[1] * (4 - len(shape)), *shape))
+        rows = tape.reshape(self._rounded(image, grid, tape), shape)
+        return [self._rounded(rows, grid, tape)]
+
+    @staticmethod
+    def _rounded(x: ir.Value, grid: Sequence[ir.Value | None], tape: Tape) -> Any:
+        return tape.op("DequantizeLinear", tape.op("QuantizeLinear", x, *grid), *grid)
+
+
 FIXES: tuple[Pass, ...] = (
     FillValue(),
     SplitParts(),
@@ -168,4 +196,5 @@ FIXES: tuple[Pass, ...] = (
     LastState(),
     SaidDefaults(),
     AxisFromFront(),
+    QuantizedRows(),
 )

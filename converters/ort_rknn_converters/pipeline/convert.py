@@ -21,7 +21,7 @@ import onnx_ir as ir
 from ort_rknn_converters.compile.attempt import Attempt, Failure, provisional
 from ort_rknn_converters.compile.fault_isolation import blame
 from ort_rknn_converters.compile.known_failures import KnownFailures
-from ort_rknn_converters.compile.onnxruntime_folding import retry_folded
+from ort_rknn_converters.compile.other_forms import retry_other_forms
 from ort_rknn_converters.compile.segment_compiler import Compile, SegmentCompiler
 from ort_rknn_converters.compile.twins import Twins
 from ort_rknn_converters.compile.whole_model import Proof
@@ -199,7 +199,9 @@ def _settle(
         if compiler.options.npu_only:
             _demand_npu(current, compiler.passing)
         compiler.expect(current.segments, partial(_beside, assembly, proof, current))
-        attempts = {name: retry_folded(compiler, one) for name, one in _attempts(compiler, current, progress).items()}
+        attempts = {
+            name: retry_other_forms(compiler, one) for name, one in _attempts(compiler, current, progress).items()
+        }
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
         if not failed:
             progress.report("verify")

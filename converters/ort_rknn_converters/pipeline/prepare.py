@@ -41,6 +41,7 @@ from ort_rknn_converters.passes.simplify.identity import Identities
 from ort_rknn_converters.passes.simplify.initializer_inputs import ListedConstants
 from ort_rknn_converters.passes.simplify.inline_functions import Functions
 from ort_rknn_converters.passes.simplify.pinned_values import PinnedValues
+from ort_rknn_converters.passes.simplify.qoperators import QOperators
 from ort_rknn_converters.passes.simplify.static_shapes import StaticShapes
 from ort_rknn_converters.util.frozen import frozen
 
@@ -52,7 +53,15 @@ _ROUNDS = 50
 _MISTAKEN = frozenset({"Col2Im", "DFT", "STFT"})
 """Ops whose shapes ONNX's inference is known to get wrong (STFT), or likely to."""
 
-_SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(), DequantizedWeights(), Fold())
+_SIMPLIFY: tuple[Pass, ...] = (
+    Constants(),
+    Identities(),
+    Dropouts(),
+    IfKnown(),
+    QOperators(),
+    DequantizedWeights(),
+    Fold(),
+)
 """What makes models smaller; repeated, with inference in between, until nothing changes."""
 
 _EXPAND: tuple[Pass, ...] = (

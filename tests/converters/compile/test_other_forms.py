@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from ort_rknn_converters.compile.onnxruntime_folding import folded_by_onnxruntime
+from ort_rknn_converters.compile.other_forms import folded_by_onnxruntime
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.pipeline.convert import convert
 from tests.helpers.conversions import IMAGE, assert_same, image, model
