@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.graph import onnx_graph
-from ort_rknn_converters.graph.nodes import attribute, is_used, operand
+from ort_rknn_converters.graph.nodes import attribute, is_used, operand, operands
 from ort_rknn_converters.passes.base import Context, Pass, Rewrite, Tape
 
 __all__ = ["FIXES"]
@@ -161,6 +161,24 @@ class AxisFromFront(Pass):
         return (f"{changed} GatherElements with the axis counted from the front",) if changed else ()
 
 
+class ZeroPoints(Rewrite):
+    """DequantizeLinear and QuantizeLinear with their zero point said: the toolkit looks for it and ends in IndexError."""
+
+    name = "zero-points"
+    op_types = frozenset({"DequantizeLinear", "QuantizeLinear"})
+    says = "itself with its zero point"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """The standard's default is zero, of uint8 where a result is rounded."""
+        x, scale, zero = operands(node, 3)
+        shape = onnx_graph.static_shape(scale)
+        if x is None or x.dtype is None or shape is None or zero is not None:
+            return None
+        kept = {name: attr.value for name, attr in node.attributes.items()}
+        dtype = x.dtype if node.op_type == "DequantizeLinear" else node.outputs[0].dtype or ir.DataType.UINT8
+        return [tape.op(node.op_type, x, scale, tape.const(np.zeros(shape), dtype), **kept)]
+
+
 class QuantizedRows(Rewrite):
     """Rounds rows that come in and go into a product as an image: its graph rules undo each other without end else."""
 
@@ -196,5 +214,6 @@ FIXES: tuple[Pass, ...] = (
     LastState(),
     SaidDefaults(),
     AxisFromFront(),
+    ZeroPoints(),
     QuantizedRows(),
 )

@@ -36,6 +36,7 @@ from ort_rknn_converters.passes.simplify.constant_if import IfKnown
 from ort_rknn_converters.passes.simplify.constants import Constants
 from ort_rknn_converters.passes.simplify.dequantized_weights import DequantizedWeights
 from ort_rknn_converters.passes.simplify.dropout import Dropouts
+from ort_rknn_converters.passes.simplify.dynamic_products import DynamicProducts
 from ort_rknn_converters.passes.simplify.fold import Fold
 from ort_rknn_converters.passes.simplify.identity import Identities
 from ort_rknn_converters.passes.simplify.initializer_inputs import ListedConstants
@@ -65,6 +66,7 @@ _SIMPLIFY: tuple[Pass, ...] = (
 """What makes models smaller; repeated, with inference in between, until nothing changes."""
 
 _EXPAND: tuple[Pass, ...] = (
+    DynamicProducts(),
     EmptyParts(),
     FunctionOps(),
     CastLike(),
@@ -114,12 +116,13 @@ class Prepared:
     changes: tuple[str, ...]
 
 
-def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
+def prepare(model: ir.Model, options: ConvertOptions | None = None, *, run_time_rounding: bool = False) -> Prepared:
     """Bring a model into the form the rest of the house works on.
 
     Args:
         model: The model as read; it is left as it is.
         options: Of these only ``shapes``, ``dims`` and ``values`` matter here.
+        run_time_rounding: Keep the 8 bits to which products are rounded at run time.
 
     Returns:
         The prepared model: fixed shapes, constants as initializers, what is constant folded, every node named, and
@@ -144,6 +147,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
             if not run(*_SIMPLIFY) and not infer_contrib(model):
                 break
 
+    expand = [one for one in _EXPAND if not run_time_rounding or not isinstance(one, DynamicProducts)]
     changes.extend(name_nodes(model))
     run(ListedConstants(), Functions())
     pinned = run(StaticShapes())
@@ -153,7 +157,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
         _check_shapes(model, original, pinned=pinned)
         settle()
     for _ in range(_ROUNDS):  # what one layer is expanded into may tell the shapes of the next
-        if not run(*_EXPAND):
+        if not run(*expand):
             break
         settle()
     if run(*_REWRITE):

@@ -6,7 +6,6 @@ second; onnxruntime makes the first of the second again where it runs on the CPU
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -67,7 +66,7 @@ class _Writer:
     def _plain(self, grid: Grid, scale: Any) -> list[ir.Value | None]:
         """The scale of a whole tensor as a scalar, whatever shape it was written in."""
         if scale.size > 1:
-            return [value for value in grid if value is not None]
+            return list(grid)
         tensors = [onnx_graph.constant(value) for value in grid]
         return [
             value if tensor.shape.numpy() == () else self.tape.const(tensor.numpy().reshape(()), tensor.dtype)
@@ -240,7 +239,9 @@ class QOperators(Pass):
         done: Counter[str] = Counter()
         known: dict[tuple[Any, ...], ir.Value] = {}
         for node in list(model.graph):
-            form = _FORMS.get((node.domain, node.op_type)) or (_moved if _is_move(node) else None)
+            form = _FORMS.get((node.domain, node.op_type))
+            if form is None and not node.domain:
+                form = _moved if _is_move(node) else _from_table if _reads_table(node) else None
             if form is None or kept_for_cpu(node, ctx):
                 continue
             tape = Tape(model, ctx, ctx.opset, node)
@@ -251,39 +252,51 @@ class QOperators(Pass):
                 known = before
                 continue
             tape.commit(made if isinstance(made, list) else [made])
-            if form is not _moved:
-                done[node.op_type] += 1
-        return tuple(f"{count} {op} written with DequantizeLinear and QuantizeLinear" for op, count in done.items())
+            done[node.op_type] += form is not _moved and form is not _from_table
+        return tuple(f"{count} {op} written with DequantizeLinear and QuantizeLinear" for op, count in done.items() if count)
 
 
 def _is_move(node: ir.Node) -> bool:
     """Whether a node moves 8-bit values whose scale is known, and that go on as such."""
+    if node.domain or node.op_type not in _MOVES or any(value.is_graph_output() for value in node.outputs):
+        return False
+    return _moved_grid(node) is not None
+
+
+def _moved_grid(node: ir.Node) -> Grid | None:
+    """The scale and zero point that were used for what a node moves."""
     x = operand(node, 0)
     maker = x.producer() if x is not None else None
-    return (
-        not node.domain
-        and node.op_type in _MOVES
-        and maker is not None
-        and maker.op_type == "QuantizeLinear"
-        and not any(value.is_graph_output() for value in node.outputs)
-        and all(math.prod(operand_.shape.numpy()) == 1 for operand_ in _grid(maker) if operand_ is not None)
-    )
-
-
-def _grid(rounding: ir.Node) -> list[Any]:
-    return [onnx_graph.constant(value) for value in rounding.inputs[1:3]]
+    if maker is None or maker.op_type != "QuantizeLinear":
+        return None
+    grid = operand(maker, 1), operand(maker, 2)
+    tensors = [onnx_graph.constant(value) for value in grid if value is not None]
+    return grid if all(one is not None and one.size == 1 for one in tensors) else None
 
 
 def _moved(node: ir.Node, to: _Writer) -> Any:
-    x = node.inputs[0]
-    maker = x.producer() if x is not None else None
-    if x is None or maker is None:
-        return None
-    grid = operand(maker, 1), operand(maker, 2)
-    floats = to.dequantized(x, grid)
-    if floats is None:
+    x, grid = node.inputs[0], _moved_grid(node)
+    floats = None if x is None or grid is None else to.dequantized(x, grid)
+    if floats is None or grid is None:
         return None
     kept = {name: attr.value for name, attr in node.attributes.items()}
     results = to.tape.op(node.op_type, floats, *node.inputs[1:], outputs=len(node.outputs), **kept)
     rounded = [to.rounded(value, *grid) for value in (results if isinstance(results, tuple) else (results,))]
     return None if any(value is None for value in rounded) else rounded
+
+
+def _reads_table(node: ir.Node) -> bool:
+    """Whether a node dequantizes rows of a constant."""
+    maker = node.inputs[0].producer() if node.op_type == "DequantizeLinear" and node.inputs[0] is not None else None
+    if maker is None or maker.domain or maker.op_type != "Gather" or maker.inputs[0] is None:
+        return False
+    return maker.inputs[0].dtype in _BYTES and onnx_graph.constant(maker.inputs[0]) is not None
+
+
+def _from_table(node: ir.Node, to: _Writer) -> Any:
+    maker = node.inputs[0].producer() if node.inputs[0] is not None else None
+    table = maker.inputs[0] if maker is not None else None
+    floats = None if table is None else to.dequantized(table, (operand(node, 1), operand(node, 2)))
+    if maker is None or floats is None:
+        return None
+    return to.tape.op("Gather", floats, maker.inputs[1], axis=attribute(maker, "axis", 0))
