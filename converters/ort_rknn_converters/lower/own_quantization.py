@@ -152,7 +152,7 @@ def _without_pairs(part: onnx.ModelProto, keep: Keep) -> onnx.ModelProto | None:
     if not gone:
         return None
     out = {id(node) for node in gone}
-    kept = [node for node in graph.node if not id(node) in out]
+    kept = [node for node in graph.node if id(node) not in out]
     for node in kept:
         for place, name in enumerate(node.input):
             while name in instead:

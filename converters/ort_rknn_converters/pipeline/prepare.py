@@ -24,6 +24,7 @@ from ort_rknn_converters.passes.expand.rotary import Rotary
 from ort_rknn_converters.passes.rewrite.activations import Activations
 from ort_rknn_converters.passes.rewrite.attention_masks import Masks
 from ort_rknn_converters.passes.rewrite.elementwise import Ceil, ClipLimits, Logic, MinMax, Sign, Sums, Trigonometry
+from ort_rknn_converters.passes.rewrite.framed_conv import FramedConv
 from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows
 from ort_rknn_converters.passes.rewrite.masked_fill import MaskedFill
 from ort_rknn_converters.passes.rewrite.max_pool_3d import MaxPool3d
@@ -85,6 +86,7 @@ _REWRITE: tuple[Pass, ...] = (
     Activations(),
     Ceil(),
     ClipLimits(),
+    FramedConv(),
     Logic(),
     LongRows(),
     MaskedFill(),

@@ -48,7 +48,8 @@ def prepared_in_floats(
     try:
         size = _difference(source, prepared.model, options)
     except ModelError as error:
-        return prepare(source, options, run_time_rounding=True), f"products rounded at run time stay on the CPU: {error}"
+        note = f"products rounded to 8 bits at run time stay on the CPU: {error}"
+        return prepare(source, options, run_time_rounding=True), note
     said = f"off by a relative RMS of {size:.1e} from the model's own 8 bits"
     if size <= _LIMIT:
         return prepared, f"products rounded to 8 bits at run time are computed in floats, which rounds less: {said}"

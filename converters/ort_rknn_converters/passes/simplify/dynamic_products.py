@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.graph import onnx_graph
-from ort_rknn_converters.graph.nodes import attribute, operand, operands
+from ort_rknn_converters.graph.nodes import attribute, operands
 from ort_rknn_converters.passes.base import Context, Pass, Tape, kept_for_cpu
 
 __all__ = ["DynamicProducts", "rounds_at_run_time"]
@@ -140,7 +140,7 @@ def _scaled(total: ir.Value, needed: set[ir.Value]) -> tuple[ir.Node, Array] | N
     if value is None or attribute(value, "to", 0) != ir.DataType.FLOAT:
         return None
     node = value
-    while missing or factor.size == 1 and factor.reshape(()) == 1:
+    while missing or (factor.size == 1 and factor.reshape(()) == 1):
         following = _only(node.outputs[0], "Mul")
         if following is None:
             break

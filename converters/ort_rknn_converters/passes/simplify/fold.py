@@ -79,8 +79,7 @@ class Fold(Pass):
         if node.domain or not node.outputs:
             return False
         if node.op_type in _NEVER and (
-            node.op_type != "DequantizeLinear"
-            or (quantized and any(map(_in_integers, node.outputs[0].consumers())))
+            node.op_type != "DequantizeLinear" or (quantized and any(map(_in_integers, node.outputs[0].consumers())))
         ):
             return False
         if bodies(node):

@@ -198,7 +198,9 @@ def _quantize(node: ir.Node, to: _Writer) -> Any:
 
 def _dequantize(node: ir.Node, to: _Writer) -> Any:
     x = node.inputs[0]
-    return to.float_of(0, node) if x is not None and x.dtype in _BYTES and not attribute(node, "block_size", 0) else None
+    return (
+        to.float_of(0, node) if x is not None and x.dtype in _BYTES and not attribute(node, "block_size", 0) else None
+    )
 
 
 _FORMS: dict[tuple[str, str], Callable[[ir.Node, _Writer], Any]] = {
@@ -253,7 +255,8 @@ class QOperators(Pass):
                 continue
             tape.commit(made if isinstance(made, list) else [made])
             done[node.op_type] += form is not _moved and form is not _from_table
-        return tuple(f"{count} {op} written with DequantizeLinear and QuantizeLinear" for op, count in done.items() if count)
+        said = "written with DequantizeLinear and QuantizeLinear"
+        return tuple(f"{count} {op} {said}" for op, count in done.items() if count)
 
 
 def _is_move(node: ir.Node) -> bool:
