@@ -162,7 +162,7 @@ class AxisFromFront(Pass):
 
 
 class ZeroPoints(Rewrite):
-    """DequantizeLinear and QuantizeLinear with their zero point said: the toolkit looks for it and ends in IndexError."""
+    """DequantizeLinear and QuantizeLinear with their zero point said: without it the build ends in IndexError."""
 
     name = "zero-points"
     op_types = frozenset({"DequantizeLinear", "QuantizeLinear"})

@@ -49,8 +49,8 @@ _SMALL_OPS: frozenset[str] = frozenset(
 # On SoCs with a largest rank the compiler reshapes and transposes windows of images of six dimensions without trouble.
 _DEEP_OPS = frozenset({"Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
-# Seen for rk3588, whatever the op: 17 to 23 rows of 4096 overflow a register, 16, 24 and 33 do not; the same for 35 rows
-# of 2048 and 67 or 71 of 1024, and not for 80 of 1024, 20 of 4095 or 4608, or [2, 10, 4096].
+# Seen for rk3588, whatever the op: 17 to 23 rows of 4096 overflow a register, 16, 24 and 33 do not; so do 35 rows of
+# 2048 and 67 or 71 of 1024, but not 80 of 1024, 20 of 4095 or 4608, or [2, 10, 4096].
 _WIDE_ROWS, _FULL = frozenset({1024, 2048, 4096}), 1 << 16
 
 

@@ -1,4 +1,4 @@
-"""Nodes around whole numbers of quantized models: sums too large for fp16, scales too small, results that must be exact.
+"""Nodes around whole numbers of quantized models: sums too large for fp16, scales too small, results to be exact.
 
 Seen with text models that onnxruntime quantized: each product cost several compilations to find that out.
 """

@@ -1,7 +1,7 @@
 """Conv of long rows by its steps -> the rows cut into pieces of one step, which are channels of a shorter Conv.
 
-Spectra and wave networks begin so: 400 samples every 160. A kernel of more than 16 does not fit the NPU's registers where
-the row is longer than 8,192 (seen for rk3588: 9,000 by 400, 16,000 by 32; not 8,192 by 400 or 16,000 by 16).
+Spectra and wave networks begin so: 400 samples every 160. A kernel of more than 16 does not fit the NPU's registers
+where the row is longer than 8,192 (seen for rk3588: 9,000 by 400, 16,000 by 32; not 8,192 by 400 or 16,000 by 16).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Ops that compute on 8-bit values (QLinearConv, QGemm ...) -> the op on floats between DequantizeLinear and QuantizeLinear.
+"""Ops that compute on 8-bit values (QLinearConv, QGemm ...) -> ops on floats, between Dequantize- and QuantizeLinear.
 
-onnxruntime's quantizer and others write models in either form. The compiler refuses the first and makes int8 code of the
-second; onnxruntime makes the first of the second again where it runs on the CPU.
+onnxruntime's quantizer and others write models in either form. The compiler refuses the first and makes int8 code of
+the second; onnxruntime makes the first of the second again where it runs on the CPU.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _Writer:
 
 
 def _conv(node: ir.Node, to: _Writer) -> Any:
-    x, *_, weight, w_scale, w_zero, y_scale, y_zero, bias = operands(node, 9)
+    weight, w_scale, w_zero, y_scale, y_zero, bias = operands(node, 9)[3:]
     weights = None if weight is None else to.dequantized(weight, (w_scale, w_zero), 0)
     start = to.bias(bias, (operand(node, 1), w_scale))
     floats = to.float_of(0, node)
@@ -198,9 +198,8 @@ def _quantize(node: ir.Node, to: _Writer) -> Any:
 
 def _dequantize(node: ir.Node, to: _Writer) -> Any:
     x = node.inputs[0]
-    return (
-        to.float_of(0, node) if x is not None and x.dtype in _BYTES and not attribute(node, "block_size", 0) else None
-    )
+    whole = x is not None and x.dtype in _BYTES and not attribute(node, "block_size", 0)
+    return to.float_of(0, node) if whole else None
 
 
 _FORMS: dict[tuple[str, str], Callable[[ir.Node, _Writer], Any]] = {
