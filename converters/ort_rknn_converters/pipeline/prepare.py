@@ -21,6 +21,7 @@ from ort_rknn_converters.passes.expand.function_ops import FunctionOps
 from ort_rknn_converters.passes.expand.norms import Norms
 from ort_rknn_converters.passes.expand.packed_weights import PackedWeights
 from ort_rknn_converters.passes.expand.rotary import Rotary
+from ort_rknn_converters.passes.expand.row_gathers import RowGathers
 from ort_rknn_converters.passes.rewrite.activations import Activations
 from ort_rknn_converters.passes.rewrite.attention_masks import Masks
 from ort_rknn_converters.passes.rewrite.elementwise import Ceil, ClipLimits, Logic, MinMax, Sign, Sums, Trigonometry
@@ -77,6 +78,7 @@ _EXPAND: tuple[Pass, ...] = (
     PackedWeights(),
     ContribAttention(),
     Rotary(),
+    RowGathers(),
     Norms(),
     Einsum(),
 )
