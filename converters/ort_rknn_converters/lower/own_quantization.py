@@ -135,6 +135,7 @@ def _without_pairs(part: onnx.ModelProto, keep: Keep) -> onnx.ModelProto | None:
     graph, edges = model.graph, _Edges(model.graph)
     given = {value.name for value in graph.output}
     instead: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     gone: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type != "QuantizeLinear" or node.output[0] in given:
@@ -145,7 +146,11 @@ def _without_pairs(part: onnx.ModelProto, keep: Keep) -> onnx.ModelProto | None:
         if keep(edges.maker(node.input[0]), [reader for one in back for reader in edges.readers(one.output[0])]):
             continue
         free = [one for one in back if one.output[0] not in given]
-        instead.update({one.output[0]: node.input[0] for one in free})
+        outputs = [one for one in back if one.output[0] in given]
+        if len(outputs) == 1 and edges.maker(node.input[0]) is not None and node.input[0] not in given:
+            renamed[node.input[0]] = outputs[0].output[0]
+            free += outputs
+        instead.update({one.output[0]: node.input[0] for one in free if one.output[0] not in given})
         gone += free
         if len(free) == len(back):
             gone.append(node)
@@ -157,7 +162,9 @@ def _without_pairs(part: onnx.ModelProto, keep: Keep) -> onnx.ModelProto | None:
         for place, name in enumerate(node.input):
             while name in instead:
                 name = instead[name]
-            node.input[place] = name
+            node.input[place] = renamed.get(name, name)
+        for place, name in enumerate(node.output):
+            node.output[place] = renamed.get(name, name)
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
     del graph.node[:]
     graph.node.extend(copies)
