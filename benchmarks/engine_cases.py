@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
-from engine_rig import CORES, TARGET, Rig, BareSegment, Taken, Work, burner, hogs, in_turns, quiet, stream, taking
+from engine_rig import CORES, TARGET, BareSegment, Rig, Taken, Work, burner, hogs, in_turns, quiet, stream, taking
 
 import ort_rknn
 from tests.helpers.plugin import emulated_sample

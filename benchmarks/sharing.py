@@ -360,7 +360,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = parser.parse_args(arguments)
     if wanted.client:
         return client_main(wanted.client)
-    os.environ.setdefault("ORT_RKNN_ARBITER_KEY", str(os.getpid()))  # not those of programs that really run here
+    key = str(0x7E580000 + os.getpid() % 0x10000)  # not the semaphores of programs that really run here
+    os.environ["ORT_RKNN_ARBITER_KEY"] = key
     table = Table("sharing one NPU", "", "must", "", box=None, pad_edge=False)
     missed = 0
     with tempfile.TemporaryDirectory() as name:
@@ -369,6 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for row in ROWS[each](rig, wanted.seconds, Path(name)):
                 table.add_row(row.name, row.value, row.target, "" if row.good else "MISSED")
                 missed += not row.good
+    subprocess.run(["ipcrm", "-S", key], check=False, capture_output=True)
     Console(width=160).print(table)
     return 1 if missed else 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from pathlib import Path
@@ -18,6 +17,8 @@ __all__ = ["check_target", "check_types", "clamped_mask", "cores_for", "facts_of
 
 BOOL_RUNTIME = (2,)
 """Runtimes before this one do not know BOOL outputs (1.6.0 was asked: "output dtype is undefine!", runs fail)."""
+
+_MOST_TRAILER = 1 << 24  # bytes of the JSON at a file's end; the vendor writes some hundred a value
 
 UNMATCHED = -13
 
@@ -125,10 +126,13 @@ def numbers(version: str) -> tuple[int, ...]:
 def facts_of(blob: Blob) -> dict[str, str] | None:
     """Format, toolkit version and target of a ``.rknn``, from its header and trailer."""
     try:
-        data = Path(blob.path).read_bytes() if blob.path is not None else blob.read()
-        version, length = struct.unpack_from("<QQ", data, 8)
-        (trailer,) = struct.unpack_from("<Q", data, 64 + length)
-        said = json.loads(data[72 + length : 72 + length + trailer])
+        from ort_rknn_converters.onnx_file.protobuf_wire import opened
+        from ort_rknn_converters.util.plain_data import parse_json
+
+        with opened(blob.path if blob.path is not None else blob.read()) as data:
+            version, length = struct.unpack_from("<QQ", data, 8)
+            (trailer,) = struct.unpack_from("<Q", data, 64 + length)
+            said = parse_json(data[72 + length : 72 + length + trailer], most=_MOST_TRAILER)
         return {
             "format": str(version),
             "version": str(said["version"]),

@@ -161,6 +161,9 @@ class RknnOptions:
     verify_feeds: int = option(
         ConvertOptions, whole(0), "a guess: one feed can be lucky", "random feeds every compiled segment is verified on"
     )
+    max_memory: int = option(
+        ConvertOptions, whole(0), "0: what the machine has free", "bytes of memory the compiler may take for a segment"
+    )
     compile_timeout_s: float = option(
         ConvertOptions.timeout_s,
         number(1),
