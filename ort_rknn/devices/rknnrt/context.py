@@ -281,7 +281,7 @@ class NpuContext:
     def _let_runs_go(self) -> None:
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_let_go(self.segment)
-        else:
+        elif self._use.locked():
             self._use.release()
 
     @property
@@ -376,8 +376,11 @@ class NpuContext:
             self._destroy()
 
     def _destroy(self) -> None:
+        held = self._calls.acquire(timeout=HOLD_NS / 1e9)  # who gives memory back at this moment holds it, too
         self._sweep()
-        handle, self._handle = self._handle, 0
+        handle, self._handle, segment, self.segment = self._handle, 0, self.segment, 0
+        if held:
+            self._calls.release()
         destroy = self.library.function("rknn_destroy")
         try:
             within(
@@ -391,8 +394,7 @@ class NpuContext:
             return  # it was said; the memory it shares stays, for the runtime may yet read it
         if self.entry is not None:
             LEDGER.forget(self.entry)
-        if self.segment and self.native is not None:
-            self.native.short.ort_rknn_segment_free(self.segment)
-            self.segment = 0
+        if segment and self.native is not None:
+            self.native.short.ort_rknn_segment_free(segment)
         if self.lender is not None:
             self.lender.taken_back()
