@@ -14,6 +14,7 @@ import weakref
 from typing import Any
 
 from ort_rknn.devices.rknnrt.native_calls import NativeOutcome, phases_of
+from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task, unraised
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
@@ -206,6 +207,22 @@ class NativeLanes(LaneKeeper):
         if lane.leaving:
             self._dismiss(lane)
         return True
+
+    def _flight(self, task: Task) -> InFlight:
+        """All that native code needs of a task."""
+        io = self._ios[task.step]
+        inputs = io.prepare(task.inputs)
+        outputs = io.allocate_outputs(task.wanted)
+        table = self._tables[task.step]()
+        place = 0
+        for array in inputs:
+            table[place] = address_of(array)
+            place += 1
+        for out in outputs:
+            if out is not None:
+                table[place] = address_of(out)
+            place += 1
+        return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     # -- tasks out
 

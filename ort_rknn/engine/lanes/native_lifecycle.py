@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
 from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedContexts, native_contexts, shielded
@@ -73,22 +72,6 @@ class LaneKeeper:
             LEDGER.enter(self)
 
     # -- tasks in
-
-    def _flight(self, task: Task) -> InFlight:
-        """All that native code needs of a task."""
-        io = self._ios[task.step]
-        inputs = io.prepare(task.inputs)
-        outputs = io.allocate_outputs(task.wanted)
-        table = self._tables[task.step]()
-        place = 0
-        for array in inputs:
-            table[place] = address_of(array)
-            place += 1
-        for out in outputs:
-            if out is not None:
-                table[place] = address_of(out)
-            place += 1
-        return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     def _group(self, core: int | None) -> int:
         if core is None or (self._cold and self._kept_out(core)):
@@ -262,6 +245,17 @@ class LaneKeeper:
             return True
         here = any(lane.has_contexts and lane.spec.core == core for lane in self._lanes)
         return (core is not None and not here) or self._sharer.may_open(self.opened)
+
+    def open_more(self) -> None:
+        """Open lanes for what waits, as far as the sharer allows it now."""
+        deferred = Deferred()
+        with self._lock:
+            for _ in range(self._pool.waiting):
+                lane = self._cold_lane(None)
+                if lane is None:
+                    break
+                self._serve_what_waits(lane, deferred)
+        self._finish(deferred)
 
     def shed(self, keep: int) -> None:
         """Give contexts back until so many lanes have some; busy lanes do when they are through."""

@@ -105,6 +105,11 @@ class Arbiter:
         return Gate(self._library, self._library.short.ort_rknn_arbiter_gate(self._arbiter, CLASSES[priority], weight))
 
 
+def _free(library: NativeLibrary, gate: int, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child has no tokens, and a lock of it may be held for ever
+        library.short.ort_rknn_gate_free(gate)
+
+
 class Gate:
     """Tokens taken by ``with gate:`` around one inference."""
 
@@ -114,7 +119,7 @@ class Gate:
         self._library = library
         self._gate = gate
         self._begun = 0
-        weakref.finalize(self, library.short.ort_rknn_gate_free, gate).atexit = False
+        weakref.finalize(self, _free, library, gate, os.getpid()).atexit = False
 
     def __enter__(self) -> Gate:
         self._library.long.ort_rknn_gate_enter(self._gate)

@@ -117,6 +117,16 @@ def test_crowded_sessions_share_two_contexts_a_core(new_engine: New, emulator: E
         assert stats.accepted == stats.completed == sum(lane.tasks for lane in stats.lanes)
 
 
+def test_a_burst_gets_its_contexts_beside_an_idle_session(new_engine: New, emulator: Emulator) -> None:
+    emulator.configure(latency_us=100_000)
+    engine, _ = new_engine(), new_engine()
+    jobs = [engine.submit(FRAME) for _ in range(3)]
+    for job in jobs:
+        job.result(LONG)
+    assert emulator.count("contexts") == 3 + 1
+    assert sorted(runs(emulator)) == [1, 1, 1]
+
+
 def test_contexts_that_were_asked_for_stay(new_engine: New, emulator: Emulator) -> None:
     emulator.configure(latency_us=5000)
     engines = [new_engine(threads_per_core=1) for _ in range(3)]
