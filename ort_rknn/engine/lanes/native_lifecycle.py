@@ -250,7 +250,7 @@ class LaneKeeper:
         """Open lanes for what waits, as far as the sharer allows it now."""
         deferred = Deferred()
         with self._lock:
-            for _ in range(self._pool.waiting):
+            for _ in range(self._pool.waiting - sum(lane.state is LaneState.BUSY for lane in self._lanes)):
                 lane = self._cold_lane(None)
                 if lane is None:
                     break
