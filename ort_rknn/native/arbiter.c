@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "shared_tokens.h"
@@ -18,6 +19,7 @@ typedef struct pass {
     ort_rknn_arbiter *arbiter;
     struct pass *next, *before; /* in the row of those that wait, or of the holders; both oldest first */
     int class, weight, length;
+    uint32_t party;
     pass_state state;
     int64_t since, mean;
     pthread_cond_t go;
@@ -27,11 +29,18 @@ typedef struct {
     pass *first, *last;
 } row;
 
+typedef struct { /* one session */
+    int gates, used;
+} party;
+
 struct ort_rknn_arbiter {
     pthread_mutex_t lock;
     int cores, reserved, used, held[ORT_RKNN_CLASSES], lower, of_length[LENGTHS], set;
     int64_t used_at[ORT_RKNN_CLASSES], looked_at;
     row waiting[ORT_RKNN_CLASSES], holders;
+    party *parties;
+    uint32_t party_room;
+    int n_parties; /* that have gates */
     unsigned short seen[SHARED_COUNT];
 };
 
@@ -73,7 +82,7 @@ static int longest(const ort_rknn_arbiter *a, const pass *p) {
 typedef enum { FITS, RESERVED, FULL } verdict;
 
 static verdict fits(const ort_rknn_arbiter *a, const pass *p, int64_t now) {
-    int length = longest(a, p), most = length < VERY_LONG ? 2 * a->cores : a->cores + 1;
+    int length = longest(a, p), most = length < VERY_LONG ? 2 * a->cores : a->cores + (a->n_parties < 2);
     if (is_mixed(a, p, now)) most = a->cores + (length == SHORT);
     if (p->class != ORT_RKNN_HIGH && a->lower && a->lower + p->weight > most_lower(a)) return RESERVED;
     return !a->used || a->used + p->weight <= most ? FITS : FULL;
@@ -83,6 +92,7 @@ static void grant(ort_rknn_arbiter *a, pass *p, int64_t now) {
     p->state = HELD;
     p->since = now;
     a->used += p->weight;
+    a->parties[p->party].used += p->weight;
     a->lower += p->class != ORT_RKNN_HIGH ? p->weight : 0;
     a->of_length[p->length]++;
     a->held[p->class]++;
@@ -93,6 +103,7 @@ static void take_back(ort_rknn_arbiter *a, pass *p, pass_state state) {
     if (p->state != HELD) return;
     drop(&a->holders, p);
     a->used -= p->weight;
+    a->parties[p->party].used -= p->weight;
     a->lower -= p->class != ORT_RKNN_HIGH ? p->weight : 0;
     a->of_length[p->length]--;
     a->held[p->class]--;
@@ -109,16 +120,20 @@ static int risen(const pass *p, int64_t now) {
     return class > ORT_RKNN_HIGH ? (int)class : ORT_RKNN_HIGH;
 }
 
+/* Whether p goes before q: by class, then by what its session has already, then by time. */
+static int goes_before(const ort_rknn_arbiter *a, const pass *p, const pass *q, int64_t now) {
+    int by = risen(p, now) - risen(q, now);
+    if (!by) by = a->parties[p->party].used - a->parties[q->party].used;
+    return by ? by < 0 : p->since < q->since;
+}
+
 /* Lets go who may, best first. */
 static void serve(ort_rknn_arbiter *a, int64_t now) {
     for (;;) {
         pass *best = NULL;
-        for (int class = 0; class < ORT_RKNN_CLASSES; class++) {
-            pass *p = a->waiting[class].first;
-            if (!p || fits(a, p, now) == RESERVED) continue;
-            int before = best ? risen(p, now) - risen(best, now) : -1;
-            if (before < 0 || (!before && p->since < best->since)) best = p;
-        }
+        for (int class = 0; class < ORT_RKNN_CLASSES; class++)
+            for (pass *p = a->waiting[class].first; p; p = p->next)
+                if (fits(a, p, now) != RESERVED && (!best || goes_before(a, p, best, now))) best = p;
         if (!best || fits(a, best, now) != FITS) return;
         drop(&a->waiting[best->class], best);
         grant(a, best, now);
@@ -238,18 +253,44 @@ void ort_rknn_gate_free(ort_rknn_gate *gate) {
     if (!gate) return;
     pass *p = (pass *)gate;
     ort_rknn_gate_forfeit(gate);
+    pthread_mutex_lock(&p->arbiter->lock);
+    p->arbiter->n_parties -= !--p->arbiter->parties[p->party].gates;
+    pthread_mutex_unlock(&p->arbiter->lock);
     if (p->arbiter->set >= 0) shared_add(p->arbiter->set, p->class == ORT_RKNN_HIGH ? SHARED_HIGH : SHARED_LOWER, -1);
     pthread_cond_destroy(&p->go);
     free(p);
 }
 
-ort_rknn_gate *ort_rknn_arbiter_gate(ort_rknn_arbiter *a, int class, uint32_t weight) {
+/* Room for a session, with the lock held. */
+static int enrol(ort_rknn_arbiter *a, uint32_t number) {
+    if (number >= a->party_room) {
+        uint32_t room = number + 16;
+        party *grown = realloc(a->parties, room * sizeof *grown);
+        if (!grown) return -1;
+        memset(grown + a->party_room, 0, (room - a->party_room) * sizeof *grown);
+        a->parties = grown;
+        a->party_room = room;
+    }
+    a->n_parties += !a->parties[number].gates++;
+    return 0;
+}
+
+ort_rknn_gate *ort_rknn_arbiter_gate(ort_rknn_arbiter *a, uint32_t number, int class, uint32_t weight) {
     pass *p = calloc(1, sizeof *p);
     pthread_condattr_t attr;
     if (!p || class < 0 || class >= ORT_RKNN_CLASSES || pthread_condattr_init(&attr)) {
         free(p);
         return NULL;
     }
+    pthread_mutex_lock(&a->lock);
+    int bad = enrol(a, number);
+    pthread_mutex_unlock(&a->lock);
+    if (bad) {
+        pthread_condattr_destroy(&attr);
+        free(p);
+        return NULL;
+    }
+    p->party = number;
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&p->go, &attr);
     pthread_condattr_destroy(&attr);

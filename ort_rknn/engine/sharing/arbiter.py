@@ -45,7 +45,7 @@ def _declare(library: NativeLibrary) -> None:
         for name, result, arguments in (
             ("arbiter_new", c_void_p, [c_uint32, c_int]),
             ("arbiter_reserve", None, [c_void_p, c_int]),
-            ("arbiter_gate", c_void_p, [c_void_p, c_int, c_uint32]),
+            ("arbiter_gate", c_void_p, [c_void_p, c_uint32, c_int, c_uint32]),
             ("arbiter_taken", c_int, [c_void_p]),
             ("gate_enter", c_int64, [c_void_p]),
             ("gate_leave", None, [c_void_p, c_int64]),
@@ -94,15 +94,22 @@ class Arbiter:
         if more:
             self._library.short.ort_rknn_arbiter_reserve(self._arbiter, more)
 
-    def guard(self, segment: int, priority: str, weight: int) -> None:
+    def guard(self, segment: int, party: int, priority: str, weight: int) -> None:
         """Let every inference of a native segment take tokens; the segment must be idle."""
-        gate = self._library.short.ort_rknn_arbiter_gate(self._arbiter, CLASSES[priority], weight)
+        gate = self._library.short.ort_rknn_arbiter_gate(self._arbiter, party, CLASSES[priority], weight)
         if gate:
             self._library.short.ort_rknn_segment_guard(segment, gate)
 
-    def gate(self, priority: str, weight: int) -> Gate:
-        """A gate for inferences of one thread at a time that do not run in a native segment."""
-        return Gate(self._library, self._library.short.ort_rknn_arbiter_gate(self._arbiter, CLASSES[priority], weight))
+    def gate(self, priority: str, weight: int, party: int = 0) -> Gate:
+        """A gate for inferences of one thread at a time that do not run in a native segment.
+
+        Args:
+            priority: Their class.
+            weight: Cores that one takes.
+            party: Number of the session: among equals the one with the fewest tokens goes first.
+        """
+        gate = self._library.short.ort_rknn_arbiter_gate(self._arbiter, party, CLASSES[priority], weight)
+        return Gate(self._library, gate)
 
 
 def _free(library: NativeLibrary, gate: int, pid: int) -> None:

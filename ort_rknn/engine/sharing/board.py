@@ -6,6 +6,7 @@ others are crowded, so that all of them together have two contexts a core and no
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -57,12 +58,14 @@ class Sharer:
         board: The board.
         arbiter: Who goes next; ``None`` without the native library: then the driver's queues decide.
         priority: Class of its inferences.
+        number: Its number among the engines there were on the board.
     """
 
     def __init__(self, board: Board, arbiter: Arbiter | None, priority: str, reserve: int) -> None:
         self.board = board
         self.arbiter = arbiter
         self.priority = priority
+        self.number = next(board.numbers)
         self._reserve = reserve
         self._owner: weakref.ref[ContextOwner] | None = None
         self._trying = threading.Lock()
@@ -83,11 +86,11 @@ class Sharer:
         """Let the inferences of native segments take turns with those of others."""
         if self.arbiter is not None:
             for segment in segments:
-                self.arbiter.guard(segment, self.priority, weight)
+                self.arbiter.guard(segment, self.number, self.priority, weight)
 
     def gate(self, weight: int = 1) -> Gate | None:
         """A gate for inferences that do not run in a native segment; ``None`` where there is no arbiter."""
-        return None if self.arbiter is None else self.arbiter.gate(self.priority, weight)
+        return None if self.arbiter is None else self.arbiter.gate(self.priority, weight, self.number)
 
     def may_open(self, opened: int) -> bool:
         """Whether the engine, which has so many contexts and a job that finds none of them free, may open another."""
@@ -154,6 +157,9 @@ class Board:
     Args:
         cores: Its cores.
         library: The native library, if there is one.
+
+    Attributes:
+        numbers: Gives the next engine its number.
     """
 
     def __init__(self, cores: int, library: NativeLibrary | None) -> None:
@@ -162,6 +168,7 @@ class Board:
         self._arbiters: dict[str, Arbiter] = {}
         self._lock = threading.RLock()
         self._sharers: list[Sharer] = []
+        self.numbers = itertools.count()
         self._joined = os.getpid()  # so that programs begin at different cores, too
 
     def join(self, priority: str, reserve: int, scope: Scope = "process") -> Sharer:

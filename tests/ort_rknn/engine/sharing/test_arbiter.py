@@ -100,6 +100,22 @@ def test_the_highest_class_that_waits_goes_first(library: NativeLibrary) -> None
     assert order == ["high", "normal", "low"]
 
 
+def test_among_equals_the_session_with_the_fewest_tokens_goes_first(library: NativeLibrary) -> None:
+    arbiter, order = Arbiter(library, 1), list[str]()
+    bulk = [Caller(arbiter.gate("normal", 1, 1), "bulk", order) for _ in range(2)]
+    let_in(bulk)
+    waiting = Caller(arbiter.gate("normal", 1, 1), "bulk", order)
+    assert waiting.waits()
+    small = Caller(arbiter.gate("normal", 1, 2), "small", order)
+    assert small.waits()
+    order.clear()
+    bulk[0].leave()
+    assert small.inside.wait(LONG)
+    assert order == ["small"]
+    for caller in (bulk[1], small, waiting):
+        caller.leave()
+
+
 def test_who_waits_long_rises(library: NativeLibrary) -> None:
     """A class every 0.5 s: after a second low is as good as high, and first by its time."""
     arbiter, order = Arbiter(library, 1), list[str]()
