@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +21,7 @@ from ort_rknn_conformance.flows.remote import flow_at
 from ort_rknn_conformance.progress import Progress
 from ort_rknn_conformance.report.formats import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_conformance.run.check_settings import as_compiled, check_settings
 from ort_rknn_converters.cli.convert_options import CPU_NODES
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.util.log import logger
@@ -28,7 +29,7 @@ from ort_rknn_converters.util.log import logger
 __all__ = ["check", "conformance"]
 
 DISAGREES, UNREADABLE, INTERRUPTED = 1, 2, 130
-BOARDS = frozenset({"npu", "lite", "emulated"})  # devices that are there or not
+_PLACED = {"--fix": "fix", "--cpu-node": "cpu_nodes"}  # flags that say where nodes run
 SAVE_EVERY = 5.0  # seconds between two writings of a run's JSON, which --resume goes on with (a guess)
 _PRECISION = click.option(
     "--precision",
@@ -141,8 +142,14 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         if is_address(device):
             _check_local_options(model, options)
         else:
-            settings = _as_compiled(model, settings)
-            _check_settings(settings, flow, compiled=options["reference"] is not None)
+            given = click.get_current_context().get_parameter_source
+            settings = as_compiled(
+                model,
+                settings,
+                said={name for name in ("precision", "target") if given(name) is not ParameterSource.DEFAULT},
+                asked_for=[flag for flag, name in _PLACED.items() if options[name]],
+            )
+            check_settings(settings, flow, compiled=options["reference"] is not None)
         if options["preprocess"] and not (options["data"] or options["calibration"]):
             raise CaseError("--preprocess is for the images of --data or --calibration")
         sizes = dict(_dimension(text) for text in dims)
@@ -279,7 +286,7 @@ def conformance(
     json_file = files.json
     try:
         earlier = files.earlier()
-        _check_settings(settings, flow)
+        check_settings(settings, flow)
         head = json_report.header(flow, settings)
         results: dict[str, CaseResult] = {}
         if resume:
@@ -332,66 +339,6 @@ def _check_local_options(model: str, options: Mapping[str, Any]) -> None:
     if given or Path(model).is_dir():
         what = f"--{given[0].replace('_', '-')}" if given else "a folder"
         raise CaseError(f"{what} does not go with an address: the server's model is compared as it is")
-
-
-def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -> None:
-    """Refuse at once what would otherwise end as a comparison of the CPU with itself.
-
-    Args:
-        settings: SoC and precision.
-        flow: Its device must be there.
-        compiled: The model needs no toolkit.
-    """
-    from ort_rknn.opening.choose_device import DeviceOptions, choose
-    from ort_rknn_conformance.flows.emulated_device import is_emulator
-    from ort_rknn_converters.errors import UnknownOption, UnknownTarget
-    from ort_rknn_converters.options import ConvertOptions
-    from ort_rknn_converters.targets import find_target
-    from ort_rknn_converters.toolkit.setup import environment
-
-    try:
-        options = flow.provider_options(settings.target, settings.precision)
-        ConvertOptions(target=find_target(settings.target).name, precision=options["precision"])
-    except (UnknownTarget, UnknownOption) as error:
-        raise CaseError(str(error)) from error
-    if why := flow.refusal(settings.target, settings.precision):
-        raise CaseError(f"flow {flow.name} does not do {settings.precision} on {settings.target}: {why}")
-    if not compiled and environment.toolkit_version() is None:
-        raise CaseError(environment.MISSING)
-    if flow.name in BOARDS:
-        choice = choose(flow.wish(settings.target), DeviceOptions(target=settings.target))
-        if choice.device is None:
-            raise CaseError(choice.reason)
-        library = getattr(choice.device, "library", None)
-        choice.device.close()
-        if flow.name == "npu" and library is not None and is_emulator(library.path):
-            raise CaseError("the runtime library is the tests' emulator, which makes numbers up: take device emulated")
-
-
-def _as_compiled(model: str, settings: Settings) -> Settings:
-    """The settings that a compiled model was made with; those given for another model.
-
-    Raises:
-        CaseError: Another precision or SoC was asked for, or the file cannot be read.
-    """
-    from ort_rknn_conformance.sources.model_file import made_for
-
-    made = made_for(model)
-    if made is None:
-        return settings
-    context = click.get_current_context()
-    for name in ("fix", "cpu_nodes"):
-        if context.params.get(name):
-            flag = f"--{name.replace('_', '-')}".replace("nodes", "node")
-            raise CaseError(f"{model} is compiled: where its nodes run is settled. {flag} is for the ONNX file itself")
-    given = context.get_parameter_source
-    for name, has in (("precision", (made.precision,)), ("target", made.targets)):
-        if given(name) is not ParameterSource.DEFAULT and getattr(settings, name) not in has:
-            raise CaseError(
-                f"{model} was compiled for {name} {', '.join(has)}, not {getattr(settings, name)}: leave --{name} away"
-            )
-    target = settings.target if settings.target in made.targets else made.targets[0]
-    return replace(settings, precision=made.precision, target=target)
 
 
 def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:

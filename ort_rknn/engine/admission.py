@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ort_rknn.engine.lanes.wake_ups import SpaceSignal
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from ort_rknn.engine.lanes.base import Lanes
     from ort_rknn.engine.pacing import Pacer
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "may_pass"]
+
+
+MOST_BEHIND = 1024
+"""Jobs that may wait for a core that is behind while others work on: 1.7 s of three cores of 5 ms. A guess."""
+
+MOST_BEHIND_BYTES = 64 << 20
+"""Inputs of those, in bytes. A guess for boards with 4 GB."""
 
 
 class Admission:
@@ -192,3 +199,20 @@ class Admission:
     def close(self) -> None:
         """Let nobody in any more. Needs the lock; who waits is to be woken after it."""
         self._closed = True
+
+
+def may_pass(job: InferenceJob, kept: int, lanes: Lanes, cores: Sequence[int]) -> bool:
+    """Whether what waits, waits for cores of the schedule that are behind, while another core would stand still.
+
+    Jobs go to the cores in turn, so those for a core that is behind must come in for the others to get theirs.
+
+    Args:
+        job: Asks to come in.
+        kept: Jobs that wait, for a core or for their callback.
+        lanes: The lanes.
+        cores: The schedule's.
+    """
+    size = sum(getattr(value, "nbytes", 0) for value in job._values.values())
+    if kept >= MOST_BEHIND or kept * size > MOST_BEHIND_BYTES:
+        return False
+    return any(not lanes.waiting_on(core) for core in cores)

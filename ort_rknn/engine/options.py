@@ -64,7 +64,7 @@ class EngineOptions:
     run_timeout_ms: float = 0
     performance_hint: Hint = "none"
     print_perf: bool | None = None
-    idle_unload_s: float = 0
+    idle_unload_s: float = 0.0
     cores: int | None = None
     cpu_workers: int = CPU_WORKERS
     priority: Priority = "normal"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult, GroupResult, OutputResult
 from ort_rknn_conformance.run.tolerances import meaning
+from ort_rknn_converters.util.foreign_text import in_markup
 
 __all__ = ["group_rows", "group_table", "left_open"]
 
@@ -32,9 +32,9 @@ def group_table(outputs: Sequence[OutputResult]) -> Table:
         table.add_column(heading, justify="left" if heading in ("output", "indices", "verdict") else "right")
     for output, group in group_rows(outputs):
         size = "-" if math.isnan(group.rel_rms) else f"{group.rel_rms:.2e}"
-        verdict = f"[green]ok[/]{f': {escape(group.note)}' if group.note else ''}" if group.ok else "[red]off[/]"
+        verdict = f"[green]ok[/]{f': {in_markup(group.note)}' if group.note else ''}" if group.ok else "[red]off[/]"
         table.add_row(
-            escape(output.name),
+            in_markup(output.name),
             str(group.axis),
             group.indices,
             f"{group.peak:.3g}",
@@ -58,11 +58,12 @@ def left_open(result: CaseResult, flow: Flow, *, random: bool) -> Iterator[str]:
         limit = max(output.tolerance for output in floating)
         yield f"Within the tolerance of {limit:g}, {meaning(limit)}."
     if random:
-        yield f"The {result.samples} samples were random: it says nothing of real inputs. Give some (--data)."
+        were = "sample was" if result.samples == 1 else "samples were"
+        yield f"The {result.samples} {were} random: it says nothing of real inputs. Give some (--data)."
     elif not result.accuracy:
         yield "It does not say that decisions are right: give the right classes (--labels) where the model classifies."
     elif result.samples < FEW:
-        yield f"{result.samples} samples say little of the share of right labels."
+        yield f"{result.samples} samples are few for the share of right labels."
     if any(group.note for output in result.outputs for group in output.groups):
         yield "Some channels hold too little to be judged; the table says which."
     if flow.name not in ("npu", "lite"):

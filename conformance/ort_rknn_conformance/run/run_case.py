@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from ort_rknn.api.session import InferenceSession
+from ort_rknn.errors import InvalidOption
 from ort_rknn_conformance.case import Case, CaseError, Settings, one_line
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult
@@ -53,7 +55,14 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         with ExitStack() as stack:
             options |= settings.options
             with calibrated(case, settings) as calibration:
-                session = stack.enter_context(flow.session(case.model, settings.target, options | calibration))
+                uncalibrated = settings.precision != "fp16" and not calibration
+                try:
+                    session = stack.enter_context(flow.session(case.model, settings.target, options | calibration))
+                except InvalidOption:
+                    if not uncalibrated:
+                        raise
+                    # What cannot be calibrated stays on the CPU: its feeds are no arrays, or it has none.
+                    session = stack.enter_context(InferenceSession(case.model, providers=["CPUExecutionProvider"]))
             placement |= _placed(session.plan)
             names = [output.name for output in session.get_outputs()]
             actual = [session.run(None, dict(feed)) for feed in case.feeds]
@@ -63,6 +72,8 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
                 placement["graph"] = placed_nodes(reference, plan, case.shapes)
         if unknown := _unknown_nodes(settings, plan, proto):
             return CaseResult(case.name, "unsupported", unknown)
+    except InvalidOption as error:  # of the user's: there is nothing to compare
+        return CaseResult(case.name, "unsupported", str(error), **placement)
     except Exception as error:
         message = f"{type(error).__name__}: {one_line(error)}"
         return CaseResult(case.name, "error", message, seconds=time.perf_counter() - start, **placement)

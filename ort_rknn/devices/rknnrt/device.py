@@ -19,11 +19,21 @@ from ort_rknn.devices.rknnrt.context import NpuContext
 from ort_rknn.devices.rknnrt.custom_ops import find_custom_ops, load_custom_ops, register
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
-from ort_rknn.devices.rknnrt.open import CoreMasks, HalfInputs, holds_shapes, init, init_flags, io_types, query_versions
+from ort_rknn.devices.rknnrt.open import (
+    CoreMasks,
+    HalfInputs,
+    in_sets,
+    init,
+    init_flags,
+    io_types,
+    query_versions,
+    size_of,
+)
 from ort_rknn.devices.segment_checks import (
     check_target,
     check_types,
     clamped_mask,
+    cores_for,
     facts_of,
     numbers,
     same_code,
@@ -142,10 +152,13 @@ class NpuDevice:
         """
         if code.rknn is None:
             raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
-        mask = clamped_mask(mask, self._cores_of(code), self.target)
+        mask = clamped_mask(mask, cores_for(code, self._cores, self.soc), self.target)
         check_target(code, self.soc)
         blob = code.rknn
-        dynamic, size = self._look(code, blob, share)
+        if isinstance(share, NpuContext) and self._may_share(share, code):
+            dynamic, size = share.code.dynamic, 0
+        else:
+            dynamic, size = code.dynamic or in_sets(blob), size_of(blob)
         if dynamic and not code.dynamic:
             code = replace(code, dynamic=True)  # run before its shapes are set, it would abort the process
         seconds = self.settings.open_timeout or open_seconds(size)
@@ -189,7 +202,7 @@ class NpuDevice:
         if code.rknn is None:
             return 0
         shares = not alone and self._finds_weights(code, share)
-        return expected_size(code, self._look(code, code.rknn, None)[1], shares=shares)
+        return expected_size(code, size_of(code.rknn), shares=shares)
 
     def _finds_weights(self, code: SegmentCode, share: Context | None) -> bool:
         """Whether a new context can probably share weights that are there."""
@@ -212,30 +225,6 @@ class NpuDevice:
             return made()
         raise refused
 
-    def _look(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[bool, int]:
-        """Whether the compiled code holds sets of shapes, and how many bytes are to be loaded."""
-        if isinstance(share, NpuContext) and self._may_share(share, code):
-            return share.code.dynamic, 0
-        try:
-            if blob.path is not None:
-                return code.dynamic or holds_shapes(blob.path), Path(blob.path).stat().st_size
-            data = blob.read()
-            return code.dynamic or holds_shapes(data), len(data)
-        except OSError:
-            return code.dynamic, 0  # rknn_init will say it
-
-    def _cores_of(self, code: SegmentCode) -> int:
-        """Cores by the SoC the code is for, where this machine does not say what it is."""
-        from ort_rknn_converters.errors import UnknownTarget
-        from ort_rknn_converters.targets import find_target
-
-        try:
-            return (
-                self._cores if self.soc.target or not code.target else min(self._cores, find_target(code.target).cores)
-            )
-        except UnknownTarget:
-            return self._cores
-
     def _open(self, code: SegmentCode, blob: Blob, mask: int, share: Context | None, room: Room) -> NpuContext:
         lender, handle = self._shared(code, blob, share)
         if handle is None:
@@ -257,7 +246,7 @@ class NpuDevice:
                 measures=bool(self._flags & Flag.COLLECT_PERF),
             )
             context.borrows = lender is not None and lender is not share
-            context.size = measured_size(context, self._look(code, blob, None)[1])
+            context.size = measured_size(context, size_of(blob))
         except BaseException:
             self.library.function("rknn_destroy")(handle)
             if lender is not None:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import AUTO, SegmentCode
@@ -35,12 +36,14 @@ __all__ = [
     "check_counts",
     "choose_shapes",
     "holds_shapes",
+    "in_sets",
     "init",
     "init_flags",
     "io_types",
     "query",
     "query_attrs",
     "query_versions",
+    "size_of",
 ]
 
 
@@ -99,6 +102,22 @@ def holds_shapes(code: str | bytes) -> bool:
     from ort_rknn_converters.rknn_format.reader import is_dynamic
 
     return is_dynamic(code)
+
+
+def in_sets(blob: Blob) -> bool:
+    """Whether compiled code holds sets of shapes; not where it cannot be read, which ``rknn_init`` will say."""
+    try:
+        return holds_shapes(blob.path if blob.path is not None else blob.read())
+    except OSError:
+        return False
+
+
+def size_of(blob: Blob) -> int:
+    """Bytes of compiled code; 0 where it cannot be read."""
+    try:
+        return len(blob.read()) if blob.path is None else Path(blob.path).stat().st_size
+    except OSError:
+        return 0
 
 
 def _by_file(data: bytes, by_path: Callable[[str], int]) -> int:

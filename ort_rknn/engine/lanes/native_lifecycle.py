@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
 from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedContexts, native_contexts, shielded
-from ort_rknn.engine.lanes.memory_door import MemoryDoor, to_close
+from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.errors import DeviceError, NpuMemoryFull
-from ort_rknn.sharing.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
-    from ort_rknn.devices.program import LaneContexts
+    pass
 
 __all__ = ["LaneKeeper"]
 
@@ -49,6 +48,7 @@ class LaneKeeper:
         self._door = MemoryDoor(self, setup.clock)
         self.last_used = time.monotonic()
         self.given_back = 0
+        self.changed: Callable[[], object] = int  # told of contexts that were opened or given back
         first = self._lanes[0]
         with self._door.opening(first, ()):
             contexts = program.open_lane(first.spec.mask)
@@ -68,8 +68,6 @@ class LaneKeeper:
         self._start(first, None)
         if setup.sharer is not None and self._elastic:
             setup.sharer.own(self)
-        if contexts.size:
-            LEDGER.enter(self)
 
     # -- tasks in
 
@@ -171,59 +169,6 @@ class LaneKeeper:
         self._guard(lane)
         return shared
 
-    def _without_memory(
-        self, lane: NativeLane, flight: InFlight | None, error: NpuMemoryFull, deferred: Deferred
-    ) -> bool:
-        """There was no NPU memory for a lane; gives whether others can do the work, which has ended if not."""
-        lane.state = LaneState.COLD
-        self._cold += 1
-        self._door.shut()
-        others = self._door.keeps_out(lane, self._lanes)
-        waiting = [flight] if flight is not None else []
-        for ticket, other in list(self._flights.items()):  # what waits for this core alone, or for nobody at all
-            bound = other.task.core == lane.spec.core and self._kept_out(lane.spec.core)
-            if (bound or not others) and self._pool.cancel(ticket):
-                waiting.append(other)
-        for each in waiting:
-            if others:
-                each.task.taken_at = 0.0
-                self._place(each, each is flight, deferred)
-            else:
-                self._flights.pop(each.task.ticket, None)
-                each.task.error = error
-                deferred.ended.append(each.task)
-        return others
-
-    def give_back(self, *, everything: bool) -> int:
-        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
-        deferred = Deferred()
-        with self._lock:
-            if self._stopping or self._flights:
-                return 0
-            for lane in to_close(self._lanes, everything and not self._pool.busy):
-                if lane.state is LaneState.IDLE and lane.contexts is not None:
-                    lane.shedding = True
-                    if self._pool.unequip(lane.number):
-                        self._shed(lane, deferred)
-            self.given_back += len(deferred.spoilt)
-        self._finish(deferred)
-        return len(deferred.spoilt)
-
-    @property
-    def asleep(self) -> bool:
-        """Whether they gave all they had back, and open again at their next task."""
-        return not self._stopping and self._door.asleep(self._lanes)
-
-    def open_briefly(self) -> LaneContexts:
-        """Contexts beside those of the lanes, which the caller closes."""
-        with opening_for(self, extra=False):
-            return self._program.open_lane(self._lanes[0].spec.mask)
-
-    def memory(self) -> tuple[int, int]:
-        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
-        opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
-        return sum(shared.contexts.size for shared in opened), len(opened)
-
     def _guard(self, lane: NativeLane) -> None:
         """Let the inferences of just opened contexts take turns with those of other sessions."""
         if self._sharer is not None and lane.opened is not None:
@@ -282,6 +227,31 @@ class LaneKeeper:
         lane.state = LaneState.COLD
         self._cold += 1
 
+    # -- giving memory back
+
+    def _without_memory(
+        self, lane: NativeLane, flight: InFlight | None, error: NpuMemoryFull, deferred: Deferred
+    ) -> bool:
+        """There was no NPU memory for a lane; gives whether others can do the work, which has ended if not."""
+        lane.state = LaneState.COLD
+        self._cold += 1
+        self._door.shut()
+        others = self._door.keeps_out(lane, self._lanes)
+        waiting = [flight] if flight is not None else []
+        for ticket, other in list(self._flights.items()):  # what waits for this core alone, or for nobody at all
+            bound = other.task.core == lane.spec.core and self._kept_out(lane.spec.core)
+            if (bound or not others) and self._pool.cancel(ticket):
+                waiting.append(other)
+        for each in waiting:
+            if others:
+                each.task.taken_at = 0.0
+                self._place(each, each is flight, deferred)
+            else:
+                self._flights.pop(each.task.ticket, None)
+                each.task.error = error
+                deferred.ended.append(each.task)
+        return others
+
     def _start(self, lane: NativeLane, flight: InFlight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""
         assert lane.contexts is not None
@@ -302,6 +272,7 @@ class LaneKeeper:
         if code < 0:  # stopped meanwhile, or no thread to be had
             self._cannot_open(lane, flight, DeviceError("its thread cannot be started"))
         self._finish(deferred)
+        self.changed()
 
     def _cannot_open(self, lane: NativeLane, flight: InFlight | None, error: Exception) -> None:
         deferred = Deferred()
@@ -374,6 +345,8 @@ class LaneKeeper:
             shielded(self._sharer.make_room)
         for contexts in deferred.spoilt:
             shielded(contexts.close)
+        if deferred.spoilt:
+            self.changed()
         for lane in deferred.dismissed:
             if not self._pool.works(lane.number):
                 shielded(self._dismiss, lane)
