@@ -97,7 +97,12 @@ static void shed(int lane) {
 /* A lane that was busy then is through. */
 static void revive(int lane) {
     pthread_mutex_lock(&lanes_lock);
-    if (shedding[lane] && segments[lane] && !ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) shedding[lane] = 0;
+    if (shedding[lane] && ort_rknn_pool_shed(pool, lane)) {
+        shedding[lane] = 0;
+        drop(lane);
+        segments[lane] = new_segment(&contexts[lane]);
+        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
+    }
     pthread_mutex_unlock(&lanes_lock);
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
@@ -13,9 +13,6 @@ from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedCon
 from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.errors import DeviceError, NpuMemoryFull
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["LaneKeeper"]
 
@@ -227,7 +224,21 @@ class LaneKeeper:
         lane.state = LaneState.COLD
         self._cold += 1
 
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on cores that were taken out of service."""
+        return tuple(self._faults.notes)
+
+    def describe(self) -> tuple[Any, ...]:
+        """Facts about the contexts of each lane."""
+        opened = [lane.contexts for lane in self._lanes]
+        return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
+
     # -- giving memory back
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
+        opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
+        return sum(shared.contexts.size for shared in opened), len(opened)
 
     def _without_memory(
         self, lane: NativeLane, flight: InFlight | None, error: NpuMemoryFull, deferred: Deferred
