@@ -66,6 +66,7 @@ _PLAN = record(
         "estimate": TEXT,
         "whole": maybe(record({"outputs": rows(_OUTPUT_ERROR), "others": rows(TEXT)})),
         "values": by_name(TEXT),
+        "mostly": TEXT,
     },
 )
 
