@@ -178,48 +178,56 @@ static int must_stay(ort_rknn_arbiter *a, const pass *p, int64_t now) {
 static int64_t enter_shared(ort_rknn_arbiter *a, pass *p) {
     int64_t begun = ort_rknn_now(), now = begun;
     pthread_mutex_lock(&a->lock);
-    int left = must_stay(a, p, now), got = !shared_take(a->set, p->class, p->weight, left, 0, 0);
-    if (!got) {
-        p->state = WAITING;
-        __atomic_store_n(&p->gate.waited, -1, __ATOMIC_RELEASE);
-        shared_wait_begins(a->set, p->class);
-        while (!got && now - begun < ORT_RKNN_LEASE) {
-            pthread_mutex_unlock(&a->lock);
-            int aged = (int)((now - begun) / ORT_RKNN_AGE);
-            got = !shared_take(a->set, p->class, p->weight, left, aged, TICK);
-            pthread_mutex_lock(&a->lock);
-            now = ort_rknn_now();
-            if (!got) lend_overdue(a, now), left = must_stay(a, p, now);
-        }
-        shared_wait_ends(a->set, p->class);
+    int left = must_stay(a, p, now), got = 0;
+    p->state = WAITING;
+    __atomic_store_n(&p->gate.waited, -1, __ATOMIC_RELEASE);
+    shared_wait_begins(a->set, p->class);
+    while (!got && now - begun < ORT_RKNN_LEASE) {
+        pthread_mutex_unlock(&a->lock);
+        int aged = (int)((now - begun) / ORT_RKNN_AGE);
+        got = !shared_take(a->set, p->class, p->weight, left, aged, TICK);
+        pthread_mutex_lock(&a->lock);
+        now = ort_rknn_now();
+        if (!got) lend_overdue(a, now), left = must_stay(a, p, now);
     }
+    shared_wait_ends(a->set, p->class);
     if (got) grant(a, p, now);
     else p->state = LENT; /* a process hangs with all tokens: on without one */
     pthread_mutex_unlock(&a->lock);
     return now - begun;
 }
 
+static int64_t enter_local(ort_rknn_arbiter *a, pass *p) {
+    int64_t now = ort_rknn_now();
+    pthread_mutex_lock(&a->lock);
+    wait_for_turn(a, p, now);
+    a->used_at[p->class] = p->since;
+    pthread_mutex_unlock(&a->lock);
+    return p->since - now;
+}
+
 /* -- the interface */
+
+int ort_rknn_gate_try(ort_rknn_gate *gate) {
+    pass *p = (pass *)gate;
+    ort_rknn_arbiter *a = p->arbiter;
+    int64_t now = ort_rknn_now();
+    __atomic_store_n(&gate->waited, 0, __ATOMIC_RELEASE);
+    pthread_mutex_lock(&a->lock);
+    int got = a->set >= 0 ? !shared_take(a->set, p->class, p->weight, must_stay(a, p, now), 0, 0)
+                          : !anybody_waits(a) && fits(a, p, now) == FITS;
+    if (got) {
+        grant(a, p, now);
+        a->used_at[p->class] = now;
+    }
+    pthread_mutex_unlock(&a->lock);
+    return got;
+}
 
 int64_t ort_rknn_gate_enter(ort_rknn_gate *gate) {
     pass *p = (pass *)gate;
-    ort_rknn_arbiter *a = p->arbiter;
-    int64_t waited = 0, now;
-    __atomic_store_n(&gate->waited, 0, __ATOMIC_RELEASE);
-    if (a->set >= 0) {
-        waited = enter_shared(a, p);
-    } else {
-        now = ort_rknn_now();
-        pthread_mutex_lock(&a->lock);
-        if (!anybody_waits(a) && fits(a, p, now) == FITS) {
-            grant(a, p, now);
-        } else {
-            wait_for_turn(a, p, now);
-            waited = p->since - now;
-        }
-        a->used_at[p->class] = p->since;
-        pthread_mutex_unlock(&a->lock);
-    }
+    if (ort_rknn_gate_try(gate)) return 0;
+    int64_t waited = p->arbiter->set >= 0 ? enter_shared(p->arbiter, p) : enter_local(p->arbiter, p);
     __atomic_store_n(&gate->waited, waited, __ATOMIC_RELEASE);
     return waited;
 }

@@ -38,6 +38,7 @@ void ort_rknn_arbiter_reserve(ort_rknn_arbiter *arbiter, int more);
 /* A gate for one segment, or for one thread of any other kind. party: a small number of the session; weight: cores that
  * one inference takes. */
 ort_rknn_gate *ort_rknn_arbiter_gate(ort_rknn_arbiter *arbiter, uint32_t party, int class, uint32_t weight);
+int ort_rknn_gate_try(ort_rknn_gate *gate);                 /* SHORT: whether it went through without waiting */
 int64_t ort_rknn_gate_enter(ort_rknn_gate *gate);           /* waits; nanoseconds waited */
 void ort_rknn_gate_leave(ort_rknn_gate *gate, int64_t took); /* SHORT */
 void ort_rknn_gate_forfeit(ort_rknn_gate *gate);              /* SHORT: the inference hangs, others go on */

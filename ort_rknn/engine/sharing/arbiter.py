@@ -47,6 +47,7 @@ def _declare(library: NativeLibrary) -> None:
             ("arbiter_reserve", None, [c_void_p, c_int]),
             ("arbiter_gate", c_void_p, [c_void_p, c_uint32, c_int, c_uint32]),
             ("arbiter_taken", c_int, [c_void_p]),
+            ("gate_try", c_int, [c_void_p]),
             ("gate_enter", c_int64, [c_void_p]),
             ("gate_leave", None, [c_void_p, c_int64]),
             ("gate_forfeit", None, [c_void_p]),
@@ -129,7 +130,9 @@ class Gate:
         weakref.finalize(self, _free, library, gate, os.getpid()).atexit = False
 
     def __enter__(self) -> Gate:
-        self._library.long.ort_rknn_gate_enter(self._gate)
+        # Only who must wait gives the interpreter's lock away: to get it back may take longer than an inference.
+        if not self._library.short.ort_rknn_gate_try(self._gate):
+            self._library.long.ort_rknn_gate_enter(self._gate)
         self._begun = time.monotonic_ns()
         return self
 
