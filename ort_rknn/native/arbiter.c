@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "shared_tokens.h"
@@ -18,6 +19,7 @@ typedef struct pass {
     ort_rknn_arbiter *arbiter;
     struct pass *next, *before; /* in the row of those that wait, or of the holders; both oldest first */
     int class, weight, length;
+    uint32_t party;
     pass_state state;
     int64_t since, mean;
     pthread_cond_t go;
@@ -27,11 +29,18 @@ typedef struct {
     pass *first, *last;
 } row;
 
+typedef struct { /* one session */
+    int gates, used;
+} party;
+
 struct ort_rknn_arbiter {
     pthread_mutex_t lock;
     int cores, reserved, used, held[ORT_RKNN_CLASSES], lower, of_length[LENGTHS], set;
     int64_t used_at[ORT_RKNN_CLASSES], looked_at;
     row waiting[ORT_RKNN_CLASSES], holders;
+    party *parties;
+    uint32_t party_room;
+    int n_parties; /* that have gates */
     unsigned short seen[SHARED_COUNT];
 };
 
@@ -73,7 +82,7 @@ static int longest(const ort_rknn_arbiter *a, const pass *p) {
 typedef enum { FITS, RESERVED, FULL } verdict;
 
 static verdict fits(const ort_rknn_arbiter *a, const pass *p, int64_t now) {
-    int length = longest(a, p), most = length < VERY_LONG ? 2 * a->cores : a->cores + 1;
+    int length = longest(a, p), most = length < VERY_LONG ? 2 * a->cores : a->cores + (a->n_parties < 2);
     if (is_mixed(a, p, now)) most = a->cores + (length == SHORT);
     if (p->class != ORT_RKNN_HIGH && a->lower && a->lower + p->weight > most_lower(a)) return RESERVED;
     return !a->used || a->used + p->weight <= most ? FITS : FULL;
@@ -83,6 +92,7 @@ static void grant(ort_rknn_arbiter *a, pass *p, int64_t now) {
     p->state = HELD;
     p->since = now;
     a->used += p->weight;
+    a->parties[p->party].used += p->weight;
     a->lower += p->class != ORT_RKNN_HIGH ? p->weight : 0;
     a->of_length[p->length]++;
     a->held[p->class]++;
@@ -93,6 +103,7 @@ static void take_back(ort_rknn_arbiter *a, pass *p, pass_state state) {
     if (p->state != HELD) return;
     drop(&a->holders, p);
     a->used -= p->weight;
+    a->parties[p->party].used -= p->weight;
     a->lower -= p->class != ORT_RKNN_HIGH ? p->weight : 0;
     a->of_length[p->length]--;
     a->held[p->class]--;
@@ -109,16 +120,20 @@ static int risen(const pass *p, int64_t now) {
     return class > ORT_RKNN_HIGH ? (int)class : ORT_RKNN_HIGH;
 }
 
+/* Whether p goes before q: by class, then by what its session has already, then by time. */
+static int goes_before(const ort_rknn_arbiter *a, const pass *p, const pass *q, int64_t now) {
+    int by = risen(p, now) - risen(q, now);
+    if (!by) by = a->parties[p->party].used - a->parties[q->party].used;
+    return by ? by < 0 : p->since < q->since;
+}
+
 /* Lets go who may, best first. */
 static void serve(ort_rknn_arbiter *a, int64_t now) {
     for (;;) {
         pass *best = NULL;
-        for (int class = 0; class < ORT_RKNN_CLASSES; class++) {
-            pass *p = a->waiting[class].first;
-            if (!p || fits(a, p, now) == RESERVED) continue;
-            int before = best ? risen(p, now) - risen(best, now) : -1;
-            if (before < 0 || (!before && p->since < best->since)) best = p;
-        }
+        for (int class = 0; class < ORT_RKNN_CLASSES; class++)
+            for (pass *p = a->waiting[class].first; p; p = p->next)
+                if (fits(a, p, now) != RESERVED && (!best || goes_before(a, p, best, now))) best = p;
         if (!best || fits(a, best, now) != FITS) return;
         drop(&a->waiting[best->class], best);
         grant(a, best, now);
@@ -163,48 +178,56 @@ static int must_stay(ort_rknn_arbiter *a, const pass *p, int64_t now) {
 static int64_t enter_shared(ort_rknn_arbiter *a, pass *p) {
     int64_t begun = ort_rknn_now(), now = begun;
     pthread_mutex_lock(&a->lock);
-    int left = must_stay(a, p, now), got = !shared_take(a->set, p->class, p->weight, left, 0, 0);
-    if (!got) {
-        p->state = WAITING;
-        __atomic_store_n(&p->gate.waited, -1, __ATOMIC_RELEASE);
-        shared_wait_begins(a->set, p->class);
-        while (!got && now - begun < ORT_RKNN_LEASE) {
-            pthread_mutex_unlock(&a->lock);
-            int aged = (int)((now - begun) / ORT_RKNN_AGE);
-            got = !shared_take(a->set, p->class, p->weight, left, aged, TICK);
-            pthread_mutex_lock(&a->lock);
-            now = ort_rknn_now();
-            if (!got) lend_overdue(a, now), left = must_stay(a, p, now);
-        }
-        shared_wait_ends(a->set, p->class);
+    int left = must_stay(a, p, now), got = 0;
+    p->state = WAITING;
+    __atomic_store_n(&p->gate.waited, -1, __ATOMIC_RELEASE);
+    shared_wait_begins(a->set, p->class);
+    while (!got && now - begun < ORT_RKNN_LEASE) {
+        pthread_mutex_unlock(&a->lock);
+        int aged = (int)((now - begun) / ORT_RKNN_AGE);
+        got = !shared_take(a->set, p->class, p->weight, left, aged, TICK);
+        pthread_mutex_lock(&a->lock);
+        now = ort_rknn_now();
+        if (!got) lend_overdue(a, now), left = must_stay(a, p, now);
     }
+    shared_wait_ends(a->set, p->class);
     if (got) grant(a, p, now);
     else p->state = LENT; /* a process hangs with all tokens: on without one */
     pthread_mutex_unlock(&a->lock);
     return now - begun;
 }
 
+static int64_t enter_local(ort_rknn_arbiter *a, pass *p) {
+    int64_t now = ort_rknn_now();
+    pthread_mutex_lock(&a->lock);
+    wait_for_turn(a, p, now);
+    a->used_at[p->class] = p->since;
+    pthread_mutex_unlock(&a->lock);
+    return p->since - now;
+}
+
 /* -- the interface */
+
+int ort_rknn_gate_try(ort_rknn_gate *gate) {
+    pass *p = (pass *)gate;
+    ort_rknn_arbiter *a = p->arbiter;
+    int64_t now = ort_rknn_now();
+    __atomic_store_n(&gate->waited, 0, __ATOMIC_RELEASE);
+    pthread_mutex_lock(&a->lock);
+    int got = a->set >= 0 ? !shared_take(a->set, p->class, p->weight, must_stay(a, p, now), 0, 0)
+                          : !anybody_waits(a) && fits(a, p, now) == FITS;
+    if (got) {
+        grant(a, p, now);
+        a->used_at[p->class] = now;
+    }
+    pthread_mutex_unlock(&a->lock);
+    return got;
+}
 
 int64_t ort_rknn_gate_enter(ort_rknn_gate *gate) {
     pass *p = (pass *)gate;
-    ort_rknn_arbiter *a = p->arbiter;
-    int64_t waited = 0, now;
-    __atomic_store_n(&gate->waited, 0, __ATOMIC_RELEASE);
-    if (a->set >= 0) {
-        waited = enter_shared(a, p);
-    } else {
-        now = ort_rknn_now();
-        pthread_mutex_lock(&a->lock);
-        if (!anybody_waits(a) && fits(a, p, now) == FITS) {
-            grant(a, p, now);
-        } else {
-            wait_for_turn(a, p, now);
-            waited = p->since - now;
-        }
-        a->used_at[p->class] = p->since;
-        pthread_mutex_unlock(&a->lock);
-    }
+    if (ort_rknn_gate_try(gate)) return 0;
+    int64_t waited = p->arbiter->set >= 0 ? enter_shared(p->arbiter, p) : enter_local(p->arbiter, p);
     __atomic_store_n(&gate->waited, waited, __ATOMIC_RELEASE);
     return waited;
 }
@@ -238,18 +261,44 @@ void ort_rknn_gate_free(ort_rknn_gate *gate) {
     if (!gate) return;
     pass *p = (pass *)gate;
     ort_rknn_gate_forfeit(gate);
+    pthread_mutex_lock(&p->arbiter->lock);
+    p->arbiter->n_parties -= !--p->arbiter->parties[p->party].gates;
+    pthread_mutex_unlock(&p->arbiter->lock);
     if (p->arbiter->set >= 0) shared_add(p->arbiter->set, p->class == ORT_RKNN_HIGH ? SHARED_HIGH : SHARED_LOWER, -1);
     pthread_cond_destroy(&p->go);
     free(p);
 }
 
-ort_rknn_gate *ort_rknn_arbiter_gate(ort_rknn_arbiter *a, int class, uint32_t weight) {
+/* Room for a session, with the lock held. */
+static int enrol(ort_rknn_arbiter *a, uint32_t number) {
+    if (number >= a->party_room) {
+        uint32_t room = number + 16;
+        party *grown = realloc(a->parties, room * sizeof *grown);
+        if (!grown) return -1;
+        memset(grown + a->party_room, 0, (room - a->party_room) * sizeof *grown);
+        a->parties = grown;
+        a->party_room = room;
+    }
+    a->n_parties += !a->parties[number].gates++;
+    return 0;
+}
+
+ort_rknn_gate *ort_rknn_arbiter_gate(ort_rknn_arbiter *a, uint32_t number, int class, uint32_t weight) {
     pass *p = calloc(1, sizeof *p);
     pthread_condattr_t attr;
     if (!p || class < 0 || class >= ORT_RKNN_CLASSES || pthread_condattr_init(&attr)) {
         free(p);
         return NULL;
     }
+    pthread_mutex_lock(&a->lock);
+    int bad = enrol(a, number);
+    pthread_mutex_unlock(&a->lock);
+    if (bad) {
+        pthread_condattr_destroy(&attr);
+        free(p);
+        return NULL;
+    }
+    p->party = number;
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&p->go, &attr);
     pthread_condattr_destroy(&attr);

@@ -4,12 +4,12 @@
  * first must be let go first: an inference takes tokens before rknn_run and gives them back after it. There are
  *
  *   two a core    while all who work are of one class: the driver's queue hides the turn-around between two jobs; one a core
- *                 and one more when they are very long: a turn-around is nothing then;
+ *                 when they are very long, a turn-around is nothing then (and one more for a session that is alone);
  *   one a core    while classes are mixed, so that a core that is through is free for the highest class that waits, and one
  *                 more while all jobs are short (ORT_RKNN_SHORT);
  *   minus those reserved, for classes below `high`.
  *
- * Among those that wait the highest class goes first, then the longest waiting; each ORT_RKNN_AGE raises by a class, so that
+ * Among those that wait the highest class goes first, then the session with the fewest tokens, then the longest waiting; each ORT_RKNN_AGE raises by a class, so that
  * nobody starves. A token held for longer than ORT_RKNN_LEASE is lent to others: its holder hangs.
  *
  * With a key the tokens are System V semaphores that all processes of an IPC namespace share; the kernel gives back those
@@ -35,8 +35,10 @@ ort_rknn_arbiter *ort_rknn_arbiter_new(uint32_t cores, int key);
 /* SHORT. So many cores more (or fewer) are kept for class `high`; one always stays for the others. */
 void ort_rknn_arbiter_reserve(ort_rknn_arbiter *arbiter, int more);
 
-/* A gate for one segment, or for one thread of any other kind. weight: cores that one inference takes. */
-ort_rknn_gate *ort_rknn_arbiter_gate(ort_rknn_arbiter *arbiter, int class, uint32_t weight);
+/* A gate for one segment, or for one thread of any other kind. party: a small number of the session; weight: cores that
+ * one inference takes. */
+ort_rknn_gate *ort_rknn_arbiter_gate(ort_rknn_arbiter *arbiter, uint32_t party, int class, uint32_t weight);
+int ort_rknn_gate_try(ort_rknn_gate *gate);                 /* SHORT: whether it went through without waiting */
 int64_t ort_rknn_gate_enter(ort_rknn_gate *gate);           /* waits; nanoseconds waited */
 void ort_rknn_gate_leave(ort_rknn_gate *gate, int64_t took); /* SHORT */
 void ort_rknn_gate_forfeit(ort_rknn_gate *gate);              /* SHORT: the inference hangs, others go on */

@@ -59,7 +59,7 @@ static void settle(lane *l, int code) {
     l->current = NULL;
     if (code || l->unequip) {
         l->n_segments = 0;
-        l->unequip = 0;
+        l->unequip = code ? 0 : SHED;
         set_state(l, BARE);
     } else {
         go_on(l);
@@ -146,6 +146,7 @@ int ort_rknn_pool_equip(ort_rknn_pool *p, int number, uint32_t n_segments, ort_r
         free(l->segments);
         l->segments = copy;
         l->n_segments = n_segments;
+        l->unequip = 0;
         if (r) {
             l->current = r;
             set_state(l, ASSIGNED);
@@ -211,10 +212,18 @@ int ort_rknn_pool_unequip(ort_rknn_pool *p, int number) {
         l->n_segments = 0;
         set_state(l, BARE);
     } else if (l && l->state >= ASSIGNED && l->state <= BORROWED) {
-        l->unequip = 1;
+        l->unequip = WANTED;
     }
     pthread_mutex_unlock(&p->lock);
     return idle;
+}
+
+int ort_rknn_pool_shed(ort_rknn_pool *p, int number) {
+    pthread_mutex_lock(&p->lock);
+    lane *l = pool_lane_of(p, number);
+    int shed = l && l->state == BARE && l->unequip == SHED;
+    pthread_mutex_unlock(&p->lock);
+    return shed;
 }
 
 int ort_rknn_pool_cancel(ort_rknn_pool *p, uint64_t token) {

@@ -61,6 +61,8 @@ int ort_rknn_pool_equip(ort_rknn_pool *pool, int lane, uint32_t n_segments, ort_
 
 /* SHORT. Take a lane's contexts back: 1 when it has none now, 0 when it has none once it is through. */
 int ort_rknn_pool_unequip(ort_rknn_pool *pool, int lane);
+/* SHORT. Whether a lane that was busy then has none now, and no failure of it is still to be told. */
+int ort_rknn_pool_shed(ort_rknn_pool *pool, int lane);
 
 /* SHORT. The lane that took it, QUEUED, BUSY (only IF_IDLE), CLOSED or BAD.
  * pointers: the inputs, then the outputs (NULL: not wanted). turned: see ort_rknn_segment_infer. */

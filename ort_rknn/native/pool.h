@@ -17,9 +17,11 @@ typedef enum {
     ENDED
 } lane_state;
 
+enum { WANTED = 1, SHED };
+
 typedef struct {
     ort_rknn_pool *pool;
-    int number, retired, joined, unequip;
+    int number, retired, joined, unequip; /* WANTED, then SHED, if its last request ended well */
     uint32_t group, n_segments;
     lane_state state;
     ort_rknn_segment **segments;

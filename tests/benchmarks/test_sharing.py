@@ -1,4 +1,4 @@
-"""The benchmark of sharing runs, and prints its table; whether its targets are met depends on what else the machine does."""
+"""The benchmark of sharing runs and prints its table; whether its targets are met depends on what else runs here."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ static ort_rknn_segment *new_segment(rknn_context *context) {
     int half = made++ % 2 && ort_rknn_halves(); /* the numbers of fill() are exact in both */
     if (rknn_dup_context(&master, context)) abort();
     ort_rknn_segment *segment = ort_rknn_segment_new(&CALLS, *context, 1, half ? &HALF_INPUT : &INPUT, 1, &OUTPUT);
-    ort_rknn_segment_guard(segment, ort_rknn_arbiter_gate(arbiter, made % ORT_RKNN_CLASSES, 1 + (uint32_t)made % 2));
+    ort_rknn_segment_guard(segment, ort_rknn_arbiter_gate(arbiter, (uint32_t)made % 5, made % ORT_RKNN_CLASSES, 1 + (uint32_t)made % 2));
     return segment;
 }
 
@@ -97,7 +97,12 @@ static void shed(int lane) {
 /* A lane that was busy then is through. */
 static void revive(int lane) {
     pthread_mutex_lock(&lanes_lock);
-    if (shedding[lane] && segments[lane] && !ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) shedding[lane] = 0;
+    if (shedding[lane] && ort_rknn_pool_shed(pool, lane)) {
+        shedding[lane] = 0;
+        drop(lane);
+        segments[lane] = new_segment(&contexts[lane]);
+        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
+    }
     pthread_mutex_unlock(&lanes_lock);
 }
 

@@ -67,6 +67,7 @@ _PLAN = record(
         "mostly": TEXT,
         "whole": maybe(record({"outputs": rows(_OUTPUT_ERROR), "others": rows(TEXT)})),
         "values": by_name(TEXT),
+        "mostly": TEXT,
     },
 )
 

@@ -309,7 +309,9 @@ class NpuDevice:
 
     def relative(self, code: SegmentCode) -> NpuContext | None:
         """An open context of the same segment, for ``share``."""
-        return next((one for one in _all(self._contexts) if one.lends and self._may_share(one, code)), None)
+        open_ones = [one for one in _all(self._contexts) if one.lends and self._may_share(one, code)]
+        # One that shares weights itself may be about to be bound to memory, and lends no more then.
+        return min(open_ones, key=lambda one: one.lender is not None, default=None)
 
     @property
     def in_use(self) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 from ort_rknn.devices.base import AUTO, Context, SegmentCode
 from ort_rknn.devices.rknnrt.library import failure
 from ort_rknn.devices.rknnrt.lite_quirks import heard, well_behaved
+from ort_rknn.devices.rknnrt.native_calls import native_library
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, OutputPlan
 from ort_rknn.devices.segment_checks import check_target, clamped_mask
 from ort_rknn.devices.soc import Soc, detect, named_target
@@ -45,6 +46,11 @@ class LiteDevice:
     Args:
         target: What the device tree says when this is ``None``; else it must agree with it.
         root: Where the machine's file system is; tests give a made-up one.
+
+    Attributes:
+        board: Name of the NPU that devices of this process share: the runtime's file.
+        native_library: The package's native library, if it was built.
+        spreads: Whether the driver may choose the cores.
 
     Raises:
         DeviceUnavailable: No NPU can be used this way; the message says why and what to do.
@@ -74,6 +80,9 @@ class LiteDevice:
         self.target = here.name
         self._cores, self._masks = here.cores, here.core_masks
         self._contexts: weakref.WeakSet[LiteContext] = weakref.WeakSet()
+        self.board = "/usr/lib/librknnrt.so"  # what the package opens, whatever else there is
+        self.native_library = native_library()
+        self.spreads = self._cores > 1
 
     @property
     def cores(self) -> int:

@@ -211,15 +211,6 @@ class NativeLanes(LaneKeeper):
         with self._lock:
             return tuple(lane.stats(lane.number >= 0 and self._pool.works(lane.number)) for lane in self._lanes)
 
-    def notes(self) -> tuple[str, ...]:
-        """Sentences on cores that were taken out of service."""
-        return tuple(self._faults.notes)
-
-    def describe(self) -> tuple[Any, ...]:
-        """Facts about the contexts of each lane."""
-        opened = [lane.contexts for lane in self._lanes]
-        return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
-
     # -- giving memory back
 
     def give_back(self, *, everything: bool) -> int:
@@ -246,11 +237,6 @@ class NativeLanes(LaneKeeper):
         """Contexts beside those of the lanes, which the caller closes."""
         with opening_for(self, extra=False):
             return self._program.open_lane(self._lanes[0].spec.mask)
-
-    def memory(self) -> tuple[int, int]:
-        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
-        opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
-        return sum(shared.contexts.size for shared in opened), len(opened)
 
     # -- inside
 
@@ -289,6 +275,22 @@ class NativeLanes(LaneKeeper):
         if lane.leaving:
             self._dismiss(lane)
         return True
+
+    def _flight(self, task: Task) -> InFlight:
+        """All that native code needs of a task."""
+        io = self._ios[task.step]
+        inputs = io.prepare(task.inputs)
+        outputs = io.allocate_outputs(task.wanted)
+        table = self._tables[task.step]()
+        place = 0
+        for array in inputs:
+            table[place] = address_of(array)
+            place += 1
+        for out in outputs:
+            if out is not None:
+                table[place] = address_of(out)
+            place += 1
+        return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     # -- tasks out
 
@@ -364,7 +366,7 @@ class NativeLanes(LaneKeeper):
         """Write a task's end into it, and judge the lane by it. Needs the lock."""
         self._credit(lane, flight, outcome)
         if not outcome.code:
-            if lane.shedding:
+            if lane.shedding and self._pool.shed(lane.number):
                 self._shed(lane, deferred)
             return
         task = flight.task

@@ -5,18 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
 from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedContexts, native_contexts, shielded
 from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.errors import DeviceError, NpuMemoryFull
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["LaneKeeper"]
 
@@ -71,22 +67,6 @@ class LaneKeeper:
             setup.sharer.own(self)
 
     # -- tasks in
-
-    def _flight(self, task: Task) -> InFlight:
-        """All that native code needs of a task."""
-        io = self._ios[task.step]
-        inputs = io.prepare(task.inputs)
-        outputs = io.allocate_outputs(task.wanted)
-        table = self._tables[task.step]()
-        place = 0
-        for array in inputs:
-            table[place] = address_of(array)
-            place += 1
-        for out in outputs:
-            if out is not None:
-                table[place] = address_of(out)
-            place += 1
-        return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     def _group(self, core: int | None) -> int:
         if core is None or (self._cold and self._kept_out(core)):
@@ -208,6 +188,17 @@ class LaneKeeper:
         here = any(lane.has_contexts and lane.spec.core == core for lane in self._lanes)
         return (core is not None and not here) or self._sharer.may_open(self.opened)
 
+    def open_more(self) -> None:
+        """Open lanes for what waits, as far as the sharer allows it now."""
+        deferred = Deferred()
+        with self._lock:
+            for _ in range(self._pool.waiting - sum(lane.state is LaneState.BUSY for lane in self._lanes)):
+                lane = self._cold_lane(None)
+                if lane is None:
+                    break
+                self._serve_what_waits(lane, deferred)
+        self._finish(deferred)
+
     def shed(self, keep: int) -> None:
         """Give contexts back until so many lanes have some; busy lanes do when they are through."""
         deferred = Deferred()
@@ -233,7 +224,21 @@ class LaneKeeper:
         lane.state = LaneState.COLD
         self._cold += 1
 
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on cores that were taken out of service."""
+        return tuple(self._faults.notes)
+
+    def describe(self) -> tuple[Any, ...]:
+        """Facts about the contexts of each lane."""
+        opened = [lane.contexts for lane in self._lanes]
+        return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
+
     # -- giving memory back
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
+        opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
+        return sum(shared.contexts.size for shared in opened), len(opened)
 
     def _without_memory(
         self, lane: NativeLane, flight: InFlight | None, error: NpuMemoryFull, deferred: Deferred

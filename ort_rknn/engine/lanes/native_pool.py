@@ -49,6 +49,7 @@ def _declare(library: Any) -> None:
         ("add", c_int, [void, c_uint32]),
         ("equip", c_int, [void, c_int, c_uint32, table, c_uint32, table, c_uint32, c_uint64, c_uint64]),
         ("unequip", c_int, [void, c_int]),
+        ("shed", c_int, [void, c_int]),
         ("pinned", c_int, [void, c_uint32]),
         ("submit", c_int, [void, c_int, c_uint32, table, c_uint32, c_uint64, c_uint64, c_int]),
         ("run", c_int, [void, c_int, c_uint32, table, POINTER(NativeOutcome)]),
@@ -135,6 +136,10 @@ class NativePool:
     def unequip(self, lane: int) -> bool:
         """Take a lane's contexts back: whether it has none now; else it has none when it is through."""
         return bool(self._short.ort_rknn_pool_unequip(self._pool, lane))
+
+    def shed(self, lane: int) -> bool:
+        """Whether a lane that was busy then has no contexts now, and no failure of it is still to be told."""
+        return bool(self._short.ort_rknn_pool_shed(self._pool, lane))
 
     def pinned(self, group: int) -> int:
         """Requests that wait for one core alone."""

@@ -45,8 +45,9 @@ def _declare(library: NativeLibrary) -> None:
         for name, result, arguments in (
             ("arbiter_new", c_void_p, [c_uint32, c_int]),
             ("arbiter_reserve", None, [c_void_p, c_int]),
-            ("arbiter_gate", c_void_p, [c_void_p, c_int, c_uint32]),
+            ("arbiter_gate", c_void_p, [c_void_p, c_uint32, c_int, c_uint32]),
             ("arbiter_taken", c_int, [c_void_p]),
+            ("gate_try", c_int, [c_void_p]),
             ("gate_enter", c_int64, [c_void_p]),
             ("gate_leave", None, [c_void_p, c_int64]),
             ("gate_forfeit", None, [c_void_p]),
@@ -94,15 +95,27 @@ class Arbiter:
         if more:
             self._library.short.ort_rknn_arbiter_reserve(self._arbiter, more)
 
-    def guard(self, segment: int, priority: str, weight: int) -> None:
+    def guard(self, segment: int, party: int, priority: str, weight: int) -> None:
         """Let every inference of a native segment take tokens; the segment must be idle."""
-        gate = self._library.short.ort_rknn_arbiter_gate(self._arbiter, CLASSES[priority], weight)
+        gate = self._library.short.ort_rknn_arbiter_gate(self._arbiter, party, CLASSES[priority], weight)
         if gate:
             self._library.short.ort_rknn_segment_guard(segment, gate)
 
-    def gate(self, priority: str, weight: int) -> Gate:
-        """A gate for inferences of one thread at a time that do not run in a native segment."""
-        return Gate(self._library, self._library.short.ort_rknn_arbiter_gate(self._arbiter, CLASSES[priority], weight))
+    def gate(self, priority: str, weight: int, party: int = 0) -> Gate:
+        """A gate for inferences of one thread at a time that do not run in a native segment.
+
+        Args:
+            priority: Their class.
+            weight: Cores that one takes.
+            party: Number of the session: among equals the one with the fewest tokens goes first.
+        """
+        gate = self._library.short.ort_rknn_arbiter_gate(self._arbiter, party, CLASSES[priority], weight)
+        return Gate(self._library, gate)
+
+
+def _free(library: NativeLibrary, gate: int, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child has no tokens, and a lock of it may be held for ever
+        library.short.ort_rknn_gate_free(gate)
 
 
 class Gate:
@@ -114,10 +127,12 @@ class Gate:
         self._library = library
         self._gate = gate
         self._begun = 0
-        weakref.finalize(self, library.short.ort_rknn_gate_free, gate).atexit = False
+        weakref.finalize(self, _free, library, gate, os.getpid()).atexit = False
 
     def __enter__(self) -> Gate:
-        self._library.long.ort_rknn_gate_enter(self._gate)
+        # Only who must wait gives the interpreter's lock away: to get it back may take longer than an inference.
+        if not self._library.short.ort_rknn_gate_try(self._gate):
+            self._library.long.ort_rknn_gate_enter(self._gate)
         self._begun = time.monotonic_ns()
         return self
 

@@ -6,6 +6,7 @@ others are crowded, so that all of them together have two contexts a core and no
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -24,6 +25,11 @@ CROWDED_S = 0.25
 """A session is crowded for so long after one of its jobs found no free lane. A guess."""
 
 
+RAMP_S = 0.02
+"""Beside other sessions each further context waits for so much longer a crowd: those that begin at the same time shall
+be seen first. A guess."""
+
+
 class ContextOwner(Protocol):
     """Lanes as their neighbours see them."""
 
@@ -34,6 +40,9 @@ class ContextOwner(Protocol):
     @property
     def opened(self) -> int:
         """Lanes that have contexts."""
+
+    def open_more(self) -> None:
+        """Give further lanes contexts for jobs that wait."""
 
     def shed(self, keep: int) -> None:
         """Give contexts back until so many are left: idle lanes now, busy ones when they are through.
@@ -49,15 +58,18 @@ class Sharer:
         board: The board.
         arbiter: Who goes next; ``None`` without the native library: then the driver's queues decide.
         priority: Class of its inferences.
+        number: Its number among the engines there were on the board.
     """
 
     def __init__(self, board: Board, arbiter: Arbiter | None, priority: str, reserve: int) -> None:
         self.board = board
         self.arbiter = arbiter
         self.priority = priority
+        self.number = next(board.numbers)
         self._reserve = reserve
         self._owner: weakref.ref[ContextOwner] | None = None
-        self._crowded_at = self._told_at = -CROWDED_S
+        self._trying = threading.Lock()
+        self._crowded_at = self._told_at = self._crowded_since = -CROWDED_S
         if arbiter is not None:
             arbiter.reserve(reserve)
 
@@ -74,15 +86,41 @@ class Sharer:
         """Let the inferences of native segments take turns with those of others."""
         if self.arbiter is not None:
             for segment in segments:
-                self.arbiter.guard(segment, self.priority, weight)
+                self.arbiter.guard(segment, self.number, self.priority, weight)
 
     def gate(self, weight: int = 1) -> Gate | None:
         """A gate for inferences that do not run in a native segment; ``None`` where there is no arbiter."""
-        return None if self.arbiter is None else self.arbiter.gate(self.priority, weight)
+        return None if self.arbiter is None else self.arbiter.gate(self.priority, weight, self.number)
 
     def may_open(self, opened: int) -> bool:
-        """Whether the engine, which has so many contexts, may open another."""
-        return not self.is_elastic or opened < self.board.share_of(self)
+        """Whether the engine, which has so many contexts and a job that finds none of them free, may open another."""
+        if not self.is_elastic:
+            return True
+        now = time.monotonic()
+        if now - self._crowded_at > CROWDED_S:
+            self._crowded_since = now
+        self._crowded_at = now
+        if opened >= self.board.share_of(self):
+            return False
+        if opened and self.board.is_shared and now - self._crowded_since < opened * RAMP_S:
+            self._try_again()
+            return False
+        return True
+
+    def _try_again(self) -> None:
+        """Have the lanes opened that could not be yet, although no other job may come to ask for it."""
+        if self._trying.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._open_later, name="ort_rknn opens more", daemon=True).start()
+            except RuntimeError:  # the interpreter is ending, or the system has no thread left
+                self._trying.release()
+
+    def _open_later(self) -> None:
+        time.sleep(RAMP_S)
+        self._trying.release()
+        owner = self.owner
+        if owner is not None:
+            owner.open_more()
 
     def crowded(self) -> bool:
         """Notes that a job found no free lane; whether it is time to call :meth:`make_room` again."""
@@ -119,6 +157,9 @@ class Board:
     Args:
         cores: Its cores.
         library: The native library, if there is one.
+
+    Attributes:
+        numbers: Gives the next engine its number.
     """
 
     def __init__(self, cores: int, library: NativeLibrary | None) -> None:
@@ -127,6 +168,7 @@ class Board:
         self._arbiters: dict[str, Arbiter] = {}
         self._lock = threading.RLock()
         self._sharers: list[Sharer] = []
+        self.numbers = itertools.count()
         self._joined = os.getpid()  # so that programs begin at different cores, too
 
     def join(self, priority: str, reserve: int, scope: Scope = "process") -> Sharer:
@@ -144,6 +186,11 @@ class Board:
         with self._lock:
             if sharer in self._sharers:
                 self._sharers.remove(sharer)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several engines are open."""
+        return len(self._sharers) > 1
 
     def next_core(self) -> int:
         """The core at which a new session begins, where the driver does not spread its work."""

@@ -100,6 +100,22 @@ def test_the_highest_class_that_waits_goes_first(library: NativeLibrary) -> None
     assert order == ["high", "normal", "low"]
 
 
+def test_among_equals_the_session_with_the_fewest_tokens_goes_first(library: NativeLibrary) -> None:
+    arbiter, order = Arbiter(library, 1), list[str]()
+    bulk = [Caller(arbiter.gate("normal", 1, 1), "bulk", order) for _ in range(2)]
+    let_in(bulk)
+    waiting = Caller(arbiter.gate("normal", 1, 1), "bulk", order)
+    assert waiting.waits()
+    small = Caller(arbiter.gate("normal", 1, 2), "small", order)
+    assert small.waits()
+    order.clear()
+    bulk[0].leave()
+    assert small.inside.wait(LONG)
+    assert order == ["small"]
+    for caller in (bulk[1], small, waiting):
+        caller.leave()
+
+
 def test_who_waits_long_rises(library: NativeLibrary) -> None:
     """A class every 0.5 s: after a second low is as good as high, and first by its time."""
     arbiter, order = Arbiter(library, 1), list[str]()
@@ -227,17 +243,18 @@ def test_tokens_of_a_killed_process_come_back_at_once(library: NativeLibrary, se
 
 def test_classes_hold_between_processes(library: NativeLibrary, semaphores: int) -> None:
     arbiter, order = Arbiter(library, 3, "machine"), list[str]()
-    other = holder(library, "normal", 6)
+    kept, other = holder(library, "normal", 2), holder(library, "normal", 4)
     (low,) = enter(arbiter, "low", order)
     assert low.waits()
     (high,) = enter(arbiter, "high", order)
     assert high.waits()
     kill(other)
     assert high.inside.wait(LONG)
+    assert low.waits(), "three are under way on three cores"
+    high.leave()
     assert low.inside.wait(LONG)
-    for caller in (low, high):
-        caller.leave()
-    assert order[0] == "high"
+    low.leave()
+    kill(kept)
     assert arbiter.taken == 0
 
 

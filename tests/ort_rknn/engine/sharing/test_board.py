@@ -117,6 +117,15 @@ def test_crowded_sessions_share_two_contexts_a_core(new_engine: New, emulator: E
         assert stats.accepted == stats.completed == sum(lane.tasks for lane in stats.lanes)
 
 
+def test_a_burst_gets_its_contexts_beside_an_idle_session(new_engine: New, emulator: Emulator) -> None:
+    emulator.configure(latency_us=100_000)
+    engine, _ = new_engine(), new_engine()
+    jobs = [engine.submit(FRAME) for _ in range(3)]
+    for job in jobs:
+        job.result(LONG)
+    assert emulator.count("contexts") == 3 + 1
+
+
 def test_contexts_that_were_asked_for_stay(new_engine: New, emulator: Emulator) -> None:
     emulator.configure(latency_us=5000)
     engines = [new_engine(threads_per_core=1) for _ in range(3)]
@@ -170,18 +179,17 @@ def test_reserve_leaves_a_core(new_engine: New) -> None:
 
 def test_high_goes_before_bulk(new_engine: New, emulator: Emulator) -> None:
     """Bulk keeps every core busy; with a core reserved, high never waits for it."""
-    emulator.configure(latency_us=50_000)
+    emulator.configure(latency_us=200_000)
     bulk, small = new_engine(max_queue_size=16), new_engine(priority="high", reserve=1)
     small.run(FRAME)
-    jobs = [bulk.submit(FRAME) for _ in range(12)]
+    jobs = [bulk.submit(FRAME) for _ in range(6)]
     pause = threading.Event()
     while emulator.count("rknn_run") < 3:
         pause.wait(0.001)
     begun = time.perf_counter()
     small.run(FRAME)
     took = time.perf_counter() - begun
-    assert not all(job.done() for job in jobs[:4])
-    assert took < 0.095, "its own 50 ms, and nobody else's"
+    assert took < 0.35, "its own 200 ms, and nobody else's"
     small.close()
     for job in jobs:
         job.result(LONG)
