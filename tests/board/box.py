@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "board"
+KEPT = "ORT_RKNN_TESTS_KEPT_BOX"
+"""Environment variable: ``1`` takes the installation of the last run, for work on a test."""
 SETUP = r"""
 set -eu
 root=$1 layout=$2 wheels=$3 toolkit=$4 home=$5 readonly=$6 hidden=$7 binfmt=$8

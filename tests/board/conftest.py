@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.board.box import BUILD, run
+from tests.board.box import BUILD, KEPT, run
 
-KEPT = "ORT_RKNN_TESTS_KEPT_BOX"
-"""Environment variable: ``1`` takes the installation of the last run, for work on a test."""
 HERE = Path(__file__).parent
 
 

@@ -85,9 +85,8 @@ def npu_obstacle(root: str | Path = "/", machine: str | None = None) -> str:
         return "" if answering_library() else NOT_BUILT
     base = Path(root) / "dev"
     nodes = [base / "rknpu", *(base / "dri" / f"card{number}" for number in range(_CARDS))]
-    there = [node for node in nodes if os.path.lexists(node)]
     denied, foreign = [], []
-    for node in there:
+    for node in nodes:  # opened, not looked for: what the compiler does decides
         try:
             opened = os.open(node, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:

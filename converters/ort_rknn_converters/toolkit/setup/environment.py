@@ -50,9 +50,10 @@ _MARKER = record({"version": TEXT}, {"python": TEXT, "requirements": rows(TEXT),
 
 _ALLOWED = re.compile(
     r"(PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|LD_LIBRARY_PATH|LD_PRELOAD|GLIBC_TUNABLES|MALLOC_\w+"
-    r"|(OMP|GOMP|KMP|OPENBLAS|MKL|NUMEXPR|RKNN|ASAN|UBSAN|LSAN|TSAN)_\w+|VIRTUAL_ENV|XDG_\w+|COVERAGE_\w+)\Z"
+    r"|(OMP|GOMP|KMP|OPENBLAS|MKL|NUMEXPR|RKNN|ASAN|UBSAN|LSAN|TSAN)_\w+|VIRTUAL_ENV|XDG_\w+|COVERAGE_\w+|QEMU_\w+)\Z"
 )
-"""Variables that the closed toolkit sees: how programs are found, named and run; no keys, tokens or addresses."""
+"""Variables that the closed toolkit sees: how programs are found, named and run; no keys, tokens or addresses.
+qemu's say where an emulated board's files are: its programs start others of the same kind."""
 
 Source = Literal["env", "private", "importable"]
 
