@@ -33,8 +33,9 @@ FOLDERS = {
         *("toolkit.worker", "toolkit.setup", "toolkit", "quantize", "compile", "compiled", "pipeline", "cache", "cli"),
     ),
     "ort_rknn": (
-        *("ort_private", ".", "sharing", "devices", "devices.rknnrt", "engine.lanes", "engine", "options", "ort_types"),
-        *("sessions", "opening", "api", "bench", "examples", "pyinstaller"),
+        *("ort_private", ".", "sharing", "devices", "devices.rknnrt", "engine.sharing", "engine.lanes", "engine"),
+        *("options", "ort_types", "sessions", "opening", "remote", "api", "bench", "examples", "top", "serving", "ray"),
+        "pyinstaller",
     ),
     "ort_rknn_conformance": (
         ".",

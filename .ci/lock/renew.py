@@ -68,6 +68,11 @@ def oldest() -> list[str]:
     ]
 
 
+def documentation() -> list[str]:
+    """What `make docs` needs; the packages themselves are read, not imported."""
+    return list(pyproject()["project"]["optional-dependencies"]["docs"])
+
+
 def programs() -> list[str]:
     """The unmodified programs of the tests and what they are installed beside."""
     from tests.helpers.example_programs import NEEDED, PROGRAMS
@@ -143,12 +148,20 @@ def main() -> None:
     universal = ("--universal", "--python-version", PYTHONS[0])
     _write("dev.txt", newest(), *universal, "--generate-hashes")
     _write("oldest.txt", oldest(), *universal, "--generate-hashes")
+    _write("docs.txt", documentation(), *universal, "--generate-hashes")
     _write("wheels.txt", WHEEL_TOOLS, *universal, "--generate-hashes")
     _write("programs.txt", programs(), *universal, "--constraints", str(LOCK / "dev.txt"))
+    _write(
+        "ray.txt",
+        pyproject()["project"]["optional-dependencies"]["ray"],
+        *universal,
+        "--constraints",
+        str(LOCK / "dev.txt"),
+    )
     guest = ("--python-version", PYTHON, "--python-platform", "aarch64-manylinux_2_28")
     _write("aarch64.txt", WHEELS, *guest, "--no-deps", "--generate-hashes")
     _write_toolkit()
-    for name in ("dev.txt", "oldest.txt", "wheels.txt"):
+    for name in ("dev.txt", "oldest.txt", "wheels.txt", "docs.txt"):
         _prove(name)
 
 

@@ -40,8 +40,8 @@ _NOT_IN_KEY = frozenset({"jobs", "max_memory", "timeout_s"})
 
 def any_target(precision: str) -> str:
     """Returns a SoC that has a precision, the usual one if it can: for checks before the SoC is known."""
-    having = {"w4a16": lambda soc: soc.w4a16, "int8": lambda soc: soc.int8}.get(precision, lambda soc: True)
-    return next(name for name, soc in TARGETS.items() if having(soc))
+    asked = {"w4a16", "int8"} & {precision}
+    return next(name for name, soc in TARGETS.items() if all(getattr(soc, one) for one in asked))
 
 
 def _one_of(allowed: tuple[Any, ...], default: Any) -> Any:

@@ -12,7 +12,7 @@ from ort_rknn.devices.base import ALL_CORES, AUTO, Blob, SegmentCode
 from ort_rknn.devices.soc import Soc
 from ort_rknn.errors import DeviceError
 
-__all__ = ["check_target", "check_types", "clamped_mask", "facts_of", "numbers", "same_code"]
+__all__ = ["check_target", "check_types", "clamped_mask", "cores_for", "facts_of", "numbers", "same_code"]
 
 
 BOOL_RUNTIME = (2,)
@@ -47,6 +47,17 @@ def clamped_mask(mask: int, cores: int, target: str | None) -> int:
             call="rknn_set_core_mask",
         )
     return AUTO if cores == 1 else mask
+
+
+def cores_for(code: SegmentCode, cores: int, soc: Soc) -> int:
+    """Cores that code may use: those of the SoC it was compiled for, where this machine does not say what it is."""
+    from ort_rknn_converters.errors import UnknownTarget
+    from ort_rknn_converters.targets import find_target
+
+    try:
+        return cores if soc.target or not code.target else min(cores, find_target(code.target).cores)
+    except UnknownTarget:
+        return cores
 
 
 def check_target(code: SegmentCode, soc: Soc) -> None:

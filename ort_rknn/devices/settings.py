@@ -8,8 +8,8 @@ from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["PRIORITIES", "DeviceOptions", "NpuSettings"]
 
-PRIORITIES = ("high", "medium", "low")
-"""The vendor's levels, its default first."""
+PRIORITIES = ("normal", "high", "medium", "low")
+"""Classes, the default first; the vendor's levels are high (its default, which normal leaves), medium and low."""
 
 
 @frozen
@@ -19,7 +19,8 @@ class NpuSettings:
     Attributes:
         target: The SoC; default: the one the device tree names, else the one the code is for.
         runtime_library: The runtime's path; default: ``ORT_RKNN_RUNTIME_LIBRARY``, else the usual names and folders.
-        priority: ``high`` (the vendor's default), ``medium`` or ``low``: whose jobs the driver lets go first.
+        priority: Flag of ``rknn_init``: ``normal`` and ``high`` are the vendor's default, ``medium`` and ``low`` its
+            other levels. The public driver reads none of them; :mod:`ort_rknn.engine.sharing.arbiter` goes by the word.
         sram: Let the runtime use the SoC's SRAM for internal tensors.
         share_sram: Let contexts use the same part of it, one after the other.
         collect_perf: Collect times per layer (slower), see ``NpuContext.perf_detail``.

@@ -52,6 +52,7 @@ class CompileNotice:
         self._patience = patience
         self._heartbeat = heartbeat
         self._stage = ""
+        self._last: tuple[str, str, int, int] = ("load", "", 0, 0)
         self._ended = threading.Event()
         self._began = time.monotonic()
         self._thread: threading.Thread | None = None
@@ -68,6 +69,7 @@ class CompileNotice:
     def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
         """Takes note; the first report starts the clock."""
         count = f" {done} of {total}" if total > 1 else ""
+        self._last = (stage, detail, done, total)
         self._stage = f"{stage}{count}{f': {detail}' if detail else ''}"
         if self._drawn is not None:
             self._drawn.report(stage, detail, done, total)
@@ -91,6 +93,7 @@ class CompileNotice:
             from ort_rknn_converters.cli.progress_bar import Drawn
 
             with Drawn() as self._drawn:
+                self._drawn.report(*self._last)
                 self._ended.wait()
             self._drawn = None
             return

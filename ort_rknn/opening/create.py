@@ -115,6 +115,7 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         else:
             _forget(opened)
             session._rknn_attach(native)
+            session._rknn_run = native.run_common
             return
     if npu_only:
         plan = None if resolution.compiled is None else resolution.compiled.plan

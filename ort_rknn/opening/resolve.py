@@ -215,8 +215,7 @@ def convert_options(
 
 
 def _why_all_on_cpu(compiled: CompiledModel) -> str:
-    reasons = compiled.plan.cpu_reasons()
-    main = next(iter(reasons), "it has no node to run")
+    main = compiled.plan.main_reason or "it has no node to run"
     advice = _HOW_TO_PIN if main == "dynamic shape" else "print(session.plan) shows all"
     return f"no part of it is for the NPU (mostly: {main}); {advice}"
 

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
 
-__all__ = ["PROMOTE_VARIABLE", "CheckedOptions", "check_options", "parse_options", "read", "why_not_asked"]
+__all__ = [
+    "PROMOTE_VARIABLE",
+    "CheckedOptions",
+    "check_options",
+    "given_options",
+    "parse_options",
+    "read",
+    "why_not_asked",
+]
 
 PROMOTE_VARIABLE = "ORT_RKNN_PROMOTE_CPU"
 
@@ -187,6 +195,19 @@ def parse_options(options: Mapping[Any, Any] | None = None) -> RknnOptions:
     from ort_rknn.options.table import RknnOptions
 
     return RknnOptions.parse(options)
+
+
+def given_options(providers: Any, provider_options: Any, sess_options: Any) -> dict[str, Any]:
+    """Our provider's options that were given, read; none that has its default.
+
+    Raises:
+        InvalidOption: An option that does not exist, or a value that makes no sense.
+    """
+    configured = getattr(sess_options, "_rknn_provider", None) or {}
+    listed = [options for name, options in _entries(providers, provider_options) if is_rknn(name)]
+    given = {str(name): value for name, value in (listed[0] if listed else configured).items()}
+    parsed = parse_options(given)
+    return {name: getattr(parsed, name) for name, value in given.items() if str(value).strip()}
 
 
 def _first_rknn(names: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options.config_file import read_config
+from ort_rknn.options.parsers import Parser, flag, number, size
 from ort_rknn.options.rows import Option, refuse_unknown, unsaid
 
 __all__ = ["ALIASES", "read_values"]
@@ -33,6 +34,14 @@ _CORES = ("schedule", "tp_mode", "performance_hint")
 """Options that exclude each other: a program that gives one does not get another from the configuration file."""
 
 
+_VARIABLES: Mapping[str, Parser] = {
+    "ORT_RKNN_PRINT_PERF": flag,
+    "ORT_RKNN_SWITCH_INTERVAL_MS": number(0),
+    "ORT_RKNN_CACHE_LIMIT": size,
+}
+"""Environment variables that are no options, but are wrong in the same way."""
+
+
 def read_values(options: Mapping[str, Option], values: Mapping[Any, Any]) -> dict[str, Any]:
     """Returns the options that were said anywhere, checked one by one.
 
@@ -43,6 +52,12 @@ def read_values(options: Mapping[str, Option], values: Mapping[Any, Any]) -> dic
     Raises:
         InvalidOption: A name that does not exist or stands twice, or a value that makes no sense.
     """
+    for variable, parse in _VARIABLES.items():
+        if not unsaid(text := os.environ.get(variable)):
+            try:
+                parse(text)
+            except ValueError as reason:
+                raise InvalidOption(f"environment variable {variable} must be {reason}, not {text!r}") from None
     given = _named(options, {str(name): value for name, value in values.items()}, "")
     content, file = read_config()
     config = _named(options, content, f" in {file}")

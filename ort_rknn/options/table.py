@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
+from importlib import import_module
 from typing import Any, get_args
 
 from ort_rknn.devices.settings import PRIORITIES, DeviceOptions
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.options import EngineOptions, Hint, Overflow
+from ort_rknn.engine.sharing.arbiter import Scope
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options.parsers import (
     bits,
@@ -41,14 +43,7 @@ __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
 DEVICES = ("auto", "npu", "lite", "simulator", "toolkit", "cpu")
 
 
-def _converter() -> Any:
-    """The converters' module of options: the table is read only where the NPU may be used."""
-    from ort_rknn_converters import options
-
-    return options
-
-
-convert = _converter()
+convert: Any = import_module("ort_rknn_converters.options")  # the table is read only where the NPU may be used
 ConvertOptions = convert.ConvertOptions
 
 
@@ -229,8 +224,8 @@ class RknnOptions:
     idle_unload_s: float = option(
         EngineOptions,
         number(0),
-        "0: they stay",
-        "seconds without an inference after which a session gives its NPU memory back until the next one",
+        "0: it stays",
+        "seconds without a call after which NPU memory is given back until the next",
         "ORT_RKNN_IDLE_UNLOAD_S",
     )
     print_perf: bool | None = option(
@@ -243,7 +238,24 @@ class RknnOptions:
         DeviceOptions, text, "the usual names and folders", "path of librknnrt", "ORT_RKNN_RUNTIME_LIBRARY"
     )
     priority: str = option(
-        DeviceOptions, choice(*PRIORITIES), "the vendor's", "whose jobs the NPU's driver lets go first"
+        DeviceOptions,
+        choice(*PRIORITIES),
+        "all sessions are equal",
+        "class among the sessions of this process: the highest that waits goes to the NPU first (medium: the vendor's "
+        "word for normal). It is handed to the vendor's runtime, too, but the public driver never reads it",
+    )
+    reserve: int = option(
+        EngineOptions,
+        whole(0),
+        "none: all cores for everybody",
+        "cores kept free for sessions of priority high while this one is open; at most all but one",
+    )
+    arbiter: str = option(
+        EngineOptions,
+        choice(*get_args(Scope)),
+        "no state outside the process",
+        "whose sessions take turns: of this process, or of all programs of one IPC namespace that say machine",
+        "ORT_RKNN_ARBITER",
     )
     sram: bool = option(DeviceOptions, flag, "the vendor's", "let the NPU keep internal tensors in the SoC's SRAM")
     share_sram: bool = option(

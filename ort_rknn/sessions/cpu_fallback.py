@@ -12,7 +12,7 @@ from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.ort_conventions import ort_error
 
-__all__ = ["WholeModel", "complete_feed", "plain_engine"]
+__all__ = ["WholeModel", "complete_feed", "plain_engine", "refuse_unknown"]
 
 
 class WholeModel:
@@ -94,6 +94,17 @@ def plain_engine(native: Any, options: EngineOptions | None = None) -> Engine:
 def complete_feed(native: Any, feed: Mapping[str, Any]) -> dict[str, Any]:
     """The feed with ``None`` for every input that is not fed: a program's step names all of them."""
     return dict.fromkeys(_input_names(native)) | dict(feed)
+
+
+def refuse_unknown(native: Any, output_names: Sequence[str], feed: Mapping[str, Any], run_options: Any = None) -> None:
+    """Raise what onnxruntime raises for names that the model does not have: a program would pass them over.
+
+    Raises:
+        InvalidArgument: onnxruntime's; there are such names.
+    """
+    outputs = {argument.name for argument in native.outputs_meta}
+    if not outputs.issuperset(output_names) or not set(_input_names(native)).issuperset(feed):
+        native.run(output_names, feed, run_options)
 
 
 def _input_names(native: Any) -> tuple[str, ...]:

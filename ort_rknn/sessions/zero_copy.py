@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class _Seat:
     def __init__(self, core: _Core) -> None:
         self.core = core
         self.bound: BoundContext | None = None
+        self.gate: Any = None
         self.last = 0
 
 
@@ -67,17 +69,21 @@ class SharedRuns:
     Args:
         program: A program that is one NPU step, on device ``npu``.
         cores: Core mask, and how many contexts may share it.
+        gate: Makes what a context's runs go through, for so many cores: they take turns with other sessions.
 
     Attributes:
         input_dtypes: Numpy's dtype of each input.
     """
 
-    def __init__(self, program: Program, cores: Iterable[tuple[int, int]]) -> None:
+    def __init__(
+        self, program: Program, cores: Iterable[tuple[int, int]], gate: Callable[[int], Any] | None = None
+    ) -> None:
         step = program.steps[0]
         assert isinstance(step, BoundNpuStep)
         self._code = step.code
         self.input_dtypes = {spec.name: spec.dtype for spec in step.code.inputs}
         self._device: Any = program.device
+        self._gate = gate
         self._lock = threading.Lock()
         self._cores = [_Core(mask, seats) for mask, seats in cores]
         self._seats = [seat for core in self._cores for seat in core.idle]
@@ -123,13 +129,16 @@ class SharedRuns:
             bound = seat.bound
             if bound is None:
                 bound = seat.bound = self._open(seat.core.mask)
+            if seat.gate is None and self._gate is not None:
+                seat.gate = self._gate(max(1, seat.core.mask.bit_count()))
             read = [_filled(bound, slot, inputs[slot.spec.name], copied) for slot in bound.inputs]
             written = []
             for slot in bound.outputs:
                 name = slot.spec.name
                 written.append(_memory_of(bound, slot, outputs.get(name), copied if name in outputs else {}))
             ready = time.perf_counter()
-            bound.run([*read, *written])
+            with seat.gate or nullcontext():
+                bound.run([*read, *written])
             ran = time.perf_counter()
             arrays: dict[str, np.ndarray[Any, Any]] = {}
             for slot, memory in zip(bound.outputs, written, strict=True):

@@ -163,11 +163,13 @@ class Model:
     version: int = 6
     padding: int = 0
     needs: str = ""
+    latency_us: int = 0
 
     def data(self) -> bytes:
         lines = ["RKNNEMU 1", f"target {self.target}", f"seed {self.seed}", f"version {self.version}"]
         lines += [f"custom {self.custom}"] if self.custom else []
         lines += [f"needs {self.needs}"] if self.needs else []
+        lines += [f"latency {self.latency_us}"] if self.latency_us else []
         lines += [tensor.line("input") for tensor in self.inputs] + [tensor.line("output") for tensor in self.outputs]
         return ("\n".join(lines) + "\n").encode() + b"\0" * (64 + self.padding)
 

@@ -47,9 +47,7 @@ def command(root: str, no_test: bool, as_json: bool) -> None:
         if not broken:  # all that follows loads them
             found += tried("native lanes", lambda: [native_lanes()])
             if not no_test:
-                from ort_rknn_conformance.doctor.selftest import self_test
-
-                found += tried("self-test", self_test)
+                found += tried("self-test", _self_test)
     used = not any(finding.state == "bad" for finding in found)
     if as_json:
         from ort_rknn_conformance.report.versions import versions
@@ -68,6 +66,12 @@ def _without_home(text: str) -> str:
         if len(path) > 1:
             text = re.sub(re.escape(json.dumps(path)[1:-1]) + r"(?![\w.-])", "~", text)
     return text
+
+
+def _self_test() -> tuple[Finding, ...]:
+    from ort_rknn_conformance.doctor.selftest import self_test
+
+    return self_test()
 
 
 def _print(found: list[Finding], used: bool) -> None:

@@ -58,11 +58,12 @@ def left_open(result: CaseResult, flow: Flow, *, random: bool) -> Iterator[str]:
         limit = max(output.tolerance for output in floating)
         yield f"Within the tolerance of {limit:g}, {meaning(limit)}."
     if random:
-        yield f"The {result.samples} samples were random: it says nothing of real inputs. Give some (--data)."
+        were = "sample was" if result.samples == 1 else "samples were"
+        yield f"The {result.samples} {were} random: it says nothing of real inputs. Give some (--data)."
     elif not result.accuracy:
         yield "It does not say that decisions are right: give the right classes (--labels) where the model classifies."
     elif result.samples < FEW:
-        yield f"{result.samples} samples say little of the share of right labels."
+        yield f"{result.samples} samples are few for the share of right labels."
     if any(group.note for output in result.outputs for group in output.groups):
         yield "Some channels hold too little to be judged; the table says which."
     if flow.name not in ("npu", "lite"):

@@ -141,8 +141,8 @@ def contents(size: int, forms: Sequence[CompiledModel]) -> str:
     code = sum(blob.size for form in forms for step in form.npu_steps for blob in step.code.values())
     if not code:
         return "all of it is ONNX for the CPU: no part is for the NPU"
-    rest = size_text(max(0, size - code))
-    said = f"{size_text(min(code, size))} of it are NPU code, {rest} ONNX for the CPU and simulators"
+    rest = max(0, size - code)
+    said = f"{size_text(min(code, size))} of it are NPU code, {size_text(rest)} ONNX for the CPU and simulators"
     kept = sum(step.onnx.size for step in forms[0].npu_steps if step.onnx is not None) if len(forms) == 1 else 0
     if 0 < kept < size - code:
         said += f"; of that --strip would save {size_text(kept)}, which only simulators and a board without an NPU need"

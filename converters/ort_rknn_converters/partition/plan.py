@@ -94,6 +94,7 @@ class Plan:
         estimated_by: What the estimates for the NPU rest on: ``records`` (of other owners' boards), ``a guess``, or
             ``measured on this board``.
         whole: How right the whole compiled model is; ``None`` where that was not measured.
+        mostly: Reason that keeps most of the CPU's work there, by the cost rule's estimate; empty without one.
     """
 
     target: str
@@ -105,6 +106,12 @@ class Plan:
     estimated_by: str = ""
     whole: WholeModel | None = None
     values: Mapping[str, str] = field(default_factory=dict)
+    mostly: str = ""
+
+    @property
+    def main_reason(self) -> str:
+        """Reason that weighs most for what is on the CPU: by work where that is known, else by nodes."""
+        return self.mostly or next(iter(self.cpu_reasons()), "")
 
     @property
     def estimate(self) -> str:
@@ -146,7 +153,7 @@ class Plan:
     def on_cpu(self, reason: str) -> Plan:
         """Returns the plan with no segment on an NPU, and why; what was compiled is still listed."""
         nodes = tuple(node if node.place == CPU else replace(node, place=CPU, reason=reason) for node in self.nodes)
-        return replace(self, nodes=nodes)
+        return replace(self, nodes=nodes, mostly=reason)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: what :meth:`from_dict` takes."""
@@ -184,6 +191,7 @@ class Plan:
             estimated_by=data.get("estimated_by", ""),
             whole=WholeModel.from_dict(data["whole"]) if data.get("whole") else None,
             values=dict(data.get("values", {})),
+            mostly=data.get("mostly", ""),
         )
 
     def __str__(self) -> str:

@@ -23,7 +23,7 @@ from ort_rknn_converters.toolkit.log_parser import LayerRow
 from ort_rknn_converters.toolkit.model_io import GraphIO, read_io
 from ort_rknn_converters.toolkit.prestart import Standby, Started
 from ort_rknn_converters.toolkit.request import CompileRequest, write_feeds, write_job
-from ort_rknn_converters.toolkit.retry_without_rule import without_broken_rule
+from ort_rknn_converters.toolkit.retry_without_rule import MOST_RULES, without_broken_rule
 from ort_rknn_converters.toolkit.setup.environment import find_python, interpreter
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.memory import free_memory
@@ -184,7 +184,7 @@ def compile_segment(
         ModelError: ``request.model`` is no ONNX model.
         KeyboardInterrupt: After the child was killed.
     """
-    while True:
+    for left in reversed(range(MOST_RULES + 1)):
         try:
             return _compile_once(
                 request,
@@ -198,10 +198,11 @@ def compile_segment(
                 max_memory=max_memory,
             )
         except ToolkitFailed as error:
-            spared = without_broken_rule(request, error)
+            spared = without_broken_rule(request, error) if left else None
             if spared is None:
                 raise
         request = spared
+    raise AssertionError("the last try returns or raises")
 
 
 def _room(request: CompileRequest, wanted: int) -> int | None:

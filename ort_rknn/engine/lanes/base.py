@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
     from ort_rknn.devices.program import LaneContexts
     from ort_rknn.engine.lanes.schedule import LaneSpec
+    from ort_rknn.engine.sharing.board import Sharer
 
 __all__ = [
     "FAILURES_IN_A_ROW",
@@ -186,7 +187,13 @@ class LaneOpener(Protocol):
 
 
 class Lanes(Protocol):
-    """All lanes of an engine. Every method may be called from any thread."""
+    """All lanes of an engine. Every method may be called from any thread.
+
+    Attributes:
+        changed: Called when contexts were opened or given back.
+    """
+
+    changed: Callable[[], object]
 
     @property
     def kind(self) -> str:
@@ -195,6 +202,9 @@ class Lanes(Protocol):
     @property
     def waiting(self) -> int:
         """Tasks that no lane has taken yet. Cheap; may be lower a moment later, higher only by a push."""
+
+    def waiting_on(self, core: int) -> int:
+        """Tasks that wait for this core alone."""
 
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy of what only input ``position`` of NPU step ``step`` needs: the same to it, of whatever memory order.
@@ -276,6 +286,8 @@ class LaneSetup(NamedTuple):
         time_limit: Seconds one task may take; ``None`` is for ever.
         phases: Whether to fill in ``task.phases``.
         clock: Seconds, monotonic.
+        sharer: The engine's place among those that use the NPU; ``None`` where it is no NPU.
+        elastic: Whether there are fewer contexts while other sessions want the NPU.
     """
 
     specs: Sequence[LaneSpec]
@@ -283,6 +295,8 @@ class LaneSetup(NamedTuple):
     time_limit: float | None
     phases: bool
     clock: Callable[[], float]
+    sharer: Sharer | None = None
+    elastic: bool = False
 
 
 LanesFactory = Callable[[LaneOpener, LaneSetup], Lanes]

@@ -49,6 +49,7 @@ def _declare(library: Any) -> None:
         ("add", c_int, [void, c_uint32]),
         ("equip", c_int, [void, c_int, c_uint32, table, c_uint32, table, c_uint32, c_uint64, c_uint64]),
         ("unequip", c_int, [void, c_int]),
+        ("pinned", c_int, [void, c_uint32]),
         ("submit", c_int, [void, c_int, c_uint32, table, c_uint32, c_uint64, c_uint64, c_int]),
         ("run", c_int, [void, c_int, c_uint32, table, POINTER(NativeOutcome)]),
         ("cancel", c_int, [void, c_uint64]),
@@ -132,8 +133,12 @@ class NativePool:
         )
 
     def unequip(self, lane: int) -> bool:
-        """Take an idle lane's contexts away; ``False`` when it is not idle."""
+        """Take a lane's contexts back: whether it has none now; else it has none when it is through."""
         return bool(self._short.ort_rknn_pool_unequip(self._pool, lane))
+
+    def pinned(self, group: int) -> int:
+        """Requests that wait for one core alone."""
+        return int(self._short.ort_rknn_pool_pinned(self._pool, group))
 
     def submit(self, group: int, segment: int, table: Any, turned: int, token: int, flags: int = 0) -> int:
         """The lane that took it, ``QUEUED``, ``BUSY`` or ``CLOSED``."""

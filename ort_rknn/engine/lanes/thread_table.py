@@ -45,6 +45,10 @@ class TaskQueues:
         self.waiting -= 1
         return queue.popleft()
 
+    def waiting_on(self, core: int) -> int:
+        """Tasks that wait for this core alone."""
+        return len(self._pinned.get(core, ()))
+
     def remove(self, task: Task) -> bool:
         """Take a task out; ``False`` when it is not here."""
         for queue in (self._shared, *self._pinned.values()):
@@ -174,7 +178,7 @@ class ThreadTable:
         task.error = outcome.error
         task.seconds = outcome.seconds
         task.phases = outcome.phases
-        task.ran_on = lane.core
+        task.ran_on = lane.spec.shown_core
         task.lane = lane.spec.index
         lane.busy_s += outcome.seconds
         if outcome.error is None:

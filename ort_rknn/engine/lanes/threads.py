@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
@@ -39,6 +41,7 @@ class ThreadLanes:
             from ort_rknn.engine.lanes.watchdog import Watchdog
 
             self._watchdog = Watchdog(setup.time_limit, self._expire)
+        self._sharer = setup.sharer
         self._lock = threading.RLock()
         self._room = SpaceSignal()
         self.mark, self.touch, self.wait = self._room.mark, self._room.touch, self._room.wait
@@ -46,6 +49,7 @@ class ThreadLanes:
         self._table = ThreadTable(setup.specs, setup.clock, self._door)
         self.last_used = time.monotonic()
         self.given_back = 0
+        self.changed: Callable[[], object] = int  # told of contexts that were opened or given back
         self._stopping = False
         first = self._table.lanes[0]
         with self._door.opening(first, ()):
@@ -58,6 +62,10 @@ class ThreadLanes:
     def waiting(self) -> int:
         """Tasks that no lane has taken yet."""
         return self._table.queues.waiting
+
+    def waiting_on(self, core: int) -> int:
+        """Tasks that wait for this core alone."""
+        return self._table.queues.waiting_on(core)
 
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy."""
@@ -168,6 +176,8 @@ class ThreadLanes:
             self._rouse(lane)
         for contexts in deferred.spoilt:
             contexts.close()
+        if deferred.spoilt:
+            self.changed()
         for task in deferred.ended:
             task.done(task)
 
@@ -218,14 +228,17 @@ class ThreadLanes:
         except Exception as error:
             outcome.error, outcome.unopened = error, True
             return
-        begun = lane.since = self._clock()
-        try:
-            outcome.outputs = shared.contexts.run(task.step, task.inputs, task.wanted)
-        except Exception as error:
-            outcome.error = error
-        finally:
-            lane.since = None
-            outcome.seconds = self._clock() - begun
+        if self._sharer is not None and lane.gate is None:
+            lane.gate = self._sharer.gate(lane.spec.weight)
+        with lane.gate or nullcontext():
+            begun = lane.since = self._clock()
+            try:
+                outcome.outputs = shared.contexts.run(task.step, task.inputs, task.wanted)
+            except Exception as error:
+                outcome.error = error
+            finally:
+                lane.since = None
+                outcome.seconds = self._clock() - begun
         if self._phases and outcome.error is None:
             outcome.phases = shared.contexts.phases(task.step)
 
@@ -235,8 +248,9 @@ class ThreadLanes:
             with self._lock:
                 source = SharedContexts.hold_first([other.contexts for other in self._table.lanes])
         with self._door.opening(lane, self._table.lanes):
-            lane.contexts = SharedContexts.open(self._program, lane.spec.mask, source)
-        return lane.contexts
+            lane.contexts = shared = SharedContexts.open(self._program, lane.spec.mask, source)
+        self.changed()
+        return shared
 
     def _settle(self, lane: Lane, task: Task, outcome: TaskOutcome, *, here: bool = False) -> Task | None:
         """Account for a task that has left the device, and take the lane's next one."""
@@ -251,6 +265,7 @@ class ThreadLanes:
                 if isinstance(outcome.error, DeviceError) and lane.contexts is not None:
                     deferred.spoilt.append(lane.contexts)
                     lane.contexts = None
+                    lane.spec = lane.spec.settled()
                 lane.state = LaneState.COLD if lane.contexts is None else LaneState.IDLE
                 full = outcome.unopened and isinstance(outcome.error, NpuMemoryFull)
                 if full and not self._table.without_memory(lane, task, outcome, deferred):
@@ -313,6 +328,8 @@ class ThreadLanes:
     def _abandon(self, lane: Lane, task: Task, seconds: float) -> InferenceTimeout:
         """End a task whose thread hangs in the device, and leave the lane to that thread."""
         lane.abandoned = True
+        if lane.gate is not None:
+            lane.gate.forfeit()
         self._table.vacate(lane)
         outcome = TaskOutcome()
         outcome.seconds = seconds

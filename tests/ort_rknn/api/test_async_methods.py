@@ -64,6 +64,19 @@ def test_submit_refuses_bad_feeds(session: Any) -> None:
         session.submit(None, {"A": A[:2], "B": A}).result()
 
 
+@pytest.mark.parametrize("names", [["nope"], ["Y", "nope"]])
+def test_submit_refuses_outputs_that_are_not_there(names: list[str], session: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"Invalid output name: ?nope"):
+        session.submit(names, feed(1))
+    assert session.wait_all(5)
+
+
+def test_submit_refuses_inputs_that_are_not_there(session: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"Invalid input name: ?Q"):
+        session.submit(None, {**feed(1), "Q": A})
+    assert session.wait_all(5)
+
+
 def test_submit_calls_back_in_order(session: Any) -> None:
     got: list[Any] = []
     for number in range(4):

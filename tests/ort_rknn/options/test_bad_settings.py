@@ -80,6 +80,9 @@ WITHOUT_OPTIONS: dict[str, Callable[[], Any]] = {
         ("ORT_RKNN_MIN_GAIN", "much"),
         ("ORT_RKNN_CONFIG", "/nowhere/config.toml"),
         ("ORT_RKNN_PROMOTE_CPU", "perhaps"),
+        ("ORT_RKNN_PRINT_PERF", "perhaps"),
+        ("ORT_RKNN_SWITCH_INTERVAL_MS", "soon"),
+        ("ORT_RKNN_CACHE_LIMIT", "lots"),
     ],
 )
 def test_a_bad_variable_is_refused_in_every_form(

@@ -151,7 +151,7 @@ def test_two_installers_do_the_work_once(cache: Path, monkeypatch: pytest.Monkey
     waiting = threading.Event()
     calls: list[str] = []
 
-    def fill(uv: object, directory: Path, progress: object) -> None:
+    def fill(*_: object) -> None:
         calls.append("fill")
         begun.set()
         waiting.wait(30)
