@@ -63,6 +63,7 @@ _PLAN = record(
         "notes": rows(TEXT),
         "estimated_cpu_s": maybe(NUMBER),
         "estimated_by": TEXT,
+        "mostly": TEXT,
         "estimate": TEXT,
         "whole": maybe(record({"outputs": rows(_OUTPUT_ERROR), "others": rows(TEXT)})),
         "values": by_name(TEXT),
