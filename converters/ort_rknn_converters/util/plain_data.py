@@ -310,7 +310,8 @@ def check_fields(value: Any) -> None:
     Raises:
         Misshapen: A field holds something else.
     """
-    for name, hint in _hints(type(value)).items():
+    kind: Any = type(value)
+    for name, hint in _hints(kind).items():
         try:
             _check_hint(getattr(value, name), hint)
         except Misshapen as error:
