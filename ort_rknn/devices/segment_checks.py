@@ -131,6 +131,8 @@ def facts_of(blob: Blob) -> dict[str, str] | None:
 
         with opened(blob.path if blob.path is not None else blob.read()) as data:
             version, length = struct.unpack_from("<QQ", data, 8)
+            if length > len(data):
+                return None
             (trailer,) = struct.unpack_from("<Q", data, 64 + length)
             said = parse_json(data[72 + length : 72 + length + trailer], most=_MOST_TRAILER)
         return {

@@ -83,6 +83,7 @@ def open_npu_session(
     from ort_rknn.devices.program import Program
     from ort_rknn.engine.engine import Engine
     from ort_rknn.sessions.npu import NpuParts, NpuSession
+    from ort_rknn_converters.onnx_file.blobs import settle_proofs
 
     compiled = resolution.compiled
     assert compiled is not None
@@ -169,6 +170,11 @@ def open_npu_session(
             "class": request.options.priority,
         },
     )
+    try:
+        settle_proofs()
+    except Exception:
+        engine.close()
+        raise
     if profile is not None and not variant:
         loading = "model_loading_uri" if isinstance(session._rknn_model, str) else "model_loading_array"
         profile.session_event(loading, begun, opened)

@@ -85,16 +85,25 @@ def resolve(
 
 
 def _head(model: str | bytes) -> bytes | None:
-    """The first bytes, or ``None`` when there is nothing to read: onnxruntime then says what is wrong."""
+    """The first bytes, or ``None`` when there is nothing to read: onnxruntime then says what is wrong.
+
+    Raises:
+        Exception: onnxruntime's ``Fail`` for a pipe, a socket or a device.
+    """
     if isinstance(model, bytes):
         return model[:16] or None
     if model.endswith(".ort"):
         return None
-    try:
-        from ort_rknn_converters.util.own_files import open_regular
+    from ort_rknn_converters.util.own_files import NoRegularFile, open_regular
 
+    try:
         with open_regular(model) as file:
             return file.read(16) or None
+    except NoRegularFile as error:
+        if "\0" in model:
+            return None
+        # onnxruntime would wait at a pipe until somebody writes to it.
+        raise ort_error("Fail", f"Load model from {model} failed: {error.strerror}") from None
     except OSError:
         return None
 

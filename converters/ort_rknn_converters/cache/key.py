@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import mmap
 import os
+import threading
 from pathlib import Path
 
 from ort_rknn_converters.onnx_file.protobuf_wire import opened
@@ -20,6 +21,7 @@ __all__ = ["content_digest", "key_of"]
 _LOCATION = b"\x0a\x08location\x12"
 """How protobuf writes the key ``location`` of an external tensor, and the tag of the value that follows."""
 
+_PART = 1 << 24  # bytes of a model that one core hashes at a time
 _BLOCK = 1 << 20  # bytes read at a time
 
 _PACKAGES = ("ort-rknn", "onnx", "onnxruntime", "onnx-ir")
@@ -72,7 +74,10 @@ def content_digest(model: str | os.PathLike[str] | bytes) -> str:
 
 
 def _add(digest: hashlib._Hash, data: bytes | mmap.mmap, folder: Path) -> None:
-    digest.update(data)
+    if len(data) < 2 * _PART:
+        digest.update(data)
+    else:
+        digest.update(b"parts\0" + b"".join(_parts(data)))
     for name in sorted(_external_files(data)):
         file = folder / name
         # A name that is no file is a pattern met by chance inside weights, or a fault the conversion will tell.
@@ -81,6 +86,29 @@ def _add(digest: hashlib._Hash, data: bytes | mmap.mmap, folder: Path) -> None:
             with open_regular(file) as stream:
                 while block := stream.read(_BLOCK):
                     digest.update(block)
+
+
+def _parts(data: bytes | mmap.mmap) -> list[bytes]:
+    """Digests of a large model's parts, computed on several cores: a start from the cache waits for them."""
+    found = [b""] * -(-len(data) // _PART)
+    numbers = iter(range(len(found)))
+
+    def work() -> None:
+        with memoryview(data) as view:
+            for number in numbers:
+                with view[number * _PART : (number + 1) * _PART] as part:
+                    found[number] = hashlib.sha256(part).digest()
+
+    helpers = [threading.Thread(target=work, daemon=True) for _ in range(min(os.cpu_count() or 1, 4) - 1)]
+    try:
+        for helper in helpers:
+            helper.start()
+    except RuntimeError:  # no thread to be had
+        helpers = [helper for helper in helpers if helper.ident is not None]
+    work()
+    for helper in helpers:
+        helper.join()  # each is within its last part
+    return found
 
 
 def _external_files(data: bytes | mmap.mmap) -> set[str]:

@@ -47,7 +47,7 @@ def save_folder(compiled: CompiledParts, directory: Path) -> None:
                 raise CompiledModelError(f"no file can be called {each!r}: a step's name leads elsewhere")
             file = directory / each
             found = hashlib.sha256()
-            with os.fdopen(os.open(file, _NEW_FILE, 0o600), "wb") as stream:
+            with open(os.open(file, _NEW_FILE, 0o600), "wb") as stream:  # noqa: PTH123
                 for chunk in chunks:
                     found.update(chunk)
                     stream.write(chunk)

@@ -31,6 +31,7 @@ __all__ = [
     "StoredBlob",
     "digest",
     "digest_of_open",
+    "settle_proofs",
 ]
 
 Buffer: TypeAlias = "bytes | memoryview"
@@ -43,6 +44,7 @@ MANIFEST = "manifest.json"
 """The file of a cache entry that lists its parts; without it there is no entry."""
 
 _CHUNK = 1 << 18  # bytes read at a time
+_HASHED = 1 << 24  # bytes hashed at a time
 _MOST_NOTE = 1 << 10  # bytes of a note that says what a derived file hashes to
 
 
@@ -217,10 +219,32 @@ class StoredBlob(FileBlob):
         """The file, whose content is what its digest says; hashed once a process.
 
         Raises:
-            CompiledModelError: It is not: the entry it belongs to is given up, and the next look-up misses it.
+            CompiledModelError: As :meth:`vouch`.
         """
-        self.prove()
+        self.vouch()
         return self.file
+
+    def vouch(self) -> None:
+        """Prove the content before it is opened; of large ONNX while it is, until :func:`settle_proofs`.
+
+        Compiled code goes to the vendor's closed runtime and is proven first. ONNX goes to onnxruntime, which takes as
+        long to open it as hashing does, on another core.
+
+        Raises:
+            CompiledModelError: It is not what was stored: the entry it belongs to is given up, and the next look-up
+                misses it.
+        """
+        if self.sha256 is None or not self.file.endswith(".onnx") or self.size < _LARGE or self._is_known():
+            self.prove()
+            return
+        with contextlib.suppress(RuntimeError):  # no thread to be had: it is proven at the end
+            threading.Thread(target=self._found_quietly, name="ort_rknn hashes", daemon=True).start()
+        _unsettled.append(self)
+
+    def _is_known(self) -> bool:
+        with contextlib.suppress(OSError):
+            return _known(Path(self.file).stat()) in _digests
+        return False
 
     def prove(self) -> None:
         """Compare the content with the digest, unless this process has and the file is the one it was.
@@ -233,14 +257,16 @@ class StoredBlob(FileBlob):
         except OSError as error:
             raise self._unreadable(error) from error
         if self.sha256 is not None and found != self.sha256:
-            with contextlib.suppress(OSError):
-                Path(self.file).with_name(MANIFEST).unlink()
+            self._give_up()
             raise self._damaged()
 
-    def prove_soon(self) -> None:
-        """Begin to hash a file that will be opened, in a thread: hashing needs no GIL."""
-        with contextlib.suppress(RuntimeError):  # no thread to be had
-            threading.Thread(target=self._found_quietly, name="ort_rknn hashes", daemon=True).start()
+    def _give_up(self) -> None:
+        """Remove what is damaged: a file that was computed alone, else the list of the entry's parts."""
+        file = Path(self.file)
+        note = _note_of(file)
+        for gone in (file, note) if note.exists() else (file.with_name(MANIFEST),):
+            with contextlib.suppress(OSError):
+                gone.unlink()
 
     def _found(self) -> str:
         """Computes the digest of the content, once a process."""
@@ -264,15 +290,17 @@ class StoredBlob(FileBlob):
         """
         source = Path(self.file)
         file = source.with_name(f"{source.stem}.{name}")
-        note = file.with_name(f"{file.name}.sha256")
+        note = _note_of(file)
         try:
             own = self.sha256 or self._found()
         except OSError:
             return BytesBlob(make())
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, CompiledModelError):
             ours, theirs = read_own(note, _MOST_NOTE).decode("ascii").split()
-            if ours == own and _digest_of(str(file)) == theirs:
-                return StoredBlob(str(file), theirs)
+            if ours == own and file.is_file():
+                kept = StoredBlob(str(file), theirs)
+                kept.vouch()
+                return kept
         data = make()
         made = digest(data)
         try:
@@ -285,7 +313,29 @@ class StoredBlob(FileBlob):
     __eq__, __hash__ = Blob.__eq__, Blob.__hash__
 
 
-_Known = tuple[int, int, int, int]
+def settle_proofs() -> None:
+    """Wait until all that was opened is proven; a session is not handed out before.
+
+    Raises:
+        CompiledModelError: Something that was opened is not what was stored.
+    """
+    while _unsettled:
+        _unsettled.pop().prove()  # waits for the thread that hashes it, which a file's size bounds
+
+
+def _note_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _known(found: os.stat_result) -> _Known:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+_LARGE = 1 << 20  # bytes from which a thread is worth its start; a guess, it hashes in a millisecond
+
+_unsettled: list[StoredBlob] = []
+
+_Known: TypeAlias = tuple[int, int, int, int]
 _digests: dict[_Known, str] = {}
 """Files this process has hashed: device, inode, size and time stamp -> digest."""
 
@@ -313,10 +363,10 @@ def digest_of_open(fd: int, file: str) -> str:
         turn = _at_work.setdefault(file, threading.Lock())
     with turn:  # the other one reads a file of bounded size
         found = os.fstat(fd)
-        known = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        known = _known(found)
         if known not in _digests:
             hashed, place = hashlib.sha256(), 0
-            while chunk := os.pread(fd, _CHUNK, place):
+            while chunk := os.pread(fd, _HASHED, place):  # long: each takes the interpreter's lock once
                 place += len(chunk)
                 hashed.update(chunk)
             _digests[known] = hashed.hexdigest()

@@ -46,7 +46,10 @@ class PinnedBlob(StoredBlob):
             CompiledModelError: It is in the cache, and not what its digest says.
         """
         if self.stored:
-            self.prove()
+            self.vouch()
+        return self._place()
+
+    def _place(self) -> str | None:
         held = os.fstat(self.fd)
         try:
             found = Path(self.file).stat()
@@ -93,7 +96,7 @@ class PinnedBlob(StoredBlob):
 
     def derived(self, name: str, make: Callable[[], bytes]) -> BytesBlob | FileBlob:
         """Result of ``make``; kept beside a file of the cache while that is there."""
-        if not self.stored or self.path != self.file:
+        if not self.stored or self._place() != self.file:
             return BytesBlob(make())
         return super().derived(name, make)
 

@@ -91,7 +91,7 @@ def write_own(path: str | os.PathLike[str], data: str | bytes) -> None:
         OSError: It exists, or cannot be written.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, _FILE_MODE), "wb") as file:
+    with open(os.open(path, flags, _FILE_MODE), "wb") as file:  # noqa: PTH123 - a descriptor
         file.write(data.encode() if isinstance(data, str) else data)
 
 
@@ -154,7 +154,7 @@ def _opened(path: str | os.PathLike[str], flags: int) -> BufferedReader:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(mode):
             raise NoRegularFile(errno.EINVAL, f"it is no file but {_kind(mode)}", os.fspath(path))
-        return os.fdopen(handle, "rb")
+        return open(handle, "rb")  # noqa: PTH123 - a descriptor
     except BaseException:
         os.close(handle)
         raise

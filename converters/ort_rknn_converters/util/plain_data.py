@@ -310,7 +310,8 @@ def check_fields(value: Any) -> None:
     Raises:
         Misshapen: A field holds something else.
     """
-    for name, hint in _hints(type(value)).items():
+    kind: Any = type(value)
+    for name, hint in _hints(kind).items():
         try:
             _check_hint(getattr(value, name), hint)
         except Misshapen as error:
@@ -318,7 +319,7 @@ def check_fields(value: Any) -> None:
 
 
 @lru_cache(maxsize=64)
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     from typing import get_type_hints
 
     names = [row.name for row in fields(kind)]
@@ -350,7 +351,7 @@ def _check_hint(value: Any, hint: Any) -> None:
         return by_name(partial(_check_hint, hint=inner[1]))(value)
     if is_dataclass(hint):
         if type(value) is not hint:
-            raise _wrong(f"a {hint.__name__}", value)
+            raise _wrong(f"a {type(hint).__name__ if not isinstance(hint, type) else hint.__name__}", value)
         return check_fields(value)
     wanted = {float: NUMBER, int: WHOLE, str: TEXT, bool: FLAG, NoneType: maybe(word(None)), None: maybe(word(None))}
     return wanted[hint](value)

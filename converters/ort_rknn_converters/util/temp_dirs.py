@@ -56,7 +56,7 @@ def _parent() -> Path | None:
 
 
 def _locked(directory: Path) -> BufferedWriter:
-    lock = os.fdopen(os.open(directory / "lock", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+    lock = open(os.open(directory / "lock", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")  # noqa: PTH123, SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -248,7 +248,7 @@ class TestRealToolkit:
             [sys.executable, *told, *arguments], env=environ, cwd=ROOT, stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stderr is not None
-            while moment == "compiling" and not list((tmp_path / "tmp").glob("*/stage")):
+            while moment == "compiling" and not list((tmp_path / "tmp").glob("*/*/stage")):
                 assert process.poll() is None
                 time.sleep(0.01)  # another process's file: there is no event to wait for
             if moment == "starting":  # any moment of the imports must do

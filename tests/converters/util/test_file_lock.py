@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from filelock import Timeout
 
 from ort_rknn_converters.cache.store import Cache, load_or_convert
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.util import temp_dirs
+from ort_rknn_converters.util import file_lock, temp_dirs
 from ort_rknn_converters.util.file_lock import has_locks, held
 from tests.helpers.conversions import model
 from tests.helpers.toolkits.scripted import ScriptedToolkit
@@ -86,3 +89,34 @@ def test_temporary_folders_work_without_locks(tmp_path: Path, monkeypatch: pytes
         with temp_dirs.temporary("ort_rknn-test-"):
             assert folder.is_dir()  # not taken for one that nobody needs
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.timeout(30)
+def test_a_stopped_holder_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ort_rknn_converters.util.file_lock import held\n"
+        "with held(Path(sys.argv[1])):\n    print(flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, str(tmp_path / "l")]
+    monkeypatch.setattr(file_lock, "HOLDER_STOPPED_S", 0.1)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert file_lock.holder(tmp_path / "l")[0] == process.pid
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(Timeout), held(tmp_path / "l", timeout=20):
+            pass
+        process.kill()
+    with held(tmp_path / "l", timeout=5):
+        pass
+
+
+@pytest.mark.timeout(20)
+def test_a_lock_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="file of our own"), held(tmp_path / name):
+            pass
+    assert not (tmp_path / "target").exists()

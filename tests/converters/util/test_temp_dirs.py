@@ -56,3 +56,30 @@ def test_the_living_keep_theirs(tmp_path: Path) -> None:
         old(first)
         with temp_dirs.temporary(PREFIX):
             assert set(kept.parent.iterdir()) >= {kept, first}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("trap", ["lock is a link", "lock is a pipe", "folder is a link", "parent is open to all"])
+def test_what_others_left_under_our_names_is_not_touched(tmp_path: Path, trap: str) -> None:
+    own = tmp_path / f"ort_rknn-{os.geteuid()}"
+    own.mkdir(mode=0o700)
+    left = own / f"{PREFIX}x"
+    target = tmp_path / "target"
+    if trap == "folder is a link":
+        target.mkdir()
+        (target / "lock").touch()
+        left.symlink_to(target)
+    else:
+        left.mkdir()
+        if trap == "lock is a link":
+            (left / "lock").symlink_to(target)
+        elif trap == "lock is a pipe":
+            os.mkfifo(left / "lock")
+        else:
+            (left / "lock").touch()
+            own.chmod(0o777)
+        old(left)
+    with temp_dirs.temporary(PREFIX) as folder:
+        assert (folder.parent == own) is (trap != "parent is open to all")
+    assert left.exists()
+    assert target.exists() is (trap == "folder is a link")

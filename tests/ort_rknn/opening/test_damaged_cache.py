@@ -49,7 +49,11 @@ def linked(file: Path) -> None:
 
 
 def replaced(by: str) -> Callable[[Path], None]:
-    return lambda file: (file.unlink(), file.write_text(by)) and None
+    def damage(file: Path) -> None:
+        file.unlink()
+        file.write_text(by)
+
+    return damage
 
 
 @pytest.mark.parametrize(
