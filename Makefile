@@ -31,7 +31,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: docs demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-ray test-serving test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: docs demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-ray test-serving test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine bench-sharing fuzz soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
@@ -232,14 +232,22 @@ bench: $(READY)
 	for script in benchmarks/[a-z]*.py; do \
 	    grep -q __main__ $$script || continue; echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-# Ten minutes of faults, hangs, cancels, closes and re-opens over both kinds of lanes: nothing may be lost, nothing may leak.
 SECONDS ?= 600
+# Mutated files for every reader of what comes from a disk (ten minutes): only errors of ours, in 2 s and 500 MB each.
+fuzz: $(READY)
+	PYTHONPATH=.:converters:conformance $(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
+
+# Ten minutes of faults, hangs, cancels, closes and re-opens over both kinds of lanes: nothing may be lost, nothing may leak.
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS)
 
 # The engine's figures on the emulated runtime beside their targets (about three minutes; the computer should be idle).
 bench-engine: $(READY)
 	$(BIN)/python benchmarks/engine.py
+
+# Sessions and processes that share one emulated NPU, beside their targets (about two minutes; the computer should be idle).
+bench-sharing: $(READY)
+	$(BIN)/python benchmarks/sharing.py
 
 # What is written by programs: the pages of options, hardware, errors and tolerances.
 readme: $(READY)

@@ -31,7 +31,12 @@ __all__ = [
 
 
 class RknnError(RuntimeError):
-    """Base class of this package's own errors."""
+    """Base class of this package's own errors; what strangers wrote is shown harmless in it."""
+
+    def __str__(self) -> str:
+        from ort_rknn_converters.util.foreign_text import shown_lines
+
+        return shown_lines(super().__str__())
 
 
 class DeviceUnavailable(RknnError):

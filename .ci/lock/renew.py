@@ -107,6 +107,29 @@ def _write(name: str, requirements: Iterable[str], *options: str) -> None:
     _uv("pip", "compile", "-", "--output-file", LOCK / name, *options, text="\n".join(requirements))
 
 
+def _write_toolkit() -> None:
+    """Write the hashes of the toolkit's environment, whose releases stand in the installer."""
+    from ort_rknn_converters.toolkit.setup import install, package_tools
+
+    print("hashing the toolkit's environment ...", flush=True)
+    wanted = [f"rknn-toolkit2=={install.TOOLKIT_VERSION}", *install.REQUIREMENTS]
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "found.txt"
+        options = (
+            "--universal",
+            "--python-version",
+            "3.8",
+            "--no-deps",
+            "--generate-hashes",
+            "--no-annotate",
+            "--no-header",
+        )
+        _uv("pip", "compile", "-", "--output-file", found, *options, text="\n".join(wanted))
+        text = re.sub(r"^([\w.-]+==[^ ;]+)[^\\\n]*", r"\1 ", found.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    head = "# Every release of the toolkit's environment, with the hashes of its registry; written by `make lock`.\n"
+    package_tools.LOCK.write_text(head + text.replace("==", "==="), encoding="utf-8")
+
+
 def _prove(name: str) -> None:
     """Resolve a lock file once more for every Python and CPU, from wheels alone; nothing is downloaded but metadata."""
     for python, machine in product(PYTHONS, MACHINES):
@@ -137,6 +160,7 @@ def main() -> None:
     )
     guest = ("--python-version", PYTHON, "--python-platform", "aarch64-manylinux_2_28")
     _write("aarch64.txt", WHEELS, *guest, "--no-deps", "--generate-hashes")
+    _write_toolkit()
     for name in ("dev.txt", "oldest.txt", "wheels.txt", "docs.txt"):
         _prove(name)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, field
 from typing import Any, Literal
 
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.plain_data import check_fields
 
 __all__ = [
     "BAD",
@@ -231,7 +232,11 @@ class CaseResult:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CaseResult:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: The data are of another form.
+        """
         outputs = tuple(
             OutputResult(
                 **{
@@ -252,9 +257,15 @@ class CaseResult:
             LayerError(**{key: _number(value) if key in _LAYER_FLOATS else value for key, value in row.items()})
             for row in data.get("layers", ())
         )
-        return cls(
+        found = cls(
             **{**data, "outputs": outputs, "graph": graph, "layers": layers, "cure": tuple(data.get("cure", ()))}
         )
+        check_fields(found)
+        if any(not 0 <= giver < len(graph) for node in graph for giver in node.after):
+            raise ValueError(f"{found.case}: an edge of its graph leads nowhere")
+        if any(f"cpu_{k}" not in found.accuracy for k in ("top1", "top5") if k in found.accuracy):
+            raise ValueError(f"{found.case}: a share of right labels has none of CPU onnxruntime's beside it")
+        return found
 
 
 _FLOATS = frozenset({"max_abs", "mean_abs", "max_rel", "mean_rel", "rel_rms", "sqnr_db", "cosine"})

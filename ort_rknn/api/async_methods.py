@@ -27,6 +27,7 @@ class AsyncMethods:
     """Mixed into :class:`ort_rknn.api.session.InferenceSession`."""
 
     _rknn_native: Any
+    _rknn_run: Any
     _pipeline: Pipeline | None = None
     _pending_callbacks: PendingCallbacks | None = None
 
@@ -179,6 +180,7 @@ class AsyncMethods:
             calls.wait()
         if hasattr(type(self._rknn_native), "finish"):
             self._rknn_native.finish()
+        self._rknn_run = None
         self._rknn_native = ClosedSession()
 
     async def aclose(self) -> None:

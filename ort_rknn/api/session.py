@@ -1,7 +1,7 @@
 """``InferenceSession``: onnxruntime's own class, made by way of the NPU where there is one.
 
 Only the making is ours, and the asynchronous verbs. onnxruntime's Python code does all else through its native side
-(:mod:`ort_rknn.ort_private.hooked`), which is either onnxruntime's native session (nothing on the NPU: no code of ours
+(:mod:`ort_rknn.ort_private.hooked`), which is either onnxruntime's native session (nothing on the NPU: one line of ours
 is in the way of ``run``) or an :class:`~ort_rknn.sessions.npu.NpuSession`.
 """
 
@@ -70,6 +70,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     _rknn_async_engine: Engine | None = None
     _rknn_checked: provider_lists.CheckedOptions | None = None
     _rknn_engine_options: EngineOptions | None = None
+    _rknn_run: Callable[[Any, Any], list[Any] | None] | None = None
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         self._rknn_notes = ()
         self._rknn_plan = None
         self._rknn_async_engine = None
-        self._rknn_engine_options = None
+        self._rknn_engine_options = self._rknn_run = None
         request = None
         model = self._rknn_model
         if (
@@ -202,6 +203,15 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         from ort_rknn.ort_types.iobinding import IOBinding
 
         return IOBinding(self)
+
+    def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
+        """Runs as onnxruntime does; with an NPU part common feeds go there without onnxruntime's own checks of them."""
+        run = self._rknn_run
+        if run is not None and run_options is None:
+            results = run(output_names, input_feed)
+            if results is not None:
+                return results
+        return super().run(output_names, input_feed, run_options)
 
     def run_async(
         self,

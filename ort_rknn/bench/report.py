@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn.bench.measure import Pass
+from ort_rknn_converters.util.foreign_text import in_markup
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = [
@@ -89,7 +89,7 @@ def parts_table(rows: Sequence[PartTime]) -> Table:
         table.add_column(title, justify="left" if title in ("part", "run by") else "right")
     for row in rows:
         provider = row.provider.removesuffix("ExecutionProvider")
-        table.add_row(escape(row.name), provider, str(row.count), f"{row.mean_ms:.3f} ms", f"{row.share:.1%}")
+        table.add_row(in_markup(row.name), provider, str(row.count), f"{row.mean_ms:.3f} ms", f"{row.share:.1%}")
     return table
 
 
@@ -129,10 +129,10 @@ def print_report(
     for measured in passes:
         if measured.error:
             failed = measured.asked - measured.completed
-            console.print(f"{failed} failed, the first with: {escape(measured.error)}", soft_wrap=True)
+            console.print(f"{failed} failed, the first with: {in_markup(measured.error)}", soft_wrap=True)
         each = 1000 * measured.seconds / max(1, measured.asked)
         line = f"[INFO] {measured.api} infer pass: {1000 * measured.seconds:.3f} ms ({each:.3f} ms/frame)"
-        console.print(escape(line), soft_wrap=True)
+        console.print(in_markup(line), soft_wrap=True)
     worst = min(passes, key=lambda measured: measured.completed - measured.asked)
     console.print(f"Batches completed: {worst.completed} / {worst.asked}", soft_wrap=True)
 

@@ -79,6 +79,7 @@ class RoutedStep:
         npu: Its number among the program's NPU steps; -1 on the CPU.
         wanted: Which outputs are needed; ``None`` when all are.
         names: The names of those.
+        given: The names of what it gives: on the CPU those, on the NPU all outputs, ``None`` for what nobody needs.
         forget: Values that nobody needs afterwards.
     """
 
@@ -86,6 +87,7 @@ class RoutedStep:
     npu: int
     wanted: tuple[bool, ...] | None
     names: tuple[str, ...]
+    given: tuple[str, ...]
     forget: tuple[str, ...]
 
 
@@ -97,11 +99,13 @@ class Route:
         outputs: The outputs, in the caller's order.
         steps: The steps, in execution order.
         lent: Outputs that are the caller's own inputs: they must be copied, results belong to the caller.
+        whole: The only step, where all of its outputs are asked for in their order.
     """
 
     outputs: tuple[str, ...]
     steps: tuple[RoutedStep, ...]
     lent: frozenset[str]
+    whole: RoutedStep | None = None
 
     def collect(self, values: Mapping[str, Any]) -> list[Any]:
         """The results of a job that went all the way."""
@@ -242,14 +246,13 @@ class Program:
             raise
         return LaneContexts(opened)
 
-    def run_cpu(
-        self, routed: RoutedStep, values: Mapping[str, Any], run_options: Any = None
-    ) -> Iterable[tuple[str, Any]]:
-        """Run a CPU step; gives the names and values that are needed further on."""
-        step = routed.step
-        assert isinstance(step, BoundCpuStep)
-        feed = {name: values[name] for name in step.inputs}
-        return zip(routed.names, step.session.run(routed.names, feed, run_options), strict=True)
+    def run_cpu(self, routed: RoutedStep, values: Mapping[str, Any], run_options: Any = None) -> Sequence[Any]:
+        """Run a CPU step; gives the values of :attr:`RoutedStep.given`."""
+        step: Any = routed.step
+        results: Sequence[Any] = step.session.run(
+            routed.names, {name: values[name] for name in step.inputs}, run_options
+        )
+        return results
 
     def route(self, output_names: Sequence[str] | None = None) -> Route:
         """The way to these outputs (all of the model's when ``None`` or empty); steps they do not need are left out."""
@@ -275,9 +278,14 @@ class Program:
             needed.difference_update(step.outputs)
             needed.update(step.inputs)
             number = npu if isinstance(step, BoundNpuStep) else -1
-            steps.append(RoutedStep(step, number, None if all(wanted) else wanted, names, forget))
+            unneeded = tuple(name for name, want in zip(step.outputs, wanted, strict=True) if not want)
+            given = names if number < 0 else step.outputs
+            forget += unneeded if number >= 0 else ()
+            steps.append(RoutedStep(step, number, None if all(wanted) else wanted, names, given, forget))
         made = {name for routed in steps for name in routed.names}
-        return Route(outputs, tuple(reversed(steps)), frozenset(outputs) - made)
+        lent = frozenset(outputs) - made
+        alone = len(steps) == 1 and steps[0].npu >= 0 and not lent and steps[0].given == outputs
+        return Route(outputs, tuple(reversed(steps)), lent, steps[0] if alone else None)
 
 
 def _npu_step(step: Any, soc: str) -> BoundNpuStep:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ort_rknn.engine.lanes.switch_interval import URGENT_S, FastSwitching
 from ort_rknn.engine.lanes.wake_ups import Sleeper
 from ort_rknn.ort_conventions import status_text
 from ort_rknn_converters.util.log import logger
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ort_rknn.engine.submission import Callback
 
 __all__ = ["Delivery", "call_back", "report_unraisable"]
+
+BEHIND = 8
+"""Callbacks that are due at once when the program's own threads keep them from running. A guess."""
 
 Call = Callable[[], object]
 
@@ -49,6 +53,7 @@ class Delivery:
         self._undelivered = 0
         self.delivered = 0
         self.calling = False
+        self._switching = FastSwitching(URGENT_S)
         self._sleeper = Sleeper()
         self._asleep = False
         self._stopping = False
@@ -66,6 +71,11 @@ class Delivery:
     def undelivered(self) -> int:
         """Finished jobs whose callback has not begun."""
         return self._undelivered
+
+    @property
+    def ready(self) -> int:
+        """Finished jobs whose callback waits for no earlier job's end."""
+        return self._undelivered - len(self._held)
 
     @property
     def here(self) -> bool:
@@ -167,7 +177,10 @@ class Delivery:
             with self._lock:
                 batch, self._ready = self._ready, deque()
             if not batch:
+                self._switching.end()
                 return
+            if len(batch) >= BEHIND:
+                self._switching.begin()
             while batch:
                 self._call(*batch.popleft())
 

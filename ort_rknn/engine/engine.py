@@ -20,6 +20,7 @@ from ort_rknn.engine.sharing.board import board_of
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
 from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import InvalidOption
+from ort_rknn.sharing.published import Page
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
@@ -38,6 +39,11 @@ def best_lanes(program: LaneOpener, setup: LaneSetup) -> Lanes:
 
         return NativeLanes(program, setup)
     return ThreadLanes(program, setup)
+
+
+def _cores(plan: LanePlan, device_cores: int) -> list[int]:
+    """Returns the cores that lanes are bound to; all where the driver chooses."""
+    return sorted({core for lane in plan.lanes for core in lane.cores}) or list(range(device_cores))
 
 
 def _checked(reserve: int, cores: int) -> int:
@@ -66,6 +72,7 @@ class Engine:
         lanes: Makes the lanes; default: native ones where the device allows them, else Python threads.
         on_closed: Called when the contexts are closed (to close the device).
         observer: Is told of every step and every inference (to profile).
+        about: Facts to show in ``ort-rknn top``; ``None`` shows nothing.
         clock: Seconds, monotonic; for tests.
 
     Raises:
@@ -83,13 +90,14 @@ class Engine:
         lanes: LanesFactory = best_lanes,
         on_closed: Callable[[], object] | None = None,
         observer: Observer | None = None,
+        about: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options = options = options or EngineOptions()
         self.program = program
         perf = wants_perf_lines() if options.print_perf is None else options.print_perf
         plan = LanePlan((), None)
-        made, sharer = None, None
+        made, sharer, page = None, None, None
         if program.has_npu:
             assert program.device is not None
             native = lanes is best_lanes and getattr(program.device, "native_lanes", False)
@@ -115,6 +123,8 @@ class Engine:
                 if sharer is not None:
                     sharer.leave()
                 raise
+            if about is not None:
+                page = Page({**about, "cores": _cores(plan, program.device.cores)})
         self._sharer = sharer
         self._manager = JobManager(
             program,
@@ -126,9 +136,15 @@ class Engine:
             print_perf=perf,
             observer=observer,
             clock=clock,
+            page=page,
         )
         self._finalizer = weakref.finalize(self, self._manager.close, wait=False, cancel_jobs=False)
         self._finalizer.atexit = False  # the interpreter's end has a way of its own, which waits
+
+    @property
+    def run_checked(self) -> Callable[[Mapping[str, Any], Sequence[str]], list[Any]]:
+        """Way of :meth:`run` for callers that run often: the same, one call less."""
+        return self._manager.run
 
     @property
     def width(self) -> int:
@@ -246,6 +262,7 @@ class Engine:
             dropped=counters.dropped,
             runs=counters.runs,
             waiting=manager.waiting,
+            behind=manager.behind,
             undelivered=manager.delivery.undelivered,
             most_waiting=counters.most_waiting,
             mean_inference_s=manager.pacer.mean if manager.pacer is not None else None,
@@ -255,6 +272,11 @@ class Engine:
             open_contexts=open_contexts,
             given_back=manager.lanes.given_back if manager.lanes is not None else 0,
         )
+
+    def count_run(self, seconds: float) -> None:
+        """Count an inference of the session that took another way than the engine's."""
+        if self._manager.page is not None:
+            self._manager.page.count(seconds)
 
     def contexts(self) -> list[Mapping[str, Any]]:
         """Describes each open context as its device does; waits for the inferences under way."""

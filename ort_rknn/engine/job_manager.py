@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.program import Program
-from ort_rknn.engine.admission import Admission
+from ort_rknn.engine.admission import Admission, may_pass
 from ort_rknn.engine.callbacks import Delivery, call_back
 from ort_rknn.engine.cpu_workers import CpuWorkers
 from ort_rknn.engine.job_runner import Fallback, JobRunner
@@ -25,6 +25,7 @@ from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
 from ort_rknn.errors import DeviceError, RknnError, SessionClosed
 from ort_rknn.sharing.idle_unload import IDLE
+from ort_rknn.sharing.published import Page, shower
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class JobManager:
         print_perf: bool,
         observer: Observer | None,
         clock: Callable[[], float],
+        page: Page | None = None,
     ) -> None:
+        self.page = page
         self.program = program
         self.options = options
         self.plan = plan
@@ -82,6 +85,7 @@ class JobManager:
             pacer=self.pacer,
             clock=clock,
             waiting=self._waiting,
+            behind=self._behind,
             accept=self._accept,
             send=self._send,
             drop_oldest=self._drop_oldest,
@@ -97,37 +101,42 @@ class JobManager:
             observer=observer,
             clock=clock,
             end=self._end,
+            time_limit=bool(options.run_timeout_ms),
         )
+        self._cores_in_turn = tuple(dict.fromkeys(plan.pins or ()))
         self._jobs: dict[int, InferenceJob] = {}
         self._next_id = 0
         self._active = 0  # jobs not ended or not delivered, and calls of run
-        self._stopping = False
-        self._stopped = False
+        self._stopping = self._stopped = self._awaited = False  # awaited: by anybody, ever, until nothing is active
         self._overflow = options.overflow
         self._forked = False
         watch(self)
         if lanes is not None and options.idle_unload_s:
             IDLE.watch(lanes, options.idle_unload_s)
+        if lanes is not None and page is not None:
+            lanes.changed = shower(page, lanes)
+            lanes.changed()
 
-    def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
+    def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any = None) -> list[Any]:
         """One inference in the calling thread."""
-        route = self.program.route(output_names)
-        job_id = self._enter()
-        try:
-            return self._runner.run(job_id, feed, route, run_options)
-        finally:
-            self._leave()
-
-    def _enter(self) -> int:
         if self._forked:
             raise RknnError(FORKED)
+        route = self.program.route(output_names)
         with self._lock:
             self._admission.check_open()
             self._active += 1
+            if self.page is not None:
+                self.page.show_active(self._active)
             self.counters.runs += 1
             job_id = self._next_id
             self._next_id += 1
-        return job_id
+        begun, failed = self._clock(), True
+        try:
+            results = self._runner.run(job_id, feed, route, run_options)
+            failed = False
+            return results
+        finally:
+            self._leave(self._clock() - begun, failed)
 
     # -- submit
 
@@ -137,8 +146,7 @@ class JobManager:
 
         if self._forked:
             raise RknnError(FORKED)
-        feed = submission.feed
-        route = self.program.route(submission.output_names)
+        feed, route = submission.feed, self.program.route(submission.output_names)
         values = self._runner.copies(route, feed) if submission.copy else dict(feed)
         job = InferenceJob(self)
         job._load(route, values, submission)
@@ -159,6 +167,8 @@ class JobManager:
         job._accepted_at = self._clock()
         self._jobs[job.job_id] = job
         self._active += 1
+        if self.page is not None:
+            self.page.show_active(self._active)
         self.counters.accepted += 1
         if job._callback is not None:
             self.delivery.expect(job.job_id)
@@ -168,18 +178,27 @@ class JobManager:
     def _send(self, job: InferenceJob) -> None:
         """Start a job on its way. Needs the lock: the look for room and the push are one."""
         self._runner.proceed(job)
-        self.counters.most_waiting = max(self.counters.most_waiting, self._waiting())
+        self.counters.most_waiting = max(self.counters.most_waiting, self.waiting)
 
     def _space_freed(self) -> None:
         self._admission.space_freed()
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a lane or a CPU worker."""
-        return self._waiting()
+        """Jobs in the queue: they wait for a lane or a CPU worker."""
+        return self._waiting() - self.behind
+
+    @property
+    def behind(self) -> int:
+        """Jobs that were let in beyond the queue's limit, see :meth:`_behind`."""
+        return max(0, self._waiting() - self.options.max_queue_size) if len(self._cores_in_turn) > 1 else 0
 
     def _waiting(self) -> int:
         return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
+
+    def _behind(self, job: InferenceJob) -> bool:
+        cores, kept = self._cores_in_turn, self._waiting() + self.delivery.undelivered
+        return len(cores) > 1 and self.lanes is not None and may_pass(job, kept, self.lanes, cores)
 
     def _drop_oldest(self) -> bool:
         with self._lock:
@@ -202,6 +221,8 @@ class JobManager:
             self.counters.failed += error is not None
             self.counters.cancelled += bool(cancelled)
         job._ended_at = self._clock()
+        if self.page is not None and not cancelled:
+            self.page.count(job._ended_at - job._accepted_at, error is not None)
         self._runner.ended(job, cancelled or (str(error) if error is not None else ""))
         job._values = job._feed = {}
         job._task = job._work = None
@@ -244,13 +265,17 @@ class JobManager:
 
     # -- the end
 
-    def _leave(self) -> None:
-        """A job, or a call of run, is over."""
+    def _leave(self, seconds: float = -1.0, failed: bool = False) -> None:
+        """A job, or a call of run that took so long, is over."""
+        page = self.page
         with self._lock:
             self._active -= 1
-            if self._active:
-                stop = False
-            else:
+            if page is not None and seconds >= 0:
+                page.count(seconds, failed, self._active)
+            elif page is not None:
+                page.show_active(self._active)
+            stop = False
+            if self._awaited and not self._active:
                 stop = self._must_stop()
                 self._idle.notify_all()
         self._admission.pump()
@@ -268,6 +293,8 @@ class JobManager:
         if self.lanes is not None:
             IDLE.forget(self.lanes)
             self.lanes.stop()
+        if self.page is not None:
+            self.page.close()
         self.workers.stop()
         self.delivery.stop()
         forget(self)
@@ -284,6 +311,7 @@ class JobManager:
         if self.delivery.here:
             raise RuntimeError("wait_all() in a callback would wait for that callback")
         with self._idle:
+            self._awaited = True
             return self._idle.wait_for(lambda: not self._active, timeout)
 
     def close(self, *, wait: bool, cancel_jobs: bool) -> None:
@@ -291,6 +319,7 @@ class JobManager:
         if self._forked:
             return
         with self._lock:
+            self._awaited = True
             self._admission.close()
             stop = self._must_stop()
         self._admission.room.touch(everyone=True)

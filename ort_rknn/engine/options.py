@@ -47,8 +47,8 @@ class EngineOptions:
         cpu_workers: Threads that run the CPU steps of submitted jobs.
         priority: Class among all sessions of the process: ``high``, ``normal`` (also ``medium``) or ``low``.
         reserve: Cores that are kept free for class ``high`` while this session is open.
-        arbiter: Who takes turns: ``process``, the sessions of this process, or ``machine``, those of all programs in one
-            IPC namespace that say so.
+        arbiter: Whose sessions take turns: ``process``, those of this process, or ``machine``, those of all programs in
+            one IPC namespace that say so.
     """
 
     schedule: tuple[int, ...] | None = None

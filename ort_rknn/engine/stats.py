@@ -49,6 +49,7 @@ class EngineStats:
         open_contexts: Lanes whose contexts are open now.
         given_back: How many lanes' contexts were closed so far to give memory back.
         bound_runs: Runs over a binding that the NPU did on the binding's own memory, not counted above.
+        behind: Jobs beyond the queue's limit that wait for a core of the schedule that is behind.
         copied: Input or output to the reason why it was copied in the last run over a binding with NPU memory.
     """
 
@@ -68,6 +69,7 @@ class EngineStats:
     open_contexts: int = 0
     given_back: int = 0
     bound_runs: int = 0
+    behind: int = 0
     copied: Mapping[str, str] = field(default_factory=dict)
 
 

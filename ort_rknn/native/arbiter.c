@@ -29,7 +29,7 @@ typedef struct {
 
 struct ort_rknn_arbiter {
     pthread_mutex_t lock;
-    int cores, reserved, used, lower, of_length[LENGTHS], set;
+    int cores, reserved, used, held[ORT_RKNN_CLASSES], lower, of_length[LENGTHS], set;
     int64_t used_at[ORT_RKNN_CLASSES], looked_at;
     row waiting[ORT_RKNN_CLASSES], holders;
     unsigned short seen[SHARED_COUNT];
@@ -60,7 +60,7 @@ static int most_lower(const ort_rknn_arbiter *a) {
 static int is_mixed(const ort_rknn_arbiter *a, const pass *p, int64_t now) {
     for (int class = 0; class < ORT_RKNN_CLASSES; class++) {
         if (class == p->class) continue;
-        if (a->waiting[class].first || (a->used_at[class] && now - a->used_at[class] < ORT_RKNN_RECENT)) return 1;
+        if (a->held[class] || a->waiting[class].first || (a->used_at[class] && now - a->used_at[class] < ORT_RKNN_RECENT)) return 1;
     }
     return 0;
 }
@@ -85,6 +85,7 @@ static void grant(ort_rknn_arbiter *a, pass *p, int64_t now) {
     a->used += p->weight;
     a->lower += p->class != ORT_RKNN_HIGH ? p->weight : 0;
     a->of_length[p->length]++;
+    a->held[p->class]++;
     push(&a->holders, p);
 }
 
@@ -94,6 +95,7 @@ static void take_back(ort_rknn_arbiter *a, pass *p, pass_state state) {
     a->used -= p->weight;
     a->lower -= p->class != ORT_RKNN_HIGH ? p->weight : 0;
     a->of_length[p->length]--;
+    a->held[p->class]--;
     if (a->set >= 0) shared_give_back(a->set, p->weight);
     p->state = state;
 }

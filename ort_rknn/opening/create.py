@@ -55,11 +55,15 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
     if asked := _asked_of_the_cpu(request, user):
         logger().warning("the model runs on the CPU: %s", asked)
         resolution, model = Resolution(reason=asked), b""
+
+    def resolved() -> Resolution:
+        return resolve(
+            model, request.options, user, device=session._rknn_device, open_with_onnxruntime=open_with_onnxruntime
+        )
+
     try:
         if model:
-            resolution = resolve(
-                model, request.options, user, device=session._rknn_device, open_with_onnxruntime=open_with_onnxruntime
-            )
+            resolution = resolved()
     except InvalidOption as error:
         session._rknn_refused = error  # raised by the session; what is raised in here, onnxruntime falls back from
         return
@@ -85,8 +89,10 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         except InvalidOption as error:
             session._rknn_refused = error
         return
-    if resolution.compiled is not None and resolution.compiled.npu_steps:
+    again = resolution.from_onnx
+    while resolution.compiled is not None and resolution.compiled.npu_steps:
         from ort_rknn.opening.open_npu import open_npu_session
+        from ort_rknn_converters.errors import CompiledModelError
 
         try:
             native = open_npu_session(session, request, resolution, disabled, npu_only=npu_only, validated=opened)
@@ -95,6 +101,12 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         except InvalidOption as error:
             session._rknn_refused = error
             return
+        except CompiledModelError as error:  # found when it was opened: the cache has given the entry up
+            if not resolution.from_onnx:
+                raise ort_error("InvalidGraph", str(error)) from error
+            logger().warning("%s", error)
+            resolution = resolved() if again else Resolution(target=resolution.target, reason=str(error))
+            again = False
         except RknnError as error:
             if not resolution.from_onnx:  # onnxruntime cannot run what was compiled before
                 raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error
@@ -103,6 +115,7 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         else:
             _forget(opened)
             session._rknn_attach(native)
+            session._rknn_run = native.run_common
             return
     if npu_only:
         plan = None if resolution.compiled is None else resolution.compiled.plan

@@ -162,6 +162,12 @@ def open_npu_session(
         fallback=whole.run if resolution.from_onnx else None,
         on_closed=partial(_close, at_close, on_closed, None if variant else profile),
         observer=profile,
+        about={
+            "model": _name(session._rknn_model, resolution),
+            "device": device.name,
+            "target": resolution.target,
+            "class": request.options.priority,
+        },
     )
     if profile is not None and not variant:
         loading = "model_loading_uri" if isinstance(session._rknn_model, str) else "model_loading_array"
@@ -182,6 +188,13 @@ def open_npu_session(
         )
     )
     return native
+
+
+def _name(model: str | bytes, resolution: Resolution) -> str:
+    """Returns the model's name for lists, with the shapes where it is one of several forms."""
+    name = model if isinstance(model, str) else "(bytes)"
+    shapes = " ".join(f"{one}:{'x'.join(map(str, shape))}" for one, shape in resolution.shapes.items())
+    return f"{name} {shapes}".strip()
 
 
 def nodes_on_cpu(plan: Plan | None, why: str = "") -> str:

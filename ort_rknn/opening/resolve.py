@@ -91,7 +91,9 @@ def _head(model: str | bytes) -> bytes | None:
     if model.endswith(".ort"):
         return None
     try:
-        with Path(model).open("rb") as file:
+        from ort_rknn_converters.util.own_files import open_regular
+
+        with open_regular(model) as file:
             return file.read(16) or None
     except OSError:
         return None
@@ -213,8 +215,7 @@ def convert_options(
 
 
 def _why_all_on_cpu(compiled: CompiledModel) -> str:
-    reasons = compiled.plan.cpu_reasons()
-    main = next(iter(reasons), "it has no node to run")
+    main = compiled.plan.main_reason or "it has no node to run"
     advice = _HOW_TO_PIN if main == "dynamic shape" else "print(session.plan) shows all"
     return f"no part of it is for the NPU (mostly: {main}); {advice}"
 

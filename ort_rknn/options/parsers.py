@@ -223,9 +223,9 @@ def _pairs(value: Any, *, names_optional: bool = False) -> list[tuple[Any, Any]]
         raise TypeError
     text = value.strip()
     if text.startswith("{"):
-        import ast
+        from ort_rknn_converters.rknn_format.literals import parse_literal  # bounded in depth and time
 
-        return list(ast.literal_eval(text).items())
+        return list(parse_literal(text).items())
     pairs: list[tuple[Any, Any]] = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
         name, separator, item = part.rpartition("=")  # two of them: the parts are separated otherwise

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
+from importlib import import_module
 from typing import Any, get_args
 
 from ort_rknn.devices.settings import PRIORITIES, DeviceOptions
@@ -42,14 +43,7 @@ __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
 DEVICES = ("auto", "npu", "lite", "simulator", "toolkit", "cpu")
 
 
-def _converter() -> Any:
-    """The converters' module of options: the table is read only where the NPU may be used."""
-    from ort_rknn_converters import options
-
-    return options
-
-
-convert = _converter()
+convert: Any = import_module("ort_rknn_converters.options")  # the table is read only where the NPU may be used
 ConvertOptions = convert.ConvertOptions
 
 
@@ -167,6 +161,9 @@ class RknnOptions:
     verify_feeds: int = option(
         ConvertOptions, whole(0), "a guess: one feed can be lucky", "random feeds every compiled segment is verified on"
     )
+    max_memory: int = option(
+        ConvertOptions, whole(0), "0: what the machine has free", "bytes of memory the compiler may take for a segment"
+    )
     compile_timeout_s: float = option(
         ConvertOptions.timeout_s,
         number(1),
@@ -227,8 +224,8 @@ class RknnOptions:
     idle_unload_s: float = option(
         EngineOptions,
         number(0),
-        "0: they stay",
-        "seconds without an inference after which a session gives its NPU memory back until the next one",
+        "0: it stays",
+        "seconds without a call after which NPU memory is given back until the next",
         "ORT_RKNN_IDLE_UNLOAD_S",
     )
     print_perf: bool | None = option(
@@ -244,9 +241,8 @@ class RknnOptions:
         DeviceOptions,
         choice(*PRIORITIES),
         "all sessions are equal",
-        "class among the sessions of this process: before each inference the highest class that waits goes first, and "
-        "whoever waits long rises. It is also handed to the vendor's runtime, whose public driver never reads it "
-        "(medium: the vendor's word for normal)",
+        "class among the sessions of this process: the highest that waits goes to the NPU first (medium: the vendor's "
+        "word for normal). It is handed to the vendor's runtime, too, but the public driver never reads it",
     )
     reserve: int = option(
         EngineOptions,
@@ -258,8 +254,7 @@ class RknnOptions:
         EngineOptions,
         choice(*get_args(Scope)),
         "no state outside the process",
-        "whose sessions take turns by priority: process: those of this one; machine: those of all programs that say so, "
-        "by System V semaphores of one IPC namespace. All others meet in the driver's queues",
+        "whose sessions take turns: of this process, or of all programs of one IPC namespace that say machine",
         "ORT_RKNN_ARBITER",
     )
     sram: bool = option(DeviceOptions, flag, "the vendor's", "let the NPU keep internal tensors in the SoC's SRAM")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IN_FLIGHT", "RemoteStep", "address_of", "remote_engine", "remote_plan"]
 
-IN_FLIGHT = 8
+IN_FLIGHT = 12
 """Calls under way at once for submitted jobs: three cores twice, and the wire (a guess)."""
 
 _HERE = frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["access_logger", "log_access"]
+__all__ = ["access_logger", "log_access", "logs_access"]
 
 _logger = logging.getLogger("ort_rknn.access")
 _logger.setLevel(logging.WARNING)  # off until the command turns it on
@@ -15,7 +15,12 @@ def access_logger() -> logging.Logger:
     return _logger
 
 
+def logs_access() -> bool:
+    """Whether anybody reads the access log."""
+    return _logger.isEnabledFor(logging.INFO)
+
+
 def log_access(door: str, peer: str, call: str, model: str, status: str, seconds: float) -> None:
     """Write who called what, how it ended and how long it took. Names that a client made up are written quoted."""
-    if _logger.isEnabledFor(logging.INFO):
+    if logs_access():
         _logger.info("%s %s %s %r %s %.1f ms", door, peer, call, model[:200], status, 1000 * seconds)

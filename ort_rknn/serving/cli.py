@@ -69,7 +69,6 @@ def command(folder: Path, **given: Any) -> None:
     Speaks the Open Inference Protocol v2, gRPC and HTTP, as Triton does. SIGTERM finishes what was accepted. Exit code
     0: all of it ended. 1: not within --grace. 2: the arguments are no good.
     """
-    _log(access=given["access_log"], quiet=given["quiet"])
     try:
         server = Server(_settings(folder, given))
     except InvalidOption as reason:
@@ -84,6 +83,7 @@ def command(folder: Path, **given: Any) -> None:
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
+    _log(access=given["access_log"], quiet=given["quiet"])
     server.start()
     for place, port in zip(given["listen"], server.grpc_ports, strict=True):
         shown = place if place.startswith("unix:") else f"{Listen.parse(place).host}:{port}"

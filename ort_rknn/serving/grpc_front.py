@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.failures import KIND_KEY, Refusal, failure_of
-from ort_rknn.serving.access_log import log_access
+from ort_rknn.serving.access_log import log_access, logs_access
 from ort_rknn.serving.answers import EXTENSIONS, NAME, model_statistics, server_version
 from ort_rknn.serving.protobufs import answer_message, call_of
 from ort_rknn.serving.security import Listen, Tokens
@@ -147,8 +147,9 @@ def _handled(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, An
                 context.set_trailing_metadata(((KIND_KEY, failure.kind),))
             context.abort(getattr(grpc.StatusCode, code), failure.text)
         finally:
-            model = getattr(request, "model_name", "") or getattr(request, "name", "")
-            log_access("grpc", context.peer(), function.__name__, model, code, time.monotonic() - begun)
+            if logs_access():
+                model = getattr(request, "model_name", "") or getattr(request, "name", "")
+                log_access("grpc", context.peer(), function.__name__, model, code, time.monotonic() - begun)
 
     return handle
 

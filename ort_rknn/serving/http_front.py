@@ -108,10 +108,12 @@ class _Server(ThreadingHTTPServer):
             self.connections.release()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        if self.context is not None:
-            request.settimeout(_IDLE_S)
-            request = self.context.wrap_socket(request, server_side=True)  # here, where it keeps nobody else waiting
-        super().finish_request(request, client_address)
+        if self.context is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(_IDLE_S)
+        with self.context.wrap_socket(request, server_side=True) as line:  # here, where it keeps nobody else waiting
+            super().finish_request(line, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that went away."""

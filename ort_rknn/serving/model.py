@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ort_rknn.engine.cpu_workers import CPU_WORKERS
+from ort_rknn.engine.engine import Engine
 from ort_rknn.remote.outside import OUTSIDE_KEY, STUB_KEY, Argument, Outside, pack, stub_of
 from ort_rknn.remote.tensors import ITEM_SIZES, STRINGS, datatype_of
 
@@ -31,6 +33,8 @@ class OpenModel:
     Attributes:
         outside: Inputs, outputs and metadata.
         config: Triton's model config as JSON.
+        outputs: Output name -> the protocol's name of its type, ``None`` where it has none.
+        at_once: Calls that find an idle core, as long as no more are under way.
         users: Calls under way.
         used_at: When the last one ended.
         retired: Whether it is to be closed as soon as nobody uses it.
@@ -44,9 +48,11 @@ class OpenModel:
         try:
             self.outside = Outside.of(self._sessions[""])
             self.config = _config(name, self.outside)
+            self.outputs = {one.name: datatype_of(one.type) for one in self.outside.outputs}
         except BaseException:
             self._sessions[""].close()
             raise
+        self.at_once = _at_once(self._sessions[""])
         self.users = 0
         self.used_at = clock()
         self.retired = False
@@ -80,6 +86,12 @@ class OpenModel:
         """Finish what was accepted, and give everything back."""
         for session in self._sessions.values():
             session.close()
+
+
+def _at_once(session: Any) -> int:
+    """Lanes of a session's engine; on the CPU alone, what its engine would run at once."""
+    engine = session._existing_engine()
+    return len(engine.plan().lanes) or CPU_WORKERS if isinstance(engine, Engine) else CPU_WORKERS
 
 
 def datatype_shown(argument: Argument) -> str:

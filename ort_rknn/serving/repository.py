@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from ort_rknn_converters.util.log import logger
 
 __all__ = ["Entry", "Repository"]
 
-ENDINGS = (".onnx", ".rknn")
+ENDINGS = (".rknn.onnx", ".onnx", ".rknn")  # the first is what `ort-rknn convert` writes
 FORGET_FAILURE_S = 10.0  # a file that could not be opened is tried again after so long, or when it changed (a guess)
+
+_SETTLED_NS = 100_000_000  # a folder's time of change may be older by the kernel's tick than a file that came later
 
 Opener = Callable[[Path, str], Any]
 """Opens a session of a file for a class of calls."""
@@ -86,14 +88,25 @@ class Repository:
         self._slots: dict[str, _Slot] = {}
         self._statistics: dict[str, Statistics] = {}
         self._closed = False
+        self._listed: tuple[int, dict[str, Path]] = (0, {})  # when the folder changed, and what was in it
 
     # --- names --------------------------------------------------------------------------------------------------------
 
     def files(self) -> dict[str, Path]:
         """Name -> file, of every model there is. A name that two files share is each file's whole name instead."""
+        changed, known = self._listed
+        now = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - of every call
+        if now == changed:
+            return known
         with os.scandir(self._folder) as found:
             names = sorted(one.name for one in found if one.name.endswith(ENDINGS) and one.is_file())
-        stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 - names, not paths
+        files = self._named(names)
+        if time.time_ns() - now > _SETTLED_NS:
+            self._listed = now, files
+        return files
+
+    def _named(self, names: list[str]) -> dict[str, Path]:
+        stems = [_stem(name) for name in names]
         return {
             stem if stems.count(stem) == 1 else name: self._folder / name
             for stem, name in zip(stems, names, strict=True)
@@ -113,7 +126,7 @@ class Repository:
         for known, path in files.items():
             if path.name == name:
                 return known, path
-        shared = [path.name for path in files.values() if path.stem == name]
+        shared = [path.name for path in files.values() if _stem(path.name) == name]
         if shared:
             raise Refusal("NOT_FOUND", f"several files are called {name!r}: ask for one of {', '.join(shared)}")
         some = ", ".join(list(files)[:10]) or "none"
@@ -148,14 +161,18 @@ class Repository:
 
     # --- opening and closing ------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def use(self, name: str, version: str, timeout: float) -> Iterator[OpenModel]:
+    def use(self, name: str, version: str, timeout: float) -> AbstractContextManager[OpenModel]:
         """An open model, which stays open inside; opened now if it is not.
 
         Raises:
             Refusal: There is no such model, it cannot be opened, or not in time.
         """
-        model = self._acquire(name, version, timeout)
+        return self.use_found(*self.find(name, version), timeout)
+
+    @contextmanager
+    def use_found(self, name: str, path: Path, timeout: float) -> Iterator[OpenModel]:
+        """:meth:`use` of a model that :meth:`find` has found."""
+        model = self._acquire(name, path, timeout)
         try:
             yield model
         finally:
@@ -166,10 +183,9 @@ class Repository:
             if last:
                 model.close()
 
-    def _acquire(self, name: str, version: str, timeout: float) -> OpenModel:
+    def _acquire(self, known: str, path: Path, timeout: float) -> OpenModel:
         deadline = self._clock() + timeout
         while True:
-            known, path = self.find(name, version)
             with self._lock:
                 if self._closed:
                     raise Refusal("UNAVAILABLE", "the server is going down")
@@ -282,6 +298,10 @@ class Repository:
             slots, self._slots = list(self._slots.values()), {}
         for slot in slots:
             self._retire(slot)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(next(ending for ending in ENDINGS if name.endswith(ending)))
 
 
 def _entry(name: str, slot: _Slot | None) -> Entry:

@@ -116,7 +116,7 @@ class Server:
                 raise
         self.http_port = self._http.port if self._http is not None else None
         self._ended = threading.Event()
-        logger().info("requests of up to %d bytes, %d at once", most_bytes, pending)
+        self._most_bytes = most_bytes
 
     def _check_name(self, name: str) -> None:
         try:
@@ -126,6 +126,7 @@ class Server:
 
     def start(self) -> None:
         """Take calls; open what is to be loaded, and be ready then."""
+        logger().info("requests of up to %d bytes, %d at once", self._most_bytes, self.service.pending)
         self._grpc.start()
         if self._http is not None:
             self._http.start()

@@ -17,7 +17,7 @@ import numpy as np
 from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import SubmitTimeout
 from ort_rknn.remote.failures import Refusal, failure_of
-from ort_rknn.remote.tensors import TensorError, datatype_of
+from ort_rknn.remote.tensors import TensorError
 from ort_rknn.serving.model import OpenModel
 from ort_rknn.serving.repository import Repository
 from ort_rknn_converters.util.frozen import frozen
@@ -87,7 +87,6 @@ class Service:
         self.pending = pending
         self.load_limit = load_limit
         self._limit = limit
-        self._let_in = threading.Semaphore(pending)
         self._changed = threading.Condition()
         self._under_way = 0
         self._draining = False
@@ -128,18 +127,18 @@ class Service:
         Raises:
             Refusal: There are as many calls under way as may be.
         """
-        if not self._let_in.acquire(blocking=False):
-            text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
-            raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
         with self._changed:
+            if self._under_way >= self.pending:
+                text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
+                raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
             self._under_way += 1
         return LetIn(self._let_out)
 
     def _let_out(self) -> None:
         with self._changed:
             self._under_way -= 1
-            self._changed.notify_all()
-        self._let_in.release()
+            if self._draining:
+                self._changed.notify_all()
 
     def infer(self, call: Call) -> Answer:
         """Run a call that was let in.
@@ -148,17 +147,16 @@ class Service:
             Exception: What the session raises, or a :class:`~ort_rknn.remote.failures.Refusal`.
         """
         begun = time.monotonic()
-        name, _ = self.repository.find(call.model, call.version)
+        name, path = self.repository.find(call.model, call.version)
         statistics = self.repository.statistics(name)
         try:
             deadline = begun + self._time_left(call)
-            with self.repository.use(name, "", deadline - begun) as model:
-                answer, job = self._run(model, call, deadline)
+            with self.repository.use_found(name, path, deadline - begun) as model:
+                answer, queue, infer = self._run(model, call, deadline)
         except BaseException as error:
             statistics.failed(failure_of(error).code, time.monotonic() - begun)
             raise
-        timing = job.timing
-        statistics.answered(time.monotonic() - begun, timing.queue, max(0.0, timing.total - timing.queue))
+        statistics.answered(time.monotonic() - begun, queue, infer)
         return answer
 
     def _time_left(self, call: Call) -> float:
@@ -168,17 +166,22 @@ class Service:
             raise TensorError(f"the parameter timeout is a whole number of microseconds, not {given!r}")
         return min(left, int(given) / 1e6) if int(given) else left
 
-    def _run(self, model: OpenModel, call: Call, deadline: float) -> tuple[Answer, Any]:
-        known = {argument.name: argument for argument in model.outside.outputs}
-        names = tuple(call.outputs) or tuple(known)
-        datatypes = []
-        for name in names:
-            datatype = datatype_of(known[name].type) if name in known else ""
+    def _run(self, model: OpenModel, call: Call, deadline: float) -> tuple[Answer, float, float]:
+        """The answer, and the seconds it waited and ran."""
+        names = tuple(call.outputs) or tuple(model.outputs)
+        datatypes = [model.outputs.get(name, "") for name in names]  # onnxruntime refuses those that are not there
+        for name, datatype in zip(names, datatypes, strict=True):
             if datatype is None:
-                text = f"output {name!r} is a {known[name].type}: only tensors of numbers and strings can be sent"
+                text = f"output {name!r} cannot go over this protocol: only tensors of numbers and strings can be sent"
                 raise Refusal("UNIMPLEMENTED", text, "NotImplemented")
-            datatypes.append(datatype)
-        job = self._submitted(model.session(_priority(call.parameters)), names, call, deadline)
+        session = model.session(_priority(call.parameters))
+        # Where a core is idle the call runs here, with no thread between: half of its cost. A gRPC client keeps its
+        # deadline itself; who gives a limit as a parameter is to be freed by the server.
+        if model.users <= model.at_once and not call.parameters.get("timeout"):
+            begun = time.monotonic()
+            results = session.run(list(names), call.inputs)
+            return _answer(model, names, datatypes, results), 0.0, time.monotonic() - begun
+        job = self._submitted(session, names, call, deadline)
         try:
             while not job.wait(max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
                 if time.monotonic() >= deadline:
@@ -191,13 +194,8 @@ class Service:
             raise Refusal("UNAVAILABLE", "the model was closed meanwhile: try again", "SessionClosed") from None
         finally:
             job.cancel()  # what has ended stays as it is
-        given = [row for row in zip(names, datatypes, results, strict=True) if row[2] is not None]  # optional ones
-        return Answer(
-            model.name,
-            tuple(name for name, _, _ in given),
-            tuple(datatype for _, datatype, _ in given),
-            tuple(np.asarray(value) for _, _, value in given),
-        ), job
+        timing = job.timing
+        return _answer(model, names, datatypes, results), timing.queue, max(0.0, timing.total - timing.queue)
 
     def _submitted(self, session: Any, names: Sequence[str], call: Call, deadline: float) -> Any:
         while True:
@@ -211,6 +209,16 @@ class Service:
                     raise
                 if call.gone():
                     raise Refusal("CANCELLED", "the client has gone") from None
+
+
+def _answer(model: OpenModel, names: Sequence[str], datatypes: Sequence[str | None], results: Sequence[Any]) -> Answer:
+    given = [row for row in zip(names, datatypes, results, strict=True) if row[2] is not None]  # optional ones
+    return Answer(
+        model.name,
+        tuple(name for name, _, _ in given),
+        tuple(str(datatype) for _, datatype, _ in given),
+        tuple(np.asarray(value) for _, _, value in given),
+    )
 
 
 class LetIn:

@@ -237,7 +237,7 @@ class Variants:
     def _open(self, key: ShapeKey, compiled: CompiledModel, began: float) -> None:
         session = self._factory.open(key, compiled)
         if session is None:
-            reason = next(iter(compiled.plan.cpu_reasons()), "it has no node to run")
+            reason = compiled.plan.main_reason or "it has no node to run"
             self._set(key, "cpu", f"no part of it is for the NPU (mostly: {reason})")
             return
         with self._changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,21 @@ class MemoryUse:
         shared: Runs on it; ``None`` where everything is copied.
         why: Why everything is copied.
         on_run: Called after a good run.
+        count: Called with the seconds a good run took.
 
     Attributes:
         runs: Runs on the memory itself.
         copied: Input or output name to the reason why it was copied in the last run over a binding.
     """
 
-    def __init__(self, shared: SharedRuns | None, why: str, on_run: OnRun | None = None) -> None:
+    def __init__(
+        self,
+        shared: SharedRuns | None,
+        why: str,
+        on_run: OnRun | None = None,
+        count: Callable[[float], object] = float,
+    ) -> None:
+        self._count = count
         self.runs = 0
         self.copied: dict[str, str] = {}
         self._shared = shared
@@ -59,7 +68,7 @@ class MemoryUse:
             IDLE.watch(shared, engine.options.idle_unload_s)
         lines = wants_perf_lines() if engine.options.print_perf is None else engine.options.print_perf
         if profile is None and not lines:
-            return cls(shared, "")
+            return cls(shared, "", count=engine.count_run)
         step = engine.program.steps[0]
 
         def on_run(core: int, begun: float, phases: tuple[float, float, float]) -> None:
@@ -69,7 +78,7 @@ class MemoryUse:
                 profile.step(-1, step, begun, sum(phases), core, phases)
                 profile.inference(-1, begun, sum(phases))
 
-        return cls(shared, "", on_run)
+        return cls(shared, "", on_run, engine.count_run)
 
     def memory(self) -> tuple[int, int]:
         """Bytes of NPU memory of its contexts, and how many are open."""
@@ -95,11 +104,13 @@ class MemoryUse:
                         outputs[name] = made = shared.fresh(name)
                         record.made(name, made)
                 copied: dict[str, str] = {}
+                begun = time.perf_counter()
                 try:
                     deliver(binding, shared.run(id(binding), inputs, outputs, copied, self._on_run))
                 except Unshareable as error:
                     self._shared, self._why = None, str(error)
                 else:
+                    self._count(time.perf_counter() - begun)
                     with self._counting:
                         self.runs += 1
                     self.copied = copied

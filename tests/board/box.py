@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "board"
 SETUP = r"""
 set -eu
-root=$1 layout=$2 wheels=$3 toolkit=$4 home=$5 readonly=$6 binfmt=$7
-shift 7
+root=$1 layout=$2 wheels=$3 toolkit=$4 home=$5 readonly=$6 hidden=$7 binfmt=$8
+shift 8
 mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
 printf '%s' "$binfmt" >/proc/sys/fs/binfmt_misc/register
 mount --bind "$root" "$root"
@@ -35,6 +35,7 @@ mount --bind "$wheels" "$root/tmp/wheels"
 [ -z "$toolkit" ] || mount --bind "$toolkit" "$root/tmp/toolkit"
 mount --bind "$layout" "$root/board"
 mount --bind "$home" "$root/home/rock"
+[ -z "$hidden" ] || mount --bind /dev/null "$root/$hidden"
 [ -z "$readonly" ] || mount -o remount,bind,ro "$root"
 exec unshare -U --map-user=1000 --map-group=1000 -R "$root" -w / "$@"
 """
@@ -48,6 +49,7 @@ def inside(
     suite: str = "bookworm",
     home: Path | None = None,
     readonly: bool = False,
+    hidden: str = "",
     network: bool = False,
     env: dict[str, str] | None = None,
 ) -> list[str]:
@@ -59,6 +61,7 @@ def inside(
         suite: Debian's release.
         home: The folder of the user ``rock``; default: one that stays between calls.
         readonly: Mount everything but ``/tmp`` and the home read-only.
+        hidden: A file of the root that is made empty.
         network: Let it reach the network.
         env: Environment variables; a value of ``""`` takes one away.
     """
@@ -86,6 +89,7 @@ def inside(
         str(toolkit) if toolkit.exists() else "",
         str(home),
         "yes" if readonly else "",
+        hidden,
         BINFMT,
     ]
     spaces = "-Urm" if network else "-Urmn"

@@ -45,8 +45,9 @@ BINFMT = (
 VERSION = (
     'const char ort_rknn_box[] __attribute__((used)) = "librknnrt version: 2.5.0 (emulated@2026-01-01T00:00:00)";\n'
 )
+CORES = os.cpu_count() or 1  # as many as threads can be put on
 CPU = "".join(
-    f"processor\t: {core}\nBogoMIPS\t: 48.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n\n" for core in range(8)
+    f"processor\t: {core}\nBogoMIPS\t: 48.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n\n" for core in range(CORES)
 )
 
 
@@ -106,13 +107,16 @@ def board(root: Path) -> None:
             "proc/device-tree/compatible": b"radxa,rock-5b\0rockchip,rk3588\0",
             "sys/module/rknpu/version": b"0.9.8\n",
         },
-        "container": {".dockerenv": b""},
+        "container": {".dockerenv": b"", "sys/module/rknpu/version": b"0.9.8\n"},  # /sys/firmware is what Docker hides
     }
     for name, files in layouts.items():
         base = root / "layouts" / name
         shutil.rmtree(base, ignore_errors=True)
+        cores = dict.fromkeys(
+            ("sys/devices/system/cpu/possible", "sys/devices/system/cpu/present"), f"0-{CORES - 1}\n".encode()
+        )
         nodes = ("dev/dri/card0", "dev/dri/card1", "dev/dri/renderD129") if name != "bare" else ()
-        for file, content in {**files, "proc/cpuinfo": CPU.encode(), **dict.fromkeys(nodes, b"")}.items():
+        for file, content in {**files, **cores, "proc/cpuinfo": CPU.encode(), **dict.fromkeys(nodes, b"")}.items():
             (base / file).parent.mkdir(parents=True, exist_ok=True)
             (base / file).write_bytes(content)
         (base / "usr/lib").mkdir(parents=True)
@@ -156,13 +160,18 @@ def wheels(suite: str, wheel: Path) -> None:
 def main() -> int:
     """Make what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--wheel", type=Path, required=True, help="the package's wheel for aarch64")
+    parser.add_argument("--wheel", type=Path, help="the package's wheel for aarch64")
+    parser.add_argument("--able", action="store_true", help="only say whether this machine can do it")
     parser.add_argument("--suite", choices=SUITES, action="append")
     parser.add_argument("--toolkit", action="store_true", help="fetch the vendor's toolkit, too (95 MB)")
     arguments = parser.parse_args()
     begun = time.monotonic()
     arm64.tools()
     able()
+    if arguments.able:
+        return 0
+    if arguments.wheel is None:
+        parser.error("--wheel is needed")
     BUILD.mkdir(parents=True, exist_ok=True)
     for suite in arguments.suite or ["bookworm"]:
         arm64.once(BUILD / f"{suite}.done", arm64.digest(arm64.MIRROR, DEBS), lambda suite=suite: userland(suite))

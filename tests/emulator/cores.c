@@ -59,7 +59,8 @@ static board *shared(const char *path) {
         pthread_mutexattr_destroy(&attr);
         b->made = 1;
     }
-    close(file); /* and unlock it */
+    flock(file, LOCK_UN); /* the mapping would keep it */
+    close(file);
     return b;
 }
 

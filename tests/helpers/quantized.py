@@ -75,3 +75,28 @@ def qdq(dtype: type[np.generic] = np.uint8) -> onnx.ModelProto:
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def by_onnxruntime(
+    model: onnx.ModelProto, feeds: list[dict[str, np.ndarray]], how: str, **options: object
+) -> onnx.ModelProto:
+    """The model as onnxruntime's quantizer writes it: ``QDQ``, ``QOperator`` or ``dynamic``."""
+    import tempfile
+
+    from onnxruntime import quantization
+
+    class Samples(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(feeds)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.left, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "quantized.onnx"
+        if how == "dynamic":
+            quantization.quantize_dynamic(model, file, **options)
+        else:
+            form = quantization.QuantFormat[how]
+            quantization.quantize_static(model, file, Samples(), quant_format=form, **options)
+        return onnx.load(file)

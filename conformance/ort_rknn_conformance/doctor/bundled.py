@@ -12,7 +12,7 @@ CONVOLUTION_NAME = "conv"
 
 
 def folder() -> Any:
-    """Where they lie."""
+    """Folder of the compiled models in the package."""
     return resources.files("ort_rknn_conformance.doctor") / "models"
 
 

@@ -16,8 +16,7 @@ from ort_rknn_conformance.doctor.bundled import CONVOLUTION_NAME, read_bundled
 from ort_rknn_conformance.doctor.findings import Finding
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.extras import COMPLETE, EXTRA
-from ort_rknn_converters.numerics.tensor_error import compare
-from ort_rknn_converters.numerics.tolerance import tolerance
+from ort_rknn_converters.numerics.tensor_error import compare, tolerance
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.util.log import logger
 

@@ -18,6 +18,16 @@ __all__ = ["native_lanes", "software_findings"]
 OLDEST = (1, 20)  # onnxruntime
 ROOM = 500e6  # bytes; a compiled ResNet-50 takes 50 MB (measured), so this is a handful of models
 
+KNOWN = frozenset(
+    f"ORT_RKNN_{name}"
+    for name in (
+        *("CACHE_DIR", "CACHE_LIMIT", "COMPILE", "CONFIG", "DEVICE", "IDLE_UNLOAD_S", "MEMORY_BUDGET", "MIN_GAIN"),
+        *("NATIVE_LIBRARY", "PRINT_PERF", "PROMOTE_CPU", "RUNTIME_LIBRARY", "SWITCH_INTERVAL_MS", "TARGET"),
+        *("TOOLKIT_PYTHON", "TOOLKIT_WITHOUT_NPU"),
+    )
+) | {"ZTU_RKNPU2_RUNTIME_LIBRARY"}
+"""Environment variables that are shown. Others, whatever they are called, may hold what is nobody's business."""
+
 
 def software_findings() -> Iterator[Finding]:
     """Look at what runs this program."""
@@ -25,7 +35,7 @@ def software_findings() -> Iterator[Finding]:
     yield _onnxruntime()
     yield _toolkit()
     yield _cache()
-    names = {name: value for name, value in sorted(os.environ.items()) if name.startswith(("ORT_RKNN_", "ZTU_RKNPU2_"))}
+    names = {name: value for name, value in sorted(os.environ.items()) if name in KNOWN}
     if names:
         yield Finding("environment", "note", ", ".join(f"{name}={value}" for name, value in names.items()))
 

@@ -14,10 +14,19 @@ from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.report.versions import versions
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.plain_data import ANYTHING, TEXT, by_name, maybe, parse_json, record, rows
 
 __all__ = ["FORMAT", "header", "read", "same_run", "write"]
 
 FORMAT = 1
+_MOST = 1 << 28  # bytes of a report; a guess: all cases of the standard take 4 MB
+_FORM = record(
+    {"format": ANYTHING, "results": rows(by_name(ANYTHING))},
+    dict.fromkeys(("flow", "about", "target", "precision", "machine", "written"), TEXT)
+    | {"versions": by_name(maybe(TEXT))},
+    more=True,
+)
 """Version of the file's layout; it grows when a field changes its meaning."""
 
 
@@ -67,11 +76,11 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[CaseResult]]:
         CaseError: The file is no report of ours.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(read_regular(path, _MOST), _FORM)
         if content["format"] != FORMAT:
             raise CaseError(f"{path}: report format {content['format']}, this version reads {FORMAT}")
         results = [CaseResult.from_dict(row) for row in content["results"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, CaseError):
             raise
         raise CaseError(f"{path}: not a conformance report ({error})") from error

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult, GroupResult, OutputResult
 from ort_rknn_conformance.run.tolerances import meaning
+from ort_rknn_converters.util.foreign_text import in_markup
 
 __all__ = ["group_rows", "group_table", "left_open"]
 
@@ -32,9 +32,9 @@ def group_table(outputs: Sequence[OutputResult]) -> Table:
         table.add_column(heading, justify="left" if heading in ("output", "indices", "verdict") else "right")
     for output, group in group_rows(outputs):
         size = "-" if math.isnan(group.rel_rms) else f"{group.rel_rms:.2e}"
-        verdict = f"[green]ok[/]{f': {escape(group.note)}' if group.note else ''}" if group.ok else "[red]off[/]"
+        verdict = f"[green]ok[/]{f': {in_markup(group.note)}' if group.note else ''}" if group.ok else "[red]off[/]"
         table.add_row(
-            escape(output.name),
+            in_markup(output.name),
             str(group.axis),
             group.indices,
             f"{group.peak:.3g}",

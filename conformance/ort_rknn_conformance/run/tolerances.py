@@ -16,6 +16,8 @@ __all__ = ["EXPLAINED", "Explained", "meaning", "tolerances"]
 
 # A cut forbids fusions across it, and float32 sums then run in another order. A guess with a wide margin: 1e-6 is seen.
 UNROUNDED = Tolerance(1e-5, "float32 in another order (a guess)")
+OWN_INT8 = Tolerance(0.1, "the model rounds to 8 bits itself (a guess)")
+_ROUNDS = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear", "QGemm")
 MIXED_LIMIT = Tolerance(2 * MIXED["max_loss"], "twice what mixed promises on its calibration data (a guess)")
 
 
@@ -36,6 +38,8 @@ def tolerances(
         return dict.fromkeys(names, Tolerance(override, "--tolerance"))
     if not (flow.rounds and on_npu):
         return dict.fromkeys(names, UNROUNDED)
+    if any(node.op_type.startswith(_ROUNDS) for node in model.graph.node):
+        return dict.fromkeys(names, OWN_INT8)
     if precision == "mixed":
         return dict.fromkeys(names, MIXED_LIMIT)
     amplified = softmax_outputs(model)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ort_rknn_conformance.case import CaseError
+from ort_rknn_converters.array_files import read_array
 
 __all__ = ["FOLDERS", "accuracy", "read_labels"]
 
@@ -36,7 +37,7 @@ def read_labels(source: str, files: Sequence[Path], data: Path | None = None) ->
     path = Path(source)
     try:
         if path.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
+            array = read_array(path)
             if array.dtype.kind not in "iu":
                 raise CaseError(f"{path}: labels are whole numbers, not {array.dtype}")
             return _fitting([int(number) for number in array.ravel()], len(files), path)

@@ -366,12 +366,7 @@ def _warn_once(folder: Path, error: Exception) -> None:
 
 
 def _facts(folder: Path) -> Any:
-    """The description of an entry.
-
-    Raises:
-        OSError: There is none.
-        ValueError: It is none of ours, or says that something failed that is not remembered.
-    """
+    """Reads an entry's description; OSError and ValueError where there is none of ours."""
     facts = parse_json(read_own(folder / _ENTRY, _MOST_ENTRY), _ENTRY_FORM)
     if facts["failure"] and facts["failure"]["class"] not in {kind.__name__ for kind in _REMEMBERED}:
         raise ValueError(f"{facts['failure']['class']} is nothing that is remembered")

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs
+from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs, size
 from ort_rknn_converters.cli.convert_report import Report
 from ort_rknn_converters.cli.progress_bar import Drawn
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, WrongNumbers
@@ -157,6 +157,13 @@ class _Convert(click.Command):
     help="For onnxruntime's plugin onnxruntime-ep-rknn: one shape, code beside the file, nothing else of the segments.",
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Segments to compile at once.")
+@click.option(
+    "--max-memory",
+    default="0",
+    callback=size,
+    metavar="SIZE",
+    help="Memory one compilation may take, e.g. 3G. Default: what is free.",
+)
 @click.option(
     "--compile-timeout-s",
     "--timeout",

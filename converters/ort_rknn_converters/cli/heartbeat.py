@@ -62,10 +62,10 @@ class ShownLines:
     """Shows one line that changes on a terminal, or a line now and then in a log. Called with each new line."""
 
     def __init__(self, console: Console, first: str) -> None:
-        from rich.markup import escape
+        from ort_rknn_converters.util.foreign_text import in_markup
 
-        self._escape = escape
-        self._status = console.status(escape(first)) if console.is_terminal else None
+        self._escape = in_markup
+        self._status = console.status(in_markup(first)) if console.is_terminal else None
         self._heartbeat = None
         if self._status is None:
             self._heartbeat = Heartbeat(

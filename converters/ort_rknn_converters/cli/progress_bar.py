@@ -71,12 +71,13 @@ class Drawn:
         if not self._drawn:
             return
         from rich.console import Console
-        from rich.markup import escape
+
+        from ort_rknn_converters.util.foreign_text import in_markup
 
         with self._lock:
             if not self._ended:
-                self._escape = escape
-                self._status = Console(stderr=True).status(escape(self._text))
+                self._escape = in_markup
+                self._status = Console(stderr=True).status(in_markup(self._text))
                 self._status.start()
 
     def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:

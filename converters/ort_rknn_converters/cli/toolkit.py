@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_converters.cli.heartbeat import shown_lines
@@ -18,6 +17,7 @@ from ort_rknn_converters.toolkit.setup.environment import find_python, marker
 from ort_rknn_converters.toolkit.setup.install import REQUIREMENTS, TOOLKIT_VERSION, InstallFailed, install
 from ort_rknn_converters.toolkit.setup.wheelhouse import MACHINES, download
 from ort_rknn_converters.toolkit.status import prove, status
+from ort_rknn_converters.util.foreign_text import in_markup, lines_in_markup
 from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
 
 __all__ = ["command"]
@@ -45,34 +45,48 @@ def command() -> None:
     metavar="DIR",
     help="Install without a network, from a folder that `ort-rknn toolkit download` made.",
 )
-def install_command(python: str | None, force: bool, use_pip: bool, wheels: Path | None) -> None:
+@click.option("--index-url", metavar="URL", help="A mirror of the package registry; files must have the known hashes.")
+def install_command(python: str | None, force: bool, use_pip: bool, wheels: Path | None, index_url: str | None) -> None:
     """Make the private environment in the cache directory (about 300 MB)."""
     console = Console(stderr=True)
     if obstacle := npu_obstacle():
-        console.print(f"[yellow]It will not compile on this machine:[/yellow] {escape(obstacle)}", soft_wrap=True)
+        console.print(
+            f"[yellow]It will not compile on this machine:[/yellow] {lines_in_markup(obstacle)}", soft_wrap=True
+        )
     with shown_lines(console, "looking for a Python that rknn-toolkit2 has wheels for") as show:
         try:
-            made = install(show, prove=prove, python=python, force=force, use_uv=not use_pip, wheels=wheels)
+            made = install(
+                show,
+                prove=prove,
+                python=python,
+                force=force,
+                use_uv=not use_pip,
+                wheels=wheels,
+                index=index_url,
+            )
         except InstallFailed as error:
             show.stop()
-            console.print(f"[red]Not installed:[/red] {escape(str(error))}", soft_wrap=True)
+            console.print(f"[red]Not installed:[/red] {lines_in_markup(str(error))}", soft_wrap=True)
             sys.exit(1)
     size = size_on_disk(toolkit_directory()) / 1e6
     if unproven := str((marker() or {}).get("unproven", "")) if made.source == "private" else "":
         console.print(
-            f"[yellow]rknn-toolkit2 {escape(made.version)} is installed, and was not proven[/yellow] ({size:.0f} MB):"
-            f" {escape(made.python)}. {escape(unproven)}",
+            f"[yellow]rknn-toolkit2 {in_markup(made.version)} is installed, and was not proven[/yellow]"
+            f" ({size:.0f} MB): {in_markup(made.python)}. {lines_in_markup(unproven)}",
             soft_wrap=True,
         )
         return
-    console.print(f"[green]rknn-toolkit2 {escape(made.version)} works[/green] ({size:.0f} MB): {escape(made.python)}")
+    console.print(
+        f"[green]rknn-toolkit2 {in_markup(made.version)} works[/green] ({size:.0f} MB): {in_markup(made.python)}"
+    )
 
 
 @command.command("download")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--platform", "machine", type=click.Choice(MACHINES), default="aarch64", show_default=True)
 @click.option("--python", default="3.11", show_default=True, help="Of the machine it is for: 3.8 to 3.12.")
-def download_command(folder: Path, machine: str, python: str) -> None:
+@click.option("--index-url", metavar="URL", help="A mirror of the package registry; files must have the known hashes.")
+def download_command(folder: Path, machine: str, python: str, index_url: str | None) -> None:
     """Fetch the toolkit for a machine without a network into FOLDER (about 100 MB); there: toolkit install --from."""
     console = Console(stderr=True)
     with shown_lines(console, "fetching the wheels") as show:
@@ -83,15 +97,16 @@ def download_command(folder: Path, machine: str, python: str) -> None:
                 requirements=REQUIREMENTS,
                 machine=machine,
                 python=python,
+                index=index_url,
                 progress=show,
             )
         except InstallFailed as error:
             show.stop()
-            console.print(f"[red]Not downloaded:[/red] {escape(str(error))}", soft_wrap=True)
+            console.print(f"[red]Not downloaded:[/red] {lines_in_markup(str(error))}", soft_wrap=True)
             sys.exit(1)
     console.print(
-        f"[green]{made.size / 1e6:.0f} MB for Python {made.python} on {made.machine}[/green] in {escape(str(folder))}."
-        f" Copy the folder there, then: ort-rknn toolkit install --from {escape(folder.name)}",
+        f"[green]{made.size / 1e6:.0f} MB for Python {made.python} on {made.machine}[/green] in {in_markup(folder)}."
+        f" Copy the folder there, then: ort-rknn toolkit install --from {in_markup(folder.name)}",
         soft_wrap=True,
     )
 
@@ -104,11 +119,13 @@ def status_command() -> None:
     table = Table(show_header=False, box=None)
     if now.toolkit is not None:
         table.add_row("source", SOURCES[now.toolkit.source])
-        table.add_row("python", escape(f"{now.toolkit.python} ({now.python_version or 'does not start'})"))
-        table.add_row("rknn-toolkit2", escape(now.toolkit.version))
-    table.add_row("private environment", escape(f"{now.directory} ({now.size / 1e6:.0f} MB)" if now.size else "none"))
+        table.add_row("python", in_markup(f"{now.toolkit.python} ({now.python_version or 'does not start'})"))
+        table.add_row("rknn-toolkit2", in_markup(now.toolkit.version))
+    table.add_row(
+        "private environment", in_markup(f"{now.directory} ({now.size / 1e6:.0f} MB)" if now.size else "none")
+    )
     works = f"[green]yes[/green], two nodes converted and simulated in {now.seconds:.1f} s"
-    table.add_row("works", works if now.works else f"[red]no[/red]: {escape(now.problem)}")
+    table.add_row("works", works if now.works else f"[red]no[/red]: {in_markup(now.problem)}")
     console.print(table)
     sys.exit(0 if now.works else 1)
 

@@ -105,6 +105,7 @@ class _Search:
         self.last = failure
         self._first = failure
         self._peaks: dict[str, float] = {}
+        self._number = {node.name or "": index for index, node in enumerate(compiler.flow.nodes)}
 
     def run(self, nodes: Sequence[str]) -> Blame:
         """Halve as long as one half fails by itself; then the trouble is an encounter of nodes of both halves."""
@@ -141,6 +142,7 @@ class _Search:
 
     def fails(self, nodes: Sequence[str]) -> bool:
         """Whether these nodes alone fail in the same way; no, where their edges would make a failure of their own."""
+        nodes = self._closed(nodes)
         entering, leaving = self.compiler.edges_of(nodes)
         if not leaving or any(boundary_reason(value) for value in (*entering, *leaving)):
             return False
@@ -151,6 +153,25 @@ class _Search:
             return False
         self.last = failure
         return True
+
+    def _closed(self, nodes: Sequence[str]) -> Sequence[str]:
+        """The nodes with their constants and whole pairs of roundings only: else the cut, not a node, would fail."""
+        flow, number = self.compiler.flow, self._number
+        inside = {number[name] for name in nodes}
+        for index in tuple(inside):
+            if flow.nodes[index].op_type == "DequantizeLinear":
+                inside.update(flow.before[index])
+        for index in tuple(inside):
+            if flow.nodes[index].op_type == "QuantizeLinear":
+                back = set(flow.after[index])
+                if back & inside:
+                    inside |= back
+                else:
+                    inside.discard(index)
+        for index in tuple(inside):
+            inside.update(before for before in flow.before[index] if not flow.reads[before])
+        idle = {index for index in inside if not flow.reads[index] and not inside.intersection(flow.after[index])}
+        return [flow.nodes[index].name or "" for index in sorted(inside - idle)]
 
     def _overflows(self, culprit: str) -> dict[str, str]:
         """Finds every node that overflows where a wrong result is an overflow; they would come up one by one."""

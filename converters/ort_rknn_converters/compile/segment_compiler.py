@@ -27,6 +27,7 @@ from ort_rknn_converters.graph.dataflow import DataFlow, boundary
 from ort_rknn_converters.graph.extract import extract
 from ort_rknn_converters.graph.onnx_graph import value_info
 from ort_rknn_converters.lower.lower import Lowered, lower
+from ort_rknn_converters.lower.own_quantization import in_floats, is_quantized, without_fatal_pairs
 from ort_rknn_converters.numerics.overflow import entering_peaks
 from ort_rknn_converters.numerics.random_inputs import feeds_for, harmless
 from ort_rknn_converters.numerics.tolerance import Reference, reference
@@ -71,6 +72,7 @@ class SegmentCompiler:
         compilations: How many there were.
         passing: Failures of the moment: because of them the next conversion may bring more onto the NPU.
         placed: Names of the nodes in the segments that are tried now.
+        floats: Names of nodes that are compiled without the model's own int8: parts with it were seen to fail.
     """
 
     def __init__(self, model: ir.Model, options: ConvertOptions, compile: Compile) -> None:
@@ -84,7 +86,8 @@ class SegmentCompiler:
         self._compile = compile
         self._acceptance = AcceptanceCheck(self.flow, self.target, options.precision)
         self._number = {node.name: index for index, node in enumerate(self.flow.nodes)}
-        self._done: dict[tuple[tuple[str, ...], bool], Attempt] = {}
+        self.floats: set[str] = set()
+        self._done: dict[tuple[tuple[str, ...], str], Attempt] = {}
         self._quantizer = _quantizer(model, options)
         self.random = RandomFeeds(model, options)
         self._spare: Callable[[], object] | None = None
@@ -106,17 +109,18 @@ class SegmentCompiler:
             self._quantizer.expect(wanted)
         self._spare = spare
 
-    def attempt(self, nodes: Sequence[str], form: onnx.ModelProto | None = None) -> Attempt:
+    def attempt(self, nodes: Sequence[str], form: onnx.ModelProto | None = None, kind: str = "") -> Attempt:
         """Compile these nodes, or say what came of it last time. Thread-safe.
 
         Args:
             nodes: Their names, in topological order.
             form: Another form of the same computation, to be compiled in place of what is cut out of the model.
+            kind: Name of that form.
 
         Raises:
             ToolkitMissing: There is no toolkit.
         """
-        key = tuple(nodes), form is not None
+        key = tuple(nodes), kind or ("in floats" if self.floats.issuperset(nodes) else "")
         if key not in self._done:
             begun = time.monotonic()
             attempt = self._done[key] = self._attempt(tuple(nodes), form)
@@ -210,6 +214,8 @@ class SegmentCompiler:
         feeds: Feeds = self._quantizer.verified(dataset) if self._quantizer else self.random.of(part, names)
         if other is not None:
             feeds = feeds_for(other, self.options.verify_feeds, self.options.seed)
+        if form is None and is_quantized(part):
+            form = in_floats(part) if self.floats.issuperset(nodes) else without_fatal_pairs(part)
         try:
             lowered = lower(form or part, self.target)
         except ModelError as error:
@@ -232,7 +238,9 @@ class SegmentCompiler:
 
     def _compiled(self, attempt: Attempt, request: CompileRequest, lowered: Lowered, begun: threading.Event) -> Attempt:
         # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
-        more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
+        more: dict[str, Any] = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
+        if self.options.max_memory:
+            more["max_memory"] = self.options.max_memory
         limit = self._timeout(len(request.model) + lowered.model.weights.size)
         run = partial(self._compile, timeout=limit, on_begun=begun.set, **more)
         try:

@@ -137,7 +137,7 @@ class Bundle:
                 shapes = {key: tuple(map(int, dims)) for key, dims in row["shapes"].items()}
                 variants.append(Variant(shapes, tuple(row["targets"]), load))
             original = facts["original"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # what libraries raise for damaged content differs between their versions
             if isinstance(error, ConvertError):
                 raise
             raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error

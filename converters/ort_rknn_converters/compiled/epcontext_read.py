@@ -73,7 +73,7 @@ def read_epcontext(name: str, folder: Path | None, model: SplitModel) -> Compile
         raise CompiledModelError(f"{name} {what}. Convert the original ONNX model with this version of ort-rknn")
     try:
         return _Reader(name, folder, model, metadata).read()
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # what libraries raise for damaged content differs between their versions
         if isinstance(error, ConvertError):
             raise
         raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
@@ -102,7 +102,9 @@ def parse_epcontext(
             split = SplitModel.parse(data, file)
         except (DecodeError, NotProtobuf) as error:
             raise CompiledModelError(f"{name} is not an ONNX file, or it is cut short") from error
-        except (OSError, ValueError, TypeError) as error:
+        except ConvertError:
+            raise
+        except Exception as error:  # those of the file system, of numpy and of onnx-ir
             raise CompiledModelError(
                 f"the weights beside {name} cannot be read: {error}. Copy all its files"
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_rknn_converters.graph import onnx_graph
-from ort_rknn_converters.graph.nodes import attribute, is_used, operand
+from ort_rknn_converters.graph.nodes import attribute, is_used, operand, operands
 from ort_rknn_converters.passes.base import Context, Pass, Rewrite, Tape
 
 __all__ = ["FIXES"]
@@ -160,6 +161,51 @@ class AxisFromFront(Pass):
         return (f"{changed} GatherElements with the axis counted from the front",) if changed else ()
 
 
+class ZeroPoints(Rewrite):
+    """DequantizeLinear and QuantizeLinear with their zero point said: without it the build ends in IndexError."""
+
+    name = "zero-points"
+    op_types = frozenset({"DequantizeLinear", "QuantizeLinear"})
+    says = "itself with its zero point"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """The standard's default is zero, of uint8 where a result is rounded."""
+        x, scale, zero = operands(node, 3)
+        shape = onnx_graph.static_shape(scale)
+        if x is None or x.dtype is None or shape is None or zero is not None:
+            return None
+        kept = {name: attr.value for name, attr in node.attributes.items()}
+        dtype = x.dtype if node.op_type == "DequantizeLinear" else node.outputs[0].dtype or ir.DataType.UINT8
+        return [tape.op(node.op_type, x, scale, tape.const(np.zeros(shape), dtype), **kept)]
+
+
+class QuantizedRows(Rewrite):
+    """Rounds rows that come in and go into a product as an image: its graph rules undo each other without end else."""
+
+    name = "quantized-rows"
+    op_types = frozenset({"DequantizeLinear"})
+    says = "itself with the shape of an image"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """Rank 2 or 3 and several rows; of one row, and of images, it has no trouble."""
+        rounded = node.inputs[0].producer() if node.inputs[0] is not None else None
+        source = rounded.inputs[0] if rounded is not None and rounded.op_type == "QuantizeLinear" else None
+        shape = onnx_graph.static_shape(source)
+        if rounded is None or source is None or not source.is_graph_input() or shape is None:
+            return None
+        multiplied = any(user.op_type in ("Gemm", "MatMul") for user in node.outputs[0].consumers())
+        if len(shape) not in (2, 3) or math.prod(shape[:-1]) == 1 or not multiplied:
+            return None
+        grid = rounded.inputs[1:]
+        image = tape.reshape(source, (*[1] * (4 - len(shape)), *shape))
+        rows = tape.reshape(self._rounded(image, grid, tape), shape)
+        return [self._rounded(rows, grid, tape)]
+
+    @staticmethod
+    def _rounded(x: ir.Value, grid: Sequence[ir.Value | None], tape: Tape) -> Any:
+        return tape.op("DequantizeLinear", tape.op("QuantizeLinear", x, *grid), *grid)
+
+
 FIXES: tuple[Pass, ...] = (
     FillValue(),
     SplitParts(),
@@ -168,4 +214,6 @@ FIXES: tuple[Pass, ...] = (
     LastState(),
     SaidDefaults(),
     AxisFromFront(),
+    ZeroPoints(),
+    QuantizedRows(),
 )

@@ -25,6 +25,7 @@ from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.base import Context, drop_unused
 from ort_rknn_converters.passes.expand.cast_like import CastLike
 from ort_rknn_converters.passes.simplify.constants import Constants
+from ort_rknn_converters.passes.simplify.dequantized_weights import DequantizedWeights
 from ort_rknn_converters.passes.simplify.identity import Identities
 from ort_rknn_converters.targets import Target
 from ort_rknn_converters.util.frozen import frozen
@@ -120,6 +121,8 @@ def lower(segment: onnx.ModelProto, target: Target) -> Lowered:
         infer(model)  # a part of a prepared model brings all its shapes
     _check(model, target)
     CastLike().apply(model, ctx)
+    if not any(node.op_type == "QuantizeLinear" for node in model.graph):
+        DequantizedWeights(every=True).apply(model, ctx)  # nothing computes in integers here
 
     to_float32(model)
     strip_border_casts(model)

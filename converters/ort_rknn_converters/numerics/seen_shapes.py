@@ -6,15 +6,19 @@ data (as NonZero does) has another shape at each run, so runs on different input
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.graph.infer import SEEN
 from ort_rknn_converters.graph.onnx_graph import static_shape, to_bytes, to_proto
 from ort_rknn_converters.numerics.random_inputs import feeds_for
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, Run, bounded
 
 __all__ = ["see_shapes"]
 
@@ -29,7 +33,7 @@ def see_shapes(model: ir.Model) -> str:
         model: The model. Where an input's shape is open nothing is done: other inputs would give others.
 
     Returns:
-        Why onnxruntime refuses the model; empty where it runs, or was not asked.
+        Why onnxruntime refuses the model; empty where it runs, takes too long for an answer, or was not asked.
     """
     if any(static_shape(value) is None for value in model.graph.inputs if not value.is_initializer()):
         return ""
@@ -45,8 +49,9 @@ def see_shapes(model: ir.Model) -> str:
     del bare.graph.output[:]
     bare.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
     try:
-        session = ort.on_cpu(bare.SerializeToString(), ort.quiet_options())
-        runs = [session.run(list(made), dict(feed)) for feed in feeds]
+        runs = bounded(lambda run: _runs(run, bare, list(made), feeds), QUICK_S, "the whole model")
+    except RunFailed:
+        return ""
     except Exception as error:  # onnxruntime raises a class of its own per kind of fault
         return str(error)
     for position, value in enumerate(made.values()):
@@ -57,3 +62,12 @@ def see_shapes(model: ir.Model) -> str:
             if value.type is None and arrays[0].dtype != object:
                 value.type = ir.TensorType(ir.DataType.from_numpy(arrays[0].dtype))
     return ""
+
+
+def _runs(run: Run, model: onnx.ModelProto, names: list[str], feeds: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    session = ort.on_cpu(model.SerializeToString(), ort.quiet_options())
+    results = []
+    for feed in feeds:
+        run.next_feed()
+        results.append(session.run(names, dict(feed), run.options))
+    return results

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.op_support.families import (
     activation,
     conv,
@@ -48,6 +49,10 @@ _SMALL_OPS: frozenset[str] = frozenset(
 # On SoCs with a largest rank the compiler reshapes and transposes windows of images of six dimensions without trouble.
 _DEEP_OPS = frozenset({"Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
+# Seen for rk3588, whatever the op: 17 to 23 rows of 4096 overflow a register, 16, 24 and 33 do not; so do 35 rows of
+# 2048 and 67 or 71 of 1024, but not 80 of 1024, 20 of 4095 or 4608, or [2, 10, 4096].
+_WIDE_ROWS, _FULL = frozenset({1024, 2048, 4096}), 1 << 16
+
 
 def decide(node: ir.Node, target: Target) -> str | None:
     """Say whether the NPU may have this node.
@@ -69,7 +74,7 @@ def decide(node: ir.Node, target: Target) -> str | None:
         return f"{node.op_type}: the compiler has no lowering"
     if target.small_npu and node.op_type not in _SMALL_OPS:
         return f"{node.op_type}: not known to run on {target.name}"
-    return _values(node) or rule.decide(node, target) or _deep(node, target) or _range(node)
+    return _values(node) or rule.decide(node, target) or _deep(node, target) or _rows(node, target) or _range(node)
 
 
 def _values(node: ir.Node) -> str | None:
@@ -99,6 +104,19 @@ def _deep(node: ir.Node, target: Target) -> str | None:
         return None
     rank = max(len(value.shape or ()) for value in (*node.inputs, *node.outputs) if value is not None)
     return f"{node.op_type} of rank {rank} crashes the compiler for {target.name}" if rank > target.max_rank else None
+
+
+def _rows(node: ir.Node, target: Target) -> str | None:
+    if not target.long_reshapes_overflow:
+        return None
+    for value in (*node.inputs, *node.outputs):
+        shape = onnx_graph.static_shape(value)
+        if value is None or is_constant(value) or not shape or shape[-1] not in _WIDE_ROWS:
+            continue
+        counts = [size for size in shape[:-1] if size != 1]
+        if len(counts) == 1 and _FULL // shape[-1] < counts[0] < _FULL // shape[-1] + 8:
+            return f"{counts[0]} rows of {shape[-1]} do not fit the NPU's registers"
+    return None
 
 
 def _range(node: ir.Node) -> str | None:

@@ -1,4 +1,4 @@
-"""Nodes around the integer products of dynamically quantized models: sums too large for fp16, scales too small.
+"""Nodes around whole numbers of quantized models: sums too large for fp16, scales too small, results to be exact.
 
 Seen with text models that onnxruntime quantized: each product cost several compilations to find that out.
 """
@@ -9,9 +9,11 @@ import onnx_ir as ir
 
 from ort_rknn_converters.graph.dataflow import DataFlow
 
-__all__ = ["REASON", "scaling_paths"]
+__all__ = ["REASON", "ROUNDED_REASON", "rounded_results", "scaling_paths"]
 
 REASON = "scales an integer product: its sums are beyond fp16's range, and its scales nearly zero there"
+
+ROUNDED_REASON = "rounded to whole numbers for the caller, who compares them"
 
 _PRODUCTS = frozenset({"ConvInteger", "MatMulInteger"})
 
@@ -27,6 +29,16 @@ def scaling_paths(flow: DataFlow) -> set[int]:
         elif node.op_type == "DynamicQuantizeLinear":
             found.update(_users(node.outputs[1], "Mul"))
     return {index for index, node in enumerate(flow.nodes) if node in found}
+
+
+def rounded_results(flow: DataFlow) -> set[int]:
+    """Indices of the nodes whose result is rounded to 8 bits that leave the model: one step off is another number."""
+    found: set[int] = set()
+    for index, node in enumerate(flow.nodes):
+        if node.op_type != "QuantizeLinear" or node.domain or not node.outputs[0].is_graph_output():
+            continue
+        found.update(flow.before[index])
+    return found
 
 
 def _users(value: ir.Value, op_type: str) -> list[ir.Node]:

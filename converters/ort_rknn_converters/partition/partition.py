@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from ort_rknn_converters.graph.dataflow import DataFlow, boundary
-from ort_rknn_converters.graph.onnx_graph import constant, value_info
+from ort_rknn_converters.graph.nodes import bodies
+from ort_rknn_converters.graph.onnx_graph import constant, value_info, walk
 from ort_rknn_converters.graph.size_limit import oversized_reason, split_oversized
 from ort_rknn_converters.op_support.decide import boundary_reason, decide
 from ort_rknn_converters.op_support.fp16_range import REASON as OUT_OF_RANGE
@@ -19,7 +20,7 @@ from ort_rknn_converters.op_support.fp16_small import small_paths
 from ort_rknn_converters.op_support.index_paths import REASON as INDEX_REASON
 from ort_rknn_converters.op_support.index_paths import WHOLE_REASON, deciding_paths, index_paths, whole_paths
 from ort_rknn_converters.op_support.integer_products import REASON as SCALES_REASON
-from ort_rknn_converters.op_support.integer_products import scaling_paths
+from ort_rknn_converters.op_support.integer_products import ROUNDED_REASON, rounded_results, scaling_paths
 from ort_rknn_converters.op_support.passthrough import passes_through
 from ort_rknn_converters.op_support.spectrum import REASON as SPECTRUM_REASON
 from ort_rknn_converters.op_support.spectrum import spectrum_paths
@@ -27,7 +28,7 @@ from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.clusters import cut, steps
 from ort_rknn_converters.partition.cost_model import MOVES_ONLY, Estimate, cpu_seconds, estimate
 from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Place, Plan, Segment
-from ort_rknn_converters.partition.soc_costs import costs_of
+from ort_rknn_converters.partition.soc_costs import SocCosts, costs_of
 from ort_rknn_converters.passes.tape import PART_OF
 from ort_rknn_converters.targets import Target
 from ort_rknn_converters.util.frozen import frozen
@@ -159,6 +160,7 @@ def _cpu_reasons(
         dict.fromkeys(spectrum_paths(flow), SPECTRUM_REASON)
         | small_paths(flow)
         | dict.fromkeys(scaling_paths(flow), SCALES_REASON)
+        | dict.fromkeys(rounded_results(flow), ROUNDED_REASON)
     )
     reasons = []
     for index, node in enumerate(flow.nodes):
@@ -308,5 +310,22 @@ def _plan(
         for index, node in enumerate(flow.nodes)
     )
     costs = costs_of(target.name)
-    cpu_s = cpu_seconds((node for index, node in enumerate(flow.nodes) if index not in home), costs)
-    return Plan(target.name, options.precision, nodes, tuple(segments), estimated_cpu_s=cpu_s, estimated_by=costs.basis)
+    left = [(node, reasons[index]) for index, node in enumerate(flow.nodes) if index not in home]
+    return Plan(
+        target.name,
+        options.precision,
+        nodes,
+        tuple(segments),
+        estimated_cpu_s=cpu_seconds((node for node, _ in left), costs),
+        estimated_by=costs.basis,
+        mostly=_mostly(left, costs),
+    )
+
+
+def _mostly(left: Sequence[tuple[ir.Node, str]], costs: SocCosts) -> str:
+    """The reason behind most of the CPU's time; what is in a branch or a loop counts with it, once."""
+    spent: dict[str, float] = {}
+    for node, reason in left:
+        inner = [one for body in bodies(node) for one in walk(body)]
+        spent[reason] = spent.get(reason, 0.0) + cpu_seconds((node, *inner), costs)
+    return max(spent, key=spent.__getitem__, default="")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ort_rknn_converters.partition.plan_form import PLAN
 from ort_rknn_converters.partition.whole_model import WholeModel
 from ort_rknn_converters.tensor_info import TensorInfo
+from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ NPU: Place = "NPU"
 CPU: Place = "CPU"
 
 _WIDTH = 100
+_REASON = 2000  # characters of a sentence that is shown
 _TYPES = {"float": "float32", "double": "float64"}
 
 
@@ -92,6 +94,7 @@ class Plan:
         estimated_by: What the estimates for the NPU rest on: ``records`` (of other owners' boards), ``a guess``, or
             ``measured on this board``.
         whole: How right the whole compiled model is; ``None`` where that was not measured.
+        mostly: Reason that keeps most of the CPU's work there, by the cost rule's estimate; empty without one.
     """
 
     target: str
@@ -103,6 +106,12 @@ class Plan:
     estimated_by: str = ""
     whole: WholeModel | None = None
     values: Mapping[str, str] = field(default_factory=dict)
+    mostly: str = ""
+
+    @property
+    def main_reason(self) -> str:
+        """Reason that weighs most for what is on the CPU: by work where that is known, else by nodes."""
+        return self.mostly or next(iter(self.cpu_reasons()), "")
 
     @property
     def estimate(self) -> str:
@@ -144,7 +153,7 @@ class Plan:
     def on_cpu(self, reason: str) -> Plan:
         """Returns the plan with no segment on an NPU, and why; what was compiled is still listed."""
         nodes = tuple(node if node.place == CPU else replace(node, place=CPU, reason=reason) for node in self.nodes)
-        return replace(self, nodes=nodes)
+        return replace(self, nodes=nodes, mostly=reason)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: what :meth:`from_dict` takes."""
@@ -182,6 +191,7 @@ class Plan:
             estimated_by=data.get("estimated_by", ""),
             whole=WholeModel.from_dict(data["whole"]) if data.get("whole") else None,
             values=dict(data.get("values", {})),
+            mostly=data.get("mostly", ""),
         )
 
     def __str__(self) -> str:
@@ -215,7 +225,7 @@ def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     if plan.whole is not None:
         sections.append(_whole(plan.whole))
     if plan.notes:
-        sections.append("\n".join(f"note: {note}" for note in plan.notes))
+        sections.append("\n".join(f"note: {shown(note, _REASON)}" for note in plan.notes))
     return "\n\n".join(filter(None, sections))
 
 
@@ -286,7 +296,7 @@ def _reasons(plan: Plan) -> Table:
     table.add_column("because", overflow="fold")
     table.add_column("which", overflow="fold")
     for reason, placed in plan.cpu_reasons().items():
-        table.add_row(_count(len(placed), "node"), reason or "no reason given", _ops(placed))
+        table.add_row(_count(len(placed), "node"), shown(reason, _REASON) or "no reason given", _ops(placed))
     return table
 
 
@@ -297,7 +307,7 @@ def _every_node(plan: Plan) -> Table:
     table.add_column("place", no_wrap=True)
     table.add_column("why not the NPU", overflow="fold")
     for node in plan.nodes:
-        table.add_row(node.name, node.op_type, node.segment or node.place, node.reason)
+        table.add_row(shown(node.name), shown(node.op_type), node.segment or node.place, shown(node.reason, _REASON))
     return table
 
 
@@ -329,17 +339,17 @@ def _tensors(values: Sequence[TensorInfo], most: int = 4) -> str:
 def _tensor(value: TensorInfo) -> str:
     kind = value.dtype.removeprefix("tensor(").removesuffix(")")
     dims = "x".join("?" if dim is None else str(dim) for dim in value.shape)
-    return f"{_shortened(value.name)} {_TYPES.get(kind, kind)}[{dims}]"
+    return f"{_shortened(value.name)} {shown(_TYPES.get(kind, kind))}[{shown(dims)}]"
 
 
 def _shortened(name: str, most: int = 40) -> str:
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}..{name[1 - most // 2 :]}"
+    return shown(name, most)
 
 
 def _ops(placed: Sequence[NodePlacement]) -> str:
     if len(placed) <= 2:
-        return ", ".join(f"{node.op_type} {_shortened(node.name)}" for node in placed)
-    counts = Counter(node.op_type for node in placed).most_common()
+        return ", ".join(f"{shown(node.op_type)} {_shortened(node.name)}" for node in placed)
+    counts = Counter(shown(node.op_type) for node in placed).most_common()
     text = ", ".join(op if count == 1 else f"{count} {op}" for op, count in counts[:5])
     return text if len(counts) <= 5 else f"{text} ..."
 

@@ -21,7 +21,7 @@ import onnx_ir as ir
 from ort_rknn_converters.compile.attempt import Attempt, Failure, provisional
 from ort_rknn_converters.compile.fault_isolation import blame
 from ort_rknn_converters.compile.known_failures import KnownFailures
-from ort_rknn_converters.compile.onnxruntime_folding import retry_folded
+from ort_rknn_converters.compile.other_forms import retry_other_forms
 from ort_rknn_converters.compile.segment_compiler import Compile, SegmentCompiler
 from ort_rknn_converters.compile.twins import Twins
 from ort_rknn_converters.compile.whole_model import Proof
@@ -36,8 +36,10 @@ from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.partition import partition
 from ort_rknn_converters.partition.plan import CPU, Plan
+from ort_rknn_converters.passes.simplify.dynamic_products import rounds_at_run_time
 from ort_rknn_converters.pipeline.assemble import Assembly
 from ort_rknn_converters.pipeline.prepare import Prepared, prepare
+from ort_rknn_converters.pipeline.run_time_rounding import prepared_in_floats
 from ort_rknn_converters.pipeline.value_advice import value_advice
 from ort_rknn_converters.progress import SILENT, Progress
 from ort_rknn_converters.targets import find_target
@@ -101,13 +103,15 @@ def convert(
     options, progress = _options(options, target, fields), progress or SILENT
     with nullcontext(compile) if compile else started_early(model) as started:
         source = _load(model, progress)
-        prepared = _prepare(source, options, progress)
-        notes = (_OWN_QUANTIZATION,) if _brings_quantization(prepared.model) else ()
-        if notes and options.quantized:
+        prepared, notes = _prepare(source, options, progress)
+        own = _brings_quantization(prepared.model)
+        notes = (_OWN_QUANTIZATION, *notes) if own else notes
+        if own and options.quantized:
             options = replace(options, precision="fp16", max_loss=None, quantized_method="channel")
         compiler = SegmentCompiler(prepared.model, options, started or compile_segment)
         assembly = Assembly(source, _original(model), options.dims, prepared)
-        few_bits = not options.values and any(node.op_type in _FEW_BITS for node in source.graph)
+        few_bits = not options.values and not rounds_at_run_time(source)
+        few_bits = few_bits and any(node.op_type in _FEW_BITS for node in source.graph)
         proof = Proof(compiler.flow, compiler.random, options, _original(model) if few_bits else None)
         memory = _memory(known_failures, options)
         final, attempts = _settle(compiler, assembly, proof, memory, progress, prove or _proof(compile))
@@ -132,9 +136,10 @@ def plan_only(
     Takes and raises what :func:`convert` does, as far as it applies.
     """
     options = _options(options, target, fields)
-    prepared = _prepare(_load(model, SILENT), options, SILENT)
+    prepared, notes = _prepare(_load(model, SILENT), options, SILENT)
     memory = _memory(known_failures, options)
-    return partition(prepared.model, find_target(options.target), options, memory.recall(prepared.model))
+    found = partition(prepared.model, find_target(options.target), options, memory.recall(prepared.model))
+    return found.with_notes(*notes)
 
 
 def prepared(model: Model, options: ConvertOptions) -> Prepared:
@@ -142,7 +147,7 @@ def prepared(model: Model, options: ConvertOptions) -> Prepared:
 
     Takes and raises what :func:`convert` does, as far as it applies.
     """
-    return _prepare(_load(model, SILENT), options, SILENT)
+    return _prepare(_load(model, SILENT), options, SILENT)[0]
 
 
 def _memory(known_failures: str | os.PathLike[str] | None, options: ConvertOptions) -> KnownFailures:
@@ -169,12 +174,13 @@ def _load(model: Model, progress: Progress) -> ir.Model:
     return loaded
 
 
-def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> Prepared:
+def _prepare(source: ir.Model, options: ConvertOptions, progress: Progress) -> tuple[Prepared, tuple[str, ...]]:
+    """The prepared model, and sentences for the plan."""
     progress.report("prepare")
-    prepared = prepare(source, options)
+    prepared, note = prepared_in_floats(source, options, prepare)
     # Every part must stand alone: the compiled model is one file, and the compiler gets bytes.
     onnx_graph.load_weights(prepared.model, CONTENT_LIMIT)
-    return prepared
+    return prepared, (note,) if note else ()
 
 
 def _brings_quantization(model: ir.Model) -> bool:
@@ -199,7 +205,9 @@ def _settle(
         if compiler.options.npu_only:
             _demand_npu(current, compiler.passing)
         compiler.expect(current.segments, partial(_beside, assembly, proof, current))
-        attempts = {name: retry_folded(compiler, one) for name, one in _attempts(compiler, current, progress).items()}
+        attempts = {
+            name: retry_other_forms(compiler, one) for name, one in _attempts(compiler, current, progress).items()
+        }
         failed = [attempt for attempt in attempts.values() if attempt.failure is not None]
         if not failed:
             progress.report("verify")

@@ -21,9 +21,11 @@ from ort_rknn_converters.passes.expand.function_ops import FunctionOps
 from ort_rknn_converters.passes.expand.norms import Norms
 from ort_rknn_converters.passes.expand.packed_weights import PackedWeights
 from ort_rknn_converters.passes.expand.rotary import Rotary
+from ort_rknn_converters.passes.expand.row_gathers import RowGathers
 from ort_rknn_converters.passes.rewrite.activations import Activations
 from ort_rknn_converters.passes.rewrite.attention_masks import Masks
 from ort_rknn_converters.passes.rewrite.elementwise import Ceil, ClipLimits, Logic, MinMax, Sign, Sums, Trigonometry
+from ort_rknn_converters.passes.rewrite.framed_conv import FramedConv
 from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows
 from ort_rknn_converters.passes.rewrite.masked_fill import MaskedFill
 from ort_rknn_converters.passes.rewrite.max_pool_3d import MaxPool3d
@@ -36,11 +38,13 @@ from ort_rknn_converters.passes.simplify.constant_if import IfKnown
 from ort_rknn_converters.passes.simplify.constants import Constants
 from ort_rknn_converters.passes.simplify.dequantized_weights import DequantizedWeights
 from ort_rknn_converters.passes.simplify.dropout import Dropouts
+from ort_rknn_converters.passes.simplify.dynamic_products import DynamicProducts
 from ort_rknn_converters.passes.simplify.fold import Fold
 from ort_rknn_converters.passes.simplify.identity import Identities
 from ort_rknn_converters.passes.simplify.initializer_inputs import ListedConstants
 from ort_rknn_converters.passes.simplify.inline_functions import Functions
 from ort_rknn_converters.passes.simplify.pinned_values import PinnedValues
+from ort_rknn_converters.passes.simplify.qoperators import QOperators
 from ort_rknn_converters.passes.simplify.static_shapes import StaticShapes
 from ort_rknn_converters.util.frozen import frozen
 
@@ -52,10 +56,19 @@ _ROUNDS = 50
 _MISTAKEN = frozenset({"Col2Im", "DFT", "STFT"})
 """Ops whose shapes ONNX's inference is known to get wrong (STFT), or likely to."""
 
-_SIMPLIFY: tuple[Pass, ...] = (Constants(), Identities(), Dropouts(), IfKnown(), DequantizedWeights(), Fold())
+_SIMPLIFY: tuple[Pass, ...] = (
+    Constants(),
+    Identities(),
+    Dropouts(),
+    IfKnown(),
+    QOperators(),
+    DequantizedWeights(),
+    Fold(),
+)
 """What makes models smaller; repeated, with inference in between, until nothing changes."""
 
 _EXPAND: tuple[Pass, ...] = (
+    DynamicProducts(),
     EmptyParts(),
     FunctionOps(),
     CastLike(),
@@ -65,6 +78,7 @@ _EXPAND: tuple[Pass, ...] = (
     PackedWeights(),
     ContribAttention(),
     Rotary(),
+    RowGathers(),
     Norms(),
     Einsum(),
 )
@@ -74,6 +88,7 @@ _REWRITE: tuple[Pass, ...] = (
     Activations(),
     Ceil(),
     ClipLimits(),
+    FramedConv(),
     Logic(),
     LongRows(),
     MaskedFill(),
@@ -105,12 +120,13 @@ class Prepared:
     changes: tuple[str, ...]
 
 
-def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
+def prepare(model: ir.Model, options: ConvertOptions | None = None, *, run_time_rounding: bool = False) -> Prepared:
     """Bring a model into the form the rest of the house works on.
 
     Args:
         model: The model as read; it is left as it is.
         options: Of these only ``shapes``, ``dims`` and ``values`` matter here.
+        run_time_rounding: Keep the 8 bits to which products are rounded at run time.
 
     Returns:
         The prepared model: fixed shapes, constants as initializers, what is constant folded, every node named, and
@@ -135,6 +151,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
             if not run(*_SIMPLIFY) and not infer_contrib(model):
                 break
 
+    expand = [one for one in _EXPAND if not run_time_rounding or not isinstance(one, DynamicProducts)]
     changes.extend(name_nodes(model))
     run(ListedConstants(), Functions())
     pinned = run(StaticShapes())
@@ -144,7 +161,7 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None) -> Prepared:
         _check_shapes(model, original, pinned=pinned)
         settle()
     for _ in range(_ROUNDS):  # what one layer is expanded into may tell the shapes of the next
-        if not run(*_EXPAND):
+        if not run(*expand):
             break
         settle()
     if run(*_REWRITE):

@@ -14,7 +14,11 @@ from dataclasses import replace
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.toolkit.request import CompileRequest
 
-__all__ = ["without_broken_rule"]
+__all__ = ["MOST_RULES", "without_broken_rule"]
+
+MOST_RULES = 3
+"""Rules that are switched off for one model at most. A guess: one was enough wherever it helped; each costs a
+compilation, and where rules undo each other some 30 are named in turn (seen with a quantized MatMul)."""
 
 _HINT = re.compile(r"You can add disable_rules=\['([^']+)'\] in rknn\.config")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LONGEST", "html", "markdown", "shown", "shown_lines"]
+__all__ = ["LONGEST", "code", "html", "in_markup", "lines_in_markup", "markdown", "shown", "shown_lines"]
 
 LONGEST = 200
 """Characters of a name that are shown; the longest of real models have 150. A guess."""
@@ -23,7 +23,9 @@ _UNSAFE = re.compile(
     "\ud800-\udfff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
 _UNSAFE_IN_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$@:/])")
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$]|!(?=\[)|(?<=\])\(|^[#>+-]|@(?=\w)|(?<=\w)(?=://)|(?i:www)(?=\.)")
+_PLAIN = re.compile(r"[\w./:@+=, ()-]+")
+_LONGEST_LINE = 2000  # characters of a reason or an advice; a guess: the longest of ours has 700
 
 
 def shown(text: object, most: int = LONGEST) -> str:
@@ -50,7 +52,14 @@ def shown_lines(text: object) -> str:
 
 def markdown(text: object, most: int = LONGEST) -> str:
     """A foreign text inside Markdown, a table's cell included: shown as it is, never a link, an image or markup."""
-    return _MARKDOWN.sub(r"\\\1", shown(text, most)).replace("\\<", "&lt;").replace("\\>", "&gt;")
+    return _MARKDOWN.sub(_in_markdown, shown(text, most))
+
+
+def _in_markdown(found: re.Match[str]) -> str:
+    sign = found[0]
+    if sign in ("<", ">", "&"):
+        return {"<": "&lt;", ">": "&gt;", "&": "&amp;"}[sign]
+    return f"\\{sign}" if sign and not sign.isalpha() and sign != "@" else f"{sign}&#8203;"
 
 
 def html(text: object, most: int = LONGEST) -> str:
@@ -65,3 +74,23 @@ def _escaped(found: re.Match[str]) -> str:
     if code in (9, 10, 13):
         return {9: "\\t", 10: "\\n", 13: "\\r"}[code]
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def in_markup(text: object) -> str:
+    """A foreign text as part of a line that rich prints: nothing in it is rich's markup."""
+    from rich.markup import escape  # not at the start of a session
+
+    return escape(shown(text, _LONGEST_LINE))
+
+
+def lines_in_markup(text: object) -> str:
+    """A message of ours with foreign parts, maybe of several lines, as rich prints it."""
+    from rich.markup import escape
+
+    return escape(shown_lines(text))
+
+
+def code(text: object) -> str:
+    """A foreign name inside Markdown: as code where it is plain, else escaped, for a backtick would end the code."""
+    plain = shown(text)
+    return f"`{plain}`" if _PLAIN.fullmatch(plain) else markdown(text)

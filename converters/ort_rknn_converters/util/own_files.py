@@ -151,7 +151,7 @@ def _opened(path: str | os.PathLike[str], flags: int) -> BufferedReader:
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a folder", os.fspath(path))
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(mode):
             raise NoRegularFile(errno.EINVAL, f"it is no file but {_kind(mode)}", os.fspath(path))
         return os.fdopen(handle, "rb")

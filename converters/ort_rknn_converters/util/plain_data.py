@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 __all__ = [
     "ANYTHING",
     "COUNT",
     "FLAG",
+    "MOST_BYTES",
     "NUMBER",
     "TEXT",
     "WHOLE",
@@ -22,10 +25,12 @@ __all__ = [
     "Misshapen",
     "by_name",
     "check",
+    "check_fields",
     "either",
     "flat_rows",
     "maybe",
     "parse_json",
+    "parse_toml",
     "record",
     "rows",
     "word",
@@ -57,7 +62,7 @@ class Misshapen(ValueError):
         self.place = ""
 
     def inside(self, place: str) -> Misshapen:
-        """The same, seen from one level further out."""
+        """Puts a place in front of the one it has, while it rises; returns it."""
         self.place = place + self.place
         return self
 
@@ -180,7 +185,7 @@ def maybe(inner: Form) -> Form:
 
 
 def either(*forms: Form) -> Form:
-    """Of one of several forms; the last one's error is raised."""
+    """A value of one of several forms; the last one's error is raised."""
 
     def form(value: Any) -> None:
         for one in forms[:-1]:
@@ -274,3 +279,78 @@ def flat_rows(columns: Mapping[str, tuple[type, ...]], optional: frozenset[str] 
                     raise _wrong(kinds, one).inside(f"[{number}].{name}")
 
     return form
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Read a TOML text; what its values mean is checked where they are used.
+
+    Raises:
+        Misshapen: It is no TOML, or nested too deeply.
+    """
+    try:
+        import tomllib as toml
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as toml  # type: ignore[import-not-found, no-redef, unused-ignore]
+
+    try:
+        found: dict[str, Any] = toml.loads(text)
+    except RecursionError:
+        raise Misshapen("it is nested too deeply") from None
+    except (ValueError, OverflowError) as error:  # the latter: a date beyond the calendar
+        raise Misshapen(str(error)) from None
+    _bounded(found)
+    return found
+
+
+def check_fields(value: Any) -> None:
+    """Compare the fields of a dataclass that was made from foreign data with their annotations, those inside included.
+
+    Slower than a form: for what is read once and is small.
+
+    Raises:
+        Misshapen: A field holds something else.
+    """
+    for name, hint in _hints(type(value)).items():
+        try:
+            _check_hint(getattr(value, name), hint)
+        except Misshapen as error:
+            raise error.inside(f".{name}") from None
+
+
+@lru_cache(maxsize=64)
+def _hints(kind: type) -> dict[str, Any]:
+    from typing import get_type_hints
+
+    names = [row.name for row in fields(kind)]
+    return {name: hint for name, hint in get_type_hints(kind).items() if name in names}
+
+
+def _check_hint(value: Any, hint: Any) -> None:
+    from collections import abc
+    from types import NoneType, UnionType
+    from typing import Literal, Union, get_args, get_origin
+
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return _bounded(value)
+    if origin in (Union, UnionType):
+        return either(*(partial(_check_hint, hint=one) for one in inner))(value)
+    if origin is Literal:
+        return word(*inner)(value)
+    if origin is tuple:
+        if type(value) is not tuple:
+            raise _wrong("a list", value)
+        for number, one in enumerate(value):
+            try:
+                _check_hint(one, inner[0] if inner[-1] is ... else inner[min(number, len(inner) - 1)])
+            except Misshapen as error:
+                raise error.inside(f"[{number}]") from None
+        return None
+    if origin in (dict, abc.Mapping):
+        return by_name(partial(_check_hint, hint=inner[1]))(value)
+    if is_dataclass(hint):
+        if type(value) is not hint:
+            raise _wrong(f"a {hint.__name__}", value)
+        return check_fields(value)
+    wanted = {float: NUMBER, int: WHOLE, str: TEXT, bool: FLAG, NoneType: maybe(word(None)), None: maybe(word(None))}
+    return wanted[hint](value)

@@ -45,7 +45,7 @@ def new(prefix: str) -> tuple[Path, BufferedWriter]:
 
 
 def _parent() -> Path | None:
-    """This user's own folder for temporary folders; ``None`` where somebody else has its name."""
+    """Finds or makes the folder for all temporary folders of this user; ``None`` where somebody else has its name."""
     parent = Path(tempfile.gettempdir()) / f"ort_rknn-{os.geteuid()}"
     with suppress(FileExistsError):
         parent.mkdir(0o700)
@@ -78,7 +78,7 @@ def sweep(parent: Path, prefix: str) -> None:
             found = os.fstat(above)
             if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
                 return  # where others may write, anything may stand under our names
-            for name in os.listdir(above):
+            for name in os.listdir(above):  # noqa: PTH208 - a folder that is open
                 if name.startswith(prefix):
                     _remove_abandoned(parent / name, above)
         finally:

@@ -362,18 +362,16 @@ class NpuContext:
             return  # it hangs: closing may be tried again
         if not self._calls.acquire(timeout=HOLD_NS / 1e9):
             return
-        try:
-            if not self._hold_runs(0):
-                return  # the same: whoever is inside would come back to what is gone
+        try:  # two may close at once: who comes second finds it closed, before it touches what the first destroys
+            if self._closed or not self._hold_runs(0):
+                return  # or the same: whoever is inside would come back to what is gone
             self._let_runs_go()
+            self._bound = None
+            with _families:
+                self._closed = True
+                lent = self._borrowers > 0
         finally:
             self._calls.release()
-        self._bound = None
-        with _families:
-            if self._closed:
-                return
-            self._closed = True
-            lent = self._borrowers > 0
         if not lent:
             self._destroy()
 

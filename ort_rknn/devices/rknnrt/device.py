@@ -19,16 +19,26 @@ from ort_rknn.devices.rknnrt.context import NpuContext
 from ort_rknn.devices.rknnrt.custom_ops import find_custom_ops, load_custom_ops, register
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
-from ort_rknn.devices.rknnrt.open import CoreMasks, HalfInputs, holds_shapes, init, io_types, query_versions
+from ort_rknn.devices.rknnrt.open import (
+    CoreMasks,
+    HalfInputs,
+    in_sets,
+    init,
+    init_flags,
+    io_types,
+    query_versions,
+    size_of,
+)
 from ort_rknn.devices.segment_checks import (
     check_target,
     check_types,
     clamped_mask,
+    cores_for,
     facts_of,
     numbers,
     same_code,
 )
-from ort_rknn.devices.settings import PRIORITIES, NpuSettings
+from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.devices.soc import Soc, detect, named_target
 from ort_rknn.devices.time_limit import open_seconds, within
 from ort_rknn.errors import DeviceError, DeviceUnavailable, NpuMemoryFull
@@ -39,11 +49,9 @@ from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.memory import NpuMemory
-    from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 
 __all__ = ["NpuDevice", "check_target", "clamped_mask", "open_devices"]
 
-_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
 GOOD_RUNTIME = (2, 3, 0)
 """Runtimes before this one are warned of: they do not open what the toolkit 2.3 and newer writes (users' reports)."""
 
@@ -74,23 +82,16 @@ def open_devices() -> list[NpuDevice]:
     return [device for device in _all(_devices) if device.in_use]
 
 
-def _flags(settings: NpuSettings) -> int:
-    """Returns the flags of ``rknn_init`` that the settings ask for."""
-    wanted = {
-        Flag.COLLECT_PERF: settings.collect_perf,
-        Flag.ENABLE_SRAM: settings.sram or settings.share_sram,
-        Flag.SHARE_SRAM: settings.share_sram,
-    }
-    flags = _PRIORITY_FLAGS[settings.priority] | settings.init_flags
-    return flags | sum(flag for flag, asked in wanted.items() if asked)
-
-
 class NpuDevice:
     """The NPU of a Rockchip board, by the vendor's runtime.
 
     Args:
         settings: See :class:`~ort_rknn.devices.settings.NpuSettings`; default: the vendor's everywhere.
         root: Where the machine's file system is; tests give a made-up one.
+
+    Attributes:
+        board: Name of the NPU that devices of this process share: the runtime's file.
+        native_library: The package's native library, if it is used.
 
     Raises:
         DeviceUnavailable: No NPU can be used here; the message says why and what to do.
@@ -113,11 +114,12 @@ class NpuDevice:
         self._cores = settings.npu_cores or find_target(self.target or DEFAULT_TARGET).cores
         folder = find_custom_ops() if settings.custom_op_default_path else ()
         self._custom_ops = load_custom_ops((*settings.custom_op_paths, *folder))
-        self._flags = _flags(settings)
+        self._flags = init_flags(settings)
         self._halves = HalfInputs(settings.half_inputs)
         self._masks = CoreMasks()
         self._loaded_again: set[str] = set()
-        self._native = native_library() if settings.native else None
+        self._native = self.native_library = native_library() if settings.native else None
+        self.board = os.path.realpath(self.library.path)
         self._contexts: weakref.WeakSet[NpuContext] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._versions: tuple[str, str] | None = None
@@ -128,16 +130,6 @@ class NpuDevice:
     def cores(self) -> int:
         """Number of cores."""
         return self._cores
-
-    @property
-    def board(self) -> str:
-        """Name of the NPU that devices of this process share: the runtime's file."""
-        return os.path.realpath(self.library.path)
-
-    @property
-    def native_library(self) -> NativeLibrary | None:
-        """The package's native library, if it is used."""
-        return self._native
 
     @property
     def spreads(self) -> bool:
@@ -160,10 +152,13 @@ class NpuDevice:
         """
         if code.rknn is None:
             raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
-        mask = clamped_mask(mask, self._cores_of(code), self.target)
+        mask = clamped_mask(mask, cores_for(code, self._cores, self.soc), self.target)
         check_target(code, self.soc)
         blob = code.rknn
-        dynamic, size = self._look(code, blob, share)
+        if isinstance(share, NpuContext) and self._may_share(share, code):
+            dynamic, size = share.code.dynamic, 0
+        else:
+            dynamic, size = code.dynamic or in_sets(blob), size_of(blob)
         if dynamic and not code.dynamic:
             code = replace(code, dynamic=True)  # run before its shapes are set, it would abort the process
         seconds = self.settings.open_timeout or open_seconds(size)
@@ -207,7 +202,7 @@ class NpuDevice:
         if code.rknn is None:
             return 0
         shares = not alone and self._finds_weights(code, share)
-        return expected_size(code, self._look(code, code.rknn, None)[1], shares=shares)
+        return expected_size(code, size_of(code.rknn), shares=shares)
 
     def _finds_weights(self, code: SegmentCode, share: Context | None) -> bool:
         """Whether a new context can probably share weights that are there."""
@@ -230,30 +225,6 @@ class NpuDevice:
             return made()
         raise refused
 
-    def _look(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[bool, int]:
-        """Whether the compiled code holds sets of shapes, and how many bytes are to be loaded."""
-        if isinstance(share, NpuContext) and self._may_share(share, code):
-            return share.code.dynamic, 0
-        try:
-            if blob.path is not None:
-                return code.dynamic or holds_shapes(blob.path), Path(blob.path).stat().st_size
-            data = blob.read()
-            return code.dynamic or holds_shapes(data), len(data)
-        except OSError:
-            return code.dynamic, 0  # rknn_init will say it
-
-    def _cores_of(self, code: SegmentCode) -> int:
-        """Cores by the SoC the code is for, where this machine does not say what it is."""
-        from ort_rknn_converters.errors import UnknownTarget
-        from ort_rknn_converters.targets import find_target
-
-        try:
-            return (
-                self._cores if self.soc.target or not code.target else min(self._cores, find_target(code.target).cores)
-            )
-        except UnknownTarget:
-            return self._cores
-
     def _open(self, code: SegmentCode, blob: Blob, mask: int, share: Context | None, room: Room) -> NpuContext:
         lender, handle = self._shared(code, blob, share)
         if handle is None:
@@ -275,7 +246,7 @@ class NpuDevice:
                 measures=bool(self._flags & Flag.COLLECT_PERF),
             )
             context.borrows = lender is not None and lender is not share
-            context.size = measured_size(context, self._look(code, blob, None)[1])
+            context.size = measured_size(context, size_of(blob))
         except BaseException:
             self.library.function("rknn_destroy")(handle)
             if lender is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ort_rknn.devices.library_name import ENVIRONMENT, FOLDERS, NAMES, version_in
+from ort_rknn.devices.library_name import ENVIRONMENT, FOLDERS, NAMES, open_library, version_in
 from ort_rknn.devices.rknnrt.abi import prototypes
 from ort_rknn.devices.vendor_errors import ERRORS
 from ort_rknn.errors import DeviceError, DeviceUnavailable
@@ -49,7 +49,7 @@ class RuntimeLibrary:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._library = ctypes.CDLL(path)
+            self._library = open_library(path)
         except OSError as error:
             raise DeviceUnavailable(f"{path} cannot be opened: {error}") from None
         self._functions: dict[str, Any] = {}

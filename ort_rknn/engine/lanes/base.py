@@ -187,7 +187,13 @@ class LaneOpener(Protocol):
 
 
 class Lanes(Protocol):
-    """All lanes of an engine. Every method may be called from any thread."""
+    """All lanes of an engine. Every method may be called from any thread.
+
+    Attributes:
+        changed: Called when contexts were opened or given back.
+    """
+
+    changed: Callable[[], object]
 
     @property
     def kind(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.wake_ups import Sleeper
+from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
@@ -26,6 +27,8 @@ __all__ = [
     "NativeLane",
     "SharedContexts",
     "TaskOutcome",
+    "native_contexts",
+    "shielded",
 ]
 
 
@@ -257,6 +260,11 @@ class NativeLane(LaneRecord):
         self.shedding = False  # its contexts are given back when it is through
         self.opened: LaneContexts | None = None  # last; closed or not, they know the words for a failure
 
+    @property
+    def has_contexts(self) -> bool:
+        """Whether it has contexts and keeps them, or is about to open some."""
+        return self.state in (LaneState.IDLE, LaneState.BUSY) and not self.shedding
+
     def successor(self) -> NativeLane:
         """A new lane in the place of this one, which hangs."""
         lane = NativeLane(self.spec)
@@ -264,3 +272,16 @@ class NativeLane(LaneRecord):
         if lane.leaving:
             lane.state = LaneState.GONE
         return lane
+
+
+def native_contexts(contexts: LaneContexts) -> Sequence[NativeContext]:
+    """The contexts of a lane, one for each NPU step, as native lanes see them."""
+    return contexts.contexts  # type: ignore[return-value]
+
+
+def shielded(function: Callable[..., object], *arguments: Any) -> None:
+    """Calls a function, and logs what it raises: the ends of other tasks come after it."""
+    try:
+        function(*arguments)
+    except BaseException:
+        logger().exception("the lanes go on after an error")

@@ -11,19 +11,27 @@ import os
 import threading
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.rknnrt.native_calls import NativeOutcome, phases_of
+from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task, unraised
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
-from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane
-from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts, shielded
-from ort_rknn.engine.lanes.native_pool import BUSY, LATE, TIMEOUT, NativePool
+from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, native_contexts, shielded
+from ort_rknn.engine.lanes.memory_door import to_close
+from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper
+from ort_rknn.engine.lanes.native_pool import ANY, BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.lanes.switch_interval import FastSwitching
 from ort_rknn.errors import DeviceError, NpuMemoryFull
-from ort_rknn.sharing.ledger import LEDGER
+from ort_rknn.sharing.ledger import LEDGER, opening_for
 from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ort_rknn.devices.base import Array
+    from ort_rknn.devices.program import LaneContexts
 
 __all__ = ["NativeLanes"]
 
@@ -45,6 +53,8 @@ class NativeLanes(LaneKeeper):
 
     def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
         super().__init__(program, setup)
+        if self.memory()[0]:
+            LEDGER.enter(self)
         self._phases = setup.phases
         self._time_limit = setup.time_limit
         self._switching = FastSwitching()
@@ -128,13 +138,52 @@ class NativeLanes(LaneKeeper):
             if LEDGER.hungry:
                 LEDGER.offer(self)
             return True
+        self._ended_here(lane, flight, outcome)
+        return True
+
+    def run_direct(
+        self, step: int, inputs: Sequence[Array], wanted: Sequence[bool] | None
+    ) -> list[Array | None] | None:
+        """Execute an unpinned step in the calling thread, as :meth:`run_here` does, for callers that need no task.
+
+        Not for lanes with a time limit: a caller could not be freed.
+
+        Returns:
+            The outputs; ``None`` where nothing was done: no lane is idle and open.
+
+        Raises:
+            DeviceError: The inference failed.
+        """
+        io = self._ios[step]
+        given, outputs, outcome = io.prepare(inputs), io.allocate_outputs(wanted), NativeOutcome()
+        addresses = [None if array is None else address_of(array) for array in (*given, *outputs)]
+        number = self._pool.run(ANY, step, self._tables[step](*addresses), outcome)
+        if number < 0:
+            return None
+        lane = self._by_number[number]
+        if outcome.code or lane.shedding or lane.leaving:
+            task = Task(step, list(inputs), wanted, print)
+            self._ended_here(lane, InFlight(task, given, outputs, None, 0), outcome)
+            if task.error is not None:
+                raise task.error
+            return task.outputs
+        with self._lock:
+            lane.busy_s += (outcome.done - outcome.begun) / 1e9
+            lane.tasks += 1
+            self._faults.succeeded(lane.spec.core)
+        self.last_used = time.monotonic()
+        if LEDGER.hungry:
+            LEDGER.offer(self)
+        return io.finish(outputs)
+
+    def _ended_here(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome) -> None:
+        """Account for what ran in its caller's thread, and leaves something to be done."""
         deferred = Deferred()
         with self._lock:
             self._account(lane, flight, outcome, deferred)
         self._finish(deferred)
         if lane.leaving:
             self._dismiss(lane)
-        return True
 
     def stop(self) -> None:
         """Close the contexts and end the threads."""
@@ -171,11 +220,45 @@ class NativeLanes(LaneKeeper):
         opened = [lane.contexts for lane in self._lanes]
         return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
 
+    # -- giving memory back
+
+    def give_back(self, *, everything: bool) -> int:
+        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
+        deferred = Deferred()
+        with self._lock:
+            if self._stopping or self._flights:
+                return 0
+            for lane in to_close(self._lanes, everything and not self._pool.busy):
+                if lane.state is LaneState.IDLE and lane.number >= 0 and not self._pool.works(lane.number):
+                    lane.shedding = True
+                    if self._pool.unequip(lane.number):
+                        self._shed(lane, deferred)
+            self.given_back += len(deferred.spoilt)
+        self._finish(deferred)
+        return len(deferred.spoilt)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether they gave all they had back, and open again at their next task."""
+        return not self._stopping and self._door.asleep(self._lanes)
+
+    def open_briefly(self) -> LaneContexts:
+        """Contexts beside those of the lanes, which the caller closes."""
+        with opening_for(self, extra=False):
+            return self._program.open_lane(self._lanes[0].spec.mask)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
+        opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
+        return sum(shared.contexts.size for shared in opened), len(opened)
+
+    # -- inside
+
     def _open_here(self, task: Task) -> bool:
         """Open a cold lane in the calling thread, and run there."""
         with self._lock:
             lane = self._cold_lane(task.core)
-            if lane is None or not self._may_open(task.core):
+            if lane is None:
                 return False
             lane.state = LaneState.BUSY
             self._cold -= 1

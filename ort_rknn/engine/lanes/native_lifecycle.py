@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
-from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeContext, NativeLane, SharedContexts
-from ort_rknn.engine.lanes.memory_door import MemoryDoor, to_close
+from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedContexts, native_contexts, shielded
+from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
 from ort_rknn.errors import DeviceError, NpuMemoryFull
-from ort_rknn.sharing.ledger import LEDGER, opening_for
-from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
-    from ort_rknn.devices.program import LaneContexts
+    pass
 
-__all__ = ["LaneKeeper", "native_contexts", "shielded"]
+__all__ = ["LaneKeeper"]
 
 PATIENCE_S = 1.0
 """How long an idle lane's thread may take to end: it only has to wake up. A guess."""
@@ -51,6 +49,7 @@ class LaneKeeper:
         self._door = MemoryDoor(self, setup.clock)
         self.last_used = time.monotonic()
         self.given_back = 0
+        self.changed: Callable[[], object] = int  # told of contexts that were opened or given back
         first = self._lanes[0]
         with self._door.opening(first, ()):
             contexts = program.open_lane(first.spec.mask)
@@ -70,8 +69,6 @@ class LaneKeeper:
         self._start(first, None)
         if setup.sharer is not None and self._elastic:
             setup.sharer.own(self)
-        if contexts.size:
-            LEDGER.enter(self)
 
     # -- tasks in
 
@@ -117,8 +114,6 @@ class LaneKeeper:
         if self._cold:
             code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
             lane = self._cold_lane(task.core) if code == BUSY else None
-            if lane is not None and not self._may_open(task.core):
-                lane = None
             if code == BUSY and self._elastic and self._sharer is not None and self._sharer.crowded():
                 deferred.crowded = True
             if lane is not None:
@@ -145,7 +140,7 @@ class LaneKeeper:
     # -- opening lanes
 
     def _cold_lane(self, core: int | None) -> NativeLane | None:
-        """A lane without contexts that may take a task for this core. Needs the lock."""
+        """A lane without contexts that may get some for a task for this core. Needs the lock."""
         if core is not None and not any(lane.spec.core == core and lane.in_service for lane in self._lanes):
             core = None
         cold = (
@@ -153,7 +148,8 @@ class LaneKeeper:
             for lane in self._lanes
             if lane.state is LaneState.COLD and lane.in_service and not self._door.keeps_out(lane, self._lanes)
         )
-        return next((lane for lane in cold if core is None or lane.spec.core == core), None)
+        lane = next((lane for lane in cold if core is None or lane.spec.core == core), None)
+        return lane if lane is not None and self._may_open(core) else None
 
     def _begin_opening(self, lane: NativeLane, flight: InFlight | None, deferred: Deferred) -> None:
         """A cold lane gets contexts, and a first task or what waits. Needs the lock."""
@@ -190,6 +186,55 @@ class LaneKeeper:
         self._guard(lane)
         return shared
 
+    def _guard(self, lane: NativeLane) -> None:
+        """Let the inferences of just opened contexts take turns with those of other sessions."""
+        if self._sharer is not None and lane.opened is not None:
+            self._sharer.guard((context.segment for context in native_contexts(lane.opened)), lane.spec.weight)
+
+    @property
+    def at_work(self) -> int:
+        """Lanes that run something now."""
+        return self._pool.busy
+
+    @property
+    def opened(self) -> int:
+        """Lanes that have contexts."""
+        return sum(lane.has_contexts for lane in self._lanes)
+
+    def _may_open(self, core: int | None) -> bool:
+        """Whether another lane may get contexts. Needs the lock."""
+        if not self._elastic or self._sharer is None:
+            return True
+        here = any(lane.has_contexts and lane.spec.core == core for lane in self._lanes)
+        return (core is not None and not here) or self._sharer.may_open(self.opened)
+
+    def shed(self, keep: int) -> None:
+        """Give contexts back until so many lanes have some; busy lanes do when they are through."""
+        deferred = Deferred()
+        with self._lock:
+            opened = [lane for lane in self._lanes if lane.has_contexts]
+            for lane in reversed(opened[keep:]):
+                alone = self._pinned and sum(other.spec.core == lane.spec.core for other in opened) == 1
+                if lane.state is not LaneState.IDLE or lane.number < 0 or alone or self._stopping:
+                    continue
+                opened.remove(lane)
+                lane.shedding = True
+                if self._pool.unequip(lane.number):
+                    self._shed(lane, deferred)
+        self._finish(deferred)
+
+    def _shed(self, lane: NativeLane, deferred: Deferred) -> None:
+        """A lane whose thread has no contexts any more gives them back. Needs the lock."""
+        lane.shedding = False
+        if lane.contexts is None or lane.leaving:
+            return
+        deferred.spoilt.append(lane.contexts)
+        lane.contexts = None
+        lane.state = LaneState.COLD
+        self._cold += 1
+
+    # -- giving memory back
+
     def _without_memory(
         self, lane: NativeLane, flight: InFlight | None, error: NpuMemoryFull, deferred: Deferred
     ) -> bool:
@@ -213,88 +258,6 @@ class LaneKeeper:
                 deferred.ended.append(each.task)
         return others
 
-    def give_back(self, *, everything: bool) -> int:
-        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
-        deferred = Deferred()
-        with self._lock:
-            if self._stopping or self._flights:
-                return 0
-            for lane in to_close(self._lanes, everything and not self._pool.busy):
-                if lane.state is LaneState.IDLE and lane.contexts is not None:
-                    lane.shedding = True
-                    if self._pool.unequip(lane.number):
-                        self._shed(lane, deferred)
-            self.given_back += len(deferred.spoilt)
-        self._finish(deferred)
-        return len(deferred.spoilt)
-
-    @property
-    def asleep(self) -> bool:
-        """Whether they gave all they had back, and open again at their next task."""
-        return not self._stopping and self._door.asleep(self._lanes)
-
-    def open_briefly(self) -> LaneContexts:
-        """Contexts beside those of the lanes, which the caller closes."""
-        with opening_for(self, extra=False):
-            return self._program.open_lane(self._lanes[0].spec.mask)
-
-    def memory(self) -> tuple[int, int]:
-        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
-        opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
-        return sum(shared.contexts.size for shared in opened), len(opened)
-
-    def _guard(self, lane: NativeLane) -> None:
-        """Let the inferences of just opened contexts take turns with those of other sessions."""
-        if self._sharer is not None and lane.opened is not None:
-            for context in native_contexts(lane.opened):
-                self._sharer.guard(context.segment, lane.spec.weight)
-
-    # -- sharing the NPU with other sessions
-
-    @property
-    def at_work(self) -> int:
-        """Lanes that run something now."""
-        return self._pool.busy
-
-    @property
-    def opened(self) -> int:
-        """Lanes that have contexts."""
-        return sum(_has_contexts(lane) for lane in self._lanes)
-
-    def _may_open(self, core: int | None) -> bool:
-        """Whether another lane may get contexts. Needs the lock."""
-        if not self._elastic or self._sharer is None:
-            return True
-        opened = [lane for lane in self._lanes if _has_contexts(lane)]
-        if core is not None and not any(lane.spec.core == core for lane in opened):
-            return True
-        return self._sharer.may_open(len(opened))
-
-    def shed(self, keep: int) -> None:
-        """Give contexts back until so many lanes have some; busy lanes do when they are through."""
-        deferred = Deferred()
-        with self._lock:
-            opened = [lane for lane in self._lanes if _has_contexts(lane)]
-            for lane in reversed(opened[keep:]):
-                alone = self._pinned and sum(other.spec.core == lane.spec.core for other in opened) == 1
-                if lane.state is not LaneState.IDLE or lane.number < 0 or alone or self._stopping:
-                    continue
-                opened.remove(lane)
-                lane.shedding = True
-                if self._pool.unequip(lane.number):
-                    self._shed(lane, deferred)
-        self._finish(deferred)
-
-    def _shed(self, lane: NativeLane, deferred: Deferred) -> None:
-        """A lane whose thread has no contexts any more gives them back. Needs the lock."""
-        lane.shedding = False
-        if lane.contexts is None or lane.leaving:
-            return
-        deferred.spoilt.append(lane.contexts)
-        lane.contexts = None
-        lane.state = LaneState.COLD
-        self._cold += 1
-
     def _start(self, lane: NativeLane, flight: InFlight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""
         assert lane.contexts is not None
@@ -315,6 +278,7 @@ class LaneKeeper:
         if code < 0:  # stopped meanwhile, or no thread to be had
             self._cannot_open(lane, flight, DeviceError("its thread cannot be started"))
         self._finish(deferred)
+        self.changed()
 
     def _cannot_open(self, lane: NativeLane, flight: InFlight | None, error: Exception) -> None:
         deferred = Deferred()
@@ -387,6 +351,8 @@ class LaneKeeper:
             shielded(self._sharer.make_room)
         for contexts in deferred.spoilt:
             shielded(contexts.close)
+        if deferred.spoilt:
+            self.changed()
         for lane in deferred.dismissed:
             if not self._pool.works(lane.number):
                 shielded(self._dismiss, lane)
@@ -404,20 +370,3 @@ class LaneKeeper:
             lane.state = LaneState.GONE
         if contexts is not None:
             contexts.close()
-
-
-def _has_contexts(lane: NativeLane) -> bool:
-    return lane.state in (LaneState.IDLE, LaneState.BUSY) and not lane.shedding
-
-
-def shielded(function: Callable[..., object], *arguments: Any) -> None:
-    """Calls a function, and logs what it raises: the ends of other tasks come after it."""
-    try:
-        function(*arguments)
-    except BaseException:
-        logger().exception("the lanes go on after an error")
-
-
-def native_contexts(contexts: LaneContexts) -> Sequence[NativeContext]:
-    """The contexts of a lane, one for each NPU step, as native lanes see them."""
-    return contexts.contexts  # type: ignore[return-value]

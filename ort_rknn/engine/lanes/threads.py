@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class ThreadLanes:
         self._table = ThreadTable(setup.specs, setup.clock, self._door)
         self.last_used = time.monotonic()
         self.given_back = 0
+        self.changed: Callable[[], object] = int  # told of contexts that were opened or given back
         self._stopping = False
         first = self._table.lanes[0]
         with self._door.opening(first, ()):
@@ -174,6 +176,8 @@ class ThreadLanes:
             self._rouse(lane)
         for contexts in deferred.spoilt:
             contexts.close()
+        if deferred.spoilt:
+            self.changed()
         for task in deferred.ended:
             task.done(task)
 
@@ -244,8 +248,9 @@ class ThreadLanes:
             with self._lock:
                 source = SharedContexts.hold_first([other.contexts for other in self._table.lanes])
         with self._door.opening(lane, self._table.lanes):
-            lane.contexts = SharedContexts.open(self._program, lane.spec.mask, source)
-        return lane.contexts
+            lane.contexts = shared = SharedContexts.open(self._program, lane.spec.mask, source)
+        self.changed()
+        return shared
 
     def _settle(self, lane: Lane, task: Task, outcome: TaskOutcome, *, here: bool = False) -> Task | None:
         """Account for a task that has left the device, and take the lane's next one."""

@@ -10,10 +10,12 @@ import os
 import time
 import weakref
 from ctypes import c_int, c_int64, c_uint32, c_void_p
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 
 __all__ = ["CLASSES", "KEY_VARIABLE", "SHARED_KEY", "Arbiter", "Gate", "Priority", "Scope", "shared_key"]
 

@@ -10,10 +10,13 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 from ort_rknn.engine.sharing.arbiter import Arbiter, Gate, Scope
+
+if TYPE_CHECKING:
+    from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 
 __all__ = ["CROWDED_S", "Board", "ContextOwner", "Sharer", "board_of"]
 
@@ -33,9 +36,9 @@ class ContextOwner(Protocol):
         """Lanes that have contexts."""
 
     def shed(self, keep: int) -> None:
-        """Give contexts back, those of idle lanes now and those of busy ones when they are through, until so many are left.
+        """Give contexts back until so many are left: idle lanes now, busy ones when they are through.
 
-        The least that serves every core of a schedule stays.
+        What serves the only lane on a core of a schedule stays.
         """
 
 
@@ -54,7 +57,7 @@ class Sharer:
         self.priority = priority
         self._reserve = reserve
         self._owner: weakref.ref[ContextOwner] | None = None
-        self._crowded_at = -CROWDED_S
+        self._crowded_at = self._told_at = -CROWDED_S
         if arbiter is not None:
             arbiter.reserve(reserve)
 
@@ -67,10 +70,11 @@ class Sharer:
         """Whether its number of contexts follows what others need."""
         return self._owner is not None
 
-    def guard(self, segment: int, weight: int) -> None:
-        """Let a native segment's inferences take turns with those of others."""
+    def guard(self, segments: Iterable[int], weight: int) -> None:
+        """Let the inferences of native segments take turns with those of others."""
         if self.arbiter is not None:
-            self.arbiter.guard(segment, self.priority, weight)
+            for segment in segments:
+                self.arbiter.guard(segment, self.priority, weight)
 
     def gate(self, weight: int = 1) -> Gate | None:
         """A gate for inferences that do not run in a native segment; ``None`` where there is no arbiter."""
@@ -81,11 +85,12 @@ class Sharer:
         return not self.is_elastic or opened < self.board.share_of(self)
 
     def crowded(self) -> bool:
-        """Notes that a job found no free lane; whether that is news, and :meth:`make_room` is to be called."""
-        now = time.monotonic()
-        news = now - self._crowded_at > CROWDED_S
-        self._crowded_at = now
-        return news
+        """Notes that a job found no free lane; whether it is time to call :meth:`make_room` again."""
+        self._crowded_at = now = time.monotonic()
+        if now - self._told_at <= CROWDED_S:
+            return False
+        self._told_at = now
+        return True
 
     def make_room(self) -> None:
         """Has the others give back what is now this engine's share. Called without a lock."""
@@ -97,7 +102,7 @@ class Sharer:
 
     @property
     def owner(self) -> ContextOwner | None:
-        """Its lanes, while they live."""
+        """Lanes of the engine, while they live."""
         return None if self._owner is None else self._owner()
 
     def leave(self) -> None:
@@ -147,8 +152,9 @@ class Board:
             return self._joined % self.cores
 
     def share_of(self, sharer: Sharer) -> int:
-        """Contexts that an engine may have now: two a core alone, one a core beside others, its part of two a core among
-        others that are crowded like it.
+        """Contexts that an engine may have now.
+
+        Two a core alone, one a core beside others at work, its part of two a core among others that are crowded, too.
         """
         crowded, at_work = 1, 0
         for other in list(self._sharers):

@@ -90,3 +90,62 @@ def test_layers_without_a_number_come_last_and_groups_are_shown(tmp_path: Path) 
     assert [row.split(" of axis 1")[0] for row in seen["groups"]] == ["0-3", "4-83"]
     assert seen["groups"][1].endswith("off")
     assert seen["fits"]
+
+
+ATTACKS = (
+    "</script><script>parent.hit = document.hit = 1</script>",
+    "<img src=x onerror=document.hit=1>",
+    "</title></text></svg><svg onload=document.hit=1>",
+    '" onmouseover="document.hit=1',
+    "javascript:document.hit=1",
+    "\u202egnp.exe\u2066",
+    "a\x1b[2J\r\nb",
+    "x" * 5000,
+)
+_LOOK = """(() => {
+  for (const row of document.querySelectorAll("tr.row")) row.click();
+  return {hit: document.hit === undefined ? 0 : document.hit, scripts: document.scripts.length,
+    images: document.images.length, handlers: document.querySelectorAll("[onload],[onerror],[onmouseover]").length,
+    links: document.querySelectorAll("a[href^=javascript]").length,
+    policy: document.querySelector("meta[http-equiv=Content-Security-Policy]").content,
+    bidi: /[\\u202a-\\u202e\\u2066-\\u2069]/.test(document.body.textContent),
+    headings: document.querySelectorAll("h2").length};
+})()"""
+
+
+@pytest.mark.slow
+def test_names_of_strangers_are_text(tmp_path: Path) -> None:
+    """A model, a report and a plan may call things whatever they want: nothing of it runs, loads or is markup."""
+    results = []
+    for attack in ATTACKS:
+        whole = model_result()
+        outputs = tuple(replace(one, name=attack, why=attack, ok=False) for one in whole.outputs)
+        graph = tuple(
+            replace(node, name=attack, op_type=attack, reason=attack, segment=attack, place=attack)
+            for node in whole.graph
+        )
+        layers = tuple(replace(layer, node=attack, op_type=attack, advice=attack) for layer in whole.layers)
+        results.append(
+            replace(
+                whole,
+                case=attack,
+                message=attack,
+                outputs=outputs,
+                graph=graph,
+                layers=layers,
+                ops={attack: 1},
+                cpu_reasons={attack: 1},
+                verdict="wrong",
+            )
+        )
+    changed = Difference(ATTACKS[0], (Change(ATTACKS[1], ATTACKS[0]),), (Change(ATTACKS[0], ATTACKS[2]),))
+    for number, shown in enumerate(([*results], results[2:3])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        text = page.render(document(*shown, title=ATTACKS[number], difference=changed))
+        seen = probe(text, _LOOK, folder, width=1280, dark=False)
+        assert seen["hit"] == 0
+        assert seen["scripts"] == 3  # the data, the page's own, and this test's
+        assert (seen["images"], seen["handlers"], seen["links"], seen["bidi"]) == (0, 0, 0, False)
+        assert "default-src 'none'" in seen["policy"]
+        assert seen["headings"] >= 3

@@ -93,7 +93,8 @@ def test_install_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("install", "--pip", "--force")
     assert result.exit_code == 0
     assert "rknn-toolkit2 2.5.0 works" in result.output
-    assert asked == {"prove": prove, "python": None, "force": True, "use_uv": False}
+    expected = {"prove": prove, "python": None, "force": True, "use_uv": False, "wheels": None, "index": None}
+    assert asked == expected
 
 
 @pytest.mark.usefixtures("none")

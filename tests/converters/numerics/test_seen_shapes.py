@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.graph.infer import infer
+from ort_rknn_converters.numerics import seen_shapes
 from ort_rknn_converters.numerics.seen_shapes import see_shapes
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.pipeline.prepare import prepare
@@ -61,3 +62,9 @@ def test_shapes_that_follow_from_data_are_not_taken_from_a_run() -> None:
     infer(loaded)
     see_shapes(loaded)
     assert onnx_graph.static_shape(loaded.graph.outputs[0]) is None
+
+
+def test_a_run_that_takes_too_long_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen_shapes, "QUICK_S", 0.0)
+    loaded = onnx_graph.load(spectrum([2, 640]))
+    assert see_shapes(loaded) == ""

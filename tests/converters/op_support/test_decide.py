@@ -57,3 +57,23 @@ def test_six_dimensions_depend_on_the_soc() -> None:
 def test_what_may_cross_an_edge() -> None:
     assert boundary_reason(value("x", ("float16", [2]))) is None  # type: ignore[arg-type]
     assert boundary_reason(value("x", ("uint8", [2]))) == "uint8 cannot go in or out of NPU code"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ([20, 1, 4096], False),
+        ([1, 20, 4096], False),
+        ([35, 2048], False),
+        ([71, 1024], False),
+        ([16, 4096], True),
+        ([24, 4096], True),
+        ([20, 4095], True),
+        ([2, 10, 4096], True),
+        ([80, 1024], True),
+    ],
+)
+def test_rows_that_overflow_a_register(shape: list[int], fits: bool) -> None:
+    said = reason("Relu", [("float", shape)], [("float", shape)])
+    assert (said is None) == fits
+    assert fits or "rows of" in str(said)

@@ -267,3 +267,11 @@ def test_initializers_are_no_inputs_of_a_segment() -> None:
     model.graph.insert_after(model.graph[0], added)
     model.graph[2].replace_input_with(0, added.outputs[0])
     assert [value.name for value in plan_of(model).segments[0].inputs] == ["x"]
+
+
+def test_what_is_mostly_on_the_cpu_goes_by_its_work() -> None:
+    text = chain("a = Sign(x)", "b = MatMul(a, a)", "y = Sign(b)")
+    plan = plan_of(text, cpu_ops=["MatMul"])
+    assert next(iter(plan.cpu_reasons())) == "Sign: the compiler has no lowering"
+    assert plan.mostly == plan.main_reason == "kept on the CPU by option"
+    assert Plan.from_dict(plan.to_dict()).main_reason == plan.main_reason

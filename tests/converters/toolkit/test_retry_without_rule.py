@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 
 from ort_rknn_converters.errors import FailureKind, ToolkitFailed
+from ort_rknn_converters.toolkit import compile as toolkit_compile
 from ort_rknn_converters.toolkit.compile import CompileRequest, compile_segment
 from ort_rknn_converters.toolkit.retry_without_rule import without_broken_rule
 from tests.helpers.toolkits import real as models
@@ -41,3 +42,16 @@ def test_compiles_where_a_rule_fails() -> None:
     expected = onnxruntime.InferenceSession(model).run(None, feed)[0]
     np.testing.assert_allclose(result.outputs[0]["y"], expected, atol=5e-3)
     assert {row.target for row in result.layers if "Operator" not in row.op_type} == {"NPU"}
+
+
+def test_a_few_rules_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[list[str]] = []
+
+    def fails(request: CompileRequest, **_: object) -> None:
+        tried.append(list(request.options.get("disable_rules", ())))
+        raise failure(f"rule_{len(tried)}")
+
+    monkeypatch.setattr(toolkit_compile, "_compile_once", fails)
+    with pytest.raises(ToolkitFailed):
+        compile_segment(CompileRequest(b"", "rk3588"))
+    assert tried == [[], ["rule_1"], ["rule_1", "rule_2"], ["rule_1", "rule_2", "rule_3"]]

@@ -10,11 +10,20 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from ort_rknn_conformance.case import Case
-from ort_rknn_conformance.sources.field import attention, ids, norms, positions, quantized, recurrent, spectra
+from ort_rknn_conformance.sources.field import (
+    attention,
+    ids,
+    norms,
+    positions,
+    quantized,
+    quantizer,
+    recurrent,
+    spectra,
+)
 
 __all__ = ["cases"]
 
-_FAMILIES = (attention, ids, norms, positions, quantized, recurrent, spectra)
+_FAMILIES = (attention, ids, norms, positions, quantized, quantizer, recurrent, spectra)
 
 
 def cases(patterns: Sequence[str] = ()) -> Iterator[Case]:

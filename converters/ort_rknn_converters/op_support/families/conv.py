@@ -8,7 +8,10 @@ from ort_rknn_converters.graph.nodes import attribute
 from ort_rknn_converters.op_support.families.rule import Rule, check, dims, is_constant
 from ort_rknn_converters.targets import Target
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "overflows"]
+
+_LONGEST, _WIDEST_KERNEL = 8192, 16
+"""Rows and kernels of a Conv1d, of which one may be larger. Seen for rk3588: 8,192 by 400 and 16,000 by 16 fit."""
 
 
 @check("grouped Conv3d aborts the compiler")
@@ -27,6 +30,17 @@ def _moving_weights_1d(node: ir.Node, target: Target) -> bool:
     return len(dims(node.inputs[0])) == 3 and any(value and not is_constant(value) for value in node.inputs[1:])
 
 
+def overflows(node: ir.Node) -> bool:
+    """Whether a Conv1d is known not to fit an NPU's registers."""
+    x, weights = dims(node.inputs[0]), dims(node.inputs[1])
+    return len(x) == 3 and x[2] > _LONGEST and len(weights) == 3 and weights[2] > _WIDEST_KERNEL
+
+
+@check(f"Conv1d of rows longer than {_LONGEST} by more than {_WIDEST_KERNEL}: it does not fit the NPU's registers")
+def _long_rows(node: ir.Node, target: Target) -> bool:
+    return target.long_reshapes_overflow and overflows(node)
+
+
 @check("ConvTranspose3d aborts the compiler")
 def _transposed_3d(node: ir.Node, target: Target) -> bool:
     return len(dims(node.inputs[0])) == 5
@@ -38,6 +52,6 @@ def _transposed_auto_pad(node: ir.Node, target: Target) -> bool:
 
 
 RULES = {
-    "Conv": Rule(ranks=(3, 5), checks=(_grouped_3d, _dilated_3d, _moving_weights_1d)),
+    "Conv": Rule(ranks=(3, 5), checks=(_grouped_3d, _dilated_3d, _moving_weights_1d, _long_rows)),
     "ConvTranspose": Rule(ranks=(3, 5), checks=(_transposed_3d, _transposed_auto_pad)),
 }

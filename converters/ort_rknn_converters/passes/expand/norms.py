@@ -17,8 +17,15 @@ from ort_rknn_converters.passes.idioms import LAYER_NORM_OPSET, cast, layer_norm
 __all__ = ["Norms"]
 
 
+_CHANNELS, _LARGE_CHANNEL = 8, 1 << 16
+_PAD_BY_INPUT = 11
+
+
 class Norms(Rewrite):
     """Group: one InstanceNormalization over groups as channels, then scale and bias. RMS: x / sqrt(mean(x*x) + eps).
+
+    Instance: the op stays, but for a few large channels, to which channels of zeros are added: fewer than 8 of more
+    than 65,536 numbers do not fit the NPU's registers (seen for rk3588: 3 and 4 of 512x512, not 8 or 16).
 
     Layer: the op stays, but for a scale or bias that is computed at run time (applied after it), several axes (made
     one, for the toolkit refuses them), and in models of opsets that have none (onnxruntime's optimizer writes it there
@@ -30,6 +37,7 @@ class Norms(Rewrite):
     op_types = frozenset(
         {
             "GroupNormalization",
+            "InstanceNormalization",
             "LayerNormalization",
             "MeanVarianceNormalization",
             "RMSNormalization",
@@ -47,6 +55,8 @@ class Norms(Rewrite):
             return None
         if node.op_type == "MeanVarianceNormalization":
             return [_mean_variance(node, x, tape)]
+        if node.op_type == "InstanceNormalization":
+            return _more_channels(node, x, tape)
         stash = ir.DataType(attribute(node, "stash_type", 1))
         if stash != x.dtype and x.dtype != ir.DataType.FLOAT16:
             # A double computed in float would be less exact than this; leave it to the CPU.
@@ -58,6 +68,23 @@ class Norms(Rewrite):
         else:
             result = _rms(node, x, stash, tape)
         return None if result is None else [result, *[None] * (len(node.outputs) - 1)]
+
+
+def _more_channels(node: ir.Node, x: ir.Value, tape: Tape) -> list[Any] | None:
+    shape = onnx_graph.static_shape(x)
+    given = [onnx_graph.constant(value) for value in node.inputs[1:3]]
+    if shape is None or len(shape) < 3 or tape.opset < _PAD_BY_INPUT or any(tensor is None for tensor in given):
+        return None
+    channels = shape[1]
+    if channels >= _CHANNELS or math.prod(shape[2:]) <= _LARGE_CHANNEL or 0 in shape:
+        return None
+    more = _CHANNELS - channels
+    pads = np.zeros((2, len(shape)), np.int64)
+    pads[1, 1] = more
+    wide = tape.op("Pad", x, tape.const(pads.reshape(-1)), tape.like(x, 0.0))
+    scale, bias = (tape.const(np.pad(t.numpy(), (0, more)), t.dtype) for t in given if t is not None)
+    normal = tape.op("InstanceNormalization", wide, scale, bias, epsilon=attribute(node, "epsilon", 1e-5))
+    return [tape.slice(normal, 0, channels, axis=1)]
 
 
 def _group(node: ir.Node, x: ir.Value, stash: ir.DataType, tape: Tape) -> Any:

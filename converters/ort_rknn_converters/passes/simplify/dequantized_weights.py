@@ -29,9 +29,15 @@ class DequantizedWeights(Pass):
     """Folds the dequantization of constant weights; the numbers stay.
 
     int8 weights of the standard's own op are left to constant folding.
+
+    Args:
+        every: Fold them as well.
     """
 
     name = "dequantized-weights"
+
+    def __init__(self, *, every: bool = False) -> None:
+        self._every = every
 
     def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
         """DequantizeLinear of constants in the main graph."""
@@ -40,7 +46,7 @@ class DequantizedWeights(Pass):
             if node.op_type != "DequantizeLinear" or node.domain not in _DOMAINS or kept_for_cpu(node, ctx):
                 continue
             x = node.inputs[0]
-            if x is None or x.dtype is None or (x.dtype not in _FEW_OR_MANY and not node.domain):
+            if x is None or x.dtype is None or (x.dtype not in _FEW_OR_MANY and not node.domain and not self._every):
                 continue
             array = _numbers(node)
             if array is not None and node.outputs[0].dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, None):

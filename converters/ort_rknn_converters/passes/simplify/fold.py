@@ -30,6 +30,8 @@ _NEVER = frozenset(
 waits for it: then it only saved space."""
 
 _IN_INTEGERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_ROUNDED = frozenset({"Add", "Div", "Mul", "Sub"})
+"""Computed in int8 where the result is rounded to it: the toolkit crashes there on a constant of floats (seen)."""
 
 _SHAPE_READERS = frozenset({"Shape", "Size", "EyeLike"})
 """Ops whose answer depends on the shape (and type) of their input, not on its values."""
@@ -77,8 +79,7 @@ class Fold(Pass):
         if node.domain or not node.outputs:
             return False
         if node.op_type in _NEVER and (
-            node.op_type != "DequantizeLinear"
-            or (quantized and any(user.op_type in _IN_INTEGERS for user in node.outputs[0].consumers()))
+            node.op_type != "DequantizeLinear" or (quantized and any(map(_in_integers, node.outputs[0].consumers())))
         ):
             return False
         if bodies(node):
@@ -119,6 +120,13 @@ class Fold(Pass):
                 _replace(graph, value, answer, ctx)
                 count += 1
         return count
+
+
+def _in_integers(node: ir.Node) -> bool:
+    """Whether a node of a quantized model may be computed in int8."""
+    if node.op_type in _ROUNDED:
+        return any(user.op_type == "QuantizeLinear" for user in node.outputs[0].consumers())
+    return node.op_type in _IN_INTEGERS
 
 
 def _from_shape(node: ir.Node) -> np.ndarray | None:

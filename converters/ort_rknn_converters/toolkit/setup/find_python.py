@@ -58,7 +58,7 @@ def find_uv() -> tuple[str, ...] | None:
         return (found,)
     python = this_python()
     if python and importlib.util.find_spec("uv") is not None:
-        return (python, "-m", "uv")
+        return (python, "-I", "-m", "uv")
     return None
 
 
@@ -67,7 +67,12 @@ def probe(path: str, environment: Mapping[str, str] | None = None) -> Interprete
     environment = clean_environment() if environment is None else environment
     try:
         run = subprocess.run(
-            [path, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False, env=environment
+            [path, "-I", "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+            env=environment,
         )
         major, minor, ensurepip = (int(word) for word in run.stdout.split())
     except (OSError, subprocess.TimeoutExpired, ValueError):
@@ -78,7 +83,7 @@ def probe(path: str, environment: Mapping[str, str] | None = None) -> Interprete
 def _uv_python(uv: Sequence[str]) -> Interpreter | None:
     """A Python uv knows of; nothing is downloaded for this question."""
     wanted = f">={OLDEST[0]}.{OLDEST[1]},<{NEWEST[0]}.{NEWEST[1] + 1}"
-    command = [*uv, "python", "find", "--no-project", "--no-python-downloads", wanted]
+    command = [*uv, "--no-config", "python", "find", "--no-project", "--no-python-downloads", wanted]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):

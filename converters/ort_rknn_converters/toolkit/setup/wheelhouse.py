@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_converters.toolkit.setup.environment import clean_environment
 from ort_rknn_converters.toolkit.setup.find_python import NEWEST, OLDEST, InstallFailed, choose_interpreter
+from ort_rknn_converters.toolkit.setup.package_tools import only_these, requirements_file, tool_environment
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.plain_data import ANYTHING, TEXT, by_name, parse_json, record, rows
 from ort_rknn_converters.util.this_python import this_python
 
 __all__ = ["LIST", "MACHINES", "Wheelhouse", "download", "read_wheelhouse", "requirements_for"]
@@ -28,6 +30,17 @@ LIST = "ort-rknn-toolkit.json"
 
 MACHINES = ("x86_64", "aarch64")
 _FORMAT = 1
+_MOST = 1 << 20  # bytes of the list
+_FORM = record(
+    {
+        "format": ANYTHING,
+        "toolkit": TEXT,
+        "python": TEXT,
+        "machine": TEXT,
+        "requirements": rows(TEXT),
+        "sha256": by_name(TEXT),
+    }
+)
 _GLIBC = (17, 24, 26, 27, 28, 31, 34)  # versions 2.x whose wheels are taken: Ubuntu 22.04 has 2.35, Debian 12 2.36
 _DOWNLOAD_S = 1800.0  # a guess: 100 MB over a line of 0.5 Mbit/s
 
@@ -93,6 +106,7 @@ def download(
     requirements: Sequence[str],
     machine: str,
     python: str,
+    index: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Wheelhouse:
     """Fetches the toolkit and what it needs, for another machine, and writes the list with their digests.
@@ -103,6 +117,7 @@ def download(
         requirements: What it needs, pinned, with conditions on the Python.
         machine: ``x86_64`` or ``aarch64``.
         python: Of that machine, such as ``3.11``.
+        index: A mirror of the registry; what it delivers must have the hashes we know.
         progress: Called with a line of pip at a time.
 
     Raises:
@@ -120,10 +135,11 @@ def download(
         raise InstallFailed(f"{folder} cannot be made: {error.strerror}") from error
     wanted = [f"rknn-toolkit2=={toolkit}", *requirements_for(python, requirements)]
     with tempfile.TemporaryDirectory() as scratch:
-        command = [*_pip(Path(scratch)), "download", "--no-deps", "--only-binary=:all:", "--implementation=cp"]
+        file = requirements_file(wanted, Path(scratch))
+        command = [*_pip(Path(scratch)), "download", *only_these(file, index), "--implementation=cp"]
         command += [f"--python-version={python}", "--progress-bar=off", "--disable-pip-version-check"]
         command += [f"--platform=manylinux_2_{minor}_{machine}" for minor in reversed(_GLIBC)]
-        command += [f"--platform=manylinux2014_{machine}", f"--platform=linux_{machine}", f"--dest={folder}", *wanted]
+        command += [f"--platform=manylinux2014_{machine}", f"--platform=linux_{machine}", f"--dest={folder.absolute()}"]
         _watch(command, progress)
     named = {line.partition("==")[0].replace("-", "_"): line.partition("==")[2] for line in wanted}
     files = {}
@@ -147,15 +163,20 @@ def _pip(scratch: Path) -> list[str]:
     """The command that starts pip: this Python's, else that of an environment made for the purpose."""
     python = this_python()
     if python and importlib.util.find_spec("pip") is not None:
-        return [python, "-m", "pip"]
+        return [python, "-I", "-m", "pip"]
     interpreter = choose_interpreter(None)
     assert interpreter is not None
     done = subprocess.run(
-        [interpreter.path, "-m", "venv", str(scratch / "env")], capture_output=True, text=True, check=False, timeout=300
+        [interpreter.path, "-I", "-m", "venv", str(scratch / "env")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=tool_environment(),
     )
     if done.returncode:
         raise InstallFailed(f"pip is needed to download and is not there, nor can {interpreter.path} -m venv get it")
-    return [str(scratch / "env" / "bin" / "python"), "-m", "pip"]
+    return [str(scratch / "env" / "bin" / "python"), "-I", "-m", "pip"]
 
 
 def _watch(command: Sequence[str], progress: Callable[[str], None]) -> None:
@@ -172,7 +193,7 @@ def _watch(command: Sequence[str], progress: Callable[[str], None]) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env={**clean_environment(), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+            env=tool_environment(),
         ) as process:
             assert process.stdout is not None
             lines = []
@@ -185,7 +206,7 @@ def _watch(command: Sequence[str], progress: Callable[[str], None]) -> None:
     if code:
         said = "\n".join(line for line in lines if line)[-1500:]
         raise InstallFailed(
-            "the wheels cannot be fetched. Check the network (pip reads HTTPS_PROXY and its own settings for mirrors),"
+            "the wheels cannot be fetched. Check the network (HTTPS_PROXY is read; a mirror is named by --index-url),"
             f" and run this again: what is there is kept\n{said}"
         )
 
@@ -211,13 +232,12 @@ def read_wheelhouse(folder: Path, *, toolkit: str, machine: str | None = None) -
     """
     again = "Make it anew with `ort-rknn toolkit download`, or copy it again"
     try:
-        about: Any = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        files = {str(name): str(digest) for name, digest in about["sha256"].items()}
-        python, made_for, version = str(about["python"]), str(about["machine"]), str(about["toolkit"])
-        wanted, form = list(about["requirements"]), about["format"]
+        about: Any = parse_json(read_regular(folder / LIST, _MOST), _FORM)
+        files, wanted, form = about["sha256"], about["requirements"], about["format"]
+        python, made_for, version = about["python"], about["machine"], about["toolkit"]
     except OSError as error:
         raise InstallFailed(f"{folder} has no {LIST}: it is no folder of `ort-rknn toolkit download`") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise InstallFailed(f"{folder / LIST} cannot be read ({error!r}). {again}") from error
     if form != _FORMAT or version != toolkit:
         raise InstallFailed(f"{folder} has rknn-toolkit2 {version}, and this ort-rknn installs {toolkit}. {again}")

@@ -88,3 +88,17 @@ def test_the_toolkit_compiles_several_axes(tmp_path: Path) -> None:
     model = one_op("LayerNormalization", {"x": random(1, 16, 16, 16)}, constants, opset=17, axis=1)
     plan = convert(model, "rk3588", min_gain=0, known_failures=tmp_path).plan
     assert plan.npu_nodes == len(plan.nodes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "ops"),
+    [
+        ((1, 3, 300, 300), ["Pad", "InstanceNormalization", "Slice"]),
+        ((1, 3, 256, 256), ["InstanceNormalization"]),
+        ((1, 8, 300, 300), ["InstanceNormalization"]),
+    ],
+)
+def test_few_large_channels(shape: tuple[int, ...], ops: list[str]) -> None:
+    feed = {"x": random(*shape) + 2}
+    constants = {"scale": random(shape[1], seed=1), "bias": random(shape[1], seed=2)}
+    check_prepared(one_op("InstanceNormalization", feed, constants, opset=17), feed, ops=ops, rtol=1e-3)

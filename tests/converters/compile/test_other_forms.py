@@ -10,10 +10,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from ort_rknn_converters.compile.onnxruntime_folding import folded_by_onnxruntime
+from ort_rknn_converters.compile.other_forms import folded_by_onnxruntime
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.pipeline.convert import convert
 from tests.helpers.conversions import IMAGE, assert_same, image, model
+from tests.helpers.quantized import qdq
 from tests.helpers.toolkits.scripted import ScriptedToolkit
 
 NORMALIZED = """
@@ -84,3 +85,15 @@ def test_a_segment_saved_by_it_is_not_compiled_again_when_another_fails(tmp_path
     normalizing = [request for request in fake.requests if b"Conv" in request.model]
     assert len(normalizing) == 2
     assert {node.op_type for node in compiled.plan.nodes if node.place == "CPU"} >= {"Asinh"}
+
+
+@pytest.mark.parametrize("fault", ["crashes", "refuses"])
+def test_a_quantized_part_that_fails_computes_in_floats(tmp_path: Path, fault: str) -> None:
+    faults: Any = {"crashes": frozenset({"QuantizeLinear"}), "refuses": {"QuantizeLinear": "IndexError"}}[fault]
+    fake = ScriptedToolkit(**{fault: faults})
+    compiled = convert(qdq(), compile=fake, known_failures=tmp_path, min_gain=0)
+    assert len(fake.requests) <= 3
+    assert len(compiled.plan.segments) == 1
+    assert any("computes in fp16, not in the model's int8: else" in note for note in compiled.plan.notes)
+    last = onnx.ModelProto.FromString(fake.requests[-1].model)
+    assert {node.op_type for node in last.graph.node}.isdisjoint({"QuantizeLinear", "DequantizeLinear"})
