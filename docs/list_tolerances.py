@@ -14,7 +14,7 @@ from docs.markdown import table
 from ort_rknn_conformance.run.tolerances import EXPLAINED
 from ort_rknn_converters.numerics.output_errors import LIMIT
 from ort_rknn_converters.numerics.tolerance import probability_step
-from ort_rknn_converters.numerics.value_groups import APART, LONGEST
+from ort_rknn_converters.numerics.value_groups import APART, FEWEST, LONGEST
 
 PAGE = Path(__file__).with_name("tolerances.md")
 
@@ -45,8 +45,10 @@ def lines() -> Iterator[str]:
     yield ""
     yield f"- Two neighbours in size belong to different groups from a ratio of {APART:g} on (a guess)."
     yield f"- Only axes of at most {LONGEST} indices are looked at: longer ones are of places or anchors (a guess)."
+    yield f"- An index needs at least {FEWEST} elements, over all samples: one value or two may be small by chance (a guess)."
     yield "- A group of smaller values may be off by five times the output's limit, but never by more than half of its values (a guess): a"
     yield "  sigmoid makes the error of a small score larger than that of its argument. A group that is lost is off by 1."
+    yield "- A difference below float32's own rounding of the output's largest value is nothing: sums that should be 0 are off by that much."
     yield "- Values from 0 to 1 that are off by no more than one step of the precision agree: "
     yield f"  {probability_step('fp16'):.1g} in fp16, {probability_step('int8'):.1g} in int8. Where all of a group is smaller than that, the table"
     yield "  says that the data hold nothing to judge."

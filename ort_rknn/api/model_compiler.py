@@ -111,6 +111,7 @@ class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
         if self._rknn_options is None:
             return None
         from ort_rknn.devices.soc import detect
+        from ort_rknn.opening.compile_notice import CompileNotice
         from ort_rknn.opening.resolve import convert_options
         from ort_rknn_converters.cache import store
         from ort_rknn_converters.compiled.model import is_compiled
@@ -135,7 +136,8 @@ class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
                 raise InvalidOption("ModelCompiler compiles for one set of shapes; ort-rknn convert takes several")
             return None  # open shapes: nothing can be compiled
         try:
-            compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir)
+            with CompileNotice(model, target) as notice:
+                compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=notice)
         except ModelError:
             open_with_onnxruntime()  # raises what onnxruntime says of the model
             raise

@@ -39,16 +39,24 @@ class CompileNotice:
     Args:
         model: Path or content.
         target: SoC compiled for.
+        background: Calls are answered meanwhile, so that one line is enough.
         patience: Seconds before the first line.
         heartbeat: Seconds between lines in a log.
     """
 
     def __init__(
-        self, model: str | bytes, target: str, *, patience: float = PATIENCE_S, heartbeat: float = HEARTBEAT_S
+        self,
+        model: str | bytes,
+        target: str,
+        *,
+        background: bool = False,
+        patience: float = PATIENCE_S,
+        heartbeat: float = HEARTBEAT_S,
     ) -> None:
         self._name = "a model given as bytes" if isinstance(model, bytes) else Path(model).name
         self._expected = expected_seconds(model)
         self._target = target
+        self._background = background
         self._patience = patience
         self._heartbeat = heartbeat
         self._stage = ""
@@ -83,12 +91,15 @@ class CompileNotice:
             return
         waits = self._stage.startswith("wait")
         logger().warning(
-            "%s %s for %s, then it is cached; about %s (a guess by its size)",
+            "%s %s for %s%s, then it is cached; about %s (a guess by its size)",
             "waiting for another process that compiles" if waits else "compiling",
             self._name,
             self._target,
+            " in the background while the CPU answers" if self._background else "",
             _rounded(self._expected),
         )
+        if self._background:
+            return
         if sys.stderr.isatty():
             from ort_rknn_converters.cli.progress_bar import Drawn
 

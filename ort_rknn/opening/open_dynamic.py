@@ -182,6 +182,7 @@ def _factory(model: str | bytes, dynamic: DynamicShapes, opener: _Opener) -> Var
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
     digest: list[str] = []
+    announced: list[bool] = []  # one line a session: the plan has the rest
     folder = usable_cache(dynamic.cache_dir)
 
     def with_shapes(key: ShapeKey) -> ConvertOptions:
@@ -198,7 +199,11 @@ def _factory(model: str | bytes, dynamic: DynamicShapes, opener: _Opener) -> Var
             return store.load_or_convert(model, with_shapes(key), cache_dir=folder, progress=notice)
 
     def build(key: ShapeKey, token: CancelToken) -> CompiledModel:
-        return compile_in_child(model, with_shapes(key), folder, token)
+        with CompileNotice(model, dynamic.options.target, background=True) as notice:
+            if not announced:
+                announced.append(True)
+                notice.report("compile")
+            return compile_in_child(model, with_shapes(key), folder, token)
 
     return VariantFactory(lookup, now, build, opener)
 

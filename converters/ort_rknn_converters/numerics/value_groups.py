@@ -27,6 +27,10 @@ are hundreds apart, sides and centres of boxes less than ten."""
 LONGEST = 4096
 """Most indices of an axis that are channels or columns: a longer one is of places or anchors. A guess."""
 
+FEWEST = 16
+"""Elements of an index, over all samples, from which its size is that of a channel, and not of a value or two that
+happen to be small. A guess."""
+
 MOST = 8
 """Groups at most, of the widest gaps: a table of more is not read. A guess."""
 
@@ -58,6 +62,8 @@ class ValueGroup:
 def find_groups(expected: Sequence[Array]) -> tuple[ValueGroup, ...]:
     """Returns the groups of the samples of a tensor, of the smallest values first; none where all are of one size.
 
+    An axis whose indices have less than :data:`FEWEST` elements each is not looked at.
+
     Indices whose elements are all zero belong to the group of the smallest values.
 
     Args:
@@ -68,7 +74,8 @@ def find_groups(expected: Sequence[Array]) -> tuple[ValueGroup, ...]:
     found: tuple[float, tuple[ValueGroup, ...]] = (0.0, ())
     for axis in range(expected[0].ndim):
         sizes = {one.shape[axis] for one in expected}
-        if len(sizes) == 1 and 2 <= min(sizes) <= LONGEST:
+        each = sum(one.size for one in expected) / max(1, max(sizes))
+        if len(sizes) == 1 and 2 <= min(sizes) <= LONGEST and each >= FEWEST:
             found = max(found, _along(expected, axis), key=lambda one: one[0])
     return found[1]
 

@@ -198,3 +198,10 @@ def test_groups_survive_json() -> None:
     got[:, 4:, 0] = np.inf
     case = CaseResult("c", "wrong", outputs=(compare_output("out", [want], [got], Tolerance(0.02, "fp16")),))
     assert CaseResult.from_dict(json.loads(json.dumps(case.to_dict(), allow_nan=False))) == case
+
+
+def test_float32s_own_noise_is_no_group_that_is_off() -> None:
+    want = np.concatenate([np.full((1, 2, 50), 300.0), np.full((1, 2, 50), -1e-6)], axis=1).astype(np.float32)
+    got = want.copy()
+    got[:, 2:] = 2e-6
+    assert compare_output("out", [want], [got], Tolerance(0.02, "fp16", 2**-10)).ok

@@ -45,7 +45,7 @@ def test_detections_of_three_sizes() -> None:
 
 
 def test_zeros_belong_to_the_smallest() -> None:
-    value = np.ones((1, 6, 10), np.float32)
+    value = np.ones((1, 6, 20), np.float32)
     value[:, 0] = 100
     value[:, 5] = 0
     assert _shown(find_groups([value])) == [(1, "1-5", False), (1, "0", True)]
@@ -58,6 +58,8 @@ def test_zeros_belong_to_the_smallest() -> None:
         np.random.default_rng(0).normal(size=(1, 32, 20, 20)).astype(np.float16),
         np.zeros((1, 4), np.float32),
         np.array([1000.0, 1.0], np.float32)[:1],
+        np.array([[1000.0, 1.0, 0.001]], np.float32),  # three values, no channels
+        10.0 ** np.arange(10.0)[None, :, None] * np.ones((1, 10, 15)),
         np.float32(3),
         np.zeros((0, 4), np.float32),
         np.array([[1, 1000]], np.int64),
@@ -69,7 +71,7 @@ def test_one_size_is_no_group(value: np.ndarray) -> None:
 
 
 def test_what_is_not_finite_counts_for_nothing() -> None:
-    value = np.ones((1, 3, 4), np.float32)
+    value = np.ones((1, 3, 20), np.float32)
     value[:, 0] = 1000
     value[0, 1, 2] = np.inf
     value[0, 2, 2] = np.nan
@@ -77,7 +79,7 @@ def test_what_is_not_finite_counts_for_nothing() -> None:
 
 
 def test_there_are_never_many() -> None:
-    value = (10.0 ** (2 * np.arange(15)))[None, :] * np.ones((1, 15))
+    value = (10.0 ** (2 * np.arange(15)))[None, :] * np.ones((20, 15))
     groups = find_groups([value])
     assert len(groups) == MOST
     assert sorted(index for group in groups for index in group.indices) == list(range(15))

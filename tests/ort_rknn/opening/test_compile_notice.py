@@ -58,6 +58,16 @@ def test_what_is_short_says_nothing(listen) -> None:  # type: ignore[no-untyped-
     assert heard.lines == []
 
 
+def test_in_the_background_one_line_is_enough(listen) -> None:  # type: ignore[no-untyped-def]
+    heard = listen(1)
+    with CompileNotice(b"x", "rk3588", background=True, patience=0.001, heartbeat=0.001) as notice:
+        notice.report("compile")
+        assert heard.enough.wait(20)
+        notice._thread.join(20)  # type: ignore[union-attr]
+    assert len(heard.lines) == 1
+    assert "for rk3588 in the background while the CPU answers, then it is cached" in heard.lines[0]
+
+
 def test_another_process_is_named(listen) -> None:  # type: ignore[no-untyped-def]
     heard = listen(1)
     with CompileNotice(b"x", "rk3588", patience=0.001, heartbeat=60) as notice:
