@@ -98,7 +98,8 @@ class Server:
             self._check_name(name)
         most_bytes = settings.most_bytes or largest_request(self.repository)
         pending = settings.pending or max(_LEAST_PENDING, min(_MOST_PENDING, MEMORY // most_bytes))
-        self.service = Service(self.repository, pending=pending, limit=settings.limit)
+        own = str(settings.options.get("priority", "normal"))
+        self.service = Service(self.repository, pending=pending, limit=settings.limit, priority=own)
         from ort_rknn.serving.grpc_front import GrpcFront
 
         tls = _read_tls(settings)

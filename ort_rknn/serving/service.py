@@ -25,8 +25,8 @@ from ort_rknn_converters.util.frozen import frozen
 __all__ = ["Answer", "Call", "Service"]
 
 _LOOK_S = 0.2  # how long a waiting call may not notice that its client has gone (a guess)
-PRIORITIES = {"": "", 0: "", "high": "high", "normal": "medium", "medium": "medium", "low": "low"}
-PRIORITIES |= {1: "high", 2: "medium", 3: "low", "0": "", "1": "high", "2": "medium", "3": "low"}
+PRIORITIES = {"": "", 0: "", "high": "high", "normal": "normal", "medium": "medium", "low": "low"}
+PRIORITIES |= {1: "high", 2: "normal", 3: "low", "0": "", "1": "high", "2": "normal", "3": "low"}
 """Request parameter ``priority``, Triton's number or a name -> the option ``priority`` of the session that runs it."""
 
 
@@ -78,15 +78,23 @@ class Service:
         pending: Calls let in at once.
         limit: Seconds a call may take when its client does not say.
         load_limit: Seconds that a call of the repository may take.
+        priority: Class of the sessions as the server opens them.
     """
 
     def __init__(
-        self, repository: Repository, *, pending: int, limit: float = 60.0, load_limit: float = 1800.0
+        self,
+        repository: Repository,
+        *,
+        pending: int,
+        limit: float = 60.0,
+        load_limit: float = 1800.0,
+        priority: str = "normal",
     ) -> None:
         self.repository = repository
         self.pending = pending
         self.load_limit = load_limit
         self._limit = limit
+        self._own = priority
         self._changed = threading.Condition()
         self._under_way = 0
         self._draining = False
@@ -174,7 +182,8 @@ class Service:
             if datatype is None:
                 text = f"output {name!r} cannot go over this protocol: only tensors of numbers and strings can be sent"
                 raise Refusal("UNIMPLEMENTED", text, "NotImplemented")
-        session = model.session(_priority(call.parameters))
+        priority = _priority(call.parameters)
+        session = model.session("" if priority == self._own else priority)
         # Where a core is idle the call runs here, with no thread between: half of its cost. A gRPC client keeps its
         # deadline itself; who gives a limit as a parameter is to be freed by the server.
         if model.users <= model.at_once and not call.parameters.get("timeout"):

@@ -64,6 +64,7 @@ _PLAN = record(
         "estimated_cpu_s": maybe(NUMBER),
         "estimated_by": TEXT,
         "estimate": TEXT,
+        "mostly": TEXT,
         "whole": maybe(record({"outputs": rows(_OUTPUT_ERROR), "others": rows(TEXT)})),
         "values": by_name(TEXT),
     },
