@@ -232,12 +232,12 @@ bench: $(READY)
 	for script in benchmarks/[a-z]*.py; do \
 	    grep -q __main__ $$script || continue; echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-# Ten minutes of faults, hangs, cancels, closes and re-opens over both kinds of lanes: nothing may be lost, nothing may leak.
 SECONDS ?= 600
 # Mutated files for every reader of what comes from a disk (ten minutes): only errors of ours, in 2 s and 500 MB each.
 fuzz: $(READY)
 	PYTHONPATH=.:converters:conformance $(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
+# Ten minutes of faults, hangs, cancels, closes and re-opens over both kinds of lanes: nothing may be lost, nothing may leak.
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS)
 
