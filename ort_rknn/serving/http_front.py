@@ -238,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
             text, parts = answer_parts(request, answer)
             more = {_JSON_LENGTH: str(len(text))} if parts else {}
             kind = "application/octet-stream" if parts else "application/json"
-            self._send(200, b"".join((text, *parts)), kind, more)
+        self._send(200, b"".join((text, *parts)), kind, more)  # its place is free when the client has its answer
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

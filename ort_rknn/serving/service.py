@@ -130,7 +130,7 @@ class Service:
     # --- inference ----------------------------------------------------------------------------------------------------
 
     def let_in(self) -> LetIn:
-        """A place for one call: take it before the request's bytes are read, give it back after the answer is written.
+        """A place for one call: take it before the request's bytes are read, give it back when the answer is made.
 
         Raises:
             Refusal: There are as many calls under way as may be.

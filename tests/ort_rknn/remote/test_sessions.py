@@ -92,6 +92,14 @@ def test_map_keeps_the_order(address: str) -> None:
         assert session._engine().width > IN_FLIGHT
 
 
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_one_session_never_sends_more_than_the_server_lets_in(scheme: str, tmp_path: Path) -> None:
+    with served(put_models(tmp_path, "two"), pending=2) as server:
+        port = server.grpc_ports[0] if scheme == "grpc" else server.http_port
+        with ort_rknn.InferenceSession(f"{scheme}://127.0.0.1:{port}/two") as session:
+            assert len(list(session.map(["K"], [FEED] * 200))) == 200
+
+
 @pytest.mark.parametrize(
     ("name", "feed"),
     [
