@@ -96,7 +96,7 @@ class Service:
         self._limit = limit
         self._own = priority
         self._changed = threading.Condition()
-        self._under_way = 0
+        self._under_way = self._owed = 0
         self._draining = False
         self._loaded = threading.Event()
 
@@ -115,7 +115,7 @@ class Service:
         """Be ready no more, and wait until the calls under way have ended; whether they have."""
         with self._changed:
             self._draining = True
-            return self._changed.wait_for(lambda: self._under_way == 0, timeout)
+            return self._changed.wait_for(lambda: self._owed == 0, timeout)
 
     @property
     def draining(self) -> bool:
@@ -140,11 +140,16 @@ class Service:
                 text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
                 raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
             self._under_way += 1
-        return LetIn(self._let_out)
+            self._owed += 1
+        return LetIn(self._free, self._answered)
 
-    def _let_out(self) -> None:
+    def _free(self) -> None:
         with self._changed:
             self._under_way -= 1
+
+    def _answered(self) -> None:
+        with self._changed:
+            self._owed -= 1
             if self._draining:
                 self._changed.notify_all()
 
@@ -231,18 +236,29 @@ def _answer(model: OpenModel, names: Sequence[str], datatypes: Sequence[str | No
 
 
 class LetIn:
-    """A place among the calls under way; leaving it twice counts once."""
+    """A place among the calls under way, from before the request is read until the answer is written.
 
-    def __init__(self, let_out: Callable[[], None]) -> None:
-        self._let_out: Callable[[], None] | None = let_out
+    Args:
+        freed: Called once, when the place is another call's.
+        answered: Called once, at the end.
+    """
+
+    def __init__(self, freed: Callable[[], None], answered: Callable[[], None]) -> None:
+        self._freed: Callable[[], None] | None = freed
+        self._answered = answered
+
+    def free(self) -> None:
+        """Give the place to the next call; the answer is made and is still to be written."""
+        freed, self._freed = self._freed, None
+        if freed is not None:
+            freed()
 
     def __enter__(self) -> LetIn:
         return self
 
     def __exit__(self, *_: object) -> None:
-        let_out, self._let_out = self._let_out, None
-        if let_out is not None:
-            let_out()
+        self.free()
+        self._answered()
 
 
 def _priority(parameters: Mapping[str, Any]) -> str:
