@@ -71,9 +71,10 @@ def remote_engine(model: RemoteModel, options: Mapping[str, Any], observer: Any 
     program = Program.from_steps([step], None, outputs=outputs)
     known = {field.name for field in fields(EngineOptions)} - {"run_timeout_ms"}  # the call's own limit ends it
     given = {"max_queue_size": IN_FLIGHT, **{key: value for key, value in options.items() if key in known}}
+    at_once = min(IN_FLIGHT, model.places or IN_FLIGHT)  # more than it lets in, the server would refuse
     return Engine(
         program,
-        EngineOptions(cpu_workers=IN_FLIGHT, **given),
+        EngineOptions(cpu_workers=at_once, **given),
         on_closed=partial(_close, model, observer),
         observer=observer,
     )

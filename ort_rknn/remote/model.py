@@ -11,7 +11,7 @@ import numpy as np
 from ort_rknn.errors import DeviceError
 from ort_rknn.ort_conventions import numpy_dtype
 from ort_rknn.remote.address import Address
-from ort_rknn.remote.outside import OUTSIDE_KEY, STUB_KEY, Outside, unpack
+from ort_rknn.remote.outside import OUTSIDE_KEY, PLACES_KEY, STUB_KEY, Outside, unpack
 from ort_rknn.remote.tensors import STRING_TYPE, datatype_of, datatype_of_array
 from ort_rknn.remote.transport import Tensor, Transport
 from ort_rknn.remote.without import error_class
@@ -44,6 +44,7 @@ class RemoteModel:
     Attributes:
         outside: Inputs, outputs and metadata.
         stub: The ONNX model that stands for it here; ``None`` when the server is not one of ours.
+        places: Calls that the server lets in at once; ``None`` when it does not say.
 
     Raises:
         Exception: The server does not answer, or has no such model.
@@ -57,6 +58,7 @@ class RemoteModel:
             config = self._transport.config(timeout)
             parameters = {key: entry["string_value"] for key, entry in config.get("parameters", {}).items()}
             self.stub = unpack(parameters[STUB_KEY]) if STUB_KEY in parameters else None
+            self.places = int(parameters[PLACES_KEY]) if PLACES_KEY in parameters else None
             self.outside = (
                 Outside.from_dict(json.loads(parameters[OUTSIDE_KEY]))
                 if OUTSIDE_KEY in parameters

@@ -16,9 +16,9 @@ from typing import Any
 from ort_rknn.remote.tensors import ort_type_of
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["OUTSIDE_KEY", "STUB_KEY", "Argument", "Outside", "pack", "stub_of", "unpack"]
+__all__ = ["OUTSIDE_KEY", "PLACES_KEY", "STUB_KEY", "Argument", "Outside", "pack", "stub_of", "unpack"]
 
-OUTSIDE_KEY, STUB_KEY = "ort_rknn.outside", "ort_rknn.stub"
+OUTSIDE_KEY, STUB_KEY, PLACES_KEY = "ort_rknn.outside", "ort_rknn.stub", "ort_rknn.places"
 """Keys among the parameters of Triton's model config; other clients leave them alone."""
 
 _META = ("producer_name", "graph_name", "domain", "description", "graph_description", "version")

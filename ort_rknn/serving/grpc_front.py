@@ -222,4 +222,5 @@ class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         return messages.RepositoryModelUnloadResponse()
 
     def _wait(self, context: Any) -> float:
-        return min(_time_left(context) or self._service.load_limit, self._service.load_limit)
+        left = _time_left(context) or self._service.load_limit
+        return min(0.95 * left, self._service.load_limit)  # that it is still being opened is to be said in time

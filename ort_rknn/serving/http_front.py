@@ -225,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         service = self.server.service
         service.repository.find(model, version)  # before a byte is read
         length = self._length()
-        with service.let_in():
+        with service.let_in() as place:
             body = self._body(length)
             head_length = self.headers.get(_JSON_LENGTH, str(length))
             if not head_length.isdecimal() or int(head_length) > length:
@@ -238,6 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
             text, parts = answer_parts(request, answer)
             more = {_JSON_LENGTH: str(len(text))} if parts else {}
             kind = "application/octet-stream" if parts else "application/json"
+            place.free()  # so that it is free when the client has its answer
             self._send(200, b"".join((text, *parts)), kind, more)
 
     # --- reading ------------------------------------------------------------------------------------------------------

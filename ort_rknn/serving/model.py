@@ -10,7 +10,7 @@ from typing import Any
 
 from ort_rknn.engine.cpu_workers import CPU_WORKERS
 from ort_rknn.engine.engine import Engine
-from ort_rknn.remote.outside import OUTSIDE_KEY, STUB_KEY, Argument, Outside, pack, stub_of
+from ort_rknn.remote.outside import OUTSIDE_KEY, PLACES_KEY, STUB_KEY, Argument, Outside, pack, stub_of
 from ort_rknn.remote.tensors import ITEM_SIZES, STRINGS, datatype_of
 
 __all__ = ["VERSION", "OpenModel", "datatype_shown", "dims_shown"]
@@ -29,6 +29,7 @@ class OpenModel:
         name: Its name.
         open_session: Opens a session of it.
         clock: Seconds, monotonic.
+        places: Calls that the server lets in at once, for clients to know; 0 where that is not said.
 
     Attributes:
         outside: Inputs, outputs and metadata.
@@ -40,14 +41,14 @@ class OpenModel:
         retired: Whether it is to be closed as soon as nobody uses it.
     """
 
-    def __init__(self, name: str, open_session: OpenSession, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, open_session: OpenSession, clock: Callable[[], float], places: int = 0) -> None:
         self.name = name
         self._open = open_session
         self._opening = threading.Lock()
         self._sessions = {"": open_session("")}
         try:
             self.outside = Outside.of(self._sessions[""])
-            self.config = _config(name, self.outside)
+            self.config = _config(name, self.outside, places)
             self.outputs = {one.name: datatype_of(one.type) for one in self.outside.outputs}
         except BaseException:
             self._sessions[""].close()
@@ -115,7 +116,7 @@ def _bytes(argument: Argument) -> int | None:
     return math.prod(int(dim or 0) for dim in argument.shape) * ITEM_SIZES[str(datatype)]
 
 
-def _config(name: str, outside: Outside) -> dict[str, Any]:
+def _config(name: str, outside: Outside, places: int) -> dict[str, Any]:
     """Triton's model config.
 
     The entry ``metadata`` is the model's own, as a Python dictionary in text: what Ultralytics' exporter for Triton
@@ -125,6 +126,7 @@ def _config(name: str, outside: Outside) -> dict[str, Any]:
         "metadata": repr(dict(outside.custom)),
         OUTSIDE_KEY: json.dumps(outside.to_dict()),
         STUB_KEY: pack(stub_of(outside)),
+        **({PLACES_KEY: str(places)} if places else {}),
     }
     return {
         "name": name,

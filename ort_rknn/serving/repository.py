@@ -67,6 +67,9 @@ class Repository:
         idle: Seconds without a call after which a model is closed; 0 keeps all.
         keep: Names that are not.
         clock: Seconds, monotonic.
+
+    Attributes:
+        places: Calls that the server lets in at once, which its models say; 0 where they do not.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Repository:
         keep: frozenset[str] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.places = 0
         self._folder = folder
         self._opener = opener
         self._idle = idle
@@ -221,7 +225,7 @@ class Repository:
         try:
             with self._one_at_a_time:
                 begun = self._clock()
-                model = OpenModel(name, lambda priority: self._opener(path, priority), self._clock)
+                model = OpenModel(name, lambda priority: self._opener(path, priority), self._clock, self.places)
         except BaseException as error:
             logger().warning("model %s could not be opened: %s", name, error)
             with self._lock:

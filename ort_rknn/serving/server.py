@@ -21,7 +21,7 @@ __all__ = ["MEMORY", "ServeSettings", "Server"]
 MEMORY = 512 << 20
 """Bytes that requests under way may take when ``pending`` is not said (a guess: an eighth of 4 GB)."""
 
-_LEAST_MESSAGE, _OPEN_MESSAGE = 4 << 20, 64 << 20  # gRPC's own limit; and for models with open shapes (a guess)
+_LEAST_MESSAGE, _OPEN_MESSAGE = 4 << 20, 32 << 20  # gRPC's own limit; and for models with open shapes (a guess)
 _SLACK = 1.25, 64 << 10  # of what the shapes say: JSON heads, names, parameters
 _LEAST_PENDING, _MOST_PENDING = 4, 64
 _IDLE_CHECK_S = 1.0
@@ -98,7 +98,9 @@ class Server:
             self._check_name(name)
         most_bytes = settings.most_bytes or largest_request(self.repository)
         pending = settings.pending or max(_LEAST_PENDING, min(_MOST_PENDING, MEMORY // most_bytes))
-        self.service = Service(self.repository, pending=pending, limit=settings.limit)
+        self.repository.places = pending
+        own = str(settings.options.get("priority", "normal"))
+        self.service = Service(self.repository, pending=pending, limit=settings.limit, priority=own)
         from ort_rknn.serving.grpc_front import GrpcFront
 
         tls = _read_tls(settings)
@@ -167,7 +169,7 @@ class Server:
 
 
 def largest_request(repository: Repository) -> int:
-    """Bytes of the largest request that the models' declared shapes allow; 64 MB for a model that leaves its open."""
+    """Bytes of the largest request that the models' declared shapes allow; 32 MB for a model that leaves its open."""
     most = _LEAST_MESSAGE
     for path in repository.files().values():
         size = _declared_bytes(path)

@@ -25,8 +25,8 @@ from ort_rknn_converters.util.frozen import frozen
 __all__ = ["Answer", "Call", "Service"]
 
 _LOOK_S = 0.2  # how long a waiting call may not notice that its client has gone (a guess)
-PRIORITIES = {"": "", 0: "", "high": "high", "normal": "medium", "medium": "medium", "low": "low"}
-PRIORITIES |= {1: "high", 2: "medium", 3: "low", "0": "", "1": "high", "2": "medium", "3": "low"}
+PRIORITIES = {"": "", 0: "", "high": "high", "normal": "normal", "medium": "medium", "low": "low"}
+PRIORITIES |= {1: "high", 2: "normal", 3: "low", "0": "", "1": "high", "2": "normal", "3": "low"}
 """Request parameter ``priority``, Triton's number or a name -> the option ``priority`` of the session that runs it."""
 
 
@@ -78,17 +78,25 @@ class Service:
         pending: Calls let in at once.
         limit: Seconds a call may take when its client does not say.
         load_limit: Seconds that a call of the repository may take.
+        priority: Class of the sessions as the server opens them.
     """
 
     def __init__(
-        self, repository: Repository, *, pending: int, limit: float = 60.0, load_limit: float = 1800.0
+        self,
+        repository: Repository,
+        *,
+        pending: int,
+        limit: float = 60.0,
+        load_limit: float = 1800.0,
+        priority: str = "normal",
     ) -> None:
         self.repository = repository
         self.pending = pending
         self.load_limit = load_limit
         self._limit = limit
+        self._own = priority
         self._changed = threading.Condition()
-        self._under_way = 0
+        self._under_way = self._owed = 0
         self._draining = False
         self._loaded = threading.Event()
 
@@ -107,7 +115,7 @@ class Service:
         """Be ready no more, and wait until the calls under way have ended; whether they have."""
         with self._changed:
             self._draining = True
-            return self._changed.wait_for(lambda: self._under_way == 0, timeout)
+            return self._changed.wait_for(lambda: self._owed == 0, timeout)
 
     @property
     def draining(self) -> bool:
@@ -122,7 +130,7 @@ class Service:
     # --- inference ----------------------------------------------------------------------------------------------------
 
     def let_in(self) -> LetIn:
-        """A place for one call: take it before the request's bytes are read, give it back after the answer is written.
+        """A place for one call: take it before the request's bytes are read, give it back when the answer is made.
 
         Raises:
             Refusal: There are as many calls under way as may be.
@@ -132,11 +140,16 @@ class Service:
                 text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
                 raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
             self._under_way += 1
-        return LetIn(self._let_out)
+            self._owed += 1
+        return LetIn(self._free, self._answered)
 
-    def _let_out(self) -> None:
+    def _free(self) -> None:
         with self._changed:
             self._under_way -= 1
+
+    def _answered(self) -> None:
+        with self._changed:
+            self._owed -= 1
             if self._draining:
                 self._changed.notify_all()
 
@@ -174,7 +187,8 @@ class Service:
             if datatype is None:
                 text = f"output {name!r} cannot go over this protocol: only tensors of numbers and strings can be sent"
                 raise Refusal("UNIMPLEMENTED", text, "NotImplemented")
-        session = model.session(_priority(call.parameters))
+        priority = _priority(call.parameters)
+        session = model.session("" if priority == self._own else priority)
         # Where a core is idle the call runs here, with no thread between: half of its cost. A gRPC client keeps its
         # deadline itself; who gives a limit as a parameter is to be freed by the server.
         if model.users <= model.at_once and not call.parameters.get("timeout"):
@@ -222,18 +236,29 @@ def _answer(model: OpenModel, names: Sequence[str], datatypes: Sequence[str | No
 
 
 class LetIn:
-    """A place among the calls under way; leaving it twice counts once."""
+    """A place among the calls under way, from before the request is read until the answer is written.
 
-    def __init__(self, let_out: Callable[[], None]) -> None:
-        self._let_out: Callable[[], None] | None = let_out
+    Args:
+        freed: Called once, when the place is another call's.
+        answered: Called once, at the end.
+    """
+
+    def __init__(self, freed: Callable[[], None], answered: Callable[[], None]) -> None:
+        self._freed: Callable[[], None] | None = freed
+        self._answered = answered
+
+    def free(self) -> None:
+        """Give the place to the next call; the answer is made and is still to be written."""
+        freed, self._freed = self._freed, None
+        if freed is not None:
+            freed()
 
     def __enter__(self) -> LetIn:
         return self
 
     def __exit__(self, *_: object) -> None:
-        let_out, self._let_out = self._let_out, None
-        if let_out is not None:
-            let_out()
+        self.free()
+        self._answered()
 
 
 def _priority(parameters: Mapping[str, Any]) -> str:

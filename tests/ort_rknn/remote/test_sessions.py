@@ -92,6 +92,14 @@ def test_map_keeps_the_order(address: str) -> None:
         assert session._engine().width > IN_FLIGHT
 
 
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_one_session_never_sends_more_than_the_server_lets_in(scheme: str, tmp_path: Path) -> None:
+    with served(put_models(tmp_path, "two"), pending=2) as server:
+        port = server.grpc_ports[0] if scheme == "grpc" else server.http_port
+        with ort_rknn.InferenceSession(f"{scheme}://127.0.0.1:{port}/two") as session:
+            assert len(list(session.map(["K"], [FEED] * 200))) == 200
+
+
 @pytest.mark.parametrize(
     ("name", "feed"),
     [
@@ -169,3 +177,16 @@ def test_tokens(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("ORT_RKNN_TOKEN", TOKEN + "x")
         with pytest.raises(ort_rknn.DeviceUnavailable, match="no token, or a wrong one"):
             ort_rknn.InferenceSession(address)
+
+
+def test_a_model_that_takes_long_to_open_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    with served(put_models(tmp_path, "two"), http=None) as server:
+        opener = server.repository._opener
+        monkeypatch.setattr(server.repository, "_opener", lambda *given: (go.wait(20), opener(*given))[1])
+        address = f"grpc://127.0.0.1:{server.grpc_ports[0]}/two"
+        with pytest.raises(ort_rknn.InferenceTimeout, match="model 'two' is still being opened; ask again"):
+            ort_rknn.InferenceSession(f"{address}?timeout=2")
+        go.set()
+        with ort_rknn.InferenceSession(address) as session:
+            assert same(session.run(None, FEED), expected("two", FEED))

@@ -106,7 +106,7 @@ def test_bench_and_check_take_addresses(folder: Path) -> None:
 
 
 def test_limits_come_from_the_shapes(tmp_path: Path) -> None:
-    for name, least, most in (("two", 4 << 20, 4 << 20), ("dynamic", 64 << 20, 64 << 20)):
+    for name, least, most in (("two", 4 << 20, 4 << 20), ("dynamic", 32 << 20, 32 << 20)):
         server = Server(ServeSettings(put_models(tmp_path / name, name), (FREE,)))
         from ort_rknn.serving.server import largest_request
 

@@ -67,13 +67,13 @@ def test_killed_and_restarted(scheme: str, server: ServerProcess, folder: Path) 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_frozen_and_thawed(scheme: str, server: ServerProcess) -> None:
-    with ort_rknn.InferenceSession(f"{address(server, scheme)}?timeout=1") as session:
+    with ort_rknn.InferenceSession(f"{address(server, scheme)}?timeout=3") as session:
         assert right(1, session.run(["K"], feed(1)))
         server.send(signal.SIGSTOP)
         begun = time.monotonic()
-        with pytest.raises(ort_rknn.InferenceTimeout, match="gave no answer within 1 s"):
+        with pytest.raises(ort_rknn.InferenceTimeout, match="gave no answer within 3 s"):
             session.run(["K"], feed(1))
-        assert 0.9 < time.monotonic() - begun < 4
+        assert 2.9 < time.monotonic() - begun < 8
         server.send(signal.SIGCONT)
         deadline = time.monotonic() + 20
         while True:
