@@ -31,14 +31,14 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo demo-ocr emulator setup lint lock test test-changed-onnxruntime test-page test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine soak readme clean
+.PHONY: docs demo demo-ocr emulator setup lint lock wheels release test test-board test-board-short test-changed-onnxruntime test-page test-ray test-serving test-frozen test-programs test-endurance test-large test-oldest test-newest test-python test-aarch64 test-plugin test-sanitizers conformance-nodes bench bench-engine bench-sharing fuzz soak readme clean
 
 demo: $(READY)
 	@$(BIN)/python examples/digits/demo.py
 
 test: lint
 	$(BIN)/ort-rknn toolkit install
-	$(BIN)/python -m pytest -m "not slow and not aarch64"
+	$(BIN)/python -m pytest -m "not slow and not aarch64 and not board"
 
 # The device tests once more as aarch64 programs under qemu, with the vendor's real rknn-toolkit-lite2 (about a minute).
 test-aarch64: $(READY)
@@ -47,6 +47,37 @@ test-aarch64: $(READY)
 	    tests/emulator tests/ort_rknn/engine/lanes/test_native.py \
 	    $(addprefix tests/ort_rknn/devices/rknnrt/test_,$(addsuffix .py,device bound_context weight_sharing custom_ops open \
 	    quirks interleave))
+
+# Wheels for x86-64 and aarch64 in dist/, from one machine by Zig's compiler: checked by auditwheel, and installed into clean
+# environments of every Python from 3.10 to 3.13 that is here (two minutes). `release` adds the sdist, with and without a
+# compiler, and the notes of CHANGELOG.md.
+WHEEL_TOOLS := build/wheel-tools
+wheels: $(WHEEL_TOOLS)/.ready
+	$(WHEEL_TOOLS)/bin/python .ci/wheels.py
+
+release: $(WHEEL_TOOLS)/.ready
+	$(WHEEL_TOOLS)/bin/python .ci/wheels.py --release
+
+$(WHEEL_TOOLS)/.ready: .ci/lock/wheels.txt
+	@test -x $(WHEEL_TOOLS)/bin/python || $(PYTHON) -m venv $(WHEEL_TOOLS) || uv venv --python $(PYTHON) $(WHEEL_TOOLS)
+	@echo "installing .ci/lock/wheels.txt into $(WHEEL_TOOLS) (400 MB, most of it Zig's compiler) ..."
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(WHEEL_TOOLS)/bin/python --require-hashes -r .ci/lock/wheels.txt; \
+	else $(WHEEL_TOOLS)/bin/python $(PIP_INSTALL) --require-hashes -r .ci/lock/wheels.txt; fi
+	@touch $@
+
+# The aarch64 wheel in an emulated board: Debian 12 for arm64 by unpacked packages under qemu, as an ordinary user, without a
+# network: install, doctor, demo, toolkit, convert, session, board-test; without device nodes, in a container's view, without
+# HOME, read-only. `test-board-short` leaves out what needs the toolkit (95 MB).
+BOARD_WHEEL := build/board-wheel
+test-board: $(READY) $(WHEEL_TOOLS)/.ready
+	$(WHEEL_TOOLS)/bin/python .ci/wheels.py --cpu aarch64 --no-install --out $(BOARD_WHEEL)
+	$(BIN)/python tests/board/prepare.py --wheel $(BOARD_WHEEL)/*.whl --toolkit
+	$(BIN)/python -m pytest -p no:cacheprovider -s -m board tests/board
+
+test-board-short: $(READY) $(WHEEL_TOOLS)/.ready
+	$(WHEEL_TOOLS)/bin/python .ci/wheels.py --cpu aarch64 --no-install --out $(BOARD_WHEEL)
+	$(BIN)/python tests/board/prepare.py --wheel $(BOARD_WHEEL)/*.whl
+	$(BIN)/python -m pytest -p no:cacheprovider -s -m "board and not slow" tests/board
 
 # Sessions once more with the oldest onnxruntime, and the oldest pure-Python packages, that pyproject.toml takes (a minute
 # or two). numpy and onnx are those of the other lock: old ones have no wheels for new Pythons.
@@ -81,7 +112,7 @@ lock: $(READY)
 # The suite on another Python (PY=3.13), without the toolkit's tests and the slow ones: a few minutes. The interpreter is
 # that of the system, pyenv's, or uv's.
 test-python: $(ANOTHER)/.ready
-	$(ANOTHER)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit and not aarch64"
+	$(ANOTHER)/bin/python -m pytest -p no:cacheprovider -m "not slow and not toolkit and not aarch64 and not board"
 
 $(ANOTHER)/.ready: $(INSTALLED_FROM) .ci/lock/dev.txt
 	@for python in python$(PY) $(HOME)/.pyenv/versions/$(PY).*/bin/python; do \
@@ -113,9 +144,25 @@ test-frozen: $(READY)
 	$(BIN)/ort-rknn toolkit install
 	$(BIN)/python -m pytest -m slow tests/programs/test_frozen.py
 
-# The HTML report in headless Chromium (Debian: apt-get install chromium); skipped where there is none.
-test-page: $(READY)
-	$(BIN)/python -m pytest -m slow tests/conformance/report
+# The HTML report and the documentation's site in headless Chromium (Debian: apt-get install chromium); skipped where there is none.
+test-page: $(READY) docs
+	$(BIN)/python -m pytest -m slow tests/conformance/report tests/docs
+
+# The documentation as a site in build/site: pages that programs write must be up to date, no warning, every link leads somewhere,
+# and nothing is fetched when a page is read (half a minute). `python -m http.server -d build/site` shows it, with its search.
+DOCS := build/docs-env
+docs: $(READY) $(DOCS)/.ready
+	$(BIN)/python docs/list_options.py --check && $(BIN)/python -m docs.list_errors --check && \
+	    $(BIN)/python -m docs.list_tolerances --check || { echo "pages are out of date: make readme"; exit 1; }
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs --quiet build
+	$(BIN)/python -m docs.check_site build/site
+
+$(DOCS)/.ready: $(READY) .ci/lock/docs.txt
+	@test -x $(DOCS)/bin/python || $(BIN)/python -m venv $(DOCS) || uv venv --python $(BIN)/python $(DOCS)
+	@echo "installing .ci/lock/docs.txt into $(DOCS) ..."
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(DOCS)/bin/python --require-hashes -r .ci/lock/docs.txt; \
+	else $(DOCS)/bin/python $(PIP_INSTALL) --require-hashes -r .ci/lock/docs.txt; fi
+	@touch $@
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -146,6 +193,21 @@ $(PROGRAMS)/.ready: $(READY) .ci/lock/programs.txt
 	    click filelock numpy onnx onnx-ir onnxruntime pillow platformdirs rich
 	@touch $@
 
+# Sessions on many boards by Ray, in an environment of its own (the first time installs Ray: 200 MB).
+RAY := build/ray
+test-ray: $(RAY)/.ready
+	PYTHONPATH=.:converters:conformance $(RAY)/bin/python -m pytest -p no:cacheprovider -m slow tests/ort_rknn/ray
+
+$(RAY)/.ready: $(READY) .ci/lock/dev.txt .ci/lock/ray.txt
+	@test -x $(RAY)/bin/python || $(BIN)/python -m venv $(RAY) || uv venv --python $(BIN)/python $(RAY)
+	$(call install,$(RAY),.ci/lock/dev.txt)
+	@echo "installing Ray into $(RAY) ..."
+	@$(RAY)/bin/python $(PIP_INSTALL) -c .ci/lock/ray.txt ray
+
+# Serving, the long way: 10,000 calls with a server killed in them, 10,000 mangled requests, a bad line (some minutes).
+test-serving: $(READY)
+	ORT_RKNN_LONG_TESTS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/ort_rknn/serving tests/ort_rknn/remote
+
 # A thousand sessions made and dropped, on each device.
 test-endurance: $(READY)
 	$(BIN)/python -m pytest -m slow tests/ort_rknn/api/test_endurance.py
@@ -170,8 +232,12 @@ bench: $(READY)
 	for script in benchmarks/[a-z]*.py; do \
 	    grep -q __main__ $$script || continue; echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-# Ten minutes of faults, hangs, cancels, closes and re-opens over both kinds of lanes: nothing may be lost, nothing may leak.
 SECONDS ?= 600
+# Mutated files for every reader of what comes from a disk (ten minutes): only errors of ours, in 2 s and 500 MB each.
+fuzz: $(READY)
+	PYTHONPATH=.:converters:conformance $(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
+
+# Ten minutes of faults, hangs, cancels, closes and re-opens over both kinds of lanes: nothing may be lost, nothing may leak.
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS)
 
@@ -179,10 +245,16 @@ soak: $(READY)
 bench-engine: $(READY)
 	$(BIN)/python benchmarks/engine.py
 
-# What is written by programs: the options' and the hardware page.
+# Sessions and processes that share one emulated NPU, beside their targets (about two minutes; the computer should be idle).
+bench-sharing: $(READY)
+	$(BIN)/python benchmarks/sharing.py
+
+# What is written by programs: the pages of options, hardware, errors and tolerances.
 readme: $(READY)
 	$(BIN)/python -m docs.write_hardware
 	$(BIN)/python docs/list_options.py
+	$(BIN)/python -m docs.list_errors
+	$(BIN)/python -m docs.list_tolerances
 
 clean:
 	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from engine_rig import CORES, Rig, Taken, Work, burner, hogs, median_us, quiet, stream, taking
+import onnxruntime
+from engine_rig import CORES, TARGET, Rig, BareSegment, Taken, Work, burner, hogs, in_turns, quiet, stream, taking
 
 import ort_rknn
+from tests.helpers.plugin import emulated_sample
 
 Values = dict[str, float]
 
@@ -55,19 +57,72 @@ class Blocking:
     name: str
     work: Work
 
-    def ours(self, rig: Rig, seconds: float) -> Values:
-        """The median of many calls."""
-        session, feed = rig.session(self.work), self.work.feed()
-        us = median_us(lambda: session.run(None, feed), int(4000 * seconds))
+    def both(self, rig: Rig, seconds: float) -> tuple[Values, Values]:
+        """Four calls with everything built before, and the session, in turns."""
+        session, feed, bare = rig.session(self.work), self.work.feed(), rig.bare(self.work)
+        floor, ours = in_turns(lambda: bare.infer(0), lambda: session.run(None, feed), int(200 * seconds))
         session.close()
-        return {"us": us}
+        bare.close()
+        return {"us": floor}, {"us": ours}
+
+    def ours(self, rig: Rig, seconds: float) -> Values:
+        """The session's."""
+        return self.both(rig, seconds)[1]
 
     def floor(self, rig: Rig, seconds: float) -> Values:
-        """Four calls with everything built before."""
-        bare = rig.bare(self.work)
-        us = median_us(lambda: bare.infer(0), int(4000 * seconds))
-        bare.close()
-        return {"us": us}
+        """That of bare calls."""
+        return self.both(rig, seconds)[0]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """``run()`` of two NPU segments and four nodes on the CPU, beside its parts one by one: ``us``."""
+
+    name: str
+
+    def both(self, rig: Rig, seconds: float) -> tuple[Values, Values]:
+        """Bare calls of each segment and onnxruntime's own ``run`` of each part on the CPU; and the session."""
+        model = emulated_sample()
+        session = rig.session(model.to_bytes())
+        feed = {"x": np.zeros((1, 3, 8, 8), np.float32), "flag": np.array([True])}
+        parts: list[Callable[[], Any]] = []
+        bares = []
+        values: dict[str, Any] = dict(feed)
+        for step in model.steps:
+            if step.kind == "npu":
+                values |= {one.name: np.zeros(one.shape, np.float32) for one in step.outputs}
+                bare = BareSegment(
+                    rig.emulator.path,
+                    step.code[TARGET].read(),
+                    [values[one.name] for one in step.inputs],
+                    [one.shape for one in step.outputs],
+                )
+                bares.append(bare)
+                parts.append(bare.infer)
+            else:
+                part = onnxruntime.InferenceSession(step.model.read(), providers=["CPUExecutionProvider"])
+                given = {name: values[name] for name in step.inputs}
+                names = list(step.outputs)
+                values |= dict(zip(names, part.run(names, given), strict=True))
+                parts.append(lambda part=part, names=names, given=given: part.run(names, given))
+
+        def floor() -> None:
+            for part in parts:
+                part()
+
+        least, ours = in_turns(floor, lambda: session.run(None, feed), int(200 * seconds))
+        session.close()
+        for bare in bares:
+            bare.close()
+        return {"us": least}, {"us": ours}
+
+    def ours(self, rig: Rig, seconds: float) -> Values:
+        """The session's."""
+        return self.both(rig, seconds)[1]
+
+    def floor(self, rig: Rig, seconds: float) -> Values:
+        """The sum of the parts."""
+        return self.both(rig, seconds)[0]
 
 
 @dataclass(frozen=True)
@@ -220,6 +275,7 @@ SCHEDULE = {"schedule": [0, 1, 2]}
 CASES: tuple[Case, ...] = (
     Blocking("blocking 12 KB", SMALL),
     Blocking("blocking 600 KB", PICTURE),
+    Mixed("mixed"),
     *(Stream(f"quiet {ms:g} ms", ms) for ms in (0.5, 1.0, 5.0)),
     *(Stream(f"quiet {ms:g} ms, schedule", ms, options=SCHEDULE) for ms in (0.5, 1.0, 5.0)),
     Stream("burner 5 ms", 5.0, beside=burner),

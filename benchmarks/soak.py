@@ -1,4 +1,6 @@
-"""A soak: 8 threads submit to both kinds of lanes while devices fail and hang and engines close and open again.
+"""A soak: 8 threads submit to both kinds of lanes while devices fail, hang, die and revive and engines close and open.
+
+Up to four engines share one NPU, of mixed classes.
 
 Checked all the time: every job ends exactly once, with the right numbers, its callback told once and in order; at the
 end: no thread, context or memory is left. `make soak` runs it for ten minutes.
@@ -112,12 +114,14 @@ def options(dice: random.Random) -> EngineOptions:
     """Habits of an engine, by chance."""
     return EngineOptions(
         schedule=dice.choice((None, None, (0, 1, 2), (0, 0, 1))),
-        threads_per_core=dice.choice((1, 2)),
+        threads_per_core=dice.choice((1, 2, None)),
         max_queue_size=dice.choice((3, 16, 64)),
         sequential_callbacks=dice.random() < 0.8,
         overflow=dice.choice(("block", "block", "raise", "drop_oldest")),
         disable_dup_context=dice.random() < 0.2,
         run_timeout_ms=dice.choice((0, LIMIT_MS)),
+        priority=dice.choice(("high", "normal", "normal", "low")),
+        reserve=dice.choice((0, 0, 0, 1)),
     )
 
 
@@ -128,6 +132,8 @@ def play(emulator: Emulator, seed: int, threads: int, seconds: float, ledger: Le
         FakeArena(options(dice), random.Random(seed + 1), ledger),
         NativeArena(emulator, options(dice), dice, ledger),
     ]
+    arenas += [NativeArena(emulator, options(dice), dice, ledger, first=False) for _ in range(dice.randint(0, 3))]
+    opened = len(arenas)
     stop = threading.Event()
     workers = [
         threading.Thread(target=submitter, args=(arenas, stop, seed * 100 + number, ledger))
@@ -149,8 +155,9 @@ def play(emulator: Emulator, seed: int, threads: int, seconds: float, ledger: Le
         for arena in arenas:
             arena.release()
         time.sleep(0.02)
-    for arena in arenas:
+    for arena in reversed(arenas):  # the one that set up the emulator comes after those that share it
         arena.judge()
+    ledger.add("engines opened and closed", opened)
 
 
 def resident_mb() -> float:
@@ -211,7 +218,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = Table("soak", "", box=None, pad_edge=False)
     rows: list[tuple[str, object]] = [
         ("jobs", f"{jobs:,} in {time.monotonic() - begun:.0f} s by {wanted.threads} threads"),
-        ("engines opened and closed", 2 * rounds),
         *((name, f"{number:,}") for name, number in ledger.counts.items()),
         ("threads before, after", f"{before[0]} ({before[1]} of the system), {after[0]} ({after[1]})"),
         ("memory after a fifth, at the end", f"{settled:.1f} MB, {memory:.1f} MB"),

@@ -30,6 +30,7 @@ FEEDS = 32
 CORES = 3
 FAULTS = 0.01  # share of the runs that fail; this and the next chosen so that a round sees some
 HANGS = 0.0005  # share of the runs that hang
+MOODS = ("a living",) * 5 + ("a dead", "a dying", "a reviving")
 PATIENCE_S = 30.0  # for what must end by itself
 MODEL = Model((Tensor("x", "float16", (1, 4)),), (Tensor("y", "float16", (1, 4)),))
 
@@ -146,10 +147,16 @@ class NativeArena(Arena):
     name = "native lanes, emulated runtime"
     expected_answers: Sequence[Any] = ()
 
-    def __init__(self, emulator: Emulator, options: EngineOptions, dice: random.Random, ledger: Ledger) -> None:
+    def __init__(
+        self, emulator: Emulator, options: EngineOptions, dice: random.Random, ledger: Ledger, *, first: bool = True
+    ) -> None:
         self.emulator = emulator
-        emulator.reset()
-        emulator.configure(cores=CORES, pattern=",".join(str(dice.choice((0, 100, 300, 1000))) for _ in range(40)))
+        self._first = first  # of those that share the emulator: it sets the faults, and judges what is left
+        self._planned: Counter[str] = Counter()
+        if first:
+            pattern = ",".join(str(dice.choice((0, 100, 300, 1000))) for _ in range(40))
+            emulator.reset()
+            emulator.configure(cores=CORES, pattern=pattern)
         code = segment(MODEL)
         device = npu(emulator)
         part = BoundNpuStep("npu_0", ("x",), ("y",), code)
@@ -159,10 +166,17 @@ class NativeArena(Arena):
             feeds = [np.full((1, 4), k, np.float32) for k in range(FEEDS)]
             NativeArena.expected_answers = [MODEL.answer([feed])[0] for feed in feeds]
         super().__init__(engine, NativeArena.expected_answers, ledger)
-        emulator.configure(fault=self._faults(dice, bool(options.run_timeout_ms)))
+        if first:
+            mood = dice.choice(MOODS)
+            ledger.add(f"rounds with {mood} NPU")
+            emulator.configure(fault=self._faults(dice, mood, bool(options.run_timeout_ms)))
 
-    def _faults(self, dice: random.Random, hangs: bool) -> str:
+    def _faults(self, dice: random.Random, mood: str, hangs: bool) -> str:
         """Faults of the next 5000 runs; the emulator holds 64 of them."""
+        if mood != "a living":
+            call = dice.choice(("rknn_run", "rknn_run", "rknn_inputs_set", "rknn_outputs_get"))
+            begin = 1 if mood == "a dead" else dice.randint(2, 400)
+            return f"{call}@{begin}x{dice.randint(3, 60) if mood == 'a reviving' else '*'}=-1"
         calls = ["rknn_run"] * 4 + ["rknn_inputs_set", "rknn_outputs_get"]
         planned = []
         for place in range(50):
@@ -178,6 +192,8 @@ class NativeArena(Arena):
 
     def judge(self) -> None:
         super().judge()
+        if not self._first:
+            return
         deadline = time.monotonic() + PATIENCE_S
         while self.emulator.count("contexts") and time.monotonic() < deadline:
             self.release()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ort_rknn.errors import DeviceUnavailable as DeviceUnavailable
     from ort_rknn.errors import InferenceTimeout as InferenceTimeout
     from ort_rknn.errors import InvalidOption as InvalidOption
+    from ort_rknn.errors import NpuMemoryFull as NpuMemoryFull
     from ort_rknn.errors import RknnError as RknnError
     from ort_rknn.errors import SessionClosed as SessionClosed
     from ort_rknn.errors import SubmitTimeout as SubmitTimeout
@@ -46,6 +47,7 @@ _OWN = {
     "InferenceTimeout": "ort_rknn.errors",
     "InvalidOption": "ort_rknn.errors",
     "ModelCompiler": "ort_rknn.api.model_compiler",
+    "NpuMemoryFull": "ort_rknn.errors",
     "OrtValue": "ort_rknn.ort_types.ortvalue",
     "RknnError": "ort_rknn.errors",
     "SessionClosed": "ort_rknn.errors",
@@ -78,7 +80,7 @@ def __getattr__(name: str) -> Any:
     if name in _NEWER and not hasattr(_onnxruntime_itself(), name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _OWN:
-        value = getattr(import_module(_OWN[name]), name)
+        value = getattr(_module_of(name), name)
     elif name == "__all__":
         theirs = {key for key in vars(_onnxruntime_itself()) if not key.startswith("_")}
         value = sorted({*_OWN, *theirs} - (_NEWER - theirs))
@@ -95,6 +97,15 @@ def __getattr__(name: str) -> Any:
     if _stands_in():
         _follow()
     return value
+
+
+def _module_of(name: str) -> Any:
+    try:
+        return import_module(_OWN[name])
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime" or name != "InferenceSession":
+            raise
+        return import_module("ort_rknn.api.without_onnxruntime")  # models on other machines need no onnxruntime here
 
 
 def __dir__() -> list[str]:

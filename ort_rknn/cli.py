@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points, version
+from typing import Any
 
 import click
 
 __all__ = ["main"]
 
 GROUP = "ort_rknn.commands"
+_CONVERT = frozenset({"onnx", "onnx_ir"})
+"""Packages of the extra ``convert``."""
 
 
 class _EntryPoints(click.Group):
@@ -24,8 +27,25 @@ class _EntryPoints(click.Group):
         try:
             command = point.load()
         except (ImportError, AttributeError) as error:
+            if extra := _extra_for(error):
+                return _broken(name, extra)
             return _broken(name, f"{type(error).__name__}: {error}")
         return command if isinstance(command, click.Command) else None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:  # commands import most of what they need when they run
+            if extra := _extra_for(error):
+                raise click.ClickException(extra) from error
+            raise
+
+
+def _extra_for(error: Exception) -> str:
+    """Says which extra brings a package that is missing; empty for what no extra brings."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] not in _CONVERT:
+        return ""
+    return f'the package {error.name} is not installed, which an extra brings: pip install "ort-rknn[convert]"'
 
 
 def _points() -> dict[str, EntryPoint]:

@@ -3,7 +3,8 @@
     RknnError(RuntimeError)                 something of ours failed
     ├─ DeviceUnavailable                    no library, no device node, no permission, wrong SoC
     ├─ DeviceError                          a call to the device failed; has .call, .code and .code_name
-    │  └─ InferenceTimeout(TimeoutError)    an inference took longer than its limit
+    │  ├─ InferenceTimeout(TimeoutError)    an inference took longer than its limit
+    │  └─ NpuMemoryFull(MemoryError)        no NPU memory for a context, and no idle one to close
     ├─ InvalidOption(ValueError)            an engine option whose value makes no sense here
     ├─ SubmitTimeout(TimeoutError)          no room in the queue until the deadline
     └─ SessionClosed                        the session was closed before the job ran
@@ -22,6 +23,7 @@ __all__ = [
     "DeviceUnavailable",
     "InferenceTimeout",
     "InvalidOption",
+    "NpuMemoryFull",
     "RknnError",
     "SessionClosed",
     "SubmitTimeout",
@@ -29,7 +31,12 @@ __all__ = [
 
 
 class RknnError(RuntimeError):
-    """Base class of this package's own errors."""
+    """Base class of this package's own errors; what strangers wrote is shown harmless in it."""
+
+    def __str__(self) -> str:
+        from ort_rknn_converters.util.foreign_text import shown_lines
+
+        return shown_lines(super().__str__())
 
 
 class DeviceUnavailable(RknnError):
@@ -54,6 +61,13 @@ class DeviceError(RknnError):
 
 class InferenceTimeout(DeviceError, TimeoutError):
     """Raised when an inference did not end within its time limit."""
+
+
+class NpuMemoryFull(DeviceError, MemoryError):
+    """Raised when a context cannot be opened because the NPU's memory, or its budget, is taken by others at work.
+
+    The session stays: a later call opens it again.
+    """
 
 
 class InvalidOption(RknnError, ValueError):

@@ -34,9 +34,10 @@ _PREFIX = "[ONNXRuntimeError]"
 def ort_error(name: str, message: str) -> Exception:
     """An instance of onnxruntime's exception class ``name`` whose text has onnxruntime's form."""
     from ort_rknn.ort_private.errors import error_class
+    from ort_rknn_converters.util.foreign_text import shown_lines
 
     code, constant = _CODES[name]
-    error: Exception = error_class(name)(f"{_PREFIX} : {code} : {constant} : {message}")
+    error: Exception = error_class(name)(f"{_PREFIX} : {code} : {constant} : {shown_lines(message)}")
     return error
 
 

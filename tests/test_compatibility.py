@@ -265,8 +265,8 @@ def closing(_: Any) -> None:
 def more_names(_: Any) -> None:
     public = {name for name in ort_rknn.__all__ if not name.startswith("_")} - set(dir(onnxruntime))
     assert public == {
-        "DeviceError", "DeviceUnavailable", "InferenceTimeout", "InvalidOption", "RknnError", "SessionClosed",
-        "SubmitTimeout", "install", "make_provider_options", "uninstall",
+        "DeviceError", "DeviceUnavailable", "InferenceTimeout", "InvalidOption", "NpuMemoryFull", "RknnError",
+        "SessionClosed", "SubmitTimeout", "install", "make_provider_options", "uninstall",
     }  # fmt: skip
 
 

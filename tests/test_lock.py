@@ -17,7 +17,7 @@ from tests.aarch64.prepare import WHEELS
 
 ROOT = renew.ROOT
 PLACES = list(product(renew.PYTHONS, renew.MACHINES))
-HASHED = ("aarch64.txt", "dev.txt", "oldest.txt")
+HASHED = ("aarch64.txt", "dev.txt", "docs.txt", "oldest.txt")
 COMPILED = ("numpy", "onnx", "ml-dtypes", "cmake", "ninja")
 """Packages of both locks that have a wheel for each CPU."""
 
@@ -80,9 +80,10 @@ def missing(wanted: list[str], pinned: dict[str, str], where: dict[str, str]) ->
     [
         ("dev.txt", [*renew.newest(), *renew.pyproject()["build-system"]["requires"]]),
         ("oldest.txt", [*renew.oldest(), *renew.pyproject()["build-system"]["requires"]]),
+        ("docs.txt", renew.documentation()),
         ("programs.txt", renew.programs()),
     ],
-    ids=["dev", "oldest", "programs"],
+    ids=["dev", "oldest", "docs", "programs"],
 )
 def test_the_lock_is_in_step(name: str, wanted: list[str], python: str, machine: str) -> None:
     where = place(python, machine)
@@ -122,7 +123,7 @@ def test_every_requirement_has_hashes(name: str) -> None:
             assert len(hashes) > 2, requirement
 
 
-@pytest.mark.parametrize("name", [*HASHED, "programs.txt"])
+@pytest.mark.parametrize("name", [*HASHED, "programs.txt", "ray.txt"])
 def test_nothing_names_a_registry_or_a_folder(name: str) -> None:
     assert not re.search(r"index-url|find-links|trusted-host|://|file:|@|^-", text(name), re.MULTILINE)
 

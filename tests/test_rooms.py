@@ -33,8 +33,9 @@ FOLDERS = {
         *("toolkit.worker", "toolkit.setup", "toolkit", "quantize", "compile", "compiled", "pipeline", "cache", "cli"),
     ),
     "ort_rknn": (
-        *("ort_private", ".", "devices", "devices.rknnrt", "engine.lanes", "engine", "options", "ort_types"),
-        *("sessions", "opening", "api", "bench", "pyinstaller"),
+        *("ort_private", ".", "sharing", "devices", "devices.rknnrt", "engine.sharing", "engine.lanes", "engine"),
+        *("options", "ort_types", "sessions", "opening", "remote", "api", "bench", "examples", "top", "serving", "ray"),
+        "pyinstaller",
     ),
     "ort_rknn_conformance": (
         ".",
@@ -57,7 +58,7 @@ MOST_MODULES = 14
 """In one folder; more is a list that nobody reads."""
 
 # What of the converters the runtime may import at once: a page each, which imports nothing of ours.
-AT_ONCE = {"ort_rknn_converters.util.frozen", "ort_rknn_converters.util.log"}
+AT_ONCE = {f"ort_rknn_converters.util.{name}" for name in ("foreign_text", "frozen", "log")}
 
 
 OTHER_DISTRIBUTION = ROOMS["ort_rknn"] / "native" / "ep" / "package"

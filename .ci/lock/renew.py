@@ -29,8 +29,10 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
 BUILD = ("cmake", "ninja", "scikit-build-core")
 """What compiles the native lanes: installed with the rest, so that no build fetches anything."""
-NEW_AS_THEY_GET = ("numpy", "onnx", *BUILD)
+NEW_AS_THEY_GET = ("numpy", "onnx", "protobuf", *BUILD)
 """Packages the suite with the oldest ones does not take old: old ones have no wheels for new Pythons."""
+WHEEL_TOOLS = ("auditwheel", "build", "packaging", "wheel", "ziglang", *BUILD)
+"""What makes wheels for both CPUs from one machine, and checks them."""
 TESTED_WITH = ("hypothesis", "pytest", "pytest-timeout")
 LIMIT = 600.0
 """Seconds for one resolution (a guess at a slow line; measured: up to 30)."""
@@ -50,17 +52,25 @@ def newest() -> list[str]:
     """What the project, its development and its demo need."""
     project = pyproject()["project"]
     extras = project["optional-dependencies"]
-    return list(dict.fromkeys([*project["dependencies"], *extras["dev"], *extras["demo"]]))
+    wanted = [*project["dependencies"], *extras["convert"], *extras["dev"], *extras["demo"]]
+    return list(dict.fromkeys(wanted))
 
 
 def oldest() -> list[str]:
     """What the project and its suite need, at the oldest release with fixes that pyproject.toml takes."""
-    wanted = {name_of(line) for line in pyproject()["project"]["dependencies"]} | {*BUILD, *TESTED_WITH}
+    project = pyproject()["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["convert"]]
+    wanted = {name_of(line) for line in needed} | {*BUILD, *TESTED_WITH}
     chosen = [line for line in newest() if name_of(line) in wanted]
     return [
         line if name_of(line) in NEW_AS_THEY_GET else re.sub(r">=([0-9.]+)", r"==\1.*", line, count=1)
         for line in chosen
     ]
+
+
+def documentation() -> list[str]:
+    """What `make docs` needs; the packages themselves are read, not imported."""
+    return list(pyproject()["project"]["optional-dependencies"]["docs"])
 
 
 def programs() -> list[str]:
@@ -97,6 +107,29 @@ def _write(name: str, requirements: Iterable[str], *options: str) -> None:
     _uv("pip", "compile", "-", "--output-file", LOCK / name, *options, text="\n".join(requirements))
 
 
+def _write_toolkit() -> None:
+    """Write the hashes of the toolkit's environment, whose releases stand in the installer."""
+    from ort_rknn_converters.toolkit.setup import install, package_tools
+
+    print("hashing the toolkit's environment ...", flush=True)
+    wanted = [f"rknn-toolkit2=={install.TOOLKIT_VERSION}", *install.REQUIREMENTS]
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "found.txt"
+        options = (
+            "--universal",
+            "--python-version",
+            "3.8",
+            "--no-deps",
+            "--generate-hashes",
+            "--no-annotate",
+            "--no-header",
+        )
+        _uv("pip", "compile", "-", "--output-file", found, *options, text="\n".join(wanted))
+        text = re.sub(r"^([\w.-]+==[^ ;]+)[^\\\n]*", r"\1 ", found.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    head = "# Every release of the toolkit's environment, with the hashes of its registry; written by `make lock`.\n"
+    package_tools.LOCK.write_text(head + text.replace("==", "==="), encoding="utf-8")
+
+
 def _prove(name: str) -> None:
     """Resolve a lock file once more for every Python and CPU, from wheels alone; nothing is downloaded but metadata."""
     for python, machine in product(PYTHONS, MACHINES):
@@ -115,10 +148,20 @@ def main() -> None:
     universal = ("--universal", "--python-version", PYTHONS[0])
     _write("dev.txt", newest(), *universal, "--generate-hashes")
     _write("oldest.txt", oldest(), *universal, "--generate-hashes")
+    _write("docs.txt", documentation(), *universal, "--generate-hashes")
+    _write("wheels.txt", WHEEL_TOOLS, *universal, "--generate-hashes")
     _write("programs.txt", programs(), *universal, "--constraints", str(LOCK / "dev.txt"))
+    _write(
+        "ray.txt",
+        pyproject()["project"]["optional-dependencies"]["ray"],
+        *universal,
+        "--constraints",
+        str(LOCK / "dev.txt"),
+    )
     guest = ("--python-version", PYTHON, "--python-platform", "aarch64-manylinux_2_28")
     _write("aarch64.txt", WHEELS, *guest, "--no-deps", "--generate-hashes")
-    for name in ("dev.txt", "oldest.txt"):
+    _write_toolkit()
+    for name in ("dev.txt", "oldest.txt", "wheels.txt", "docs.txt"):
         _prove(name)
 
 

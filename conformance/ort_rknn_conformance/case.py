@@ -54,6 +54,7 @@ class Settings:
         calibration: Path of the data that int8 and w4a16 are calibrated on.
         preprocess: How images among them become inputs.
         closely: Keep the graph with the places of its nodes, for the picture.
+        options: More provider options, which go before the others.
         stable: Run the reference twice and leave out cases that answer differently each time (random ops).
     """
 
@@ -66,6 +67,7 @@ class Settings:
     calibration: str | None = None
     preprocess: str = ""
     closely: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
     stable: bool = False
 
 

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
+from ort_rknn.remote.address import is_address
 from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import FLOWS, PRECISIONS, Flow, find_flow
+from ort_rknn_conformance.flows.remote import flow_at
 from ort_rknn_conformance.progress import Progress
 from ort_rknn_conformance.report.formats import ReportFiles, report_options
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_conformance.run.check_settings import as_compiled, check_settings
 from ort_rknn_converters.cli.convert_options import CPU_NODES
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.util.log import logger
@@ -25,7 +29,7 @@ from ort_rknn_converters.util.log import logger
 __all__ = ["check", "conformance"]
 
 DISAGREES, UNREADABLE, INTERRUPTED = 1, 2, 130
-BOARDS = frozenset({"npu", "lite", "emulated"})  # devices that are there or not
+_PLACED = {"--fix": "fix", "--cpu-node": "cpu_nodes"}  # flags that say where nodes run
 SAVE_EVERY = 5.0  # seconds between two writings of a run's JSON, which --resume goes on with (a guess)
 _PRECISION = click.option(
     "--precision",
@@ -35,6 +39,16 @@ _PRECISION = click.option(
     help="Of the NPU parts; mixed: int8 in which layers stay fp16 until the error is small.",
 )
 MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes minutes to convert (a guess)
+
+
+class _Device(click.Choice[str]):
+    """One of the flows, or an address."""
+
+    def __init__(self) -> None:
+        super().__init__(FLOWS)
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
+        return value if is_address(value) else super().convert(value, param, context)
 
 
 @click.command()
@@ -56,7 +70,11 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
 @click.option("--calibration", type=click.Path(), help="What int8 and w4a16 are calibrated on, as for convert.")
 @click.option("--reference", type=click.Path(), help="What the CPU runs: the original of a compiled MODEL.")
 @click.option(
-    "--device", type=click.Choice(FLOWS), default="simulator", show_default=True, help="What runs the NPU part."
+    "--device",
+    type=_Device(),
+    default="simulator",
+    show_default=True,
+    help="What runs the NPU part; or the address of a server's model, grpc://board:8001/model.",
 )
 @click.option("--target", default=DEFAULT_TARGET, show_default=True, help="SoC.")
 @_PRECISION
@@ -65,7 +83,12 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For random feeds.")
 @click.option(
-    "--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Size of a symbolic dimension, for random feeds."
+    "--dim",
+    "--dims",
+    "dims",
+    multiple=True,
+    metavar="NAME=SIZE",
+    help="Size of a symbolic dimension, for random feeds.",
 )
 @click.option(
     "--min-gain",
@@ -81,7 +104,8 @@ MODEL_LIMIT = 1800.0  # seconds for one model of a folder: a large one takes min
     "--fix",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="If the model disagrees, find the fewest nodes to keep on the CPU; FILE is for 'ort-rknn convert --options'.",
+    help="If the model disagrees, find what makes it agree (of int8 layers in fp16, else fewest nodes on the CPU). "
+    "FILE is for 'ort-rknn convert --options'.",
 )
 @report_options
 def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
@@ -90,7 +114,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
     Exit code 0: they agree. 1: they do not. 2: the model or the data cannot be used.
     """
     from ort_rknn_conformance.diagnose.check_model import examine
-    from ort_rknn_conformance.diagnose.cpu_node_search import write_options
+    from ort_rknn_conformance.diagnose.fix_file import write_options
     from ort_rknn_conformance.report import json_report, terminal
     from ort_rknn_conformance.sources import model_file
 
@@ -107,7 +131,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         preprocess=options["preprocess"] if options["calibration"] else "",
         closely=files.html is not None,
     )
-    flow = find_flow(device)
+    flow = flow_at(device) if is_address(device) else find_flow(device)
     log = logger()
     click.get_current_context().call_on_close(lambda level=log.level: log.setLevel(level))
     log.setLevel(logging.ERROR)  # the report says where everything ran, and why
@@ -115,7 +139,17 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         earlier = files.earlier()
         if options["fix"] and not Path(options["fix"]).absolute().parent.is_dir():
             raise CaseError(f"{options['fix']} cannot be written: there is no folder {Path(options['fix']).parent}")
-        _check_settings(settings, flow, compiled=options["reference"] is not None)
+        if is_address(device):
+            _check_local_options(model, options)
+        else:
+            given = click.get_current_context().get_parameter_source
+            settings = as_compiled(
+                model,
+                settings,
+                said={name for name in ("precision", "target") if given(name) is not ParameterSource.DEFAULT},
+                asked_for=[flag for flag, name in _PLACED.items() if options[name]],
+            )
+            check_settings(settings, flow, compiled=options["reference"] is not None)
         if options["preprocess"] and not (options["data"] or options["calibration"]):
             raise CaseError("--preprocess is for the images of --data or --calibration")
         sizes = dict(_dimension(text) for text in dims)
@@ -135,12 +169,19 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         with console.status(f"comparing {len(case.feeds)} samples (a first conversion takes seconds to minutes)"):
             found = examine(case, flow, settings, layers=options["layers"], fix=options["fix"] is not None)
         result = found.result
-        terminal.print_case(console, result, flow, target=settings.target, precision=settings.precision)
+        terminal.print_case(
+            console,
+            result,
+            flow,
+            target=settings.target,
+            precision=settings.precision,
+            random=options["data"] is None,
+        )
         if result.layers:
             terminal.print_layers(console, result.layers, found.vendor_missing)
-        if found.fix is not None:
-            terminal.print_fix(console, found.fix, options["fix"])
-            if found.fix.nodes:
+        if options["fix"]:
+            terminal.print_fix(console, found.fix, options["fix"], options["reference"] or model, result)
+            if found.fix is not None and found.fix.cured:
                 write_options(options["fix"], found.fix, case, settings)
         head = json_report.header(flow, settings)
         changed = files.write(case.name, head, [result], seconds=time.monotonic() - start, earlier=earlier)
@@ -245,7 +286,7 @@ def conformance(
     json_file = files.json
     try:
         earlier = files.earlier()
-        _check_settings(settings, flow)
+        check_settings(settings, flow)
         head = json_report.header(flow, settings)
         results: dict[str, CaseResult] = {}
         if resume:
@@ -292,38 +333,12 @@ def _files(options: Mapping[str, Any]) -> ReportFiles:
     return ReportFiles(**{field.name: options[field.name] for field in fields(ReportFiles)})
 
 
-def _check_settings(settings: Settings, flow: Flow, *, compiled: bool = False) -> None:
-    """Refuse at once what would otherwise end as a comparison of the CPU with itself.
-
-    Args:
-        settings: SoC and precision.
-        flow: Its device must be there.
-        compiled: The model needs no toolkit.
-    """
-    from ort_rknn.opening.choose_device import DeviceOptions, choose
-    from ort_rknn_conformance.flows.emulated_device import is_emulator
-    from ort_rknn_converters.errors import UnknownOption, UnknownTarget
-    from ort_rknn_converters.options import ConvertOptions
-    from ort_rknn_converters.targets import find_target
-    from ort_rknn_converters.toolkit.setup import environment
-
-    try:
-        options = flow.provider_options(settings.target, settings.precision)
-        ConvertOptions(target=find_target(settings.target).name, precision=options["precision"])
-    except (UnknownTarget, UnknownOption) as error:
-        raise CaseError(str(error)) from error
-    if why := flow.refusal(settings.target, settings.precision):
-        raise CaseError(f"flow {flow.name} does not do {settings.precision} on {settings.target}: {why}")
-    if not compiled and environment.toolkit_version() is None:
-        raise CaseError(environment.MISSING)
-    if flow.name in BOARDS:
-        choice = choose(flow.wish(settings.target), DeviceOptions(target=settings.target))
-        if choice.device is None:
-            raise CaseError(choice.reason)
-        library = getattr(choice.device, "library", None)
-        choice.device.close()
-        if flow.name == "npu" and library is not None and is_emulator(library.path):
-            raise CaseError("the runtime library is the tests' emulator, which makes numbers up: take device emulated")
+def _check_local_options(model: str, options: Mapping[str, Any]) -> None:
+    """Refuse what an address leaves to its server."""
+    given = [name for name in ("cpu_nodes", "layers", "fix", "calibration") if options[name]]
+    if given or Path(model).is_dir():
+        what = f"--{given[0].replace('_', '-')}" if given else "a folder"
+        raise CaseError(f"{what} does not go with an address: the server's model is compared as it is")
 
 
 def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
+
+from ort_rknn_converters.util.foreign_text import in_markup
 
 __all__ = ["Progress"]
 
@@ -46,7 +47,7 @@ class Progress:
         self._bad += bad
         now = time.monotonic()
         if self._console.is_terminal:
-            self._status.update(f"{escape(self._text(now))}, last: {escape(case)}")
+            self._status.update(f"{in_markup(self._text(now))}, last: {in_markup(case)}")
         elif now - self._said >= EVERY_S:
             self._said = now
             self._console.print(self._text(now), markup=False, soft_wrap=True)

@@ -8,8 +8,19 @@ from dataclasses import asdict, field
 from typing import Any, Literal
 
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.plain_data import check_fields
 
-__all__ = ["BAD", "HISTOGRAM_EDGES", "CaseResult", "GraphNode", "LayerError", "OutputResult", "Verdict", "WorstElement"]
+__all__ = [
+    "BAD",
+    "HISTOGRAM_EDGES",
+    "CaseResult",
+    "GraphNode",
+    "GroupResult",
+    "LayerError",
+    "OutputResult",
+    "Verdict",
+    "WorstElement",
+]
 
 Verdict = Literal["right", "wrong", "unsupported", "skipped", "xfailed", "xpassed", "error", "crashed", "timeout"]
 """How a case ended.
@@ -45,6 +56,33 @@ class WorstElement:
 
 
 @frozen
+class GroupResult:
+    """Channels or columns of an output whose values are of another size than the rest, measured by themselves.
+
+    Attributes:
+        axis: Of the output.
+        indices: Along that axis, in short: ``4-83``.
+        count: How many indices.
+        peak: Largest magnitude that CPU onnxruntime has there.
+        max_abs: Largest absolute difference.
+        rel_rms: RMS of the difference over RMS of the expected values.
+        tolerance: Largest relative RMS accepted.
+        ok: The verdict.
+        note: What a reader must know of it; empty for nothing.
+    """
+
+    axis: int
+    indices: str
+    count: int
+    peak: float
+    max_abs: float
+    rel_rms: float
+    tolerance: float
+    ok: bool
+    note: str = ""
+
+
+@frozen
 class OutputResult:
     """One output over all samples.
 
@@ -69,6 +107,8 @@ class OutputResult:
         top5: Share of rows where the expected largest element is among our five largest; ``None`` for shorter rows.
         histogram: Elements by absolute difference over the expected RMS: those equal, those below the first of
             :data:`HISTOGRAM_EDGES`, one number a bin, those above the last or not finite. Empty: not compared so.
+        groups: Its channels or columns by the size of their values, each judged by itself; empty where all are of one
+            size.
     """
 
     name: str
@@ -90,6 +130,7 @@ class OutputResult:
     mean_rel: float = 0.0
     top5: float | None = None
     histogram: tuple[int, ...] = ()
+    groups: tuple[GroupResult, ...] = ()
 
 
 @frozen
@@ -191,13 +232,21 @@ class CaseResult:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CaseResult:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: The data are of another form.
+        """
         outputs = tuple(
             OutputResult(
                 **{
                     **{key: _number(value) if key in _FLOATS else value for key, value in row.items()},
                     "shape": tuple(row["shape"]),
                     "histogram": tuple(row.get("histogram", ())),
+                    "groups": tuple(
+                        GroupResult(**{key: _number(one[key]) if key in _GROUP_FLOATS else one[key] for key in one})
+                        for one in row.get("groups", ())
+                    ),
                     "worst": tuple(WorstElement(**{**worst, "index": tuple(worst["index"])}) for worst in row["worst"]),
                 }
             )
@@ -208,12 +257,20 @@ class CaseResult:
             LayerError(**{key: _number(value) if key in _LAYER_FLOATS else value for key, value in row.items()})
             for row in data.get("layers", ())
         )
-        return cls(
+        found = cls(
             **{**data, "outputs": outputs, "graph": graph, "layers": layers, "cure": tuple(data.get("cure", ()))}
         )
+        check_fields(found)
+        if any(not 0 <= giver < len(graph) for node in graph for giver in node.after):
+            raise ValueError(f"{found.case}: an edge of its graph leads nowhere")
+        if any(f"cpu_{k}" not in found.accuracy for k in ("top1", "top5") if k in found.accuracy):
+            raise ValueError(f"{found.case}: a share of right labels has none of CPU onnxruntime's beside it")
+        return found
 
 
 _FLOATS = frozenset({"max_abs", "mean_abs", "max_rel", "mean_rel", "rel_rms", "sqnr_db", "cosine"})
+
+_GROUP_FLOATS = frozenset({"peak", "max_abs", "rel_rms"})
 
 _LAYER_FLOATS = frozenset({"own", "entire", "peak", "vendor_own", "vendor_entire"})
 

@@ -88,8 +88,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _HOME[name] != "pipeline.convert":
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    from ort_rknn_converters.extras import demand_complete
     from ort_rknn_converters.util.lazy_imports import defer_sympy
 
+    demand_complete("converting a model")
     with defer_sympy():
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 

@@ -10,7 +10,9 @@
     ├─ NotAllOnNpu                   nodes must stay on the CPU though all were demanded on the NPU
     ├─ WrongNumbers                  the whole compiled model is off though strict numbers were demanded
     ├─ ToolkitMissing                no rknn-toolkit2 to run
+    │  ├─ ExtraMissing               the packages are not installed that a conversion needs: ort-rknn[convert]
     │  └─ ToolkitBroken              there is one, and it does not start, or fails on any model
+    │     └─ NpuNotOpened            its aarch64 compiler opens the NPU even to compile, and cannot on this machine
     ├─ ToolkitFailed                 the toolkit refused the model, crashed, was killed, or ran out of time or memory
     └─ VerificationFailed            the compiled segment computes something else than ONNX Runtime
 
@@ -21,14 +23,20 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ort_rknn_converters.util.foreign_text import shown_lines
+from ort_rknn_converters.util.plain_data import TEXT, record, word
+
 __all__ = [
+    "FROZEN",
     "PASSING",
     "CalibrationError",
     "CompiledModelError",
     "ConvertError",
+    "ExtraMissing",
     "FailureKind",
     "ModelError",
     "NotAllOnNpu",
+    "NpuNotOpened",
     "RunFailed",
     "ToolkitBroken",
     "ToolkitFailed",
@@ -48,7 +56,10 @@ PASSING: frozenset[str] = frozenset({"timeout", "memory", "killed"})
 
 
 class ConvertError(RuntimeError):
-    """Base class of everything this package raises on purpose."""
+    """Base class of everything this package raises on purpose; what strangers wrote is shown harmless in it."""
+
+    def __str__(self) -> str:
+        return shown_lines(super().__str__())
 
 
 class UnknownTarget(ConvertError, ValueError):
@@ -95,6 +106,10 @@ class ToolkitMissing(ConvertError):
     """Raised when a compilation is asked for and there is no rknn-toolkit2 to do it."""
 
 
+class ExtraMissing(ToolkitMissing):
+    """Raised when what is asked for needs the packages of the extra ``convert``, and they are not installed."""
+
+
 class ToolkitBroken(ToolkitMissing):
     """Raised when there is an rknn-toolkit2 that does not start, or that fails on a model of two nodes, too.
 
@@ -105,6 +120,13 @@ class ToolkitBroken(ToolkitMissing):
     def __init__(self, message: str, *, dear: bool = False) -> None:
         super().__init__(message)
         self.dear = dear
+
+
+class NpuNotOpened(ToolkitBroken):
+    """Raised when the toolkit's aarch64 compiler cannot open the NPU, which it does even to compile.
+
+    A fact about this machine at this moment: nothing of it is remembered, and no node is blamed.
+    """
 
 
 class ToolkitFailed(ConvertError):
@@ -136,8 +158,17 @@ def freeze(error: ConvertError) -> dict[str, str]:
     return {"class": type(error).__name__, "message": str(error), "kind": getattr(error, "kind", "")}
 
 
+FROZEN = record({"class": TEXT, "message": TEXT, "kind": word("", "refused", "crashed", "timeout", "memory", "killed")})
+"""Form of what :func:`freeze` gives, when it is read back."""
+
+
 def thaw(failure: dict[str, str], note: str = "") -> ConvertError:
-    """The error that :func:`freeze` was given, with a note behind its message."""
+    """The error that :func:`freeze` was given, with a note behind its message.
+
+    Args:
+        failure: Of the form :data:`FROZEN`.
+        note: Behind the message.
+    """
     text = failure["message"] + note
     if failure["class"] == ToolkitFailed.__name__:
         return ToolkitFailed(text, kind=failure["kind"])  # type: ignore[arg-type]

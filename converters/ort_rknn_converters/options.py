@@ -12,7 +12,7 @@ from ort_rknn_converters.pinned_values import pinned_text
 from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_target
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["ALGORITHMS", "KL", "LEVELS", "LIMIT", "METHODS", "METRICS", "PRECISIONS", "ConvertOptions"]
+__all__ = ["ALGORITHMS", "KL", "LEVELS", "LIMIT", "METHODS", "METRICS", "PRECISIONS", "ConvertOptions", "any_target"]
 
 PRECISIONS = ("fp16", "int8", "w4a16")
 LIMIT = 100
@@ -26,8 +26,22 @@ METRICS = ("cosine", "rel-rms", "top1")
 
 METHODS = ("channel", "layer", "group", *(f"group{size}" for size in range(32, 257, 32)))
 
+ALIASES: Mapping[str, str] = {
+    "algorithm": "quantized_algorithm",
+    "method": "quantized_method",
+    "timeout": "timeout_s",
+    "compile_timeout_s": "timeout_s",
+}
+"""Other names of options: the command's words, and that of sessions for the one that is shorter here."""
+
 LEVELS = (0, 1, 2, 3)
-_NOT_IN_KEY = frozenset({"jobs", "timeout_s"})
+_NOT_IN_KEY = frozenset({"jobs", "max_memory", "timeout_s"})
+
+
+def any_target(precision: str) -> str:
+    """Returns a SoC that has a precision, the usual one if it can: for checks before the SoC is known."""
+    asked = {"w4a16", "int8"} & {precision}
+    return next(name for name, soc in TARGETS.items() if all(getattr(soc, one) for one in asked))
 
 
 def _one_of(allowed: tuple[Any, ...], default: Any) -> Any:
@@ -77,6 +91,8 @@ class ConvertOptions:
         verify_feeds: Random feeds every compiled segment is verified on. Default: 2, a guess (one feed can be lucky).
         seed: Seed of those feeds. Default: 0, so that a conversion can be repeated.
         jobs: Conversions that may run side by side. Default: 1 (each takes 8 times the weights in memory, measured).
+        max_memory: Bytes of memory the compiler may take for one segment; it is ended when it takes more, and not
+            started for a segment that would need more. Default: 0, what the machine has free.
         timeout_s: Seconds one segment's conversion may take. Default: 600, a guess (measured: 5 s for 25 M weights on
             a PC; a board core is several times slower).
 
@@ -108,6 +124,7 @@ class ConvertOptions:
     verify_feeds: int = 2
     seed: int = 0
     jobs: int = 1
+    max_memory: int = 0
     timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
@@ -139,6 +156,8 @@ class ConvertOptions:
             raise UnknownOption(f"seed is a whole number, not {self.seed!r}")
         if not _is_whole(self.jobs) or self.jobs < 1:
             raise UnknownOption(f"jobs is a whole number from 1 up, not {self.jobs!r}")
+        if not _is_whole(self.max_memory) or self.max_memory < 0:
+            raise UnknownOption(f"max_memory is a number of bytes, or 0 for what is free, not {self.max_memory!r}")
         if not _is_number(self.timeout_s) or not self.timeout_s > 0:
             raise UnknownOption(f"timeout_s is a number of seconds above 0, not {self.timeout_s!r}")
         self._set("timeout_s", float(self.timeout_s))
@@ -220,13 +239,32 @@ class ConvertOptions:
             UnknownOption: A keyword that is no option, or a value that makes no sense.
             UnknownTarget: A SoC that is not in the table.
         """
-        cls.check_names(values)
-        return cls(**values)
+        return cls(**cls.own_names(values))
+
+    @classmethod
+    def own_names(cls, values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+        """Returns values by the options' own names, of which some have others.
+
+        Args:
+            values: Option name, or another name of it, to value.
+            where: What a message begins with.
+
+        Raises:
+            UnknownOption: A name is that of no option, or one option is named twice.
+        """
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            own = ALIASES.get(name, name)
+            if own in found:
+                raise UnknownOption(f"{where}{name} is another name of {own}, or the other way round: give one of them")
+            found[own] = value
+        cls.check_names(found, where)
+        return found
 
     def key(self, calibration: str | None = None) -> str:
         """Canonical JSON of everything that can change the result: equal options give equal text.
 
-        ``jobs`` and ``timeout_s`` are left out: they change only how long it takes.
+        ``jobs``, ``max_memory`` and ``timeout_s`` are left out: they change only whether it succeeds, and how fast.
 
         Args:
             calibration: Digest of the calibration data's content; ``None`` where there are none.
@@ -240,9 +278,13 @@ class ConvertOptions:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
+    def plain(self) -> dict[str, Any]:
+        """The options as JSON knows them, but for calibration data that are arrays."""
+        return {name: _plain(getattr(self, name)) for name in self.names()}
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy cannot be pickled; conversions may run in other processes.
-        return (_rebuild, ({name: _plain(getattr(self, name)) for name in self.names()},))
+        return (_rebuild, (self.plain(),))
 
 
 def _rebuild(values: Mapping[str, Any]) -> ConvertOptions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +9,12 @@ from typing import Any
 
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.plain_data import parse_json, parse_toml
 
 __all__ = ["read_options"]
 
+_MOST = 1 << 24  # bytes of the file; a guess: a list of all nodes of the largest model has 1 MB
 _NAMES = frozenset({"cpu_nodes", "cpu_ops"})
 
 
@@ -30,16 +32,16 @@ def read_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix.lower() == ".json" else _toml(text)
+        text = read_regular(path, _MOST).decode("utf-8")
+        found = parse_json(text) if path.suffix.lower() == ".json" else parse_toml(text)
     except OSError as error:
-        raise UnknownOption(f"{path}: {error.strerror}") from None
+        raise UnknownOption(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
         kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
         raise UnknownOption(f"{path} is no {kind}: {error}") from None
     if not isinstance(found, Mapping):
         raise UnknownOption(f"{path} holds no options but a {type(found).__name__}")
-    ConvertOptions.check_names(found, f"{path}: ")
+    found = ConvertOptions.own_names(found, f"{path}: ")
     for name, value in found.items():
         if name in _FORMS and not _FORMS[name][1](value):
             raise UnknownOption(f"{path}: {name} is {_FORMS[name][0]}, not {value!r}")
@@ -77,12 +79,3 @@ _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "values": ("a value by the name of each input", _by_name(lambda one: not isinstance(one, dict))),
 }
 """Options whose form is not looked at where they are used: what they are, and whether a value is that."""
-
-
-def _toml(text: str) -> Any:
-    try:
-        import tomllib as toml
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as toml  # type: ignore[import-not-found, no-redef, unused-ignore]
-
-    return toml.loads(text)

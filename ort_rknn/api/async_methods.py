@@ -27,6 +27,7 @@ class AsyncMethods:
     """Mixed into :class:`ort_rknn.api.session.InferenceSession`."""
 
     _rknn_native: Any
+    _rknn_run: Any
     _pipeline: Pipeline | None = None
     _pending_callbacks: PendingCallbacks | None = None
 
@@ -44,11 +45,16 @@ class AsyncMethods:
     async def arun(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Any]:
         """:meth:`run` for coroutines. Never blocks the event loop, not even for room in the queue.
 
-        Cancelling the task cancels a job that still waits; one that runs goes on and its result is dropped.
+        Cancelling the task cancels a job that still waits; one that runs goes on and its result is dropped. Where the
+        queue is full, the option ``overflow`` decides as for :meth:`submit`: ``block`` lets the coroutine wait,
+        ``raise`` refuses it, ``drop_oldest`` ends the oldest that still waits with ``asyncio.CancelledError``.
+
+        Raises:
+            SubmitTimeout: The queue is full, and ``overflow`` is ``raise``.
         """
         from ort_rknn.engine.submission import Submission
 
-        return await self._job(Submission(output_names, input_feed, run_options, parked=True))
+        return await self._job(Submission(output_names, input_feed, run_options, parked=True, awaited=True))
 
     def map(
         self,
@@ -139,7 +145,14 @@ class AsyncMethods:
             from dataclasses import replace
 
             copied = {name: why for use in uses for name, why in use.copied.items()}
-            stats = replace(stats, bound_runs=sum(use.runs for use in uses), copied=copied)
+            opened = [use.memory() for use in uses]
+            stats = replace(
+                stats,
+                bound_runs=sum(use.runs for use in uses),
+                copied=copied,
+                npu_bytes=stats.npu_bytes + sum(size for size, _ in opened),
+                open_contexts=stats.open_contexts + sum(count for _, count in opened),
+            )
         return stats
 
     def contexts(self) -> list[Mapping[str, Any]]:
@@ -167,6 +180,7 @@ class AsyncMethods:
             calls.wait()
         if hasattr(type(self._rknn_native), "finish"):
             self._rknn_native.finish()
+        self._rknn_run = None
         self._rknn_native = ClosedSession()
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
 """``InferenceSession``: onnxruntime's own class, made by way of the NPU where there is one.
 
 Only the making is ours, and the asynchronous verbs. onnxruntime's Python code does all else through its native side
-(:mod:`ort_rknn.ort_private.hooked`), which is either onnxruntime's native session (nothing on the NPU: no code of ours
+(:mod:`ort_rknn.ort_private.hooked`), which is either onnxruntime's native session (nothing on the NPU: one line of ours
 is in the way of ``run``) or an :class:`~ort_rknn.sessions.npu.NpuSession`.
 """
 
@@ -10,20 +10,22 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn import devices
 from ort_rknn.api.async_methods import AsyncMethods
 from ort_rknn.errors import ClosedSession, InvalidOption
 from ort_rknn.options import providers as provider_lists
-from ort_rknn.ort_conventions import CPU_PROVIDER
+from ort_rknn.ort_conventions import CPU_PROVIDER, has_providers
+from ort_rknn.ort_private.own import public
 from ort_rknn.ort_private.session_base import SessionBase
 from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
     from ort_rknn.engine.job import InferenceJob
+    from ort_rknn.engine.options import EngineOptions
     from ort_rknn.engine.submission import Submission
     from ort_rknn.sessions.dynamic import DynamicSession
     from ort_rknn.sessions.npu import NpuSession
@@ -42,7 +44,8 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     """onnxruntime's ``InferenceSession`` that runs on the NPU what the NPU can run.
 
     Args:
-        path_or_bytes: An ONNX model, or a compiled model made by ``ort-rknn convert``: path or content.
+        path_or_bytes: An ONNX model, or a compiled model made by ``ort-rknn convert``: path or content; or the address
+            of one on another machine, ``grpc://board:8001/model`` (:mod:`ort_rknn.remote.address`).
         sess_options: onnxruntime's session options; they also hold for the parts on the CPU.
         providers: As onnxruntime's; ``"RKNNExecutionProvider"`` asks for the NPU, alone or as ``(name, options)``.
             When not given: the NPU where one works, then the CPU.
@@ -60,11 +63,14 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
     _rknn_device_asks = False
     _rknn_untouched = False
     _rknn_reason = "the session was made by onnxruntime"
-    _rknn_refused: InvalidOption | None = None
+    _rknn_refused: Exception | None = None
+    _rknn_failed = ""
     _rknn_notes: tuple[str, ...] = ()
     _rknn_plan: Plan | None = None
     _rknn_async_engine: Engine | None = None
     _rknn_checked: provider_lists.CheckedOptions | None = None
+    _rknn_engine_options: EngineOptions | None = None
+    _rknn_run: Callable[[Any, Any], list[Any] | None] | None = None
 
     def __init__(
         self,
@@ -81,11 +87,11 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         self._rknn_sess_options = sess_options
         self._rknn_untouched = sys._getframe(1).f_globals.get("__name__", "").startswith(_WANT_ONNXRUNTIME)
         if not self._rknn_untouched:
-            self._rknn_checked = provider_lists.check_options(providers, provider_options, sess_options)
-            if isinstance(device, str):
-                from ort_rknn.options.table import RknnOptions
-
-                self._rknn_device = RknnOptions.parse({"device": device}).device
+            self._rknn_checked = provider_lists.check_options(
+                providers, provider_options, sess_options, device_given=device is not None
+            )
+            if device is not None:
+                self._rknn_device = _checked_device(device)
         super().__init__(path_or_bytes, sess_options, providers, provider_options, **kwargs)
         self._raise_refused()
 
@@ -101,14 +107,36 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
             raise self._rknn_refused
 
     def _rknn_make(self, providers: Any, provider_options: Any, disabled: Any) -> None:
-        """Make the native side: called at construction and again in ``set_providers``."""
+        """Make the native side: when the session is made, by ``set_providers``, and where onnxruntime falls back.
+
+        A bad option is kept for :meth:`_raise_refused`: from a ``ValueError`` onnxruntime would fall back to the CPU.
+        """
+        failed, self._rknn_failed = self._rknn_failed, ""
+        try:
+            self._rknn_make_native(providers, provider_options, disabled, failed)
+        except InvalidOption as error:
+            self._rknn_refused = error
+        except (ValueError, RuntimeError) as error:
+            self._rknn_failed = str(error) or type(error).__name__
+            raise
+
+    def _rknn_make_native(self, providers: Any, provider_options: Any, disabled: Any, failed: str) -> None:
+        """Make the native side; ``failed`` is the error that onnxruntime now falls back from, if it does."""
         self._rknn_falls_back_to([CPU_PROVIDER])  # onnxruntime looks at it whatever fails from here on
         self._rknn_reason = ""
         self._rknn_refused = None
         self._rknn_notes = ()
         self._rknn_plan = None
         self._rknn_async_engine = None
+        self._rknn_engine_options = self._rknn_run = None
         request = None
+        model = self._rknn_model
+        if (
+            isinstance(model, str)
+            and ":" in model
+            and self._rknn_opened_remotely(model, providers, provider_options, disabled)
+        ):
+            return
         if not self._rknn_untouched:
             # The keyword asks for the NPU when the session is made, not in a fallback or in set_providers.
             asks, self._rknn_device_asks = self._rknn_device_asks, False
@@ -117,13 +145,47 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
                 providers, provider_options, self._rknn_sess_options, device_given=asks, checked=checked
             )
         if request is None:
-            self._rknn_reason = "RKNNExecutionProvider does not stand before the CPU's in the list of providers"
+            self._rknn_reason = (
+                f"onnxruntime fell back to it from an error: {failed}"
+                if failed
+                else provider_lists.why_not_asked(providers)
+            )
             rest, rest_options = provider_lists.without_rknn(providers, provider_options)
             self._rknn_create(self._rknn_sess_options, rest, rest_options, disabled)
             return
         from ort_rknn.opening.create import make
 
+        self._rknn_engine_options = request.options.engine_options()
         make(self, request, providers, provider_options, disabled)
+
+    def _rknn_opened_remotely(self, model: str, providers: Any, provider_options: Any, disabled: Any) -> bool:
+        """Whether the model is on another machine: then the session is of that, or what failed is kept."""
+        from ort_rknn.remote.address import is_address
+
+        if not is_address(model):
+            return False
+        from ort_rknn.remote.native import connect_to, open_stub
+
+        user = self._rknn_sess_options
+        rest, rest_options = provider_lists.without_rknn(providers, provider_options)
+        known_options = user is None or isinstance(user, public("SessionOptions"))
+        if not known_options or not isinstance(providers, Sequence | None):
+            self._rknn_create(user, rest, rest_options, disabled)  # which says what it thinks of them
+            return True
+        try:
+            if self._rknn_device is not None:
+                raise InvalidOption("device= is for models on this machine; the server has its own: `ort-rknn serve`")
+            given = provider_lists.given_options(providers, provider_options, user)
+            there = connect_to(model, given, user)
+        except Exception as error:
+            self._rknn_refused = error  # in here, onnxruntime would take the address for a file and fall back
+            return True
+        self._rknn_attach(open_stub(there, rest, rest_options))
+        if providers and has_providers(user):
+            from ort_rknn.options.request import warn_of_doubles
+
+            warn_of_doubles()
+        return True
 
     @property
     def plan(self) -> Plan:
@@ -141,6 +203,15 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         from ort_rknn.ort_types.iobinding import IOBinding
 
         return IOBinding(self)
+
+    def run(self, output_names: Any, input_feed: Mapping[str, Any], run_options: Any = None) -> Any:
+        """Runs as onnxruntime does; with an NPU part common feeds go there without onnxruntime's own checks of them."""
+        run = self._rknn_run
+        if run is not None and run_options is None:
+            results = run(output_names, input_feed)
+            if results is not None:
+                return results
+        return super().run(output_names, input_feed, run_options)
 
     def run_async(
         self,
@@ -223,8 +294,9 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         if kind:
             native: NpuSession = self._rknn_native
             return native.job(submission)
-        from ort_rknn.sessions.cpu_fallback import complete_feed
+        from ort_rknn.sessions.cpu_fallback import complete_feed, refuse_unknown
 
+        refuse_unknown(self._rknn_native, submission.output_names, submission.feed, submission.run_options)
         feed = complete_feed(self._rknn_native, submission.feed)
         job: InferenceJob = self._engine().accept(submission.with_feed(list(submission.output_names), feed))
         return job
@@ -264,7 +336,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
             with _making_an_engine:
                 engine = self._rknn_async_engine
                 if engine is None:
-                    engine = self._rknn_async_engine = plain_engine(native)
+                    engine = self._rknn_async_engine = plain_engine(native, self._rknn_engine_options)
         return engine
 
     def _existing_engine(self) -> Any:
@@ -274,6 +346,23 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
             own = () if self._rknn_async_engine is None else (self._rknn_async_engine,)
             return EngineGroup((*self._rknn_native.engines(), *own), self._rknn_native.stop_compiling)
         return self._rknn_native.engine if _kind(self._rknn_native) else self._rknn_async_engine
+
+
+def _checked_device(device: Any) -> Any:
+    """The keyword ``device``: the name of one, a device, or a function that makes one.
+
+    Raises:
+        InvalidOption: It is none of these.
+    """
+    from ort_rknn.devices.base import Device
+
+    if isinstance(device, str):
+        from ort_rknn.options.table import RknnOptions
+
+        return RknnOptions.parse({"device": device}).device
+    if callable(device) or isinstance(device, Device):
+        return device
+    raise InvalidOption(f"device must be a device's name, a Device, or a function that makes one, not {device!r}")
 
 
 def _kind(native: Any) -> str:

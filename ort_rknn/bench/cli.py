@@ -19,8 +19,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed
 from ort_rknn.bench.measure import Limit, Pass, async_pass, sync_pass
-from ort_rknn.bench.report import PERCENTILES, PartTime, part_times, parts_table, pass_to_dict, print_report
+from ort_rknn.bench.report import (
+    PERCENTILES,
+    PartTime,
+    limited_by_this_computer,
+    part_times,
+    parts_table,
+    pass_to_dict,
+    print_report,
+)
 from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
+from ort_rknn.remote.address import is_address
 
 __all__ = ["command"]
 
@@ -39,7 +48,7 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
 
 
 @click.command("bench")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
 @click.option("-n", "--num-iteration", "count", type=click.IntRange(1), help="Inferences.  [default: 10]")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Begin inferences for so long instead.")
 @click.option("-i", "--input", "input_file", type=click.Path(path_type=Path), help="What to feed: .npy, .npz or .bin.")
@@ -58,7 +67,13 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
 @click.option(
     "-j", "--jobs", type=click.IntRange(1), help="Inferences in flight.  [default: what cores and queue hold]"
 )
-@click.option("--hint", type=click.Choice(["none", "latency", "throughput"]), help="The option performance_hint.")
+@click.option(
+    "--performance-hint",
+    "--hint",
+    "hint",
+    type=click.Choice(["none", "latency", "throughput"]),
+    help="The option of that name.",
+)
 @click.option(
     "--percentiles",
     callback=_percentiles,
@@ -75,13 +90,19 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
 @click.option("--plugin", is_flag=True, help="Plain onnxruntime with the plugin too, on the same compiled model.")
 @click.option("--device", help="The option device: npu, simulator, cpu ...")
 @click.option("--target", help="The option target: the SoC.")
-@click.option("--latency", type=click.FloatRange(0), help="Milliseconds an inference takes on the simulator.")
-@click.option("--cores", type=click.IntRange(1), help="Cores of the simulator.")
+@click.option(
+    "--simulator-latency-ms",
+    "--latency",
+    "latency",
+    type=click.FloatRange(0),
+    help="Milliseconds an inference takes on the simulator.",
+)
+@click.option("--simulator-cores", "--cores", "cores", type=click.IntRange(1), help="Cores of the simulator.")
 @click.option("--shapes", default="", help="Shapes of inputs that the model leaves open: x=1x3x224x224;y=1x8")
 @click.option("--dims", default="", help="Sizes of symbolic dimensions: batch=1;seq=128")
 @click.option("-o", "--option", "more", multiple=True, metavar="KEY=VALUE", help="Any other provider option.")
-def command(model: Path, **given: Any) -> None:
-    """Measure how fast MODEL (.onnx, or a compiled model) runs.
+def command(model: str, **given: Any) -> None:
+    """Measure how fast MODEL (.onnx, a compiled model, or the address grpc://board:8001/model of one) runs.
 
     Ends with status 0 only when every inference succeeded; 2 when MODEL or an argument is no good.
     """
@@ -97,12 +118,14 @@ class _Refused(Exception):
     """The measurement cannot begin; says why in one line."""
 
 
-def _bench(model: Path, given: dict[str, Any]) -> int:
+def _bench(model: str, given: dict[str, Any]) -> int:
     options = _provider_options(given)
     if given["count"] and given["seconds"]:
         raise _Refused("give -n or --seconds, not both")
     if given["dry_run"] and (given["input_file"] or given["output_folder"]):
         raise _Refused("--dry-run reads and writes no files: leave --input and --output away")
+    if given["plugin"] and is_address(model):
+        raise _Refused("--plugin is for models on this machine")
     for path in (given["json_file"], given["output_folder"] and given["output_folder"] / "x"):
         if path is not None:
             _make_folder(path.parent)
@@ -113,7 +136,7 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
     profiling = _Profiling() if given["per_segment"] else None
     try:
         session_options = profiling.options if profiling else None
-        session = InferenceSession(str(model), session_options, [(RKNN_PROVIDER, options), CPU_PROVIDER])
+        session = InferenceSession(model, session_options, [(RKNN_PROVIDER, options), CPU_PROVIDER])
     except Exception as error:  # whatever is wrong with the model or the options
         raise _Refused(_one_line(error)) from error
     with session:
@@ -121,23 +144,27 @@ def _bench(model: Path, given: dict[str, Any]) -> int:
         passes, first_s = _passes(session, feed, limit, given)
         parts = profiling.read(session) if profiling else []
         layers = _layers(session) if given["layers"] else {}
+        limited = limited_by_this_computer(session.contexts())
     if given["plugin"]:
-        passes += _with_plugin(model, options, feed, limit, passes[-1].jobs)
+        passes += _with_plugin(Path(model), options, feed, limit, passes[-1].jobs)
     console = Console()
     if profiling:
         console.print(parts_table(parts))
     for segment, table in layers.items():
         console.print(f"{segment}, layer by layer:\n{table}", markup=False, highlight=False)
+    if limited:
+        console.print(f"{limited}.", soft_wrap=True, highlight=False)
     print_report(console, passes, first_s, given["percentiles"], given["per_core"])
     if given["output_folder"] and not given["benchmark"]:
         _write_outputs(given["output_folder"], passes[-1].results)
     if given["json_file"]:
         report = {
-            "model": str(model),
+            "model": model,
             "options": options,
             "providers": session.get_providers(),
             "first_inference_ms": 1000 * first_s,
             "layers": layers,
+            "limited": limited,
             "parts": [asdict(part) for part in parts],
             "passes": [pass_to_dict(measured, given["percentiles"]) for measured in passes],
         }

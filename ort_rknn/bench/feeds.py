@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,25 +94,28 @@ def read_feed(path: Path, wanted: Sequence[Need]) -> dict[str, Array]:
     Raises:
         FeedError: The file cannot be read, or does not hold what the inputs take.
     """
+    from ort_rknn_converters.array_files import read_array, read_arrays
+    from ort_rknn_converters.util.own_files import read_regular
+
     try:
         if path.suffix == ".bin":
-            return _split(path, path.read_bytes(), wanted)
+            return _split(path, read_regular(path, sum(need.nbytes for need in wanted)), wanted)
         if path.suffix == ".npy":
             if len(wanted) != 1:
                 raise FeedError(f"{path}: a .npy holds one array, and the model has {len(wanted)} inputs: give a .npz")
-            return {wanted[0].name: _checked(path, np.load(path), wanted[0])}
+            return {wanted[0].name: _checked(path, read_array(path), wanted[0])}
         if path.suffix == ".npz":
-            with np.load(path) as file:
-                missing = [need.name for need in wanted if need.name not in file]
-                if missing:
-                    held = ", ".join(file.files) or "nothing"
-                    raise FeedError(f"{path} holds {held}, but nothing for {', '.join(missing)}")
-                return {need.name: _checked(path, file[need.name], need) for need in wanted}
+            file = read_arrays(path)
+            missing = [need.name for need in wanted if need.name not in file]
+            if missing:
+                held = ", ".join(file) or "nothing"
+                raise FeedError(f"{path} holds {held}, but nothing for {', '.join(missing)}")
+            return {need.name: _checked(path, file[need.name], need) for need in wanted}
     except FeedError:
         raise
     except OSError as error:
         raise FeedError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise FeedError(f"{path} cannot be read: {error}") from error
     raise FeedError(f"{path}: inputs come from .npy, .npz or .bin files")
 

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn.bench.measure import Pass
+from ort_rknn_converters.util.foreign_text import in_markup
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["PartTime", "latencies_ms", "part_times", "parts_table", "pass_to_dict", "percentile", "print_report"]
+__all__ = [
+    "PartTime",
+    "latencies_ms",
+    "limited_by_this_computer",
+    "part_times",
+    "parts_table",
+    "pass_to_dict",
+    "percentile",
+    "print_report",
+]
 
 PERCENTILES = (95.0, 99.0)
 """Shown when nothing else is asked for: as other NPU runtimes do."""
+
+MOSTLY = 0.1
+"""Share of simulated inferences that may take longer than the pretended latency before that is said. A guess."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -77,7 +89,7 @@ def parts_table(rows: Sequence[PartTime]) -> Table:
         table.add_column(title, justify="left" if title in ("part", "run by") else "right")
     for row in rows:
         provider = row.provider.removesuffix("ExecutionProvider")
-        table.add_row(escape(row.name), provider, str(row.count), f"{row.mean_ms:.3f} ms", f"{row.share:.1%}")
+        table.add_row(in_markup(row.name), provider, str(row.count), f"{row.mean_ms:.3f} ms", f"{row.share:.1%}")
     return table
 
 
@@ -117,12 +129,36 @@ def print_report(
     for measured in passes:
         if measured.error:
             failed = measured.asked - measured.completed
-            console.print(f"{failed} failed, the first with: {escape(measured.error)}", soft_wrap=True)
+            console.print(f"{failed} failed, the first with: {in_markup(measured.error)}", soft_wrap=True)
         each = 1000 * measured.seconds / max(1, measured.asked)
         line = f"[INFO] {measured.api} infer pass: {1000 * measured.seconds:.3f} ms ({each:.3f} ms/frame)"
-        console.print(escape(line), soft_wrap=True)
+        console.print(in_markup(line), soft_wrap=True)
     worst = min(passes, key=lambda measured: measured.completed - measured.asked)
     console.print(f"Batches completed: {worst.completed} / {worst.asked}", soft_wrap=True)
+
+
+def limited_by_this_computer(contexts: Iterable[Mapping[str, Any]]) -> str:
+    """Sentence that says when a simulator's figures are those of this computer's arithmetic; empty when they are not.
+
+    Args:
+        contexts: What the session's contexts say of themselves.
+    """
+    simulated = [facts for facts in contexts if facts.get("device") == "simulator"]
+    runs, late = (sum(int(facts.get(name, 0)) for facts in simulated) for name in ("runs", "late"))
+    if not runs:
+        return ""
+    latency = max(float(facts.get("latency_s", 0.0)) for facts in simulated)
+    if not latency:
+        return (
+            "Simulated: these are the times of this computer's arithmetic and say nothing of an NPU."
+            " --simulator-latency-ms pretends one's"
+        )
+    if late <= MOSTLY * runs:
+        return ""
+    return (
+        f"Simulated, and this computer was too slow: {late} of {runs} inferences took its arithmetic longer than the"
+        f" {1000 * latency:g} ms pretended. The figures are those of this computer, not of an NPU of that latency"
+    )
 
 
 def _rows(passes: Sequence[Pass], percentiles: Sequence[float]) -> Iterator[tuple[str, list[str]]]:

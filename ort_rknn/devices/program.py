@@ -14,6 +14,7 @@ import numpy as np
 
 from ort_rknn.devices.base import Context, Device, SegmentCode, TensorSpec
 from ort_rknn.ort_conventions import DTYPES, ort_error
+from ort_rknn.sharing.ledger import LEDGER
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class RoutedStep:
         npu: Its number among the program's NPU steps; -1 on the CPU.
         wanted: Which outputs are needed; ``None`` when all are.
         names: The names of those.
+        given: The names of what it gives: on the CPU those, on the NPU all outputs, ``None`` for what nobody needs.
         forget: Values that nobody needs afterwards.
     """
 
@@ -85,6 +87,7 @@ class RoutedStep:
     npu: int
     wanted: tuple[bool, ...] | None
     names: tuple[str, ...]
+    given: tuple[str, ...]
     forget: tuple[str, ...]
 
 
@@ -96,11 +99,13 @@ class Route:
         outputs: The outputs, in the caller's order.
         steps: The steps, in execution order.
         lent: Outputs that are the caller's own inputs: they must be copied, results belong to the caller.
+        whole: The only step, where all of its outputs are asked for in their order.
     """
 
     outputs: tuple[str, ...]
     steps: tuple[RoutedStep, ...]
     lent: frozenset[str]
+    whole: RoutedStep | None = None
 
     def collect(self, values: Mapping[str, Any]) -> list[Any]:
         """The results of a job that went all the way."""
@@ -122,6 +127,11 @@ class LaneContexts:
     def phases(self, step: int) -> tuple[float, float, float] | None:
         """Seconds the last run of a step took to set inputs, to infer and to fetch outputs, if its device says so."""
         return getattr(self.contexts[step], "phases", None)
+
+    @property
+    def size(self) -> int:
+        """Bytes of NPU memory they take."""
+        return sum(getattr(context, "size", 0) for context in self.contexts)
 
     def describe(self) -> list[Mapping[str, Any]]:
         """Facts about each context."""
@@ -210,8 +220,22 @@ class Program:
 
         Raises:
             DeviceUnavailable: The device cannot open anything.
+            NpuMemoryFull: There is no NPU memory for it, though what is idle was closed.
             DeviceError: A segment cannot be opened.
         """
+        assert self.device is not None
+        bytes_to_open = getattr(self.device, "bytes_to_open", None)
+        if bytes_to_open is None:  # a device that takes no memory of the NPU
+            return self._open_lane(mask, share)
+        lent = share.contexts if share else [None] * len(self._npu_steps)
+
+        def size(again: bool) -> int:
+            """For all at once: two programs that each have half of what they need would wait for each other."""
+            return sum(bytes_to_open(step.code, one, again) for step, one in zip(self._npu_steps, lent, strict=True))
+
+        return LEDGER.opened(size, "a core's contexts", lambda _: self._open_lane(mask, share))
+
+    def _open_lane(self, mask: int, share: LaneContexts | None) -> LaneContexts:
         assert self.device is not None
         opened: list[Context] = []
         try:
@@ -222,14 +246,13 @@ class Program:
             raise
         return LaneContexts(opened)
 
-    def run_cpu(
-        self, routed: RoutedStep, values: Mapping[str, Any], run_options: Any = None
-    ) -> Iterable[tuple[str, Any]]:
-        """Run a CPU step; gives the names and values that are needed further on."""
-        step = routed.step
-        assert isinstance(step, BoundCpuStep)
-        feed = {name: values[name] for name in step.inputs}
-        return zip(routed.names, step.session.run(routed.names, feed, run_options), strict=True)
+    def run_cpu(self, routed: RoutedStep, values: Mapping[str, Any], run_options: Any = None) -> Sequence[Any]:
+        """Run a CPU step; gives the values of :attr:`RoutedStep.given`."""
+        step: Any = routed.step
+        results: Sequence[Any] = step.session.run(
+            routed.names, {name: values[name] for name in step.inputs}, run_options
+        )
+        return results
 
     def route(self, output_names: Sequence[str] | None = None) -> Route:
         """The way to these outputs (all of the model's when ``None`` or empty); steps they do not need are left out."""
@@ -255,9 +278,14 @@ class Program:
             needed.difference_update(step.outputs)
             needed.update(step.inputs)
             number = npu if isinstance(step, BoundNpuStep) else -1
-            steps.append(RoutedStep(step, number, None if all(wanted) else wanted, names, forget))
+            unneeded = tuple(name for name, want in zip(step.outputs, wanted, strict=True) if not want)
+            given = names if number < 0 else step.outputs
+            forget += unneeded if number >= 0 else ()
+            steps.append(RoutedStep(step, number, None if all(wanted) else wanted, names, given, forget))
         made = {name for routed in steps for name in routed.names}
-        return Route(outputs, tuple(reversed(steps)), frozenset(outputs) - made)
+        lent = frozenset(outputs) - made
+        alone = len(steps) == 1 and steps[0].npu >= 0 and not lent and steps[0].given == outputs
+        return Route(outputs, tuple(reversed(steps)), lent, steps[0] if alone else None)
 
 
 def _npu_step(step: Any, soc: str) -> BoundNpuStep:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from pathlib import Path
@@ -13,11 +12,13 @@ from ort_rknn.devices.base import ALL_CORES, AUTO, Blob, SegmentCode
 from ort_rknn.devices.soc import Soc
 from ort_rknn.errors import DeviceError
 
-__all__ = ["check_target", "check_types", "clamped_mask", "facts_of", "numbers", "same_code"]
+__all__ = ["check_target", "check_types", "clamped_mask", "cores_for", "facts_of", "numbers", "same_code"]
 
 
 BOOL_RUNTIME = (2,)
 """Runtimes before this one do not know BOOL outputs (1.6.0 was asked: "output dtype is undefine!", runs fail)."""
+
+_MOST_TRAILER = 1 << 24  # bytes of the JSON at a file's end; the vendor writes some hundred a value
 
 UNMATCHED = -13
 
@@ -46,6 +47,17 @@ def clamped_mask(mask: int, cores: int, target: str | None) -> int:
             call="rknn_set_core_mask",
         )
     return AUTO if cores == 1 else mask
+
+
+def cores_for(code: SegmentCode, cores: int, soc: Soc) -> int:
+    """Cores that code may use: those of the SoC it was compiled for, where this machine does not say what it is."""
+    from ort_rknn_converters.errors import UnknownTarget
+    from ort_rknn_converters.targets import find_target
+
+    try:
+        return cores if soc.target or not code.target else min(cores, find_target(code.target).cores)
+    except UnknownTarget:
+        return cores
 
 
 def check_target(code: SegmentCode, soc: Soc) -> None:
@@ -93,12 +105,16 @@ def same_code(one: Blob | None, other: Blob | None) -> bool:
     """Whether two blobs hold the same compiled code."""
     if one is None or other is None:
         return False
-    if one == other or one.path is None or other.path is None:
-        return one == other
-    try:
-        return Path(one.path).samefile(other.path)
-    except OSError:
-        return False
+    if one.path is not None and other.path is not None:
+        first, second = Path(one.path), Path(other.path)
+        try:
+            if first.samefile(second):
+                return True  # without reading them: code has hundreds of megabytes
+            if first.stat().st_size != second.stat().st_size:
+                return False
+        except OSError:
+            return False
+    return one == other
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -110,10 +126,13 @@ def numbers(version: str) -> tuple[int, ...]:
 def facts_of(blob: Blob) -> dict[str, str] | None:
     """Format, toolkit version and target of a ``.rknn``, from its header and trailer."""
     try:
-        data = Path(blob.path).read_bytes() if blob.path is not None else blob.read()
-        version, length = struct.unpack_from("<QQ", data, 8)
-        (trailer,) = struct.unpack_from("<Q", data, 64 + length)
-        said = json.loads(data[72 + length : 72 + length + trailer])
+        from ort_rknn_converters.onnx_file.protobuf_wire import opened
+        from ort_rknn_converters.util.plain_data import parse_json
+
+        with opened(blob.path if blob.path is not None else blob.read()) as data:
+            version, length = struct.unpack_from("<QQ", data, 8)
+            (trailer,) = struct.unpack_from("<Q", data, 64 + length)
+            said = parse_json(data[72 + length : 72 + length + trailer], most=_MOST_TRAILER)
         return {
             "format": str(version),
             "version": str(said["version"]),

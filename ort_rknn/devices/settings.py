@@ -8,8 +8,8 @@ from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["PRIORITIES", "DeviceOptions", "NpuSettings"]
 
-PRIORITIES = ("high", "medium", "low")
-"""The vendor's levels, its default first."""
+PRIORITIES = ("normal", "high", "medium", "low")
+"""Classes, the default first; the vendor's levels are high (its default, which normal leaves), medium and low."""
 
 
 @frozen
@@ -19,7 +19,8 @@ class NpuSettings:
     Attributes:
         target: The SoC; default: the one the device tree names, else the one the code is for.
         runtime_library: The runtime's path; default: ``ORT_RKNN_RUNTIME_LIBRARY``, else the usual names and folders.
-        priority: ``high`` (the vendor's default), ``medium`` or ``low``: whose jobs the driver lets go first.
+        priority: Flag of ``rknn_init``: ``normal`` and ``high`` are the vendor's default, ``medium`` and ``low`` its
+            other levels. The public driver reads none of them; :mod:`ort_rknn.engine.sharing.arbiter` goes by the word.
         sram: Let the runtime use the SoC's SRAM for internal tensors.
         share_sram: Let contexts use the same part of it, one after the other.
         collect_perf: Collect times per layer (slower), see ``NpuContext.perf_detail``.
@@ -31,6 +32,8 @@ class NpuSettings:
             native library only.
         npu_cores: NPU cores; default: the SoC's.
         native: Make an inference one call of the native library instead of four from Python.
+        memory_budget: Bytes of NPU memory that all contexts of this process may take; default: the NPU's address space,
+            or 80 % of the RAM where that is less. The least that any device names holds.
         open_timeout: Seconds that opening a segment may take; default: by its size.
     """
 
@@ -47,6 +50,7 @@ class NpuSettings:
     half_inputs: bool = True
     npu_cores: int | None = None
     native: bool = True
+    memory_budget: int | None = None
     open_timeout: float | None = None
 
     def __post_init__(self) -> None:
@@ -59,9 +63,12 @@ class DeviceOptions(NpuSettings):
     """Options of a session's device: the NPU's settings, and those of the simulator that stands in for one.
 
     Attributes:
+        share_weights: As the NPU's; on by default, so that sessions of one model load it once (never seen on a board;
+            where the runtime refuses, the weights are loaded again).
         simulator_cores: Pretend cores; default: as many as the SoC has.
         simulator_latency_ms: Time one inference takes on a pretend core, in milliseconds.
     """
 
+    share_weights: bool = True
     simulator_cores: int | None = None
     simulator_latency_ms: float = 0.0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import ALL_CORES, AUTO, Context, SegmentCode, StoredBlob
 from ort_rknn.devices.cpu import OrtContext
-from ort_rknn.errors import DeviceError
+from ort_rknn.errors import DeviceError, DeviceUnavailable
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
@@ -105,10 +105,16 @@ class SimulatorDevice:
 
 def _rounded(code: SegmentCode) -> str | bytes:
     """The segment's ONNX with its numbers rounded: path or content. From the cache it needs no onnx but once."""
+    from ort_rknn_converters.extras import COMPLETE, EXTRA
+
     blob = code.onnx
     assert blob is not None
 
     def make() -> bytes:
+        if not COMPLETE:
+            raise DeviceUnavailable(
+                f"the simulator rounds a model with the packages onnx and onnx-ir, which are not installed: {EXTRA}"
+            )
         import onnx
 
         model = onnx.load(blob.path) if blob.path is not None else onnx.load_model_from_string(blob.read())
@@ -161,6 +167,11 @@ class SimulatorContext(OrtContext):
         self._mask = mask
         self._cores = cores
         self._latency_s = latency_s
+        self._runs = self._late = 0
+
+    def describe(self) -> Mapping[str, Any]:
+        """Facts about this context; ``late`` counts the ``runs`` whose arithmetic took longer than the latency."""
+        return {**super().describe(), "runs": self._runs, "late": self._late}
 
     def run(self, inputs: Sequence[Array], wanted: Sequence[bool] | None = None) -> list[Array | None]:
         """Run one inference; see :meth:`ort_rknn.devices.base.Context.run`."""
@@ -171,6 +182,8 @@ class SimulatorContext(OrtContext):
             left = deadline - time.perf_counter()
             if left > 0:
                 time.sleep(left)
+            self._runs += 1
+            self._late += left <= 0
         finally:
             self._cores.give_back(taken)
         return outputs

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["OUT_OF_TREE", "Soc", "detect"]
+__all__ = ["OUT_OF_TREE", "VARIABLE", "Soc", "detect", "named_target"]
+
+VARIABLE = "ORT_RKNN_TARGET"
+"""Environment variable: the SoC to compile for, and the machine's own where no device tree names it."""
 
 OUT_OF_TREE = (
     "build the vendor's driver as a module for it (github.com/w568w/rknpu-module; seen by its author on an RK3566 with "
@@ -30,6 +34,7 @@ class Soc:
 
     Attributes:
         target: The toolkit's name of the SoC, e.g. ``rk3588``; ``None`` off boards with an NPU.
+        named: Whether the user said which SoC it is, because no device tree says so.
         compatible: The device tree's own names, most special first.
         driver: ``rknpu`` (the vendor's, which librknnrt needs), ``rocket`` (mainline Linux), or ``None`` if not seen.
         driver_version: E.g. ``0.9.8``, where the kernel tells.
@@ -47,6 +52,7 @@ class Soc:
     nodes: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
     linked: str = ""
+    named: bool = False
 
     @property
     def problem(self) -> str | None:
@@ -59,7 +65,10 @@ class Soc:
                     "this container hides the device tree, so the SoC is not known; start it with "
                     "--security-opt systempaths=unconfined and --device /dev/dri, or set ORT_RKNN_TARGET"
                 )
-            return "this is no Rockchip board (there is no device tree)"
+            return (
+                "this is no Rockchip board (there is no device tree; where it is one all the same, ORT_RKNN_TARGET"
+                " names the SoC)"
+            )
         if self.driver == "rocket":
             return (
                 f"the kernel drives the {self.target}'s NPU with mainline Linux's 'rocket', which librknnrt cannot "
@@ -77,21 +86,36 @@ class Soc:
             )
         if self.container and not self.nodes:
             return "this container has no NPU device node; start it with --device /dev/dri"
+        if self.named and not self.nodes:
+            return (
+                f"ORT_RKNN_TARGET or the option target says {self.target}, and there is no NPU device node"
+                " (/dev/dri/renderD*, /dev/rknpu); boot a kernel with the vendor's rknpu driver"
+            )
         return None
 
 
-def detect(root: str | Path = "/") -> Soc:
+def named_target() -> str | None:
+    """The SoC that the user's environment names, if it names one."""
+    return os.environ.get(VARIABLE) or None
+
+
+def detect(root: str | Path = "/", named: str | None = None) -> Soc:
     """Look at a machine.
 
     Args:
         root: Where its file system is; tests give a made-up one.
+        named: The SoC as the user has it; believed where no device tree says otherwise: a container hides it, firmware
+            has none, or it names one of Rockchip's that is not known here.
     """
     base = Path(root)
     compatible = _compatible(base)
+    target = _target(compatible)
+    said = _known(named) if target is None and _open_to_names(compatible) else None
     nodes = tuple(f"/{node}" for node in _NODES if (base / node).exists())
     return Soc(
-        target=_target(compatible),
+        target=target or said,
         compatible=compatible,
+        named=said is not None,
         driver=_driver(base),
         driver_version=_driver_version(base),
         container=_in_container(base),
@@ -121,6 +145,22 @@ def _target(compatible: Iterable[str]) -> str | None:
         if vendor == "rockchip" and model.lower() in names:
             return names[model.lower()]
     return None
+
+
+def _open_to_names(compatible: Iterable[str]) -> bool:
+    """Whether the device tree leaves room for a name: there is none, or it is one of Rockchip's own."""
+    words = list(compatible)
+    return not words or any(word.startswith("rockchip,") for word in words)
+
+
+def _known(name: str | None) -> str | None:
+    from ort_rknn_converters.errors import UnknownTarget
+    from ort_rknn_converters.targets import find_target
+
+    try:
+        return find_target(name).name if name else None
+    except UnknownTarget:  # whoever compiles for it says so
+        return None
 
 
 def _driver(base: Path) -> str | None:

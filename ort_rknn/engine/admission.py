@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ort_rknn.engine.lanes.wake_ups import SpaceSignal
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from ort_rknn.engine.lanes.base import Lanes
     from ort_rknn.engine.pacing import Pacer
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "may_pass"]
+
+
+MOST_BEHIND = 1024
+"""Jobs that may wait for a core that is behind while others work on: 1.7 s of three cores of 5 ms. A guess."""
+
+MOST_BEHIND_BYTES = 64 << 20
+"""Inputs of those, in bytes. A guess for boards with 4 GB."""
 
 
 class Admission:
@@ -31,6 +38,7 @@ class Admission:
         pacer: Tells how long to hold back, if there is pacing.
         clock: Seconds, monotonic.
         waiting: How many jobs wait for a lane or a CPU worker.
+        behind: Whether a job may come in although the queue is full: it is full of jobs for cores that are behind.
         accept: Answers for a job from now on. Called under the lock.
         send: Starts an accepted job on its way. Called under the lock.
         drop_oldest: Ends the job that has waited longest; ``False`` when it cannot.
@@ -46,6 +54,7 @@ class Admission:
         pacer: Pacer | None,
         clock: Callable[[], float],
         waiting: Callable[[], int],
+        behind: Callable[[InferenceJob], bool],
         accept: Callable[[InferenceJob], None],
         send: Callable[[InferenceJob], None],
         drop_oldest: Callable[[], bool],
@@ -57,6 +66,7 @@ class Admission:
         self._pacer = pacer
         self._clock = clock
         self._waiting = waiting
+        self._behind = behind
         self._accept = accept
         self._send = send
         self._drop_oldest = drop_oldest
@@ -105,7 +115,7 @@ class Admission:
                         self._accept(job)
                         self._send(job)
                         break
-                    full = self._waiting() >= self._options.max_queue_size
+                    full = self._is_full(job)
                 if full and self._options.overflow == "drop_oldest" and self._drop_oldest():
                     continue
                 left = deadline - self._clock()
@@ -127,14 +137,22 @@ class Admission:
             self.check_open()
             if self._parked:
                 return None
-        if self._waiting() >= self._options.max_queue_size:
+        if self._is_full(job):
             return None
         # The delivery thread must not wait for itself, and who wants no callback need not wait for others' callbacks.
-        if job._callback is not None and self._delivery.saturated and not self._delivery.here:
+        delivery = self._delivery
+        if job._callback is not None and not delivery.here and delivery.saturated and self._must_wait(job):
             return None
         if self._pacer is not None and not parked:
             return self._pacer.delay()
         return 0.0
+
+    def _must_wait(self, job: InferenceJob) -> bool:
+        """Whether a job waits for callbacks: those that are due, not those held up by a core that is behind."""
+        return self._delivery.ready >= self._options.max_callback_queue_size or not self._behind(job)
+
+    def _is_full(self, job: InferenceJob) -> bool:
+        return self._waiting() >= self._options.max_queue_size and not self._behind(job)
 
     def _why_full(self, timeout: float) -> str:
         return (
@@ -181,3 +199,20 @@ class Admission:
     def close(self) -> None:
         """Let nobody in any more. Needs the lock; who waits is to be woken after it."""
         self._closed = True
+
+
+def may_pass(job: InferenceJob, kept: int, lanes: Lanes, cores: Sequence[int]) -> bool:
+    """Whether what waits, waits for cores of the schedule that are behind, while another core would stand still.
+
+    Jobs go to the cores in turn, so those for a core that is behind must come in for the others to get theirs.
+
+    Args:
+        job: Asks to come in.
+        kept: Jobs that wait, for a core or for their callback.
+        lanes: The lanes.
+        cores: The schedule's.
+    """
+    size = sum(getattr(value, "nbytes", 0) for value in job._values.values())
+    if kept >= MOST_BEHIND or kept * size > MOST_BEHIND_BYTES:
+        return False
+    return any(not lanes.waiting_on(core) for core in cores)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ort_rknn.engine.lanes.switch_interval import URGENT_S, FastSwitching
 from ort_rknn.engine.lanes.wake_ups import Sleeper
 from ort_rknn.ort_conventions import status_text
 from ort_rknn_converters.util.log import logger
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ort_rknn.engine.submission import Callback
 
 __all__ = ["Delivery", "call_back", "report_unraisable"]
+
+BEHIND = 8
+"""Callbacks that are due at once when the program's own threads keep them from running. A guess."""
 
 Call = Callable[[], object]
 
@@ -32,6 +36,10 @@ class Delivery:
         ordered: Whether callbacks wait for those of earlier jobs.
         limit: Callbacks that may wait before :attr:`saturated`.
         on_started: Called without a lock before each callback.
+
+    Attributes:
+        calling: Whether user code runs now.
+        delivered: Functions that were called so far.
     """
 
     def __init__(self, *, ordered: bool, limit: int, on_started: Call) -> None:
@@ -43,6 +51,9 @@ class Delivery:
         self._held: dict[int, tuple[Call, Call]] = {}
         self._ready: deque[tuple[Call, Call | None]] = deque()
         self._undelivered = 0
+        self.delivered = 0
+        self.calling = False
+        self._switching = FastSwitching(URGENT_S)
         self._sleeper = Sleeper()
         self._asleep = False
         self._stopping = False
@@ -60,6 +71,11 @@ class Delivery:
     def undelivered(self) -> int:
         """Finished jobs whose callback has not begun."""
         return self._undelivered
+
+    @property
+    def ready(self) -> int:
+        """Finished jobs whose callback waits for no earlier job's end."""
+        return self._undelivered - len(self._held)
 
     @property
     def here(self) -> bool:
@@ -161,26 +177,38 @@ class Delivery:
             with self._lock:
                 batch, self._ready = self._ready, deque()
             if not batch:
+                self._switching.end()
                 return
+            if len(batch) >= BEHIND:
+                self._switching.begin()
             while batch:
                 self._call(*batch.popleft())
 
     def _call(self, function: Call, done: Call | None) -> None:
-        if done is None:
+        self.calling = True
+        try:
+            if done is None:
+                _call_quietly(function)
+                return
+            with self._lock:
+                self._undelivered -= 1
+            self._on_started()
             try:
                 function()
-            except BaseException:  # as concurrent.futures does with its own
-                logger().exception("exception calling the done callback of a job")
-            return
-        with self._lock:
-            self._undelivered -= 1
-        self._on_started()
-        try:
-            function()
-        except BaseException as error:
-            report_unraisable(error)
+            except BaseException as error:
+                report_unraisable(error)
+            finally:
+                done()
         finally:
-            done()
+            self.calling = False
+            self.delivered += 1
+
+
+def _call_quietly(function: Call) -> None:
+    try:
+        function()
+    except BaseException:  # as concurrent.futures does with its own
+        logger().exception("exception calling the done callback of a job")
 
 
 def call_back(job: InferenceJob, callback: Callback, cancelled: str) -> None:

@@ -21,6 +21,10 @@ class CpuWorkers:
     Args:
         on_taken: Called without a lock after a piece of work left the queue.
         count: Threads at most.
+
+    Attributes:
+        busy: Pieces of work being done.
+        done: Pieces of work that were done.
     """
 
     def __init__(self, on_taken: Callable[[], object], count: int = CPU_WORKERS) -> None:
@@ -31,6 +35,8 @@ class CpuWorkers:
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._stopping = False
+        self.done = 0
+        self.busy = 0
 
     @property
     def waiting(self) -> int:
@@ -90,8 +96,12 @@ class CpuWorkers:
     def _work(self) -> None:
         with self._changed:
             self._idle -= 1
+        done = 0
         while True:
             with self._changed:
+                self.busy -= done
+                self.done += done
+                done = 1
                 while not self._heap:
                     if self._stopping:
                         return
@@ -99,6 +109,7 @@ class CpuWorkers:
                     self._changed.wait()
                     self._idle -= 1
                 work = heapq.heappop(self._heap)[1]
+                self.busy += 1
             self._on_taken()
             work()
             del work

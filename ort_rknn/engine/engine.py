@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.program import Program
@@ -15,12 +16,17 @@ from ort_rknn.engine.lanes.base import LaneOpener, Lanes, LaneSetup, LanesFactor
 from ort_rknn.engine.lanes.schedule import LanePlan, plan_lanes
 from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
+from ort_rknn.engine.sharing.board import board_of
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
 from ort_rknn.engine.submission import Submission
+from ort_rknn.errors import InvalidOption
+from ort_rknn.sharing.published import Page
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.observer import Observer
+    from ort_rknn.engine.sharing.arbiter import Gate
+    from ort_rknn.engine.sharing.board import Sharer
     from ort_rknn.engine.submission import Callback
 
 __all__ = ["Engine", "best_lanes"]
@@ -33,6 +39,23 @@ def best_lanes(program: LaneOpener, setup: LaneSetup) -> Lanes:
 
         return NativeLanes(program, setup)
     return ThreadLanes(program, setup)
+
+
+def _cores(plan: LanePlan, device_cores: int) -> list[int]:
+    """Returns the cores that lanes are bound to; all where the driver chooses."""
+    return sorted({core for lane in plan.lanes for core in lane.cores}) or list(range(device_cores))
+
+
+def _checked(reserve: int, cores: int) -> int:
+    if reserve and reserve >= cores:
+        raise InvalidOption(f"reserve must leave a core for the others: at most {cores - 1} of {cores}, not {reserve}")
+    return reserve
+
+
+def _leave(sharer: Sharer, on_closed: Callable[[], object] | None) -> None:
+    sharer.leave()
+    if on_closed is not None:
+        on_closed()
 
 
 class Engine:
@@ -49,6 +72,7 @@ class Engine:
         lanes: Makes the lanes; default: native ones where the device allows them, else Python threads.
         on_closed: Called when the contexts are closed (to close the device).
         observer: Is told of every step and every inference (to profile).
+        about: Facts to show in ``ort-rknn top``; ``None`` shows nothing.
         clock: Seconds, monotonic; for tests.
 
     Raises:
@@ -66,25 +90,42 @@ class Engine:
         lanes: LanesFactory = best_lanes,
         on_closed: Callable[[], object] | None = None,
         observer: Observer | None = None,
+        about: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options = options = options or EngineOptions()
         self.program = program
         perf = wants_perf_lines() if options.print_perf is None else options.print_perf
         plan = LanePlan((), None)
-        made = None
+        made, sharer, page = None, None, None
         if program.has_npu:
             assert program.device is not None
             native = lanes is best_lanes and getattr(program.device, "native_lanes", False)
-            plan = plan_lanes(options, program.device.cores, native=native)
+            board = board_of(program.device)
+            spreads = getattr(program.device, "spreads", False)
+            first = board.next_core() if board is not None and not spreads else 0
+            plan = plan_lanes(options, program.device.cores, native=native, floats=spreads, first=first)
+            if board is not None:
+                sharer = board.join(options.priority, _checked(options.reserve, board.cores), options.arbiter)
+                on_closed = partial(_leave, sharer, on_closed)
             setup = LaneSetup(
                 plan.lanes,
                 share=not options.disable_dup_context,
                 time_limit=options.run_timeout_ms / 1000 or None,
                 phases=perf or options.enable_pacing or observer is not None,
                 clock=clock,
+                sharer=sharer,
+                elastic=plan.elastic,
             )
-            made = lanes(program, setup)
+            try:
+                made = lanes(program, setup)
+            except BaseException:
+                if sharer is not None:
+                    sharer.leave()
+                raise
+            if about is not None:
+                page = Page({**about, "cores": _cores(plan, program.device.cores)})
+        self._sharer = sharer
         self._manager = JobManager(
             program,
             options,
@@ -95,9 +136,15 @@ class Engine:
             print_perf=perf,
             observer=observer,
             clock=clock,
+            page=page,
         )
         self._finalizer = weakref.finalize(self, self._manager.close, wait=False, cancel_jobs=False)
         self._finalizer.atexit = False  # the interpreter's end has a way of its own, which waits
+
+    @property
+    def run_checked(self) -> Callable[[Mapping[str, Any], Sequence[str]], list[Any]]:
+        """Way of :meth:`run` for callers that run often: the same, one call less."""
+        return self._manager.run
 
     @property
     def width(self) -> int:
@@ -206,6 +253,7 @@ class Engine:
         """Counts of what was done so far."""
         manager = self._manager
         counters = manager.counters
+        npu_bytes, open_contexts = manager.lanes.memory() if manager.lanes is not None else (0, 0)
         return EngineStats(
             accepted=counters.accepted,
             completed=counters.completed,
@@ -214,17 +262,34 @@ class Engine:
             dropped=counters.dropped,
             runs=counters.runs,
             waiting=manager.waiting,
+            behind=manager.behind,
             undelivered=manager.delivery.undelivered,
             most_waiting=counters.most_waiting,
             mean_inference_s=manager.pacer.mean if manager.pacer is not None else None,
             lanes=manager.lanes.stats() if manager.lanes is not None else (),
             notes=manager.lanes.notes() if manager.lanes is not None else (),
+            npu_bytes=npu_bytes,
+            open_contexts=open_contexts,
+            given_back=manager.lanes.given_back if manager.lanes is not None else 0,
         )
+
+    def count_run(self, seconds: float) -> None:
+        """Count an inference of the session that took another way than the engine's."""
+        if self._manager.page is not None:
+            self._manager.page.count(seconds)
 
     def contexts(self) -> list[Mapping[str, Any]]:
         """Describes each open context as its device does; waits for the inferences under way."""
         lanes = self._manager.lanes
         return [] if lanes is None else [facts for each in lanes.describe() for facts in each]
+
+    @property
+    def gates(self) -> Callable[[int], Gate | None] | None:
+        """Makes gates for inferences that a session runs beside the engine, by the cores that one takes.
+
+        ``None`` where nothing is shared. It does not keep the engine alive.
+        """
+        return None if self._sharer is None else self._sharer.gate
 
     def plan(self) -> LanePlan:
         """The lanes, and what happened to them since."""

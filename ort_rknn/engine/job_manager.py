@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.program import Program
-from ort_rknn.engine.admission import Admission
+from ort_rknn.engine.admission import Admission, may_pass
 from ort_rknn.engine.callbacks import Delivery, call_back
 from ort_rknn.engine.cpu_workers import CpuWorkers
 from ort_rknn.engine.job_runner import Fallback, JobRunner
@@ -23,14 +23,20 @@ from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
-from ort_rknn.errors import RknnError, SessionClosed
+from ort_rknn.errors import DeviceError, RknnError, SessionClosed
+from ort_rknn.sharing.idle_unload import IDLE
+from ort_rknn.sharing.published import Page, shower
+from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.observer import Observer
     from ort_rknn.engine.submission import Submission
 
-__all__ = ["JobManager"]
+__all__ = ["CLOSE_PATIENCE_S", "JobManager"]
+
+CLOSE_PATIENCE_S = 30.0
+"""How long a close waits for the NPU without one inference ending. A guess: the driver gives a job up after 6 s."""
 
 EXIT_GRACE_S = 10.0
 """How long the end of the interpreter waits for jobs. EZ RKNN Async's limit for a submission, for want of another."""
@@ -51,7 +57,9 @@ class JobManager:
         print_perf: bool,
         observer: Observer | None,
         clock: Callable[[], float],
+        page: Page | None = None,
     ) -> None:
+        self.page = page
         self.program = program
         self.options = options
         self.plan = plan
@@ -63,7 +71,7 @@ class JobManager:
         self._clock = clock
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
-        self.workers = CpuWorkers(self._space_freed)
+        self.workers = CpuWorkers(self._space_freed, options.cpu_workers)
         self.delivery = Delivery(
             ordered=options.sequential_callbacks,
             limit=options.max_callback_queue_size,
@@ -77,6 +85,7 @@ class JobManager:
             pacer=self.pacer,
             clock=clock,
             waiting=self._waiting,
+            behind=self._behind,
             accept=self._accept,
             send=self._send,
             drop_oldest=self._drop_oldest,
@@ -92,34 +101,42 @@ class JobManager:
             observer=observer,
             clock=clock,
             end=self._end,
+            time_limit=bool(options.run_timeout_ms),
         )
+        self._cores_in_turn = tuple(dict.fromkeys(plan.pins or ()))
         self._jobs: dict[int, InferenceJob] = {}
         self._next_id = 0
         self._active = 0  # jobs not ended or not delivered, and calls of run
-        self._stopping = False
-        self._stopped = False
+        self._stopping = self._stopped = self._awaited = False  # awaited: by anybody, ever, until nothing is active
+        self._overflow = options.overflow
         self._forked = False
         watch(self)
+        if lanes is not None and options.idle_unload_s:
+            IDLE.watch(lanes, options.idle_unload_s)
+        if lanes is not None and page is not None:
+            lanes.changed = shower(page, lanes)
+            lanes.changed()
 
-    def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any) -> list[Any]:
+    def run(self, feed: Mapping[str, Any], output_names: Sequence[str] | None, run_options: Any = None) -> list[Any]:
         """One inference in the calling thread."""
-        route = self.program.route(output_names)
-        job_id = self._enter()
-        try:
-            return self._runner.run(job_id, feed, route, run_options)
-        finally:
-            self._leave()
-
-    def _enter(self) -> int:
         if self._forked:
             raise RknnError(FORKED)
+        route = self.program.route(output_names)
         with self._lock:
             self._admission.check_open()
             self._active += 1
+            if self.page is not None:
+                self.page.show_active(self._active)
             self.counters.runs += 1
             job_id = self._next_id
             self._next_id += 1
-        return job_id
+        begun, failed = self._clock(), True
+        try:
+            results = self._runner.run(job_id, feed, route, run_options)
+            failed = False
+            return results
+        finally:
+            self._leave(self._clock() - begun, failed)
 
     # -- submit
 
@@ -129,14 +146,15 @@ class JobManager:
 
         if self._forked:
             raise RknnError(FORKED)
-        feed = submission.feed
-        route = self.program.route(submission.output_names)
+        feed, route = submission.feed, self.program.route(submission.output_names)
         values = self._runner.copies(route, feed) if submission.copy else dict(feed)
         job = InferenceJob(self)
         job._load(route, values, submission)
         if self._fallback is not None:
             job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
-        if submission.parked:
+        if submission.awaited and self._overflow != "block":
+            self._admission.admit(job, 0.0)
+        elif submission.parked:
             self._admission.park(job)
         else:
             self._admission.admit(job, submission.timeout)
@@ -149,6 +167,8 @@ class JobManager:
         job._accepted_at = self._clock()
         self._jobs[job.job_id] = job
         self._active += 1
+        if self.page is not None:
+            self.page.show_active(self._active)
         self.counters.accepted += 1
         if job._callback is not None:
             self.delivery.expect(job.job_id)
@@ -158,18 +178,27 @@ class JobManager:
     def _send(self, job: InferenceJob) -> None:
         """Start a job on its way. Needs the lock: the look for room and the push are one."""
         self._runner.proceed(job)
-        self.counters.most_waiting = max(self.counters.most_waiting, self._waiting())
+        self.counters.most_waiting = max(self.counters.most_waiting, self.waiting)
 
     def _space_freed(self) -> None:
         self._admission.space_freed()
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a lane or a CPU worker."""
-        return self._waiting()
+        """Jobs in the queue: they wait for a lane or a CPU worker."""
+        return self._waiting() - self.behind
+
+    @property
+    def behind(self) -> int:
+        """Jobs that were let in beyond the queue's limit, see :meth:`_behind`."""
+        return max(0, self._waiting() - self.options.max_queue_size) if len(self._cores_in_turn) > 1 else 0
 
     def _waiting(self) -> int:
         return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
+
+    def _behind(self, job: InferenceJob) -> bool:
+        cores, kept = self._cores_in_turn, self._waiting() + self.delivery.undelivered
+        return len(cores) > 1 and self.lanes is not None and may_pass(job, kept, self.lanes, cores)
 
     def _drop_oldest(self) -> bool:
         with self._lock:
@@ -192,6 +221,8 @@ class JobManager:
             self.counters.failed += error is not None
             self.counters.cancelled += bool(cancelled)
         job._ended_at = self._clock()
+        if self.page is not None and not cancelled:
+            self.page.count(job._ended_at - job._accepted_at, error is not None)
         self._runner.ended(job, cancelled or (str(error) if error is not None else ""))
         job._values = job._feed = {}
         job._task = job._work = None
@@ -234,13 +265,17 @@ class JobManager:
 
     # -- the end
 
-    def _leave(self) -> None:
-        """A job, or a call of run, is over."""
+    def _leave(self, seconds: float = -1.0, failed: bool = False) -> None:
+        """A job, or a call of run that took so long, is over."""
+        page = self.page
         with self._lock:
             self._active -= 1
-            if self._active:
-                stop = False
-            else:
+            if page is not None and seconds >= 0:
+                page.count(seconds, failed, self._active)
+            elif page is not None:
+                page.show_active(self._active)
+            stop = False
+            if self._awaited and not self._active:
                 stop = self._must_stop()
                 self._idle.notify_all()
         self._admission.pump()
@@ -256,7 +291,10 @@ class JobManager:
 
     def _stop(self) -> None:
         if self.lanes is not None:
+            IDLE.forget(self.lanes)
             self.lanes.stop()
+        if self.page is not None:
+            self.page.close()
         self.workers.stop()
         self.delivery.stop()
         forget(self)
@@ -273,6 +311,7 @@ class JobManager:
         if self.delivery.here:
             raise RuntimeError("wait_all() in a callback would wait for that callback")
         with self._idle:
+            self._awaited = True
             return self._idle.wait_for(lambda: not self._active, timeout)
 
     def close(self, *, wait: bool, cancel_jobs: bool) -> None:
@@ -280,6 +319,7 @@ class JobManager:
         if self._forked:
             return
         with self._lock:
+            self._awaited = True
             self._admission.close()
             stop = self._must_stop()
         self._admission.room.touch(everyone=True)
@@ -288,9 +328,43 @@ class JobManager:
         if cancel_jobs:
             self._cancel_all("the session was closed")
         if wait and not self.delivery.here:
-            with self._idle:
-                self._idle.wait_for(lambda: self._stopped)
-            self._join(None)
+            self._join(None if self._await_end() else 1.0)
+
+    def _await_end(self) -> bool:
+        """Wait until all that was accepted has ended; ``False`` when the NPU has died over it, and that was given up.
+
+        CPU steps and callbacks may take as long as they like.
+        """
+        seen, waited = None, 0
+        with self._idle:
+            while not self._idle.wait_for(lambda: self._stopped, CLOSE_PATIENCE_S / 10):
+                now = self._progress()
+                waited = waited + 1 if now == seen and not (self.workers.busy or self.delivery.calling) else 0
+                seen = now
+                if waited >= 10:
+                    break
+        if not self._stopped:
+            self._give_up(f"no inference has ended within {CLOSE_PATIENCE_S:g} s after the session was closed")
+            return False
+        return True
+
+    def _progress(self) -> object:
+        """Differs from what it was whenever something has ended since."""
+        lanes = self.lanes.stats() if self.lanes is not None else ()
+        ended = sum(lane.tasks + lane.failures for lane in lanes)
+        return ended, self._active, self.workers.done, self.delivery.delivered
+
+    def _give_up(self, why: str) -> None:
+        """End what the NPU never will, and stop without it."""
+        logger().warning("a session is closed while its NPU hangs: %s", why)
+        self._cancel_all(why)
+        for job in list(self._jobs.values()):
+            self._end(job, error=DeviceError(why))
+        with self._lock:  # calls of run() may hang for ever, in threads that are not ours
+            stop = not self._stopping
+            self._stopping = True
+        if stop:
+            self._stop()
 
     def _cancel_all(self, why: str) -> None:
         for job in list(self._jobs.values()):

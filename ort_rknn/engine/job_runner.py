@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ort_rknn.devices.program import Program, Route, RoutedStep, check_terminated
@@ -47,6 +47,7 @@ class JobRunner:
         observer: Is told of every step.
         clock: Seconds, monotonic.
         end: Called with a job that has arrived or failed.
+        time_limit: Whether inferences have one.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class JobRunner:
         observer: Observer | None,
         clock: Callable[[], float],
         end: End,
+        time_limit: bool = False,
     ) -> None:
         self._program = program
         self._lanes = lanes
@@ -73,6 +75,8 @@ class JobRunner:
         self._observer = observer
         self._clock = clock
         self._end = end
+        plain = pins is None and pacer is None and observer is None and not print_perf and not time_limit
+        self._direct = getattr(lanes, "run_direct", None) if plain else None
         self._places: dict[int, dict[str, tuple[int, int]]] = {}
 
     # -- in the caller's thread
@@ -81,6 +85,11 @@ class JobRunner:
         """Walk all the way in the calling thread; only where no lane is idle another thread does the NPU step."""
         observer = self._observer
         if observer is None:
+            whole = route.whole
+            if whole is not None and run_options is None and self._direct is not None:
+                results: list[Any] | None = self._direct(whole.npu, [feed[name] for name in whole.step.inputs], None)
+                if results is not None:
+                    return results
             return self._run(job_id, feed, route, run_options)
         begun, failure = self._clock(), ""
         try:
@@ -95,11 +104,17 @@ class JobRunner:
         values = dict(feed)
         try:
             for routed in route.steps:
-                check_terminated(run_options)
+                if run_options is not None:
+                    check_terminated(run_options)
+                results = None
                 if routed.npu < 0:
-                    values.update(self._on_cpu(job_id, routed, values, run_options))
-                else:
-                    values.update(self._run_npu(job_id, routed, values))
+                    results = self._on_cpu(job_id, routed, values, run_options)
+                elif self._direct is not None:
+                    results = self._direct(routed.npu, [values[name] for name in routed.step.inputs], routed.wanted)
+                if results is None:
+                    results = self._run_npu(job_id, routed, values)
+                for name, value in zip(routed.given, results, strict=True):
+                    values[name] = value
                 for name in routed.forget:
                     del values[name]
         except NoCoreLeft:
@@ -108,16 +123,15 @@ class JobRunner:
             return self._fallback(feed, route.outputs, run_options)
         return route.collect(values)
 
-    def _on_cpu(
-        self, job_id: int, routed: RoutedStep, values: Mapping[str, Any], run_options: Any
-    ) -> Iterable[tuple[str, Any]]:
+    def _on_cpu(self, job_id: int, routed: RoutedStep, values: Mapping[str, Any], run_options: Any) -> Sequence[Any]:
+        if self._observer is None:
+            return self._program.run_cpu(routed, values, run_options)
         begun = self._clock()
         results = self._program.run_cpu(routed, values, run_options)
-        if self._observer is not None:
-            self._observer.step(job_id, routed.step, begun, self._clock() - begun)
+        self._observer.step(job_id, routed.step, begun, self._clock() - begun)
         return results
 
-    def _run_npu(self, job_id: int, routed: RoutedStep, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    def _run_npu(self, job_id: int, routed: RoutedStep, values: dict[str, Any]) -> Sequence[Any]:
         assert self._lanes is not None
         task = self._task(job_id, routed, values, _nobody_waits)
         if not self._lanes.run_here(task):
@@ -133,7 +147,7 @@ class JobRunner:
         self._account(job_id, routed, task)
         if task.error is not None:
             raise task.error
-        return _named(routed, task)
+        return task.outputs
 
     def _task(
         self, job_id: int, routed: RoutedStep, values: dict[str, Any], done: Callable[[Task], object], owner: Any = None
@@ -165,7 +179,12 @@ class JobRunner:
         """Send a job to its next step, or end it."""
         steps = job._route.steps
         if job._position == len(steps):
-            self._end(job, result=job._route.collect(job._values))
+            try:
+                result = job._route.collect(job._values)
+            except Exception as error:  # an output that nothing made: the job's error, not the worker's end
+                self._end(job, error=error)
+            else:
+                self._end(job, result=result)
             return
         routed = steps[job._position]
         try:
@@ -189,7 +208,8 @@ class JobRunner:
             while job._position < len(steps) and steps[job._position].npu < 0:
                 routed = steps[job._position]
                 check_terminated(job._run_options)
-                job._values.update(self._on_cpu(job.job_id, routed, job._values, job._run_options))
+                results = self._on_cpu(job.job_id, routed, job._values, job._run_options)
+                job._values.update(zip(routed.given, results, strict=True))
                 _pass(job, routed)
         except BaseException as error:  # whatever onnxruntime raises ends the job, not the worker
             self._end(job, error=error)
@@ -200,6 +220,13 @@ class JobRunner:
         """A job's NPU step has ended. On the lane's thread, or on whoever found that no core is left."""
         job: InferenceJob = task.owner
         task.owner = None
+        try:
+            self._pass_on(job, task)
+        except BaseException as error:  # no memory, an observer that raises: the job ends all the same
+            self._end(job, error=error)
+
+    def _pass_on(self, job: InferenceJob, task: Task) -> None:
+        """Send a job on whose NPU step has ended, or end it."""
         job._begun_at = job._begun_at or task.taken_at
         job._device_s += task.seconds
         job.core = task.ran_on
@@ -207,7 +234,7 @@ class JobRunner:
         routed = job._route.steps[job._position]
         self._account(job.job_id, routed, task)
         if task.error is None:
-            job._values.update(_named(routed, task))
+            job._values.update(zip(routed.given, task.outputs, strict=True))
             _pass(job, routed)
             self.proceed(job)
         elif isinstance(task.error, NoCoreLeft) and self._fallback is not None:
@@ -258,7 +285,3 @@ def _pass(job: InferenceJob, routed: RoutedStep) -> None:
     job._position += 1
     for name in routed.forget:
         del job._values[name]
-
-
-def _named(routed: RoutedStep, task: Task) -> Iterator[tuple[str, Any]]:
-    return ((name, array) for name, array in zip(routed.step.outputs, task.outputs, strict=True) if array is not None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from ort_rknn.engine.cpu_workers import CPU_WORKERS
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
+from ort_rknn.engine.sharing.arbiter import Priority, Scope
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
 
@@ -39,7 +41,14 @@ class EngineOptions:
             ``tp_mode``.
         print_perf: One line on stderr for each inference; ``None`` asks ``ORT_RKNN_PRINT_PERF`` and
             ``ZTU_EZRKNN_ASYNC_PRINT_PERF`` when the engine is made.
+        idle_unload_s: Seconds without an inference after which the NPU's memory is given back; the next one opens the
+            contexts again, which takes as long as opening the session's code did. 0 keeps them.
         cores: Cores to use; ``None`` is all the device has.
+        cpu_workers: Threads that run the CPU steps of submitted jobs.
+        priority: Class among all sessions of the process: ``high``, ``normal`` (also ``medium``) or ``low``.
+        reserve: Cores that are kept free for class ``high`` while this session is open.
+        arbiter: Whose sessions take turns: ``process``, those of this process, or ``machine``, those of all programs in
+            one IPC namespace that say so.
     """
 
     schedule: tuple[int, ...] | None = None
@@ -55,7 +64,12 @@ class EngineOptions:
     run_timeout_ms: float = 0
     performance_hint: Hint = "none"
     print_perf: bool | None = None
+    idle_unload_s: float = 0.0
     cores: int | None = None
+    cpu_workers: int = CPU_WORKERS
+    priority: Priority = "normal"
+    reserve: int = 0
+    arbiter: Scope = "process"
 
     def __post_init__(self) -> None:
         if self.schedule is not None:
@@ -65,7 +79,8 @@ class EngineOptions:
         if self.schedule is not None and self.tp_mode is not None:
             raise InvalidOption("schedule and tp_mode exclude each other: give one of them")
 
-        for name, allowed in (("overflow", get_args(Overflow)), ("performance_hint", get_args(Hint))):
+        words = {"overflow": Overflow, "performance_hint": Hint, "priority": Priority, "arbiter": Scope}
+        for name, allowed in ((name, get_args(kind)) for name, kind in words.items()):
             if getattr(self, name) not in allowed:
                 raise InvalidOption(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         if self.performance_hint != "none" and (self.schedule is not None or self.tp_mode is not None):
@@ -77,6 +92,6 @@ class EngineOptions:
                 raise InvalidOption(f"{name} must be at least 1, not {value!r}")
         if self.cores is not None and self.cores < 1:
             raise InvalidOption(f"cores must be at least 1, not {self.cores!r}")
-        for name in ("submit_timeout_ms", "run_timeout_ms"):
+        for name in ("submit_timeout_ms", "run_timeout_ms", "idle_unload_s", "reserve"):
             if getattr(self, name) < 0:
                 raise InvalidOption(f"{name} must not be negative, not {getattr(self, name)!r}")

@@ -44,7 +44,12 @@ class EngineStats:
         mean_inference_s: The pacer's mean of the inference time; ``None`` without pacing.
         lanes: What each lane did.
         notes: Sentences on cores that were taken out of service.
+        npu_bytes: NPU memory of the contexts that are open now, as the runtime counts it; weights that another session
+            has loaded are not counted.
+        open_contexts: Lanes whose contexts are open now.
+        given_back: How many lanes' contexts were closed so far to give memory back.
         bound_runs: Runs over a binding that the NPU did on the binding's own memory, not counted above.
+        behind: Jobs beyond the queue's limit that wait for a core of the schedule that is behind.
         copied: Input or output to the reason why it was copied in the last run over a binding with NPU memory.
     """
 
@@ -60,7 +65,11 @@ class EngineStats:
     mean_inference_s: float | None
     lanes: tuple[LaneStats, ...]
     notes: tuple[str, ...]
+    npu_bytes: int = 0
+    open_contexts: int = 0
+    given_back: int = 0
     bound_runs: int = 0
+    behind: int = 0
     copied: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -22,10 +22,12 @@ class Submission:
         callback: Called on the delivery thread when the job has ended.
         user_data: Handed to the callback.
         parked: Never wait for space: a job that finds none waits outside the queue (for event loops).
+        awaited: It is an event loop's: where the engine's option ``overflow`` is not to block, it does what it does for
+            any submission, at once.
         copy: Copy the inputs, so that the caller may overwrite them as soon as the job is accepted.
     """
 
-    __slots__ = ("callback", "copy", "feed", "output_names", "parked", "run_options", "timeout", "user_data")
+    __slots__ = ("awaited", "callback", "copy", "feed", "output_names", "parked", "run_options", "timeout", "user_data")
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Submission:
         user_data: Any = None,
         parked: bool = False,
         copy: bool = True,
+        awaited: bool = False,
     ) -> None:
         self.output_names = output_names
         self.feed = feed
@@ -46,6 +49,7 @@ class Submission:
         self.user_data = user_data
         self.parked = parked
         self.copy = copy
+        self.awaited = awaited
 
     def with_feed(self, output_names: Sequence[str] | None, feed: Mapping[str, Any]) -> Submission:
         """Returns the same call with checked outputs and inputs."""
@@ -58,4 +62,5 @@ class Submission:
             self.user_data,
             self.parked,
             self.copy,
+            self.awaited,
         )

@@ -57,8 +57,9 @@ static void go_on(lane *l) {
 /* After a request: contexts that failed are not used again. */
 static void settle(lane *l, int code) {
     l->current = NULL;
-    if (code) {
+    if (code || l->unequip) {
         l->n_segments = 0;
+        l->unequip = 0;
         set_state(l, BARE);
     } else {
         go_on(l);
@@ -202,6 +203,20 @@ int ort_rknn_pool_run(ort_rknn_pool *p, int group, uint32_t segment, void *const
     return code;
 }
 
+int ort_rknn_pool_unequip(ort_rknn_pool *p, int number) {
+    pthread_mutex_lock(&p->lock);
+    lane *l = pool_lane_of(p, number);
+    int idle = l && l->state == IDLE;
+    if (idle) {
+        l->n_segments = 0;
+        set_state(l, BARE);
+    } else if (l && l->state >= ASSIGNED && l->state <= BORROWED) {
+        l->unequip = 1;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return idle;
+}
+
 int ort_rknn_pool_cancel(ort_rknn_pool *p, uint64_t token) {
     pthread_mutex_lock(&p->lock);
     request *r = queue_remove(&p->shared, token);
@@ -221,6 +236,15 @@ static int holds(const queue *q, uint64_t token) {
     return 0;
 }
 
+int ort_rknn_pool_pinned(ort_rknn_pool *p, uint32_t group) {
+    int n = 0;
+    pthread_mutex_lock(&p->lock);
+    if (group < p->n_groups)
+        for (const request *r = p->pinned[group].first; r; r = r->next) n++;
+    pthread_mutex_unlock(&p->lock);
+    return n;
+}
+
 int ort_rknn_pool_waits(ort_rknn_pool *p, uint64_t token) {
     pthread_mutex_lock(&p->lock);
     int found = holds(&p->shared, token);
@@ -236,12 +260,16 @@ static int64_t look_at_deadlines(ort_rknn_pool *p, ort_rknn_event *events, int m
         lane *l = p->lanes[i];
         request *r = l->state == RUNNING ? l->current : NULL;
         if (!r || r->timed_out) continue;
-        if (r->deadline > now) {
-            if (r->deadline < nearest) nearest = r->deadline;
+        ort_rknn_gate *gate = ort_rknn_segment_gate(l->segments[r->segment]);
+        int64_t waited = gate ? __atomic_load_n(&gate->waited, __ATOMIC_ACQUIRE) : 0; /* the limit is the inference's own */
+        int64_t deadline = waited < 0 ? now + p->time_limit : r->deadline + waited;
+        if (deadline > now) {
+            if (deadline < nearest) nearest = deadline;
         } else if (*n < most) {
+            if (gate) gate->forfeit(gate);
             r->timed_out = l->retired = 1;
             ort_rknn_outcome outcome = {.code = RKNN_ERR_TIMEOUT, .call = ORT_RKNN_CALL_RUN,
-                                        .begun = r->deadline - p->time_limit, .done = now};
+                                        .begun = deadline - p->time_limit, .done = now};
             events[(*n)++] = (ort_rknn_event){r->token, ORT_RKNN_EVENT_TIMEOUT, i, outcome};
         }
     }

@@ -14,7 +14,7 @@
 
 #include "segment.h"
 
-enum { ORT_RKNN_LANES_ABI = 4 };
+enum { ORT_RKNN_LANES_ABI = 5 };
 
 enum {
     ORT_RKNN_ANY = -1,    /* any core */
@@ -59,6 +59,9 @@ int ort_rknn_pool_add(ort_rknn_pool *pool, uint32_t group);
 int ort_rknn_pool_equip(ort_rknn_pool *pool, int lane, uint32_t n_segments, ort_rknn_segment *const *segments,
                         uint32_t segment, void *const *pointers, uint32_t n_pointers, uint64_t turned, uint64_t token);
 
+/* SHORT. Take a lane's contexts back: 1 when it has none now, 0 when it has none once it is through. */
+int ort_rknn_pool_unequip(ort_rknn_pool *pool, int lane);
+
 /* SHORT. The lane that took it, QUEUED, BUSY (only IF_IDLE), CLOSED or BAD.
  * pointers: the inputs, then the outputs (NULL: not wanted). turned: see ort_rknn_segment_infer. */
 int ort_rknn_pool_submit(ort_rknn_pool *pool, int group, uint32_t segment, void *const *pointers, uint32_t n_pointers,
@@ -68,6 +71,8 @@ int ort_rknn_pool_run(ort_rknn_pool *pool, int group, uint32_t segment, void *co
 /* SHORT. Take a waiting request back; it has no event then. 1, or 0 when it does not wait. */
 int ort_rknn_pool_cancel(ort_rknn_pool *pool, uint64_t token);
 
+/* SHORT. How many requests wait for this core alone. */
+int ort_rknn_pool_pinned(ort_rknn_pool *pool, uint32_t group);
 /* SHORT. Whether a request waits. */
 int ort_rknn_pool_waits(ort_rknn_pool *pool, uint64_t token);
 

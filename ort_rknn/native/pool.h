@@ -19,7 +19,7 @@ typedef enum {
 
 typedef struct {
     ort_rknn_pool *pool;
-    int number, retired, joined;
+    int number, retired, joined, unequip;
     uint32_t group, n_segments;
     lane_state state;
     ort_rknn_segment **segments;

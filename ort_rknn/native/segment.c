@@ -19,6 +19,7 @@ struct ort_rknn_segment {
     pthread_cond_t changed;
     int running, held;
     uint64_t runs;
+    ort_rknn_gate *gate;
 };
 
 int64_t ort_rknn_now(void) {
@@ -69,6 +70,7 @@ ort_rknn_segment *ort_rknn_segment_new(const ort_rknn_calls *calls, rknn_context
 
 void ort_rknn_segment_free(ort_rknn_segment *s) {
     if (!s) return;
+    ort_rknn_segment_guard(s, NULL);
     for (uint32_t i = 0; s->turned && i < s->n_inputs; i++) free(s->turned[i]);
     for (uint32_t i = 0; s->spare && i < s->n_outputs; i++) free(s->spare[i]);
     free(s->forms);
@@ -85,6 +87,14 @@ void ort_rknn_segment_free(ort_rknn_segment *s) {
 uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *s) { return s->n_inputs; }
 uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *s) { return s->n_outputs; }
 uint64_t ort_rknn_segment_runs(const ort_rknn_segment *s) { return __atomic_load_n(&s->runs, __ATOMIC_RELAXED); }
+
+void ort_rknn_segment_guard(ort_rknn_segment *s, ort_rknn_gate *gate) {
+    ort_rknn_gate *before = s->gate;
+    s->gate = gate;
+    if (before) before->release(before);
+}
+
+ort_rknn_gate *ort_rknn_segment_gate(const ort_rknn_segment *s) { return s->gate; }
 
 static int place_input(ort_rknn_segment *s, uint32_t i, const void *data, int turned) {
     const ort_rknn_input_form *f = &s->forms[i];
@@ -173,14 +183,23 @@ static int infer(ort_rknn_segment *s, const void *const *inputs, uint64_t turned
                  ort_rknn_outcome *outcome) {
     int code = 0;
     *outcome = (ort_rknn_outcome){.begun = ort_rknn_now()};
+    if (s->gate) __atomic_store_n(&s->gate->waited, 0, __ATOMIC_RELEASE);
     for (uint32_t i = 0; !code && i < s->n_inputs; i++) code = place_input(s, i, inputs[i], i < 64 && turned >> i & 1);
     for (uint32_t i = 0; !code && i < s->n_outputs; i++) code = place_output(s, i, outputs[i]);
     if (code) return failed(outcome, ORT_RKNN_CALL_NONE, code);
     if (s->n_inputs && NOTED(ORT_RKNN_CALL_INPUTS_SET, code, s->calls.inputs_set(s->context, s->n_inputs, s->inputs)))
         return failed(outcome, ORT_RKNN_CALL_INPUTS_SET, code);
     outcome->set = ort_rknn_now();
-    if (NOTED(ORT_RKNN_CALL_RUN, code, s->calls.run(s->context, NULL))) return failed(outcome, ORT_RKNN_CALL_RUN, code);
-    outcome->ran = ort_rknn_now();
+    if (s->gate) {
+        int64_t waited = s->gate->enter(s->gate);
+        outcome->begun += waited;
+        outcome->set += waited;
+    }
+    (void)NOTED(ORT_RKNN_CALL_RUN, code, s->calls.run(s->context, NULL));
+    int64_t ran = ort_rknn_now();
+    if (s->gate) s->gate->leave(s->gate, ran - outcome->set);
+    if (code) return failed(outcome, ORT_RKNN_CALL_RUN, code);
+    outcome->ran = ran;
     __atomic_add_fetch(&s->runs, 1, __ATOMIC_RELAXED);
     if (NOTED(ORT_RKNN_CALL_OUTPUTS_GET, code, s->calls.outputs_get(s->context, s->n_outputs, s->outputs, NULL)))
         return failed(outcome, ORT_RKNN_CALL_OUTPUTS_GET, code);

@@ -40,6 +40,15 @@ typedef struct {
 
 typedef struct ort_rknn_segment ort_rknn_segment;
 
+/* Who lets a segment's inferences go to the driver, one after the other; see arbiter.h. */
+typedef struct ort_rknn_gate {
+    int64_t (*enter)(struct ort_rknn_gate *gate); /* waits: nanoseconds it waited */
+    void (*leave)(struct ort_rknn_gate *gate, int64_t took);
+    void (*forfeit)(struct ort_rknn_gate *gate); /* the inference hangs: others go on */
+    void (*release)(struct ort_rknn_gate *gate);
+    int64_t waited; /* for this inference, read by others without a lock; -1: it waits now */
+} ort_rknn_gate;
+
 /* NULL when there is no memory. Arrays are copied. */
 ort_rknn_segment *ort_rknn_segment_new(const ort_rknn_calls *calls, rknn_context context, uint32_t n_inputs,
                                        const ort_rknn_input_form *inputs, uint32_t n_outputs,
@@ -49,7 +58,12 @@ uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *segment);
 uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *segment);
 uint64_t ort_rknn_segment_runs(const ort_rknn_segment *segment); /* inferences so far that the runtime ended well */
 
-/* One inference. outputs[i] == NULL: not wanted. Returns outcome->code. */
+/* SHORT. From now on every inference goes through this gate, which becomes the segment's own. NULL: through none. Nothing
+ * runs meanwhile. */
+void ort_rknn_segment_guard(ort_rknn_segment *segment, ort_rknn_gate *gate);
+ort_rknn_gate *ort_rknn_segment_gate(const ort_rknn_segment *segment); /* or NULL */
+
+/* One inference. Times do not count what it waited at its gate: it begins so much later. outputs[i] == NULL: not wanted. Returns outcome->code. */
 int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, void *const *outputs,
                          ort_rknn_outcome *outcome);
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.settings import DeviceOptions
-from ort_rknn.devices.soc import detect
+from ort_rknn.devices.soc import detect, named_target
 from ort_rknn.errors import DeviceUnavailable, RknnError
 from ort_rknn_converters.util.frozen import frozen
 
@@ -58,7 +58,8 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
         except DeviceUnavailable as error:
             return Choice(None, options.target or DEFAULT_TARGET, str(error))
         return Choice(device, options.target or getattr(device, "target", None) or DEFAULT_TARGET)
-    target = options.target or detect().target or DEFAULT_TARGET
+    named = options.target or named_target()
+    target = named or detect().target or DEFAULT_TARGET
     if wish == "simulator":
         from ort_rknn.devices.simulator import SimulatorDevice
 
@@ -76,12 +77,14 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
                 raise DeviceUnavailable(
                     f"no NPU can be used: this is a {platform.machine()} machine, no Rockchip board"
                 )
-            if wish != "lite" and (problem := detect().problem):  # asked here: the vendor's interface is a long import
+            if wish != "lite" and (
+                problem := detect(named=named).problem
+            ):  # asked here: the vendor's interface is a long import
                 raise DeviceUnavailable(f"no NPU can be used: {problem}")
         if wish == "lite":
             from ort_rknn.devices.rknnrt.lite_device import LiteDevice
 
-            lite = LiteDevice(target=options.target)
+            lite = LiteDevice(target=named)
             return Choice(lite, lite.target)
         from ort_rknn.devices.rknnrt.device import NpuDevice
 

@@ -10,6 +10,7 @@ from ort_rknn.opening.resolution import Resolution
 from ort_rknn.opening.resolve import resolve
 from ort_rknn.options.providers import without_rknn
 from ort_rknn.ort_conventions import ort_error
+from ort_rknn.ort_private.errors import error_class
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import CONTEXT_ENABLE, NO_CPU, clone, config_entry, replay_libraries, set_entry
 from ort_rknn_converters.util.log import logger
@@ -54,11 +55,15 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
     if asked := _asked_of_the_cpu(request, user):
         logger().warning("the model runs on the CPU: %s", asked)
         resolution, model = Resolution(reason=asked), b""
+
+    def resolved() -> Resolution:
+        return resolve(
+            model, request.options, user, device=session._rknn_device, open_with_onnxruntime=open_with_onnxruntime
+        )
+
     try:
         if model:
-            resolution = resolve(
-                model, request.options, user, device=session._rknn_device, open_with_onnxruntime=open_with_onnxruntime
-            )
+            resolution = resolved()
     except InvalidOption as error:
         session._rknn_refused = error  # raised by the session; what is raised in here, onnxruntime falls back from
         return
@@ -84,8 +89,10 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         except InvalidOption as error:
             session._rknn_refused = error
         return
-    if resolution.compiled is not None and resolution.compiled.npu_steps:
+    again = resolution.from_onnx
+    while resolution.compiled is not None and resolution.compiled.npu_steps:
         from ort_rknn.opening.open_npu import open_npu_session
+        from ort_rknn_converters.errors import CompiledModelError
 
         try:
             native = open_npu_session(session, request, resolution, disabled, npu_only=npu_only, validated=opened)
@@ -94,6 +101,12 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         except InvalidOption as error:
             session._rknn_refused = error
             return
+        except CompiledModelError as error:  # found when it was opened: the cache has given the entry up
+            if not resolution.from_onnx:
+                raise ort_error("InvalidGraph", str(error)) from error
+            logger().warning("%s", error)
+            resolution = resolved() if again else Resolution(target=resolution.target, reason=str(error))
+            again = False
         except RknnError as error:
             if not resolution.from_onnx:  # onnxruntime cannot run what was compiled before
                 raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error
@@ -102,9 +115,16 @@ def make(session: Any, request: Request, providers: Any, provider_options: Any, 
         else:
             _forget(opened)
             session._rknn_attach(native)
+            session._rknn_run = native.run_common
             return
     if npu_only:
-        session._rknn_create(user, rest, rest_options, disabled)  # onnxruntime refuses: the model would be on the CPU
+        plan = None if resolution.compiled is None else resolution.compiled.plan
+        try:
+            session._rknn_create(user, rest, rest_options, disabled)
+        except error_class("Fail") as error:  # onnxruntime refuses: the model would be on the CPU
+            from ort_rknn.opening.open_npu import nodes_on_cpu
+
+            raise type(error)(f"{error}{nodes_on_cpu(plan, resolution.reason)}") from None
     open_with_onnxruntime()
     session._rknn_reason = resolution.reason
     session._rknn_plan = None if resolution.compiled is None else resolution.compiled.plan

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.errors import InvalidOption
+from ort_rknn.opening.unmet_names import check_inputs
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -80,12 +81,14 @@ def read_shapes(
         The options of the one conversion, or how to go about many.
 
     Raises:
-        InvalidOption: Several shapes are listed and do not settle all inputs.
+        InvalidOption: Several shapes are listed and do not settle all inputs, or a name is none of the model's.
     """
     from ort_rknn_converters.onnx_file.signature import declared_inputs
     from ort_rknn_converters.shape_sets import shape_sets
 
-    inputs = [value for value in declared_inputs(model) if value.is_open]
+    every = declared_inputs(model)
+    check_inputs(options, every)
+    inputs = [value for value in every if value.is_open]
     sets = shape_sets(options.shapes)
     shown: dict[str, tuple[int, ...]] = {}
     if pinned is not None and any(_is_open(value, sets[0], convert.dims) for value in inputs):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ort_rknn.opening.compile_notice import CompileNotice
 from ort_rknn.ort_private.native import start_native
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_types.session_options import WEIGHTS_FOLDER, clone, replay_libraries, set_entry
@@ -193,7 +194,8 @@ def _factory(model: str | bytes, dynamic: DynamicShapes, opener: _Opener) -> Var
         return store.Cache(store.cache_directory(folder)).lookup(name, toolkit_version())
 
     def now(key: ShapeKey) -> CompiledModel:
-        return store.load_or_convert(model, with_shapes(key), cache_dir=folder)
+        with CompileNotice(model, dynamic.options.target) as notice:
+            return store.load_or_convert(model, with_shapes(key), cache_dir=folder, progress=notice)
 
     def build(key: ShapeKey, token: CancelToken) -> CompiledModel:
         return compile_in_child(model, with_shapes(key), folder, token)

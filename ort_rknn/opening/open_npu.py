@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
     from ort_rknn_converters.partition.plan import Plan
 
-__all__ = ["check_cores", "open_npu_session"]
+__all__ = ["SHOWN", "check_cores", "nodes_on_cpu", "open_npu_session", "pinned", "settle", "stub_options"]
 
 _NODES_ON_CPU = (
     "This session contains graph nodes that are assigned to the default CPU EP, "
@@ -40,7 +40,10 @@ _COMPILED_NODES = (
     "Unable to serialize model as it contains compiled nodes. "
     "Please disable any execution providers which generate compiled nodes."
 )
-_SHOWN = (
+_NAMED = 3
+"""Nodes named for each reason. A guess: ``print(session.plan)`` has all."""
+
+SHOWN = (
     "enable_profiling",
     "graph_optimization_level",
     "intra_op_num_threads",
@@ -87,7 +90,7 @@ def open_npu_session(
     if user is not None and user.optimized_model_filepath and whole is None:
         raise ort_error("Fail", _COMPILED_NODES)
     if npu_only and compiled.cpu_steps:
-        raise ort_error("Fail", _NODES_ON_CPU)
+        raise ort_error("Fail", _NODES_ON_CPU + nodes_on_cpu(compiled.plan))
     if compiled.plan.whole is not None and compiled.plan.whole.warning and resolution.device is not None:
         _say_numbers(compiled.plan.whole, resolution.device, strict=request.options.strict_numbers)
     start = partial(start_native, list(request.providers), list(request.provider_options))
@@ -95,16 +98,13 @@ def open_npu_session(
 
     # A judgement was made with options that allow the CPU: to change the user's once more would be warned of twice.
     options = clone(validated[0].session_options if validated and npu_only else user)
-    shown = {name: getattr(options, name) for name in _SHOWN}
+    shown = {name: getattr(options, name) for name in SHOWN}
     profiled = options.enable_profiling
     variant = whole is not None  # its profile is written with the others' into that of the session
-    _settle(options, npu_only)
+    settle(options, npu_only)
     replay_libraries(user, options)
 
-    stub_options = clone(options)  # settled already
-    stub_options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
-    stub_options.intra_op_num_threads = 1
-    stub_options.log_severity_level = 4  # the stub only judges feeds: what it says of its outputs is of no interest
+    of_the_stub = stub_options(options)
 
     device = resolution.device
     assert device is not None
@@ -114,11 +114,11 @@ def open_npu_session(
 
         profile = Profile(options.profile_file_prefix, npu=device.name != "cpu")
     begun = time.perf_counter()
-    native: NpuSession = start(NpuSession, stub_options, compiled.stub.path or compiled.stub.read(), set())
+    native: NpuSession = start(NpuSession, of_the_stub, compiled.stub.path or compiled.stub.read(), set())
     pins = _pins(user, native, validated)
     dims = (dim for argument in (*native.inputs_meta, *native.outputs_meta) for dim in argument.shape)
     if pins and not all(isinstance(dim, int) for dim in dims):
-        native = start(NpuSession, stub_options, _pinned(compiled.stub.read(), pins), set())
+        native = start(NpuSession, of_the_stub, pinned(compiled.stub.read(), pins), set())
 
     def open_cpu_step(blob: Any) -> Any:
         model, folder = blob.source()
@@ -162,6 +162,12 @@ def open_npu_session(
         fallback=whole.run if resolution.from_onnx else None,
         on_closed=partial(_close, at_close, on_closed, None if variant else profile),
         observer=profile,
+        about={
+            "model": _name(session._rknn_model, resolution),
+            "device": device.name,
+            "target": resolution.target,
+            "class": request.options.priority,
+        },
     )
     if profile is not None and not variant:
         loading = "model_loading_uri" if isinstance(session._rknn_model, str) else "model_loading_array"
@@ -182,6 +188,28 @@ def open_npu_session(
         )
     )
     return native
+
+
+def _name(model: str | bytes, resolution: Resolution) -> str:
+    """Returns the model's name for lists, with the shapes where it is one of several forms."""
+    name = model if isinstance(model, str) else "(bytes)"
+    shapes = " ".join(f"{one}:{'x'.join(map(str, shape))}" for one, shape in resolution.shapes.items())
+    return f"{name} {shapes}".strip()
+
+
+def nodes_on_cpu(plan: Plan | None, why: str = "") -> str:
+    """Sentence that names the nodes on the CPU, a few for each reason, for the end of onnxruntime's own message.
+
+    Args:
+        plan: Of the model, if there is one.
+        why: Reason for which all of it stays on the CPU, if there is one.
+    """
+    said = [why] if why else []
+    for reason, placed in plan.cpu_reasons().items() if plan is not None else ():
+        named = ", ".join(f"{node.op_type} {node.name}".rstrip() for node in placed[:_NAMED])
+        more = f" and {len(placed) - _NAMED} more" if len(placed) > _NAMED else ""
+        said.append(f"{named}{more} ({reason})")
+    return f" On the CPU: {'; '.join(said)}." if said else ""
 
 
 def _say_numbers(whole: Any, device: Any, *, strict: bool) -> None:
@@ -208,7 +236,16 @@ def check_cores(options: RknnOptions, resolution: Resolution) -> None:
         plan_lanes(options.engine_options(), resolution.device.cores)
 
 
-def _settle(options: Any, npu_only: bool) -> None:
+def stub_options(settled: Any) -> Any:
+    """Options of the stub's session, from those of a session that runs a part only."""
+    options = clone(settled)
+    options.graph_optimization_level = public("GraphOptimizationLevel").ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4  # the stub only judges feeds: what it says of its outputs is of no interest
+    return options
+
+
+def settle(options: Any, npu_only: bool) -> None:
     """Turn a copy of the user's options into those of a session that runs a part only."""
     options.enable_profiling = False  # the engine sees what runs
     options.optimized_model_filepath = ""
@@ -245,11 +282,10 @@ def _pins(user: Any, stub: Any, validated: Sequence[Any]) -> dict[str, int]:
     return pins
 
 
-def _pinned(stub: bytes, pins: Mapping[str, int]) -> bytes:
+def pinned(stub: bytes, pins: Mapping[str, int]) -> bytes:
     """The stub with pinned dimensions written as numbers."""
-    import onnx
-
     from ort_rknn_converters.compiled.stub_model import pin
+    from ort_rknn_converters.onnx_file.schema import onnx
 
     model = onnx.ModelProto.FromString(stub)
     pin(model, pins)

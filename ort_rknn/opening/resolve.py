@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.errors import InvalidOption
 from ort_rknn.opening.choose_device import Choice, choose
+from ort_rknn.opening.compile_notice import CompileNotice
 from ort_rknn.opening.no_compile import demand_compiled, demand_compiled_forms, forbidden
 from ort_rknn.opening.resolution import Resolution, say_once
+from ort_rknn.opening.unmet_names import check_nodes, say_without_effect
 from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_types.session_options import CONTEXT_PATH, WEIGHTS_FOLDER, config_entry
 from ort_rknn_converters.util.log import logger
@@ -68,7 +71,8 @@ def resolve(
     if is_compiled(model):
         from ort_rknn.opening.resolve_compiled import open_compiled
 
-        return open_compiled(model, choice, _folder_of_bytes(model, sess_options))
+        say_without_effect(options)
+        return open_compiled(model, choice, _folder_of_bytes(model, sess_options), asked=options.target)
     if choice.device is None:
         if wish != "cpu":
             say_once("device", f"the model runs on the CPU: {choice.reason}")
@@ -87,7 +91,9 @@ def _head(model: str | bytes) -> bytes | None:
     if model.endswith(".ort"):
         return None
     try:
-        with Path(model).open("rb") as file:
+        from ort_rknn_converters.util.own_files import open_regular
+
+        with open_regular(model) as file:
             return file.read(16) or None
     except OSError:
         return None
@@ -127,7 +133,7 @@ def _compile(
 ) -> Resolution:
     """From the cache, or by the toolkit; whatever goes wrong leaves the model on the CPU."""
     from ort_rknn_converters.cache import store
-    from ort_rknn_converters.errors import ToolkitMissing, WrongNumbers
+    from ort_rknn_converters.errors import CalibrationError, ToolkitMissing, UnknownOption, WrongNumbers
     from ort_rknn_converters.options import ConvertOptions
 
     wanted = convert_options(options, sess_options, choice.target, open_with_onnxruntime, model)
@@ -136,10 +142,13 @@ def _compile(
         if no_compile:
             open_with_onnxruntime()
             wanted = demand_compiled_forms(model, wanted)
+        check_nodes(options, model, None)
         return Resolution(None, choice.device, choice.target, from_onnx=True, dynamic=wanted)
-    watch = _FirstReport(open_with_onnxruntime, may_compile=options.compile != "never" and not no_compile)
+    notice = CompileNotice(model, choice.target)
+    watch = _FirstReport(open_with_onnxruntime, notice, may_compile=options.compile != "never" and not no_compile)
     try:
-        compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
+        with notice:
+            compiled = store.load_or_convert(model, wanted, cache_dir=options.cache_dir, progress=watch)
     except _NotInTheCache:
         reason = "it is not in the cache, and the option compile says never"
         if no_compile:
@@ -151,11 +160,14 @@ def _compile(
         return Resolution(target=choice.target, reason=reason)
     except WrongNumbers as error:
         raise ort_error("Fail", str(error)) from error
+    except (CalibrationError, UnknownOption) as error:
+        raise InvalidOption(str(error)) from None
     except Exception as error:  # a model that runs is worth more than a reason that stops it
         if watch.refusal is not None:
             raise watch.refusal from None
         reason = f"it could not be converted: {error or type(error).__name__}"
     else:
+        check_nodes(options, model, compiled.plan)
         reason = "" if compiled.npu_steps else _why_all_on_cpu(compiled)
         if compiled.provisional:
             reason = said = f"{compiled.provisional}. Nothing of this is remembered: the next start tries again"
@@ -176,11 +188,21 @@ def _compile(
 def convert_options(
     options: RknnOptions, sess_options: Any, target: str, open_with_onnxruntime: Callable[[], Any], model: str | bytes
 ) -> ConvertOptions | DynamicShapes:
-    """Translates the user's options for the conversion; pinned dimensions come from the session options too."""
+    """Translates the user's options for the conversion; pinned dimensions come from the session options too.
+
+    Raises:
+        InvalidOption: A value that this SoC does not have, or calibration data that are not there.
+    """
     from ort_rknn.opening.dynamic_shapes import read_shapes
+    from ort_rknn_converters.errors import CalibrationError, UnknownOption
 
     dims = {**getattr(sess_options, "_rknn_dims", {}), **options.dims}
-    convert = options.convert_options(target=target, dims=dims)
+    try:
+        convert = options.convert_options(target=target, dims=dims)
+    except (CalibrationError, UnknownOption) as error:
+        raise InvalidOption(str(error)) from None
+    if convert.quantized and isinstance(convert.calibration, str) and not Path(convert.calibration).exists():
+        raise InvalidOption(f"calibration names {convert.calibration}, which does not exist")
     if sess_options is None or getattr(sess_options, "_rknn_dims_known", False):
         return read_shapes(model, options, convert, None)
     # onnxruntime's own object does not say which dimensions it pins, but a session made with it shows.
@@ -205,14 +227,16 @@ class _NotInTheCache(Exception):
 class _FirstReport:
     """Has onnxruntime validate the model once the first report says that the cache does not have it."""
 
-    def __init__(self, open_with_onnxruntime: Callable[[], Any], *, may_compile: bool) -> None:
+    def __init__(self, open_with_onnxruntime: Callable[[], Any], notice: CompileNotice, *, may_compile: bool) -> None:
         self._open = open_with_onnxruntime
+        self._notice = notice
         self._may_compile = may_compile
         self.refusal: Exception | None = None
 
     def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
         """Receives a report, as :class:`ort_rknn_converters.progress.Progress`."""
         if stage != "load":
+            self._notice.report(stage, detail, done, total)
             return
         try:
             self._open()
@@ -222,3 +246,4 @@ class _FirstReport:
         if not self._may_compile:
             raise _NotInTheCache
         logger().info("the model is not in the cache and is compiled now")
+        self._notice.report(stage, detail, done, total)

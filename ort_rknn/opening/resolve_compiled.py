@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["open_bare", "open_compiled"]
 
 
-def open_compiled(model: str | bytes, choice: Choice, folder: Path | None = None) -> Resolution:
+def open_compiled(
+    model: str | bytes, choice: Choice, folder: Path | None = None, *, asked: str | None = None
+) -> Resolution:
     """Place a compiled model, or one of the several forms in a file.
 
     Args:
         model: Path or content.
         choice: The device.
         folder: Where the files are that belong to the content.
+        asked: The SoC that the options name: code for another is not run in its place, not even on a simulator.
 
     Raises:
         Exception: onnxruntime's ``InvalidGraph`` for a damaged file, and ``Fail`` where nothing here can run it.
@@ -43,8 +46,8 @@ def open_compiled(model: str | bytes, choice: Choice, folder: Path | None = None
 
     try:
         if is_bundle(model):
-            return _place_bundle(Bundle.load(model), choice)
-        return _place(CompiledModel.load(model, folder), choice)
+            return _place_bundle(Bundle.load(model), choice, asked)
+        return _place(CompiledModel.load(model, folder), choice, asked)
     except CompiledModelError as error:
         raise ort_error("InvalidGraph", str(error)) from error
 
@@ -103,17 +106,17 @@ def _asked(device: Device, model: str | bytes) -> Mapping[str, str]:
         raise ort_error("Fail", f"the device cannot run this compiled model: {error}") from error
 
 
-def _place(compiled: CompiledModel, choice: Choice) -> Resolution:
-    reason = _obstacle(compiled.targets, choice)
+def _place(compiled: CompiledModel, choice: Choice, asked: str | None) -> Resolution:
+    reason = _obstacle(compiled.targets, choice, asked)
     if not reason:
         return Resolution(_seen_by(compiled, choice.target), choice.device, choice.target)
     _demand_onnx(compiled, reason)
     return replace(_on_cpu(choice, reason), compiled=compiled)
 
 
-def _place_bundle(bundle: Bundle, choice: Choice) -> Resolution:
+def _place_bundle(bundle: Bundle, choice: Choice, asked: str | None) -> Resolution:
     """The form that fits the SoC, for each set of shapes."""
-    reason = _obstacle(bundle.targets, choice)
+    reason = _obstacle(bundle.targets, choice, asked)
     forms: dict[ShapeKey, Variant] = {}
     for variant in bundle.variants:
         key = shape_key(variant.shapes)
@@ -145,9 +148,14 @@ def _seen_by(compiled: CompiledModel, target: str) -> CompiledModel:
     return replace(compiled, plan=replace(plan, target=target, segments=segments))
 
 
-def _obstacle(targets: Sequence[str], choice: Choice) -> str:
+def _obstacle(targets: Sequence[str], choice: Choice, asked: str | None) -> str:
     if "rknn" in needs(choice.device) and choice.target not in targets:
         return f"the model was compiled for {', '.join(targets)}, and this is a {choice.target}"
+    if choice.device is not None and asked is not None and asked not in targets:
+        return (
+            f"the model was compiled for {', '.join(targets)}, and the option target says {asked}. Convert it for"
+            f" {asked}, or leave the option away"
+        )
     return choice.reason
 
 

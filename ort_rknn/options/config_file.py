@@ -20,6 +20,7 @@ VARIABLE = "ORT_RKNN_CONFIG"
 
 _read: dict[Path, tuple[tuple[int, int], Mapping[str, Any]]] = {}
 _lock = threading.Lock()
+_MOST = 1 << 20  # bytes of the file; a guess: it is written by hand
 
 
 def config_path() -> Path | None:
@@ -58,15 +59,13 @@ def read_config() -> tuple[Mapping[str, Any], Path | None]:
 
 
 def _parse(path: Path) -> Mapping[str, Any]:
-    try:
-        import tomllib as toml
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as toml  # type: ignore[import-not-found, no-redef, unused-ignore]
+    from ort_rknn_converters.util.own_files import read_regular
+    from ort_rknn_converters.util.plain_data import parse_toml
 
     try:
-        content: Mapping[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
+        content: Mapping[str, Any] = parse_toml(read_regular(path, _MOST).decode("utf-8"))
     except OSError as error:
-        raise InvalidOption(f"{path} cannot be read: {error.strerror}") from None
+        raise InvalidOption(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:  # no UTF-8, or no TOML
         raise InvalidOption(f"{path} is no TOML file: {error}") from None
     return content

@@ -16,6 +16,8 @@ __all__ = [
     "number",
     "path_list",
     "shape_lists",
+    "size",
+    "target_name",
     "text",
     "to_text",
     "whole",
@@ -63,6 +65,30 @@ def whole(minimum: int) -> Parser:
         return result
 
     return parse
+
+
+def target_name(value: Any) -> str:
+    """A SoC's own name.
+
+    Raises:
+        UnknownTarget: There is no such SoC.
+    """
+    from ort_rknn_converters.targets import find_target
+
+    return find_target(str(value)).name
+
+
+def size(value: Any) -> int:
+    """Bytes, also as ``500M`` or ``2GiB``."""
+    from ort_rknn_converters.cache.limit import size_in
+
+    try:
+        result = 0 if isinstance(value, bool) else size_in(str(value))
+    except ValueError:
+        result = 0
+    if result < 1:
+        raise ValueError("a number of bytes from 1 up, or a size such as 500M or 2GiB")
+    return result
 
 
 def bits(value: Any) -> int:
@@ -197,13 +223,13 @@ def _pairs(value: Any, *, names_optional: bool = False) -> list[tuple[Any, Any]]
         raise TypeError
     text = value.strip()
     if text.startswith("{"):
-        import ast
+        from ort_rknn_converters.rknn_format.literals import parse_literal  # bounded in depth and time
 
-        return list(ast.literal_eval(text).items())
+        return list(parse_literal(text).items())
     pairs: list[tuple[Any, Any]] = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
-        name, separator, item = part.rpartition("=")
-        if (separator and not name) or (not separator and not names_optional):
+        name, separator, item = part.rpartition("=")  # two of them: the parts are separated otherwise
+        if "=" in name or (separator and not name) or (not separator and not names_optional):
             raise ValueError
         pairs.append((name.strip() or None, item.strip()))
     return pairs

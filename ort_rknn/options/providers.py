@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from ort_rknn.options.request import Request
     from ort_rknn.options.table import RknnOptions
 
-__all__ = ["PROMOTE_VARIABLE", "CheckedOptions", "check_options", "parse_options", "read"]
+__all__ = [
+    "PROMOTE_VARIABLE",
+    "CheckedOptions",
+    "check_options",
+    "given_options",
+    "parse_options",
+    "read",
+    "why_not_asked",
+]
 
 PROMOTE_VARIABLE = "ORT_RKNN_PROMOTE_CPU"
 
@@ -37,20 +45,34 @@ class CheckedOptions:
         self.configured: RknnOptions | None = None
 
 
-def check_options(providers: Any, provider_options: Any, sess_options: Any) -> CheckedOptions:
+def check_options(
+    providers: Any, provider_options: Any, sess_options: Any, *, device_given: bool = False
+) -> CheckedOptions:
     """Reads our provider's options before a model is opened, so that nothing can swallow the error.
+
+    Everything that :func:`read` would read is read here: the environment and the configuration file, too, where the
+    NPU is asked for without any option.
+
+    Args:
+        providers: As given to the session.
+        provider_options: As given to the session.
+        sess_options: As given to the session.
+        device_given: A device was given by keyword.
 
     Raises:
         InvalidOption: An option that does not exist, or a value that makes no sense.
-        UnknownTarget: A SoC that is not in the table of targets.
     """
     checked = CheckedOptions()
-    for name, options in _entries(providers, provider_options):
+    entries = _entries(providers, provider_options)
+    for name, options in entries:
         if is_rknn(name):
             parsed = parse_options(options)
             checked.listed = checked.listed or parsed
-    if getattr(sess_options, "_rknn_provider", None) is not None:
-        checked.configured = parse_options(sess_options._rknn_provider)
+    configured = getattr(sess_options, "_rknn_provider", None)
+    if configured is not None or (_unlisted(providers) and (device_given or not has_providers(sess_options))):
+        checked.configured = parse_options(configured)
+    if checked.listed is None and entries and (_promoted(entries) or device_given):
+        checked.listed = parse_options()
     _promotion_wanted()
     return checked
 
@@ -78,10 +100,10 @@ def read(
     Raises:
         ValueError: Malformed arguments, in onnxruntime's words.
     """
-    if not isinstance(providers, Sequence | None) or isinstance(providers, str):
-        return None  # onnxruntime says what is wrong with it
-    if not providers:
+    if _unlisted(providers):
         return _read_default(sess_options, device_given, checked)
+    if not isinstance(providers, Sequence) or isinstance(providers, str):
+        return None  # onnxruntime says what is wrong with it
     entries = _entries(providers, provider_options)
     ours = next((options for name, options in entries if is_rknn(name)), None)
     if ours is None and not device_given and not _promoted(entries):
@@ -119,6 +141,18 @@ def without_rknn(providers: Any, provider_options: Any) -> tuple[Any, Any]:
     return [providers[index] for index in kept] or [CPU_PROVIDER], provider_options
 
 
+def why_not_asked(providers: Any) -> str:
+    """Reason why a list of providers leaves everything to onnxruntime."""
+    if any(is_rknn(name) for name, _ in _entries(providers, None)):
+        return f"{RKNN_PROVIDERS[0]} does not stand before the CPU's in the list of providers"
+    if _unlisted(providers):
+        return "the session options name other providers"
+    return (
+        f"{RKNN_PROVIDERS[0]} is not in the list of providers; name it there, or set {PROMOTE_VARIABLE}=1 for programs"
+        " that are not yours"
+    )
+
+
 def _read_default(sess_options: Any, device_given: bool, checked: CheckedOptions | None) -> Request | None:
     """No providers were given: those of the session options, else all that can work."""
     ours = getattr(sess_options, "_rknn_provider", None)
@@ -128,6 +162,11 @@ def _read_default(sess_options: Any, device_given: bool, checked: CheckedOptions
 
     options = (checked.configured if checked is not None else None) or parse_options(ours)
     return Request(named=ours is not None or device_given, options=options)
+
+
+def _unlisted(providers: Any) -> bool:
+    """Whether no provider is listed, so that the session options or the default decide."""
+    return providers is None or (isinstance(providers, Sequence) and not isinstance(providers, str) and not providers)
 
 
 def _promoted(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:
@@ -156,6 +195,19 @@ def parse_options(options: Mapping[Any, Any] | None = None) -> RknnOptions:
     from ort_rknn.options.table import RknnOptions
 
     return RknnOptions.parse(options)
+
+
+def given_options(providers: Any, provider_options: Any, sess_options: Any) -> dict[str, Any]:
+    """Our provider's options that were given, read; none that has its default.
+
+    Raises:
+        InvalidOption: An option that does not exist, or a value that makes no sense.
+    """
+    configured = getattr(sess_options, "_rknn_provider", None) or {}
+    listed = [options for name, options in _entries(providers, provider_options) if is_rknn(name)]
+    given = {str(name): value for name, value in (listed[0] if listed else configured).items()}
+    parsed = parse_options(given)
+    return {name: getattr(parsed, name) for name, value in given.items() if str(value).strip()}
 
 
 def _first_rknn(names: Sequence[str]) -> int:

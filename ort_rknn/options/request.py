@@ -9,7 +9,7 @@ from ort_rknn.options.table import RknnOptions
 from ort_rknn.ort_conventions import CPU_PROVIDER, has_providers
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Request"]
+__all__ = ["Request", "warn_of_doubles"]
 
 _ALREADY_CONFIGURED = (
     "Specified 'providers'/'provider_options' when creating InferenceSession but SessionOptions has "
@@ -41,4 +41,9 @@ class Request:
     def warn_of_doubles(self, sess_options: Any) -> None:
         """Warn as onnxruntime does when both the session options and the call name providers."""
         if self.listed and has_providers(sess_options):
-            warnings.warn(_ALREADY_CONFIGURED, stacklevel=6)
+            warn_of_doubles(stacklevel=7)
+
+
+def warn_of_doubles(stacklevel: int = 6) -> None:
+    """Warns that the call's providers take the place of those in the session options."""
+    warnings.warn(_ALREADY_CONFIGURED, stacklevel=stacklevel)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, TypeVar
 
+from ort_rknn.errors import InvalidOption
 from ort_rknn.options.parsers import Parser
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Option", "option", "unsaid", "with_defaults"]
+__all__ = ["Option", "option", "refuse_unknown", "unsaid", "with_defaults"]
 
 T = TypeVar("T")
 
@@ -52,6 +54,20 @@ def with_defaults(cls: type[T]) -> type[T]:
         given = {"default": own.default} if own.default is not MISSING else {"default_factory": own.default_factory}
         setattr(cls, name, field(metadata=row.metadata, **given))
     return cls
+
+
+def refuse_unknown(names: Iterable[str], known: Collection[str], where: str) -> None:
+    """Raises for names that are no options.
+
+    Raises:
+        InvalidOption: There is such a name; the known ones are listed.
+    """
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InvalidOption(
+            f"unknown RKNNExecutionProvider option {', '.join(map(repr, unknown))}{where}. "
+            f"Known options: {', '.join(known)}"
+        )
 
 
 def unsaid(value: Any) -> bool:

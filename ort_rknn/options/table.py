@@ -8,16 +8,16 @@ stands for the default.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
+from importlib import import_module
 from typing import Any, get_args
 
 from ort_rknn.devices.settings import PRIORITIES, DeviceOptions
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.options import EngineOptions, Hint, Overflow
+from ort_rknn.engine.sharing.arbiter import Scope
 from ort_rknn.errors import InvalidOption
-from ort_rknn.options.config_file import read_config
 from ort_rknn.options.parsers import (
     bits,
     choice,
@@ -27,11 +27,14 @@ from ort_rknn.options.parsers import (
     number,
     path_list,
     shape_lists,
+    size,
+    target_name,
     text,
     to_text,
     value_map,
     whole,
 )
+from ort_rknn.options.reading import read_values
 from ort_rknn.options.rows import Option, option, unsaid, with_defaults
 from ort_rknn_converters.util.frozen import frozen
 
@@ -40,20 +43,7 @@ __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
 DEVICES = ("auto", "npu", "lite", "simulator", "toolkit", "cpu")
 
 
-def _target(value: Any) -> str:
-    from ort_rknn_converters.targets import find_target
-
-    return find_target(str(value)).name
-
-
-def _converter() -> Any:
-    """The converters' module of options: the table is read only where the NPU may be used."""
-    from ort_rknn_converters import options
-
-    return options
-
-
-convert = _converter()
+convert: Any = import_module("ort_rknn_converters.options")  # the table is read only where the NPU may be used
 ConvertOptions = convert.ConvertOptions
 
 
@@ -71,7 +61,7 @@ class RknnOptions:
     )
     target: str | None = option(
         DeviceOptions,
-        _target,
+        target_name,
         "the board's own SoC, else rk3588 (most boards)",
         "SoC to compile for",
         "ORT_RKNN_TARGET",
@@ -87,6 +77,9 @@ class RknnOptions:
         text,
         "none: needed for int8 and w4a16",
         "folder of .npy, .npz or images, one such file, or a .txt that lists them",
+    )
+    calibration_limit: int = option(
+        ConvertOptions, whole(1), "measured: ResNet-50 is no better with 50 than with 10", "calibration samples used"
     )
     preprocess: str = option(
         ConvertOptions,
@@ -168,11 +161,20 @@ class RknnOptions:
     verify_feeds: int = option(
         ConvertOptions, whole(0), "a guess: one feed can be lucky", "random feeds every compiled segment is verified on"
     )
+    max_memory: int = option(
+        ConvertOptions, whole(0), "0: what the machine has free", "bytes of memory the compiler may take for a segment"
+    )
     compile_timeout_s: float = option(
         ConvertOptions.timeout_s,
         number(1),
         "a guess: 5 s for 25 M weights on a PC",
         "seconds one segment's compilation may take",
+    )
+    jobs: int = option(
+        ConvertOptions,
+        whole(1),
+        "each takes 8 times the weights in memory (measured)",
+        "segments of one conversion to compile side by side",
     )
     schedule: tuple[int, ...] | None = option(
         EngineOptions,
@@ -219,6 +221,13 @@ class RknnOptions:
         "as other NPU runtimes do",
         "latency: one context; throughput: all cores, two contexts each",
     )
+    idle_unload_s: float = option(
+        EngineOptions,
+        number(0),
+        "0: it stays",
+        "seconds without a call after which NPU memory is given back until the next",
+        "ORT_RKNN_IDLE_UNLOAD_S",
+    )
     print_perf: bool | None = option(
         EngineOptions,
         flag,
@@ -229,7 +238,24 @@ class RknnOptions:
         DeviceOptions, text, "the usual names and folders", "path of librknnrt", "ORT_RKNN_RUNTIME_LIBRARY"
     )
     priority: str = option(
-        DeviceOptions, choice(*PRIORITIES), "the vendor's", "whose jobs the NPU's driver lets go first"
+        DeviceOptions,
+        choice(*PRIORITIES),
+        "all sessions are equal",
+        "class among the sessions of this process: the highest that waits goes to the NPU first (medium: the vendor's "
+        "word for normal). It is handed to the vendor's runtime, too, but the public driver never reads it",
+    )
+    reserve: int = option(
+        EngineOptions,
+        whole(0),
+        "none: all cores for everybody",
+        "cores kept free for sessions of priority high while this one is open; at most all but one",
+    )
+    arbiter: str = option(
+        EngineOptions,
+        choice(*get_args(Scope)),
+        "no state outside the process",
+        "whose sessions take turns: of this process, or of all programs of one IPC namespace that say machine",
+        "ORT_RKNN_ARBITER",
     )
     sram: bool = option(DeviceOptions, flag, "the vendor's", "let the NPU keep internal tensors in the SoC's SRAM")
     share_sram: bool = option(
@@ -250,9 +276,17 @@ class RknnOptions:
     share_weights: bool = option(
         DeviceOptions,
         flag,
-        "the vendor's",
+        "sessions of one model load it once; not seen on a board",
         "take the weights from whatever session of this process has loaded the same compiled code; that one's context "
         "stays open as long as they are used; not with custom operators",
+    )
+    memory_budget: int | None = option(
+        DeviceOptions,
+        size,
+        "the NPU's 4 GiB of addresses, or 80 % of the RAM (a guess) where that is less",
+        "bytes of NPU memory that all sessions of this process may have (e.g. 2G; the least that one names): what is "
+        "idle is closed before more is opened, and opens again at its next call",
+        "ORT_RKNN_MEMORY_BUDGET",
     )
     custom_op_paths: tuple[str, ...] = option(
         DeviceOptions,
@@ -296,34 +330,16 @@ class RknnOptions:
             values: Option name to value, a Python object or a string.
 
         Raises:
-            InvalidOption: A name that does not exist (the known ones are listed), or a value that makes no sense.
-            UnknownTarget: A SoC that is not in the table of targets.
+            InvalidOption: A name that does not exist (the known ones are listed), or a value that makes no sense, by
+                itself or beside the others.
         """
-        given = {str(name): value for name, value in (values or {}).items()}
-        _refuse_unknown(given, "")
-        config, file = read_config()
-        _refuse_unknown(config, f" in {file}")
-        parsed = {}
-        for row in OPTIONS.values():
-            value, origin = given.get(row.name), f"RKNNExecutionProvider option {row.name!r}"
-            if unsaid(value) and row.env:
-                value, origin = os.environ.get(row.env), f"environment variable {row.env}"
-            if unsaid(value) and not (row.name in _CORES and any(not unsaid(given.get(name)) for name in _CORES)):
-                value, origin = config.get(row.name), f"{row.name} in {file}"
-            if unsaid(value):
-                continue
-            try:
-                parsed[row.name] = row.parse(value)
-            except RuntimeError:  # UnknownTarget or InvalidOption, which say all by themselves
-                raise
-            except ValueError as reason:
-                raise InvalidOption(f"{origin} must be {reason}, not {value!r}") from None
-        if parsed.get("share_weights") and (parsed.get("custom_op_paths") or parsed.get("custom_op_default_path")):
-            raise InvalidOption("share_weights does not go with custom operators: the runtime shares no weights then")
-        if parsed.get("optimization_level", 0) not in convert.LEVELS:
-            raise InvalidOption(f"optimization_level must be 0, 1, 2 or 3, not {parsed['optimization_level']}")
+        parsed = read_values(OPTIONS, values or {})
         options = cls(**parsed)
         options.engine_options()  # which knows what excludes what
+        try:
+            options.convert_options(**{} if options.target else {"target": convert.any_target(options.precision)})
+        except RuntimeError as error:  # UnknownOption or CalibrationError of the converters
+            raise InvalidOption(f"RKNNExecutionProvider options: {error}") from None
         return options
 
     def engine_options(self) -> EngineOptions:
@@ -354,19 +370,6 @@ class RknnOptions:
     def as_strings(self) -> dict[str, str]:
         """Every option as onnxruntime shows options; :meth:`parse` reads it back."""
         return {name: to_text(getattr(self, name)) for name in OPTIONS}
-
-
-_CORES = ("schedule", "tp_mode", "performance_hint")
-"""Options that exclude each other: a program that gives one does not get another from the configuration file."""
-
-
-def _refuse_unknown(names: Iterable[str], where: str) -> None:
-    unknown = [name for name in names if name not in OPTIONS]
-    if unknown:
-        raise InvalidOption(
-            f"unknown RKNNExecutionProvider option {', '.join(map(repr, unknown))}{where}. "
-            f"Known options: {', '.join(OPTIONS)}"
-        )
 
 
 def _table() -> Iterator[Option]:

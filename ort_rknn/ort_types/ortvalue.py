@@ -15,6 +15,7 @@ import numpy as np
 
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_private.values import MappedValue, Unshared, new_value, over
+from ort_rknn.sharing.ledger import LEDGER
 from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:
@@ -288,13 +289,27 @@ def memory_for(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpuMemory:
 
 
 def _allocated(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpuMemory | None:
-    taken = (device.allocate(_bytes(dtype, shape)) for device in _devices())
-    return next((memory for memory in taken if memory is not None), None)
+    size = _bytes(dtype, shape)
+
+    def taken() -> NpuMemory | None:
+        memories = (device.allocate(size) for device in _devices())
+        return next((memory for memory in memories if memory is not None), None)
+
+    memory = taken()
+    for holder in LEDGER.asleep() if memory is None else ():
+        contexts = holder.open_briefly()  # memory comes from a context, and is there without it
+        try:
+            memory = memory or taken()
+        finally:
+            contexts.close()
+        if memory is not None:
+            break
+    return memory
 
 
 def npu_open() -> bool:
     """Whether any session of this process is open on an NPU."""
-    return bool(_devices())
+    return bool(_devices() or LEDGER.asleep())
 
 
 def _devices() -> list[Any]:

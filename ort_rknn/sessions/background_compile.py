@@ -10,7 +10,6 @@ import atexit
 import functools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
@@ -32,9 +32,15 @@ if TYPE_CHECKING:
 __all__ = ["BackgroundRequest", "CancelToken", "Cancelled", "compile_in_child", "compile_later", "usable_cache"]
 
 _START = (
-    "import sys, pickle; folder = sys.argv[1]; sys.path[:] = pickle.load(open(folder + '/path.pickle', 'rb')); "
+    "import sys; sys.path[:] = [entry for entry in sys.path if entry]; "  # not the working folder, whatever lies there
+    "import json; folder = sys.argv[1]; sys.path[:] = json.load(open(folder + '/path.json')); "
     "from ort_rknn_converters.cache.child_main import main; main(folder)"
 )
+
+
+_MOST, _END_OF_LOG = 1 << 20, 1 << 14  # bytes of an answer, which may hold a log's end; and of a log that are read
+CLEAN_UP_S = 5.0
+"""Seconds the end of a program waits for the files of a conversion to be removed. A guess: a moment is enough."""
 
 
 class Cancelled(Exception):
@@ -104,6 +110,7 @@ class _Queue:
         self._requests: deque[BackgroundRequest] = deque()
         self._running: BackgroundRequest | None = None
         self._thread: threading.Thread | None = None
+        self._lost = 0
 
     def put(self, request: BackgroundRequest) -> None:
         with self._lock:
@@ -112,12 +119,18 @@ class _Queue:
                 self._thread = threading.Thread(target=self._work, name="ort_rknn compiles", daemon=True)
                 self._thread.start()
 
-    def cancel(self) -> None:
+    def cancel(self) -> int:
+        """Take everything back, and return how much of it was never made, what was taken back earlier included."""
         with self._lock:
             left = [*self._requests, *([self._running] if self._running else [])]
+            lost = self._lost + len(left)
             self._requests.clear()
+            thread = self._thread
         for request in left:
             request.token.cancel()
+        if thread is not None:  # which removes the files of the work that was ended
+            thread.join(CLEAN_UP_S)
+        return lost
 
     def _work(self) -> None:
         while True:
@@ -129,6 +142,8 @@ class _Queue:
                 self._running = request = self._requests.popleft()
             if not request.token.cancelled:
                 request.work(request.token)
+            with self._lock:
+                self._lost += request.token.cancelled
             del request  # or the requester's last reference would wait here for the next request
 
 
@@ -142,7 +157,15 @@ def compile_later(token: CancelToken, work: Callable[[CancelToken], None]) -> No
 
 @atexit.register
 def _at_exit() -> None:
-    _queue.cancel()
+    if lost := _queue.cancel():
+        several = lost > 1
+        logger().warning(
+            "%d shape%s not ready when the program ended, and the CPU ran %s; %s=load waits instead",
+            lost,
+            "s were" if several else " was",
+            "them" if several else "it",
+            "ORT_RKNN_COMPILE",
+        )
 
 
 def _after_fork() -> None:
@@ -163,14 +186,16 @@ def usable_cache(cache_dir: str | None) -> str:
 
 @functools.cache
 def _usable(folder: Path) -> str:
+    from ort_rknn_converters.util.own_files import make_private
+
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         with tempfile.TemporaryFile(dir=folder):
             return str(folder)
     from ort_rknn_converters.util import temp_dirs as scratch
 
     own = scratch.hold("ort_rknn-cache-")
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    atexit.register(scratch.remove, own)
     return str(own)
 
 
@@ -194,6 +219,9 @@ def compile_in_child(
     from ort_rknn_converters.errors import ConvertError, thaw
     from ort_rknn_converters.toolkit.setup.environment import find_python, toolkit_version
     from ort_rknn_converters.util import temp_dirs as scratch
+    from ort_rknn_converters.util.foreign_text import shown
+    from ort_rknn_converters.util.own_files import read_own
+    from ort_rknn_converters.util.plain_data import parse_json
     from ort_rknn_converters.util.this_python import this_python
 
     find_python()
@@ -212,14 +240,17 @@ def compile_in_child(
                 env=_environment(folder),
                 start_new_session=True,
             )
-            status = child.wait()
+            status = child.wait()  # without a limit: each of its compilations has one, and the token ends it
         if token.cancelled:
             raise Cancelled
         result = folder / child_main.RESULT
         if not result.exists():
-            tail = (folder / "log.txt").read_text(errors="replace").strip().rpartition("\n")[2]
+            tail = shown(_end_of(folder / "log.txt"))
             raise ConvertError(f"the conversion's process ended with status {status}: {tail}")
-        failure = json.loads(result.read_text(encoding="utf-8")).get("failure")
+        try:
+            failure = parse_json(read_own(result, _MOST), child_main.ANSWER).get("failure")
+        except (OSError, ValueError) as error:
+            raise ConvertError(f"the conversion's answer cannot be read: {error}") from error
         if failure:
             raise thaw(failure)
     found = store.Cache(store.cache_directory(cache_dir)).lookup(store.key_of(model, options), toolkit_version())
@@ -228,6 +259,13 @@ def compile_in_child(
             "the conversion's result is not in the cache; the model's file may have been changed meanwhile"
         )
     return found
+
+
+def _end_of(log: Path) -> str:
+    """The last line of a log that may be long."""
+    with log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _END_OF_LOG))
+        return file.read().decode(errors="replace").strip().rpartition("\n")[2]
 
 
 def _compile_here(
@@ -260,9 +298,10 @@ def _compile_here(
 
 
 def _write_path(folder: Path) -> None:
-    import pickle
+    from ort_rknn_converters.cache.child_main import PATH
+    from ort_rknn_converters.util.own_files import write_own
 
-    (folder / "path.pickle").write_bytes(pickle.dumps([str(Path(entry).absolute()) for entry in sys.path]))
+    write_own(folder / PATH, json.dumps([str(Path(entry).absolute()) for entry in sys.path]))
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ort_rknn.devices.program import BoundCpuStep, Program
@@ -11,7 +12,7 @@ from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.ort_conventions import ort_error
 
-__all__ = ["WholeModel", "complete_feed", "plain_engine"]
+__all__ = ["WholeModel", "complete_feed", "plain_engine", "refuse_unknown"]
 
 
 class WholeModel:
@@ -79,8 +80,12 @@ def plain_engine(native: Any, options: EngineOptions | None = None) -> Engine:
 
     Args:
         native: The session.
-        options: The engine's settings; its defaults when ``None``.
+        options: The engine's settings, of which those of cores say nothing here; its defaults when ``None``.
     """
+    if options is not None:
+        options = replace(
+            options, schedule=None, tp_mode=None, threads_per_core=None, performance_hint="none", cores=None
+        )
     outputs = tuple(argument.name for argument in native.outputs_meta)
     part = BoundCpuStep("onnxruntime", _input_names(native), outputs, _OnnxruntimeStep(native))
     return Engine(Program.from_steps([part], None, outputs=outputs), options or EngineOptions())
@@ -89,6 +94,17 @@ def plain_engine(native: Any, options: EngineOptions | None = None) -> Engine:
 def complete_feed(native: Any, feed: Mapping[str, Any]) -> dict[str, Any]:
     """The feed with ``None`` for every input that is not fed: a program's step names all of them."""
     return dict.fromkeys(_input_names(native)) | dict(feed)
+
+
+def refuse_unknown(native: Any, output_names: Sequence[str], feed: Mapping[str, Any], run_options: Any = None) -> None:
+    """Raise what onnxruntime raises for names that the model does not have: a program would pass them over.
+
+    Raises:
+        InvalidArgument: onnxruntime's; there are such names.
+    """
+    outputs = {argument.name for argument in native.outputs_meta}
+    if not outputs.issuperset(output_names) or not set(_input_names(native)).issuperset(feed):
+        native.run(output_names, feed, run_options)
 
 
 def _input_names(native: Any) -> tuple[str, ...]:

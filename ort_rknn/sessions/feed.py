@@ -113,21 +113,28 @@ class FeedChecker:
         Raises:
             Exception: What onnxruntime raises for the same call, class and text.
         """
-        usual = isinstance(feed, dict) and type(output_names) is list  # what else there is, releases disagree on
-        if usual and run_options is None and self._outputs.issuperset(output_names):
-            arrays = self._quick(feed)
-            if arrays is not None:
-                return Checked(arrays, output_names)
+        arrays = self.common(output_names, feed) if run_options is None else None
+        if arrays is not None:
+            return Checked(arrays, output_names)
         return self._slow(output_names, feed, run_options, validate_on_stub)
 
-    def _quick(self, feed: Mapping[str, Any]) -> dict[str, Any] | None:
+    def common(self, output_names: Any, feed: Any) -> dict[str, Any] | None:
         """The arrays when every value is one of the right type and shape; ``None`` when anything is unusual."""
+        # What else there is than lists and dictionaries, releases disagree on.
+        if type(output_names) is not list or not isinstance(feed, dict) or not self._outputs.issuperset(output_names):
+            return None
         arrays = {}
+        inputs = self._inputs
         for name, value in feed.items():
-            spec = self._inputs.get(name)
-            if spec is None or not isinstance(value, np.ndarray) or not spec.takes(value):
+            spec = inputs.get(name)
+            if spec is None or not isinstance(value, np.ndarray):
                 return None
-            arrays[name] = _plain(value)
+            if (value.shape != spec.dims and not spec.fits(value.shape)) or value.dtype != spec.dtype:
+                return None
+            flags = value.flags
+            arrays[name] = (
+                value if type(value) is np.ndarray and flags.c_contiguous and flags.aligned else _plain(value)
+            )
         return arrays if arrays.keys() >= self._required else None
 
     def _slow(
@@ -221,9 +228,8 @@ class ValueConverter:
 
 
 def _open(types: Mapping[str, str]) -> Any:
-    from onnx import helper
-
     from ort_rknn.ort_private.own import public
+    from ort_rknn_converters.onnx_file.schema import helper
 
     options = public("SessionOptions")()
     options.intra_op_num_threads = 1
@@ -239,7 +245,7 @@ def _open(types: Mapping[str, str]) -> Any:
 
 def _type_proto(text: str) -> Any:
     """The ONNX type of one of onnxruntime's strings, e.g. ``optional(seq(tensor(float)))``."""
-    from onnx import TensorProto, helper
+    from ort_rknn_converters.onnx_file.schema import TensorProto, helper
 
     match = re.fullmatch(r"(\w+)\((.*)\)", text)
     if match is None:

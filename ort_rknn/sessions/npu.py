@@ -78,6 +78,9 @@ class NpuSession(NativeSession):
         self._parts = parts
         self._fixed_shapes = dict(parts.shapes)
         self._fixed_values = _values(parts.plan, self.input_dtypes)
+        self._engine_run = parts.engine.run_checked
+        self._picky = bool(self._fixed_shapes or self._fixed_values)
+        self._all_outputs = [argument.name for argument in self.outputs_meta]
         self._said_other = False
         self._types = {argument.name: argument.type for argument in self.outputs_meta}
         self._opening = threading.Lock()
@@ -103,6 +106,17 @@ class NpuSession(NativeSession):
             return self._parts.whole.run(checked.feed, checked.outputs, run_options)
         results = self._parts.engine.run(checked.feed, checked.outputs, run_options)
         return results if len(set(checked.outputs)) == len(results) else [deepcopy(value) for value in results]
+
+    def run_common(self, output_names: Any, input_feed: Any) -> list[Any] | None:
+        """Run a feed of plain arrays of the right types and shapes; ``None`` where it is anything else."""
+        names = output_names or self._all_outputs
+        feed = self._checker.common(names, input_feed)
+        if feed is None or (self._picky and not self._fits(Checked(feed, names), None)):
+            return None
+        results = self._engine_run(feed, names)
+        if len(names) > 1 and len(set(names)) < len(names):
+            return [deepcopy(value) for value in results]
+        return results
 
     def job(self, submission: Submission) -> InferenceJob:
         """Queue one inference; see :meth:`ort_rknn.api.session.InferenceSession.submit`."""

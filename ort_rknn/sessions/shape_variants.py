@@ -97,6 +97,7 @@ class Variants:
         self._states: dict[ShapeKey, ShapeState] = {}
         self._ready: dict[ShapeKey, NpuSession] = {}
         self._beyond: set[ShapeKey] = set()
+        self._said_beyond = False
         self._stopped = ""
         self._closed = False
         self._token = CancelToken()
@@ -105,9 +106,12 @@ class Variants:
     def find(self, key: ShapeKey) -> NpuSession | None:
         """The session for these shapes, when there is one. A shape that is new is looked up first."""
         session = self._ready.get(key)
-        if session is None and key not in self._states and self._admit(key):
-            self._meet(key, self._mode)
-            session = self._ready.get(key)
+        if session is None and key not in self._states:
+            if self._admit(key):
+                self._meet(key, self._mode)
+                session = self._ready.get(key)
+            elif self._beyond:
+                self._say_beyond(key)
         return session
 
     def load(self, key: ShapeKey, mode: str) -> None:
@@ -125,11 +129,15 @@ class Variants:
         with self._changed:
             if self._closed or key not in self._states or self._states[key].state != "new":
                 return
-            if self._full():
+            beyond = self._full()
+            if beyond:
                 del self._states[key]
                 self._remember(key)
-                return
-            self._states[key] = replace(known, state="waiting")
+            else:
+                self._states[key] = replace(known, state="waiting")
+        if beyond:
+            self._say_beyond(key)
+            return
         compile_later(self._token, partial(_compile, weakref.ref(self), key, self._factory.build))
 
     def states(self) -> tuple[ShapeState, ...]:
@@ -198,6 +206,18 @@ class Variants:
     def _remember(self, key: ShapeKey) -> None:
         if len(self._beyond) < _REMEMBERED:
             self._beyond.add(key)
+
+    def _say_beyond(self, key: ShapeKey) -> None:
+        """One warning for the first shape beyond the limit; where nothing is compiled at all there is no limit."""
+        if self._said_beyond or self._mode == "never":
+            return
+        self._said_beyond = True
+        logger().warning(
+            "%s and other new shapes run on the CPU: max_shapes is %d. Raise it, or list the shapes that matter (option"
+            " shapes)",
+            name_of(key),
+            self._limit,
+        )
 
     def _meet(self, key: ShapeKey, mode: str) -> None:
         """From the cache, or compiled now where that is wanted."""

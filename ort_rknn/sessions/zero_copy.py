@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.errors import DeviceError, SessionClosed
 from ort_rknn.ort_types.ortvalue import NpuOrtValue, memory_for
+from ort_rknn.sharing.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.bound_context import BoundContext, Slot
@@ -57,6 +59,7 @@ class _Seat:
     def __init__(self, core: _Core) -> None:
         self.core = core
         self.bound: BoundContext | None = None
+        self.gate: Any = None
         self.last = 0
 
 
@@ -66,22 +69,29 @@ class SharedRuns:
     Args:
         program: A program that is one NPU step, on device ``npu``.
         cores: Core mask, and how many contexts may share it.
+        gate: Makes what a context's runs go through, for so many cores: they take turns with other sessions.
 
     Attributes:
         input_dtypes: Numpy's dtype of each input.
     """
 
-    def __init__(self, program: Program, cores: Iterable[tuple[int, int]]) -> None:
+    def __init__(
+        self, program: Program, cores: Iterable[tuple[int, int]], gate: Callable[[int], Any] | None = None
+    ) -> None:
         step = program.steps[0]
         assert isinstance(step, BoundNpuStep)
         self._code = step.code
         self.input_dtypes = {spec.name: spec.dtype for spec in step.code.inputs}
         self._device: Any = program.device
+        self._gate = gate
         self._lock = threading.Lock()
         self._cores = [_Core(mask, seats) for mask, seats in cores]
+        self._seats = [seat for core in self._cores for seat in core.idle]
         self._mean = 0.0
         self._waiting: deque[tuple[threading.Lock, list[_Seat]]] = deque()
         self._closed = False
+        self.last_used = time.monotonic()
+        LEDGER.enter(self)
 
     def covers(self, inputs: Mapping[str, Any], outputs: Iterable[str]) -> bool:
         """Whether these inputs have the shapes of the compiled code, and these outputs are its."""
@@ -119,13 +129,16 @@ class SharedRuns:
             bound = seat.bound
             if bound is None:
                 bound = seat.bound = self._open(seat.core.mask)
+            if seat.gate is None and self._gate is not None:
+                seat.gate = self._gate(max(1, seat.core.mask.bit_count()))
             read = [_filled(bound, slot, inputs[slot.spec.name], copied) for slot in bound.inputs]
             written = []
             for slot in bound.outputs:
                 name = slot.spec.name
                 written.append(_memory_of(bound, slot, outputs.get(name), copied if name in outputs else {}))
             ready = time.perf_counter()
-            bound.run([*read, *written])
+            with seat.gate or nullcontext():
+                bound.run([*read, *written])
             ran = time.perf_counter()
             arrays: dict[str, np.ndarray[Any, Any]] = {}
             for slot, memory in zip(bound.outputs, written, strict=True):
@@ -166,8 +179,34 @@ class SharedRuns:
         for gate, _ in waiting:
             gate.release()
 
+    def give_back(self, *, everything: bool) -> int:
+        """Close contexts without a run, see :class:`ort_rknn.sharing.ledger.Holder`; none of them is the first."""
+        del everything
+        given = []
+        with self._lock:
+            for seat in (seat for core in self._cores for seat in core.idle):
+                if seat.bound is not None:
+                    given.append(seat.bound)
+                    seat.bound = None
+        for bound in given:
+            bound.close()
+        return len(given)
+
+    asleep = False
+    """Whether it could open contexts for others: those of the session's lanes do."""
+
+    def open_briefly(self) -> Any:
+        """Never asked for."""
+        raise NotImplementedError
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many there are."""
+        opened = [bound.context.size for seat in self._seats if (bound := seat.bound) is not None]
+        return sum(opened), len(opened)
+
     def _open(self, mask: int) -> BoundContext:
-        context = self._device.open(self._code, mask, self._device.relative(self._code))
+        with opening_for(self, extra=False):
+            context = self._device.open(self._code, mask, self._device.relative(self._code))
         try:
             bound: BoundContext = context.bind()
             refusal = next((slot.refusal for slot in (*bound.inputs, *bound.outputs) if slot.refusal), "")
@@ -215,6 +254,7 @@ class SharedRuns:
 
     def _give_back(self, seat: _Seat) -> None:
         core, now = seat.core, time.perf_counter()
+        self.last_used = time.monotonic()
         with self._lock:
             took, core.since = now - core.since, now
             self._mean += (took - self._mean) / 8 if self._mean else took

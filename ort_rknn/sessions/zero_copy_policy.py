@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from ort_rknn.devices.program import BoundNpuStep, Program, check_terminated
 from ort_rknn.engine.stats import print_phases, wants_perf_lines
 from ort_rknn.sessions.iobinding_run import deliver
 from ort_rknn.sessions.zero_copy import OnRun, SharedRuns, Unshareable
+from ort_rknn.sharing.idle_unload import IDLE
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -26,13 +28,21 @@ class MemoryUse:
         shared: Runs on it; ``None`` where everything is copied.
         why: Why everything is copied.
         on_run: Called after a good run.
+        count: Called with the seconds a good run took.
 
     Attributes:
         runs: Runs on the memory itself.
         copied: Input or output name to the reason why it was copied in the last run over a binding.
     """
 
-    def __init__(self, shared: SharedRuns | None, why: str, on_run: OnRun | None = None) -> None:
+    def __init__(
+        self,
+        shared: SharedRuns | None,
+        why: str,
+        on_run: OnRun | None = None,
+        count: Callable[[float], object] = float,
+    ) -> None:
+        self._count = count
         self.runs = 0
         self.copied: dict[str, str] = {}
         self._shared = shared
@@ -52,11 +62,13 @@ class MemoryUse:
         why = _why_copied(engine.program, engine.options.run_timeout_ms)
         if why:
             return cls(None, why)
-        shared = SharedRuns(engine.program, _cores(engine))
+        shared = SharedRuns(engine.program, _cores(engine), engine.gates)
         at_close.append(shared.close)
+        if engine.options.idle_unload_s:
+            IDLE.watch(shared, engine.options.idle_unload_s)
         lines = wants_perf_lines() if engine.options.print_perf is None else engine.options.print_perf
         if profile is None and not lines:
-            return cls(shared, "")
+            return cls(shared, "", count=engine.count_run)
         step = engine.program.steps[0]
 
         def on_run(core: int, begun: float, phases: tuple[float, float, float]) -> None:
@@ -66,7 +78,11 @@ class MemoryUse:
                 profile.step(-1, step, begun, sum(phases), core, phases)
                 profile.inference(-1, begun, sum(phases))
 
-        return cls(shared, "", on_run)
+        return cls(shared, "", on_run, engine.count_run)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of its contexts, and how many are open."""
+        return (0, 0) if self._shared is None else self._shared.memory()
 
     def run(self, binding: SessionIOBinding, run_options: Any) -> bool:
         """Run on the binding's memory; ``False`` when that is not possible.
@@ -88,11 +104,13 @@ class MemoryUse:
                         outputs[name] = made = shared.fresh(name)
                         record.made(name, made)
                 copied: dict[str, str] = {}
+                begun = time.perf_counter()
                 try:
                     deliver(binding, shared.run(id(binding), inputs, outputs, copied, self._on_run))
                 except Unshareable as error:
                     self._shared, self._why = None, str(error)
                 else:
+                    self._count(time.perf_counter() - begun)
                     with self._counting:
                         self.runs += 1
                     self.copied = copied
@@ -123,4 +141,6 @@ def _cores(engine: Engine) -> list[tuple[int, int]]:
     lanes = engine.plan().lanes
     if engine.options.tp_mode is not None:
         return [(lanes[0].mask, len(lanes))]
+    if lanes[0].floats:
+        return [(lanes[0].mask, 2 * engine.plan().cores)]
     return [(mask, 2) for mask in dict.fromkeys(lane.mask for lane in lanes)]

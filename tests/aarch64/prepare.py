@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "aarch64"
@@ -91,17 +92,22 @@ def once(stamp: Path, key: str, make: Callable[[], None]) -> None:
 
 
 def debian() -> None:
-    """Unpack the aarch64 Python with all it needs. apt works in folders of its own, as on another machine."""
+    """Unpack the aarch64 Python with all it needs."""
     say(f"fetching Python {PYTHON} for aarch64 from {MIRROR} {SUITE}")
     for stamp in BUILD.glob("*.done"):
         stamp.unlink()
     shutil.rmtree(PREFIX, ignore_errors=True)
-    apt = BUILD / "apt"
+    PREFIX.mkdir(parents=True)
+    unpack_debs(BUILD / "apt", SUITE, DEBS, PREFIX)
+
+
+def unpack_debs(apt: Path, suite: str, debs: Sequence[str], root: Path) -> None:
+    """Fetch arm64 packages with all they need, and unpack them. apt works in a folder of its own, as elsewhere."""
     shutil.rmtree(apt, ignore_errors=True)
     for folder in ("lists/partial", "archives/partial", "etc", "empty"):
         (apt / folder).mkdir(parents=True)
     (apt / "status").touch()
-    source = f"deb [arch=arm64 signed-by={KEYRING}] {MIRROR} {SUITE} main\n"
+    source = f"deb [arch=arm64 signed-by={KEYRING}] {MIRROR} {suite} main\n"
     (apt / "etc" / "sources.list").write_text(source)
     settings = {
         "APT::Architecture": "arm64",
@@ -122,11 +128,19 @@ def debian() -> None:
     (apt / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
     env = dict(os.environ, APT_CONFIG=str(apt / "apt.conf"))
     run(["apt-get", "update", "-qq"], "fetching Debian's list of packages", env)
-    run(["apt-get", "install", "-y", "-qq", "--download-only", *DEBS], "fetching Python", env)
-    PREFIX.mkdir(parents=True)
+    run(["apt-get", "install", "-y", "-qq", "--download-only", *debs], "fetching the packages", env)
     for archive in sorted((apt / "archives").glob("*.deb")):
-        run(["dpkg-deb", "-x", archive, PREFIX], f"unpacking {archive.name}")
+        # Directories that are links in the root stay links: /bin is one on a merged system.
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE) as packed:
+            run_from(packed.stdout, ["tar", "-x", "--keep-directory-symlink", "-C", root], f"unpacking {archive.name}")
     shutil.rmtree(apt)
+
+
+def run_from(given: IO[bytes] | None, command: Sequence[str | Path], why: str) -> None:
+    """Run a program that reads what another writes."""
+    done = subprocess.run(list(map(str, command)), stdin=given, capture_output=True, check=False, timeout=600)
+    if done.returncode:
+        raise Unable(f"{why} failed ({command[0]} ended with {done.returncode}): {done.stderr.decode()[-500:]}")
 
 
 def wheels() -> None:

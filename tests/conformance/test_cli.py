@@ -235,7 +235,8 @@ def test_a_fix_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None
 
 @pytest.mark.toolkit
 def test_a_node_that_is_not_there(tmp_path: Path) -> None:
-    assert "no node 'conv9'; it has conv2" in _refusal(_check(DIGITS, "--cpu-node", "conv9"))
+    refusal = _refusal(_check(DIGITS, "--cpu-node", "conv9"))
+    assert "names 'conv9', and the model has no node of that name; did you mean conv2" in refusal
 
 
 def test_the_emulator_is_not_taken_for_an_npu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,3 +270,34 @@ def test_cases_from_the_field(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     [row] = json.loads(file.read_text())["results"]
     assert (row["case"], row["verdict"]) == ("field/ids/parity", "right")
+
+
+@pytest.mark.parametrize("target", ["rk3588", "rk3566"])
+def test_a_compiled_model_is_judged_as_what_it_is(target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(environment, "toolkit_version", lambda: None)
+    onnx.save(CONVOLUTION.source(), tmp_path / "original.onnx")
+    compiled = tmp_path / "m.rknn.onnx"
+    compiled.write_bytes(CONVOLUTION.read(target))
+    arguments = (compiled, "--reference", tmp_path / "original.onnx")
+    result = _check(*arguments, "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    assert f"m.rknn.onnx  {target}, fp16, " in result.stdout
+    head = json.loads((tmp_path / "r.json").read_text())
+    assert (head["target"], head["precision"]) == (target, "fp16")
+    assert "was compiled for precision fp16, not int8" in _refusal(_check(*arguments, "--precision", "int8"))
+    assert f"was compiled for target {target}, not rk3576" in _refusal(_check(*arguments, "--target", "rk3576"))
+    assert "--fix is for the ONNX file itself" in _refusal(_check(*arguments, "--fix", tmp_path / "f.toml"))
+    assert "--cpu-node is for the ONNX file itself" in _refusal(_check(*arguments, "--cpu-node", "a"))
+
+
+@pytest.mark.toolkit
+def test_a_pass_says_what_it_leaves_open_and_that_there_is_nothing_to_fix(tmp_path: Path) -> None:
+    fix = tmp_path / "fix.toml"
+    result = _check(DIGITS, "--min-gain", 0, "--samples", 2, "--fix", fix)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stdout.split())
+    assert "Within the tolerance of 0.02, the best class may be another where the two best are within about 4 %" in said
+    assert "The 2 samples were random: it says nothing of real inputs." in said
+    assert "It was computed here, not on a board." in said
+    assert f"nothing to fix: the model agrees as it is; {fix} is not written" in said.replace(" .toml", ".toml")
+    assert not fix.exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ort_rknn_converters.errors import UnknownOption, UnknownTarget
-from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.options import ALIASES, ConvertOptions
 
 
 def test_defaults_are_valid() -> None:
@@ -73,7 +73,7 @@ def test_key_is_canonical_json_of_what_changes_the_result() -> None:
     one = ConvertOptions(shapes={"a": (1,), "b": (2,)}, cpu_ops=frozenset({"Relu", "Add"}), jobs=4, timeout_s=5)
     two = ConvertOptions(shapes={"b": (2,), "a": (1,)}, cpu_ops=frozenset({"Add", "Relu"}))
     assert one.key() == two.key()
-    assert set(json.loads(one.key())) == set(ConvertOptions.names()) - {"jobs", "timeout_s"}
+    assert set(json.loads(one.key())) == set(ConvertOptions.names()) - {"jobs", "max_memory", "timeout_s"}
 
 
 @pytest.mark.parametrize("change", [{"target": "rk3576"}, {"dims": {"N": 1}}, {"min_gain": 0.0}, {"seed": 1}])
@@ -103,3 +103,11 @@ def test_the_class_itself_says_what_an_option_takes_and_does() -> None:
     assert tuple(docs) == ConvertOptions.names()
     assert docs["cpu_ops"] == "Op types that must stay on the CPU. Default: none."
     assert docs["jobs"].endswith("Default: 1 (each takes 8 times the weights in memory, measured).")
+
+
+def test_the_commands_words_and_the_sessions_are_other_names() -> None:
+    options = ConvertOptions.of(algorithm="mmse", method="layer", compile_timeout_s=30)
+    assert options == ConvertOptions(quantized_algorithm="mmse", quantized_method="layer", timeout_s=30)
+    assert set(ALIASES.values()) <= set(ConvertOptions.names())
+    with pytest.raises(UnknownOption, match="give one of them"):
+        ConvertOptions.of(timeout=3, timeout_s=4)

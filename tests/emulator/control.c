@@ -1,17 +1,15 @@
-/* The control board of the emulated runtime: settings, faults to inject, the clock of the cores, counters.
+/* The control board of the emulated runtime: settings, faults to inject, counters. The cores are in cores.c.
  *
  * Settings come from the environment when the first call is made (EMU_<KEY>) and from emu_configure(key, value).
  *   cores 3 | light 0 | latency_us 0 | pattern 5000*9,25000 | target rk3588 | api 2.5.0 | driver 0.9.8
  *   affine 0 (1: says of every tensor that it is quantized) | own_outputs 0 (1: gives its own memory for every output)
+ *   memory 0 (bytes of weights there is room for, 0: no limit)
  *   max_version 6 | fault rknn_run@3x2=-1;rknn_run@9=hang;rknn_init@1x*=delay:20 | stall 1:1500000
  * A fault is CALL@N[xCOUNT]=CODE|hang|delay:MS, N counted from 1 at the moment it is armed, COUNT * for ever.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <time.h>
 
 #include "emulator.h"
 
@@ -24,38 +22,20 @@ static const char *const MISUSES[EMU_MISUSES] = {
     "dead_mem", "busy_mem", "left_mem", "lent_weights", "overrun"};
 
 typedef struct {
-    int64_t free_at, busy; /* nanoseconds */
-    long long runs;
-} core_clock;
-typedef struct {
     emu_call call;
     long long first, last; /* in that call's own count */
     int code, hang, delay_ms, die; /* die: by this signal */
 } fault;
 
 emu_settings emu_set;
-atomic_llong emu_misuses[EMU_MISUSES], emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
+atomic_llong emu_misuses[EMU_MISUSES], emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_dma_peak, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
 static atomic_llong calls[EMU_CALLS], latencies;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static core_clock cores[EMU_MAX_CORES];
 static fault faults[64];
 static atomic_int n_faults;
 static long long hanging, releases;
-
-static int64_t now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static void sleep_until(int64_t deadline) {
-    static _Thread_local int sharp;
-    if (!sharp) sharp = prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0) == 0 ? 1 : -1;
-    struct timespec t = {deadline / 1000000000, deadline % 1000000000};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR) {}
-}
 
 static int call_named(const char *name, size_t length) {
     for (int i = 0; i < EMU_CALLS; i++)
@@ -106,6 +86,7 @@ static int configure(const char *key, const char *value) {
     else if (!strcmp(key, "latency_us")) emu_set.latency_us = atoll(value), emu_set.n_pattern = 0;
     else if (!strcmp(key, "pattern")) set_pattern(value);
     else if (!strcmp(key, "runtime")) return set_runtime(value);
+    else if (!strcmp(key, "memory")) emu_set.memory = atoll(value);
     else if (!strcmp(key, "in_out")) emu_set.count = (uint32_t)strtoul(value, NULL, 0);
     else if (!strcmp(key, "short_outputs")) emu_set.short_outputs = (uint32_t)atoi(value);
     else if (!strcmp(key, "null_memory")) emu_set.null_memory = (uint32_t)atoi(value);
@@ -119,8 +100,7 @@ static int configure(const char *key, const char *value) {
         int core = atoi(value);
         const char *us = strchr(value, ':');
         if (core < 0 || core >= EMU_MAX_CORES || !us) return -1;
-        int64_t t = now();
-        cores[core].free_at = (cores[core].free_at > t ? cores[core].free_at : t) + atoll(us + 1) * 1000;
+        emu_stall(core, atoll(us + 1));
     } else if (!strcmp(key, "fault")) {
         char copy[2048], *rest = copy, *one;
         snprintf(copy, sizeof copy, "%s", value);
@@ -163,9 +143,10 @@ void emu_reset(void) {
     n_faults = 0;
     releases++;
     pthread_cond_broadcast(&released);
-    memset(cores, 0, sizeof cores);
+    emu_cores_reset();
     for (int i = 0; i < EMU_CALLS; i++) calls[i] = 0;
     for (int i = 0; i < EMU_MISUSES; i++) emu_misuses[i] = 0;
+    emu_dma_peak = atomic_load(&emu_dma_bytes);
     latencies = emu_copied_in = emu_copied_out = emu_errors = 0;
     defaults();
     pthread_mutex_unlock(&lock);
@@ -178,7 +159,7 @@ void emu_release_hangs(void) {
     pthread_mutex_unlock(&lock);
 }
 
-/* A call's name, a misuse's name, contexts, mems, dma_bytes, errors (lines logged), copied_in, copied_out, init_flags (of the last rknn_init), hanging,
+/* A call's name, a misuse's name, contexts, mems, dma_bytes, dma_peak (since the reset), errors (lines logged), copied_in, copied_out, init_flags (of the last rknn_init), hanging,
  * core<i>_runs, core<i>_busy_us; -1: no such thing. */
 long long emu_count(const char *name) {
     int call = call_named(name, strlen(name));
@@ -188,6 +169,7 @@ long long emu_count(const char *name) {
     if (!strcmp(name, "contexts")) return atomic_load(&emu_live_contexts);
     if (!strcmp(name, "mems")) return atomic_load(&emu_live_mems);
     if (!strcmp(name, "dma_bytes")) return atomic_load(&emu_dma_bytes);
+    if (!strcmp(name, "dma_peak")) return atomic_load(&emu_dma_peak);
     if (!strcmp(name, "copied_in")) return atomic_load(&emu_copied_in);
     if (!strcmp(name, "errors")) return atomic_load(&emu_errors);
     if (!strcmp(name, "init_flags")) return atomic_load(&emu_init_flags);
@@ -197,8 +179,8 @@ long long emu_count(const char *name) {
     int core = 0;
     if (!strcmp(name, "hanging")) value = hanging;
     else if (!strncmp(name, "core", 4) && (core = name[4] - '0') >= 0 && core < EMU_MAX_CORES) {
-        if (!strcmp(name + 5, "_runs")) value = cores[core].runs;
-        else if (!strcmp(name + 5, "_busy_us")) value = cores[core].busy / 1000;
+        if (!strcmp(name + 5, "_runs")) value = emu_core_count(core, 0);
+        else if (!strcmp(name + 5, "_busy_us")) value = emu_core_count(core, 1);
     }
     pthread_mutex_unlock(&lock);
     return value;
@@ -220,31 +202,11 @@ int emu_enter(emu_call call) {
     }
     pthread_mutex_unlock(&lock);
     if (hit.die) emu_die(hit.die, "a fault that was asked for");
-    if (hit.delay_ms) sleep_until(now() + (int64_t)hit.delay_ms * 1000000);
+    if (hit.delay_ms) emu_sleep_until(emu_now() + (int64_t)hit.delay_ms * 1000000);
     return hit.code;
 }
 
 int64_t emu_next_latency(void) {
     long long number = atomic_fetch_add(&latencies, 1);
     return emu_set.n_pattern ? emu_set.pattern[number % emu_set.n_pattern] : emu_set.latency_us;
-}
-
-/* Cores queue like hardware: a job starts when its cores are through with the ones handed over before. */
-int emu_occupy(rknn_core_mask mask) {
-    int64_t latency = emu_next_latency() * 1000, start = now();
-    pthread_mutex_lock(&lock);
-    uint32_t all = (1u << emu_set.cores) - 1, chosen = mask == 0xFFFF ? all : mask & all;
-    if (mask == 0) {
-        int best = 0;
-        for (int i = 1; i < emu_set.cores; i++)
-            if (cores[i].free_at < cores[best].free_at && cores[best].free_at > start) best = i;
-        chosen = 1u << best;
-    }
-    for (int i = 0; i < emu_set.cores; i++)
-        if (chosen >> i & 1 && cores[i].free_at > start) start = cores[i].free_at;
-    for (int i = 0; i < emu_set.cores; i++)
-        if (chosen >> i & 1) cores[i].free_at = start + latency, cores[i].busy += latency, cores[i].runs++;
-    pthread_mutex_unlock(&lock);
-    if (latency || start > now()) sleep_until(start + latency);
-    return 0;
 }

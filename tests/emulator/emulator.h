@@ -37,6 +37,7 @@ typedef struct {
     char target[32], custom[1024];
     int dynamic; /* it was compiled for sets of shapes, be it one */
     uint64_t version, salt;
+    int64_t latency_us; /* 0: as the control board says */
     uint32_t weight_bytes;
     char needs[RKNN_MAX_NAME_LEN]; /* a custom operator it has, or "" */
     uint64_t identity; /* size << 32 | CRC-32 of the file; 0 when no arithmetic is lent */
@@ -102,6 +103,7 @@ typedef struct {
     uint32_t count, short_outputs, null_memory; /* hostile: numbers of inputs and outputs, bytes missing, no addresses */
     int32_t offset;                             /* hostile: where memory is said to begin */
     int64_t latency_us, pattern[64];
+    int64_t memory; /* bytes of weights there is room for; 0: no limit */
     int n_pattern;
     uint64_t max_version;
     char target[32], api[256], driver[256];
@@ -109,10 +111,17 @@ typedef struct {
 
 extern emu_settings emu_set;
 extern atomic_llong emu_misuses[EMU_MISUSES];
-extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
+extern atomic_llong emu_live_contexts, emu_live_mems, emu_dma_bytes, emu_dma_peak, emu_copied_in, emu_copied_out, emu_init_flags, emu_errors;
 void emu_start(void);                 /* reads the environment once */
 int emu_enter(emu_call call);         /* counts the call; 0, or the code an armed fault asks for; may hang first */
 int64_t emu_next_latency(void);       /* microseconds, by the pattern */
-int emu_occupy(rknn_core_mask mask);  /* one inference on its core or cores; 0 or an error */
+
+/* cores.c */
+int64_t emu_now(void); /* nanoseconds */
+void emu_sleep_until(int64_t deadline);
+void emu_stall(int core, int64_t us);
+void emu_cores_reset(void);
+long long emu_core_count(int core, int busy); /* microseconds it was busy, else the jobs it ran */
+int emu_occupy(rknn_core_mask mask, int64_t latency_us); /* one inference on its core or cores; 0 or an error */
 
 #endif

@@ -151,7 +151,7 @@ int rknn_run(rknn_context handle, rknn_run_extend *extend) {
         if (!code) code = strange_output(c);
         uint64_t state = code ? 0 : fold_inputs(c);
         if (!code) code = !knows ? RKNN_ERR_FAIL : emu_compute(c);
-        if (!code) code = emu_occupy(c->mask);
+        if (!code) code = emu_occupy(c->mask, c->model->latency_us ? c->model->latency_us : emu_next_latency());
         c->ran = 1;
         for (uint32_t i = 0; i < c->model->n_input; i++) mapped |= c->inputs[i].mem != NULL;
         if (!code) {

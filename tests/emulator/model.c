@@ -5,6 +5,7 @@
  *   custom any text
  *   seed 7
  *   weights 1000000
+ *   latency 5000                           (microseconds of one run)
  *   needs MyOp                             (a custom operator; runs fail before it is registered)
  *   input x float16 1,3,8,8|1,3,16,16 nhwc
  *   output y int8 1,10 - 0.5 -3            (- = no layout; then scale and zero point)
@@ -67,6 +68,7 @@ static int text_read(const uint8_t *data, size_t size, emu_model *model) {
         else if (!strcmp(word, "seed")) model->salt = strtoull(rest, NULL, 0);
         else if (!strcmp(word, "version")) model->version = strtoull(rest, NULL, 0);
         else if (!strcmp(word, "weights")) model->weight_bytes = (uint32_t)strtoul(rest, NULL, 0);
+        else if (!strcmp(word, "latency")) model->latency_us = strtoll(rest, NULL, 0);
         else if (!strcmp(word, "maker")) maker_line(rest, model);
         else if (!strcmp(word, "needs")) snprintf(model->needs, sizeof model->needs, "%s", rest);
         else if (!strcmp(word, "input") && model->n_input < EMU_MAX_IO)

@@ -110,6 +110,18 @@ static int load(emu_model *model, void *data, uint32_t size, uint32_t flag, cons
     return model->dynamic || !extend ? RKNN_ERR_PARAM_INVALID : 0;
 }
 
+/* Whether there is memory for a model's weights. */
+static int take_memory(int64_t bytes) {
+    long long now = atomic_fetch_add(&emu_dma_bytes, bytes) + bytes;
+    if (emu_set.memory && now > emu_set.memory) {
+        atomic_fetch_sub(&emu_dma_bytes, bytes);
+        emu_say("failed to allocate handle, ret: -1, errno: 12, errstr: Cannot allocate memory");
+        return 0;
+    }
+    for (long long most = atomic_load(&emu_dma_peak); now > most && !atomic_compare_exchange_weak(&emu_dma_peak, &most, now);) {}
+    return 1;
+}
+
 int rknn_init(rknn_context *out, void *data, uint32_t size, uint32_t flag, rknn_init_extend *extend) {
     int code = emu_enter(EMU_INIT);
     emu_init_flags = flag;
@@ -124,9 +136,9 @@ int rknn_init(rknn_context *out, void *data, uint32_t size, uint32_t flag, rknn_
         if (!lender) code = RKNN_ERR_CTX_INVALID;
         else model->weight_bytes = 0;
     }
+    if (!code && !take_memory(model->weight_bytes)) code = RKNN_ERR_MALLOC_FAIL;
     if (!code) {
         model->users = 1;
-        atomic_fetch_add(&emu_dma_bytes, model->weight_bytes);
         code = open_context(out, model, flag);
         if (code) atomic_fetch_sub(&emu_dma_bytes, model->weight_bytes);
         else if (lender) emu_find(*out)->lender = extend->ctx;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -28,11 +30,25 @@ def browser() -> str:
     return found
 
 
-def probe(page: str, script: str, folder: Path, *, width: int, dark: bool) -> Any:
-    """Open ``page`` (its text) and give what the JavaScript expression ``script`` comes to, as JSON says it."""
+def probe(page: str, script: str, folder: Path, *, width: int, dark: bool, beside: Path | None = None) -> Any:
+    """Open ``page`` (its text) and give what the JavaScript expression ``script`` comes to, as JSON says it.
+
+    A page that needs other files is opened ``beside`` them; it leaves nothing there.
+    """
+    place = (folder if beside is None else beside) / "page-under-test.html"
+    try:
+        return _probe(page, script, folder, place, width, dark)
+    finally:
+        place.unlink(missing_ok=True)
+
+
+def _probe(page: str, script: str, folder: Path, place: Path, width: int, dark: bool) -> Any:
     answer = f"<script>addEventListener('load', () => parent.postMessage(JSON.stringify({script}), '*'));</script>"
-    (folder / "page.html").write_text(page.replace("</body>", f"{answer}</body>"), encoding="utf-8")
-    (folder / "frame.html").write_text(_FRAME.format(page="page.html", width=width), encoding="utf-8")
+    # The page's policy lets no script run but its own: that of the test is added to it.
+    digest = base64.b64encode(hashlib.sha256(answer[len("<script>") : -len("</script>")].encode()).digest()).decode()
+    page = page.replace("script-src ", f"script-src 'sha256-{digest}' ")
+    place.write_text(page.replace("</body>", f"{answer}</body>"), encoding="utf-8")
+    (folder / "frame.html").write_text(_FRAME.format(page=place.as_uri(), width=width), encoding="utf-8")
     done = subprocess.run(
         [
             browser(),

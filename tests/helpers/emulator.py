@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import functools
 import hashlib
 import os
 import shutil
@@ -16,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ort_rknn_converters.util.own_files import make_private, not_ours
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "emulator"
@@ -44,10 +48,9 @@ def compile_library(sources: Sequence[Path], name: str, *flags: str, compiler: s
     headers = [path for folder in {source.parent for source in sources} | {ABI} for path in folder.glob("*.h")]
     for path in sorted([*sources, *headers]):
         digest.update(path.read_bytes())
-    directory = Path(tempfile.gettempdir()) / f"ort_rknn_tests-{os.getuid()}" / digest.hexdigest()[:16]
+    directory = make_private(_own_folder() / digest.hexdigest()[:16])
     library = directory / name
     if not library.exists():
-        directory.mkdir(parents=True, exist_ok=True)
         fresh = directory / f"{name}.{os.getpid()}"
         command = [compiler, "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-fPIC", "-shared", "-pthread"]
         subprocess.run(
@@ -55,6 +58,16 @@ def compile_library(sources: Sequence[Path], name: str, *flags: str, compiler: s
         )
         fresh.replace(library)
     return library
+
+
+@functools.cache
+def _own_folder() -> Path:
+    """Where libraries are kept from run to run: never a folder that somebody else could have put one into."""
+    folder = Path(tempfile.gettempdir()) / f"ort_rknn_tests-{os.getuid()}"
+    if not_ours(make_private(folder)) or folder.is_symlink():
+        folder = Path(tempfile.mkdtemp(prefix="ort_rknn_tests-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def build_emulator(*flags: str, compiler: str | None = None) -> Path:
@@ -150,11 +163,13 @@ class Model:
     version: int = 6
     padding: int = 0
     needs: str = ""
+    latency_us: int = 0
 
     def data(self) -> bytes:
         lines = ["RKNNEMU 1", f"target {self.target}", f"seed {self.seed}", f"version {self.version}"]
         lines += [f"custom {self.custom}"] if self.custom else []
         lines += [f"needs {self.needs}"] if self.needs else []
+        lines += [f"latency {self.latency_us}"] if self.latency_us else []
         lines += [tensor.line("input") for tensor in self.inputs] + [tensor.line("output") for tensor in self.outputs]
         return ("\n".join(lines) + "\n").encode() + b"\0" * (64 + self.padding)
 

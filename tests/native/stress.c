@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arbiter.h"
 #include "lanes.h"
 
 int rknn_init(rknn_context *, void *, uint32_t, uint32_t, rknn_init_extend *);
@@ -41,12 +42,13 @@ typedef struct {
 } job;
 
 static ort_rknn_pool *pool;
+static ort_rknn_arbiter *arbiter;
 static ort_rknn_segment *segments[MOST_LANES];
 static rknn_context contexts[MOST_LANES], master;
 static pthread_mutex_t lanes_lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_int open_jobs, submitted, done, failed, timed_out, cancelled, wrong, stop;
 static float expected[64][OUT];
-static int jobs_each = 1500;
+static int jobs_each = 1500, shedding[MOST_LANES];
 static int short_way; /* nobody watches over it, so that with a time limit it is not to be taken */
 
 static void fill(float *in, int number) {
@@ -57,7 +59,9 @@ static ort_rknn_segment *new_segment(rknn_context *context) {
     static atomic_int made;
     int half = made++ % 2 && ort_rknn_halves(); /* the numbers of fill() are exact in both */
     if (rknn_dup_context(&master, context)) abort();
-    return ort_rknn_segment_new(&CALLS, *context, 1, half ? &HALF_INPUT : &INPUT, 1, &OUTPUT);
+    ort_rknn_segment *segment = ort_rknn_segment_new(&CALLS, *context, 1, half ? &HALF_INPUT : &INPUT, 1, &OUTPUT);
+    ort_rknn_segment_guard(segment, ort_rknn_arbiter_gate(arbiter, made % ORT_RKNN_CLASSES, 1 + (uint32_t)made % 2));
+    return segment;
 }
 
 static void drop(int lane) {
@@ -74,6 +78,26 @@ static void open_lane(int group) {
         segments[lane] = new_segment(&contexts[lane]);
         if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
     }
+    pthread_mutex_unlock(&lanes_lock);
+}
+
+/* Contexts are given back and opened again, as while other sessions want the NPU. */
+static void shed(int lane) {
+    pthread_mutex_lock(&lanes_lock);
+    if (segments[lane] && ort_rknn_pool_unequip(pool, lane)) {
+        drop(lane);
+        segments[lane] = new_segment(&contexts[lane]);
+        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
+    } else {
+        shedding[lane] = 1;
+    }
+    pthread_mutex_unlock(&lanes_lock);
+}
+
+/* A lane that was busy then is through. */
+static void revive(int lane) {
+    pthread_mutex_lock(&lanes_lock);
+    if (shedding[lane] && segments[lane] && !ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) shedding[lane] = 0;
     pthread_mutex_unlock(&lanes_lock);
 }
 
@@ -113,6 +137,7 @@ static void *collector(void *unused) {
                 if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
                 pthread_mutex_unlock(&lanes_lock);
             } else {
+                revive(lane);
                 done++;
                 if (memcmp(j->out, expected[j->number % 64], sizeof j->out)) wrong++;
             }
@@ -139,6 +164,7 @@ static void *submitter(void *argument) {
             ort_rknn_outcome outcome;
             int lane = ort_rknn_pool_run(pool, i % 4 - 1, 0, pointers, &outcome);
             if (lane >= 0) {
+                if (!outcome.code) revive(lane);
                 if (!outcome.code && memcmp(j->out, expected[i % 64], sizeof j->out)) wrong++;
                 if (outcome.code) {
                     pthread_mutex_lock(&lanes_lock);
@@ -161,6 +187,7 @@ static void *submitter(void *argument) {
             finish(j);
         }
         if (i % 29 == 0) ort_rknn_pool_touch(pool, i % 2);
+        if (i % 97 == 0) shed(i / 97 % LANES);
     }
     return NULL;
 }
@@ -211,12 +238,15 @@ int main(int argc, char **argv) {
     }
     ort_rknn_segment_free(segment);
     rknn_destroy(master);
+    arbiter = ort_rknn_arbiter_new(CORES, 0);
     round_of(0, "");
+    ort_rknn_arbiter_reserve(arbiter, 1);
     round_of(0, "rknn_run@50x5=-1;rknn_inputs_set@400x3=-8;rknn_outputs_get@700x2=-9;rknn_run@1000=-2");
     round_of(40000000, "rknn_run@100=hang;rknn_run@900=hang;rknn_outputs_get@1500=hang");
     static const char *const misuses[] = {"concurrent", "dead_context", "destroyed_busy", "not_run", "not_released"};
     for (int i = 0; i < 5; i++)
         if (emu_count(misuses[i])) { wrong++; printf("misuse: %s %lld\n", misuses[i], emu_count(misuses[i])); }
+    if (ort_rknn_arbiter_taken(arbiter)) { wrong++; printf("tokens left: %d\n", ort_rknn_arbiter_taken(arbiter)); }
     if (emu_count("contexts")) { wrong++; printf("contexts left: %lld\n", emu_count("contexts")); }
     printf("submitted %d done %d failed %d timed out %d cancelled %d wrong %d\n", submitted, done, failed, timed_out, cancelled, wrong);
     return wrong || done + failed + timed_out + cancelled != submitted;

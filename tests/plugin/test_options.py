@@ -37,7 +37,7 @@ def test_all_names_are_the_packages() -> None:
     ("options", "message"),
     [
         ({"target": "rk9"}, "unknown target 'rk9'. Known targets: rk3588, rk3576"),
-        ({"priority": "top"}, "priority' must be high, medium or low, not 'top'"),
+        ({"priority": "top"}, "priority' must be normal, high, medium or low, not 'top'"),
         ({"sram": "maybe"}, "sram' must be true or false, not 'maybe'"),
         ({"threads_per_core": "0"}, "threads_per_core' must be a whole number from 1 to 64, not '0'"),
         ({"threads_per_core": "2x"}, "not '2x'"),
@@ -64,6 +64,7 @@ def test_values_that_make_no_sense(plugin: Emulator, options: dict[str, str], me
     [
         ({}, 0),
         ({"priority": "medium"}, 1),
+        ({"priority": "normal"}, 0),
         ({"priority": "low", "sram": "on"}, 0x802),
         ({"share_sram": "YES"}, 0x1800),
         ({"init_flags": "0x40", "sram": "false"}, 0x40),

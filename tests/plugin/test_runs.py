@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -210,6 +211,43 @@ def test_all_contexts_hang_while_the_session_goes(plugin: Emulator) -> None:
     assert plugin.count("contexts") >= 4
     _wait_until(lambda: plugin.count("hanging") == 4)
     plugin.release_hangs()
+    _wait_until(lambda: plugin.count("contexts") == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["inside", "beside"])
+def test_an_opening_that_hangs_ends_in_half_a_minute(plugin: Emulator, form: str, tmp_path: Path) -> None:
+    model: bytes | Path = BYTES
+    if form == "beside":
+        proto, model = onnx.load_from_string(BYTES), tmp_path / "model.onnx"
+        for attribute in proto.graph.node[0].attribute:
+            if attribute.name == "ep_cache_context":
+                (tmp_path / "code.rknn").write_bytes(attribute.s)
+                attribute.s = b"code.rknn"
+            elif attribute.name == "embed_mode":
+                attribute.i = 0
+        onnx.save(proto, model)
+    plugin.configure(fault="rknn_init@1=hang")
+    begun = time.monotonic()
+    with pytest.raises(Exception, match=r"rknn_init did not come back within 30 s: segment segment"):
+        plugin_session(model)
+    assert 29 < time.monotonic() - begun < 45
+    session = plugin_session(model)
+    plugin.release_hangs()
+    _wait_until(lambda: plugin.count("contexts") == 1)
+    assert right(session)
+    del session
+
+
+@pytest.mark.slow
+def test_a_duplicate_that_hangs_leaves_the_others_at_work(plugin: Emulator) -> None:
+    session = plugin_session(BYTES)
+    plugin.configure(fault="rknn_dup_context@1=hang;rknn_run@1x*=delay:50")
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(right, [session] * 8, range(8)))
+    plugin.release_hangs()
+    assert right(session)
+    del session
     _wait_until(lambda: plugin.count("contexts") == 0)
 
 

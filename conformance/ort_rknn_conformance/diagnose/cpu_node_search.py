@@ -1,17 +1,16 @@
-"""The smallest set of nodes that must leave the NPU for a model to agree, found by trying, and its options file."""
+"""The smallest set of nodes that must leave the NPU for a model to agree, found by trying."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-from ort_rknn_conformance.case import Case, CaseError, Settings
+from ort_rknn_conformance.case import CaseError
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Fix", "find_fix", "write_options"]
+__all__ = ["Fix", "find_fix"]
 
 TRIALS = 40  # conversions at most: a minute or two for a small model (a guess)
 
@@ -27,12 +26,19 @@ class Fix:
         result: The comparison with these on the CPU; the last one tried when nothing helped.
         trials: Conversions it took.
         smallest: Whether no group of them can be left out (else the search ended at its limit).
+        options: Other options that cure it instead: layers in fp16, or all of it.
     """
 
     nodes: frozenset[str]
     result: CaseResult
     trials: int
     smallest: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cured(self) -> bool:
+        """Whether something helped."""
+        return bool(self.nodes or self.options)
 
 
 @dataclass
@@ -87,26 +93,3 @@ def find_fix(groups: Sequence[frozenset[str]], trial: Trial) -> Fix:
             kept = without
     nodes = frozenset().union(*kept)
     return Fix(nodes, search.done[nodes], len(search.done), not search.spent)
-
-
-def write_options(path: str | Path, fix: Fix, case: Case, settings: Settings) -> None:
-    """Write the options that cure the model, as TOML.
-
-    ``ort-rknn convert --options FILE`` takes it, and so does a program through the environment variable
-    ``ORT_RKNN_CONFIG``.
-
-    Raises:
-        CaseError: The file cannot be written.
-    """
-    lines = [
-        f"# Found by ort-rknn check --fix on {case.name}: these nodes are not precise enough on the NPU.",
-        f"target = {json.dumps(settings.target)}",
-        f"precision = {json.dumps(settings.precision)}",
-        f"cpu_nodes = {json.dumps(sorted(fix.nodes), ensure_ascii=False)}",
-    ]
-    if case.shapes:
-        lines += ["", "[shapes]", *(f"{json.dumps(name)} = {list(dims)}" for name, dims in case.shapes.items())]
-    try:
-        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CaseError(f"{path} cannot be written: {error.strerror}") from error

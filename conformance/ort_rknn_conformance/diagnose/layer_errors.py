@@ -33,6 +33,7 @@ __all__ = ["Layers", "find_layers"]
 FEEDS = 2  # samples that are looked at layer by layer: an error that shows shows soon (a guess)
 CALIBRATION = 16  # samples when the parts are quantized, which needs more of them (a guess)
 SUSPECTS = 8  # nodes tried alone where each trial compiles: 2 s each (measured)
+FURTHEST = 2  # of them the furthest off with all before, whatever made them so: a reader looks for these (a guess)
 _COMPILING = frozenset({"toolkit", "npu", "lite"})
 _SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 
@@ -160,7 +161,11 @@ def _suspects(bench: ProbeSession, nodes: Sequence[str], entire: Mapping[str, Te
         own = max((_size(entire[tensor]) for tensor in bench.outputs_of(name) if tensor in entire), default=0.0)
         return 0.0 if math.isinf(max(before, default=0.0)) else own / max([*before, 1e-4])
 
-    return sorted(nodes, key=growth, reverse=True)[:SUSPECTS]
+    def whole(name: str) -> float:
+        return max((_size(entire[tensor]) for tensor in bench.outputs_of(name) if tensor in entire), default=0.0)
+
+    by_growth, by_size = (sorted(nodes, key=key, reverse=True) for key in (growth, whole))
+    return list(dict.fromkeys([*by_growth[: SUSPECTS - FURTHEST], *by_size[:FURTHEST], *by_growth]))[:SUSPECTS]
 
 
 def _worst(errors: Mapping[str, TensorError], bench: ProbeSession, node: str) -> TensorError | None:
@@ -216,9 +221,10 @@ def _advice(row: LayerError, settings: Settings) -> str:
     return ""
 
 
-def _badness(row: LayerError) -> tuple[bool, float, float]:
+def _badness(row: LayerError) -> tuple[bool, bool, float, float]:
+    """Order of the rows: advised ones, those measured alone, the others by what they are off with all before."""
     entire = -1.0 if math.isnan(row.entire) else row.entire
-    return bool(row.advice), -1.0 if row.own is None else row.own, entire
+    return bool(row.advice), row.own is not None, -1.0 if row.own is None else row.own, entire
 
 
 def _groups(bench: ProbeSession, rows: Sequence[LayerError], on_npu: set[str]) -> Iterable[frozenset[str]]:

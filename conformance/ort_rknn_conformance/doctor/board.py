@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ort_rknn.devices.soc import OUT_OF_TREE, Soc, detect
+from ort_rknn.devices.soc import OUT_OF_TREE, VARIABLE, Soc, detect
 from ort_rknn_conformance.doctor.findings import Finding
 from ort_rknn_conformance.doctor.runtime_files import numbers, runtime_findings
 from ort_rknn_converters.targets import find_target
@@ -26,7 +26,12 @@ _KERNEL = "install the board vendor's kernel image with rknpu 0.9.6 or newer (Ro
 
 
 def board_findings(
-    root: str | Path = "/", toolkit: str | None = None, library: str | None = None, machine: str = "aarch64"
+    root: str | Path = "/",
+    toolkit: str | None = None,
+    library: str | None = None,
+    machine: str = "aarch64",
+    *,
+    named: str | None = None,
 ) -> Iterator[Finding]:
     """Look at a board.
 
@@ -35,9 +40,10 @@ def board_findings(
         toolkit: Version of the toolkit that compiles for it, if known: the runtime must not be older.
         library: Runtime library the user named.
         machine: The processor; only the SoC's line is given where it cannot be a Rockchip's.
+        named: The SoC that the user's environment names.
     """
     base = Path(root)
-    soc = detect(base)
+    soc = detect(base, named)
     if soc.target is None and not machine.startswith(("aarch64", "arm")):
         yield Finding("SoC", "bad", f"a {machine} machine is no Rockchip board", "on a PC the simulator stands in")
         return
@@ -54,6 +60,9 @@ def board_findings(
 
 def _soc(soc: Soc) -> Finding:
     names = ", ".join(soc.compatible)
+    if soc.named:
+        tree = f"the device tree names {names}" if names else "the device tree is hidden, or there is none"
+        return Finding("SoC", "ok", f"{soc.target}, as {VARIABLE} says ({tree})")
     if soc.target is not None:
         return Finding("SoC", "ok", f"{soc.target} (device tree: {names})")
     if soc.compatible:
@@ -86,7 +95,8 @@ def _container(soc: Soc) -> Finding:
             f"yes; hidden from it: {', '.join(hidden)}",
             "docker run --device /dev/dri --security-opt systempaths=unconfined ...",
         )
-    return Finding("container", "ok", "yes, with the device tree and the NPU device inside")
+    inside = "the NPU device inside" if soc.named else "the device tree and the NPU device inside"
+    return Finding("container", "ok", f"yes, with {inside}")
 
 
 def _kernel(base: Path) -> Iterator[Finding]:

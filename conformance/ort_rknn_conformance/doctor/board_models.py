@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ort_rknn_conformance.doctor.bundled import CONVOLUTION_NAME, file_name, folder, read_bundled
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["CONVOLUTION", "DYNAMIC", "MODELS", "BoardModel", "dynamic_source", "read_dynamic"]
@@ -55,8 +55,7 @@ class BoardModel:
         Raises:
             FileNotFoundError: There is none.
         """
-        content: bytes = (_folder() / _file_name(self.name, target)).read_bytes()
-        return content
+        return read_bundled(self.name, target)
 
 
 def _convolution() -> onnx.ModelProto:
@@ -154,7 +153,7 @@ def _work() -> onnx.ModelProto:
     return _model(nodes, {"image": (FLOAT, [1, 32, 112, 112])}, {"c": FLOAT}, constants)
 
 
-CONVOLUTION = BoardModel("conv", "a convolution", _convolution)
+CONVOLUTION = BoardModel(CONVOLUTION_NAME, "a convolution", _convolution)
 """The doctor's self-test, and the first of the board test."""
 
 MODELS: tuple[BoardModel, ...] = (
@@ -183,7 +182,7 @@ def read_dynamic(target: str) -> bytes:
     Raises:
         FileNotFoundError: There is none for this SoC.
     """
-    content: bytes = (_folder() / f"{target}-dynamic.rknn").read_bytes()
+    content: bytes = (folder() / f"{target}-dynamic.rknn").read_bytes()
     return content
 
 
@@ -214,14 +213,6 @@ def _values(info: onnx.ValueInfoProto, random: np.random.Generator) -> Array:
     return random.normal(0, 1, shape).astype(np.float32)
 
 
-def _folder() -> Any:
-    return resources.files("ort_rknn_conformance.doctor") / "models"
-
-
-def _file_name(name: str, target: str) -> str:
-    return f"{target}.compiled" if name == CONVOLUTION.name else f"{target}-{name}.compiled"
-
-
 def main() -> None:
     """Compile them all; needs the toolkit."""
     from ort_rknn_converters import convert
@@ -229,8 +220,8 @@ def main() -> None:
     from ort_rknn_converters.toolkit.compile import compile_segment
     from ort_rknn_converters.toolkit.request import CompileRequest
 
-    folder = Path(__file__).parent / "models"
-    folder.mkdir(exist_ok=True)
+    models = Path(__file__).parent / "models"
+    models.mkdir(exist_ok=True)
     for target in TARGETS.values():
         if not (target.fp16 and target.flatbuffer):
             continue
@@ -239,11 +230,11 @@ def main() -> None:
             if model.precision != "fp16":
                 more["calibration"] = model.feeds(16, seed=1)
             compiled = convert(model.source(), target.name, min_gain=0, precision=model.precision, **more)
-            (folder / _file_name(model.name, target.name)).write_bytes(compiled.to_bytes())
+            (models / file_name(model.name, target.name)).write_bytes(compiled.to_bytes())
         open_shape = dynamic_source([1, 3, "h", "w"]).SerializeToString()
         sets = {"dynamic_input": [[list(shape)] for shape in DYNAMIC]}
         result = compile_segment(CompileRequest(open_shape, target.name, options=sets))
-        (folder / f"{target.name}-dynamic.rknn").write_bytes(result.rknn)
+        (models / f"{target.name}-dynamic.rknn").write_bytes(result.rknn)
 
 
 if __name__ == "__main__":

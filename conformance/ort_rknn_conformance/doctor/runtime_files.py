@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ort_rknn.devices.library_name import ENVIRONMENT
-from ort_rknn.devices.rknnrt.library import FOLDERS, NAMES, version_in
+from ort_rknn.devices.library_name import ENVIRONMENT, FOLDERS, NAMES, version_in
 from ort_rknn.devices.soc import Soc
 from ort_rknn_conformance.doctor.findings import Finding
 from ort_rknn_converters.targets import find_target
+from ort_rknn_converters.util.own_files import open_regular
 
 __all__ = ["INSTALL", "numbers", "runtime_findings"]
 
@@ -135,7 +135,7 @@ def _elsewhere(base: Path) -> list[str]:
 def _of_another(path: Path, machine: str) -> str | None:
     """Says whose library a file is, where it is that of another NPU or of another processor."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=1) as data:
+        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=1) as data:
             head = data[:20]
             found = _MINI.search(data)
             mini = found and found.group(1).decode()

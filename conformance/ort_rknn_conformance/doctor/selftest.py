@@ -11,10 +11,12 @@ import onnxruntime
 
 from ort_rknn.api.session import InferenceSession
 from ort_rknn.opening.choose_device import choose
-from ort_rknn_conformance.doctor.board_models import CONVOLUTION
+from ort_rknn.ort_conventions import RKNN_PROVIDER
+from ort_rknn_conformance.doctor.bundled import CONVOLUTION_NAME, read_bundled
 from ort_rknn_conformance.doctor.findings import Finding
-from ort_rknn_converters.numerics.tensor_error import compare
-from ort_rknn_converters.numerics.tolerance import tolerance
+from ort_rknn_converters.compiled.model import CompiledModel
+from ort_rknn_converters.extras import COMPLETE, EXTRA
+from ort_rknn_converters.numerics.tensor_error import compare, tolerance
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.util.log import logger
 
@@ -48,6 +50,9 @@ def self_test(device: Any = None) -> tuple[Finding, ...]:
     try:
         if choice.device is None:
             chosen = Finding("device", "bad", f"CPU: {choice.reason.split(';')[0]}", choice.reason.partition("; ")[2])
+            if not COMPLETE:
+                said = "not made: without an NPU the simulator stands in, and it needs onnx and onnx-ir"
+                return chosen, Finding("self-test on the simulator", "note", said, EXTRA)
             return chosen, _run("simulator", DEFAULT_TARGET)
         chosen = Finding("device", "ok", f"{choice.device.name}, {choice.device.cores} cores, for {choice.target}")
         return chosen, _run(choice.device, choice.target)
@@ -60,11 +65,14 @@ def _run(device: Any, target: str) -> Finding:
     name = getattr(device, "name", device)
     topic = f"self-test on {'the ' if name == 'simulator' else ''}{name}"
     try:
-        model = CONVOLUTION.read(target)
+        model = read_bundled(CONVOLUTION_NAME, target)
     except FileNotFoundError:
         return Finding(topic, "note", f"no bundled model for {target}", "ort-rknn check MODEL --device simulator")
-    (feed,) = CONVOLUTION.feeds(1)
-    original = CONVOLUTION.source().SerializeToString()
+    feed = {"x": np.random.default_rng(0).normal(0, 1, (1, 8, 8, 8)).astype(np.float32)}
+    (segment,) = CompiledModel.load(model).npu_steps
+    if segment.onnx is None:
+        return Finding(topic, "bad", "the bundled model lacks its ONNX", "install the package again")
+    original = segment.onnx.read()
     (want,) = onnxruntime.InferenceSession(original, providers=["CPUExecutionProvider"]).run(None, feed)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -72,9 +80,7 @@ def _run(device: Any, target: str) -> Finding:
     reasons = _Reasons()
     logger().addHandler(reasons)
     try:
-        session = InferenceSession(
-            model, options, providers=["RKNNExecutionProvider", "CPUExecutionProvider"], device=device
-        )
+        session = InferenceSession(model, options, providers=[RKNN_PROVIDER, "CPUExecutionProvider"], device=device)
         try:
             (got,) = session.run(None, feed)
             on_npu = session.plan.npu_nodes

@@ -13,10 +13,20 @@ from pathlib import Path
 
 from ort_rknn_conformance.doctor.findings import Finding
 
-__all__ = ["software_findings"]
+__all__ = ["native_lanes", "software_findings"]
 
 OLDEST = (1, 20)  # onnxruntime
 ROOM = 500e6  # bytes; a compiled ResNet-50 takes 50 MB (measured), so this is a handful of models
+
+KNOWN = frozenset(
+    f"ORT_RKNN_{name}"
+    for name in (
+        *("CACHE_DIR", "CACHE_LIMIT", "COMPILE", "CONFIG", "DEVICE", "IDLE_UNLOAD_S", "MEMORY_BUDGET", "MIN_GAIN"),
+        *("NATIVE_LIBRARY", "PRINT_PERF", "PROMOTE_CPU", "RUNTIME_LIBRARY", "SWITCH_INTERVAL_MS", "TARGET"),
+        *("TOOLKIT_PYTHON", "TOOLKIT_WITHOUT_NPU"),
+    )
+) | {"ZTU_RKNPU2_RUNTIME_LIBRARY"}
+"""Environment variables that are shown. Others, whatever they are called, may hold what is nobody's business."""
 
 
 def software_findings() -> Iterator[Finding]:
@@ -25,7 +35,7 @@ def software_findings() -> Iterator[Finding]:
     yield _onnxruntime()
     yield _toolkit()
     yield _cache()
-    names = {name: value for name, value in sorted(os.environ.items()) if name.startswith(("ORT_RKNN_", "ZTU_RKNPU2_"))}
+    names = {name: value for name, value in sorted(os.environ.items()) if name in KNOWN}
     if names:
         yield Finding("environment", "note", ", ".join(f"{name}={value}" for name, value in names.items()))
 
@@ -71,6 +81,8 @@ def _installed(name: str) -> bool:
 
 def _toolkit() -> Finding:
     from ort_rknn_converters.errors import ToolkitBroken, ToolkitMissing
+    from ort_rknn_converters.extras import COMPLETE, EXTRA
+    from ort_rknn_converters.toolkit.npu_access import npu_obstacle
     from ort_rknn_converters.toolkit.setup.environment import find_python
 
     try:
@@ -85,15 +97,34 @@ def _toolkit() -> Finding:
             "not here: models cannot be compiled on this machine, compiled ones run",
             str(error).partition(". ")[2] or str(error),
         )
-    return Finding("toolkit", "ok", f"rknn-toolkit2 {found.version or '(version unknown)'}, {found.python}")
+    said = f"rknn-toolkit2 {found.version or '(version unknown)'}, {found.python}"
+    if not COMPLETE:
+        return Finding("toolkit", "note", f"{said}; onnx and onnx-ir, which a conversion needs, are missing", EXTRA)
+    if obstacle := npu_obstacle():
+        what, _, cure = obstacle.partition(". To cure it, ")
+        return Finding("toolkit", "note", f"{said}; no model compiles here: {what}; compiled ones run", cure)
+    return Finding("toolkit", "ok", said)
+
+
+def native_lanes() -> Finding:
+    """Says whether the engine's native part is there; loads numpy."""
+    from ort_rknn.devices.rknnrt.native_calls import ENVIRONMENT, LACKING, native_library, switched_off
+
+    topic = "native lanes"
+    if switched_off():
+        return Finding(topic, "note", f"switched off by {ENVIRONMENT}: Python threads serve the NPU")
+    if native_library() is None:
+        what, _, cure = LACKING.partition(". ")
+        return Finding(topic, "note", what, cure)
+    return Finding(topic, "ok", "there")
 
 
 def _cache() -> Finding:
-    from ort_rknn_converters.cache.store import cache_directory
-    from ort_rknn_converters.util.home import no_home
+    from ort_rknn_converters.partition.plan import size_text
+    from ort_rknn_converters.util.user_dirs import cache_directory, places, unusable
 
     folder = Path(cache_directory())
-    if why := no_home(folder):
+    if why := unusable(folder):
         said = f"nothing is kept, because {why}; every start compiles again"
         return Finding("cache", "note", said, "name a folder with ORT_RKNN_CACHE_DIR")
     try:
@@ -108,7 +139,8 @@ def _cache() -> Finding:
             f"{folder}: {error.strerror}; every start compiles again",
             "make it writable, or name another folder with ORT_RKNN_CACHE_DIR",
         )
-    said = f"{folder}, {free / 1e9:.1f} GB free"
+    held = ", ".join(f"{name} {size_text(size)}" for name, (_, size) in places(folder).items())
+    said = f"{folder}{f' ({held})' if held else ''}, {free / 1e9:.1f} GB free"
     if free < ROOM:
         return Finding("cache", "note", said, "ort-rknn cache clear, or another folder with ORT_RKNN_CACHE_DIR")
     return Finding("cache", "ok", said)

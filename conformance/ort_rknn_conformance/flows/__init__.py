@@ -6,7 +6,8 @@ One small file per flow. An xfail is strict: a case that passes although the flo
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -57,6 +58,23 @@ class Flow:
         """Reason why there is nothing to run for this SoC and precision; ``None`` when there is."""
         return next((why for pattern, why in self.lacks.items() if fnmatchcase(f"{target}/{precision}", pattern)), None)
 
+    @contextmanager
+    def session(self, model: str | bytes, target: str, options: Mapping[str, Any]) -> Iterator[Any]:
+        """A session of a model on this flow, closed at the end.
+
+        Args:
+            model: Path or content.
+            target: SoC.
+            options: The provider's.
+        """
+        from ort_rknn.api.session import InferenceSession
+        from ort_rknn.ort_conventions import RKNN_PROVIDER
+
+        providers = [(RKNN_PROVIDER, dict(options)), "CPUExecutionProvider"]
+        # no fallback: or an error of ours would become a comparison of the CPU with itself
+        with InferenceSession(model, providers=providers, device=self.wish(target), enable_fallback=0) as opened:
+            yield opened
+
     def mark(self, case: str, target: str = "", precision: str = "") -> tuple[Mark, str] | None:
         """Mark of a case by the flow: skip or xfail, and the reason."""
         marks: tuple[tuple[Mark, Mapping[str, str]], ...] = (("skip", self.skips), ("xfail", self.xfails))
@@ -72,7 +90,7 @@ class Flow:
         return {"target": target, **meant, **self.options, **more}
 
 
-FLOWS: tuple[str, ...] = ("simulator", "toolkit", "cpu", "emulated", "npu", "lite")
+FLOWS: tuple[str, ...] = ("simulator", "toolkit", "cpu", "emulated", "npu", "lite", "remote")
 """The flows by name; each is ``flows/<name>.py`` with a constant ``FLOW``."""
 
 

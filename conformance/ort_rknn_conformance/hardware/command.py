@@ -13,11 +13,12 @@ from typing import Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_conformance.hardware.report_file import FORMAT, ReportFile
 from ort_rknn_conformance.hardware.trial import Trial
+from ort_rknn_converters.cli.heartbeat import shown_lines
+from ort_rknn_converters.util.foreign_text import in_markup
 
 __all__ = ["FORMAT", "GROUPS", "WHERE", "command", "where_it_ran"]
 
@@ -85,7 +86,7 @@ def command(
     from ort_rknn.opening.choose_device import DeviceOptions, choose
     from ort_rknn_conformance.doctor.board import board_findings
     from ort_rknn_conformance.doctor.board_models import CONVOLUTION
-    from ort_rknn_conformance.report.json_report import versions
+    from ort_rknn_conformance.report.versions import versions
     from ort_rknn_converters.errors import UnknownTarget
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
@@ -208,9 +209,16 @@ class _Parts:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """A line on the terminal that says what is going on."""
-    with Console(highlight=False, file=sys.stderr).status("running the bundled models") as status:
-        yield lambda text: status.update(escape(text))
+    """A line on the terminal that says what is going on; in a log, a line a trial and one now and then."""
+    console = Console(highlight=False, file=sys.stderr)
+    with shown_lines(console, "running the bundled models") as shown:
+
+        def show(text: str) -> None:
+            shown(text)
+            if not console.is_terminal:
+                console.print(text, markup=False, soft_wrap=True)
+
+        yield show
 
 
 def _show(report: ReportFile, target: str, where: str, json_file: str) -> int:
@@ -230,7 +238,7 @@ def _show(report: ReportFile, target: str, where: str, json_file: str) -> int:
         console.print(f"contract: {asked} answers of {len(contract)} models; {died} questions ended the process")
     bad, right = (sum(trial.ok is kind for trial in found) for kind in (False, True))
     verdict = f"[bold red]{bad} wrong[/], {right} right" if bad else f"[bold green]{right} right, none wrong[/]"
-    console.print(f"{verdict}; written to {escape(json_file)}")
+    console.print(f"{verdict}; written to {in_markup(json_file)}")
     if where == "hardware":
         console.print("please attach it to an issue: docs/hardware.md is made of such files")
     return 1 if bad else 0
@@ -274,7 +282,7 @@ def _table(heading: str, trials: Sequence[Trial]) -> Table:
             "-" if value is None else f"{value:.{digits}f}"
             for value, digits in ((trial.median_ms, 2), (trial.p95_ms, 2), (trial.per_second, 0))
         ]
-        table.add_row(escape(trial.name), f"[{colour}]{escape(trial.said)}[/]", *numbers[: len(columns)])
+        table.add_row(in_markup(trial.name), f"[{colour}]{in_markup(trial.said)}[/]", *numbers[: len(columns)])
     return table
 
 

@@ -20,6 +20,7 @@ from ort_rknn_conformance.hardware.cost_models import CostModel, read_all
 from ort_rknn_conformance.hardware.trial import Attempt, Trial
 from ort_rknn_converters.onnx_file.blobs import BytesBlob
 from ort_rknn_converters.partition.cost_profile import OperatorCost, TransferCost
+from ort_rknn_converters.util.plain_data import parse_json
 
 __all__ = ["GROUP", "cost_attempts", "costs_in"]
 
@@ -57,7 +58,7 @@ def cost_attempts(device: NpuDevice, target: str, *, runs: int) -> Iterator[Atte
 
 def costs_in(trials: Iterable[Trial]) -> tuple[tuple[OperatorCost, ...], tuple[TransferCost, ...]]:
     """Costs that trials of this module have measured."""
-    rows = [json.loads(trial.details) for trial in trials if trial.group == GROUP and trial.ok is None]
+    rows = [parse_json(trial.details) for trial in trials if trial.group == GROUP and trial.ok is None]
     return (
         tuple(OperatorCost(**one) for row in rows for one in row["operators"]),
         tuple(TransferCost(**one) for row in rows for one in row["transfers"]),

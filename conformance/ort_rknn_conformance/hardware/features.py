@@ -22,6 +22,7 @@ from ort_rknn.devices.base import SegmentCode, TensorSpec
 from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.devices.settings import PRIORITIES
 from ort_rknn.errors import DeviceError
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn.ort_types.ortvalue import OrtValue
 from ort_rknn_conformance.doctor.board_models import CONVOLUTION, DYNAMIC, dynamic_source, read_dynamic
 from ort_rknn_conformance.hardware.trial import Attempt, Trial
@@ -34,7 +35,6 @@ from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 __all__ = ["feature_attempts"]
 
 Array = NDArray[Any]
-NPU = "RKNNExecutionProvider"
 Facts = tuple["bool | None", str] | tuple["bool | None", str, str]
 """Right, wrong or neither; what was seen; and perhaps a long text."""
 
@@ -183,7 +183,7 @@ class _BoardSession:
     def _zero_copy(self, *, handed_on: bool) -> Facts:
         """A session that runs on memory which this program and the NPU share."""
         session = InferenceSession(
-            CONVOLUTION.read(self._target), providers=[NPU, "CPUExecutionProvider"], device=self._device
+            CONVOLUTION.read(self._target), providers=[RKNN_PROVIDER, "CPUExecutionProvider"], device=self._device
         )
         try:
             shape = self._feeds[0].shape

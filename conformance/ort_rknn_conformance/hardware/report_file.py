@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn_conformance.hardware.trial import Trial
+from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.plain_data import check_fields, parse_json
 
 __all__ = ["FORMAT", "ReportFile"]
 
@@ -16,6 +18,9 @@ FORMAT = 2
 """Version of the file's layout; it grows when a field changes its meaning."""
 
 _SAME = ("where", "target", "runs")
+
+
+_MOST = 1 << 28  # bytes of a report; a guess: a board's has 1 MB
 
 
 class ReportFile:
@@ -84,11 +89,11 @@ class ReportFile:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_regular(path, _MOST))
         if content["format"] != FORMAT:
             raise ValueError(f"its layout is {content['format']}, this release writes {FORMAT}")
         for row in content["trials"]:
-            Trial(**row)
+            check_fields(Trial(**row))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} cannot be gone on with: no report of ort-rknn board-test ({error})") from error
     return dict(content)

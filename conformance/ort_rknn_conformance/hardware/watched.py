@@ -16,6 +16,7 @@ from typing import Any
 from ort_rknn_conformance.hardware.black_box import BlackBox
 from ort_rknn_conformance.hardware.report_file import ReportFile
 from ort_rknn_conformance.hardware.trial import Trial
+from ort_rknn_converters.util.plain_data import parse_json
 
 __all__ = ["LIMIT", "make_trials"]
 
@@ -49,7 +50,7 @@ class _Process:
             line, found, rest = self._rest.partition(b"\n")
             if found:
                 self._rest = rest
-                yield json.loads(line)
+                yield parse_json(line)
                 continue
             if not select.select([self._reader], [], [], limit)[0]:
                 raise TimeoutError

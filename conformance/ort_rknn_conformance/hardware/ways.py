@@ -21,6 +21,7 @@ from ort_rknn.api.session import InferenceSession
 from ort_rknn.devices.base import ALL_CORES, AUTO, Device
 from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.engine.lanes.schedule import TP_MODES
+from ort_rknn.ort_conventions import RKNN_PROVIDER
 from ort_rknn_conformance.doctor.board_models import MODELS, BoardModel
 from ort_rknn_conformance.hardware.features import feature_attempts
 from ort_rknn_conformance.hardware.trial import Attempt, Trial
@@ -138,7 +139,7 @@ class _BoardSession:
             session = InferenceSession(
                 self._compiled,
                 said,
-                providers=[("RKNNExecutionProvider", options), "CPUExecutionProvider"],
+                providers=[(RKNN_PROVIDER, options), "CPUExecutionProvider"],
                 device=self.device,
                 enable_fallback=0,  # what goes wrong is the result
             )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn_conformance.hardware.trial import Trial
+from ort_rknn_converters.util.plain_data import parse_json
 
 __all__ = ["main", "stand_in"]
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--done", type=Path, required=True)
     parser.add_argument("--cost", action="store_true")
     chosen = parser.parse_args(arguments)
-    done = {tuple(pair) for pair in json.loads(chosen.done.read_text(encoding="utf-8"))}
+    done = {tuple(pair) for pair in parse_json(chosen.done.read_text(encoding="utf-8"))}
 
     def tell(**facts: Any) -> None:
         os.write(chosen.pipe, json.dumps(facts).encode() + b"\n")

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import Flow
+from ort_rknn_conformance.report.versions import versions
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.plain_data import ANYTHING, TEXT, by_name, maybe, parse_json, record, rows
 
-__all__ = ["FORMAT", "header", "read", "same_run", "versions", "write"]
+__all__ = ["FORMAT", "header", "read", "same_run", "write"]
 
 FORMAT = 1
+_MOST = 1 << 28  # bytes of a report; a guess: all cases of the standard take 4 MB
+_FORM = record(
+    {"format": ANYTHING, "results": rows(by_name(ANYTHING))},
+    dict.fromkeys(("flow", "about", "target", "precision", "machine", "written"), TEXT)
+    | {"versions": by_name(maybe(TEXT))},
+    more=True,
+)
 """Version of the file's layout; it grows when a field changes its meaning."""
 
 
@@ -33,18 +41,6 @@ def header(flow: Flow, settings: Settings) -> dict[str, Any]:
         "min_gain": settings.min_gain,
         "versions": versions(),
         "machine": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of everything that has a say in the numbers; ``None``: not installed."""
-    from ort_rknn_converters.toolkit.setup.environment import toolkit_version
-
-    packages = ("ort-rknn", "onnxruntime", "onnx", "onnx-ir", "numpy")
-    return {
-        **{package: _version(package) for package in packages},
-        "rknn-toolkit2": toolkit_version(),
-        "python": platform.python_version(),
     }
 
 
@@ -80,11 +76,11 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[CaseResult]]:
         CaseError: The file is no report of ours.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(read_regular(path, _MOST), _FORM)
         if content["format"] != FORMAT:
             raise CaseError(f"{path}: report format {content['format']}, this version reads {FORMAT}")
         results = [CaseResult.from_dict(row) for row in content["results"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, CaseError):
             raise
         raise CaseError(f"{path}: not a conformance report ({error})") from error
@@ -94,10 +90,3 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[CaseResult]]:
 def same_run(head: Mapping[str, Any], other: Mapping[str, Any]) -> Sequence[str]:
     """The header fields in which two runs differ, so that their results cannot be joined."""
     return [key for key in head if head[key] != other.get(key)]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "checkout" if package == "ort-rknn" and "ort_rknn" in sys.modules else None

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from ort_rknn_conformance.report.baseline import Change
 from ort_rknn_conformance.report.document import MEANINGS, Document
+from ort_rknn_conformance.report.judgement import group_rows
 from ort_rknn_conformance.result import BAD, CaseResult, LayerError
+from ort_rknn_converters.util.foreign_text import code, markdown
 
 __all__ = ["render", "write"]
 
+_LONGEST = 2000  # characters of a message or a reason
 LISTED = 50  # rows of a list that can be long; the JSON has them all
 
 
@@ -56,7 +59,7 @@ def _lines(document: Document) -> Iterator[str]:
         yield from ("", "## Bad cases", "")
         yield from _table(
             ("case", "verdict", "why"),
-            ((f"`{result.case}`", result.verdict, result.message) for result in bad[:LISTED]),
+            ((code(result.case), result.verdict, result.message) for result in bad[:LISTED]),
         )
         if len(bad) > LISTED:
             yield f"and {len(bad) - LISTED} more."
@@ -88,7 +91,7 @@ def _one(result: CaseResult) -> Iterator[str]:
         ),
         (
             (
-                f"`{output.name}`",
+                code(output.name),
                 f"{output.dtype} {list(output.shape)}",
                 *(_number(value) for value in (output.max_abs, output.mean_abs, output.max_rel, output.rel_rms)),
                 f"{output.tolerance:g}",
@@ -100,6 +103,21 @@ def _one(result: CaseResult) -> Iterator[str]:
             for output in result.outputs
         ),
     )
+    if any(output.groups for output in result.outputs):
+        yield from _table(
+            ("output", "channels or columns", "values up to", "rel. RMS", "tolerance", "ok"),
+            (
+                (
+                    code(output.name),
+                    f"{group.indices} of axis {group.axis}",
+                    f"{group.peak:.3g}",
+                    _number(group.rel_rms),
+                    f"{group.tolerance:g}",
+                    f"yes{f': {group.note}' if group.note else ''}" if group.ok else "**no**",
+                )
+                for output, group in group_rows(result.outputs)
+            ),
+        )
     if result.accuracy:
         yield from _table(
             ("right labels", "CPU onnxruntime", "ours"),
@@ -119,7 +137,7 @@ def _one(result: CaseResult) -> Iterator[str]:
             ("node", "op", "alone", "entire", "vendor alone", "vendor entire", "peak", "advice"),
             (
                 (
-                    f"`{row.node}`",
+                    code(row.node),
                     row.op_type,
                     *("-" if size is None else _number(size) for size in _sizes(row)),
                     _number(row.peak, ".3g"),
@@ -136,7 +154,7 @@ def _sizes(row: LayerError) -> tuple[float | None, ...]:
 
 def _changes(name: str, changes: tuple[Change, ...]) -> Iterator[str]:
     if changes:
-        yield from _table((name, "what"), ((f"`{change.case}`", change.what) for change in changes[:LISTED]))
+        yield from _table((name, "what"), ((code(change.case), change.what) for change in changes[:LISTED]))
 
 
 def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -148,7 +166,8 @@ def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterat
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """A cell: what is code already is, everything else is text and no markup."""
+    return text if text.startswith("`") and text.endswith("`") and text.count("`") == 2 else markdown(text, _LONGEST)
 
 
 def _number(value: float, form: str = ".2e") -> str:

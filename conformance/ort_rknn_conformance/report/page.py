@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,16 @@ from typing import Any
 from ort_rknn_conformance.report.document import MEANINGS, Document
 from ort_rknn_conformance.report.picture import draw, draw_parts
 from ort_rknn_conformance.result import BAD, HISTOGRAM_EDGES, CaseResult
+from ort_rknn_converters.util.foreign_text import html, shown, shown_lines
 
 __all__ = ["render", "write"]
+
+_POLICY = (
+    "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; style-src-attr 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""What a browser lets the page do: run its own script with its own style. Nothing is loaded, and no script in a text of
+somebody else runs."""
 
 MANY = 40  # nodes above which the picture of the parts comes first: as many as a screen shows (a guess)
 
@@ -32,12 +41,14 @@ def write(path: str | Path, document: Document) -> None:
 
 def render(document: Document) -> str:
     """The page as text."""
+    style, script = _asset("page.css"), _asset("page.js")
     parts = {
-        "TITLE": escape(document.title),
-        "STYLE": _asset("page.css"),
-        "SCRIPT": _asset("page.js"),
+        "TITLE": html(document.title),
+        "POLICY": _POLICY.format(script=_sha256(f"\n{script}\n"), style=_sha256(f"\n{style}\n")),
+        "STYLE": style,
+        "SCRIPT": script,
         # "<" inside a string could end the script element; as an escape it is the same JSON.
-        "DATA": json.dumps(_data(document), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "DATA": json.dumps(_harmless(_data(document)), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
     return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], _asset("page.html"))
 
@@ -105,6 +116,19 @@ def _worst(result: CaseResult) -> float | None:
     """The largest relative RMS of its outputs; infinite where NaN or infinity came out instead of a number."""
     sizes = [math.inf if output.nan_mismatch else output.rel_rms for output in result.outputs]
     return max((size for size in sizes if not math.isnan(size)), default=None)
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _harmless(value: Any) -> Any:
+    """Shows every text in plain data: the script puts them on the page as text, and none may turn what is around it."""
+    if isinstance(value, str):
+        return shown_lines(value)
+    if isinstance(value, Mapping):
+        return {shown(key): _harmless(one) for key, one in value.items()}
+    return [_harmless(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _asset(name: str) -> str:

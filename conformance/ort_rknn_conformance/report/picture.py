@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from html import escape
 
 from ort_rknn_conformance.result import GraphNode
+from ort_rknn_converters.util.foreign_text import html
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["draw", "draw_parts"]
 
+_LONGEST = 1000  # characters of a box's title
 LARGE = 400  # nodes above which only parts are drawn: more boxes no one can read (a guess)
 WIDTH, HEIGHT, GAP_X, GAP_Y = 148, 30, 14, 26
 
@@ -67,10 +68,11 @@ def _drawn(boxes: list[_Box], count: int) -> str:
                 f'{x2:g} {y2:g}"/>'
             )
         ill = " bad" if box.bad else ""
+        side = "npu" if box.place == "NPU" else "cpu"
         rects.append(
-            f'<g class="node {box.place.lower()}{ill}"><title>{escape(box.title)}</title>'
+            f'<g class="node {side}{ill}"><title>{html(box.title, _LONGEST)}</title>'
             f'<rect x="{left:g}" y="{top:g}" width="{WIDTH}" height="{HEIGHT}" rx="7"/>'
-            f'<text x="{left + WIDTH / 2:g}" y="{top + HEIGHT / 2 + 4:g}">{escape(_short(box.label))}</text></g>'
+            f'<text x="{left + WIDTH / 2:g}" y="{top + HEIGHT / 2 + 4:g}">{html(_short(box.label))}</text></g>'
         )
     return (
         f'<svg class="graph" role="img" aria-label="placement of {count} nodes" width="{width}" '

@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_conformance.diagnose.cpu_node_search import Fix
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.report.baseline import Difference
 from ort_rknn_conformance.report.document import MEANINGS
+from ort_rknn_conformance.report.judgement import group_table, left_open
 from ort_rknn_conformance.result import BAD, CaseResult, LayerError, OutputResult, WorstElement
+from ort_rknn_converters.util.foreign_text import in_markup, lines_in_markup
 
 __all__ = ["print_case", "print_difference", "print_fix", "print_layers", "print_run"]
 
 LISTED = 20  # bad cases named in the terminal; all are in the JSON
 
 
-def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str, precision: str) -> None:
-    """One case in full: where it ran, every output's errors, the worst elements, the verdict."""
-    console.print(f"[bold]{escape(result.case)}[/]  {target}, {precision}, {escape(flow.about)}")
+def print_case(
+    console: Console, result: CaseResult, flow: Flow, *, target: str, precision: str, random: bool = False
+) -> None:
+    """One case in full: where it ran, every output's errors, the verdict, and what that leaves open.
+
+    Args:
+        console: Where to.
+        result: The case.
+        flow: What ran it.
+        target: SoC.
+        precision: Of the NPU parts.
+        random: Whether the feeds were random ones.
+    """
+    console.print(f"[bold]{in_markup(result.case)}[/]  {target}, {precision}, {in_markup(flow.about)}")
     if result.nodes:
         console.print(f"{result.npu_nodes} of {result.nodes} nodes on the NPU path, {result.samples} samples")
         for reason, count in sorted(result.cpu_reasons.items(), key=lambda item: -item[1]):
-            console.print(f"  CPU: {count} x {escape(reason)}")
+            console.print(f"  CPU: {count} x {in_markup(reason)}")
     if result.outputs:
         per_table = max(1, (console.width - 16) // 26)
         for start in range(0, len(result.outputs), per_table):
             console.print(_error_table(result.outputs[start : start + per_table]))
+        if any(output.groups for output in result.outputs):
+            console.print(group_table(result.outputs))
         worst = [(output, element) for output in result.outputs for element in output.worst]
         if worst:
             console.print(_worst_table(worst))
@@ -47,15 +62,17 @@ def print_case(console: Console, result: CaseResult, flow: Flow, *, target: str,
             console.print("--min-gain 0 sends to the NPU all that can go there")
     elif result.verdict == "right":
         console.print("[bold green]PASS[/] agrees with CPU onnxruntime within the tolerance")
+        for sentence in left_open(result, flow, random=random):
+            console.print(f"  {lines_in_markup(sentence)}", highlight=False)
     else:
-        console.print(f"[bold red]FAIL[/] {escape(result.message)}", highlight=False)
+        console.print(f"[bold red]FAIL[/] {lines_in_markup(result.message)}", highlight=False)
 
 
 def print_run(console: Console, results: Sequence[CaseResult], flow: Flow, *, seconds: float) -> None:
     """Many cases: counts, and the bad ones by name."""
     counts = Counter(result.verdict for result in results)
     on_npu = sum(result.verdict == "right" and result.npu_nodes > 0 for result in results)
-    table = Table(title=f"{len(results)} cases in {seconds:.0f} s ({escape(flow.about)})", title_justify="left")
+    table = Table(title=f"{len(results)} cases in {seconds:.0f} s ({in_markup(flow.about)})", title_justify="left")
     table.add_column("verdict")
     table.add_column("cases", justify="right")
     table.add_column("meaning")
@@ -68,14 +85,16 @@ def print_run(console: Console, results: Sequence[CaseResult], flow: Flow, *, se
     console.print(table)
     bad = [result for result in results if result.bad]
     for result in bad[:LISTED]:
-        console.print(f"[red]{result.verdict}[/] {escape(result.case)}: {escape(result.message)}", highlight=False)
+        console.print(
+            f"[red]{result.verdict}[/] {in_markup(result.case)}: {lines_in_markup(result.message)}", highlight=False
+        )
     if len(bad) > LISTED:
         console.print(f"... and {len(bad) - LISTED} more (--json lists all)")
 
 
 def print_difference(console: Console, difference: Difference) -> None:
     """Prints what changed since an earlier run."""
-    console.print(f"against {escape(difference.name)}: [bold]{difference}[/]")
+    console.print(f"against {in_markup(difference.name)}: [bold]{difference}[/]")
     kinds = (
         ("worse", "red", difference.worse),
         ("better", "green", difference.better),
@@ -83,7 +102,7 @@ def print_difference(console: Console, difference: Difference) -> None:
     )
     for kind, colour, changes in kinds:
         for change in changes[:LISTED]:
-            console.print(f"  [{colour}]{kind}[/] {escape(change.case)}: {escape(change.what)}")
+            console.print(f"  [{colour}]{kind}[/] {in_markup(change.case)}: {in_markup(change.what)}")
         if len(changes) > LISTED:
             console.print(f"  ... and {len(changes) - LISTED} more (--json and --html list all)")
 
@@ -99,16 +118,16 @@ def print_layers(console: Console, layers: Sequence[LayerError], vendor_missing:
     for row in layers[:LISTED]:
         sizes = (row.own, row.entire, *((row.vendor_own, row.vendor_entire) if asked else ()))
         numbers = ["-" if size is None else _number(size, ".1e") for size in sizes]
-        table.add_row(escape(_end(row.node, room)), escape(row.op_type), *numbers, f"{row.peak:.3g}")
+        table.add_row(in_markup(_end(row.node, room)), in_markup(row.op_type), *numbers, f"{row.peak:.3g}")
     console.print(table)
     if len(layers) > LISTED:
         console.print(f"... and {len(layers) - LISTED} more (--json lists all)")
     if asked:
         console.print("vendor: rknn-toolkit2's accuracy analysis on its simulator, by its own layers")
     if vendor_missing:
-        console.print(f"no accuracy analysis by the vendor: {escape(vendor_missing)}", highlight=False)
+        console.print(f"no accuracy analysis by the vendor: {in_markup(vendor_missing)}", highlight=False)
     for row in [row for row in layers if row.advice][:LISTED]:
-        console.print(f"[yellow]{escape(row.node)}[/] {escape(row.advice)}", highlight=False)
+        console.print(f"[yellow]{in_markup(row.node)}[/] {in_markup(row.advice)}", highlight=False)
 
 
 def _end(name: str, room: int) -> str:
@@ -116,15 +135,36 @@ def _end(name: str, room: int) -> str:
     return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
-def print_fix(console: Console, fix: Fix, path: str) -> None:
-    """Prints which nodes must leave the NPU, and how to say so."""
-    if not fix.nodes:
-        console.print(f"[red]no cure[/] in {fix.trials} trials: {escape(fix.result.message)}")
+def print_fix(console: Console, fix: Fix | None, path: str, model: str, result: CaseResult) -> None:
+    """Prints what makes the model agree, and the command that does it.
+
+    Args:
+        console: Where to.
+        fix: What was found; ``None``: nothing was looked for.
+        path: The options file.
+        model: The ONNX file to convert.
+        result: The comparison without it.
+    """
+    if fix is None:
+        why = "the model agrees as it is" if result.verdict == "right" else "no node of it is on the NPU path"
+        console.print(
+            f"nothing to fix: {why if result.verdict != 'error' else 'it did not run'}; {in_markup(path)} is not"
+            " written"
+        )
         return
-    least = "none of them can be left out" if fix.smallest else "perhaps fewer would do"
-    options = " ".join(f"--cpu-node {name}" for name in sorted(fix.nodes))
-    console.print(f"[green]cured[/] with {len(fix.nodes)} on the CPU ({least}, {fix.trials} trials): {escape(options)}")
-    console.print(f"written to {escape(path)}: ort-rknn convert MODEL --options {escape(path)}", highlight=False)
+    if not fix.cured:
+        console.print(f"[red]no cure[/] in {fix.trials} trials: {in_markup(fix.result.message)}")
+        return
+    if fix.nodes:
+        least = "none of them can be left out" if fix.smallest else "perhaps fewer would do"
+        options = " ".join(f"--cpu-node {shlex.quote(name)}" for name in sorted(fix.nodes))
+        how = f"{len(fix.nodes)} on the CPU ({least}, {fix.trials} trials): {options}"
+    else:
+        said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in fix.options.items())
+        how = f"{said} ({fix.trials} trials)"
+    console.print(f"[green]cured[/] with {in_markup(how)}")
+    command = f"ort-rknn convert {shlex.quote(model)} --options {shlex.quote(path)}"
+    console.print(f"written to {in_markup(path)}: {in_markup(command)}", highlight=False, soft_wrap=True)
 
 
 def print_models(console: Console, results: Sequence[CaseResult]) -> None:
@@ -137,18 +177,20 @@ def print_models(console: Console, results: Sequence[CaseResult]) -> None:
         colour = "green" if result.verdict == "right" else "red" if result.bad else "dim"
         nodes = f"{result.npu_nodes} / {result.nodes}" if result.nodes else "-"
         verdict = f"[{colour}]{result.verdict}[/]"
-        table.add_row(escape(result.case), verdict, nodes, _number(worst), f"{result.seconds:.1f}")
+        table.add_row(in_markup(result.case), verdict, nodes, _number(worst), f"{result.seconds:.1f}")
     console.print(table)
     for result in results:
         if result.verdict == "unsupported":
-            console.print(f"[dim]unsupported[/] {escape(result.case)}: {escape(result.message)}", highlight=False)
+            console.print(
+                f"[dim]unsupported[/] {in_markup(result.case)}: {lines_in_markup(result.message)}", highlight=False
+            )
 
 
 def _error_table(outputs: Sequence[OutputResult]) -> Table:
     table = Table()
     table.add_column("output")
     for output in outputs:
-        table.add_column(escape(output.name), justify="right", overflow="fold")
+        table.add_column(in_markup(output.name), justify="right", overflow="fold")
     rows: list[tuple[str, list[str]]] = [
         ("type", [f"{output.dtype} {list(output.shape)}" for output in outputs]),
         ("max abs", [_number(output.max_abs) for output in outputs]),
@@ -163,10 +205,10 @@ def _error_table(outputs: Sequence[OutputResult]) -> Table:
         ("NaN/inf differ", [str(output.nan_mismatch) for output in outputs]),
         ("top-1 agree", [_share(output.top1) for output in outputs]),
         ("top-5 agree", [_share(output.top5) for output in outputs]),
-        ("verdict", ["[green]ok[/]" if output.ok else f"[red]{escape(output.why)}[/]" for output in outputs]),
+        ("verdict", ["[green]ok[/]" if output.ok else f"[red]{in_markup(output.why)}[/]" for output in outputs]),
     ]
     for name, cells in rows:
-        table.add_row(name, *(cell if name == "verdict" else escape(cell) for cell in cells))
+        table.add_row(name, *(cell if name == "verdict" else in_markup(cell) for cell in cells))
     return table
 
 
@@ -176,9 +218,9 @@ def _worst_table(worst: Sequence[tuple[OutputResult, WorstElement]]) -> Table:
         table.add_column(heading, justify="left" if heading == "output" else "right")
     for output, element in worst:
         table.add_row(
-            escape(output.name),
+            in_markup(output.name),
             str(element.sample),
-            escape(str(list(element.index))),
+            in_markup(str(list(element.index))),
             _value(element.expected),
             _value(element.actual),
             _difference(element),
@@ -197,7 +239,7 @@ def _number(value: float, form: str = ".2e") -> str:
 
 
 def _value(value: float | str) -> str:
-    return escape(value) if isinstance(value, str) else f"{value:.6g}"
+    return in_markup(value) if isinstance(value, str) else f"{value:.6g}"
 
 
 def _difference(element: WorstElement) -> str:

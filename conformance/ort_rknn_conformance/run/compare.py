@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ort_rknn_conformance.result import HISTOGRAM_EDGES, OutputResult, WorstElement
+from ort_rknn_conformance.result import HISTOGRAM_EDGES, GroupResult, OutputResult, WorstElement
 from ort_rknn_converters.numerics.tensor_error import compare as tensor_errors
+from ort_rknn_converters.numerics.tolerance import group_tolerance
+from ort_rknn_converters.numerics.value_groups import find_groups
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Tolerance", "compare_output"]
@@ -30,10 +32,12 @@ class Tolerance:
     Attributes:
         rel_rms: Largest relative RMS of a floating-point output; 0 = must be equal.
         source: Where the number comes from, for the report.
+        step: Difference that says nothing between numbers from 0 to 1, of groups of smaller values.
     """
 
     rel_rms: float
     source: str
+    step: float = 2.0**-20
 
 
 EXACT = Tolerance(0.0, "exact: not a floating-point output")
@@ -71,11 +75,19 @@ def compare_output(name: str, expected: Sequence[Any], actual: Sequence[Any], to
         none = math.nan
         errors = replace(errors, max_abs=none, mean_abs=none, max_rel=none, mean_rel=none)
         errors = replace(errors, rel_rms=none, cosine=none, sqnr_db=none)
+    groups = tuple(_groups(pairs, tolerance)) if floating else ()
+    off = [group for group in groups if not group.ok]
     why = ""
     if errors.nan_mismatch:
         why = f"NaN or infinity in different places ({errors.nan_mismatch} elements)"
     elif floating and not errors.rel_rms <= tolerance.rel_rms:
         why = f"relative RMS {errors.rel_rms:.2g} is above {tolerance.rel_rms:.2g}"
+    elif off:
+        worst = max(off, key=lambda group: group.rel_rms / group.tolerance if group.tolerance else group.rel_rms)
+        why = (
+            f"{worst.indices} of axis {worst.axis} (values up to {worst.peak:.3g}): relative RMS {worst.rel_rms:.2g} is"
+            f" above {worst.tolerance:.2g}"
+        )
     elif not floating and (different := np.count_nonzero(want != got)):
         why = f"{different} of {want.size} elements differ"
     return OutputResult(
@@ -98,7 +110,29 @@ def compare_output(name: str, expected: Sequence[Any], actual: Sequence[Any], to
         mean_rel=errors.mean_rel,
         top5=_top(pairs, 5) if floating else None,
         histogram=_histogram(want, got),
+        groups=groups,
     )
+
+
+def _groups(pairs: Sequence[tuple[int, NDArray[Any], NDArray[Any]]], tolerance: Tolerance) -> Iterator[GroupResult]:
+    """The channels or columns of other sizes, each judged by itself."""
+    expected, actual = [want for _, want, _ in pairs], [got for _, _, got in pairs]
+    for group in find_groups(expected):
+        want, got = group.of(expected), group.of(actual)
+        errors = tensor_errors(want, got)
+        limit = tolerance.rel_rms if group.largest else group_tolerance(tolerance.rel_rms)
+        sizes = _wide(want[np.isfinite(_wide(want))])
+        peak = float(np.abs(sizes).max()) if sizes.size else 0.0
+        ok, note = errors.rel_rms <= limit, ""
+        if not group.largest and sizes.size and sizes.min() >= 0 and peak <= 1 and errors.max_abs <= tolerance.step:
+            ok = True
+            if peak <= tolerance.step:
+                note = f"all below {tolerance.step:.1g}: data with something to find (--data) would say more"
+            elif errors.rel_rms > limit:
+                note = f"off by no more than one step of {tolerance.step:.1g}"
+        yield GroupResult(
+            group.axis, group.name, len(group.indices), peak, errors.max_abs, errors.rel_rms, limit, ok, note
+        )
 
 
 def _aligned(want: Any, got: Any) -> Iterator[tuple[NDArray[Any], Any]]:

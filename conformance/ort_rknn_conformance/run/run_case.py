@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 
 from ort_rknn.api.session import InferenceSession
+from ort_rknn.errors import InvalidOption
 from ort_rknn_conformance.case import Case, CaseError, Settings, one_line
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.result import CaseResult
@@ -51,14 +52,17 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
         options["compile"] = "load"  # or the first answers of a model with open shapes would be the CPU's
         if settings.cache_dir is not None:
             options["cache_dir"] = settings.cache_dir
-        with calibrated(case, settings) as calibration:
-            session = InferenceSession(
-                case.model,
-                providers=[("RKNNExecutionProvider", options | calibration), "CPUExecutionProvider"],
-                device=flow.wish(settings.target),
-                enable_fallback=0,  # or an error of ours would become a comparison of the CPU with itself
-            )
-        try:
+        with ExitStack() as stack:
+            options |= settings.options
+            with calibrated(case, settings) as calibration:
+                uncalibrated = settings.precision != "fp16" and not calibration
+                try:
+                    session = stack.enter_context(flow.session(case.model, settings.target, options | calibration))
+                except InvalidOption:
+                    if not uncalibrated:
+                        raise
+                    # What cannot be calibrated stays on the CPU: its feeds are no arrays, or it has none.
+                    session = stack.enter_context(InferenceSession(case.model, providers=["CPUExecutionProvider"]))
             placement |= _placed(session.plan)
             names = [output.name for output in session.get_outputs()]
             actual = [session.run(None, dict(feed)) for feed in case.feeds]
@@ -66,10 +70,10 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
             placement |= _placed(plan)
             if settings.closely:
                 placement["graph"] = placed_nodes(reference, plan, case.shapes)
-        finally:
-            session.close()
         if unknown := _unknown_nodes(settings, plan, proto):
             return CaseResult(case.name, "unsupported", unknown)
+    except InvalidOption as error:  # of the user's: there is nothing to compare
+        return CaseResult(case.name, "unsupported", str(error), **placement)
     except Exception as error:
         message = f"{type(error).__name__}: {one_line(error)}"
         return CaseResult(case.name, "error", message, seconds=time.perf_counter() - start, **placement)

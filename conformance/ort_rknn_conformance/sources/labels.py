@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ort_rknn_conformance.case import CaseError
+from ort_rknn_converters.array_files import read_array
 
 __all__ = ["FOLDERS", "accuracy", "read_labels"]
 
@@ -18,7 +19,7 @@ FOLDERS = "folders"
 """Instead of a file: the folder a sample lies in is its class."""
 
 
-def read_labels(source: str, files: Sequence[Path]) -> tuple[int, ...]:
+def read_labels(source: str, files: Sequence[Path], data: Path | None = None) -> tuple[int, ...]:
     """The class of each sample.
 
     Args:
@@ -26,20 +27,17 @@ def read_labels(source: str, files: Sequence[Path]) -> tuple[int, ...]:
             lines of a file's name and a number; or ``folders``: the folders' names are the classes, as numbers or in
             the order of the alphabet.
         files: The file each sample came from.
+        data: The folder or file of all samples: what lies directly in it lies in no folder of a class.
 
     Raises:
         CaseError: The labels cannot be read, or are not as many as the samples.
     """
     if source == FOLDERS:
-        names = [file.parent.name for file in files]
-        if all(name.isdigit() for name in names):
-            return tuple(int(name) for name in names)
-        order = sorted({folder.name for folder in files[0].parent.parent.iterdir() if folder.is_dir()}) if files else []
-        return tuple(order.index(name) for name in names)
+        return _by_folder(files, data)
     path = Path(source)
     try:
         if path.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
+            array = read_array(path)
             if array.dtype.kind not in "iu":
                 raise CaseError(f"{path}: labels are whole numbers, not {array.dtype}")
             return _fitting([int(number) for number in array.ravel()], len(files), path)
@@ -60,6 +58,24 @@ def read_labels(source: str, files: Sequence[Path]) -> tuple[int, ...]:
     if missing:
         raise CaseError(f"{path}: no label for {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
     return tuple(known[file.name] for file in files)
+
+
+def _by_folder(files: Sequence[Path], data: Path | None) -> tuple[int, ...]:
+    root = None if data is None else data.absolute()
+    flat = [file for file in files if root is not None and file.absolute().parent in (root, root.parent)]
+    if flat:
+        raise CaseError(
+            f"--labels folders: {flat[0].name} lies in no folder of a class. Give the folder that holds one folder for"
+            " each class, or the labels as a file"
+        )
+    names = [file.parent.name for file in files]
+    if all(name.isdigit() for name in names):
+        return tuple(int(name) for name in names)
+    above = {file.parent.parent for file in files}
+    if len(above) > 1:
+        raise CaseError(f"--labels folders: the classes lie in several folders, {', '.join(map(str, sorted(above)))}")
+    order = sorted({folder.name for folder in above.pop().iterdir() if folder.is_dir()}) if files else []
+    return tuple(order.index(name) for name in names)
 
 
 def _fitting(labels: list[int], samples: int, path: Path) -> tuple[int, ...]:

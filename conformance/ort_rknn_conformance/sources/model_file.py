@@ -12,11 +12,52 @@ import onnxruntime
 from ort_rknn_conformance.case import Case, CaseError, Feed, one_line
 from ort_rknn_conformance.sources.labels import read_labels
 from ort_rknn_conformance.sources.user_data import Input, load_data
-from ort_rknn_converters.compiled.model import is_compiled
+from ort_rknn_converters.compiled.bare_rknn import load_bare
+from ort_rknn_converters.compiled.bundle import Bundle
+from ort_rknn_converters.compiled.model import CompiledModel, is_compiled
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.numerics.random_inputs import feeds_for
+from ort_rknn_converters.onnx_file.protobuf_wire import is_bundle
+from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["case"]
+__all__ = ["MadeFor", "case", "made_for"]
+
+
+@frozen
+class MadeFor:
+    """Purpose of a compiled model.
+
+    Attributes:
+        precision: Of its NPU parts.
+        targets: SoCs it has code for.
+    """
+
+    precision: str
+    targets: tuple[str, ...]
+
+
+def made_for(model: str | Path) -> MadeFor | None:
+    """Returns what a compiled model, or a bare ``.rknn``, was made for; ``None`` for anything else.
+
+    Raises:
+        CaseError: It cannot be read.
+    """
+    path = Path(model)
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            bare = file.read(4) == b"RKNN"
+        if bare:
+            compiled = load_bare(path)
+        elif not is_compiled(str(path)):
+            return None
+        else:
+            compiled = Bundle.load(path).variants[0].load() if is_bundle(path) else CompiledModel.load(path)
+        targets = Bundle.load(path).targets if not bare and is_bundle(path) else compiled.targets
+    except ConvertError as error:
+        raise CaseError(f"{model}: {one_line(error)}") from error
+    return MadeFor(compiled.plan.precision, targets)
 
 
 def case(
@@ -59,7 +100,7 @@ def case(
     if data is not None:
         loaded = load_data(data, inputs, limit=samples, preprocess=preprocess)
         feeds = loaded.feeds
-        known = read_labels(labels, loaded.files) if labels is not None else ()
+        known = read_labels(labels, loaded.files, Path(data)) if labels is not None else ()
     elif labels is not None:
         raise CaseError("--labels are for the samples of --data")
     else:

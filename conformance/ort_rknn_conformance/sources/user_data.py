@@ -6,7 +6,6 @@ only the first dimension is not the input's and divides evenly into it.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ort_rknn_conformance.case import CaseError, Feed
+from ort_rknn_converters.array_files import read_array, read_arrays
 from ort_rknn_converters.calibration_source import Preprocess
 from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
@@ -135,14 +135,12 @@ def _read(file: Path, inputs: Sequence[Input], how: Preprocess) -> dict[str, NDA
     if file.suffix.lower() in IMAGE_SUFFIXES:
         return _image(file, inputs, how)
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
+        if file.suffix.lower() != ".npz":
             if len(inputs) != 1:
                 raise CaseError(f"{file}: a .npy has no names, and the model has {len(inputs)} inputs: use .npz")
-            return _scaled({inputs[0].name: loaded}, inputs, how, file)
-        with loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            return _scaled({inputs[0].name: read_array(file)}, inputs, how, file)
+        arrays = read_arrays(file)
+    except (OSError, ValueError) as error:
         if isinstance(error, CaseError):
             raise
         raise CaseError(f"{file}: not readable as .npy or .npz ({error})") from error

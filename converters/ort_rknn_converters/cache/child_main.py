@@ -1,6 +1,6 @@
 """Runs in a child process: converts one model into the cache, at low priority, and dies with its parent.
 
-Called with a folder that holds ``job.pickle``; the answer is ``result.json`` beside it. A process, because a conversion
+Called with a folder that holds ``job.json``; the answer is ``result.json`` beside it. A process, because a conversion
 is Python for the most part: in a thread of the program it would take turns with the program's own.
 """
 
@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters.cache import store
-from ort_rknn_converters.errors import ConvertError, ToolkitFailed, freeze
+from ort_rknn_converters.errors import FROZEN, ConvertError, ToolkitFailed, freeze
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.worker.parent_death import end_with_parent
+from ort_rknn_converters.util.own_files import read_own, write_own
+from ort_rknn_converters.util.plain_data import ANYTHING, COUNT, MOST_BYTES, TEXT, by_name, maybe, parse_json, record
 
-__all__ = ["JOB", "RESULT", "describe", "main"]
+__all__ = ["ANSWER", "JOB", "PATH", "RESULT", "describe", "main"]
 
-JOB, RESULT = "job.pickle", "result.json"
+JOB, RESULT, PATH = "job.json", "result.json", "path.json"
+_JOB = record(
+    {
+        "model": maybe(TEXT),
+        "options": by_name(ANYTHING),
+        "cache_dir": maybe(TEXT),
+        "parent": COUNT,
+    }
+)
+ANSWER = record({}, {"failure": FROZEN})
+"""Form of the answer."""
+
 NICENESS = 19
 """Of the conversion and the compiler: the program goes first. The least there is; a guess that it should be."""
 
@@ -38,20 +51,56 @@ def describe(model: str | bytes, options: ConvertOptions, cache_dir: str | None,
     """
     if isinstance(model, bytes):
         (folder / "model.onnx").write_bytes(model)
-    path = None if isinstance(model, bytes) else str(Path(model).absolute())
-    (folder / JOB).write_bytes(pickle.dumps((path, options, cache_dir, os.getpid())))
+    values = options.plain()
+    if isinstance(options.calibration, tuple):
+        values["calibration"] = [_saved(sample, folder, number) for number, sample in enumerate(options.calibration)]
+    job = {
+        "model": None if isinstance(model, bytes) else str(Path(model).absolute()),
+        "options": values,
+        "cache_dir": None if cache_dir is None else str(cache_dir),
+        "parent": os.getpid(),
+    }
+    write_own(folder / JOB, json.dumps(job))
+
+
+def _saved(sample: Mapping[str, Any], folder: Path, number: int) -> dict[str, str]:
+    """A calibration sample as files, input name -> file."""
+    import numpy as np
+
+    files = {}
+    for position, (name, array) in enumerate(sample.items()):
+        files[name] = f"sample_{number}_{position}.npy"
+        np.save(folder / files[name], np.asarray(array), allow_pickle=False)
+    return files
+
+
+def _options(values: dict[str, Any], folder: Path) -> ConvertOptions:
+    """The options of a job.
+
+    Raises:
+        ConvertError: They make no sense.
+        OSError, ValueError: A calibration sample cannot be read.
+    """
+    if isinstance(values.get("calibration"), list):
+        from ort_rknn_converters.array_files import read_array
+
+        values["calibration"] = [
+            {name: read_array(folder / Path(file).name) for name, file in sample.items()}
+            for sample in values["calibration"]
+        ]
+    return ConvertOptions.of(**values)
 
 
 def main(folder: str) -> None:
     """Do the job in ``folder``."""
     directory = Path(folder)
-    path, options, cache_dir, parent = pickle.loads((directory / JOB).read_bytes())
-    end_with_parent(parent)
+    job = parse_json(read_own(directory / JOB, MOST_BYTES), _JOB)
+    end_with_parent(job["parent"])
     os.nice(NICENESS)
-    model = path or (directory / "model.onnx").read_bytes()
+    model = job["model"] or (directory / "model.onnx").read_bytes()
     answer: dict[str, Any] = {}
     try:
-        made = store.load_or_convert(model, options, cache_dir=cache_dir)
+        made = store.load_or_convert(model, _options(job["options"], directory), cache_dir=job["cache_dir"])
         if made.provisional:  # which is not in the cache
             answer["failure"] = freeze(ToolkitFailed(made.provisional, kind="killed"))
     except ConvertError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ort_rknn_converters.onnx_file.protobuf_wire import opened
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.soc_costs import profile_digest
+from ort_rknn_converters.util.own_files import open_regular
 from ort_rknn_converters.util.package_versions import version_of
 from ort_rknn_converters.version import CONVERTER
 
@@ -77,7 +78,7 @@ def _add(digest: hashlib._Hash, data: bytes | mmap.mmap, folder: Path) -> None:
         # A name that is no file is a pattern met by chance inside weights, or a fault the conversion will tell.
         if file.is_file():
             digest.update(b"\0external\0" + name.encode() + b"\0")
-            with file.open("rb") as stream:
+            with open_regular(file) as stream:
                 while block := stream.read(_BLOCK):
                     digest.update(block)
 

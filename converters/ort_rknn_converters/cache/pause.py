@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters.compiled.model import CompiledModel
-from ort_rknn_converters.errors import CompiledModelError, ConvertError, freeze, thaw
+from ort_rknn_converters.errors import FROZEN, CompiledModelError, ConvertError, freeze, thaw
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import make_private, read_own, write_own
+from ort_rknn_converters.util.plain_data import COUNT, NUMBER, TEXT, parse_json, record
 
 __all__ = ["Pauses"]
 
@@ -25,6 +27,8 @@ FIRST_S, TIMES, LONGEST_S = 60.0, 4.0, 86400.0
 the second day of a machine that was short of memory begins with another try."""
 
 _NOTE = "pause.json"
+_MOST = 1 << 20  # bytes of a note: a failure carries the end of the compiler's log
+_FORM = record({"tries": COUNT, "since": NUMBER, "until": NUMBER, "failure": FROZEN, "toolkit": TEXT})
 
 
 class Pauses:
@@ -70,11 +74,11 @@ class Pauses:
         folder = self.folder / key
         try:
             self.end(key)
-            folder.mkdir(parents=True)
+            make_private(folder)
             if made is not None and made.npu_steps and pause:
                 made.save_folder(folder)
             new = folder / f"{_NOTE}.new"
-            new.write_text(json.dumps({**facts, "toolkit": self._toolkit}), encoding="utf-8")
+            write_own(new, json.dumps({**facts, "toolkit": self._toolkit}))
             new.replace(folder / _NOTE)
         except OSError as error:
             logger().debug("the failure is tried again at every start: %s", error)
@@ -94,9 +98,8 @@ class Pauses:
 
     def _facts(self, key: str) -> dict[str, Any]:
         try:
-            facts = json.loads((self.folder / key / _NOTE).read_text(encoding="utf-8"))
-            known = facts["toolkit"] == self._toolkit
-            float(facts["since"]), float(facts["until"]), int(facts["tries"]), facts["failure"]["message"]
-        except (OSError, ValueError, KeyError, TypeError):
+            facts: dict[str, Any] = parse_json(read_own(self.folder / key / _NOTE, _MOST), _FORM)
+        except (OSError, ValueError):
             return {}
-        return facts if known else {}
+        bounded = facts["until"] - facts["since"] <= LONGEST_S  # or a damaged note would keep a model off for ever
+        return facts if bounded and facts["toolkit"] == self._toolkit else {}

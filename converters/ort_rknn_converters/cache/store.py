@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn_converters.cache.key import key_of
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import (
+    FROZEN,
     CompiledModelError,
     ConvertError,
     NotAllOnNpu,
@@ -30,11 +31,12 @@ from ort_rknn_converters.errors import (
     thaw,
 )
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.util.file_lock import held
+from ort_rknn_converters.util.file_lock import held, holder
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.home import no_home
 from ort_rknn_converters.util.log import logger
-from ort_rknn_converters.util.user_dirs import cache_directory
+from ort_rknn_converters.util.own_files import make_private, read_own, write_own
+from ort_rknn_converters.util.plain_data import NUMBER, TEXT, maybe, parse_json, record
+from ort_rknn_converters.util.user_dirs import cache_directory, is_not_ours, unusable
 
 if TYPE_CHECKING:
     from ort_rknn_converters.cache.pause import Pauses
@@ -43,6 +45,14 @@ __all__ = ["Cache", "Entry", "cache_directory", "key_of", "load_or_convert"]
 
 _ENTRY = "entry.json"
 _NEW, _OLD = ".new", ".old"
+_MOST_ENTRY = 1 << 20  # bytes: a failure carries the end of the compiler's log
+_ENTRY_FORM = record(
+    {"model": TEXT, "target": TEXT, "toolkit_version": maybe(TEXT), "failure": maybe(FROZEN), "created": NUMBER}
+)
+LONGEST_WAIT_S = 1800.0
+"""Longest wait for another process that converts the same model. A guess: the largest model seen takes 10 minutes on a
+PC, and whoever waits would need as long."""
+
 _REMEMBERED: tuple[type[ConvertError], ...] = (NotAllOnNpu, ToolkitFailed, VerificationFailed, WrongNumbers)
 """Failures that come again with the same model, options and toolkit, unless they are of the moment. A missing toolkit
 or a full disk is."""
@@ -96,7 +106,7 @@ class Cache:
         """
         folder = self.folder / key
         try:
-            facts = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+            facts = _facts(folder)
             if toolkit_version is not None and facts["toolkit_version"] not in (toolkit_version, None):
                 return None
             if facts["toolkit_version"] is None and toolkit_version is not None:
@@ -105,7 +115,7 @@ class Cache:
             found = None if failure else CompiledModel.load_folder(folder)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             logger().info("the cache entry %s is damaged and is made again: %s", folder, error)
             return None
         with contextlib.suppress(OSError):
@@ -131,7 +141,7 @@ class Cache:
         """
         new = self.folder / f"{_NEW}-{key}"
         self._sweep(key)
-        new.mkdir(parents=True)
+        make_private(new)
         try:
             if isinstance(made, CompiledModel):
                 made.save_folder(new)
@@ -142,7 +152,7 @@ class Cache:
                 "failure": None if isinstance(made, CompiledModel) else freeze(made),
                 "created": time.time(),
             }
-            (new / _ENTRY).write_text(json.dumps(facts), encoding="utf-8")
+            write_own(new / _ENTRY, json.dumps(facts))
             for file in new.iterdir():
                 _sync(file)
             final = self.folder / key
@@ -163,11 +173,16 @@ class Cache:
     def lock(self, key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
         """Hold the entry's lock: others that want the same model wait, whoever dies gives it back.
 
+        Args:
+            key: From :func:`key_of`.
+            waiting: Called once if there is somebody to wait for.
+
         Raises:
+            TimeoutError: Another process has held it for :data:`LONGEST_WAIT_S`, or is stopped.
             OSError: The folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with held(self.folder / f"{key}.lock", waiting=waiting):
+        make_private(self.folder)
+        with held(self.folder / f"{key}.lock", timeout=LONGEST_WAIT_S, waiting=waiting):
             yield
 
     def entries(self) -> list[Entry]:
@@ -201,7 +216,7 @@ class Cache:
 
     def _folders(self) -> list[Path]:
         try:
-            return sorted(entry for entry in self.folder.iterdir() if entry.is_dir())
+            return sorted(entry for entry in self.folder.iterdir() if entry.is_dir() and not entry.is_symlink())
         except OSError:
             return []
 
@@ -253,12 +268,24 @@ def load_or_convert(
     pauses = _pauses(cache_dir)
 
     def waiting() -> None:
+        process, _ = holder(cache.folder / f"{key}.lock")
+        said = f"another process{f' ({process})' if process else ''} converts this model"
+        logger().info("%s, waiting for it", said)
         if progress is not None:
-            progress.report("wait", "another process converts this model")
+            progress.report("wait", said)
 
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(cache.lock(key, waiting))
+        except TimeoutError:  # filelock's is one
+            process, state = holder(cache.folder / f"{key}.lock")
+            logger().warning(
+                "process %s, which is %s, holds the conversion of this model for too long: it is converted without the"
+                " cache",
+                process or "(unknown)",
+                "stopped" if state in ("T", "t") else "at work",
+            )
+            return _convert(model, options, progress, compile, cache_dir)
         except OSError as error:
             _warn_once(cache.folder, error)
             return _convert(model, options, progress, compile, cache_dir)
@@ -315,8 +342,10 @@ def _of_the_moment(made: CompiledModel | ConvertError) -> ConvertError | None:
 
 
 def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, cache_dir: Any) -> CompiledModel:
+    from ort_rknn_converters.extras import demand_complete
     from ort_rknn_converters.util.lazy_imports import defer_sympy
 
+    demand_complete("converting a model")
     with defer_sympy():
         from ort_rknn_converters.pipeline.convert import convert
 
@@ -326,9 +355,9 @@ def _convert(model: Any, options: ConvertOptions, progress: Any, compile: Any, c
 
 
 def _warn_once(folder: Path, error: Exception) -> None:
-    if str(folder) not in _warned:
+    if str(folder) not in _warned and not is_not_ours(folder):  # which was said
         _warned.add(str(folder))
-        why = no_home(folder) or f"{folder} cannot be written ({getattr(error, 'strerror', None) or error})"
+        why = unusable(folder) or f"{folder} cannot be written ({getattr(error, 'strerror', None) or error})"
         logger().warning(
             "compiled models are not kept, because %s. Every start converts again; set ORT_RKNN_CACHE_DIR to a folder"
             " with room",
@@ -336,14 +365,22 @@ def _warn_once(folder: Path, error: Exception) -> None:
         )
 
 
+def _facts(folder: Path) -> Any:
+    """Reads an entry's description; OSError and ValueError where there is none of ours."""
+    facts = parse_json(read_own(folder / _ENTRY, _MOST_ENTRY), _ENTRY_FORM)
+    if facts["failure"] and facts["failure"]["class"] not in {kind.__name__ for kind in _REMEMBERED}:
+        raise ValueError(f"{facts['failure']['class']} is nothing that is remembered")
+    return facts
+
+
 def _entry(folder: Path) -> Entry:
     size = _size(folder)
     try:
-        facts = json.loads((folder / _ENTRY).read_text(encoding="utf-8"))
+        facts = _facts(folder)
         failure = facts["failure"]["message"].splitlines()[0] if facts["failure"] else ""
         used = (folder / _ENTRY).stat().st_mtime
         return Entry(folder.name, facts["model"], facts["target"], failure, facts["toolkit_version"] or "", size, used)
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, IndexError):
         return Entry(folder.name, "", "", "damaged", "", size, 0.0, sound=False)
 
 
@@ -351,7 +388,7 @@ def _size(folder: Path) -> int:
     total = 0
     with contextlib.suppress(OSError):
         for file in folder.iterdir():
-            total += file.stat().st_size
+            total += file.lstat().st_size
     return total
 
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
 
 from ort_rknn_converters.cache.limit import limit, size_in
 from ort_rknn_converters.cache.pause import Pauses
@@ -18,7 +18,8 @@ from ort_rknn_converters.cache.store import Cache, Entry, cache_directory
 from ort_rknn_converters.cli.tables import new_table
 from ort_rknn_converters.compile.known_failures import FILE
 from ort_rknn_converters.partition.plan import size_text
-from ort_rknn_converters.util.home import no_home
+from ort_rknn_converters.util.foreign_text import in_markup
+from ort_rknn_converters.util.user_dirs import places, unusable
 
 __all__ = ["command"]
 
@@ -38,16 +39,18 @@ def _bytes(_: click.Context, __: click.Parameter, text: str | None) -> int:
 def command(context: click.Context, folder: str | None) -> None:
     """Group of the cache's subcommands."""
     context.obj = cache_directory(folder)
-    if why := no_home(context.obj):
+    if why := unusable(context.obj):
         click.echo(f"Nothing is kept, because {why}. Set ORT_RKNN_CACHE_DIR to a folder, or give --dir.", err=True)
         context.exit(0)
 
 
 @command.command("path")
 @click.pass_obj
-def path_command(folder: object) -> None:
-    """Print the folder."""
+def path_command(folder: Path) -> None:
+    """Print the folder, and on stderr what lies in it and how large that is."""
     click.echo(str(folder))
+    for name, (place, size) in places(folder).items():
+        click.echo(f"  {name}: {place} ({size_text(size)})", err=True)
 
 
 @command.command("list")
@@ -67,12 +70,12 @@ def list_command(context: click.Context, as_json: bool) -> None:
         for entry in entries:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
             cells = (entry.model, entry.target, size_text(entry.size), used, entry.toolkit_version, _what(entry))
-            table.add_row(*(escape(cell) for cell in cells))
+            table.add_row(*(in_markup(cell) for cell in cells))
         console.print(table)
         console.print()
     total = size_text(sum(entry.size for entry in entries))
     most = size_text(limit())
-    console.print(f"{_count(entries)}, {total} of at most {most}, in {escape(str(context.obj))}", soft_wrap=True)
+    console.print(f"{_count(entries)}, {total} of at most {most}, in {in_markup(str(context.obj))}", soft_wrap=True)
 
 
 @command.command("clear")

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs
+from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs, size
 from ort_rknn_converters.cli.convert_report import Report
 from ort_rknn_converters.cli.progress_bar import Drawn
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, WrongNumbers
@@ -26,10 +26,19 @@ __all__ = ["command"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _COLLECT_AFTER = 50_000  # new objects; as for the toolkit's process
+_GIVEN = "ort_rknn.convert.given"
 NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
 
-@click.command("convert")
+class _Convert(click.Command):
+    """Keeps the command line as it was given: another machine gets it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_GIVEN] = list(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command("convert", cls=_Convert)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: <stem>.rknn.onnx beside the model.")
 @click.option(
@@ -64,6 +73,7 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
     help="Of images: 224x224,mean=123.7:116.3:103.5,std=58.4:57.1:57.4,rgb,nchw. Default: the input's size, 0 to 1.",
 )
 @click.option(
+    "--quantized-algorithm",
     "--algorithm",
     "quantized_algorithm",
     type=click.Choice([*ALGORITHMS, KL]),
@@ -73,6 +83,7 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
     help="How ranges are found from the calibration.",
 )
 @click.option(
+    "--quantized-method",
     "--method",
     "quantized_method",
     default="channel",
@@ -86,15 +97,19 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 )
 @click.option(
     "--shape",
+    "--shapes",
     "shapes",
     multiple=True,
     callback=listed,
     metavar="NAME=1x3x224x224",
     help="Fix an input's shape. Several of one input are compiled one by one into one file; a session takes what fits.",
 )
-@click.option("--dim", "dims", multiple=True, callback=pairs(int), metavar="N=1", help="Fix a symbolic dimension.")
+@click.option(
+    "--dim", "--dims", "dims", multiple=True, callback=pairs(int), metavar="N=1", help="Fix a symbolic dimension."
+)
 @click.option(
     "--value",
+    "--values",
     "values",
     multiple=True,
     callback=pairs(str),
@@ -142,13 +157,35 @@ NOT_POSSIBLE, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
     help="For onnxruntime's plugin onnxruntime-ep-rknn: one shape, code beside the file, nothing else of the segments.",
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Segments to compile at once.")
-@click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds one compilation may take.")
+@click.option(
+    "--max-memory",
+    default="0",
+    callback=size,
+    metavar="SIZE",
+    help="Memory one compilation may take, e.g. 3G. Default: what is free.",
+)
+@click.option(
+    "--compile-timeout-s",
+    "--timeout",
+    "timeout",
+    type=float,
+    default=600.0,
+    show_default=True,
+    help="Seconds one compilation may take.",
+)
 @click.option("--explain", is_flag=True, help="List every node with its place and the reason.")
 @click.option("--plan-only", is_flag=True, help="Only say what would run where; needs no toolkit and writes nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--on",
+    metavar="USER@PC",
+    help="Convert on another machine, by ssh: the files go there, the result comes back. ort-rknn[convert] and the "
+    "toolkit are needed there, not here.",
+)
 def command(
     model: Path,
     output: Path | None,
+    on: str | None,
     options_file: Path | None,
     external: bool,
     strip: bool,
@@ -166,6 +203,9 @@ def command(
     given, 130 interrupted.
     """
     try:
+        if on is not None:
+            _on_another_machine(on, model, output or _beside(model))
+            return
         values = merged(options_file, {"timeout_s": timeout, **fields})
         check_values(model, values)
         shapes, targets = every_shape(values.pop("shapes", {})), values.pop("target").split(",")
@@ -200,6 +240,15 @@ def command(
         _fail(reason, BAD_INPUT)
     except KeyboardInterrupt:
         _fail("interrupted; nothing was written", INTERRUPTED)
+
+
+def _on_another_machine(host: str, model: Path, output: Path) -> None:
+    from ort_rknn_converters.cli.remote import RemoteJob, convert_on, options_of
+
+    _check_output(model, output)
+    context = click.get_current_context()
+    options = options_of(context.command, context, context.meta[_GIVEN])
+    convert_on(RemoteJob(host, model, output, options), context.command)
 
 
 @frozen

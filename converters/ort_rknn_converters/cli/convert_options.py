@@ -46,6 +46,16 @@ def listed(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dic
     return found
 
 
+def size(_: click.Context, __: click.Parameter, text: str) -> int:
+    """A click callback for a size such as ``3G``."""
+    from ort_rknn_converters.cache.limit import size_in
+
+    try:
+        return size_in(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def names(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> frozenset[str]:
     """A click callback for names, one by one or with commas."""
     return frozenset(name.strip() for text in texts for name in text.split(",") if name.strip())

@@ -51,6 +51,8 @@ class Report:
             return
         for options, plan in plans:
             self._show(plan, options, {})
+        if not self.as_json:
+            click.echo("\na proposal, not verified: a conversion compiles and proves it, and may move nodes to the CPU")
 
     def converted(
         self, compiled: CompiledModel, options: ConvertOptions, files: tuple[Path, ...], seconds: float
@@ -58,7 +60,7 @@ class Report:
         """A compiled model that was written to ``files``."""
         self._show(compiled.plan, options, _facts(compiled, files, seconds))
         if not self.as_json:
-            _say_written(files, seconds)
+            _say_written(files, seconds, [compiled])
 
     def converted_many(
         self, variants: Sequence[Variant], options: ConvertOptions, files: tuple[Path, ...], seconds: float
@@ -84,7 +86,7 @@ class Report:
             table = render_plan(form.plan, nodes=self.explain)
             click.echo(f"{', '.join(variant.targets)} {shapes}".rstrip() + f"\n{table}\n")
         _say_hints(dict.fromkeys(hint for _, form in forms for hint in self._hints(form.plan, options)))
-        _say_written(files, seconds)
+        _say_written(files, seconds, [form for _, form in forms])
 
     def _show(self, plan: Plan, options: ConvertOptions, facts: dict[str, Any]) -> None:
         hints = self._hints(plan, options)
@@ -116,10 +118,32 @@ def _say_hints(hints: Iterable[str]) -> None:
         click.echo(f"\n{text}")
 
 
-def _say_written(files: tuple[Path, ...], seconds: float) -> None:
+def _say_written(files: tuple[Path, ...], seconds: float, forms: Sequence[CompiledModel]) -> None:
     size = sum(file.stat().st_size for file in files)
     others = len(files) - 1
     more = f" and {others} file{'s' if others > 1 else ''} beside it" if others else ""
     from ort_rknn_converters.partition.plan import size_text
 
     click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s")
+    if parts := contents(size, forms):
+        click.echo(parts)
+
+
+def contents(size: int, forms: Sequence[CompiledModel]) -> str:
+    """Sentence on what a file holds: code for the NPU, ONNX for the CPU, and what ``--strip`` would save.
+
+    Args:
+        size: Bytes of all that was written.
+        forms: What it holds; several share weights, so that of these only the code can be told apart.
+    """
+    from ort_rknn_converters.partition.plan import size_text
+
+    code = sum(blob.size for form in forms for step in form.npu_steps for blob in step.code.values())
+    if not code:
+        return "all of it is ONNX for the CPU: no part is for the NPU"
+    rest = max(0, size - code)
+    said = f"{size_text(min(code, size))} of it are NPU code, {size_text(rest)} ONNX for the CPU and simulators"
+    kept = sum(step.onnx.size for step in forms[0].npu_steps if step.onnx is not None) if len(forms) == 1 else 0
+    if 0 < kept < size - code:
+        said += f"; of that --strip would save {size_text(kept)}, which only simulators and a board without an NPU need"
+    return said

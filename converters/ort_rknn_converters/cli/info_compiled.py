@@ -9,7 +9,6 @@ from typing import Any
 
 import onnx
 from rich.console import Console
-from rich.markup import escape
 
 from ort_rknn_converters.cli.info_onnx import draw_values, value
 from ort_rknn_converters.cli.info_rknn import IO_COLUMNS, io_rows, node_tables, places
@@ -21,6 +20,7 @@ from ort_rknn_converters.onnx_file.protobuf_wire import is_bundle
 from ort_rknn_converters.partition.plan import render_plan
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile
+from ort_rknn_converters.util.foreign_text import in_markup
 
 __all__ = ["compiled"]
 
@@ -48,7 +48,7 @@ def compiled(path: Path, console: Console, as_json: bool, nodes: bool, tensors: 
     if as_json:
         return data | {"forms": [_plain_data(form, model) for form, model in zip(forms, models, strict=True)]}
     count = f", {len(forms)} forms" if len(forms) > 1 else ""
-    console.print(f"[bold]{escape(str(path))}[/bold]: compiled model{count}", soft_wrap=True)
+    console.print(f"[bold]{in_markup(str(path))}[/bold]: compiled model{count}", soft_wrap=True)
     facts = [("targets", ", ".join(data["targets"])), ("size", f"{path.stat().st_size:,} bytes")]
     facts.append(("plugin", data["plugin"]))
     facts += [(key, _shortened(text)) for key, text in data["metadata"].items()]
@@ -56,7 +56,7 @@ def compiled(path: Path, console: Console, as_json: bool, nodes: bool, tensors: 
     draw_values(console, data["inputs"], data["outputs"])
     for number, (form, model) in enumerate(zip(forms, models, strict=True), 1):
         if len(forms) > 1:
-            console.print(f"\n[bold]Form {number} of {len(forms)}[/bold]: {escape(_headline(form))}", soft_wrap=True)
+            console.print(f"\n[bold]Form {number} of {len(forms)}[/bold]: {in_markup(_headline(form))}", soft_wrap=True)
         _draw(console, model, nodes=nodes, tensors=tensors)
     return {}
 
@@ -87,7 +87,7 @@ def _headline(form: Variant) -> str:
 def _draw(console: Console, model: CompiledModel, *, nodes: bool, tensors: bool) -> None:
     console.print()
     draw_facts(console, [("toolkit", model.toolkit_version), *(("prepared", text) for text in model.passes)])
-    console.print("\n" + escape(render_plan(model.plan, nodes=True)), soft_wrap=True)
+    console.print("\n" + in_markup(render_plan(model.plan, nodes=True)), soft_wrap=True)
     rows = []
     edges = []
     for step, target, size, found in _codes(model):

@@ -10,10 +10,10 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 from rich.console import Console
-from rich.markup import escape
 
 from ort_rknn_converters.cli.tables import draw_facts, draw_table, shape
 from ort_rknn_converters.errors import ConvertError
+from ort_rknn_converters.util.foreign_text import in_markup
 
 __all__ = ["draw_values", "plain", "value"]
 
@@ -43,7 +43,7 @@ def plain(path: Path, console: Console, as_json: bool) -> dict[str, Any]:
     }
     if as_json:
         return data
-    console.print(f"[bold]{escape(str(path))}[/bold]: ONNX model, not compiled", soft_wrap=True)
+    console.print(f"[bold]{in_markup(str(path))}[/bold]: ONNX model, not compiled", soft_wrap=True)
     opsets = ", ".join(f"{domain} {version}" for domain, version in data["opsets"].items())
     draw_facts(console, [("producer", data["producer"]), ("IR version", data["ir_version"]), ("opsets", opsets)])
     draw_values(console, data["inputs"], data["outputs"])

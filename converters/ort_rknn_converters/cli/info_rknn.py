@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from ort_rknn_converters.cli.tables import draw_facts, draw_table, scales, shape
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
+from ort_rknn_converters.util.foreign_text import in_markup
 
 __all__ = ["IO_COLUMNS", "bare", "io_rows", "node_tables", "places"]
 
@@ -31,7 +31,7 @@ def bare(path: Path, console: Console, as_json: bool, tensors: bool) -> dict[str
     found = reader.read_rknn(path)
     if as_json:
         return {"kind": "rknn", **asdict(found)}
-    console.print(f"[bold]{escape(str(path))}[/bold]: compiled code for one NPU (.rknn)", soft_wrap=True)
+    console.print(f"[bold]{in_markup(str(path))}[/bold]: compiled code for one NPU (.rknn)", soft_wrap=True)
     draw_facts(console, _facts(found))
     draw_table(console, "Inputs", IO_COLUMNS, io_rows(found.inputs))
     draw_table(console, "Outputs", IO_COLUMNS, io_rows(found.outputs))

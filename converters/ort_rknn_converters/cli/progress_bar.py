@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from ort_rknn_converters.cli.heartbeat import Heartbeat
+
 __all__ = ["Drawn"]
 
 _PATIENCE_S = 0.5
@@ -28,10 +30,14 @@ _WORDS = {
 _DETAIL = 120  # characters of a detail that are shown
 
 
+def _into_the_log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 class Drawn:
     """A :class:`ort_rknn_converters.progress.Progress` that draws one line with a spinner on stderr.
 
-    Nothing is drawn where stderr is no terminal.
+    Where stderr is no terminal, a line every ten seconds says what it is at.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -39,6 +45,7 @@ class Drawn:
         self._status: Any = None
         self._escape: Callable[[str], str] = str
         self._text = "starting"
+        self._heartbeat = None if quiet or self._drawn else Heartbeat(_into_the_log)
         self._ended = False
         self._lock = threading.Lock()
         self._timer = threading.Timer(_PATIENCE_S, self._begin)
@@ -46,10 +53,14 @@ class Drawn:
 
     def __enter__(self) -> Drawn:
         self._timer.start()
+        if self._heartbeat is not None:
+            self._heartbeat.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._timer.cancel()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         with self._lock:
             self._ended = True
             if self._status is not None:
@@ -60,12 +71,13 @@ class Drawn:
         if not self._drawn:
             return
         from rich.console import Console
-        from rich.markup import escape
+
+        from ort_rknn_converters.util.foreign_text import in_markup
 
         with self._lock:
             if not self._ended:
-                self._escape = escape
-                self._status = Console(stderr=True).status(escape(self._text))
+                self._escape = in_markup
+                self._status = Console(stderr=True).status(in_markup(self._text))
                 self._status.start()
 
     def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
@@ -74,5 +86,7 @@ class Drawn:
         what = f": {detail[:_DETAIL]}" if detail else ""
         with self._lock:
             self._text = f"{_WORDS.get(stage, stage)}{count}{what}"
+            if self._heartbeat is not None:
+                self._heartbeat.say(self._text)
             if self._status is not None:
                 self._status.update(self._escape(self._text))

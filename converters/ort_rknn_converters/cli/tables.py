@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ort_rknn_converters.rknn_format.values import Quantization
+from ort_rknn_converters.util.foreign_text import in_markup
 
 __all__ = ["draw_facts", "draw_table", "new_table", "scales", "shape"]
 
@@ -19,13 +19,13 @@ def draw_facts(console: Console, rows: Iterable[tuple[str, object]]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows:
         if value not in ("", None):
-            table.add_row(name, escape(str(value)))
+            table.add_row(name, in_markup(str(value)))
     console.print(table)
 
 
 def draw_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table under its title, in the style of plans; long cells are folded, what is empty is left out."""
-    cells = [[escape(str(cell)) for cell in row] for row in rows]
+    cells = [[in_markup(str(cell)) for cell in row] for row in rows]
     if not cells:
         return
     kept = [index for index in range(len(columns)) if any(row[index] for row in cells)]
@@ -34,7 +34,7 @@ def draw_table(console: Console, title: str, columns: Sequence[str], rows: Itera
         table.add_column(columns[index], overflow="fold")
     for row in cells:
         table.add_row(*(row[index] for index in kept))
-    console.print(f"\n[bold]{escape(title)}[/]")
+    console.print(f"\n[bold]{in_markup(title)}[/]")
     console.print(table)
 
 

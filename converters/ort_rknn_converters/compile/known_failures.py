@@ -22,16 +22,29 @@ from ort_rknn_converters.graph.onnx_graph import constant, dims, type_string
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.util.file_lock import held
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import make_private, read_own
+from ort_rknn_converters.util.plain_data import TEXT, Misshapen, by_name, parse_json
 from ort_rknn_converters.version import CONVERTER
 
 __all__ = ["FILE", "KnownFailures", "signature", "unsigned"]
 
 FILE = "verdicts.json"
 _FORMAT = 1
+_MOST = 1 << 26
+"""Bytes of the file. A guess: a reason takes 150, so this is for half a million nodes."""
 _SMALL_CONSTANT = 64
 """Elements up to which a constant is part of the signature: shapes, axes, scales; not weights. A guess."""
 _LOCK_S = 10.0
 """Longest wait for another process that writes. A guess: writing takes milliseconds."""
+
+
+_SECTIONS = by_name(by_name(by_name(TEXT)))
+
+
+def _FORM(value: Any) -> None:
+    if type(value) is not dict or value.get("format") != _FORMAT:
+        raise Misshapen("it is of another layout")
+    _SECTIONS({name: section for name, section in value.items() if name != "format"})
 
 
 class KnownFailures:
@@ -65,7 +78,7 @@ class KnownFailures:
         if self._file is None or not learned:
             return
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self._file.parent)
             with held(self._file.with_name(f"{FILE}.lock"), timeout=_LOCK_S):
                 content = self._read()
                 self._section(content, make=True).update(learned)
@@ -78,10 +91,10 @@ class KnownFailures:
         if self._file is None:
             return empty
         try:
-            content = json.loads(self._file.read_text(encoding="utf-8"))
+            content: dict[str, Any] = parse_json(read_own(self._file, _MOST), _FORM)
         except (OSError, ValueError):
             return empty
-        return content if isinstance(content, dict) and content.get("format") == _FORMAT else empty
+        return content
 
     def _section(self, content: dict[str, Any], *, make: bool = False) -> dict[str, str]:
         section: Any = content

@@ -101,5 +101,7 @@ class Quantizer:
         mixed = search_mixed_precision(
             lowered.model.whole(), request, attempt.result, compile, max_loss=promise, metric=metric
         )
-        note = trade_table(", ".join(value.name for value in attempt.outputs), mixed, promise, metric)
+        note = trade_table(
+            ", ".join(value.name for value in attempt.outputs), mixed, promise, metric, len(request.feeds)
+        )
         return replace(attempt, result=mixed.result, warnings=(*attempt.warnings, note))

@@ -238,7 +238,9 @@ class SegmentCompiler:
 
     def _compiled(self, attempt: Attempt, request: CompileRequest, lowered: Lowered, begun: threading.Event) -> Attempt:
         # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
-        more = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
+        more: dict[str, Any] = {"cancelled": self._cancelled} if self.options.jobs > 1 else {}
+        if self.options.max_memory:
+            more["max_memory"] = self.options.max_memory
         limit = self._timeout(len(request.model) + lowered.model.weights.size)
         run = partial(self._compile, timeout=limit, on_begun=begun.set, **more)
         try:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from onnx import helper
 
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.compiled.stub_model import make_stub
 from ort_rknn_converters.compiled.values import NpuStep
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
+from ort_rknn_converters.onnx_file.pinned_blobs import pinned
+from ort_rknn_converters.onnx_file.schema import helper
 from ort_rknn_converters.onnx_file.tensor_types import type_string, value_info
 from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Segment
 from ort_rknn_converters.rknn_format import reader
@@ -75,7 +76,7 @@ def load_bare(
         if node.op_type not in ("InputOperator", "OutputOperator")
     )
     segment = Segment(SEGMENT, tuple(node.name for node in nodes), inputs, outputs, size=file.size)
-    blob: Blob = BytesBlob(model) if isinstance(model, bytes) else FileBlob(os.fspath(model))
+    blob: Blob = BytesBlob(model) if isinstance(model, bytes) else pinned(FileBlob(os.fspath(model)))
     code = {file.target: blob}
     step = NpuStep(SEGMENT, segment, inputs, outputs, code, None, precision, file.toolkit_version, file.dynamic)
     notes = ["a bare .rknn file: made elsewhere, not verified here"]

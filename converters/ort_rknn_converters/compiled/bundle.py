@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from ort_rknn_converters.compiled import epcontext_read, epcontext_write
 from ort_rknn_converters.compiled.bundle_weights import SharedWeights, restore, share
+from ort_rknn_converters.compiled.forms import BUNDLE
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.onnx_file.protobuf_wire import KEY_BUNDLE
+from ort_rknn_converters.onnx_file.schema import ir
 from ort_rknn_converters.onnx_file.split_model import SplitModel
 from ort_rknn_converters.onnx_file.weights import LargeWeights
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.plain_data import parse_json
 
 __all__ = ["Bundle", "Variant", "merged", "same_cut"]
 
@@ -122,11 +124,7 @@ class Bundle:
         if table is None:
             raise CompiledModelError(f"{name} holds one compiled form only")
         try:
-            facts = json.loads(table)
-            if facts["format"] != _FORMAT:
-                raise CompiledModelError(
-                    f"{name} has form {facts['format']}, known is {_FORMAT}. Convert the model again"
-                )
+            facts = parse_json(table, BUNDLE)
             read = partial(_restored, name, held.initializers())
             variants = []
             for row in facts["variants"]:
@@ -139,7 +137,7 @@ class Bundle:
                 shapes = {key: tuple(map(int, dims)) for key, dims in row["shapes"].items()}
                 variants.append(Variant(shapes, tuple(row["targets"]), load))
             original = facts["original"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # what libraries raise for damaged content differs between their versions
             if isinstance(error, ConvertError):
                 raise
             raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error

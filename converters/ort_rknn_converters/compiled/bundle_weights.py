@@ -6,11 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-import onnx
-import onnx_ir as ir
-from onnx import TensorProto
-
 from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.onnx_file.schema import TensorProto, ir, onnx
 from ort_rknn_converters.onnx_file.split_model import SplitModel, tensors
 from ort_rknn_converters.onnx_file.weights import LargeWeights, is_large, raw_bytes, size_of
 

@@ -6,15 +6,12 @@ beside it, and every part must be there.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
 from google.protobuf.message import DecodeError
-from onnx import ValueInfoProto, helper
 
 from ort_rknn_converters.compiled.epcontext_write import (
     EP_DOMAIN,
@@ -25,18 +22,22 @@ from ort_rknn_converters.compiled.epcontext_write import (
     OUR_KEYS,
     SEGMENT_DOMAIN,
 )
+from ort_rknn_converters.compiled.forms import NOTES, STEPS
 from ort_rknn_converters.compiled.steps import cpu_step, made_values, npu_step, used_values
 from ort_rknn_converters.compiled.stub_model import make_stub
 from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step
 from ort_rknn_converters.errors import CompiledModelError, ConvertError
 from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob
+from ort_rknn_converters.onnx_file.pinned_blobs import pinned
 from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, opened
+from ort_rknn_converters.onnx_file.schema import ValueInfoProto, helper, onnx
 from ort_rknn_converters.onnx_file.split_model import CODE, SplitModel
 from ort_rknn_converters.onnx_file.tensor_types import value_info
 from ort_rknn_converters.onnx_file.weights import LargeWeights
 from ort_rknn_converters.partition.plan import Plan, Segment
 from ort_rknn_converters.provider import PROVIDERS
 from ort_rknn_converters.tensor_info import TensorInfo
+from ort_rknn_converters.util.plain_data import parse_json
 
 __all__ = ["load_epcontext", "parse_epcontext", "read_epcontext"]
 
@@ -72,7 +73,7 @@ def read_epcontext(name: str, folder: Path | None, model: SplitModel) -> Compile
         raise CompiledModelError(f"{name} {what}. Convert the original ONNX model with this version of ort-rknn")
     try:
         return _Reader(name, folder, model, metadata).read()
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # what libraries raise for damaged content differs between their versions
         if isinstance(error, ConvertError):
             raise
         raise CompiledModelError(f"{name} is damaged ({error!r}). Convert the original ONNX model again") from error
@@ -101,7 +102,9 @@ def parse_epcontext(
             split = SplitModel.parse(data, file)
         except (DecodeError, NotProtobuf) as error:
             raise CompiledModelError(f"{name} is not an ONNX file, or it is cut short") from error
-        except (OSError, ValueError, TypeError) as error:
+        except ConvertError:
+            raise
+        except Exception as error:  # those of the file system, of numpy and of onnx-ir
             raise CompiledModelError(
                 f"the weights beside {name} cannot be read: {error}. Copy all its files"
             ) from error
@@ -125,8 +128,8 @@ class _Reader:
         self.name = name
         self.folder = folder
         self.proto = proto = model.skeleton
-        self.plan = Plan.from_dict(json.loads(metadata[KEY_PLAN]))
-        self.facts = json.loads(metadata[KEY_STEPS])
+        self.plan = Plan.from_dict(parse_json(metadata[KEY_PLAN]))
+        self.facts = parse_json(metadata[KEY_STEPS], STEPS)
         self.small = {tensor.name: tensor for tensor in proto.graph.initializer}
         self.large = dict(model.weights.tensors)
         self.codes = model.code
@@ -189,7 +192,7 @@ class _Reader:
 
     def _npu(self, row: Mapping[str, Any], node: onnx.NodeProto, segment: Segment) -> NpuStep:
         attributes = {CODE: self.codes.get(node.name), **_attributes(node)}
-        notes = json.loads(attributes["notes"])
+        notes = parse_json(attributes["notes"], NOTES)
         inputs, outputs = TensorInfo.from_dicts(row["inputs"]), TensorInfo.from_dicts(row["outputs"])
         return npu_step(
             segment,
@@ -224,7 +227,7 @@ class _Reader:
             raise CompiledModelError(
                 f"{self.name} needs {file} beside it, and it is not there. Copy both files together"
             )
-        beside = FileBlob(str(path), entry["sha256"])
+        beside = pinned(FileBlob(str(path), entry["sha256"]))
         beside.check()
         return beside
 

@@ -16,15 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
-import onnx_ir as ir
-from onnx import ValueInfoProto, helper
-
 from ort_rknn_converters.compiled.steps import IR_VERSION
 from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, step_row
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.blobs import Blob, Buffer, BytesBlob
 from ort_rknn_converters.onnx_file.protobuf_wire import KEY_BUNDLE
+from ort_rknn_converters.onnx_file.schema import ValueInfoProto, helper, ir, onnx
 from ort_rknn_converters.onnx_file.split_model import SplitModel
 from ort_rknn_converters.onnx_file.tensor_types import value_info
 from ort_rknn_converters.onnx_file.weights import LargeWeights, is_same

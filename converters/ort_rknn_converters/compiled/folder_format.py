@@ -1,30 +1,35 @@
 """The private fast form of a compiled model: ``manifest.json`` and one file a part, in one folder.
 
 It exists for the second start of a session: no protobuf is parsed, nothing but the manifest is read, and onnx is not
-imported. Each file's length, digest and time stamp are in the manifest; a file whose time stamp is not the recorded
-one is hashed again when the folder is opened.
+imported. Each file's length, digest and time stamp are in the manifest. A file is hashed when it is opened, once a
+process; one whose time stamp is not the recorded one when the folder is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ort_rknn_converters.compiled.forms import MANIFEST_FORM
 from ort_rknn_converters.compiled.values import CompiledParts, CpuStep, NpuStep, Step, step_row
 from ort_rknn_converters.errors import CompiledModelError
-from ort_rknn_converters.onnx_file.blobs import Blob, StoredBlob
+from ort_rknn_converters.onnx_file.blobs import MANIFEST, Blob, StoredBlob
+from ort_rknn_converters.onnx_file.pinned_blobs import pinned
 from ort_rknn_converters.partition.plan import Plan
 from ort_rknn_converters.tensor_info import TensorInfo
+from ort_rknn_converters.util.own_files import is_plain_name, make_private, read_own, write_own
+from ort_rknn_converters.util.plain_data import MOST_BYTES, parse_json
 
 __all__ = ["FORMAT", "MANIFEST", "load_folder", "save_folder"]
 
 FORMAT = 1
 """Version of this form; another version is not read but made anew."""
 
-MANIFEST = "manifest.json"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def save_folder(compiled: CompiledParts, directory: Path) -> None:
@@ -33,14 +38,16 @@ def save_folder(compiled: CompiledParts, directory: Path) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private(directory)
     files: dict[str, dict[str, Any]] = {}
 
     def write(name: str, blob: Blob) -> str:
         for each, chunks in blob.files(name).items():
+            if not is_plain_name(each):
+                raise CompiledModelError(f"no file can be called {each!r}: a step's name leads elsewhere")
             file = directory / each
             found = hashlib.sha256()
-            with file.open("wb") as stream:
+            with os.fdopen(os.open(file, _NEW_FILE, 0o600), "wb") as stream:
                 for chunk in chunks:
                     found.update(chunk)
                     stream.write(chunk)
@@ -58,7 +65,7 @@ def save_folder(compiled: CompiledParts, directory: Path) -> None:
         "passes": list(compiled.passes),
         "files": files,
     }
-    (directory / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    write_own(directory / MANIFEST, json.dumps(manifest))
 
 
 def _describe(step: Step, write: Any) -> dict[str, Any]:
@@ -81,7 +88,7 @@ def load_folder(directory: Path) -> CompiledParts:
         CompiledModelError: The folder is missing, incomplete, damaged or of another version.
     """
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json(read_own(directory / MANIFEST, MOST_BYTES), MANIFEST_FORM)
         if manifest["format"] != FORMAT:
             raise CompiledModelError(f"{directory} has form {manifest['format']}, this version reads {FORMAT}")
         blobs = {name: _blob(directory, name, facts) for name, facts in manifest["files"].items()}
@@ -117,12 +124,15 @@ def _step(row: Mapping[str, Any], blobs: Mapping[str, Blob], segments: Mapping[s
 
 
 def _blob(directory: Path, name: str, facts: Mapping[str, Any]) -> StoredBlob:
-    """The file, proven to be the one that was written: by its time stamp, or else by its digest."""
+    """The file, which is proven by its digest when somebody opens it, or at once when its time stamp differs.
+
+    It is pinned: whoever clears the cache meanwhile does not take it from a session that is opened or runs.
+    """
     file = directory / name
-    found = file.stat()
+    found = file.lstat()
     if found.st_size != facts["size"]:
         raise CompiledModelError(f"{file} has {found.st_size} bytes instead of {facts['size']}: it is damaged")
+    blob = pinned(StoredBlob(str(file), facts["sha256"]))
     if found.st_mtime_ns != facts["mtime_ns"]:
-        StoredBlob(str(file), facts["sha256"]).check()
-    # Proven once is enough: reading again would hash the whole code at every start.
-    return StoredBlob(str(file))
+        blob.prove()
+    return blob

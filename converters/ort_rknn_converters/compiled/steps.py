@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import onnx
-import onnx_ir as ir
-from onnx import ValueInfoProto
-
 from ort_rknn_converters.compiled.values import CpuStep, NpuStep
 from ort_rknn_converters.onnx_file.blobs import Blob
+from ort_rknn_converters.onnx_file.schema import ValueInfoProto, ir, onnx
 from ort_rknn_converters.onnx_file.split_model import SplitModel
 from ort_rknn_converters.onnx_file.tensor_types import bodies, raw_constant, value_info
 from ort_rknn_converters.onnx_file.weights import LargeWeights, is_large

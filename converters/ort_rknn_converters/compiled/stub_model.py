@@ -12,20 +12,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
-
-import onnx
-from onnx import TensorProto, TypeProto, ValueInfoProto, helper
 
 from ort_rknn_converters.errors import ModelError, RunFailed
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, bounded
+from ort_rknn_converters.onnx_file.schema import TensorProto, TypeProto, ValueInfoProto, helper, onnx
 from ort_rknn_converters.onnx_file.tensor_types import element_type, raw_constant
+from ort_rknn_converters.util.plain_data import (
+    ANYTHING,
+    COUNT,
+    TEXT,
+    Misshapen,
+    by_name,
+    either,
+    maybe,
+    parse_json,
+    rows,
+)
 
 __all__ = ["ABOUT", "declare_outputs", "make_stub", "note_pinned", "pin"]
 
 ABOUT = ("producer_name", "producer_version", "domain", "model_version", "doc_string")
 """Fields of a model that say where it comes from: onnxruntime shows them as its metadata."""
+
+
+def _note(value: Any) -> None:
+    rows(ANYTHING)(value)
+    if len(value) != 2:
+        raise Misshapen("expected dimensions and shapes")
+    by_name(COUNT)(value[0])
+    rows(rows(either(maybe(COUNT), TEXT)))(value[1])
+
 
 _PREFIX = "ort_rknn.stub."
 _PINNED = "ort_rknn.pinned"
@@ -143,9 +162,12 @@ def pin(stub: onnx.ModelProto, dims: Mapping[str, int]) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in dims:
                 dim.dim_value = dims[dim.dim_param]
-    notes = [json.loads(entry.value) for entry in stub.graph.metadata_props if entry.key == _PINNED]
+    notes = []
+    for entry in stub.graph.metadata_props:
+        with suppress(Misshapen):  # what cannot be read shows the declared shapes
+            notes += [parse_json(entry.value, _note)] if entry.key == _PINNED else []
     for noted, shapes in notes:
-        for value, shape in zip(stub.graph.output, shapes, strict=True):
+        for value, shape in zip(stub.graph.output, shapes, strict=False):
             if noted == dims and shape and value.type.HasField("tensor_type"):
                 _set_shape(value.type.tensor_type, shape)
 

@@ -96,6 +96,11 @@ class CompiledParts:
     passes: tuple[str, ...] = ()
     provisional: str = ""
 
+    def __repr__(self) -> str:
+        code = sum(blob.size for step in self.npu_steps for blob in step.code.values())
+        targets = ", ".join(self.targets) or "no SoC"
+        return f"<{type(self).__name__} for {targets}, {code} bytes of NPU code; .plan has more>"
+
     @property
     def npu_steps(self) -> tuple[NpuStep, ...]:
         """The compiled segments, in execution order."""

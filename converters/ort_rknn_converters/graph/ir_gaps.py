@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import external_data_helper, numpy_helper
+from onnx import numpy_helper
+
+from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.onnx_file.weights import located, size_of
+from ort_rknn_converters.util.foreign_text import shown
 
 __all__ = ["dense", "hide_maps", "is_hidden_map", "show_maps", "type_string"]
 
 
 _MARK = "ort_rknn.map:"
+
+_ALWAYS_DENSE, _MOST_TIMES = 1 << 26, 64
+"""Bytes that sparse weights may always have when they are made dense; and for more, how many times what the file
+holds. Guesses: a layer with one weight in fifty is sparse indeed."""
 
 
 def hide_maps(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -103,10 +113,14 @@ def dense(proto: onnx.ModelProto, folder: str) -> onnx.ModelProto:
     Args:
         proto: A model.
         folder: Where its external data lies.
+
+    Raises:
+        ModelError: They would become too large: a kilobyte can say that it stands for gigabytes of zeros.
     """
     graphs = list(_graphs(proto))
     if not any(graph.sparse_initializer or any(map(_sparse_attribute, graph.node)) for graph in graphs):
         return proto
+    _count_dense(graphs)
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     for graph in _graphs(copy):
@@ -122,14 +136,35 @@ def dense(proto: onnx.ModelProto, folder: str) -> onnx.ModelProto:
     return copy
 
 
+def _count_dense(graphs: list[onnx.GraphProto]) -> None:
+    dense_bytes = stored = 0
+    for graph in graphs:
+        attributes = filter(None, map(_sparse_attribute, graph.node))
+        for sparse in (*graph.sparse_initializer, *(attribute.sparse_tensor for attribute in attributes)):
+            whole = onnx.TensorProto(dims=sparse.dims, data_type=sparse.values.data_type)
+            if any(dim < 0 for dim in sparse.dims):
+                raise ModelError(f"the sparse weight {shown(sparse.values.name)} has a negative dimension")
+            dense_bytes += size_of(whole)
+            stored += size_of(sparse.values) + size_of(sparse.indices)
+    if dense_bytes > max(_ALWAYS_DENSE, _MOST_TIMES * stored):
+        raise ModelError(
+            f"its sparse weights have {stored:,} bytes and would take {dense_bytes:,}: so many zeros are not converted"
+        )
+
+
 def _whole(sparse: onnx.SparseTensorProto, folder: str) -> onnx.TensorProto:
-    for part in (sparse.values, sparse.indices):
-        if part.data_location == onnx.TensorProto.EXTERNAL:
-            external_data_helper.load_external_data_for_tensor(part, folder)
-    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    values, indices = _array(sparse.values, folder), _array(sparse.indices, folder)
     full = np.zeros(tuple(sparse.dims), dtype=values.dtype)
     full[np.unravel_index(indices, full.shape) if indices.ndim == 1 else tuple(indices.T)] = values
     return numpy_helper.from_array(full, name=sparse.values.name)
+
+
+def _array(part: onnx.TensorProto, folder: str) -> Any:
+    if part.data_location == onnx.TensorProto.EXTERNAL:
+        tensor = ir.serde.deserialize_tensor(part)
+        assert isinstance(tensor, ir.ExternalTensor)
+        return located(tensor, Path(folder) / "model.onnx").numpy()
+    return numpy_helper.to_array(part)
 
 
 def _sparse_attribute(node: onnx.NodeProto) -> onnx.AttributeProto | None:

@@ -21,6 +21,8 @@ from ort_rknn_converters.graph.ir_gaps import dense, type_string
 from ort_rknn_converters.onnx_file.protobuf_wire import PROTO_LIMIT
 from ort_rknn_converters.onnx_file.weights import located
 from ort_rknn_converters.tensor_info import TensorInfo
+from ort_rknn_converters.util.foreign_text import shown
+from ort_rknn_converters.util.own_files import NoRegularFile, open_regular
 
 __all__ = [
     "Names",
@@ -81,6 +83,8 @@ def load(model: ModelLike) -> ir.Model:
     logging.getLogger("onnx_ir").addHandler(_NOWHERE)
     try:
         loaded = ir.from_proto(ir_gaps.hide_maps(dense(proto, str(file.parent))))
+    except ModelError:
+        raise
     except Exception as error:  # onnx-ir raises many kinds, all of which mean an invalid graph
         raise ModelError(f"{name} is not a valid ONNX graph: {innermost(error)}") from error
     ir.external_data.set_base_dir(loaded.graph, file.parent)
@@ -261,11 +265,14 @@ def _all_graphs(model: ir.Model) -> list[ir.Graph]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise ModelError(f"{path} is a folder, not an ONNX file") from None
+    except NoRegularFile as error:
+        raise ModelError(f"{shown(path)} is not an ONNX file: {error.strerror}") from None
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:

@@ -14,13 +14,15 @@ import onnx
 from numpy.typing import NDArray
 
 from ort_rknn_converters.numerics.reference_run import run_measured
-from ort_rknn_converters.numerics.tensor_error import TensorError, compare, is_float
+from ort_rknn_converters.numerics.tensor_error import TensorError, compare, is_float, tolerance
 from ort_rknn_converters.onnx_file.tensor_types import bodies
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = [
     "Reference",
     "Verification",
+    "group_tolerance",
+    "probability_step",
     "reference",
     "softmax_outputs",
     "tolerance",
@@ -29,26 +31,29 @@ __all__ = [
 
 Array = NDArray[Any]
 
-_FP16_TOLERANCE = 5e-3
-_FP16_SOFTMAX_TOLERANCE = 2e-2
-_INT8_TOLERANCE = 0.4
 _INT8_DIFFERENT = 0.1  # share of whole numbers that may be others: a guess, generous as the tolerance of floats
+_GROUP_FACTOR, _GROUP_MOST = 5.0, 0.5
+_STEPS = {"fp16": 2.0**-10, "int8": 1 / 255, "w4a16": 1 / 255}
 _DEPTH = 8  # of functions in functions; more does not occur (a guess)
 
 
-def tolerance(precision: str, after_softmax: bool) -> float:
-    """Largest relative RMS error that counts as the same result.
+def group_tolerance(limit: float) -> float:
+    """Largest relative RMS error of a group of channels or columns of smaller values than the rest of their output.
 
     Args:
-        precision: ``fp16``: 5e-3, and 2e-2 where a Softmax is on the way. Measured: the toolkit's simulator is 7e-4 to
-            1e-3 off on ResNet-50 and transformers of 2 to 6 layers, and 9.4e-3 after a Softmax, which amplifies.
-            ``int8`` and below: 0.4, only to tell a quantized result from a wrong one. Measured: a small CNN of random
-            weights is 0.32 off with the plain algorithm (cosine 0.949).
-        after_softmax: Whether the tensor has a Softmax behind it, see :func:`softmax_outputs`.
+        limit: The output's own tolerance. Five times that is allowed (a guess), as a sigmoid makes a small score's
+            error larger than its argument's (at -7, 0.1 % becomes 0.7 %), but at most 0.5: a group that is lost
+            altogether is off by 1.
     """
-    if precision != "fp16":
-        return _INT8_TOLERANCE
-    return _FP16_SOFTMAX_TOLERANCE if after_softmax else _FP16_TOLERANCE
+    return max(limit, min(_GROUP_FACTOR * limit, _GROUP_MOST))
+
+
+def probability_step(precision: str) -> float:
+    """Smallest step of a number from 0 to 1 in a precision: fp16's below 1, int8's over that range.
+
+    A group of values from 0 to 1 that is off by no more than this, anywhere, agrees: it says the same.
+    """
+    return _STEPS.get(precision, 1 / 255)
 
 
 def softmax_outputs(model: onnx.ModelProto) -> frozenset[str]:

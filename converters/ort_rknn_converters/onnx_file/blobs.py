@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -18,8 +19,19 @@ from typing import TypeAlias
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import open_own, open_regular, read_own, write_own
 
-__all__ = ["WEIGHTS_FOLDER", "Blob", "Buffer", "BytesBlob", "FileBlob", "StoredBlob", "digest"]
+__all__ = [
+    "MANIFEST",
+    "WEIGHTS_FOLDER",
+    "Blob",
+    "Buffer",
+    "BytesBlob",
+    "FileBlob",
+    "StoredBlob",
+    "digest",
+    "digest_of_open",
+]
 
 Buffer: TypeAlias = "bytes | memoryview"
 """Bytes that need not have been copied to be passed on."""
@@ -27,7 +39,11 @@ Buffer: TypeAlias = "bytes | memoryview"
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 """onnxruntime's session option: the folder of the external data of a model that is given as bytes."""
 
+MANIFEST = "manifest.json"
+"""The file of a cache entry that lists its parts; without it there is no entry."""
+
 _CHUNK = 1 << 18  # bytes read at a time
+_MOST_NOTE = 1 << 10  # bytes of a note that says what a derived file hashes to
 
 
 def digest(data: bytes) -> str:
@@ -150,7 +166,7 @@ class FileBlob(Blob):
         """
         found = hashlib.sha256()
         try:
-            with Path(self.file).open("rb", buffering=0) as stream:
+            with open_regular(self.file) as stream:
                 while chunk := stream.read(_CHUNK):
                     if self.sha256 is not None:
                         found.update(chunk)
@@ -167,7 +183,8 @@ class FileBlob(Blob):
             CompiledModelError: The file is gone, unreadable or not what was stored.
         """
         try:
-            data = Path(self.file).read_bytes()
+            with open_regular(self.file) as stream:
+                data = stream.read()
         except OSError as error:
             raise self._unreadable(error) from error
         if self.sha256 is not None and digest(data) != self.sha256:
@@ -184,7 +201,7 @@ class FileBlob(Blob):
             pass
 
     def _unreadable(self, error: OSError) -> CompiledModelError:
-        return CompiledModelError(f"cannot read {self.file}: {error.strerror}. Convert the model again")
+        return CompiledModelError(f"cannot read {self.file}: {error.strerror or error}. Convert the model again")
 
     def _damaged(self) -> CompiledModelError:
         return CompiledModelError(f"{self.file} is damaged (its digest differs). Convert the model again")
@@ -193,13 +210,50 @@ class FileBlob(Blob):
 
 
 class StoredBlob(FileBlob):
-    """A file in the cache: what is computed from it may be kept beside it."""
+    """A file in the cache: proven before it is opened, and what is computed from it may be kept beside it."""
+
+    @property
+    def path(self) -> str:
+        """The file, whose content is what its digest says; hashed once a process.
+
+        Raises:
+            CompiledModelError: It is not: the entry it belongs to is given up, and the next look-up misses it.
+        """
+        self.prove()
+        return self.file
+
+    def prove(self) -> None:
+        """Compare the content with the digest, unless this process has and the file is the one it was.
+
+        Raises:
+            CompiledModelError: It is gone, changed, or not a file of ours.
+        """
+        try:
+            found = self._found()
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if self.sha256 is not None and found != self.sha256:
+            with contextlib.suppress(OSError):
+                Path(self.file).with_name(MANIFEST).unlink()
+            raise self._damaged()
+
+    def prove_soon(self) -> None:
+        """Begin to hash a file that will be opened, in a thread: hashing needs no GIL."""
+        with contextlib.suppress(RuntimeError):  # no thread to be had
+            threading.Thread(target=self._found_quietly, name="ort_rknn hashes", daemon=True).start()
+
+    def _found(self) -> str:
+        """Computes the digest of the content, once a process."""
+        return _digest_of(self.file)
+
+    def _found_quietly(self) -> None:
+        with contextlib.suppress(OSError):  # whoever opens it will say so
+            self._found()
 
     def derived(self, name: str, make: Callable[[], bytes]) -> BytesBlob | FileBlob:
         """The bytes ``make`` gives, kept in a file of their own as ``<stem>.<name>`` from the first time on.
 
-        The file is written whole or not at all, and carries this file's time stamp: where that differs, one of the two
-        was changed, and it is made again.
+        A note beside it says what it and this file hash to: where one of the two is another now, it is made again.
 
         Args:
             name: Says what it is, and by which rule it was made; with the ending.
@@ -210,29 +264,81 @@ class StoredBlob(FileBlob):
         """
         source = Path(self.file)
         file = source.with_name(f"{source.stem}.{name}")
+        note = file.with_name(f"{file.name}.sha256")
         try:
-            stamp = source.stat().st_mtime_ns
-            with contextlib.suppress(FileNotFoundError):
-                if file.stat().st_mtime_ns == stamp:
-                    return FileBlob(str(file))
+            own = self.sha256 or self._found()
         except OSError:
             return BytesBlob(make())
+        with contextlib.suppress(OSError, ValueError):
+            ours, theirs = read_own(note, _MOST_NOTE).decode("ascii").split()
+            if ours == own and _digest_of(str(file)) == theirs:
+                return StoredBlob(str(file), theirs)
         data = make()
+        made = digest(data)
         try:
-            _write(file, data, stamp)
+            _write(file, data)
+            _write(note, f"{own} {made}".encode("ascii"))
         except OSError:
             return BytesBlob(data)
-        return FileBlob(str(file))
+        return StoredBlob(str(file), made)
+
+    __eq__, __hash__ = Blob.__eq__, Blob.__hash__
 
 
-def _write(file: Path, data: bytes, stamp: int) -> None:
+_Known = tuple[int, int, int, int]
+_digests: dict[_Known, str] = {}
+"""Files this process has hashed: device, inode, size and time stamp -> digest."""
+
+_at_work: dict[str, threading.Lock] = {}
+_table = threading.Lock()
+
+
+def _digest_of(file: str) -> str:
+    """The digest of a file of ours; raises :class:`OSError` when it cannot be read, or is not ours."""
+    with open_own(file) as stream:
+        return digest_of_open(stream.fileno(), file)
+
+
+def digest_of_open(fd: int, file: str) -> str:
+    """Computes the :func:`digest` of an open file, once a process.
+
+    Args:
+        fd: Its descriptor.
+        file: Its name: whoever comes while another thread hashes it waits for that.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with _table:
+        turn = _at_work.setdefault(file, threading.Lock())
+    with turn:  # the other one reads a file of bounded size
+        found = os.fstat(fd)
+        known = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if known not in _digests:
+            hashed, place = hashlib.sha256(), 0
+            while chunk := os.pread(fd, _CHUNK, place):
+                place += len(chunk)
+                hashed.update(chunk)
+            _digests[known] = hashed.hexdigest()
+        return _digests[known]
+
+
+def _after_fork() -> None:
+    """A thread that hashed stayed with the parent, and so did its turn."""
+    global _table
+    _table = threading.Lock()
+    _at_work.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _write(file: Path, data: bytes) -> None:
     new = file.with_name(f".new-{os.getpid()}-{time.time_ns()}")
     try:
-        with new.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
+        write_own(new, data)
+        with new.open("rb") as stream:
             os.fsync(stream.fileno())
-        os.utime(new, ns=(stamp, stamp))
         new.replace(file)
     except BaseException:
         new.unlink(missing_ok=True)

@@ -7,16 +7,14 @@ one endless node is left behind until the program ends, and its result with it.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ort_rknn_converters.errors import RunFailed
 from ort_rknn_converters.onnx_file import onnxruntime as ort
+from ort_rknn_converters.util.memory import free_memory, resident
 from ort_rknn_converters.util.out_of_memory import short_of_memory
 
 __all__ = ["QUICK_S", "SLOW_S", "Run", "bounded"]
@@ -84,8 +82,8 @@ def bounded(work: Callable[[Run], T], limit: float, what: str) -> T:
     room = 0.0
     try:
         while not done.wait(_GLANCE_S) and run.seconds < limit:
-            held = _resident()
-            room = room or held + _SHARE * _free()
+            held = resident()
+            room = room or held + _SHARE * free_memory()
             if held > room:
                 break
     finally:
@@ -103,23 +101,3 @@ def bounded(work: Callable[[Run], T], limit: float, what: str) -> T:
     if isinstance(error, MemoryError) or short_of_memory(str(error)):
         raise RunFailed(f"a run of {what} needs more memory than there is: {error}", kind="memory") from error
     raise error
-
-
-def _resident() -> int:
-    """Bytes of memory this process holds."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def _free() -> float:
-    """Bytes of memory that are free, in this container if it is one; infinite where nobody says."""
-    found = [float("inf")]
-    with suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:")]
-    with suppress(OSError, ValueError):  # "max" is no number: no limit
-        group = Path("/sys/fs/cgroup")
-        found.append(float(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())))
-    return max(0.0, min(found))

@@ -9,9 +9,9 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from ort_rknn_converters.provider import PROVIDERS
+from ort_rknn_converters.util.own_files import open_regular
 
 __all__ = [
     "CONTENT_LIMIT",
@@ -87,11 +87,12 @@ def opened(model: str | os.PathLike[str] | bytes) -> Iterator[bytes | mmap.mmap]
 
     Raises:
         FileNotFoundError: There is no such file.
+        OSError: It cannot be read, or is no file but a pipe, a device or a folder.
     """
     if isinstance(model, (bytes, bytearray, memoryview)):
         yield bytes(model)
         return
-    with Path(model).open("rb") as file:
+    with open_regular(model) as file:
         if os.fstat(file.fileno()).st_size == 0:
             yield b""
             return
@@ -156,10 +157,10 @@ def fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, 
         elif kind == VARINT:
             value, at = _varint(data, at, end)
             yield key >> 3, kind, value, at
-        elif kind == 1:
-            at += 8
-        elif kind == 5:
-            at += 4
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+            if at > end:
+                raise NotProtobuf("a number that ends behind its message")
         else:
             raise NotProtobuf(f"wire type {kind}")
 

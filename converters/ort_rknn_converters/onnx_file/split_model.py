@@ -9,9 +9,6 @@ from dataclasses import field
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx_ir as ir
-from onnx import AttributeProto, ModelProto, TensorProto
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file import onnxruntime as ort
@@ -28,6 +25,7 @@ from ort_rknn_converters.onnx_file.protobuf_wire import (
     opened,
     opening,
 )
+from ort_rknn_converters.onnx_file.schema import AttributeProto, ModelProto, TensorProto, ir, onnx
 from ort_rknn_converters.onnx_file.tensor_types import bodies
 from ort_rknn_converters.onnx_file.weights import LARGE, LargeWeights, is_large, located, raw_bytes, size_of
 from ort_rknn_converters.util.frozen import frozen

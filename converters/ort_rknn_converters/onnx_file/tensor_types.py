@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
-
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.onnx_file.schema import (
+    GraphProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 from ort_rknn_converters.tensor_info import TensorInfo
 
 __all__ = ["FLOATS", "FP16_MAX", "bodies", "element_type", "fixed_shapes", "raw_constant", "type_string", "value_info"]

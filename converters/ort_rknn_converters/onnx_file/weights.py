@@ -7,13 +7,12 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx_ir as ir
-from onnx import TensorProto, helper
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.onnx_file.blobs import Buffer
 from ort_rknn_converters.onnx_file.protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW, opening
+from ort_rknn_converters.onnx_file.schema import TensorProto, helper, ir, onnx
+from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["LARGE", "LargeWeights", "is_large", "is_same", "located", "raw_bytes", "size_of", "weights_as_inputs"]
@@ -139,12 +138,23 @@ def located(tensor: ir.ExternalTensor, model: Path) -> ir.ExternalTensor:
             points to: so Hugging Face's cache has them, where all names are links.
 
     Raises:
-        ModelError: They would lie elsewhere.
+        ModelError: They would lie elsewhere, in a place before the file's beginning, or in something that is no file.
     """
     folder = model.absolute().parent
+    if "\0" in tensor.location:
+        raise ModelError(f"the weight {shown(tensor.name)} lies in {shown(tensor.location)}: no file has such a name")
+    if (tensor.offset or 0) < 0 or (tensor.length or 0) < 0:
+        raise ModelError(
+            f"the weight {shown(tensor.name)} has the offset {tensor.offset} and the length {tensor.length}: both count"
+            " from 0 up"
+        )
     file = (folder / tensor.location).resolve()
     if not any(file.is_relative_to(allowed) for allowed in (folder.resolve(), model.resolve().parent)):
-        raise ModelError(f"the weight {tensor.name} lies outside the folder of {model}, in {file}: copy it there")
+        raise ModelError(
+            f"the weight {shown(tensor.name)} lies outside the folder of {model}, in {shown(file)}: copy it there"
+        )
+    if file.exists() and not file.is_file():
+        raise ModelError(f"the weight {shown(tensor.name)} lies in {shown(file)}, which is no file")
     return ir.ExternalTensor(
         file, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name or ""
     )

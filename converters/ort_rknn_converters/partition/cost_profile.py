@@ -16,12 +16,16 @@ from typing import Any
 
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import make_private, read_regular
+from ort_rknn_converters.util.plain_data import check_fields, parse_json
 from ort_rknn_converters.util.user_dirs import cache_directory
 
 __all__ = ["FORMAT", "KINDS", "WAYS", "CostProfile", "OperatorCost", "TransferCost", "installed", "profile_path"]
 
 FORMAT = 1
 """Version of the file's layout; it grows when a field changes its meaning."""
+
+_MOST = 1 << 26  # bytes of the file; a guess: a board's report has 1 MB
 
 KINDS = (
     *("call", "conv", "depthwise", "matmul", "elementwise", "activation", "softmax", "norm"),
@@ -121,23 +125,25 @@ class CostProfile:
         try:
             if data["format"] != FORMAT:
                 raise ValueError(f"its layout is {data['format']}, this release reads {FORMAT}: measure again")
-            return cls(
-                target=str(data["target"]),
-                where=str(data["where"]),
+            found = cls(
+                target=data["target"],
+                where=data["where"],
                 board=data["board"],
-                runtime=str(data["runtime"]),
-                driver=str(data["driver"]),
-                written=str(data["written"]),
+                runtime=data["runtime"],
+                driver=data["driver"],
+                written=data["written"],
                 operators=tuple(OperatorCost(**row) for row in data["operators"]),
                 transfers=tuple(TransferCost(**row) for row in data["transfers"]),
             )
+            check_fields(found)
+            return found
         except (KeyError, TypeError) as error:
             raise ValueError(f"no cost profile: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it, whole or not at all."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_private(target.parent)
         fresh = target.with_name(f"{target.name}.{os.getpid()}")
         fresh.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
         fresh.replace(target)
@@ -150,7 +156,7 @@ class CostProfile:
             OSError: The file cannot be read.
             ValueError: There is no profile in it.
         """
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parse_json(read_regular(path, _MOST))
         if not isinstance(data, dict):
             raise ValueError("no cost profile: the file holds no object")
         return cls.from_dict(data["cost"] if isinstance(data.get("cost"), dict) else data)

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ort_rknn_converters.partition.plan_form import PLAN
 from ort_rknn_converters.partition.whole_model import WholeModel
 from ort_rknn_converters.tensor_info import TensorInfo
+from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ NPU: Place = "NPU"
 CPU: Place = "CPU"
 
 _WIDTH = 100
+_REASON = 2000  # characters of a sentence that is shown
 _TYPES = {"float": "float32", "double": "float64"}
 
 
@@ -162,7 +165,12 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: The data are not those of a plan; the message says where.
+        """
+        PLAN(data)
         return cls(
             target=data["target"],
             precision=data["precision"],
@@ -189,6 +197,10 @@ class Plan:
     def __str__(self) -> str:
         return render_plan(self)
 
+    def __repr__(self) -> str:
+        said = _headline(self) or (f"nothing is placed: {self.notes[0]}" if self.notes else "empty")
+        return f"<Plan {said}; print() shows it>"
+
 
 def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     """Render a plan.
@@ -213,7 +225,7 @@ def render_plan(plan: Plan, *, nodes: bool = False, width: int = _WIDTH) -> str:
     if plan.whole is not None:
         sections.append(_whole(plan.whole))
     if plan.notes:
-        sections.append("\n".join(f"note: {note}" for note in plan.notes))
+        sections.append("\n".join(f"note: {shown(note, _REASON)}" for note in plan.notes))
     return "\n\n".join(filter(None, sections))
 
 
@@ -265,7 +277,7 @@ def _segments(plan: Plan) -> Table:
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("size", justify="right", no_wrap=True)
     if measured:
-        table.add_column("error", justify="right", no_wrap=True)
+        table.add_column("rel RMS", justify="right", no_wrap=True)
     for segment in plan.segments:
         row = [segment.name, str(len(segment.nodes)), _tensors(segment.inputs), _tensors(segment.outputs)]
         if estimated:
@@ -284,7 +296,7 @@ def _reasons(plan: Plan) -> Table:
     table.add_column("because", overflow="fold")
     table.add_column("which", overflow="fold")
     for reason, placed in plan.cpu_reasons().items():
-        table.add_row(_count(len(placed), "node"), reason or "no reason given", _ops(placed))
+        table.add_row(_count(len(placed), "node"), shown(reason, _REASON) or "no reason given", _ops(placed))
     return table
 
 
@@ -295,7 +307,7 @@ def _every_node(plan: Plan) -> Table:
     table.add_column("place", no_wrap=True)
     table.add_column("why not the NPU", overflow="fold")
     for node in plan.nodes:
-        table.add_row(node.name, node.op_type, node.segment or node.place, node.reason)
+        table.add_row(shown(node.name), shown(node.op_type), node.segment or node.place, shown(node.reason, _REASON))
     return table
 
 
@@ -327,17 +339,17 @@ def _tensors(values: Sequence[TensorInfo], most: int = 4) -> str:
 def _tensor(value: TensorInfo) -> str:
     kind = value.dtype.removeprefix("tensor(").removesuffix(")")
     dims = "x".join("?" if dim is None else str(dim) for dim in value.shape)
-    return f"{_shortened(value.name)} {_TYPES.get(kind, kind)}[{dims}]"
+    return f"{_shortened(value.name)} {shown(_TYPES.get(kind, kind))}[{shown(dims)}]"
 
 
 def _shortened(name: str, most: int = 40) -> str:
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}..{name[1 - most // 2 :]}"
+    return shown(name, most)
 
 
 def _ops(placed: Sequence[NodePlacement]) -> str:
     if len(placed) <= 2:
-        return ", ".join(f"{node.op_type} {_shortened(node.name)}" for node in placed)
-    counts = Counter(node.op_type for node in placed).most_common()
+        return ", ".join(f"{shown(node.op_type)} {_shortened(node.name)}" for node in placed)
+    counts = Counter(shown(node.op_type) for node in placed).most_common()
     text = ", ".join(op if count == 1 else f"{count} {op}" for op, count in counts[:5])
     return text if len(counts) <= 5 else f"{text} ..."
 

@@ -161,7 +161,7 @@ def _options(options: ConvertOptions | None, target: str | None, fields: dict[st
         fields["target"] = target
     if options is None:
         return ConvertOptions.of(**fields)
-    ConvertOptions.check_names(fields)
+    fields = ConvertOptions.own_names(fields)
     return replace(options, **fields)
 
 

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ort_rknn_converters.array_files import read_array, read_arrays
 from ort_rknn_converters.calibration_source import Array, Preprocess, calibration_source
 from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import read_regular
 
 __all__ = ["Calibration", "InputSpec", "spread"]
 
@@ -26,6 +28,7 @@ Content = TypeVar("Content")
 
 _ARRAYS = (".npy", ".npz")
 _LIST = ".txt"
+_MOST_LIST = 1 << 26  # bytes of a list of files; a guess: half a million names
 
 
 @frozen
@@ -129,7 +132,7 @@ class Calibration:
         for row in self._rows():
             origin = " ".join(map(str, row))
             if len(row) == 1 and row[0].suffix.lower() == ".npz":
-                yield origin, _read(row[0], _archive), self.preprocess
+                yield origin, _read(row[0], read_arrays), self.preprocess
             elif len(row) == len(inputs):
                 yield origin, {spec.name: self._array(file, spec) for file, spec in zip(row, inputs, strict=True)}, None
             else:
@@ -140,7 +143,7 @@ class Calibration:
 
     def _array(self, file: Path, spec: InputSpec) -> Array:
         if file.suffix.lower() == ".npy":
-            array = _read(file, lambda file: np.load(file, allow_pickle=False))
+            array = _read(file, read_array)
             return self.preprocess.of_array(array, str(file)) if spec.dtype.kind == "f" else array
         if file.suffix.lower() in IMAGE_SUFFIXES:
             return _read(file, lambda file: read_image(file, self.preprocess, spec.dims))
@@ -161,16 +164,10 @@ def _read(file: Path, how: Callable[[Path], Content]) -> Content:
         raise CalibrationError(f"{file} cannot be read: {error}") from error
 
 
-def _archive(file: Path) -> dict[str, Array]:
-    # numpy leaves a damaged file open that it has opened itself.
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
 def _listed(file: Path) -> list[tuple[Path, ...]]:
     """The rows of a list: files, relative to the list's folder or to the current one."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(file, _MOST_LIST).decode("utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise CalibrationError(f"{file} cannot be read as a list of files: {error}") from error
     rows = []

@@ -234,7 +234,7 @@ def _run(model: onnx.ModelProto, feeds: Answers) -> list[dict[str, Array]]:
         return bounded(answers, SLOW_S, "a quantized form of the segment")
 
 
-def trade_table(segment: str, mixed: MixedPrecision, max_loss: float, metric: str) -> str:
+def trade_table(segment: str, mixed: MixedPrecision, max_loss: float, metric: str, samples: int) -> str:
     """The trade in words, one row a build.
 
     Args:
@@ -242,9 +242,11 @@ def trade_table(segment: str, mixed: MixedPrecision, max_loss: float, metric: st
         mixed: What came of the search.
         max_loss: What was promised.
         metric: In terms of what, see :func:`loss`.
+        samples: Calibration samples that the losses were measured on.
     """
     reached = "reached" if mixed.reached else "NOT reached"
-    rows = [f"accuracy of {segment}: at most {max_loss:g} by {metric}, {reached}"]
+    over = f"{samples} calibration sample{'s' if samples != 1 else ''}"
+    rows = [f"accuracy of {segment}: at most {max_loss:g} by {metric} over {over}, simulated: {reached}"]
     rows += [
         f"  {one.name:5}  {one.size / 1e3:10,.0f} kB  {one.fp16_layers:3} of {one.layers} layers float16  "
         f"{metric} loss {one.loss:.2g}"

@@ -20,6 +20,7 @@ from ort_rknn_converters.rknn_format.graph import DYNAMIC, IDENTIFIER, read_grap
 from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse_literal
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import open_regular
 
 __all__ = ["is_dynamic", "is_rknn", "read_rknn"]
 
@@ -97,8 +98,8 @@ def read_rknn(source: str | os.PathLike[str] | bytes) -> RknnFile:
 
 def _mapped(path: Path) -> bytes | mmap.mmap:
     """A file's content without a copy of its weights in memory."""
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+    with open_regular(path) as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
 
 
 def _behind(data: memoryview, end: int) -> str:

@@ -7,16 +7,15 @@ lines of its log, and no file or process stays behind.
 from __future__ import annotations
 
 import errno
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from ort_rknn_converters.array_files import read_array
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.toolkit import log_parser
 from ort_rknn_converters.toolkit.failures import explain, no_room
@@ -27,6 +26,22 @@ from ort_rknn_converters.toolkit.request import CompileRequest, write_feeds, wri
 from ort_rknn_converters.toolkit.retry_without_rule import MOST_RULES, without_broken_rule
 from ort_rknn_converters.toolkit.setup.environment import find_python, interpreter
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.memory import free_memory
+from ort_rknn_converters.util.own_files import read_own
+from ort_rknn_converters.util.plain_data import (
+    COUNT,
+    FLAG,
+    NUMBER,
+    TEXT,
+    WHOLE,
+    Misshapen,
+    by_name,
+    maybe,
+    parse_json,
+    record,
+    rows,
+    word,
+)
 
 __all__ = ["AnalysedLayer", "CompileRequest", "CompileResult", "LayerRow", "Standby", "compile_segment"]
 
@@ -81,8 +96,45 @@ class CompileResult:
     analysis: tuple[AnalysedLayer, ...] = ()
 
 
+TIMES_WEIGHTS = 8  # a conversion's memory in sizes of its weights, measured
+LEAST_JUDGED = 16 << 20
+"""Bytes of a segment from which its memory is estimated before it is tried. A guess: for smaller ones most of it is the
+toolkit itself, 250 MB."""
+
+_SIDE = rows(record({"name": TEXT, "dims": rows(WHOLE)}))
+_ANSWER = record(
+    {"ok": FLAG, "stage": TEXT, "seconds": by_name(NUMBER), "peak_rss": COUNT},
+    {
+        "version": TEXT,
+        "inputs": _SIDE,
+        "outputs": _SIDE,
+        "answers": rows(by_name(TEXT)),
+        "stand_ins": rows(TEXT),
+        "analysis": rows(record({"op": TEXT, "tensor": TEXT, "entire": maybe(NUMBER), "alone": maybe(NUMBER)})),
+        "kind": word("memory", "refused"),
+        "message": TEXT,
+        "code": TEXT,
+        "error": TEXT,
+    },
+)
+_MOST = 1 << 26  # bytes of the answer; a guess: names and shapes of a segment's borders take some hundred each
+
+
 def _read(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.exists() else ""
+    return read_own(file, _MOST).decode("utf-8", errors="replace") if file.exists() else ""
+
+
+def _answer(directory: Path) -> dict[str, Any]:
+    """Reads what the child says of its work; empty when it died before.
+
+    Raises:
+        ToolkitFailed: It is not of the form the child writes: something overwrote it.
+    """
+    try:
+        text = _read(directory / "result.json")
+        return dict(parse_json(text, _ANSWER)) if text else {}
+    except (OSError, Misshapen) as error:
+        raise ToolkitFailed(f"the toolkit's answer cannot be read ({error})", kind="crashed") from error
 
 
 def _answers(directory: Path, result: Mapping[str, Any], io: GraphIO) -> tuple[dict[str, NDArray[Any]], ...]:
@@ -90,7 +142,10 @@ def _answers(directory: Path, result: Mapping[str, Any], io: GraphIO) -> tuple[d
     dims = {value.name: value.dims for value in io.outputs}
     answers = []
     for files in result["answers"]:
-        loaded = {name: np.load(directory / file, allow_pickle=False) for name, file in files.items()}
+        try:
+            loaded = {name: read_array(directory / "outputs" / Path(file).name) for name, file in files.items()}
+        except (OSError, ValueError) as error:
+            raise ToolkitFailed(f"the simulator's answers cannot be read ({error})", kind="crashed") from error
         answers.append({name: array.reshape(()) if dims.get(name) == () else array for name, array in loaded.items()})
     return tuple(answers)
 
@@ -105,6 +160,7 @@ def compile_segment(
     cancelled: threading.Event | None = None,
     standby: Standby | None = None,
     on_begun: Callable[[], object] | None = None,
+    max_memory: int = 0,
 ) -> CompileResult:
     """Compile one segment with the vendor's toolkit, and run its simulator on the request's feeds.
 
@@ -119,6 +175,7 @@ def compile_segment(
         cancelled: Set by another thread to end the child: Ctrl-C reaches the main thread only.
         standby: May have a child that is started already; ``python`` does not matter then.
         on_begun: Called whenever a child has its model, before anybody looks at the feeds.
+        max_memory: Bytes of memory the child may take; 0: what is free.
 
     Raises:
         ToolkitMissing: There is no toolkit, or it does not start.
@@ -138,6 +195,7 @@ def compile_segment(
                 cancelled=cancelled,
                 standby=standby,
                 on_begun=on_begun,
+                max_memory=max_memory,
             )
         except ToolkitFailed as error:
             spared = without_broken_rule(request, error) if left else None
@@ -145,6 +203,27 @@ def compile_segment(
                 raise
         request = spared
     raise AssertionError("the last try returns or raises")
+
+
+def _room(request: CompileRequest, wanted: int) -> int | None:
+    """Bytes of memory a child may take; ``None`` where the system does not say what it has.
+
+    Raises:
+        ToolkitFailed: The segment would need more.
+    """
+    free = free_memory(swap=True)
+    room = min(float(wanted or free), free)
+    size = len(request.model) + getattr(request.weights, "size", 0)
+    needed = TIMES_WEIGHTS * size
+    if size >= LEAST_JUDGED and needed > room:
+        raise ToolkitFailed(
+            f"compiling this part needs about {needed / 1e9:.1f} GB of memory, and "
+            + (f"max_memory gives it {room / 1e9:.1f}" if wanted and room < free else f"{room / 1e9:.1f} are free")
+            + ". Convert on a PC by `ort-rknn convert MODEL.onnx --target "
+            + f"{request.target}` and copy the compiled model, or close other programs",
+            kind="memory",
+        )
+    return None if room == float("inf") else int(room)
 
 
 def _compile_once(
@@ -157,10 +236,13 @@ def _compile_once(
     cancelled: threading.Event | None,
     standby: Standby | None,
     on_begun: Callable[[], object] | None,
+    max_memory: int,
 ) -> CompileResult:
     began = time.perf_counter()
+    room = _room(request, max_memory)
     ahead = standby.take() if standby else None
     with ahead or Started(interpreter(python) if python else find_python()) as child:
+        child.most_memory = room
         io = read_io(request.model)
         try:
             write_job(request, io, child.directory, nice=nice)
@@ -174,12 +256,12 @@ def _compile_once(
             raise
         child.go_on()
         status = child.wait(timeout, on_line, cancelled)
-        log = log_parser.clean(child.log.read_text(encoding="utf-8", errors="replace"))
+        log = log_parser.clean(child.said())
         if status is None:
             raise ToolkitFailed(
                 f"the toolkit did not finish within {timeout:g} s", kind="timeout", log=log_parser.tail(log)
             )
-        result = json.loads(_read(child.directory / "result.json") or "{}")
+        result = _answer(child.directory)
         if not result.get("ok"):
             raise explain(child.toolkit, status, _read(child.directory / "stage"), result, log)
         kept_inputs = {entry["name"] for entry in result["inputs"]}

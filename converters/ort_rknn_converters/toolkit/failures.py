@@ -8,8 +8,9 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from ort_rknn_converters.errors import ConvertError, ToolkitBroken, ToolkitFailed
+from ort_rknn_converters.errors import ConvertError, NpuNotOpened, ToolkitBroken, ToolkitFailed
 from ort_rknn_converters.toolkit import log_parser
+from ort_rknn_converters.toolkit.npu_access import LAST_WORDS, NEVERTHELESS, npu_obstacle
 from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, repair
 from ort_rknn_converters.util.out_of_memory import short_of_memory
 
@@ -114,6 +115,12 @@ def explain(toolkit: ToolkitPython, status: int, stage: str, result: Mapping[str
     if stage in ("", "import"):
         why = sentence(message or log) or name
         return ToolkitBroken(f"rknn-toolkit2 does not start in {toolkit.python}: {why}. {repair(toolkit)}")
+    if LAST_WORDS in last and not result:  # no model's fault: never looked into, never remembered
+        why = npu_obstacle() or (
+            "its aarch64 compiler opens the NPU even to compile, and none of /dev/rknpu and /dev/dri/card* answered it."
+            f" To cure it, boot a kernel with the vendor's rknpu driver; or {NEVERTHELESS}"
+        )
+        return NpuNotOpened(f"rknn-toolkit2 cannot compile on this machine: {why}")
     if not result:
         words = log_parser.last_words(log)
         after = f'; its last words were "{words}"' if words else ""

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
-from ort_rknn_converters.errors import ConvertError, ToolkitFailed, ToolkitMissing
+from ort_rknn_converters.errors import ConvertError, NpuNotOpened, ToolkitFailed, ToolkitMissing
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.toolkit.compile import compile_segment
 from ort_rknn_converters.toolkit.request import CompileRequest
-from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, find_python
+from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, find_python, last_failure
 from ort_rknn_converters.toolkit.setup.find_python import probe
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
@@ -86,7 +86,9 @@ def status() -> Status:
     try:
         toolkit = find_python()
     except ToolkitMissing as error:
-        return Status(None, "", directory, size, False, 0.0, str(error))
+        reason = last_failure()
+        problem = f"{error}. The last installation failed: {reason}" if reason else str(error)
+        return Status(None, "", directory, size, False, 0.0, problem)
     found = probe(toolkit.python)
     version = ".".join(map(str, found.version)) if found else ""
     began = time.perf_counter()
@@ -94,7 +96,7 @@ def status() -> Status:
         prove()
     except ConvertError as error:
         problem = str(error)
-        if toolkit.source == "private":
+        if toolkit.source == "private" and not isinstance(error, NpuNotOpened):
             problem += ". Repair it with `ort-rknn toolkit install --force`"
         return Status(toolkit, version, directory, size, False, time.perf_counter() - began, problem)
     return Status(toolkit, version, directory, size, True, time.perf_counter() - began, "")

@@ -8,14 +8,29 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import NoRegularFile, read_own
 
-__all__ = ["has_locks", "held", "without_locks"]
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+__all__ = ["HOLDER_STOPPED_S", "has_locks", "held", "holder", "without_locks"]
+
+LONGEST_S = 600.0
+"""Longest wait where nobody says another: a guess, what is done under a lock takes seconds to minutes."""
+
+HOLDER_STOPPED_S = 10.0
+"""Longest wait for a holder that is stopped (Ctrl-Z, a debugger, a frozen container). A guess: a glance at a prompt."""
+
+_TURN_S = 0.5  # between two tries; filelock's own polling is within
 
 _HELD_BY_OTHERS = frozenset({errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK})
 
@@ -45,12 +60,12 @@ def has_locks(folder: Path) -> bool:
 
 
 @contextmanager
-def held(path: Path, *, timeout: float = -1, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def held(path: Path, *, timeout: float = LONGEST_S, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a lock for the length of a ``with`` block; whoever dies gives it back. Its file stays.
 
     Args:
         path: The lock's file; its folder exists.
-        timeout: Seconds to wait for others; below 0: as long as it takes.
+        timeout: Seconds to wait for others. One that is stopped is waited for :data:`HOLDER_STOPPED_S` at most.
         waiting: Called once if there is somebody to wait for.
 
     Raises:
@@ -62,15 +77,53 @@ def held(path: Path, *, timeout: float = -1, waiting: Callable[[], None] | None 
         return
     from filelock import FileLock, Timeout  # 40 ms that most conversions do without
 
-    lock = FileLock(path, is_singleton=False)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise NoRegularFile(
+            errno.EINVAL, "a lock is a file of our own", str(path)
+        )  # opening a pipe would wait for ever
+    lock = FileLock(path, is_singleton=False, mode=0o600)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         if waiting is not None:
             waiting()
-        lock.acquire(timeout=timeout)
+        _wait(lock, path, timeout)
     try:
+        with suppress(OSError):  # for those who wait: the file is locked, whatever stands in it
+            path.write_text(str(os.getpid()))
         yield
     finally:
         # The file stays: removing it while another process opens it would give two owners.
         lock.release()
+
+
+def holder(path: Path) -> tuple[int, str]:
+    """Process that says it holds a lock, and its state as Linux writes it (``T``: stopped); 0 and empty if unknown."""
+    try:
+        process = int(read_own(path, 64))
+        stat = Path(f"/proc/{process}/stat").read_text(errors="replace")
+        return process, stat.rpartition(")")[2].split()[0]
+    except (OSError, ValueError, IndexError):
+        return 0, ""
+
+
+def _wait(lock: FileLock, path: Path, timeout: float) -> None:
+    """Wait for others, but not for ever.
+
+    Raises:
+        filelock.Timeout: They still hold it.
+    """
+    from filelock import Timeout
+
+    end = time.monotonic() + timeout
+    stopped_since = 0.0
+    while True:
+        now = time.monotonic()
+        try:
+            lock.acquire(timeout=max(0.0, min(_TURN_S, end - now)))
+            return
+        except Timeout:
+            stopped = holder(path)[1] in ("T", "t")
+            stopped_since = (stopped_since or now) if stopped else 0.0
+            if now >= end or (stopped and now - stopped_since >= HOLDER_STOPPED_S):
+                raise

@@ -19,7 +19,21 @@ def logger() -> logging.Logger:
     """``logging.getLogger("ort_rknn")``."""
     import logging
 
-    return logging.getLogger("ort_rknn")
+    found = logging.getLogger("ort_rknn")
+    if not found.filters:
+        found.addFilter(_harmless)
+    return found
+
+
+def _harmless(record: logging.LogRecord) -> bool:
+    """Shows a record's foreign parts; a line break in one cannot begin a line that looks like another record."""
+    from ort_rknn_converters.util.foreign_text import shown_lines
+
+    text = record.getMessage()
+    safe = shown_lines(text).replace("\n", "\n    ")
+    if safe != text:
+        record.msg, record.args = safe, ()
+    return True
 
 
 def warn_once(sentence: str) -> None:

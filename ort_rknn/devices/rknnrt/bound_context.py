@@ -71,6 +71,8 @@ class Slot:
 class OwnContext(Keeper, Protocol):
     """The context that a bound context runs on, and closes."""
 
+    size: int
+
     @property
     def code(self) -> SegmentCode:
         """The compiled segment."""

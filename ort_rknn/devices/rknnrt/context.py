@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
-from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, NativeOutcome
+from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, NativeOutcome, phases_of
 from ort_rknn.devices.rknnrt.open import HalfInputs, check_counts, choose_shapes, query, query_attrs, query_versions
 from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
 from ort_rknn.devices.time_limit import CLOSE_SECONDS, within
 from ort_rknn.errors import DeviceError
+from ort_rknn.sharing.ledger import LEDGER, Entry
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
@@ -51,6 +52,8 @@ class NpuContext:
         segment: Address of the native segment (``ort_rknn_segment``), for native lanes; 0 without a native library.
         library: The runtime.
         lender: The context whose weights it shares, if any.
+        size: Bytes of NPU memory it takes.
+        entry: Its line in the account of these, until it is destroyed.
         borrows: Whether by ``RKNN_FLAG_SHARE_WEIGHT_MEM``, and not as a duplicate.
         phases: Seconds the last :meth:`run` took to set inputs, to infer and to fetch outputs; ``None`` before.
     """
@@ -69,13 +72,14 @@ class NpuContext:
     ) -> None:
         self.code = code
         self.phases: tuple[float, float, float] | None = None
-        self.segment = 0
+        self.segment = self.size = 0
         self._measures = measures
         self._closed = False
         self._borrowers = 0
         self._unused: list[Any] = []
         self.lender = lender
         self.borrows = False
+        self.entry: Entry | None = None
         self.library = library
         self._handle = handle
         self._mask = mask
@@ -150,9 +154,8 @@ class NpuContext:
         from ort_rknn.devices.rknnrt.bound_context import BoundContext
 
         if not self.handle or self._bound:
-            raise DeviceError(
-                f"segment {self.code.name}: its context is {'bound already' if self._bound else 'closed'}"
-            )
+            state = "bound already" if self._bound else "closed"
+            raise DeviceError(f"segment {self.code.name}: its context is {state}")
         self._bound = BoundContext(self.library, self._handle, self)
         return self._bound
 
@@ -205,6 +208,11 @@ class NpuContext:
         """Whether it is open, and runs for the engine: what is bound to memory keeps to its one thread."""
         return not self._closed and self._bound is None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether its weights are in memory, and can be lent: even where it is closed, while others share them."""
+        return bool(self._handle) and self._bound is None and (not self._closed or self._borrowers > 0)
+
     def lend(self, open_with: Callable[[int], int]) -> int | None:
         """Call what opens another context with this one's weights, given its handle; gives the new handle.
 
@@ -254,11 +262,10 @@ class NpuContext:
     def _hold(self, patience_ns: int | None = None) -> bool:
         """Keep inferences and other calls off; ``False`` when one is under way for too long."""
         patience = HOLD_NS if patience_ns is None else patience_ns
-        if not self._calls.acquire(timeout=patience / 1e9):
-            return False
-        if self._hold_runs(patience):
-            return True
-        self._calls.release()
+        if self._calls.acquire(timeout=patience / 1e9):
+            if self._hold_runs(patience):
+                return True
+            self._calls.release()
         return False
 
     def _let_go(self) -> None:
@@ -295,8 +302,7 @@ class NpuContext:
 
     def custom_string(self) -> str:
         """The text that was put into the ``.rknn`` when it was made."""
-        answer = query(self.library, self._alive(), Query.CUSTOM_STRING, Custom())
-        text: bytes = answer.string
+        text: bytes = query(self.library, self._alive(), Query.CUSTOM_STRING, Custom()).string
         return text.decode(errors="replace")
 
     def versions(self) -> tuple[str, str]:
@@ -356,18 +362,16 @@ class NpuContext:
             return  # it hangs: closing may be tried again
         if not self._calls.acquire(timeout=HOLD_NS / 1e9):
             return
-        try:
-            if not self._hold_runs(0):
-                return  # the same: whoever is inside would come back to what is gone
+        try:  # two may close at once: who comes second finds it closed, before it touches what the first destroys
+            if self._closed or not self._hold_runs(0):
+                return  # or the same: whoever is inside would come back to what is gone
             self._let_runs_go()
+            self._bound = None
+            with _families:
+                self._closed = True
+                lent = self._borrowers > 0
         finally:
             self._calls.release()
-        self._bound = None
-        with _families:
-            if self._closed:
-                return
-            self._closed = True
-            lent = self._borrowers > 0
         if not lent:
             self._destroy()
 
@@ -385,13 +389,10 @@ class NpuContext:
             )
         except DeviceError:
             return  # it was said; the memory it shares stays, for the runtime may yet read it
+        if self.entry is not None:
+            LEDGER.forget(self.entry)
         if self.segment and self.native is not None:
             self.native.short.ort_rknn_segment_free(self.segment)
             self.segment = 0
         if self.lender is not None:
             self.lender.taken_back()
-
-
-def phases_of(outcome: NativeOutcome) -> tuple[float, float, float]:
-    """Seconds to set inputs, to infer and to fetch outputs."""
-    return (outcome.set - outcome.begun) / 1e9, (outcome.ran - outcome.set) / 1e9, (outcome.done - outcome.ran) / 1e9

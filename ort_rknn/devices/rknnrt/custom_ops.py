@@ -13,6 +13,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from ort_rknn.devices.library_name import open_library
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.frozen import frozen
@@ -81,7 +82,7 @@ def load_custom_ops(paths: Iterable[str | os.PathLike[str]]) -> tuple[CustomOp, 
 
 def _open(path: str) -> CustomOp | None:
     try:
-        library = ctypes.CDLL(path)
+        library = open_library(path)
         entry = getattr(library, ENTRY)
     except OSError as error:
         logger().warning("the custom operators in %s are left out: %s", path, error)

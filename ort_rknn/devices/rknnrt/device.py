@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,19 +19,32 @@ from ort_rknn.devices.rknnrt.context import NpuContext
 from ort_rknn.devices.rknnrt.custom_ops import find_custom_ops, load_custom_ops, register
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure, load
 from ort_rknn.devices.rknnrt.native_calls import native_library
-from ort_rknn.devices.rknnrt.open import CoreMasks, HalfInputs, holds_shapes, init, io_types, query_versions
+from ort_rknn.devices.rknnrt.open import (
+    CoreMasks,
+    HalfInputs,
+    in_sets,
+    init,
+    init_flags,
+    io_types,
+    query_versions,
+    size_of,
+)
 from ort_rknn.devices.segment_checks import (
     check_target,
     check_types,
     clamped_mask,
+    cores_for,
     facts_of,
     numbers,
     same_code,
 )
-from ort_rknn.devices.settings import PRIORITIES, NpuSettings
-from ort_rknn.devices.soc import Soc, detect
+from ort_rknn.devices.settings import NpuSettings
+from ort_rknn.devices.soc import Soc, detect, named_target
 from ort_rknn.devices.time_limit import open_seconds, within
-from ort_rknn.errors import DeviceError, DeviceUnavailable
+from ort_rknn.errors import DeviceError, DeviceUnavailable, NpuMemoryFull
+from ort_rknn.sharing.context_sizes import expected_size, measured_size
+from ort_rknn.sharing.ledger import LEDGER, Room, SizeWasWrong
+from ort_rknn.sharing.one_load import one_load
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -37,12 +52,14 @@ if TYPE_CHECKING:
 
 __all__ = ["NpuDevice", "check_target", "clamped_mask", "open_devices"]
 
-_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
 GOOD_RUNTIME = (2, 3, 0)
 """Runtimes before this one are warned of: they do not open what the toolkit 2.3 and newer writes (users' reports)."""
 
 GOOD_DRIVER = (0, 9, 6)
 """Drivers before this one fail on cores 1 and 2 (users' reports on 0.9.2 and 0.9.3)."""
+
+NO_MEMORY = -4
+"""RKNN_ERR_MALLOC_FAIL: what rknn_init says when the NPU's memory is full (1.6.0)."""
 
 T = TypeVar("T")
 
@@ -65,23 +82,16 @@ def open_devices() -> list[NpuDevice]:
     return [device for device in _all(_devices) if device.in_use]
 
 
-def _flags(settings: NpuSettings) -> int:
-    """Returns the flags of ``rknn_init`` that the settings ask for."""
-    wanted = {
-        Flag.COLLECT_PERF: settings.collect_perf,
-        Flag.ENABLE_SRAM: settings.sram or settings.share_sram,
-        Flag.SHARE_SRAM: settings.share_sram,
-    }
-    flags = _PRIORITY_FLAGS[settings.priority] | settings.init_flags
-    return flags | sum(flag for flag, asked in wanted.items() if asked)
-
-
 class NpuDevice:
     """The NPU of a Rockchip board, by the vendor's runtime.
 
     Args:
         settings: See :class:`~ort_rknn.devices.settings.NpuSettings`; default: the vendor's everywhere.
         root: Where the machine's file system is; tests give a made-up one.
+
+    Attributes:
+        board: Name of the NPU that devices of this process share: the runtime's file.
+        native_library: The package's native library, if it is used.
 
     Raises:
         DeviceUnavailable: No NPU can be used here; the message says why and what to do.
@@ -95,7 +105,7 @@ class NpuDevice:
 
         self.settings = settings = settings or NpuSettings()
         library = settings.runtime_library
-        self.soc: Soc = detect(root)
+        self.soc: Soc = detect(root, settings.target or named_target())
         # Whoever names a library knows what he does: emulators and unusual boards have no device tree.
         if not named_library(library) and self.soc.problem:
             raise DeviceUnavailable(f"no NPU can be used: {self.soc.problem}")
@@ -104,20 +114,31 @@ class NpuDevice:
         self._cores = settings.npu_cores or find_target(self.target or DEFAULT_TARGET).cores
         folder = find_custom_ops() if settings.custom_op_default_path else ()
         self._custom_ops = load_custom_ops((*settings.custom_op_paths, *folder))
-        self._flags = _flags(settings)
+        self._flags = init_flags(settings)
         self._halves = HalfInputs(settings.half_inputs)
         self._masks = CoreMasks()
         self._loaded_again: set[str] = set()
-        self._native = native_library() if settings.native else None
+        self._native = self.native_library = native_library() if settings.native else None
+        self.board = os.path.realpath(self.library.path)
         self._contexts: weakref.WeakSet[NpuContext] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._versions: tuple[str, str] | None = None
         _devices.add(self)
+        LEDGER.limit(self, settings.memory_budget)
 
     @property
     def cores(self) -> int:
         """Number of cores."""
         return self._cores
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the driver may choose the cores: it takes the one with the fewest jobs of all programs.
+
+        Not below the driver of which owners say that cores 1 and 2 fail.
+        """
+        driver = numbers(self.soc.driver_version or "")
+        return self._cores > 1 and not (driver and driver < GOOD_DRIVER)
 
     @property
     def native_lanes(self) -> bool:
@@ -131,52 +152,84 @@ class NpuDevice:
         """
         if code.rknn is None:
             raise DeviceError(f"segment {code.name} has no compiled code to run on an NPU (it was stripped)")
-        mask = clamped_mask(mask, self._cores_of(code), self.target)
+        mask = clamped_mask(mask, cores_for(code, self._cores, self.soc), self.target)
         check_target(code, self.soc)
         blob = code.rknn
-        dynamic, size = self._look(code, blob, share)
+        if isinstance(share, NpuContext) and self._may_share(share, code):
+            dynamic, size = share.code.dynamic, 0
+        else:
+            dynamic, size = code.dynamic or in_sets(blob), size_of(blob)
         if dynamic and not code.dynamic:
             code = replace(code, dynamic=True)  # run before its shapes are set, it would abort the process
         seconds = self.settings.open_timeout or open_seconds(size)
+        what = f"segment {code.name}"
 
-        def made() -> NpuContext:
-            return self._open(code, blob, mask, share)
+        def opened(room: Room) -> NpuContext:
+            def made() -> NpuContext:
+                return within(
+                    seconds,
+                    self.library.call_under_way,
+                    lambda: self._open(code, blob, mask, share, room),
+                    NpuContext.close,
+                    f"{what} was to be opened",
+                )
 
-        context = within(
-            seconds, self.library.call_under_way, made, NpuContext.close, f"segment {code.name} was to be opened"
-        )
-        self._contexts.add(context)
-        if context.lender is None:
-            _loaders.add(context)
+            expected = self.bytes_to_open(code, share)
+            context = self._again_if_full(made)
+            try:
+                context.entry = LEDGER.settle(room, expected, context.size, what)
+            except NpuMemoryFull:
+                context.close()
+                raise
+            return context
+
+        alone = share is not None or dynamic or not self.settings.share_weights
+        with nullcontext() if alone else one_load(blob, seconds):
+            context = LEDGER.opened(lambda again: self.bytes_to_open(code, share, again), what, opened)
+            self._contexts.add(context)
+            if context.lender is None:
+                _loaders.add(context)
         return context
 
-    def _look(self, code: SegmentCode, blob: Blob, share: Context | None) -> tuple[bool, int]:
-        """Whether the compiled code holds sets of shapes, and how many bytes are to be loaded."""
-        if isinstance(share, NpuContext) and self._may_share(share, code):
-            return share.code.dynamic, 0
+    def bytes_to_open(self, code: SegmentCode, share: Context | None = None, alone: bool = False) -> int:
+        """Bytes of NPU memory that a context of this segment will take, as far as that is known before.
+
+        Args:
+            code: The segment.
+            share: A context whose weights may be shared.
+            alone: Expect that none can be.
+        """
+        if code.rknn is None:
+            return 0
+        shares = not alone and self._finds_weights(code, share)
+        return expected_size(code, size_of(code.rknn), shares=shares)
+
+    def _finds_weights(self, code: SegmentCode, share: Context | None) -> bool:
+        """Whether a new context can probably share weights that are there."""
+        if isinstance(share, NpuContext) and share.loaded and self._may_share(share, code):
+            return True
+        if not self.settings.share_weights or code.dynamic or code.name in self._loaded_again:
+            return False
+        lenders = (one for one in _all(_loaders) if one.library is self.library and one.loaded)
+        return any(self._may_share(one, code) for one in lenders)
+
+    def _again_if_full(self, made: Callable[[], NpuContext]) -> NpuContext:
+        """Open; where the runtime has no memory left, close what is idle in this process and try once more."""
         try:
-            if blob.path is not None:
-                return code.dynamic or holds_shapes(blob.path), Path(blob.path).stat().st_size
-            data = blob.read()
-            return code.dynamic or holds_shapes(data), len(data)
-        except OSError:
-            return code.dynamic, 0  # rknn_init will say it
+            return made()
+        except DeviceError as error:
+            if error.code != NO_MEMORY:
+                raise
+            refused = NpuMemoryFull(str(error), call=error.call, code=error.code, code_name=error.code_name)
+        if LEDGER.give_back_all():
+            return made()
+        raise refused
 
-    def _cores_of(self, code: SegmentCode) -> int:
-        """Cores by the SoC the code is for, where this machine does not say what it is."""
-        from ort_rknn_converters.errors import UnknownTarget
-        from ort_rknn_converters.targets import find_target
-
-        try:
-            return (
-                self._cores if self.soc.target or not code.target else min(self._cores, find_target(code.target).cores)
-            )
-        except UnknownTarget:
-            return self._cores
-
-    def _open(self, code: SegmentCode, blob: Blob, mask: int, share: Context | None) -> NpuContext:
+    def _open(self, code: SegmentCode, blob: Blob, mask: int, share: Context | None, room: Room) -> NpuContext:
         lender, handle = self._shared(code, blob, share)
         if handle is None:
+            if self.bytes_to_open(code, alone=True) > room.left:  # whoever had the weights has closed them meanwhile
+                raise SizeWasWrong(f"segment {code.name} cannot share the weights it was to share")
             handle = self._init(code, blob)
         try:
             check_types(code, self._look_at_versions(handle))
@@ -193,6 +246,7 @@ class NpuDevice:
                 measures=bool(self._flags & Flag.COLLECT_PERF),
             )
             context.borrows = lender is not None and lender is not share
+            context.size = measured_size(context, size_of(blob))
         except BaseException:
             self.library.function("rknn_destroy")(handle)
             if lender is not None:

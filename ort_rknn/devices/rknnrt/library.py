@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
-import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ort_rknn.devices.library_name import ENVIRONMENT
+from ort_rknn.devices.library_name import ENVIRONMENT, FOLDERS, NAMES, open_library, version_in
 from ort_rknn.devices.rknnrt.abi import prototypes
 from ort_rknn.devices.vendor_errors import ERRORS
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 
-__all__ = ["RuntimeLibrary", "error_name", "failure", "find_library", "load", "version_in"]
-
-NAMES = ("librknnrt.so", "librknnrt.so.2")
-FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib", "/vendor/lib64", "/system/lib64")
+__all__ = ["RuntimeLibrary", "error_name", "failure", "find_library", "load"]
 
 _OPTIONAL = frozenset(
     {"rknn_create_mem_from_fd", "rknn_register_custom_ops", "rknn_set_input_shapes"}
@@ -27,7 +22,6 @@ _OPTIONAL = frozenset(
 _HOT = frozenset(
     {"rknn_inputs_set", "rknn_run", "rknn_outputs_get", "rknn_outputs_release", "rknn_set_io_mem", "rknn_mem_sync"}
 )  # calls of an inference, whose time limit is the lanes'
-_VERSION = re.compile(rb"librknnrt version: (\d+\.\d+\.\d+)")
 
 
 def error_name(code: int) -> str:
@@ -55,7 +49,7 @@ class RuntimeLibrary:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._library = ctypes.CDLL(path)
+            self._library = open_library(path)
         except OSError as error:
             raise DeviceUnavailable(f"{path} cannot be opened: {error}") from None
         self._functions: dict[str, Any] = {}
@@ -126,16 +120,6 @@ class RuntimeLibrary:
             path = Path(folder) / self.path
             if path.is_file():
                 return version_in(path)
-        return None
-
-
-def version_in(path: str | os.PathLike[str]) -> str | None:
-    """The version written into a file, e.g. ``2.3.2``; ``None`` where there is none or it cannot be read."""
-    try:
-        with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=1) as data:
-            found = _VERSION.search(data)
-            return found.group(1).decode() if found else None
-    except (OSError, ValueError):
         return None
 
 

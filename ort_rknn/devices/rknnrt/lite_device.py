@@ -23,7 +23,7 @@ from ort_rknn.devices.rknnrt.library import failure
 from ort_rknn.devices.rknnrt.lite_quirks import heard, well_behaved
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, OutputPlan
 from ort_rknn.devices.segment_checks import check_target, clamped_mask
-from ort_rknn.devices.soc import Soc, detect
+from ort_rknn.devices.soc import Soc, detect, named_target
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class LiteDevice:
             raise DeviceUnavailable(
                 f"{PACKAGE} is not installed; pip install it (aarch64, Python 3.12 or older), or use device='npu'"
             )
-        self.soc: Soc = detect(root)
+        self.soc: Soc = detect(root, target or named_target())
         if self.soc.problem:
             raise DeviceUnavailable(f"no NPU can be used: {self.soc.problem}")
         if not any((Path(root) / library).exists() for library in LIBRARIES):

@@ -13,13 +13,33 @@ from typing import Any
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary
 from ort_rknn_converters.util.log import logger
 
-__all__ = ["ABI", "CALLS", "Calls", "InputForm", "NativeLibrary", "NativeOutcome", "OutputForm", "native_library"]
+__all__ = [
+    "ABI",
+    "CALLS",
+    "ENVIRONMENT",
+    "LACKING",
+    "Calls",
+    "InputForm",
+    "NativeLibrary",
+    "NativeOutcome",
+    "OutputForm",
+    "native_library",
+    "phases_of",
+    "switched_off",
+]
 
-ABI = 4
+ABI = 5
 """Version of the binary interface this file is written for."""
 
 ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"
 """Environment variable: the path of another ``lanes.so``, or ``off``."""
+
+LACKING = (
+    "the native lanes of ort_rknn were not built (no C compiler): Python threads serve the NPU, and cores may idle"
+    " while the program is busy. Install the wheel for this machine, or a C compiler and then: pip install"
+    " --force-reinstall --no-binary ort-rknn ort-rknn"
+)
+"""What is said where the package has no native library."""
 
 CALLS = ("", "rknn_inputs_set", "rknn_run", "rknn_outputs_get", "rknn_outputs_release")
 """What :attr:`Outcome.call` stands for."""
@@ -66,6 +86,11 @@ class NativeOutcome(Structure):
         ("ran", c_int64),
         ("done", c_int64),
     )
+
+
+def phases_of(outcome: NativeOutcome) -> tuple[float, float, float]:
+    """Seconds to set inputs, to infer and to fetch outputs."""
+    return (outcome.set - outcome.begun) / 1e9, (outcome.ran - outcome.set) / 1e9, (outcome.done - outcome.ran) / 1e9
 
 
 class NativeLibrary:
@@ -116,15 +141,23 @@ class NativeLibrary:
 
 
 def native_library() -> NativeLibrary | None:
-    """The package's native library; ``None`` when it was not built (no C compiler) or is switched off."""
-    return _open(os.environ.get(ENVIRONMENT, ""))
+    """The package's native library; ``None`` when it was not built (no C compiler) or is switched off.
+
+    Once in a process the log says that it is missing.
+    """
+    return None if switched_off() else _open(os.environ.get(ENVIRONMENT, ""))
+
+
+def switched_off() -> bool:
+    """Whether the user wants no native library."""
+    return os.environ.get(ENVIRONMENT, "").lower() in ("off", "0", "none")
 
 
 @functools.cache
 def _open(named: str) -> NativeLibrary | None:
-    if named.lower() in ("off", "0", "none"):
-        return None
     candidates = [Path(named)] if named else _places()
+    if not any(path.exists() for path in candidates):
+        logger().warning("%s", f"{ENVIRONMENT}: there is no {named}" if named else LACKING)
     for path in candidates:
         if not path.exists():
             continue

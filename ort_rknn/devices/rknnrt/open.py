@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.devices.base import AUTO, SegmentCode
@@ -22,6 +23,7 @@ from ort_rknn.devices.rknnrt.abi import (
 )
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, error_name, failure
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, is_quantized, matched, runtime_shape
+from ort_rknn.devices.settings import PRIORITIES, NpuSettings
 from ort_rknn.errors import DeviceError
 from ort_rknn_converters.util.log import logger
 
@@ -34,11 +36,14 @@ __all__ = [
     "check_counts",
     "choose_shapes",
     "holds_shapes",
+    "in_sets",
     "init",
+    "init_flags",
     "io_types",
     "query",
     "query_attrs",
     "query_versions",
+    "size_of",
 ]
 
 
@@ -70,8 +75,11 @@ def init(library: RuntimeLibrary, blob: Blob, flags: int, lender: int = 0) -> tu
         code: int = open_with(ctypes.byref(handle), data, len(data), flags, ctypes.byref(extend))
         return code
 
-    if blob.path is not None:
-        code = by_path(blob.path)
+    path = blob.path
+    if path is not None:
+        code = by_path(path)
+        if code and blob.path not in (None, path):  # it was removed meanwhile, and is held open
+            code = by_path(blob.path or path)
         again = by_bytes(blob.read()) if code in _OTHER_WAY else code
     else:
         data = blob.read()
@@ -94,6 +102,22 @@ def holds_shapes(code: str | bytes) -> bool:
     from ort_rknn_converters.rknn_format.reader import is_dynamic
 
     return is_dynamic(code)
+
+
+def in_sets(blob: Blob) -> bool:
+    """Whether compiled code holds sets of shapes; not where it cannot be read, which ``rknn_init`` will say."""
+    try:
+        return holds_shapes(blob.path if blob.path is not None else blob.read())
+    except OSError:
+        return False
+
+
+def size_of(blob: Blob) -> int:
+    """Bytes of compiled code; 0 where it cannot be read."""
+    try:
+        return len(blob.read()) if blob.path is None else Path(blob.path).stat().st_size
+    except OSError:
+        return 0
 
 
 def _by_file(data: bytes, by_path: Callable[[str], int]) -> int:
@@ -261,3 +285,17 @@ def _try(library: RuntimeLibrary, handle: int, io: IoPlan) -> int:
         item.buf = ctypes.addressof(room)
     code: int = library.function("rknn_inputs_set")(handle, len(given), given)
     return code
+
+
+_PRIORITY_FLAGS = dict(zip(PRIORITIES, (Flag(0), Flag(0), Flag.PRIOR_MEDIUM, Flag.PRIOR_LOW), strict=True))
+
+
+def init_flags(settings: NpuSettings) -> int:
+    """Returns the flags of ``rknn_init`` that the settings ask for."""
+    wanted = {
+        Flag.COLLECT_PERF: settings.collect_perf,
+        Flag.ENABLE_SRAM: settings.sram or settings.share_sram,
+        Flag.SHARE_SRAM: settings.share_sram,
+    }
+    flags = _PRIORITY_FLAGS[settings.priority] | settings.init_flags
+    return flags | sum(flag for flag, asked in wanted.items() if asked)

@@ -19,6 +19,9 @@ What every implementation must do:
 * A :class:`~ort_rknn.errors.DeviceError` ends the task; the context is closed and opened anew for the next task. After
   ``FAILURES_IN_A_ROW`` the core is out of service, with a warning; so is a lane whose contexts cannot be opened, and
   then the task goes to another lane. When no lane is left all tasks end as :class:`NoCoreLeft`.
+* Where there is no NPU memory for a lane's contexts (:class:`~ort_rknn.errors.NpuMemoryFull`), the lane stays as it is:
+  another lane of the session that has contexts takes the task; where there is none the task ends with that error.
+* Contexts that are not at work are closed when asked (:meth:`Lanes.give_back`), and opened again like any other's.
 * With a time limit, a task that takes longer ends as :class:`~ort_rknn.errors.InferenceTimeout`; its context is left to
   the thread that hangs in it, and the lane goes on with a new one.
 """
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
     from ort_rknn.devices.program import LaneContexts
     from ort_rknn.engine.lanes.schedule import LaneSpec
+    from ort_rknn.engine.sharing.board import Sharer
 
 __all__ = [
     "FAILURES_IN_A_ROW",
@@ -183,7 +187,13 @@ class LaneOpener(Protocol):
 
 
 class Lanes(Protocol):
-    """All lanes of an engine. Every method may be called from any thread."""
+    """All lanes of an engine. Every method may be called from any thread.
+
+    Attributes:
+        changed: Called when contexts were opened or given back.
+    """
+
+    changed: Callable[[], object]
 
     @property
     def kind(self) -> str:
@@ -192,6 +202,9 @@ class Lanes(Protocol):
     @property
     def waiting(self) -> int:
         """Tasks that no lane has taken yet. Cheap; may be lower a moment later, higher only by a push."""
+
+    def waiting_on(self, core: int) -> int:
+        """Tasks that wait for this core alone."""
 
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy of what only input ``position`` of NPU step ``step`` needs: the same to it, of whatever memory order.
@@ -242,6 +255,27 @@ class Lanes(Protocol):
     def describe(self) -> tuple[Any, ...]:
         """Facts about the contexts of each lane; empty where none are open."""
 
+    @property
+    def last_used(self) -> float:
+        """Time at which a task last came or ended, as ``time.monotonic`` has it."""
+
+    @property
+    def given_back(self) -> int:
+        """Number of times a lane's contexts were closed to give memory back."""
+
+    @property
+    def asleep(self) -> bool:
+        """Whether they gave all they had back, and open again at their next task."""
+
+    def open_briefly(self) -> LaneContexts:
+        """Contexts beside those of the lanes, which the caller closes."""
+
+    def give_back(self, *, everything: bool) -> int:
+        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
+
 
 class LaneSetup(NamedTuple):
     """Settings of an engine's lanes.
@@ -252,6 +286,8 @@ class LaneSetup(NamedTuple):
         time_limit: Seconds one task may take; ``None`` is for ever.
         phases: Whether to fill in ``task.phases``.
         clock: Seconds, monotonic.
+        sharer: The engine's place among those that use the NPU; ``None`` where it is no NPU.
+        elastic: Whether there are fewer contexts while other sessions want the NPU.
     """
 
     specs: Sequence[LaneSpec]
@@ -259,6 +295,8 @@ class LaneSetup(NamedTuple):
     time_limit: float | None
     phases: bool
     clock: Callable[[], float]
+    sharer: Sharer | None = None
+    elastic: bool = False
 
 
 LanesFactory = Callable[[LaneOpener, LaneSetup], Lanes]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.wake_ups import Sleeper
+from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
     from ort_rknn.devices.program import LaneContexts
     from ort_rknn.devices.rknnrt.native_calls import NativeLibrary, NativeOutcome
     from ort_rknn.engine.lanes.schedule import LaneSpec
+    from ort_rknn.engine.sharing.arbiter import Gate
 
 __all__ = [
     "Deferred",
@@ -25,6 +27,8 @@ __all__ = [
     "NativeLane",
     "SharedContexts",
     "TaskOutcome",
+    "native_contexts",
+    "shielded",
 ]
 
 
@@ -45,6 +49,11 @@ class SharedContexts:
         self._holders = 0
         self._unwanted = False
         self._closed = False
+
+    @property
+    def shares(self) -> bool:
+        """Whether the weights are another lane's."""
+        return self._source is not None
 
     @classmethod
     def open(cls, program: LaneOpener, mask: int, source: SharedContexts | None) -> SharedContexts:
@@ -122,7 +131,7 @@ class LaneRecord:
         """
         spec, state = self.spec, LaneState.BUSY if busy else self.state
         return LaneStats(
-            spec.index, spec.core, spec.mask, state.value, self.tasks, self.failures, round(self.busy_s, 6)
+            spec.index, spec.shown_core, spec.mask, state.value, self.tasks, self.failures, round(self.busy_s, 6)
         )
 
 
@@ -136,6 +145,7 @@ class Lane(LaneRecord):
         self.inbox: Task | None = None
         self.task: Task | None = None
         self.since: float | None = None  # when the device began with the task
+        self.gate: Gate | None = None
 
     @property
     def core(self) -> int:
@@ -171,6 +181,7 @@ class Deferred:
     """Actions deferred until the lock is released.
 
     Attributes:
+        crowded: Whether other sessions are to give contexts back.
         ended: Tasks whose end is to be told.
         spoilt: Contexts to be closed.
         roused: Threads' lanes to be woken.
@@ -178,9 +189,10 @@ class Deferred:
         dismissed: Native lanes to be closed once they are not busy.
     """
 
-    __slots__ = ("dismissed", "ended", "opening", "roused", "spoilt")
+    __slots__ = ("crowded", "dismissed", "ended", "opening", "roused", "spoilt")
 
     def __init__(self) -> None:
+        self.crowded = False
         self.ended: list[Task] = []
         self.spoilt: list[SharedContexts] = []
         self.roused: list[Lane] = []
@@ -245,6 +257,13 @@ class NativeLane(LaneRecord):
     def __init__(self, spec: LaneSpec) -> None:
         super().__init__(spec)
         self.number = -1  # of its native thread
+        self.shedding = False  # its contexts are given back when it is through
+        self.opened: LaneContexts | None = None  # last; closed or not, they know the words for a failure
+
+    @property
+    def has_contexts(self) -> bool:
+        """Whether it has contexts and keeps them, or is about to open some."""
+        return self.state in (LaneState.IDLE, LaneState.BUSY) and not self.shedding
 
     def successor(self) -> NativeLane:
         """A new lane in the place of this one, which hangs."""
@@ -253,3 +272,16 @@ class NativeLane(LaneRecord):
         if lane.leaving:
             lane.state = LaneState.GONE
         return lane
+
+
+def native_contexts(contexts: LaneContexts) -> Sequence[NativeContext]:
+    """The contexts of a lane, one for each NPU step, as native lanes see them."""
+    return contexts.contexts  # type: ignore[return-value]
+
+
+def shielded(function: Callable[..., object], *arguments: Any) -> None:
+    """Calls a function, and logs what it raises: the ends of other tasks come after it."""
+    try:
+        function(*arguments)
+    except BaseException:
+        logger().exception("the lanes go on after an error")

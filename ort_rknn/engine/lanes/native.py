@@ -11,19 +11,27 @@ import os
 import threading
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ort_rknn.devices.rknnrt.context import phases_of
-from ort_rknn.devices.rknnrt.native_calls import NativeOutcome
-from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
+from ort_rknn.devices.rknnrt.native_calls import NativeOutcome, phases_of
+from ort_rknn.devices.rknnrt.tensor_layout import address_of
+from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task, unraised
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
-from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane
-from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper, native_contexts
-from ort_rknn.engine.lanes.native_pool import BUSY, LATE, TIMEOUT, NativePool
+from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, native_contexts, shielded
+from ort_rknn.engine.lanes.memory_door import to_close
+from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper
+from ort_rknn.engine.lanes.native_pool import ANY, BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.lanes.switch_interval import FastSwitching
-from ort_rknn.errors import DeviceError
+from ort_rknn.errors import DeviceError, NpuMemoryFull
+from ort_rknn.sharing.ledger import LEDGER, opening_for
 from ort_rknn_converters.util.log import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ort_rknn.devices.base import Array
+    from ort_rknn.devices.program import LaneContexts
 
 __all__ = ["NativeLanes"]
 
@@ -45,6 +53,8 @@ class NativeLanes(LaneKeeper):
 
     def __init__(self, program: LaneOpener, setup: LaneSetup) -> None:
         super().__init__(program, setup)
+        if self.memory()[0]:
+            LEDGER.enter(self)
         self._phases = setup.phases
         self._time_limit = setup.time_limit
         self._switching = FastSwitching()
@@ -81,6 +91,11 @@ class NativeLanes(LaneKeeper):
                 return
             self._pool.wait(mark, left, first)
 
+    def waiting_on(self, core: int) -> int:
+        """Tasks that wait for this core alone."""
+        group = self._groups.get(core)
+        return 0 if group is None else self._pool.pinned(group)
+
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy of an input of step ``step``; a picture is turned on the way, so that its bytes are moved once."""
         fresh = self._ios[step].own(position, array, self._library)
@@ -89,6 +104,7 @@ class NativeLanes(LaneKeeper):
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task: straight to a free lane, else into its queue."""
         flight = self._flight(task)
+        self.last_used = time.monotonic()
         deferred = Deferred()
         with self._lock:
             self._place(flight, front, deferred)
@@ -116,15 +132,58 @@ class NativeLanes(LaneKeeper):
         if number < 0:
             return number == BUSY and self._cold > 0 and self._open_here(task)
         lane = self._by_number[number]
-        if not outcome.code:  # leaves nothing to be done
+        if not (outcome.code or lane.shedding or lane.leaving):  # leaves nothing to be done
             with self._lock:
                 self._credit(lane, flight, outcome)
+            if LEDGER.hungry:
+                LEDGER.offer(self)
             return True
+        self._ended_here(lane, flight, outcome)
+        return True
+
+    def run_direct(
+        self, step: int, inputs: Sequence[Array], wanted: Sequence[bool] | None
+    ) -> list[Array | None] | None:
+        """Execute an unpinned step in the calling thread, as :meth:`run_here` does, for callers that need no task.
+
+        Not for lanes with a time limit: a caller could not be freed.
+
+        Returns:
+            The outputs; ``None`` where nothing was done: no lane is idle and open.
+
+        Raises:
+            DeviceError: The inference failed.
+        """
+        io = self._ios[step]
+        given, outputs, outcome = io.prepare(inputs), io.allocate_outputs(wanted), NativeOutcome()
+        addresses = [None if array is None else address_of(array) for array in (*given, *outputs)]
+        number = self._pool.run(ANY, step, self._tables[step](*addresses), outcome)
+        if number < 0:
+            return None
+        lane = self._by_number[number]
+        if outcome.code or lane.shedding or lane.leaving:
+            task = Task(step, list(inputs), wanted, print)
+            self._ended_here(lane, InFlight(task, given, outputs, None, 0), outcome)
+            if task.error is not None:
+                raise task.error
+            return task.outputs
+        with self._lock:
+            lane.busy_s += (outcome.done - outcome.begun) / 1e9
+            lane.tasks += 1
+            self._faults.succeeded(lane.spec.core)
+        self.last_used = time.monotonic()
+        if LEDGER.hungry:
+            LEDGER.offer(self)
+        return io.finish(outputs)
+
+    def _ended_here(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome) -> None:
+        """Account for what ran in its caller's thread, and leaves something to be done."""
         deferred = Deferred()
         with self._lock:
             self._account(lane, flight, outcome, deferred)
         self._finish(deferred)
-        return True
+        if lane.leaving:
+            self._dismiss(lane)
 
     def stop(self) -> None:
         """Close the contexts and end the threads."""
@@ -161,6 +220,40 @@ class NativeLanes(LaneKeeper):
         opened = [lane.contexts for lane in self._lanes]
         return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
 
+    # -- giving memory back
+
+    def give_back(self, *, everything: bool) -> int:
+        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
+        deferred = Deferred()
+        with self._lock:
+            if self._stopping or self._flights:
+                return 0
+            for lane in to_close(self._lanes, everything and not self._pool.busy):
+                if lane.state is LaneState.IDLE and lane.number >= 0 and not self._pool.works(lane.number):
+                    lane.shedding = True
+                    if self._pool.unequip(lane.number):
+                        self._shed(lane, deferred)
+            self.given_back += len(deferred.spoilt)
+        self._finish(deferred)
+        return len(deferred.spoilt)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether they gave all they had back, and open again at their next task."""
+        return not self._stopping and self._door.asleep(self._lanes)
+
+    def open_briefly(self) -> LaneContexts:
+        """Contexts beside those of the lanes, which the caller closes."""
+        with opening_for(self, extra=False):
+            return self._program.open_lane(self._lanes[0].spec.mask)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
+        opened = [shared for lane in self._lanes if (shared := lane.contexts) is not None]
+        return sum(shared.contexts.size for shared in opened), len(opened)
+
+    # -- inside
+
     def _open_here(self, task: Task) -> bool:
         """Open a cold lane in the calling thread, and run there."""
         with self._lock:
@@ -171,6 +264,13 @@ class NativeLanes(LaneKeeper):
             self._cold -= 1
         try:
             lane.contexts = self._open(lane)
+        except NpuMemoryFull as error:
+            deferred = Deferred()
+            with self._lock:
+                others = self._without_memory(lane, None, error, deferred)
+            self._finish(deferred)
+            task.error = None if others else error
+            return not others
         except Exception as error:
             self._cannot_open(lane, None, error)
             return False
@@ -186,6 +286,8 @@ class NativeLanes(LaneKeeper):
         if not outcome.code:
             self._start(lane, None)
         self._finish(deferred)
+        if lane.leaving:
+            self._dismiss(lane)
         return True
 
     # -- tasks out
@@ -196,14 +298,13 @@ class NativeLanes(LaneKeeper):
             calm = bool(self._flights) or not self._switching.held
             events = self._pool.take(-1 if calm else SWITCHING_S)
             for token, kind, number, outcome in events:
-                try:
-                    self._arrive(token, kind, self._by_number[number], outcome)
-                except BaseException:  # a completion that raises must not stop the others
-                    logger().exception("an inference's completion failed")
+                self._arrive(token, kind, self._by_number[number], outcome)
             if self._flights:
                 continue
             if not events:
                 self._switching.end()
+            if LEDGER.hungry:
+                LEDGER.offer(self)
             del events
             with self._lock:
                 if self._stopping and not self._flights:
@@ -217,10 +318,14 @@ class NativeLanes(LaneKeeper):
             else:
                 flight = self._flights.pop(token)
                 if kind != LATE:
-                    self._account(lane, flight, outcome, deferred)
-                    deferred.ended.append(flight.task)
-        if kind == LATE or lane.leaving:
-            self._dismiss(lane)
+                    deferred.ended.append(flight.task)  # whatever goes wrong from here on, it ends
+                    try:
+                        self._account(lane, flight, outcome, deferred)
+                    except BaseException as error:
+                        logger().exception("an inference's completion failed")
+                        flight.task.error = flight.task.error or unraised(error)
+        if kind == LATE or lane.leaving or self._stopping:
+            shielded(self._dismiss, lane)
         self._finish(deferred)
 
     def _abandon(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, deferred: Deferred) -> None:
@@ -229,7 +334,7 @@ class NativeLanes(LaneKeeper):
         task.error = error = time_limit_error(lane, self._time_limit)
         task.seconds = (outcome.done - outcome.begun) / 1e9
         task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
-        task.ran_on, task.lane = lane.spec.core, lane.spec.index
+        task.ran_on, task.lane = lane.spec.shown_core, lane.spec.index
         lane.failures += 1
         lane.abandoned = True
         successor = lane.successor()
@@ -242,9 +347,10 @@ class NativeLanes(LaneKeeper):
     def _credit(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome) -> None:
         """Write a task's times and results into it and into the lane. Needs the lock."""
         task, spec = flight.task, lane.spec
+        self.last_used = time.monotonic()
         task.seconds = (outcome.done - outcome.begun) / 1e9
         task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
-        task.ran_on = spec.core
+        task.ran_on = spec.shown_core
         task.lane = spec.index
         lane.busy_s += task.seconds
         if not outcome.code:
@@ -258,16 +364,21 @@ class NativeLanes(LaneKeeper):
         """Write a task's end into it, and judge the lane by it. Needs the lock."""
         self._credit(lane, flight, outcome)
         if not outcome.code:
+            if lane.shedding:
+                self._shed(lane, deferred)
             return
         task = flight.task
-        assert lane.contexts is not None
-        context = native_contexts(lane.contexts.contexts)[task.step]
-        task.error = error = context.failed(outcome)
+        assert lane.opened is not None
+        task.error = error = native_contexts(lane.opened)[task.step].failed(outcome)
         lane.failures += 1
-        deferred.spoilt.append(lane.contexts)
-        lane.contexts = None
-        lane.state = LaneState.COLD
-        self._cold += 1
+        if lane.contexts is not None:  # the lane may have been dismissed before this was heard of
+            deferred.spoilt.append(lane.contexts)
+            lane.contexts = None
+        lane.shedding = False
+        lane.spec = lane.spec.settled()
+        if lane.state not in (LaneState.GONE, LaneState.COLD):
+            lane.state = LaneState.COLD
+            self._cold += 1
         if isinstance(error, DeviceError):
             self._failed(lane, error, deferred)
         self._serve_what_waits(lane, deferred)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
-from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeContext, NativeLane, SharedContexts
+from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedContexts, native_contexts, shielded
+from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
-from ort_rknn.errors import DeviceError
+from ort_rknn.errors import DeviceError, NpuMemoryFull
 
 if TYPE_CHECKING:
-    from ort_rknn.devices.program import LaneContexts
+    pass
 
-__all__ = ["LaneKeeper", "native_contexts"]
+__all__ = ["LaneKeeper"]
 
 PATIENCE_S = 1.0
 """How long an idle lane's thread may take to end: it only has to wake up. A guess."""
@@ -29,9 +31,12 @@ class LaneKeeper:
         self._program = program
         self._share = setup.share
         self._clock = setup.clock
+        self._sharer = setup.sharer
+        self._elastic = setup.elastic and setup.sharer is not None
         self._lock = threading.RLock()
         self._lanes = [NativeLane(spec) for spec in setup.specs]
         cores = list(dict.fromkeys(spec.core for spec in setup.specs))
+        self._pinned = not any(spec.floats for spec in setup.specs)
         self._groups = {core: number for number, core in enumerate(cores)}
         self._faults = FaultPolicy(cores)
         self._cold = len(setup.specs) - 1  # the first is opened here
@@ -41,8 +46,13 @@ class LaneKeeper:
         self._stopping = False
         self._openers: set[threading.Thread] = set()
 
+        self._door = MemoryDoor(self, setup.clock)
+        self.last_used = time.monotonic()
+        self.given_back = 0
+        self.changed: Callable[[], object] = int  # told of contexts that were opened or given back
         first = self._lanes[0]
-        contexts = program.open_lane(first.spec.mask)
+        with self._door.opening(first, ()):
+            contexts = program.open_lane(first.spec.mask)
         opened = native_contexts(contexts)
         library = opened[0].native
         if library is None or not all(getattr(context, "segment", 0) for context in opened):
@@ -54,7 +64,11 @@ class LaneKeeper:
         most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
         self._pool = NativePool(library, most_io, len(cores), setup.time_limit)
         first.contexts = SharedContexts(contexts, None)
+        first.opened = contexts
+        self._guard(first)
         self._start(first, None)
+        if setup.sharer is not None and self._elastic:
+            setup.sharer.own(self)
 
     # -- tasks in
 
@@ -75,7 +89,14 @@ class LaneKeeper:
         return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     def _group(self, core: int | None) -> int:
-        return ANY if core is None else self._groups.get(core, ANY)
+        if core is None or (self._cold and self._kept_out(core)):
+            return ANY
+        return self._groups.get(core, ANY)
+
+    def _kept_out(self, core: int) -> bool:
+        """Whether there is no memory for a context on a core, and another core has one."""
+        lanes = [lane for lane in self._lanes if lane.spec.core == core and lane.in_service]
+        return bool(lanes) and all(self._door.keeps_out(lane, self._lanes) for lane in lanes)
 
     def _place(self, flight: InFlight, front: bool, deferred: Deferred) -> None:
         """Give a task to a free lane, else queue it, else end it. Needs the lock."""
@@ -93,6 +114,8 @@ class LaneKeeper:
         if self._cold:
             code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
             lane = self._cold_lane(task.core) if code == BUSY else None
+            if code == BUSY and self._elastic and self._sharer is not None and self._sharer.crowded():
+                deferred.crowded = True
             if lane is not None:
                 self._begin_opening(lane, flight, deferred)
                 return
@@ -117,11 +140,16 @@ class LaneKeeper:
     # -- opening lanes
 
     def _cold_lane(self, core: int | None) -> NativeLane | None:
-        """A lane without contexts that may take a task for this core. Needs the lock."""
+        """A lane without contexts that may get some for a task for this core. Needs the lock."""
         if core is not None and not any(lane.spec.core == core and lane.in_service for lane in self._lanes):
             core = None
-        cold = (lane for lane in self._lanes if lane.state is LaneState.COLD and lane.in_service)
-        return next((lane for lane in cold if core is None or lane.spec.core == core), None)
+        cold = (
+            lane
+            for lane in self._lanes
+            if lane.state is LaneState.COLD and lane.in_service and not self._door.keeps_out(lane, self._lanes)
+        )
+        lane = next((lane for lane in cold if core is None or lane.spec.core == core), None)
+        return lane if lane is not None and self._may_open(core) else None
 
     def _begin_opening(self, lane: NativeLane, flight: InFlight | None, deferred: Deferred) -> None:
         """A cold lane gets contexts, and a first task or what waits. Needs the lock."""
@@ -135,6 +163,11 @@ class LaneKeeper:
         """On a thread of its own: open the contexts, then leave the lane to its native thread."""
         try:
             lane.contexts = self._open(lane)
+        except NpuMemoryFull as error:
+            deferred = Deferred()
+            with self._lock:
+                self._without_memory(lane, flight, error, deferred)
+            self._finish(deferred)
         except Exception as error:
             self._cannot_open(lane, flight, error)
         else:
@@ -147,7 +180,83 @@ class LaneKeeper:
         if self._share:
             with self._lock:
                 source = SharedContexts.hold_first([other.contexts for other in self._lanes])
-        return SharedContexts.open(self._program, lane.spec.mask, source)
+        with self._door.opening(lane, self._lanes):
+            shared = SharedContexts.open(self._program, lane.spec.mask, source)
+        lane.opened = shared.contexts
+        self._guard(lane)
+        return shared
+
+    def _guard(self, lane: NativeLane) -> None:
+        """Let the inferences of just opened contexts take turns with those of other sessions."""
+        if self._sharer is not None and lane.opened is not None:
+            self._sharer.guard((context.segment for context in native_contexts(lane.opened)), lane.spec.weight)
+
+    @property
+    def at_work(self) -> int:
+        """Lanes that run something now."""
+        return self._pool.busy
+
+    @property
+    def opened(self) -> int:
+        """Lanes that have contexts."""
+        return sum(lane.has_contexts for lane in self._lanes)
+
+    def _may_open(self, core: int | None) -> bool:
+        """Whether another lane may get contexts. Needs the lock."""
+        if not self._elastic or self._sharer is None:
+            return True
+        here = any(lane.has_contexts and lane.spec.core == core for lane in self._lanes)
+        return (core is not None and not here) or self._sharer.may_open(self.opened)
+
+    def shed(self, keep: int) -> None:
+        """Give contexts back until so many lanes have some; busy lanes do when they are through."""
+        deferred = Deferred()
+        with self._lock:
+            opened = [lane for lane in self._lanes if lane.has_contexts]
+            for lane in reversed(opened[keep:]):
+                alone = self._pinned and sum(other.spec.core == lane.spec.core for other in opened) == 1
+                if lane.state is not LaneState.IDLE or lane.number < 0 or alone or self._stopping:
+                    continue
+                opened.remove(lane)
+                lane.shedding = True
+                if self._pool.unequip(lane.number):
+                    self._shed(lane, deferred)
+        self._finish(deferred)
+
+    def _shed(self, lane: NativeLane, deferred: Deferred) -> None:
+        """A lane whose thread has no contexts any more gives them back. Needs the lock."""
+        lane.shedding = False
+        if lane.contexts is None or lane.leaving:
+            return
+        deferred.spoilt.append(lane.contexts)
+        lane.contexts = None
+        lane.state = LaneState.COLD
+        self._cold += 1
+
+    # -- giving memory back
+
+    def _without_memory(
+        self, lane: NativeLane, flight: InFlight | None, error: NpuMemoryFull, deferred: Deferred
+    ) -> bool:
+        """There was no NPU memory for a lane; gives whether others can do the work, which has ended if not."""
+        lane.state = LaneState.COLD
+        self._cold += 1
+        self._door.shut()
+        others = self._door.keeps_out(lane, self._lanes)
+        waiting = [flight] if flight is not None else []
+        for ticket, other in list(self._flights.items()):  # what waits for this core alone, or for nobody at all
+            bound = other.task.core == lane.spec.core and self._kept_out(lane.spec.core)
+            if (bound or not others) and self._pool.cancel(ticket):
+                waiting.append(other)
+        for each in waiting:
+            if others:
+                each.task.taken_at = 0.0
+                self._place(each, each is flight, deferred)
+            else:
+                self._flights.pop(each.task.ticket, None)
+                each.task.error = error
+                deferred.ended.append(each.task)
+        return others
 
     def _start(self, lane: NativeLane, flight: InFlight | None) -> None:
         """Hand a lane's contexts to its native thread, with a first task."""
@@ -155,12 +264,12 @@ class LaneKeeper:
         segments = [context.segment for context in native_contexts(lane.contexts.contexts)]
         deferred = Deferred()
         with self._lock:
-            if lane.number < 0:
+            if lane.number < 0 and not lane.leaving:
                 lane.number = self._pool.add(self._groups[lane.spec.core])
                 if lane.number >= 0:
                     self._by_number[lane.number] = lane
             lane.state = LaneState.IDLE
-            code = lane.number
+            code = CLOSED if lane.leaving else lane.number
             if code >= 0 and flight is not None:
                 task = flight.task
                 code = self._pool.equip(lane.number, segments, task.step, flight.table, flight.turned, task.ticket)
@@ -169,6 +278,7 @@ class LaneKeeper:
         if code < 0:  # stopped meanwhile, or no thread to be had
             self._cannot_open(lane, flight, DeviceError("its thread cannot be started"))
         self._finish(deferred)
+        self.changed()
 
     def _cannot_open(self, lane: NativeLane, flight: InFlight | None, error: Exception) -> None:
         deferred = Deferred()
@@ -177,7 +287,7 @@ class LaneKeeper:
                 deferred.spoilt.append(lane.contexts)
                 lane.contexts = None
             lane.state = LaneState.GONE
-            if not self._stopping:
+            if not self._stopping and not lane.leaving:
                 self._retire([lane], self._faults.cannot_open(lane, error), deferred)
             if flight is not None:
                 flight.task.taken_at = 0.0
@@ -188,7 +298,8 @@ class LaneKeeper:
 
     def _serve_what_waits(self, lane: NativeLane, deferred: Deferred) -> None:
         """Open a cold lane again at once if there is work for it. Needs the lock."""
-        if lane.state is LaneState.COLD and lane.in_service and not self._stopping and self._pool.waiting:
+        kept_out = self._stopping or self._door.keeps_out(lane, self._lanes)
+        if lane.state is LaneState.COLD and lane.in_service and not kept_out and self._pool.waiting:
             self._begin_opening(lane, None, deferred)
 
     def _failed(self, lane: NativeLane, error: DeviceError, deferred: Deferred) -> None:
@@ -206,7 +317,8 @@ class LaneKeeper:
                 self._cold -= 1
             if lane.number >= 0:
                 self._pool.retire(lane.number)
-                deferred.dismissed.append(lane)
+                if lane.state is not LaneState.BUSY:  # whoever opens it will find that it is to go
+                    deferred.dismissed.append(lane)
         served = {lane.spec.core for lane in self._lanes if lane.in_service}
         self._faults.retired(why, self._lanes)
         for core, group in self._groups.items():
@@ -235,13 +347,17 @@ class LaneKeeper:
             except RuntimeError:  # the interpreter is ending, or the system has no thread left
                 self._openers.discard(thread)
                 self._open_there(lane, flight)
+        if deferred.crowded and self._sharer is not None:
+            shielded(self._sharer.make_room)
         for contexts in deferred.spoilt:
-            contexts.close()
+            shielded(contexts.close)
+        if deferred.spoilt:
+            self.changed()
         for lane in deferred.dismissed:
             if not self._pool.works(lane.number):
-                self._dismiss(lane)
+                shielded(self._dismiss, lane)
         for task in deferred.ended:
-            task.done(task)
+            shielded(task.done, task)
 
     def _dismiss(self, lane: NativeLane) -> None:
         """Close a lane's contexts once its thread has ended; one that is still at work comes back here."""
@@ -254,8 +370,3 @@ class LaneKeeper:
             lane.state = LaneState.GONE
         if contexts is not None:
             contexts.close()
-
-
-def native_contexts(contexts: LaneContexts) -> Sequence[NativeContext]:
-    """The contexts of a lane, one for each NPU step, as native lanes see them."""
-    return contexts.contexts  # type: ignore[return-value]

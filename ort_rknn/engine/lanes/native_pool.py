@@ -48,6 +48,8 @@ def _declare(library: Any) -> None:
         ("look", void, [void]),
         ("add", c_int, [void, c_uint32]),
         ("equip", c_int, [void, c_int, c_uint32, table, c_uint32, table, c_uint32, c_uint64, c_uint64]),
+        ("unequip", c_int, [void, c_int]),
+        ("pinned", c_int, [void, c_uint32]),
         ("submit", c_int, [void, c_int, c_uint32, table, c_uint32, c_uint64, c_uint64, c_int]),
         ("run", c_int, [void, c_int, c_uint32, table, POINTER(NativeOutcome)]),
         ("cancel", c_int, [void, c_uint64]),
@@ -109,6 +111,12 @@ class NativePool:
         waiting: int = self._view.waiting
         return waiting
 
+    @property
+    def busy(self) -> int:
+        """Lanes at work."""
+        busy: int = self._view.busy
+        return busy
+
     def add(self, group: int) -> int:
         """A new lane without contexts: its number, or a negative code."""
         return int(self._long.ort_rknn_pool_add(self._pool, group))
@@ -123,6 +131,14 @@ class NativePool:
                 self._pool, lane, len(segments), pointers(segments), segment, table, size, turned, token
             )
         )
+
+    def unequip(self, lane: int) -> bool:
+        """Take a lane's contexts back: whether it has none now; else it has none when it is through."""
+        return bool(self._short.ort_rknn_pool_unequip(self._pool, lane))
+
+    def pinned(self, group: int) -> int:
+        """Requests that wait for one core alone."""
+        return int(self._short.ort_rknn_pool_pinned(self._pool, group))
 
     def submit(self, group: int, segment: int, table: Any, turned: int, token: int, flags: int = 0) -> int:
         """The lane that took it, ``QUEUED``, ``BUSY`` or ``CLOSED``."""

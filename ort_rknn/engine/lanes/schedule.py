@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from operator import index
 from typing import Any, Protocol
 
@@ -40,15 +41,39 @@ TP_MODES: dict[str, int] = {
 
 @frozen
 class LaneSpec:
-    """One lane to be: its number, its core (or :data:`ANY_CORE`) and the core mask of its context."""
+    """One lane to be.
+
+    Attributes:
+        index: Its number.
+        core: Its core (or :data:`ANY_CORE`); of a lane that floats the one it is put on when its context fails.
+        mask: Core mask of its context.
+        floats: Whether the driver chooses the core of each inference, by the queues of all processes.
+    """
 
     index: int
     core: int
     mask: int
+    floats: bool = False
+
+    @property
+    def shown_core(self) -> int:
+        """Core as users see it: -1 where the driver chooses."""
+        return ANY_CORE if self.floats else self.core
+
+    def settled(self) -> LaneSpec:
+        """The lane on a core of its own: after a failure, so that a core that is broken is found."""
+        return LaneSpec(self.index, self.core, core_mask([self.core])) if self.floats else self
+
+    @property
+    def weight(self) -> int:
+        """Cores that one inference takes."""
+        return 1 if self.mask == AUTO else self.mask.bit_count()
 
     @property
     def cores(self) -> tuple[int, ...]:
         """Numbers of its cores; none where the driver chooses."""
+        if self.floats:
+            return ()
         if self.core != ANY_CORE:
             return (self.core,)
         return () if self.mask in (AUTO, ALL_CORES) else tuple(bit for bit in range(3) if self.mask >> bit & 1)
@@ -69,11 +94,13 @@ class LanePlan:
         lanes: The first lane of every core comes before the second of any, so that jobs spread over cores first.
         pins: Core of each job in turn; ``None`` when any lane may take any job.
         notes: Sentences on what differs from the plan by now (cores taken out of service).
+        elastic: Whether their number is our choice: there are fewer while other sessions want the NPU, too.
     """
 
     lanes: tuple[LaneSpec, ...]
     pins: tuple[int, ...] | None
     notes: tuple[str, ...] = ()
+    elastic: bool = False
 
     @property
     def cores(self) -> int:
@@ -85,7 +112,7 @@ class LanePlan:
         rows = [f"{len(self.lanes)} lane(s), {how}"]
         rows += [
             f"  lane {lane.index}: "
-            + (f"core {lane.core}" if lane.core != ANY_CORE else "cores chosen by the driver")
+            + (f"core {lane.core}" if lane.shown_core != ANY_CORE else "cores chosen by the driver")
             + f" (mask {lane.mask:#x})"
             for lane in self.lanes
         ]
@@ -172,7 +199,9 @@ class CoreChoice(Protocol):
         """``none``, ``latency`` or ``throughput``."""
 
 
-def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) -> LanePlan:
+def plan_lanes(
+    options: CoreChoice, device_cores: int, *, native: bool = False, floats: bool = False, first: int = 0
+) -> LanePlan:
     """The lanes that these options ask for on a device with this many cores.
 
     Native lanes get two contexts per core unless ``threads_per_core`` says how many: one transfers, and waits in the
@@ -180,6 +209,13 @@ def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) 
     schedule of three cores at 0.5 ms: 98 % of what they can do, with one context 89 %). Contexts open on first
     concurrent use, and share the weights. Lanes of Python threads, and contexts that share a ``tp_mode``, are one each,
     as EZ RKNN Async's.
+
+    Args:
+        options: The engine's.
+        device_cores: Cores of the device.
+        native: Whether the lanes are native.
+        floats: Whether the driver may choose the core of what nobody pinned: it sees the queues of all programs.
+        first: Core at which a session begins where it may not.
 
     Raises:
         InvalidOption: A core is named that the device does not have.
@@ -190,7 +226,7 @@ def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) 
     if options.schedule is not None:
         wanted = sorted(set(options.schedule))
         _check_cores(wanted, device_cores, f"schedule {list(options.schedule)}")
-        return _lanes(wanted, 2 if paired else contexts, options.schedule, device_cores)
+        return replace(_lanes(wanted, 2 if paired else contexts, options.schedule, device_cores), elastic=paired)
 
     mode = options.tp_mode or ("auto" if options.performance_hint == "latency" else None)
     if mode is not None:
@@ -202,13 +238,17 @@ def plan_lanes(options: CoreChoice, device_cores: int, *, native: bool = False) 
 
     if paired or options.performance_hint == "throughput":
         contexts = max(contexts, 2)
-    return _lanes(list(range(cores)), contexts, None, device_cores)
+    order = [(core + first) % cores for core in range(cores)]
+    floats = floats and device_cores > 1 and cores == device_cores
+    return replace(_lanes(order, contexts, None, device_cores, floats=floats), elastic=paired)
 
 
-def _lanes(cores: Sequence[int], contexts: int, pins: tuple[int, ...] | None, device_cores: int) -> LanePlan:
+def _lanes(
+    cores: Sequence[int], contexts: int, pins: tuple[int, ...] | None, device_cores: int, *, floats: bool = False
+) -> LanePlan:
     # A chip with one core refuses every mask but AUTO.
     lanes = [
-        LaneSpec(number, core, AUTO if device_cores == 1 else core_mask([core]))
+        LaneSpec(number, core, AUTO if device_cores == 1 or floats else core_mask([core]), floats)
         for number, core in enumerate(core for _ in range(contexts) for core in cores)
     ]
     return LanePlan(tuple(lanes), pins)

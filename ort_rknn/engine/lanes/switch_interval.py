@@ -14,30 +14,38 @@ import os
 import sys
 import threading
 
-__all__ = ["ENVIRONMENT", "INTERVAL_S", "FastSwitching"]
+__all__ = ["ENVIRONMENT", "INTERVAL_S", "URGENT_S", "FastSwitching"]
 
 ENVIRONMENT = "ORT_RKNN_SWITCH_INTERVAL_MS"
 INTERVAL_S = 0.0005
 """Measured: 1 ms and 0.5 ms serve three cores of 1 ms equally well; 0.5 ms leaves room for faster models."""
 
+URGENT_S = 0.0001
+"""While callbacks pile up. Each that lets go of the interpreter's lock, as numpy does for every array of more than 500
+elements, waits one interval to get it back from a busy thread: 0.5 ms each are at most 2000 callbacks a second."""
+
 _lock = threading.RLock()
-_holders = 0
+_wishes: list[float] = []
 _found = 0.0
 _set = 0.0
 
 
-def _wanted() -> float:
+def _wanted(otherwise: float) -> float:
     try:
         return float(os.environ.get(ENVIRONMENT, "")) / 1000
     except ValueError:
-        return INTERVAL_S
+        return otherwise
 
 
 class FastSwitching:
-    """One party's wish for quick switches; the interval is short while anybody has it."""
+    """One party's wish for quick switches; the interval is short while anybody has it.
 
-    def __init__(self) -> None:
-        self._interval = _wanted()
+    Args:
+        interval: Seconds; the environment goes before it.
+    """
+
+    def __init__(self, interval: float = INTERVAL_S) -> None:
+        self._interval = _wanted(interval)
         self._held = False
 
     @property
@@ -51,7 +59,7 @@ class FastSwitching:
             with _lock:
                 if not self._held:
                     self._held = True
-                    _shorten(self._interval)
+                    _begin(self._interval)
 
     def end(self) -> None:
         """Withdraws the request for a short switch interval."""
@@ -59,22 +67,33 @@ class FastSwitching:
             with _lock:
                 if self._held:
                     self._held = False
-                    _restore()
+                    _end(self._interval)
 
 
-def _shorten(interval: float) -> None:
-    global _holders, _found, _set
-    _holders += 1
+def _begin(interval: float) -> None:
+    global _found, _set
     current = sys.getswitchinterval()
-    if _holders == 1:
+    if not _wishes or current != _set:  # nobody's, or the program has set one of its own meanwhile
         _found, _set = current, 0.0
-    if interval < current:
-        sys.setswitchinterval(interval)
+    _wishes.append(interval)
+    _apply(current)
+
+
+def _end(interval: float) -> None:
+    global _set
+    _wishes.remove(interval)
+    current = sys.getswitchinterval()
+    if not _set or current != _set:
+        return
+    _set = 0.0
+    sys.setswitchinterval(_found)
+    if _wishes:
+        _apply(_found)
+
+
+def _apply(current: float) -> None:
+    global _set
+    shortest = min(_wishes)
+    if shortest < current:
+        sys.setswitchinterval(shortest)
         _set = sys.getswitchinterval()
-
-
-def _restore() -> None:
-    global _holders
-    _holders -= 1
-    if not _holders and _set and sys.getswitchinterval() == _set:
-        sys.setswitchinterval(_found)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from ort_rknn.engine.lanes.base import LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
 from ort_rknn.engine.lanes.lane import Deferred, Lane, TaskOutcome
+from ort_rknn.engine.lanes.memory_door import to_close
 from ort_rknn.errors import DeviceError
 
 if TYPE_CHECKING:
+    from ort_rknn.engine.lanes.memory_door import MemoryDoor
     from ort_rknn.engine.lanes.schedule import LaneSpec
 
 __all__ = ["TaskQueues", "ThreadTable"]
@@ -43,6 +45,10 @@ class TaskQueues:
         self.waiting -= 1
         return queue.popleft()
 
+    def waiting_on(self, core: int) -> int:
+        """Tasks that wait for this core alone."""
+        return len(self._pinned.get(core, ()))
+
     def remove(self, task: Task) -> bool:
         """Take a task out; ``False`` when it is not here."""
         for queue in (self._shared, *self._pinned.values()):
@@ -70,6 +76,7 @@ class ThreadTable:
     Args:
         specs: The lanes to be.
         clock: Seconds, monotonic.
+        door: Admits lanes to NPU memory.
 
     Attributes:
         lanes: The lanes, at the places of their specs.
@@ -77,7 +84,8 @@ class ThreadTable:
         faults: Counts failures, and knows what was taken out of service.
     """
 
-    def __init__(self, specs: Iterable[LaneSpec], clock: Callable[[], float]) -> None:
+    def __init__(self, specs: Iterable[LaneSpec], clock: Callable[[], float], door: MemoryDoor) -> None:
+        self._door = door
         self.lanes = [Lane(spec) for spec in specs]
         cores = [lane.core for lane in self.lanes]
         self.queues = TaskQueues(cores)
@@ -94,13 +102,16 @@ class ThreadTable:
                 lane.free
                 and (core is None or lane.core == core)
                 and (best is None or self._busy[lane.core] < self._busy[best.core])
+                and not self._door.keeps_out(lane, self.lanes)
             ):
                 best = lane
         return best
 
     def _effective(self, core: int | None) -> int | None:
-        """The core a task is bound to: none when its own is out of service."""
-        if core is None or any(lane.core == core and lane.in_service for lane in self.lanes):
+        """The core a task is bound to: none when its own is out of service, or has no memory for a context."""
+        if core is None or any(
+            lane.core == core and lane.in_service and not self._door.keeps_out(lane, self.lanes) for lane in self.lanes
+        ):
             return core
         return None
 
@@ -129,6 +140,8 @@ class ThreadTable:
 
     def next_of(self, lane: Lane) -> Task | None:
         """Take the lane's next task out of the queues."""
+        if self._door.keeps_out(lane, self.lanes):
+            return None
         task = self.queues.take(lane.core)
         if task is not None:
             self.take(lane, task)
@@ -165,7 +178,7 @@ class ThreadTable:
         task.error = outcome.error
         task.seconds = outcome.seconds
         task.phases = outcome.phases
-        task.ran_on = lane.core
+        task.ran_on = lane.spec.shown_core
         task.lane = lane.spec.index
         lane.busy_s += outcome.seconds
         if outcome.error is None:
@@ -184,6 +197,29 @@ class ThreadTable:
         successor = lane.successor()
         self.lanes[self.lanes.index(lane)] = successor
         return successor
+
+    def without_memory(self, lane: Lane, task: Task, outcome: TaskOutcome, deferred: Deferred) -> bool:
+        """There was no NPU memory for a lane; gives whether another lane can take its task, which has ended if not."""
+        self._door.shut()
+        if not self._door.keeps_out(lane, self.lanes):
+            self.record(lane, task, outcome)
+            return False
+        for waiting in self.queues.take_orphans(lambda core: self._effective(core) is not None):
+            self.place(waiting, False, deferred)
+        return True
+
+    def give_back(self, everything: bool, deferred: Deferred) -> int:
+        """Lanes that are not at work lose their contexts: those that share weights, then the first's."""
+        if self.queues.waiting:
+            return 0
+        gave = 0
+        for lane in to_close(self.lanes, everything):
+            if lane.state is LaneState.IDLE and lane.contexts is not None:
+                deferred.spoilt.append(lane.contexts)
+                lane.contexts = None
+                lane.state = LaneState.COLD
+                gave += 1
+        return gave
 
     def retire_unopened(self, lane: Lane, error: BaseException | None, deferred: Deferred) -> None:
         """Take a lane out of service whose contexts cannot be opened."""

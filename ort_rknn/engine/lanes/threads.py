@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
 from ort_rknn.engine.lanes.lane import Deferred, Lane, SharedContexts, TaskOutcome
+from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.thread_table import ThreadTable
 from ort_rknn.engine.lanes.wake_ups import SpaceSignal
-from ort_rknn.errors import DeviceError, InferenceTimeout
+from ort_rknn.errors import DeviceError, InferenceTimeout, NpuMemoryFull
+from ort_rknn.sharing.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
+    from ort_rknn.devices.program import LaneContexts
     from ort_rknn.engine.lanes.watchdog import Watchdog
 
 __all__ = ["ThreadLanes"]
@@ -35,19 +41,31 @@ class ThreadLanes:
             from ort_rknn.engine.lanes.watchdog import Watchdog
 
             self._watchdog = Watchdog(setup.time_limit, self._expire)
+        self._sharer = setup.sharer
         self._lock = threading.RLock()
         self._room = SpaceSignal()
         self.mark, self.touch, self.wait = self._room.mark, self._room.touch, self._room.wait
-        self._table = ThreadTable(setup.specs, setup.clock)
+        self._door = MemoryDoor(self, setup.clock)
+        self._table = ThreadTable(setup.specs, setup.clock, self._door)
+        self.last_used = time.monotonic()
+        self.given_back = 0
+        self.changed: Callable[[], object] = int  # told of contexts that were opened or given back
         self._stopping = False
         first = self._table.lanes[0]
-        first.contexts = SharedContexts(program.open_lane(first.spec.mask), None)
+        with self._door.opening(first, ()):
+            first.contexts = SharedContexts(program.open_lane(first.spec.mask), None)
         first.state = LaneState.IDLE
+        if first.contexts.contexts.size:
+            LEDGER.enter(self)
 
     @property
     def waiting(self) -> int:
         """Tasks that no lane has taken yet."""
         return self._table.queues.waiting
+
+    def waiting_on(self, core: int) -> int:
+        """Tasks that wait for this core alone."""
+        return self._table.queues.waiting_on(core)
 
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy."""
@@ -55,6 +73,7 @@ class ThreadLanes:
 
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task: straight to a free lane, else into its queue."""
+        self.last_used = time.monotonic()
         deferred = Deferred()
         with self._lock:
             self._table.place(task, front, deferred)
@@ -87,6 +106,8 @@ class ThreadLanes:
                 if following is not None:
                     lane.inbox = following
                     self._rouse(lane)
+        if LEDGER.hungry:
+            LEDGER.offer(self)
         return not outcome.unopened
 
     def stop(self) -> None:
@@ -125,12 +146,38 @@ class ThreadLanes:
         opened = [lane.contexts for lane in self._table.lanes]
         return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
 
+    def give_back(self, *, everything: bool) -> int:
+        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
+        deferred = Deferred()
+        with self._lock:
+            gave = 0 if self._stopping else self._table.give_back(everything, deferred)
+            self.given_back += gave
+        self._finish(deferred)
+        return gave
+
+    @property
+    def asleep(self) -> bool:
+        """Whether they gave all they had back, and open again at their next task."""
+        return not self._stopping and self._door.asleep(self._table.lanes)
+
+    def open_briefly(self) -> LaneContexts:
+        """Contexts beside those of the lanes, which the caller closes."""
+        with opening_for(self, extra=False):
+            return self._program.open_lane(self._table.lanes[0].spec.mask)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
+        opened = [shared for lane in self._table.lanes if (shared := lane.contexts) is not None]
+        return sum(shared.contexts.size for shared in opened), len(opened)
+
     def _finish(self, deferred: Deferred) -> None:
         """Do what a critical section has left."""
         for lane in deferred.roused:
             self._rouse(lane)
         for contexts in deferred.spoilt:
             contexts.close()
+        if deferred.spoilt:
+            self.changed()
         for task in deferred.ended:
             task.done(task)
 
@@ -170,6 +217,8 @@ class ThreadLanes:
             if lane.inbox is None:
                 if lane.state is LaneState.GONE or lane.abandoned:
                     return
+                if LEDGER.hungry:
+                    LEDGER.offer(self)
                 lane.sleeper.sleep()
 
     def _execute(self, lane: Lane, task: Task, outcome: TaskOutcome) -> None:
@@ -179,14 +228,17 @@ class ThreadLanes:
         except Exception as error:
             outcome.error, outcome.unopened = error, True
             return
-        begun = lane.since = self._clock()
-        try:
-            outcome.outputs = shared.contexts.run(task.step, task.inputs, task.wanted)
-        except Exception as error:
-            outcome.error = error
-        finally:
-            lane.since = None
-            outcome.seconds = self._clock() - begun
+        if self._sharer is not None and lane.gate is None:
+            lane.gate = self._sharer.gate(lane.spec.weight)
+        with lane.gate or nullcontext():
+            begun = lane.since = self._clock()
+            try:
+                outcome.outputs = shared.contexts.run(task.step, task.inputs, task.wanted)
+            except Exception as error:
+                outcome.error = error
+            finally:
+                lane.since = None
+                outcome.seconds = self._clock() - begun
         if self._phases and outcome.error is None:
             outcome.phases = shared.contexts.phases(task.step)
 
@@ -195,11 +247,14 @@ class ThreadLanes:
         if self._share:
             with self._lock:
                 source = SharedContexts.hold_first([other.contexts for other in self._table.lanes])
-        lane.contexts = SharedContexts.open(self._program, lane.spec.mask, source)
-        return lane.contexts
+        with self._door.opening(lane, self._table.lanes):
+            lane.contexts = shared = SharedContexts.open(self._program, lane.spec.mask, source)
+        self.changed()
+        return shared
 
     def _settle(self, lane: Lane, task: Task, outcome: TaskOutcome, *, here: bool = False) -> Task | None:
         """Account for a task that has left the device, and take the lane's next one."""
+        self.last_used = time.monotonic()
         deferred = Deferred()
         following = None
         with self._lock:
@@ -210,8 +265,14 @@ class ThreadLanes:
                 if isinstance(outcome.error, DeviceError) and lane.contexts is not None:
                     deferred.spoilt.append(lane.contexts)
                     lane.contexts = None
+                    lane.spec = lane.spec.settled()
                 lane.state = LaneState.COLD if lane.contexts is None else LaneState.IDLE
-                if not outcome.unopened:
+                full = outcome.unopened and isinstance(outcome.error, NpuMemoryFull)
+                if full and not self._table.without_memory(lane, task, outcome, deferred):
+                    outcome.unopened = False
+                    if not here:
+                        deferred.ended.append(task)
+                elif not outcome.unopened:
                     self._table.record(lane, task, outcome)
                     if not here:
                         deferred.ended.append(task)
@@ -219,7 +280,7 @@ class ThreadLanes:
                         self._table.failed(lane, outcome.error, deferred)
                 if lane.free and (lane.leaving or self._stopping):
                     self._table.dismiss(lane, deferred)
-                elif outcome.unopened:
+                elif outcome.unopened and not full:
                     self._table.retire_unopened(lane, outcome.error, deferred)
                 if outcome.unopened and not here:
                     task.taken_at = 0.0
@@ -267,6 +328,8 @@ class ThreadLanes:
     def _abandon(self, lane: Lane, task: Task, seconds: float) -> InferenceTimeout:
         """End a task whose thread hangs in the device, and leave the lane to that thread."""
         lane.abandoned = True
+        if lane.gate is not None:
+            lane.gate.forfeit()
         self._table.vacate(lane)
         outcome = TaskOutcome()
         outcome.seconds = seconds

@@ -61,6 +61,8 @@ static void leave(const ep_runtime *r, ep_family *family) {
     free(family);
 }
 
+static void leave_late(const ep_runtime *r, void *family) { leave(r, family); }
+
 static void free_rooms(void **rooms, uint32_t count) {
     for (uint32_t i = 0; rooms && i < count; i++) free(rooms[i]);
     free(rooms);
@@ -102,8 +104,14 @@ static rknn_context duplicate(ep_segment *s) {
         return 0;
     }
     int held = !guard || ort_rknn_segment_hold(guard, HOLD_NS);
-    int code = held ? s->runtime->dup_context(&root, &handle) : 0;
+    int code = held ? ep_duplicate(s, root, &handle, leave_late, family) : 0;
     if (guard && held) ort_rknn_segment_let_go(guard);
+    if (code == EP_TIMED_OUT) { /* a call is in there yet: until it is back nobody duplicates it or closes it */
+        pthread_mutex_lock(&families);
+        family->lost = 1;
+        family->users++;
+        pthread_mutex_unlock(&families);
+    }
     pthread_mutex_unlock(&holding);
     if (!held) return 0;
     if (code && !s->pool->warned++)
@@ -133,7 +141,7 @@ static ep_context *open_context(ep_segment *s, int number, bool first, ep_failur
     ep_family *family = handle ? p->family : NULL;
     if (!handle) {
         int code = s->code.path || s->code.data ? ep_init(s, &handle) : RKNN_ERR_FAIL;
-        if (code && !s->code.path && !s->code.data)
+        if (code && code != EP_TIMED_OUT && !s->code.path && !s->code.data)
             return ep_fail(f, ORT_EP_FAIL,
                            "segment %s: the NPU failed and its weights cannot be loaded again, for they were inside "
                            "the model: make a new session, or convert with --external",

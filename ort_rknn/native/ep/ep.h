@@ -178,6 +178,7 @@ void ep_planes(const void *from, void *to, uint64_t batch, uint64_t channels, ui
 typedef struct ep_family ep_family; /* contexts that share weights */
 typedef struct ep_segment ep_segment;
 typedef struct ep_worker ep_worker;
+enum { EP_TIMED_OUT = -1000 }; /* beside the runtime's codes: a call that did not come back in time */
 
 typedef struct ep_context {
     struct ep_context *next;
@@ -206,7 +207,11 @@ struct ep_segment {
 };
 
 /* opening.c */
-int ep_init(const ep_segment *segment, rknn_context *handle); /* the runtime's code, or 0 */
+/* The runtime's code, 0, or EP_TIMED_OUT. */
+int ep_init(ep_segment *segment, rknn_context *handle);
+/* The same; a call that comes back after its time tells `back`. */
+int ep_duplicate(const ep_segment *segment, rknn_context root, rknn_context *handle,
+                 void (*back)(const ep_runtime *, void *), void *what);
 int ep_init_failed(const ep_segment *segment, int code, ep_failure *failure);
 int ep_first_plan(ep_segment *segment, rknn_context handle, ep_failure *failure);
 
@@ -225,7 +230,6 @@ void *ep_room(void **room, size_t size);
 int ep_forked(void); /* how often this process was forked off since the library was loaded */
 
 /* timed.c: 0, an error of the runtime, or EP_TIMED_OUT: then the context is lost. */
-enum { EP_TIMED_OUT = -1000 };
 int ep_run_timed(ep_segment *segment, ep_context *context, int64_t timeout_ns, ort_rknn_outcome *outcome);
 void ep_end_worker(ep_worker *worker);
 

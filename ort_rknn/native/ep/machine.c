@@ -113,14 +113,27 @@ static int may_open(const char *root, const char *node) {
     return fd >= 0 || (errno != EACCES && errno != EPERM); /* busy, or no device: not a matter of permission */
 }
 
+/* The DRM device that /dev/rknpu is a link to, or "". */
+static const char *linked(const char *root, char room[256]) {
+    char path[1024];
+    ssize_t n = readlink(under(root, "dev/rknpu", path), room, 255);
+    room[n > 0 ? n : 0] = 0;
+    char *last = strrchr(room, '/');
+    if (last) memmove(room, last + 1, strlen(last));
+    if (strncmp(room, "renderD", 7) && strncmp(room, "card", 4)) *room = 0;
+    return room;
+}
+
 void ep_look(const char *root, ep_machine *m) {
-    char words[1024] = "", nodes[256] = "";
+    char words[1024] = "", nodes[256] = "", link[256];
     size_t size = 0, exist = 0, denied = 0;
     memset(m, 0, sizeof *m);
     for (size_t i = 0; i < COUNT(TREES) && !size; i++) size = read_some(root, TREES[i], words, sizeof words);
     m->target = soc_among(words, size);
     const char *said = getenv("ORT_RKNN_TARGET");
-    if (!m->target && said && *said) m->target = ep_find_target(said); /* where a container hides the device tree */
+    int named = 0; /* believed where no device tree says otherwise: a container hides it, or it is one of Rockchip's */
+    if (!m->target && said && *said && (!size || memmem(words, size, "rockchip,", 9)))
+        named = (m->target = ep_find_target(said)) != NULL;
     int rocket = driven_by_rocket(root), container = is_there(root, CONTAINERS, COUNT(CONTAINERS));
     snprintf(m->driver, sizeof m->driver, "%s", rocket ? "rocket" : is_there(root, RKNPU, COUNT(RKNPU)) ? "rknpu" : "");
     find_version(root, m->driver_version, sizeof m->driver_version);
@@ -141,7 +154,9 @@ void ep_look(const char *root, ep_machine *m) {
                  "this container hides the device tree, so the SoC is not known; start it with --security-opt "
                  "systempaths=unconfined and --device /dev/dri, or set ORT_RKNN_TARGET");
     } else if (!m->target) {
-        snprintf(m->problem, sizeof m->problem, "this is no Rockchip board (there is no device tree)");
+        snprintf(m->problem, sizeof m->problem,
+                 "this is no Rockchip board (there is no device tree; where it is one all the same, ORT_RKNN_TARGET "
+                 "names the SoC)");
     } else if (rocket) {
         snprintf(
             m->problem, sizeof m->problem,
@@ -150,11 +165,21 @@ void ep_look(const char *root, ep_machine *m) {
             "(github.com/w568w/rknpu-module; seen by its author on an RK3566 with kernel 6.19 and librknnrt 2.3.2), "
             "with rocket kept from loading",
             m->target->name);
+    } else if (*linked(root, link)) {
+        snprintf(m->problem, sizeof m->problem,
+                 "/dev/rknpu is a link to /dev/dri/%s, which librknnrt takes for the older driver's device and crashes on "
+                 "('Meet unsupported target type: 0xffffffff'); remove the link (sudo rm /dev/rknpu)",
+                 link);
     } else if (exist && denied == exist) {
         snprintf(m->problem, sizeof m->problem,
                  "no permission on %s; add the user to the groups 'render' and 'video', or run as root", nodes);
     } else if (container && !exist) {
         snprintf(m->problem, sizeof m->problem,
                  "this container has no NPU device node; start it with --device /dev/dri");
+    } else if (named && !exist) {
+        snprintf(m->problem, sizeof m->problem,
+                 "ORT_RKNN_TARGET or the option target says %s, and there is no NPU device node (/dev/dri/renderD*, "
+                 "/dev/rknpu); boot a kernel with the vendor's rknpu driver",
+                 m->target->name);
     }
 }

@@ -82,8 +82,9 @@ static int one(ep_failure *f, const char *name, const char *value, ep_options *o
         free(o->runtime_library);
         if (!(o->runtime_library = strdup(value))) return ep_no_memory(f);
     } else if (!strcmp(name, "priority")) {
-        uint32_t bits = !strcasecmp(value, "high") ? 0 : !strcasecmp(value, "medium") ? PRIOR_MEDIUM : PRIOR_LOW;
-        if (bits == PRIOR_LOW && strcasecmp(value, "low")) return bad(f, name, "high, medium or low", value);
+        int first = !strcasecmp(value, "normal") || !strcasecmp(value, "high"); /* the vendor's own default */
+        uint32_t bits = first ? 0 : !strcasecmp(value, "medium") ? PRIOR_MEDIUM : PRIOR_LOW;
+        if (bits == PRIOR_LOW && strcasecmp(value, "low")) return bad(f, name, "normal, high, medium or low", value);
         o->init_flags |= bits;
     } else if (!strcmp(name, "sram")) {
         if (flag(f, name, value, &yes)) return f->code;

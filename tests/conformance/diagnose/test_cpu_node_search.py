@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from ort_rknn_conformance.case import Case, CaseError, Settings
-from ort_rknn_conformance.diagnose.cpu_node_search import TRIALS, find_fix, write_options
+from ort_rknn_conformance.case import CaseError
+from ort_rknn_conformance.diagnose.cpu_node_search import TRIALS, find_fix
 from ort_rknn_conformance.result import CaseResult
-from ort_rknn_converters.options_file import read_options
 
 GROUPS = [frozenset({f"n{number}"}) for number in range(30)]
 
@@ -45,15 +42,3 @@ def test_no_cure_and_nothing_to_try() -> None:
     assert found.result.verdict == "wrong"
     with pytest.raises(CaseError, match="nothing is on the NPU"):
         find_fix([], _trial(tried=[]))
-
-
-def test_the_file(tmp_path: Path) -> None:
-    case = Case("m.onnx", b"", ({},), shapes={'odd "name"': (1, 3)})
-    fix = find_fix([frozenset({'a"b', "ü"})], _trial("ü", tried=[]))
-    write_options(tmp_path / "f.toml", fix, case, Settings("rk3566"))
-    options = read_options(tmp_path / "f.toml")
-    assert options["cpu_nodes"] == {'a"b', "ü"}
-    assert (options["target"], options["precision"]) == ("rk3566", "fp16")
-    assert options["shapes"] == {'odd "name"': [1, 3]}
-    with pytest.raises(CaseError, match="cannot be written"):
-        write_options(tmp_path / "none" / "f.toml", fix, case, Settings())

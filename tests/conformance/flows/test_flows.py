@@ -39,8 +39,8 @@ def test_flow_is_complete(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert choice.reason
         return
     assert isinstance(choice.device, Device)
-    assert choice.device.name == ("npu" if name == "emulated" else name)
-    if name in ("emulated", "simulator"):
+    assert choice.device.name == {"emulated": "npu", "remote": "simulator"}.get(name, name)
+    if name in ("emulated", "simulator", "remote"):
         assert choice.device.cores == 2
     choice.device.close()
 

@@ -63,7 +63,7 @@ def test_page_is_one_file() -> None:
     assert text.count("</script>") == 2
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     content = json.loads(data, parse_constant=pytest.fail)
-    assert content["title"] == HOSTILE
+    assert content["title"] == HOSTILE.replace("\0", "\\x00")
     assert len(content["cases"]) == 11
     (relu,) = [row for row in content["ops"] if row["op"] == "Relu"]
     assert (relu["right"], relu["bad"]) == (6, 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
 
-from ort_rknn_conformance.result import HISTOGRAM_EDGES
+from ort_rknn_conformance.result import HISTOGRAM_EDGES, CaseResult
 from ort_rknn_conformance.run.compare import Tolerance, compare_output
 
 LOOSE = Tolerance(5e-3, "test")
@@ -140,3 +142,59 @@ def test_an_output_of_nothing_but_nan_has_no_numbers() -> None:
     assert not result.ok
     assert result.nan_mismatch == 3
     assert np.isnan([result.rel_rms, result.max_abs, result.cosine, result.sqnr_db]).all(), "0 would look perfect"
+
+
+def _detections(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    boxes = rng.uniform(20, 620, (1, 4, 400))
+    scores = np.where(rng.random((1, 80, 400)) < 0.02, rng.uniform(0.2, 0.9, (1, 80, 400)), 1e-4)
+    return np.concatenate([boxes, scores], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("limit", [Tolerance(0.02, "fp16", 2**-10), Tolerance(0.4, "int8", 1 / 255)])
+def test_lost_scores_are_seen_beside_large_boxes(limit: Tolerance) -> None:
+    want = _detections()
+    got = want.copy()
+    got[:, 4:] = 0
+    found = compare_output("out", [want], [got], limit)
+    assert found.rel_rms < 0.02  # which hides it
+    assert not found.ok
+    assert found.why.startswith("4-83 of axis 1 (values up to 0.899): relative RMS 1 is above")
+    scores, boxes = found.groups
+    assert (scores.indices, scores.ok, boxes.indices, boxes.ok) == ("4-83", False, "0-3", True)
+    assert scores.rel_rms == pytest.approx(1.0)
+    assert boxes.rel_rms == 0.0
+
+
+def test_rounded_detections_agree() -> None:
+    want = _detections()
+    got = want.astype(np.float16).astype(np.float32)
+    found = compare_output("out", [want, want], [got, got], Tolerance(0.005, "fp16", 2**-10))
+    assert found.ok
+    assert [group.tolerance for group in found.groups] == [0.025, 0.005]
+    assert all(group.ok and not group.note for group in found.groups)
+
+
+def test_scores_that_are_almost_nothing_are_not_judged() -> None:
+    want = _detections()
+    want[:, 4:] = np.float32(1e-5)
+    got = want.copy()
+    got[:, 4:] = 0
+    found = compare_output("out", [want], [got], Tolerance(0.02, "fp16", 2**-10))
+    assert found.ok
+    assert "data with something to find" in found.groups[0].note
+
+
+def test_a_small_group_that_is_no_probability_has_no_such_excuse() -> None:
+    want = np.concatenate([np.full((1, 2, 50), 300.0), np.full((1, 2, 50), -0.0005)], axis=1).astype(np.float32)
+    got = want.copy()
+    got[:, 2:] = 0
+    assert not compare_output("out", [want], [got], Tolerance(0.02, "fp16", 2**-10)).ok
+
+
+def test_groups_survive_json() -> None:
+    want = _detections()
+    got = want.copy()
+    got[:, 4:, 0] = np.inf
+    case = CaseResult("c", "wrong", outputs=(compare_output("out", [want], [got], Tolerance(0.02, "fp16")),))
+    assert CaseResult.from_dict(json.loads(json.dumps(case.to_dict(), allow_nan=False))) == case

@@ -81,6 +81,21 @@ def test_folders_are_classes(tmp_path: Path) -> None:
     assert read_labels("folders", load_data(tmp_path / "numbers", [SQUARE]).files) == (12, 7)
 
 
+def test_folders_that_are_no_classes_are_refused(tmp_path: Path) -> None:
+    for name in ("photos/1.png", "photos/2.png", "other/3.png"):
+        _picture(tmp_path / name)
+    files = load_data(tmp_path / "photos", [SQUARE]).files
+    with pytest.raises(CaseError, match=r"1\.png lies in no folder of a class"):
+        read_labels("folders", files, tmp_path / "photos")
+    with pytest.raises(CaseError, match="lies in no folder of a class"):
+        read_labels("folders", files[:1], files[0])
+    for name in ("train/cat/1.png", "test/dog/2.png"):
+        _picture(tmp_path / "mixed" / name)
+    files = load_data(tmp_path / "mixed", [SQUARE]).files
+    with pytest.raises(CaseError, match="the classes lie in several folders"):
+        read_labels("folders", files, tmp_path / "mixed")
+
+
 def test_label_files(tmp_path: Path) -> None:
     files = [tmp_path / "a.png", tmp_path / "b.png"]
     np.save(tmp_path / "l.npy", np.array([3, 4, 5]))

@@ -91,3 +91,16 @@ def test_bad_sizes(text: str) -> None:
     result = run("prune", "--max-size", text)
     assert result.exit_code == 2
     assert "500M or 2G" in result.stderr
+
+
+def test_path_says_what_lies_there(tmp_path: Path) -> None:
+    for name, size in (("models/a/x", 2000), ("toolkit/env/y", 3_000_000), ("known.json", 10)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    result = CliRunner().invoke(command, ["--dir", str(tmp_path), "path"])
+    assert result.stdout == f"{tmp_path}\n"
+    assert result.stderr.splitlines() == [
+        f"  compiled models: {tmp_path / 'models'} (2 kB)",
+        f"  toolkit's private environment: {tmp_path / 'toolkit'} (3.0 MB)",
+        f"  other: {tmp_path} (10 bytes)",
+    ]

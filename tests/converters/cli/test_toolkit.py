@@ -93,4 +93,19 @@ def test_install_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("install", "--pip", "--force")
     assert result.exit_code == 0
     assert "rknn-toolkit2 2.5.0 works" in result.output
-    assert asked == {"prove": prove, "python": None, "force": True, "use_uv": False}
+    expected = {"prove": prove, "python": None, "force": True, "use_uv": False, "wheels": None, "index": None}
+    assert asked == expected
+
+
+@pytest.mark.usefixtures("none")
+def test_uninstall_removes_the_private_environment_alone(tmp_path: Path) -> None:
+    toolkit = tmp_path / "cache" / "toolkit"
+    (toolkit / "env").mkdir(parents=True)
+    (toolkit / "env" / "file").write_bytes(bytes(2_000_000))
+    (tmp_path / "cache" / "models").mkdir()
+    result = run("uninstall")
+    assert result.exit_code == 0, result.output
+    assert f"removed {toolkit} (2 MB)" in flat(result)
+    assert not toolkit.exists()
+    assert (tmp_path / "cache" / "models").exists()
+    assert "nothing to remove: there is no private environment" in flat(run("uninstall"))

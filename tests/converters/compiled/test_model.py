@@ -269,3 +269,11 @@ class TestLoadingFails:
         model.graph.node.append(helper.make_node("Relu", ["y"], ["more"]))
         with pytest.raises(CompiledModelError, match="changed after"):
             CompiledModel.load(model.SerializeToString())
+
+
+def test_a_models_repr_is_one_line() -> None:
+    compiled = sample()
+    code = sum(blob.size for step in compiled.npu_steps for blob in step.code.values())
+    assert repr(compiled) == (
+        f"<CompiledModel for {', '.join(compiled.targets)}, {code} bytes of NPU code; .plan has more>"
+    )

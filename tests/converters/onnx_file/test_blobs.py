@@ -36,7 +36,8 @@ def test_made_once(source: Path) -> None:
     assert made == [FileBlob(str(source.with_name("npu_0.rule.onnx")))] * 2
     assert made[0].read() == b"derived"
     assert make.calls == 1
-    assert sorted(file.name for file in source.parent.iterdir()) == ["npu_0.onnx", "npu_0.rule.onnx"]
+    kept = ["npu_0.onnx", "npu_0.rule.onnx", "npu_0.rule.onnx.sha256"]
+    assert sorted(file.name for file in source.parent.iterdir()) == kept
 
 
 @pytest.mark.parametrize("which", ["source", "derived"])
@@ -45,8 +46,9 @@ def test_made_again_when_either_file_changed(source: Path, which: str) -> None:
     blob = StoredBlob(str(source))
     derived = Path(str(blob.derived("rule.onnx", make).path))
     changed = source if which == "source" else derived
-    changed.write_bytes(b"other")
-    os.utime(changed, ns=(1, 1))
+    stamp = changed.stat().st_mtime_ns
+    changed.write_bytes(b"changed"[: changed.stat().st_size])  # of the same length, and with the old time stamp
+    os.utime(changed, ns=(stamp + 1, stamp + 1))
     assert blob.derived("rule.onnx", make).read() == b"derived"
     assert make.calls == 2
 

@@ -111,7 +111,7 @@ def test_each_feed_has_the_time() -> None:
 
 
 def test_one_that_eats_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded_run, "_free", lambda: 50e6)
+    monkeypatch.setattr(bounded_run, "free_memory", lambda: 50e6)
     with pytest.raises(RunFailed, match="all the memory there is") as caught:
         bounded(run_of(endless_loop(keeps=True)), 60.0, "it")
     assert caught.value.kind == "memory"

@@ -17,7 +17,7 @@ FLOAT = ("float", [2, 3])
         ("RandomNormalLike", "random"),
         ("Sign", "Sign: the compiler has no lowering"),
         ("NonZero", "NonZero: the result's shape depends on values"),
-        ("GridSample", "GridSample: not in the board's list of CPU ops"),
+        ("GridSample", "GridSample: no code for it in the compiler or the board's runtime"),
         ("OpOfTheFuture", "OpOfTheFuture: the compiler has no lowering"),
     ],
 )

@@ -96,3 +96,11 @@ def test_estimates_are_said_with_their_source() -> None:
     short = replace(mine, estimated_by="records")
     assert str(short).splitlines()[0].endswith("in 1 segment, ~12 ms on rk3588, by records")
     assert mine.on_cpu("no NPU").estimate == ""
+
+
+def test_a_plans_repr_is_one_line() -> None:
+    nodes = tuple(NodePlacement(f"n{number}", "Relu", "CPU", reason="too small") for number in range(1000))
+    assert repr(Plan("rk3588", "fp16", nodes)) == "<Plan rk3588 fp16: all 1000 nodes on the CPU; print() shows it>"
+    assert repr(Plan("", "", notes=("onnxruntime runs it",))) == (
+        "<Plan nothing is placed: onnxruntime runs it; print() shows it>"
+    )

@@ -59,9 +59,9 @@ class TestFewest:
 
 def test_the_table_has_a_row_a_build() -> None:
     trades = (Trade("int8", 4_100_000, 0, 54, 0.01), Trade("mixed", 5_000_000, 7, 54, 0.0004))
-    text = trade_table("y", MixedPrecision(None, trades, True), 0.001, "cosine")  # type: ignore[arg-type]
+    text = trade_table("y", MixedPrecision(None, trades, True), 0.001, "cosine", 16)  # type: ignore[arg-type]
     head, plain, mixed = text.splitlines()
-    assert head == "accuracy of y: at most 0.001 by cosine, reached"
+    assert head == "accuracy of y: at most 0.001 by cosine over 16 calibration samples, simulated: reached"
     assert "4,100 kB" in plain
     assert "7 of 54 layers float16" in mixed
 

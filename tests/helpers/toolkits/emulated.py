@@ -20,11 +20,15 @@ from tests.helpers.toolkits.fake import CONVERT, fake_compile
 __all__ = ["emulated_npu", "emulated_toolkit"]
 
 
-def emulated_compile(request: CompileRequest, **more: Any) -> CompileResult:
+def emulated_compile(request: CompileRequest, *, padding: int = 0, **more: Any) -> CompileResult:
     """What the toolkit answers, its code in the emulator's text form."""
-    graph = onnx.load_model_from_string(request.model).graph
+    graph = onnx.load_model_from_string(b"".join((request.model, *request.weights))).graph
+    weights = {weight.name for weight in graph.initializer}
     code = Model(
-        tuple(_tensor(value, "nhwc") for value in graph.input), tuple(_tensor(value, "nchw") for value in graph.output)
+        tuple(_tensor(value, "nhwc") for value in graph.input if value.name not in weights),
+        tuple(_tensor(value, "nchw") for value in graph.output),
+        target=request.target,
+        padding=padding,
     )
     return replace(fake_compile(request, **more), rknn=code.data())
 
@@ -38,10 +42,22 @@ def _tensor(value: onnx.ValueInfoProto, order: str) -> Tensor:
 
 
 @contextmanager
-def emulated_toolkit(cache: Path) -> Iterator[None]:
-    """Conversions inside make code for the emulated NPU and keep it in ``cache``."""
+def emulated_toolkit(cache: Path, *, padding: int = 0, seen: list[CompileRequest] | None = None) -> Iterator[None]:
+    """Conversions inside make code for the emulated NPU and keep it in ``cache``.
+
+    Args:
+        cache: The cache's folder.
+        padding: Bytes the code has more: the emulator counts its size as the weights'.
+        seen: Is given what was compiled.
+    """
+
+    def compile_segment(request: CompileRequest, **more: Any) -> CompileResult:
+        if seen is not None:
+            seen.append(request)
+        return emulated_compile(request, padding=padding, **more)
+
     with (
-        mock.patch.object(CONVERT, "compile_segment", emulated_compile),
+        mock.patch.object(CONVERT, "compile_segment", compile_segment),
         mock.patch.dict(os.environ, {"ORT_RKNN_CACHE_DIR": str(cache)}),
     ):
         yield

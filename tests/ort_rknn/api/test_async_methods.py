@@ -64,6 +64,19 @@ def test_submit_refuses_bad_feeds(session: Any) -> None:
         session.submit(None, {"A": A[:2], "B": A}).result()
 
 
+@pytest.mark.parametrize("names", [["nope"], ["Y", "nope"]])
+def test_submit_refuses_outputs_that_are_not_there(names: list[str], session: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"Invalid output name: ?nope"):
+        session.submit(names, feed(1))
+    assert session.wait_all(5)
+
+
+def test_submit_refuses_inputs_that_are_not_there(session: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"Invalid input name: ?Q"):
+        session.submit(None, {**feed(1), "Q": A})
+    assert session.wait_all(5)
+
+
 def test_submit_calls_back_in_order(session: Any) -> None:
     got: list[Any] = []
     for number in range(4):
@@ -113,6 +126,32 @@ def test_arun(session: Any) -> None:
 
     results = asyncio.run(work())
     assert all(np.array_equal(result[0], expected(number)) for number, result in enumerate(results))
+
+
+@pytest.mark.parametrize("overflow", ["raise", "drop_oldest"])
+def test_arun_heeds_overflow(overflow: str, npu_session: Callable[..., Any]) -> None:
+    device = FakeDevice(1)
+    session = npu_session(device=lambda: device, overflow=overflow, max_queue_size=2)
+
+    async def work() -> list[Any]:
+        tasks = [asyncio.ensure_future(session.arun(["Y"], feed(number))) for number in range(30)]
+        await asyncio.sleep(0)  # all of them are submitted now
+        device.open_all()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = asyncio.run(work())
+    refused = [one for one in results if isinstance(one, (SubmitTimeout, asyncio.CancelledError))]
+    assert len(refused) >= 20
+    assert {type(one) for one in refused} == {SubmitTimeout if overflow == "raise" else asyncio.CancelledError}
+    assert isinstance(results[0 if overflow == "raise" else -1], list)
+
+
+def test_sessions_on_the_cpu_take_the_engines_options() -> None:
+    options = {"device": "cpu", "overflow": "raise", "max_queue_size": 7, "schedule": [0, 1, 2]}
+    session = ort_rknn.InferenceSession(model("two"), providers=[("RKNNExecutionProvider", options)])
+    assert np.array_equal(session.submit(["Y"], feed(2)).result()[0], expected(2))
+    taken = session._engine().options
+    assert (taken.overflow, taken.max_queue_size, taken.schedule) == ("raise", 7, None)
 
 
 def test_async_with(session: Any) -> None:

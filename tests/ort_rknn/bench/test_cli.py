@@ -221,3 +221,13 @@ def test_bad_models_end_with_2_and_one_line(bench: Any, tmp_path: Path) -> None:
 def test_percentiles_are_values_that_were_measured() -> None:
     values = [5.0, 1.0, 3.0, 2.0, 4.0]
     assert [percentile(values, share) for share in (1, 20, 50, 80, 81, 100)] == [1, 1, 3, 4, 5, 5]
+
+
+def test_a_computer_slower_than_the_pretended_npu_is_said(bench: Any) -> None:
+    fast = bench(*SIMULATOR, "--latency", "0.00001", "--json", "r.json")
+    assert "this computer was too slow" in fast.stdout
+    assert "longer than the 1e-05 ms pretended" in fast.stdout
+    assert "too slow" in json.loads(Path("r.json").read_text())["limited"]
+    assert "Simulated" not in bench(*SIMULATOR, "--latency", "200", "-n", "2").stdout
+    assert "say nothing of an NPU" in bench(*SIMULATOR).stdout
+    assert "Simulated" not in bench("--device", "cpu").stdout

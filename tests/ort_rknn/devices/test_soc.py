@@ -92,3 +92,35 @@ def test_no_permission(tmp_path: Path) -> None:
     board(tmp_path, "rockchip,rk3588", files={"dev/dri/renderD129": ""})
     (tmp_path / "dev" / "dri" / "renderD129").chmod(0)
     assert "render" in str(detect(tmp_path).problem)
+
+
+@pytest.mark.parametrize("name", ["rk3588", "RK3588S"])
+def test_a_name_replaces_a_device_tree_that_is_hidden(tmp_path: Path, name: str) -> None:
+    board(tmp_path, files={".dockerenv": "", "dev/dri/renderD129": ""})
+    soc = detect(tmp_path, name)
+    assert (soc.target, soc.named, soc.problem) == ("rk3588", True, None)
+    assert detect(tmp_path).problem is not None
+
+
+def test_a_name_for_a_rockchip_that_is_not_known(tmp_path: Path) -> None:
+    board(tmp_path, "vendor,box", "rockchip,rk3599", files={"dev/dri/renderD129": ""})
+    assert detect(tmp_path, "rk3588").target == "rk3588"
+
+
+@pytest.mark.parametrize(
+    ("compatible", "named"), [(("raspberrypi,5", "brcm,bcm2712"), "rk3588"), ((), "rk1"), ((), None), ((), "")]
+)
+def test_names_that_replace_nothing(tmp_path: Path, compatible: tuple[str, ...], named: str | None) -> None:
+    soc = detect(board(tmp_path, *compatible), named)
+    assert (soc.target, soc.named) == (None, False)
+    assert soc.problem is not None
+
+
+def test_the_device_tree_wins_over_a_name(tmp_path: Path) -> None:
+    soc = detect(board(tmp_path, "rockchip,rk3566"), "rk3588")
+    assert (soc.target, soc.named) == ("rk3566", False)
+
+
+def test_a_name_makes_no_npu(tmp_path: Path) -> None:
+    assert "there is no NPU device node" in str(detect(tmp_path, "rk3588").problem)
+    assert "--device /dev/dri" in str(detect(board(tmp_path, files={".dockerenv": ""}), "rk3588").problem)

@@ -210,3 +210,33 @@ def test_run_of_several_steps_while_the_lanes_are_busy(new_engine) -> None:
     device.open_all()
     assert call.result()[0][0, 0] == 5
     assert job.result(LONG)[0].shape == SHAPE
+
+
+def test_a_core_that_is_behind_blocks_no_jobs_of_the_others(new_engine: Any) -> None:
+    device, calls = fake(2), Calls()
+    engine = new_engine(device, schedule=(0, 1), threads_per_core=1, max_queue_size=2)
+    for tag in range(0, 40, 2):
+        device.gate(tag).open()
+    submitted = Background(
+        lambda: [engine.submit(frame(tag), callback=calls, user_data=tag, timeout=LONG) for tag in range(40)]
+    )
+    jobs = submitted.result()
+    for tag in range(0, 40, 2):
+        jobs[tag].result(LONG)
+        assert jobs[tag].core == 0
+    assert not any(job.done() for job in jobs[1::2])
+    assert calls.order() in ([], [0])
+    device.open_all()
+    calls.wait(40)
+    assert calls.order() == list(range(40))
+    assert {job.core for job in jobs[1::2]} == {1}
+
+
+def test_a_queue_is_full_while_every_core_of_the_schedule_has_work(new_engine: Any) -> None:
+    device = fake(2)
+    engine = new_engine(device, schedule=(0, 1), threads_per_core=1, max_queue_size=2)
+    for tag in range(4):
+        engine.submit(frame(tag))
+    with pytest.raises(SubmitTimeout):
+        engine.submit(frame(4), timeout=0)
+    device.open_all()

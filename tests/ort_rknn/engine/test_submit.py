@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import SubmitTimeout
 from tests.helpers.engines import LONG, Background, Calls, fake, frame, program
 
@@ -207,6 +208,25 @@ def test_overflow_drop_oldest_cancels_the_job_that_waits_longest(new_engine) -> 
     ]
     assert [results for results, _, _ in calls.seen[1:3]] == [[], []]
     assert engine.stats().dropped == 2
+
+
+def test_an_awaited_job_is_refused_as_any_other(new_engine) -> None:
+    device = fake(1)
+    engine = new_engine(device, overflow="raise", max_queue_size=2)
+    jobs = [engine.accept(Submission(None, frame(tag), parked=True, awaited=True)) for tag in range(3)]
+    with pytest.raises(SubmitTimeout):
+        engine.accept(Submission(None, frame(3), parked=True, awaited=True))
+    assert not engine.submit_parked(frame(4)).done()  # what must not be refused is not
+    device.open_all()
+    assert [job.result(LONG)[0][0, 0] for job in jobs] == [0, 1, 2]
+
+
+def test_an_awaited_job_drops_the_oldest(new_engine) -> None:
+    device = fake(1)
+    engine = new_engine(device, overflow="drop_oldest", max_queue_size=2)
+    jobs = [engine.accept(Submission(None, frame(tag), parked=True, awaited=True)) for tag in range(5)]
+    assert [job.cancelled() for job in jobs] == [False, True, True, False, False]
+    device.open_all()
 
 
 def test_w5_the_limit_holds_against_many_producers_and_numbers_stay_in_order(new_engine) -> None:

@@ -215,10 +215,6 @@ def test_sessions_that_share_weights(emulator: Emulator) -> None:
     same(sharer.run(None, given), right(REAL[IMAGE], list(given.values())))
     sharer.close()
     assert emulator.count("contexts") == 0
-    with pytest.raises(ort_rknn.InvalidOption, match="share_weights does not go with custom operators"):
-        ort_rknn.InferenceSession(
-            real_path(IMAGE), providers=providers(emulator, share_weights=True, custom_op_default_path=True)
-        )
 
 
 def test_shapes_of_a_dynamic_file_do_not_share_its_weights_as_the_runtime_refuses_it(emulator: Emulator) -> None:

@@ -193,13 +193,20 @@ def test_a_second_session_finds_the_shape_at_its_first_call(dynamic: Callable[..
     assert compiler.compiled == [{"X": (3, 2)}]
 
 
-def test_shapes_beyond_the_limit_stay_on_the_cpu(dynamic: Callable[..., Any], compiler: Compiler) -> None:
+def test_shapes_beyond_the_limit_stay_on_the_cpu(
+    dynamic: Callable[..., Any], compiler: Compiler, caplog: pytest.LogCaptureFixture
+) -> None:
     session = dynamic(max_shapes=2)
     for rows in (1, 2, 3, 4, 3, 1):
         assert np.array_equal(session.run(None, _feed(rows))[0], _expected(rows))
         assert session.wait_compiled(WAIT_S)
     assert len(compiler.compiled) == 2
     assert "2 more on the CPU: max_shapes is 2" in session.plan.notes
+    said = [record.getMessage() for record in caplog.records if "max_shapes" in record.getMessage()]
+    assert said == [
+        "X=3x2 and other new shapes run on the CPU: max_shapes is 2. Raise it, or list the shapes that matter (option"
+        " shapes)"
+    ]
 
 
 def test_compile_load_compiles_at_the_first_call(dynamic: Callable[..., Any], compiler: Compiler) -> None:

@@ -123,3 +123,18 @@ def test_a_soc_without_code_runs_on_the_cpu(bundled: Callable[..., Path]) -> Non
     assert np.array_equal(session.run(None, _feed(3))[0], _expected(3))
     reasons = " ".join(session.plan.cpu_reasons())
     assert "compiled for rk3588, rk3576, and this is a rk3566" in reasons
+
+
+@pytest.mark.parametrize("rows", [(), (3, 5)])
+def test_a_simulator_does_not_run_one_socs_code_for_another(
+    bundled: Callable[..., Path], rows: tuple[int, ...]
+) -> None:
+    path = bundled("dynamic" if rows else "two", *rows, targets=("rk3588", "rk3576"))
+    with _open(path, target="rk3568") as session:
+        assert session.get_providers() == [CPU]
+        said = f"{session.plan} {' '.join(session.plan.cpu_reasons())}"
+    assert "compiled for rk3588, rk3576, and the option target says rk3568" in " ".join(said.split())
+    with _open(path, target="rk3576") as session:
+        assert session.get_providers() == [RKNN, CPU]
+    with _open(path) as session:  # nothing asked for: what is there
+        assert session.get_providers() == [RKNN, CPU]

@@ -193,3 +193,49 @@ def _until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)  # a process of a process: nothing can be waited on
+
+
+def test_a_program_that_ends_says_what_was_not_ready_and_leaves_no_folder(tmp_path: Path) -> None:
+    program = """
+        import threading
+        from ort_rknn.sessions.background_compile import CancelToken, compile_later
+        from ort_rknn_converters.util.temp_dirs import temporary
+
+        begun = threading.Event()
+        def work(token):
+            with temporary("ort_rknn-background-"):
+                child = token.start(["sleep", "1000"], start_new_session=True)
+                begun.set()
+                child.wait()
+
+        token = CancelToken()
+        for _ in range(3):
+            compile_later(token, work)
+        assert begun.wait(30)
+    """
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 shapes were not ready when the program ended, and the CPU ran them" in done.stderr
+    assert "ORT_RKNN_COMPILE=load" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_made_is_not_said_to_be_lost() -> None:
+    program = """
+        import threading
+        from ort_rknn.sessions.background_compile import CancelToken, compile_later
+
+        token, done = CancelToken(), threading.Event()
+        compile_later(token, lambda _: done.set())
+        assert done.wait(30)
+        import time
+        from ort_rknn.sessions.background_compile import _queue
+        while _queue._thread is not None:
+            time.sleep(0.01)
+        token.cancel()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -63,7 +63,7 @@ def test_a_failed_run_and_the_next(emulator: Emulator) -> None:
     session = image_session(emulator)
     binding, x = all_on_npu(session)
     x.update_inplace(picture())
-    for fault in ("rknn_run@1=-1", "rknn_set_io_mem@2=-5", "rknn_init@1=-4;rknn_dup_context@1=-4"):
+    for fault in ("rknn_run@1=-1", "rknn_set_io_mem@2=-5", "rknn_init@1=-6;rknn_dup_context@1x2=-6"):
         emulator.configure(fault=fault)
         with pytest.raises(DeviceError, match=fault.partition("@")[0]):
             session.run_with_iobinding(binding)

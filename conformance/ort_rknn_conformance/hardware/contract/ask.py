@@ -20,6 +20,7 @@ from ort_rknn_conformance.hardware.contract.calls import questions
 from ort_rknn_conformance.hardware.contract.memory import memory_questions
 from ort_rknn_conformance.hardware.contract.raw_runtime import RawRuntime
 from ort_rknn_conformance.hardware.contract.sections import LIMIT, Section, Teller, run_section
+from ort_rknn_converters.util.plain_data import parse_json
 
 __all__ = ["FORMAT", "ask_all", "ask_apart", "main"]
 
@@ -77,7 +78,7 @@ def ask_apart(
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
             assert child.stdout is not None
             for line in child.stdout:
-                found.append(Section.from_dict(json.loads(line)))
+                found.append(Section.from_dict(parse_json(line)))
                 if tell is not None:
                     tell(found[-1])
         return found

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.plain_data import parse_json
 
 __all__ = ["Section", "Teller", "run_section"]
 
@@ -106,7 +107,7 @@ def run_section(name: str, ask: Callable[[Teller], None], limit: float = LIMIT) 
         finally:
             os.close(reader)
         died = _end_of(child, in_time)
-        told = [json.loads(line) for line in text.decode(errors="replace").splitlines() if line.endswith("}")]
+        told = [parse_json(line) for line in text.decode(errors="replace").splitlines() if line.endswith("}")]
         seen = max((line.pop("seen") for line in told), default=0)
         lines = tuple(line for line in told if line)
         whole = log.read()

@@ -127,6 +127,12 @@
       ["top-1 / top-5", `${percent(result.top1)} / ${percent(result.top5)}`], ["NaN/inf differ", String(result.nan_mismatch)],
     ]),
     make("p", { class: "faint" }, `Tolerance: ${result.tolerance_source}`),
+    (result.groups ?? []).length ? make("div", { class: "scroll" }, make("table", { class: "worst groups" },
+      make("thead", {}, make("tr", {}, ["channels of other sizes", "values up to", "rel. RMS", "tolerance", ""].map((name, i) => make("th", { class: i && i < 4 ? "num" : "" }, name)))),
+      make("tbody", {}, [...result.groups].sort((a, b) => b.peak - a.peak).map((group) => make("tr", {},
+        make("td", {}, `${group.indices} of axis ${group.axis}`), make("td", { class: "num" }, number(group.peak)),
+        make("td", { class: "num" }, number(group.rel_rms)), make("td", { class: "num" }, number(group.tolerance)),
+        make("td", {}, make("span", { class: `tag ${group.ok ? "good" : "bad"}` }, group.ok ? "ok" : "off"), group.note ? ` ${group.note}` : "")))))) : null,
     result.histogram.length ? histogram(result.histogram) : null,
     result.worst.length ? make("div", { class: "scroll" }, make("table", { class: "worst" },
       make("thead", {}, make("tr", {}, ["largest differences at", "CPU", "ours"].map((name, i) => make("th", { class: i ? "num" : "" }, name)))),
@@ -204,7 +210,7 @@
   if (single) {
     section("Outputs", make("div", { class: "outputs" }, (only.outputs ?? []).map(output)));
     if (only.layers) {
-      const size = (row) => (row.nan_mismatch ? Infinity : row.own ?? row.entire);
+      const size = (row) => (row.nan_mismatch ? Infinity : row.own); // none: not measured alone, which comes last
       const vendor = only.layers.some((row) => row.vendor_own != null);
       const scale = (value) => (value === Infinity || value === "inf" ? 100 : value > 0 ? Math.max(1, Math.min(100, (Math.log10(value) + 8) * 12.5)) : 0);
       section("Layers", make("p", { class: "soft" }, `Each node on the NPU path, alone on exact inputs and with everything before it. Bars are logarithmic, 1e-8 to 1.${vendor ? " Vendor: rknn-toolkit2's accuracy analysis on its simulator, by its own layers; –: part of another." : ""}`), table([

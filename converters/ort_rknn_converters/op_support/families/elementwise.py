@@ -16,7 +16,7 @@ def _max_of_one(node: ir.Node, target: Target) -> bool:
     return len(node.inputs) == 1
 
 
-@check("Sum of one input: not in the board's list of CPU ops")
+@check("Sum of one input: no code for it in the compiler or the board's runtime")
 def _sum_of_one(node: ir.Node, target: Target) -> bool:
     return len(node.inputs) == 1
 

@@ -10,7 +10,7 @@ from ort_rknn_converters.targets import Target
 __all__ = ["RULES"]
 
 
-@check("reduction to more than 4 dimensions: not in the board's list of CPU ops")
+@check("reduction to more than 4 dimensions: no code for it in the compiler or the board's runtime")
 def _wide_result(node: ir.Node, target: Target) -> bool:
     return len(dims(node.outputs[0])) > 4
 

@@ -51,12 +51,12 @@ def _to_integer(node: ir.Node, target: Target) -> bool:
     return source is not None and source.dtype in FLOAT and result.dtype in INDEX
 
 
-@check("Cast to bool: not in the board's list of CPU ops")
+@check("Cast to bool: no code for it in the compiler or the board's runtime")
 def _to_bool(node: ir.Node, target: Target) -> bool:
     return node.outputs[0].dtype == ir.DataType.BOOL
 
 
-@check("Cast to int64: not in the board's list of CPU ops")
+@check("Cast to int64: no code for it in the compiler or the board's runtime")
 def _to_int64(node: ir.Node, target: Target) -> bool:
     source = node.inputs[0]
     return node.outputs[0].dtype == ir.DataType.INT64 and source is not None and source.dtype != ir.DataType.INT64

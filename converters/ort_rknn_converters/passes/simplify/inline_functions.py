@@ -11,6 +11,9 @@ from ort_rknn_converters.passes.base import Context, Pass
 
 __all__ = ["Functions"]
 
+_MOST_NODES = 200_000
+"""Nodes that functions may be expanded into, on the way as well. A guess: the largest model seen has 20,000."""
+
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -24,11 +27,16 @@ class Functions(Pass):
     name = "functions"
 
     def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
-        """Raises ModelError for functions that call each other in a circle, or calls that do not fit."""
+        """Raises ModelError for functions that call each other in a circle, calls that do not fit, or too many."""
         if not model.functions:
             return ()
         stay = {key for key, function in model.functions.items() if _version_differs(function, model)}
         stay |= _called_with_graphs(model)
+        if (size := _inlined_size(model)) > _MOST_NODES:
+            raise ModelError(
+                f"the calls in calls of its {len(model.functions)} functions would become {size:,} nodes, and"
+                f" {_MOST_NODES:,} are converted at most"
+            )
         for function in model.functions.values():
             _unshare_outputs(function)
             _rename_inside(function, ctx)
@@ -49,6 +57,31 @@ class Functions(Pass):
             for key, count in counts.items()
             if key not in stay
         )
+
+
+def _inlined_size(model: ir.Model) -> int:
+    """Nodes there would be, those of each function once more: a chain of calls is expanded link by link.
+
+    A circle of calls counts nothing: inlining says so.
+    """
+    calls = {
+        key: [node.op_identifier() for node in onnx_graph.walk(function.graph)]
+        for key, function in model.functions.items()
+    }
+    sizes: dict[ir.OperatorIdentifier, int] = {}
+    for start in calls:
+        waiting, open_now = [start], set[ir.OperatorIdentifier]()
+        while waiting:
+            key = waiting[-1]
+            missing = [one for one in calls[key] if one in calls and one not in sizes and one not in open_now]
+            if key in sizes or not missing:
+                sizes.setdefault(key, sum(1 + sizes.get(one, 0) for one in calls[key]))
+                open_now.discard(waiting.pop())
+            else:
+                open_now.add(key)
+                waiting.extend(dict.fromkeys(missing))
+    main = sum(sizes.get(node.op_identifier(), 1) for node in onnx_graph.walk(model.graph))
+    return main + sum(sizes.values())
 
 
 def _version_differs(function: ir.Function, model: ir.Model) -> bool:

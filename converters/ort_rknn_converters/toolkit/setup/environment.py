@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
+import re
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,10 @@ from typing import Any, Literal
 
 from ort_rknn_converters.errors import ToolkitBroken, ToolkitMissing
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.log import warn_once
+from ort_rknn_converters.util.own_files import not_ours, read_own
 from ort_rknn_converters.util.package_versions import version_of
+from ort_rknn_converters.util.plain_data import TEXT, parse_json, record, rows
 from ort_rknn_converters.util.this_python import this_python
 from ort_rknn_converters.util.user_dirs import toolkit_directory
 
@@ -22,8 +25,10 @@ __all__ = [
     "ToolkitPython",
     "child_environment",
     "clean_environment",
+    "failure_note",
     "find_python",
     "interpreter",
+    "last_failure",
     "marker",
     "private_python",
     "repair",
@@ -39,6 +44,15 @@ MISSING = (
 
 _KEPT = frozenset({"PYTHONUSERBASE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONHASHSEED"})
 """Variables of Python's that a child may see: they say where packages and files are, not how the program works."""
+
+_MOST = 1 << 20  # bytes of the installer's note
+_MARKER = record({"version": TEXT}, {"python": TEXT, "requirements": rows(TEXT), "unproven": TEXT})
+
+_ALLOWED = re.compile(
+    r"(PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|LD_LIBRARY_PATH|LD_PRELOAD|GLIBC_TUNABLES|MALLOC_\w+"
+    r"|(OMP|GOMP|KMP|OPENBLAS|MKL|NUMEXPR|RKNN|ASAN|UBSAN|LSAN|TSAN)_\w+|VIRTUAL_ENV|XDG_\w+|COVERAGE_\w+)\Z"
+)
+"""Variables that the closed toolkit sees: how programs are found, named and run; no keys, tokens or addresses."""
 
 Source = Literal["env", "private", "importable"]
 
@@ -68,10 +82,26 @@ def private_python() -> Path:
 def marker() -> dict[str, Any] | None:
     """Reads what the installer wrote when the private environment had proven itself, or None."""
     try:
-        content = json.loads((toolkit_directory() / "toolkit.json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = parse_json(read_own(toolkit_directory() / "toolkit.json", _MOST), _MARKER)
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and private_python().exists() else None
+    if why := not_ours(private_python().parent):
+        warn_once(f"the toolkit in {toolkit_directory()} is not used, because {why}")
+        return None
+    return content if private_python().exists() else None
+
+
+def last_failure() -> str:
+    """Returns why the last installation of the private environment failed; empty where none did."""
+    try:
+        return failure_note().read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def failure_note() -> Path:
+    """Path of the file that keeps why an installation failed, until the next one begins."""
+    return toolkit_directory() / "failed.txt"
 
 
 def _importable() -> tuple[str, str] | None:
@@ -102,7 +132,11 @@ def _foreign_version(python: str) -> str:
         return found[-1].name.removesuffix(".dist-info").split("-")[1]
     import subprocess  # which half of all starts can do without
 
-    code = "from importlib.metadata import version; print(version('rknn-toolkit2'))"
+    # The working folder, which -c looks into first, has no say.
+    code = (
+        "import sys; sys.path[:] = filter(None, sys.path)\n"
+        "from importlib.metadata import version; print(version('rknn-toolkit2'))"
+    )
     try:
         run = subprocess.run(
             [python, "-c", code], capture_output=True, text=True, timeout=60, check=False, env=clean_environment()
@@ -185,7 +219,7 @@ def child_environment(toolkit: ToolkitPython, scratch: Path) -> dict[str, str]:
             found that way.
         scratch: Its temporary folder: the toolkit leaves files behind when it crashes.
     """
-    environment = clean_environment()
+    environment = {name: value for name, value in clean_environment().items() if _ALLOWED.match(name)}
     if toolkit.source == "importable" and "PYTHONHOME" in os.environ:
         environment["PYTHONHOME"] = os.environ["PYTHONHOME"]  # this interpreter's own
     if toolkit.folder:  # what it needs may be in the others

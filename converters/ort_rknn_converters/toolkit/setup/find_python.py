@@ -13,9 +13,16 @@ from ort_rknn_converters.toolkit.setup.environment import clean_environment
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.this_python import this_python
 
-__all__ = ["NEWEST", "OLDEST", "InstallFailed", "Interpreter", "choose_interpreter", "find_uv", "probe"]
+__all__ = ["NEWEST", "NO_PYTHON", "OLDEST", "InstallFailed", "Interpreter", "choose_interpreter", "find_uv", "probe"]
 
 OLDEST, NEWEST = (3, 8), (3, 12)  # the vendor has wheels for 3.6 to 3.12; 3.8 is the oldest ours was run with
+NO_PYTHON = (
+    "Install one with its venv module (on Debian 12 and Ubuntu: apt install python3.11-venv or python3.12-venv; Debian"
+    " 13 has 3.13 only), or name one with --python PATH, or install uv (pip install uv), which fetches a Python from"
+    " github.com, and run this again. Without any of it: `ort-rknn convert --on user@pc MODEL` converts on a PC by ssh,"
+    " and a file that was converted elsewhere opens here on any Python"
+)
+"""What to do where there is no Python that the toolkit has wheels for."""
 _PROBE = "import sys, importlib.util as u; print(*sys.version_info[:2], int(bool(u.find_spec('ensurepip'))))"
 PROBE_SECONDS = 30  # a guess: a cold start from an SD card
 
@@ -51,7 +58,7 @@ def find_uv() -> tuple[str, ...] | None:
         return (found,)
     python = this_python()
     if python and importlib.util.find_spec("uv") is not None:
-        return (python, "-m", "uv")
+        return (python, "-I", "-m", "uv")
     return None
 
 
@@ -60,7 +67,12 @@ def probe(path: str, environment: Mapping[str, str] | None = None) -> Interprete
     environment = clean_environment() if environment is None else environment
     try:
         run = subprocess.run(
-            [path, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False, env=environment
+            [path, "-I", "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+            env=environment,
         )
         major, minor, ensurepip = (int(word) for word in run.stdout.split())
     except (OSError, subprocess.TimeoutExpired, ValueError):
@@ -71,7 +83,7 @@ def probe(path: str, environment: Mapping[str, str] | None = None) -> Interprete
 def _uv_python(uv: Sequence[str]) -> Interpreter | None:
     """A Python uv knows of; nothing is downloaded for this question."""
     wanted = f">={OLDEST[0]}.{OLDEST[1]},<{NEWEST[0]}.{NEWEST[1] + 1}"
-    command = [*uv, "python", "find", "--no-project", "--no-python-downloads", wanted]
+    command = [*uv, "--no-config", "python", "find", "--no-project", "--no-python-downloads", wanted]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -79,12 +91,15 @@ def _uv_python(uv: Sequence[str]) -> Interpreter | None:
     return probe(run.stdout.strip()) if run.returncode == 0 else None
 
 
-def choose_interpreter(uv: Sequence[str] | None, wanted: str | None = None) -> Interpreter | None:
+def choose_interpreter(
+    uv: Sequence[str] | None, wanted: str | None = None, exactly: tuple[int, int] | None = None
+) -> Interpreter | None:
     """The Python to build the environment on.
 
     Args:
         uv: The command that starts uv, if it may be used.
         wanted: A path or command the user asked for.
+        exactly: The version that wheels at hand are for; then nothing is downloaded.
 
     Returns:
         This interpreter where it fits, else one on the PATH, else one uv knows, else None: uv may download one.
@@ -101,18 +116,28 @@ def choose_interpreter(uv: Sequence[str] | None, wanted: str | None = None) -> I
             raise InstallFailed(
                 f"{wanted} is Python {found.version[0]}.{found.version[1]}, rknn-toolkit2 has wheels for {limits}"
             )
+        if exactly is not None and found.version != exactly:
+            raise InstallFailed(
+                f"{wanted} is Python {found.version[0]}.{found.version[1]}, and the wheels are for"
+                f" {exactly[0]}.{exactly[1]}. Name that one with --python, or download the wheels for this one"
+            )
         return found
     numbered = (f"python3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1))
     names = [this_python() or "python3", *numbered, "python3"]
     for name in names:
         path = shutil.which(name)
         found = probe(path) if path else None
-        if found is not None and found.fits and (uv or found.ensurepip):
+        asked_for = found is not None and exactly in (None, found.version)
+        if found is not None and asked_for and found.fits and (uv or found.ensurepip):
             return found
+    if exactly is not None:
+        raise InstallFailed(
+            f"the wheels are for Python {exactly[0]}.{exactly[1]}, which is not here (with its venv module). Install"
+            " it, name it with --python PATH, or download the wheels for a Python that is here"
+        )
     if uv:
         return _uv_python(uv)
     raise InstallFailed(
         f"no usable Python: rknn-toolkit2 has wheels for {limits}, this is {sys.version_info[0]}.{sys.version_info[1]}."
-        " Install one of them with its venv module (on Debian and Ubuntu: apt install python3.11-venv), or install uv"
-        " (pip install uv), which fetches a Python by itself, and run this again"
+        f" {NO_PYTHON}"
     )

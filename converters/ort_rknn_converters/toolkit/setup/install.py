@@ -22,12 +22,23 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from ort_rknn_converters.errors import ConvertError
-from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, marker, private_python
-from ort_rknn_converters.toolkit.setup.find_python import InstallFailed, choose_interpreter, find_uv, probe
+from ort_rknn_converters.errors import ConvertError, NpuNotOpened
+from ort_rknn_converters.toolkit.setup.environment import ToolkitPython, failure_note, marker, private_python
+from ort_rknn_converters.toolkit.setup.find_python import (
+    NEWEST,
+    NO_PYTHON,
+    OLDEST,
+    InstallFailed,
+    choose_interpreter,
+    find_uv,
+    probe,
+)
+from ort_rknn_converters.toolkit.setup.package_tools import only_these, requirements_file, tool_environment
+from ort_rknn_converters.toolkit.setup.wheelhouse import MACHINES, Wheelhouse, read_wheelhouse
 from ort_rknn_converters.util.file_lock import held
-from ort_rknn_converters.util.home import no_home
-from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory
+from ort_rknn_converters.util.foreign_text import shown
+from ort_rknn_converters.util.own_files import make_private, write_own
+from ort_rknn_converters.util.user_dirs import size_on_disk, toolkit_directory, unusable
 
 __all__ = ["REQUIREMENTS", "TOOLKIT_VERSION", "InstallFailed", "install"]
 
@@ -60,8 +71,8 @@ REQUIREMENTS = (
     "sympy==1.14.0; python_version >= '3.9' and python_version < '3.11'",
 )
 REQUIRED = tuple(dict.fromkeys(line.partition("==")[0] for line in REQUIREMENTS))
+_END_S = 60.0  # seconds that pip or uv may take to be gone after the last line it printed; a guess
 NEEDED_BYTES = 600_000_000  # measured: 300 MB in the end; downloads and what is pruned again come on top
-MACHINES = ("x86_64", "aarch64")
 _CAUSES = (
     (r"No space left on device|os error 28|Errno 28", "disk"),
     (r"Permission denied|Read-only file system|os error 13|os error 30", "unwritable"),
@@ -73,7 +84,7 @@ _CAUSES = (
     ),
     (
         r"no matching distribution|could not find a version|no solution found|no wheels with a matching"
-        r"|not found in the",
+        r"|not found in the|do not match the hashes|hash mismatch",
         "wheel",
     ),
 )
@@ -91,8 +102,8 @@ def _explain(output: str, directory: Path, doing: str) -> InstallFailed:
         "disk": f"the disk is full: {directory} needs {NEEDED_BYTES // 1_000_000} MB free. Make room, or set"
         " ORT_RKNN_CACHE_DIR to a folder on another disk, and run this again",
         "unwritable": f"{directory} cannot be written. Set ORT_RKNN_CACHE_DIR to a folder that can",
-        "network": "the package index cannot be reached. Check the network (pip and uv read HTTPS_PROXY and their own"
-        " settings for mirrors), and run this again: it continues where it stopped",
+        "network": "the package index cannot be reached. Check the network (HTTPS_PROXY is read; a mirror is named by"
+        " --index-url, settings of pip and uv are not looked at), and run this again: it continues where it stopped",
         "wheel": f"the package index has no rknn-toolkit2 {TOOLKIT_VERSION} (or of {', '.join(REQUIRED)})"
         f" for this Python on {platform.system()} {platform.machine()}. It has wheels for Python 3.8 to 3.12 on Linux"
         " x86_64 and aarch64: name another interpreter with --python, or convert on a PC",
@@ -107,14 +118,6 @@ def _run(command: Sequence[str], directory: Path, doing: str, progress: Progress
     Raises:
         InstallFailed: It failed.
     """
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "UV_PROJECT")
-    }
-    environment.update(
-        PYTHONUNBUFFERED="1", NO_COLOR="1", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_REQUIRE_VIRTUALENV="0"
-    )
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -123,7 +126,8 @@ def _run(command: Sequence[str], directory: Path, doing: str, progress: Progress
         text=True,
         errors="replace",
         cwd=directory,
-        env=environment,
+        env=tool_environment(),
+        umask=0o077,
         start_new_session=True,
     )
     lines: deque[str] = deque(maxlen=200)
@@ -132,12 +136,13 @@ def _run(command: Sequence[str], directory: Path, doing: str, progress: Progress
         with process.stdout:
             for line in process.stdout:
                 lines.append(line)
-                progress(line.strip())
-        code = process.wait()
+                progress(shown(line.strip()))
+        code = process.wait(_END_S)
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
         raise
     if code:
         raise _explain("".join(lines), directory, doing)
@@ -154,10 +159,10 @@ def _make_room(directory: Path) -> None:
             f"rknn-toolkit2 exists for Linux on {' and '.join(MACHINES)} only, this is {platform.system()}"
             f" {platform.machine()}. Convert on such a machine and copy the compiled model"
         )
-    if why := no_home(directory):
+    if why := unusable(directory):
         raise InstallFailed(f"there is no place for it, because {why}. Set ORT_RKNN_CACHE_DIR to a folder")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
         probe_file = directory / f".writable-{os.getpid()}"
         probe_file.write_bytes(b"")
         probe_file.unlink()
@@ -168,51 +173,79 @@ def _make_room(directory: Path) -> None:
         raise _explain("No space left on device", directory, "")
 
 
-def _make_environment(uv: Sequence[str] | None, wanted: str | None, directory: Path, progress: Progress) -> None:
+def _make_environment(
+    uv: Sequence[str] | None, wanted: str | None, directory: Path, progress: Progress, source: Wheelhouse | None
+) -> None:
     """Make ``env`` unless a usable one is there already."""
     environment = directory / "env"
     there = probe(str(private_python()))
-    if there is not None and there.fits and wanted is None and (uv or there.ensurepip):
+    for_source = source is None or (there is not None and there.version == source.version)
+    if there is not None and there.fits and wanted is None and for_source and (uv or there.ensurepip):
         progress("continuing with the environment that is there")
         return
-    interpreter = choose_interpreter(uv, wanted)
+    interpreter = choose_interpreter(uv, wanted, None if source is None else source.version)
     shutil.rmtree(environment, ignore_errors=True)
     if uv:
         path = interpreter.path if interpreter else ">=3.8,<3.13"  # uv then downloads one
-        command = [*uv, "venv", "--no-project", "--python", path, str(environment)]
+        command = [*uv, "--no-config", "venv", "--no-project", "--python", path, str(environment)]
     else:
         assert interpreter is not None
-        command = [interpreter.path, "-m", "venv", str(environment)]
-    _run(command, directory, "making the environment", progress)
+        command = [interpreter.path, "-I", "-m", "venv", str(environment)]
+    progress("making the environment")
+    try:
+        _run(command, directory, "making the environment", progress)
+    except InstallFailed as error:
+        if interpreter is not None:
+            raise
+        last = str(error).partition("\n")[2]
+        raise InstallFailed(
+            f"no Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} is here, and uv could not fetch one (it"
+            f" takes them from github.com). {NO_PYTHON}\n{last}"
+        ) from error
 
 
-def _fill(uv: Sequence[str] | None, directory: Path, progress: Progress) -> None:
+def _fill(
+    uv: Sequence[str] | None, directory: Path, progress: Progress, source: Wheelhouse | None, index: str | None
+) -> None:
     """Install the packages; what is there already is kept."""
     python = str(private_python())
     if uv:
-        install = [*uv, "pip", "install", "--python", python]
+        install = [*uv, "--no-config", "pip", "install", "--python", python]
     else:
-        _run([python, "-m", "ensurepip"], directory, "getting pip", progress)
-        install = [python, "-m", "pip", "install", "--progress-bar", "off", "--no-warn-conflicts"]
-    _run([*install, "--no-deps", f"rknn-toolkit2=={TOOLKIT_VERSION}"], directory, "installing rknn-toolkit2", progress)
-    _run([*install, *REQUIREMENTS], directory, "installing what rknn-toolkit2 needs", progress)
+        # -I: neither the working folder nor the user's own packages have a say.
+        _run([python, "-I", "-m", "ensurepip"], directory, "getting pip", progress)
+        install = [python, "-I", "-m", "pip", "install", "--progress-bar", "off", "--no-warn-conflicts"]
+    file = requirements_file([f"rknn-toolkit2=={TOOLKIT_VERSION}", *REQUIREMENTS], directory)
+    wheels = None if source is None else source.folder.absolute()
+    _run([*install, *only_these(file, index, wheels)], directory, "installing rknn-toolkit2", progress)
     if not uv:  # neither is needed any more, and pkg_resources of setuptools is slow to import
-        _run([python, "-m", "pip", "uninstall", "-y", "setuptools", "pip"], directory, "removing pip", progress)
+        _run([python, "-I", "-m", "pip", "uninstall", "-y", "setuptools", "pip"], directory, "removing pip", progress)
     for tests in (directory / "env").glob("lib/python3*/site-packages/onnx/backend/test/data"):
         shutil.rmtree(tests, ignore_errors=True)  # 57 MB of test models
 
 
 def _prove(prove: Prove, directory: Path, progress: Progress) -> ToolkitPython:
-    """Convert a small model, and only then say on disk that the environment is good."""
+    """Convert a small model, and only then say on disk that the environment is good.
+
+    Where the aarch64 compiler cannot open the NPU nothing can be proven, nor is anything wrong with the environment (an
+    image of a container is made without any device): it is kept, and proven by the next call that finds an NPU.
+    """
     progress("converting a model of two nodes to prove that it works")
     python = str(private_python())
+    version, unproven = TOOLKIT_VERSION, ""
     try:
         version = prove(python)
+    except NpuNotOpened as error:
+        unproven = str(error)
+        progress(unproven)
     except ConvertError as error:
-        raise InstallFailed(f"the new environment does not work: {error}. Run this again with --force") from error
-    content = {"version": version, "python": python, "requirements": REQUIREMENTS}
+        raise InstallFailed(
+            f"the new environment does not work: {error}. `ort-rknn toolkit install --force` makes it anew"
+        ) from error
+    content = {"version": version, "python": python, "requirements": REQUIREMENTS, "unproven": unproven}
     part = directory / "toolkit.json.part"
-    part.write_text(json.dumps(content), encoding="utf-8")
+    part.unlink(missing_ok=True)
+    write_own(part, json.dumps(content))
     part.replace(directory / "toolkit.json")
     return ToolkitPython(python, "private", version)
 
@@ -224,6 +257,8 @@ def install(
     python: str | None = None,
     force: bool = False,
     use_uv: bool = True,
+    wheels: Path | None = None,
+    index: str | None = None,
     wait: float = 600.0,
 ) -> ToolkitPython:
     """Make the private environment, or finish one that was begun; nothing is done when it is there and proven.
@@ -234,6 +269,9 @@ def install(
         python: The interpreter to build on; None: the first that fits.
         force: Begin anew.
         use_uv: Use uv where it is found, because it is quicker.
+        wheels: A folder that ``toolkit download`` made; nothing is fetched from anywhere then.
+        index: A mirror of the registry; what it delivers must have the hashes we know. The settings of pip and uv are
+            not looked at.
         wait: Seconds to wait for another installer (600: a guess at a slow line).
 
     Raises:
@@ -241,10 +279,18 @@ def install(
     """
     directory = toolkit_directory()
     _make_room(directory)
+    source = None
+    if wheels is not None:
+        progress(f"checking the wheels in {wheels}")
+        source = read_wheelhouse(wheels, toolkit=TOOLKIT_VERSION)
     lock = directory / "install.lock"
     try:
         with held(lock, timeout=wait, waiting=lambda: progress("another installer is at work, waiting for it")):
-            return _install_locked(directory, progress, prove, python, force, use_uv)
+            return _install_locked(directory, progress, prove, python, force, use_uv, source, index)
+    except InstallFailed as error:
+        with contextlib.suppress(OSError):
+            failure_note().write_text(f"{error}\n", encoding="utf-8")
+        raise
     except Timeout as error:
         raise InstallFailed(f"another installer has held {lock} for {wait:g} s. Try again later") from error
     except OSError as error:
@@ -253,16 +299,26 @@ def install(
 
 
 def _install_locked(
-    directory: Path, progress: Progress, prove: Prove, python: str | None, force: bool, use_uv: bool
+    directory: Path,
+    progress: Progress,
+    prove: Prove,
+    python: str | None,
+    force: bool,
+    use_uv: bool,
+    source: Wheelhouse | None,
+    index: str | None,
 ) -> ToolkitPython:
     done = marker() or {}
     current = done.get("version") == TOOLKIT_VERSION and done.get("requirements") == list(REQUIREMENTS)
     if current and not force and python is None:
+        if done.get("unproven"):
+            return _prove(prove, directory, progress)
         return ToolkitPython(str(private_python()), "private", TOOLKIT_VERSION)
     (directory / "toolkit.json").unlink(missing_ok=True)
+    failure_note().unlink(missing_ok=True)
     if force:
         shutil.rmtree(directory / "env", ignore_errors=True)
     uv = find_uv() if use_uv else None
-    _make_environment(uv, python, directory, progress)
-    _fill(uv, directory, progress)
+    _make_environment(uv, python, directory, progress, source)
+    _fill(uv, directory, progress, source, index)
     return _prove(prove, directory, progress)

@@ -290,7 +290,7 @@ def test_describe_and_memory(emulator: Emulator) -> None:
     assert device.describe()["cores"] == 3
     device.close()
     assert context.describe() == {"segment": "segment", "core_mask": 2, "native": bool(context.segment), "closed": True}
-    with pytest.raises(ValueError, match="priority must be one of high, medium, low"):
+    with pytest.raises(ValueError, match="priority must be one of normal, high, medium, low"):
         npu(emulator, priority="urgent")
 
 

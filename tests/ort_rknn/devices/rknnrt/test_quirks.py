@@ -78,7 +78,7 @@ def test_a_runtime_without_core_masks(emulator: Emulator, code: int, caplog: pyt
     compiled = segment(INTEGERS)
     parts = [BoundNpuStep("segment", ("ids", "x"), ("n", "i", "b", "y", "q"), compiled)]
     with caplog.at_level(logging.WARNING, "ort_rknn"):
-        engine = Engine(Program.from_steps(parts, npu(emulator), outputs=("n",)), EngineOptions())
+        engine = Engine(Program.from_steps(parts, npu(emulator), outputs=("n",)), EngineOptions(schedule=(0, 1, 2)))
         feeds_of = [feeds(compiled, tag) for tag in range(12)]
         jobs = [engine.submit({"ids": ids, "x": x}) for ids, x in feeds_of]
         for job, given in zip(jobs, feeds_of, strict=True):

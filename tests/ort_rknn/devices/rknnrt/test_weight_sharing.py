@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from ort_rknn.devices.rknnrt.device import NpuDevice
 from ort_rknn.errors import DeviceError
 from tests.helpers.emulated_npu import File, feeds, npu, same, segment
 from tests.helpers.emulator import Emulator, Model, Tensor
@@ -93,3 +96,33 @@ def test_one_file_by_two_names(emulator: Emulator, tmp_path: Path) -> None:
     assert contexts[1].lender is contexts[0]
     for context in contexts:
         context.close()
+
+
+def test_threads_that_open_one_model_at_once_load_it_once(emulator: Emulator, kind: str) -> None:
+    """Each as a session of its own would; the first takes long to load."""
+    model = Model((Tensor("x", "float16", (1, 8)),), (Tensor("y", "float16", (1, 3)),), padding=100_000)
+    before, together, contexts = emulator.count("dma_bytes"), threading.Barrier(8), []
+    devices = [npu(emulator, share_weights=True) for _ in range(8)]
+    emulator.configure(fault="rknn_init@1x1=hang")
+
+    def open_one(device: NpuDevice) -> None:
+        code = segment(model)
+        together.wait(10)
+        contexts.append((device.open(code), code))
+
+    threads = [threading.Thread(target=open_one, args=(device,)) for device in devices]
+    for thread in threads:
+        thread.start()
+    while not emulator.count("rknn_init"):
+        time.sleep(0.001)
+    assert emulator.count("rknn_init") == 1, "the others wait for it"
+    emulator.release_hangs()
+    for thread in threads:
+        thread.join(20)
+    assert len(contexts) == 8
+    assert emulator.count("dma_bytes") - before == len(model.data()), "the weights once"
+    for context, code in contexts:
+        same(context.run(feeds(code)), model.answer(feeds(code)))
+    for device in devices:
+        device.close()
+    assert emulator.count("contexts") == 0

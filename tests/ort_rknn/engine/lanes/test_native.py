@@ -189,7 +189,7 @@ def test_a_hang_ends_as_that_job_s_error(new_engine: New, emulator: Emulator) ->
 def test_a_core_that_fails_is_taken_out_of_service(new_engine: New, emulator: Emulator, caplog: Any) -> None:
     emulator.configure(cores=2)  # the device is taken for one with three cores
     emulator.errors_are_meant = True
-    engine = new_engine()
+    engine = new_engine(schedule=(0, 1, 2))
     emulator.configure(latency_us=20_000)
     for tag, job in enumerate([engine.submit(feed(tag)) for tag in range(12)]):
         check(job.result(LONG), tag)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ort_rknn.engine.lanes.switch_interval import ENVIRONMENT, INTERVAL_S, FastSwitching
+from ort_rknn.engine.lanes.switch_interval import ENVIRONMENT, INTERVAL_S, URGENT_S, FastSwitching
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,20 @@ def test_begin_and_end() -> None:
     one.end()
     assert sys.getswitchinterval() == pytest.approx(INTERVAL_S)
     assert (one.held, other.held) == (False, True)
+    other.end()
+    assert sys.getswitchinterval() == pytest.approx(0.005)
+
+
+def test_the_shortest_wish_counts() -> None:
+    one, other = FastSwitching(), FastSwitching(URGENT_S)
+    one.begin()
+    other.begin()
+    assert sys.getswitchinterval() == pytest.approx(URGENT_S)
+    other.end()
+    assert sys.getswitchinterval() == pytest.approx(INTERVAL_S)
+    other.begin()
+    one.end()
+    assert sys.getswitchinterval() == pytest.approx(URGENT_S)
     other.end()
     assert sys.getswitchinterval() == pytest.approx(0.005)
 

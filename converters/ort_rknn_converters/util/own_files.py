@@ -1,0 +1,194 @@
+"""Opens files and folders that somebody else may have prepared, without following links and without waiting.
+
+Two kinds of files are opened: a user's (a model, calibration data: anywhere, links allowed, but a file and no pipe,
+device or folder, which would hang or never end), and those this package wrote itself (caches, temporary folders: of our
+own user, real, and in folders nobody else writes to).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+__all__ = [
+    "NoRegularFile",
+    "is_plain_name",
+    "make_private",
+    "not_ours",
+    "open_own",
+    "open_regular",
+    "read_own",
+    "read_regular",
+    "write_own",
+]
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_FOLDER_MODE, _FILE_MODE = 0o700, 0o600
+_OVERFLOW = 65534
+"""Owner that Linux shows for users a container has no name for: there also for the system's own folders."""
+
+
+class NoRegularFile(OSError):
+    """Raised for a pipe, a device, a folder, or a name that no file can have."""
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a user's file for reading; links are followed, nothing is waited for.
+
+    Raises:
+        NoRegularFile: It is a pipe, a socket, a device or a folder, or its name holds a NUL.
+        OSError: It is not there, or may not be read.
+    """
+    return _opened(path, os.O_RDONLY)
+
+
+def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a user's file that holds text.
+
+    Args:
+        path: Where it is.
+        most: Bytes such a file has at most.
+
+    Raises:
+        OSError: As :func:`open_regular`, or it is larger.
+    """
+    with open_regular(path) as file:
+        return _content(file, path, most)
+
+
+def open_own(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file of our own: not a link, and of this user or the system's.
+
+    Raises:
+        NoRegularFile: It is something else than a file.
+        OSError: It is not there, it is somebody else's, or it is a link.
+    """
+    file = _opened(path, os.O_RDONLY | os.O_NOFOLLOW)
+    owner = os.fstat(file.fileno()).st_uid
+    if owner not in (os.geteuid(), 0):
+        file.close()
+        raise PermissionError(errno.EPERM, f"it belongs to user {owner}", os.fspath(path))
+    return file
+
+
+def read_own(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a file of our own that holds text; see :func:`open_own`.
+
+    Raises:
+        OSError: As :func:`open_own`, or it is larger than ``most`` bytes.
+    """
+    with open_own(path) as file:
+        return _content(file, path, most)
+
+
+def write_own(path: str | os.PathLike[str], data: str | bytes) -> None:
+    """Write a new file that only this user can read.
+
+    Raises:
+        OSError: It exists, or cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, _FILE_MODE), "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def make_private(folder: Path) -> Path:
+    """Make a folder, and those above it that are missing, for this user alone; returns it.
+
+    Raises:
+        OSError: It cannot be made, or something that is no folder has its name.
+    """
+    try:
+        folder.mkdir(_FOLDER_MODE)
+    except FileNotFoundError:
+        make_private(folder.parent)
+        folder.mkdir(_FOLDER_MODE, exist_ok=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    return folder
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether a text read from a file names a file beside it, and nothing elsewhere."""
+    return isinstance(name, str) and 0 < len(name) < 256 and not {"/", "\0"} & {*name} and name not in (".", "..")
+
+
+def not_ours(folder: Path) -> str:
+    """Reason why others could have put files into a folder, as the rest of a sentence; empty where they cannot.
+
+    The folder, where it exists, must belong to this user or to the system and be writable by nobody else; those above
+    it may only be writable by all if they are like ``/tmp``, where everybody can remove just what is theirs.
+    """
+    me = os.geteuid()
+    path = Path(os.path.realpath(folder))
+    for at in (path, *path.parents):
+        try:
+            found = at.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            return f"{at} cannot be looked at ({error.strerror})"
+        if not stat.S_ISDIR(found.st_mode):
+            continue  # nothing can be opened below it
+        if found.st_uid not in (me, 0) and not (found.st_uid == _OVERFLOW and at != path and _has_nameless_users()):
+            return f"{at} belongs to user {found.st_uid}, and this is user {me}"
+        sticky = at != path and found.st_mode & stat.S_ISVTX
+        if found.st_mode & _OTHERS_WRITE and not sticky and not _is_own_group(found):
+            return f"others can write to {at} (its mode is {stat.S_IMODE(found.st_mode):o}; chmod go-w {at})"
+    return ""
+
+
+def _opened(path: str | os.PathLike[str], flags: int) -> BufferedReader:
+    try:
+        # Without O_NONBLOCK, opening a pipe waits until somebody writes to it.
+        handle = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    except ValueError:
+        raise NoRegularFile(errno.EINVAL, "no file can have this name", os.fspath(path).replace("\0", "\\0")) from None
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(mode):
+            raise NoRegularFile(errno.EINVAL, f"it is no file but {_kind(mode)}", os.fspath(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a disk"}
+    return kinds.get(stat.S_IFMT(mode), "something else")
+
+
+def _content(file: BufferedReader, path: str | os.PathLike[str], most: int) -> bytes:
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", os.fspath(path))
+    return data
+
+
+def _is_own_group(found: os.stat_result) -> bool:
+    """Whether a folder's group cannot bring anybody else in: many systems give each user a group of one."""
+    if found.st_mode & stat.S_IWOTH:
+        return False
+    import grp  # only for folders that a group may write to
+    import pwd
+
+    try:
+        user, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
+    except KeyError:
+        return False
+    return user.pw_gid == found.st_gid and set(group.gr_mem) <= {user.pw_name} and group.gr_name == user.pw_name
+
+
+def _has_nameless_users() -> bool:
+    """Whether this process is in a container that has no name for some users of the machine."""
+    try:
+        return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+    except OSError:
+        return False

@@ -1,0 +1,225 @@
+"""The gRPC door: the calls of the Open Inference Protocol and those of Triton's that clients use."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from ort_rknn.errors import InvalidOption
+from ort_rknn.remote.failures import KIND_KEY, Refusal, failure_of
+from ort_rknn.serving.access_log import log_access, logs_access
+from ort_rknn.serving.answers import EXTENSIONS, NAME, model_statistics, server_version
+from ort_rknn.serving.protobufs import answer_message, call_of
+from ort_rknn.serving.security import Listen, Tokens
+from ort_rknn.serving.service import Service
+
+__all__ = ["GrpcFront"]
+
+_MORE_THREADS = 8  # beside those of the inferences: health, metadata, refusals (a guess)
+_QUEUE = 64  # calls without a thread yet, of which nothing has been read; more are refused by gRPC (a guess)
+_NO_DEADLINE_S = 1e7  # no client waits for months
+_OPEN_TO_ALL = ("/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady")
+"""Calls that probes make, which have no token; they tell nothing else."""
+
+messages: Any = service_pb2
+
+
+class _NotAPage(logging.Filter):
+    """Keeps bytes that are no message from writing a traceback each into the log; their client gets the status."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Exception deserializing")
+
+
+logging.getLogger("grpc._common").addFilter(_NotAPage())
+
+
+class GrpcFront:
+    """A gRPC server over a service.
+
+    Args:
+        service: The logic.
+        places: Where to listen.
+        tokens: Who may call.
+        most_bytes: Of one request.
+        tls: Private key and certificate chain in PEM, or ``None``.
+
+    Attributes:
+        ports: The port of each place; of port 0, the one that was free.
+
+    Raises:
+        InvalidOption: A place cannot be had.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        places: list[Listen],
+        tokens: Tokens,
+        *,
+        most_bytes: int,
+        tls: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        threads = service.pending + _MORE_THREADS
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ort_rknn grpc")
+        self._server: Any = grpc.server(
+            self._pool,
+            interceptors=[_Door(tokens)] if tokens.wanted else [],
+            maximum_concurrent_rpcs=threads + _QUEUE,
+            options=[
+                ("grpc.max_receive_message_length", most_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", 16 << 10),
+                ("grpc.so_reuseport", 0),  # or a second server would take half of the calls without a word
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),  # clients of ours ask every 10 s
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.keepalive_time_ms", 60_000),  # clients whose cable was cut are forgotten
+                ("grpc.keepalive_timeout_ms", 20_000),
+            ],
+        )
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Calls(service), self._server)
+        credentials = grpc.ssl_server_credentials([tls]) if tls is not None else None
+        self.ports = [self._listen(place, credentials) for place in places]
+
+    def _listen(self, place: Listen, credentials: Any) -> int:
+        try:
+            if credentials is not None and not place.unix:
+                return int(self._server.add_secure_port(str(place), credentials))
+            return int(self._server.add_insecure_port(str(place)))
+        except RuntimeError as error:
+            raise InvalidOption(f"cannot listen at {place}: it is taken, or not of this machine") from error
+
+    def start(self) -> None:
+        """Take calls."""
+        self._server.start()
+
+    def stop(self, grace: float) -> None:
+        """Take no more calls, let those under way end, at most ``grace`` seconds."""
+        self._server.stop(grace).wait(grace + 5)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Door(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Refuses who shows no token, before the request is read."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._refusal = grpc.stream_stream_rpc_method_handler(_refuse)  # reads nothing
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        shown = next((value for key, value in details.invocation_metadata if key == "authorization"), None)
+        if self._tokens.open_to(shown) or details.method in _OPEN_TO_ALL:
+            return continuation(details)
+        return self._refusal
+
+
+def _refuse(_: Any, context: Any) -> Any:
+    context.abort(
+        grpc.StatusCode.UNAUTHENTICATED, "no token, or a wrong one: send the metadata authorization: Bearer TOKEN"
+    )
+
+
+def _time_left(context: Any) -> float | None:
+    """Seconds until the client's deadline; ``None`` without one, which gRPC gives as one in the year 292 billion."""
+    left = context.time_remaining()
+    return None if left is None or left > _NO_DEADLINE_S else float(left)
+
+
+def _handled(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    """A call whose exceptions become statuses, and which is entered in the access log."""
+
+    def handle(self: Any, request: Any, context: Any) -> Any:
+        begun = time.monotonic()
+        code = "OK"
+        try:
+            return function(self, request, context)
+        except Exception as error:
+            failure = failure_of(error)
+            code = failure.code
+            if failure.kind:
+                context.set_trailing_metadata(((KIND_KEY, failure.kind),))
+            context.abort(getattr(grpc.StatusCode, code), failure.text)
+        finally:
+            if logs_access():
+                model = getattr(request, "model_name", "") or getattr(request, "name", "")
+                log_access("grpc", context.peer(), function.__name__, model, code, time.monotonic() - begun)
+
+    return handle
+
+
+class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """The calls; what is not here is UNIMPLEMENTED, by gRPC."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @_handled
+    def ServerLive(self, request: Any, context: Any) -> Any:
+        return messages.ServerLiveResponse(live=True)
+
+    @_handled
+    def ServerReady(self, request: Any, context: Any) -> Any:
+        return messages.ServerReadyResponse(ready=self._service.ready)
+
+    @_handled
+    def ServerMetadata(self, request: Any, context: Any) -> Any:
+        return messages.ServerMetadataResponse(name=NAME, version=server_version(), extensions=EXTENSIONS)
+
+    @_handled
+    def ModelReady(self, request: Any, context: Any) -> Any:
+        return messages.ModelReadyResponse(ready=self._service.repository.is_ready(request.name, request.version))
+
+    @_handled
+    def ModelMetadata(self, request: Any, context: Any) -> Any:
+        with self._service.repository.use(request.name, request.version, self._wait(context)) as model:
+            return ParseDict(model.metadata(), messages.ModelMetadataResponse())
+
+    @_handled
+    def ModelConfig(self, request: Any, context: Any) -> Any:
+        with self._service.repository.use(request.name, request.version, self._wait(context)) as model:
+            config = ParseDict(model.config, model_config_pb2.ModelConfig())
+            return messages.ModelConfigResponse(config=config)
+
+    @_handled
+    def ModelInfer(self, request: Any, context: Any) -> Any:
+        with self._service.let_in():
+            call = call_of(request, _time_left(context), lambda: not context.is_active())
+            answer = self._service.infer(call)
+            return answer_message(messages, request.id, answer)
+
+    @_handled
+    def ModelStatistics(self, request: Any, context: Any) -> Any:
+        rows = model_statistics(self._service.repository, request.name, request.version)
+        return ParseDict({"model_stats": rows}, messages.ModelStatisticsResponse())
+
+    @_handled
+    def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        answer = messages.RepositoryIndexResponse()
+        for entry in self._service.repository.index():
+            if entry.state == "READY" or not request.ready:
+                answer.models.add(name=entry.name, version="1", state=entry.state, reason=entry.reason)
+        return answer
+
+    @_handled
+    def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        if request.parameters:
+            raise Refusal(
+                "INVALID_ARGUMENT", "models are files in the served folder: a load takes no config and no files"
+            )
+        self._service.repository.load(request.model_name, self._wait(context))
+        return messages.RepositoryModelLoadResponse()
+
+    @_handled
+    def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
+        self._service.repository.unload(request.model_name)
+        return messages.RepositoryModelUnloadResponse()
+
+    def _wait(self, context: Any) -> float:
+        return min(_time_left(context) or self._service.load_limit, self._service.load_limit)

@@ -1,0 +1,332 @@
+"""The HTTP door: the protocol's REST calls with JSON or binary tensors, health for probes, and the metrics.
+
+By the standard library: one thread a connection, a bounded number of them, a time limit on every read.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ort_rknn.errors import InvalidOption
+from ort_rknn.remote.failures import KIND_HEADER, Failure, Refusal, failure_of
+from ort_rknn.serving.access_log import log_access
+from ort_rknn.serving.answers import EXTENSIONS, NAME, model_statistics, server_version
+from ort_rknn.serving.json_tensors import answer_parts, call_of_json
+from ort_rknn.serving.metrics import CONTENT_TYPE_LATEST, Metrics
+from ort_rknn.serving.security import Listen, Tokens
+from ort_rknn.serving.service import Service
+
+__all__ = ["HttpFront"]
+
+_IDLE_S = 60.0  # a connection that says nothing is closed (a guess)
+_BODY_S = 60.0  # a request must have come in whole (a guess: 25 MB at 4 Mbit/s)
+_SMALL = 64 << 10  # bytes of a request that is not an inference
+_MORE_CONNECTIONS = 64  # beside one for each call under way (a guess)
+_JSON_LENGTH = "Inference-Header-Content-Length"
+
+
+class HttpFront:
+    """An HTTP server over a service.
+
+    Args:
+        service: The logic.
+        place: Where to listen.
+        tokens: Who may call.
+        most_bytes: Of one request.
+        tls: Files of the certificate chain and the private key, or ``None``.
+
+    Attributes:
+        port: The port; of port 0, the one that was free.
+
+    Raises:
+        InvalidOption: The place or the certificate cannot be had.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        place: Listen,
+        tokens: Tokens,
+        *,
+        most_bytes: int,
+        tls: tuple[str, str] | None = None,
+    ) -> None:
+        context = None
+        try:
+            if tls is not None:
+                context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                context.load_cert_chain(*tls)
+            self._server = _Server(place, service, tokens, most_bytes, context)
+        except OSError as error:
+            raise InvalidOption(f"cannot listen at {place}: {error.strerror or error}") from error
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, name="ort_rknn http", daemon=True)
+
+    def start(self) -> None:
+        """Take calls."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more calls; those under way are waited for by the service."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(
+        self, place: Listen, service: Service, tokens: Tokens, most_bytes: int, context: ssl.SSLContext | None
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+        self.service, self.tokens, self.most_bytes = service, tokens, most_bytes
+        self.metrics = Metrics(service)
+        self.context = context
+        self.connections = threading.Semaphore(service.pending + _MORE_CONNECTIONS)
+        super().__init__((place.host, place.port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self.connections.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            request.close()  # a client tries again, on another server if it knows one
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.context is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(_IDLE_S)
+        with self.context.wrap_socket(request, server_side=True) as line:  # here, where it keeps nobody else waiting
+            super().finish_request(line, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that went away."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE_S
+    disable_nagle_algorithm = True
+    server: _Server
+    server_version = NAME
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        self._answer("GET")
+
+    def do_POST(self) -> None:
+        self._answer("POST")
+
+    def handle_expect_100(self) -> bool:
+        """Refuse what is too large before it is sent."""
+        try:
+            self._length()
+        except Refusal as refusal:
+            self._fail(refusal.failure, 413)
+            return False
+        return super().handle_expect_100()
+
+    def _answer(self, method: str) -> None:
+        begun = time.monotonic()
+        self._unread = bool(self.headers.get("Content-Length", "0").strip("0")) or "Transfer-Encoding" in self.headers
+        code, model, call = "OK", "", method
+        try:
+            parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+            model = parts[2] if len(parts) > 2 and parts[:2] == ["v2", "models"] else ""
+            call = f"{method} {self.path[:200]}"
+            self._route(method, parts)
+        except (ConnectionError, TimeoutError) as error:
+            code = type(error).__name__
+            self.close_connection = True
+        except Exception as error:
+            failure = failure_of(error)
+            code = failure.code
+            self._fail(failure, 413 if isinstance(error, _TooLarge) else failure.http)
+        finally:
+            log_access("http", self.client_address[0], call, model, code, time.monotonic() - begun)
+
+    def _route(self, method: str, parts: list[str]) -> None:
+        service = self.server.service
+        if parts[0] == "v2" and parts[1:2] == ["health"] and method == "GET" and len(parts) == 3:
+            healthy = {"live": True, "ready": service.ready}.get(parts[2])
+            if healthy is None:
+                raise Refusal("NOT_FOUND", "there is /v2/health/live and /v2/health/ready")
+            self._send(200 if healthy else 503, b"", "text/plain")
+            return
+        if not self.server.tokens.open_to(self.headers.get("Authorization")):
+            raise Refusal("UNAUTHENTICATED", "no token, or a wrong one: send the header Authorization: Bearer TOKEN")
+        match (method, *parts):
+            case ("GET", "metrics"):
+                self._send(200, self.server.metrics.page(), CONTENT_TYPE_LATEST)
+            case ("GET", "v2"):
+                self._json({"name": NAME, "version": server_version(), "extensions": EXTENSIONS})
+            case ("GET", "v2", "models", "stats"):
+                self._json({"model_stats": model_statistics(service.repository, "", "")})
+            case (_, "v2", "models", model, "versions", version, *rest):
+                self._model(method, model, version, rest)
+            case (_, "v2", "models", model, *rest):
+                self._model(method, model, "", rest)
+            case ("POST", "v2", "repository", "index"):
+                wanted = self._small_object().get("ready", False)
+                rows = [
+                    {"name": entry.name, "version": "1", "state": entry.state, "reason": entry.reason}
+                    for entry in service.repository.index()
+                    if entry.state == "READY" or not wanted
+                ]
+                self._json(rows)
+            case ("POST", "v2", "repository", "models", model, "load"):
+                if self._small_object().get("parameters"):
+                    text = "models are files in the served folder: a load takes no config and no files"
+                    raise Refusal("INVALID_ARGUMENT", text)
+                service.repository.load(model, service.load_limit)
+                self._json({})
+            case ("POST", "v2", "repository", "models", model, "unload"):
+                self._small_object()
+                service.repository.unload(model)
+                self._json({})
+            case _:
+                raise Refusal("NOT_FOUND", f"there is no {method} {'/'.join(parts)[:200]!r} here")
+
+    def _model(self, method: str, model: str, version: str, rest: list[str]) -> None:
+        repository = self.server.service.repository
+        match (method, *rest):
+            case ("POST", "infer"):
+                self._infer(model, version)
+            case ("GET",):
+                with repository.use(model, version, self.server.service.load_limit) as opened:
+                    self._json(opened.metadata())
+            case ("GET", "config"):
+                with repository.use(model, version, self.server.service.load_limit) as opened:
+                    self._json(opened.config)
+            case ("GET", "ready"):
+                self._send(200 if repository.is_ready(model, version) else 503, b"", "text/plain")
+            case ("GET", "stats"):
+                self._json({"model_stats": model_statistics(repository, model, version)})
+            case _:
+                raise Refusal("NOT_FOUND", f"there is no {method} .../{'/'.join(rest)[:200]} of a model")
+
+    def _infer(self, model: str, version: str) -> None:
+        service = self.server.service
+        service.repository.find(model, version)  # before a byte is read
+        length = self._length()
+        with service.let_in():
+            body = self._body(length)
+            head_length = self.headers.get(_JSON_LENGTH, str(length))
+            if not head_length.isdecimal() or int(head_length) > length:
+                raise Refusal(
+                    "INVALID_ARGUMENT", f"{_JSON_LENGTH} is {head_length[:20]!r} of a request of {length} bytes"
+                )
+            head, binary = body[: int(head_length)], body[int(head_length) :]
+            call, request = call_of_json(model, version, head, binary, self._gone)
+            answer = service.infer(call)
+            text, parts = answer_parts(request, answer)
+            more = {_JSON_LENGTH: str(len(text))} if parts else {}
+            kind = "application/octet-stream" if parts else "application/json"
+            self._send(200, b"".join((text, *parts)), kind, more)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _length(self) -> int:
+        """The announced length of the request, which must be one that may be read.
+
+        Raises:
+            Refusal: There is none, it is too large, or the request is in another form.
+        """
+        if "Transfer-Encoding" in self.headers or self.headers.get("Content-Encoding", "identity") != "identity":
+            raise Refusal("UNIMPLEMENTED", "requests come with Content-Length, and not compressed")
+        text = self.headers.get("Content-Length", "0")
+        if not text.isdecimal() or len(text) > 15:
+            raise Refusal("INVALID_ARGUMENT", f"Content-Length {text[:20]!r} is no length")
+        if int(text) > self.server.most_bytes:
+            raise _TooLarge(f"{text} bytes are more than this server takes, {self.server.most_bytes} (--max-message)")
+        return int(text)
+
+    def _body(self, length: int) -> memoryview:
+        deadline = time.monotonic() + _BODY_S
+        body = memoryview(bytearray(length))  # zeros take no memory until they are written over
+        at = 0
+        while at < length:
+            self.connection.settimeout(max(0.001, deadline - time.monotonic()))
+            got = self.rfile.readinto1(body[at:])
+            if not got:
+                raise ConnectionError("the request ended early")
+            at += got
+        self.connection.settimeout(_IDLE_S)
+        self._unread = False
+        return body
+
+    def _small_object(self) -> dict[str, Any]:
+        length = self._length()
+        if length > _SMALL:
+            raise _TooLarge(f"{length} bytes are too much for this call")
+        content = bytes(self._body(length))
+        try:
+            found = json.loads(content or b"{}")
+        except (ValueError, RecursionError) as error:
+            raise Refusal("INVALID_ARGUMENT", f"the request is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise Refusal("INVALID_ARGUMENT", "the request must be a JSON object")
+        return found
+
+    def _gone(self) -> bool:
+        """Whether the client has closed its connection (not asked over TLS, which cannot be peeked into)."""
+        if isinstance(self.connection, ssl.SSLSocket):
+            return False
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _json(self, value: Any) -> None:
+        self._send(200, json.dumps(value).encode(), "application/json")
+
+    def _fail(self, failure: Failure, status: int) -> None:
+        more = {KIND_HEADER: failure.kind} if failure.kind else {}
+        if status in (429, 503):
+            more["Retry-After"] = "1"
+        if status == 401:
+            more["WWW-Authenticate"] = "Bearer"
+        self._send(status, json.dumps({"error": failure.text}).encode(), "application/json", more)
+
+    def _send(self, status: int, content: bytes, kind: str, more: dict[str, str] | None = None) -> None:
+        if getattr(self, "_unread", False) or self.server.service.draining:
+            self.close_connection = True
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in (more or {}).items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the access log does."""
+
+
+class _TooLarge(Refusal):
+    """Raised for a request that is too large."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("RESOURCE_EXHAUSTED", text)

@@ -1,0 +1,146 @@
+"""An open model of the repository: its sessions, one for each class of calls, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ort_rknn.engine.cpu_workers import CPU_WORKERS
+from ort_rknn.engine.engine import Engine
+from ort_rknn.remote.outside import OUTSIDE_KEY, STUB_KEY, Argument, Outside, pack, stub_of
+from ort_rknn.remote.tensors import ITEM_SIZES, STRINGS, datatype_of
+
+__all__ = ["VERSION", "OpenModel", "datatype_shown", "dims_shown"]
+
+VERSION = "1"
+"""The one version a model has: its file."""
+
+OpenSession = Callable[[str], Any]
+"""Opens a session of the model for a class of calls (``""``: as the server's options say)."""
+
+
+class OpenModel:
+    """One model, open.
+
+    Args:
+        name: Its name.
+        open_session: Opens a session of it.
+        clock: Seconds, monotonic.
+
+    Attributes:
+        outside: Inputs, outputs and metadata.
+        config: Triton's model config as JSON.
+        outputs: Output name -> the protocol's name of its type, ``None`` where it has none.
+        at_once: Calls that find an idle core, as long as no more are under way.
+        users: Calls under way.
+        used_at: When the last one ended.
+        retired: Whether it is to be closed as soon as nobody uses it.
+    """
+
+    def __init__(self, name: str, open_session: OpenSession, clock: Callable[[], float]) -> None:
+        self.name = name
+        self._open = open_session
+        self._opening = threading.Lock()
+        self._sessions = {"": open_session("")}
+        try:
+            self.outside = Outside.of(self._sessions[""])
+            self.config = _config(name, self.outside)
+            self.outputs = {one.name: datatype_of(one.type) for one in self.outside.outputs}
+        except BaseException:
+            self._sessions[""].close()
+            raise
+        self.at_once = _at_once(self._sessions[""])
+        self.users = 0
+        self.used_at = clock()
+        self.retired = False
+
+    def session(self, priority: str) -> Any:
+        """The session for a class of calls; the first call of a class opens it."""
+        session = self._sessions.get(priority)
+        if session is None:
+            with self._opening:
+                session = self._sessions.get(priority)
+                if session is None:
+                    session = self._sessions[priority] = self._open(priority)
+        return session
+
+    def metadata(self) -> dict[str, Any]:
+        """The protocol's model metadata as JSON."""
+        return {
+            "name": self.name,
+            "versions": [VERSION],
+            "platform": self.config["platform"],
+            "inputs": [_metadata(one) for one in (*self.outside.inputs, *self.outside.overridable)],
+            "outputs": [_metadata(one) for one in self.outside.outputs],
+        }
+
+    def request_bytes(self) -> int | None:
+        """Bytes of all inputs; ``None`` where a shape is open or strings have no size."""
+        sizes = [_bytes(argument) for argument in (*self.outside.inputs, *self.outside.overridable)]
+        return None if any(size is None for size in sizes) else sum(size or 0 for size in sizes)
+
+    def close(self) -> None:
+        """Finish what was accepted, and give everything back."""
+        for session in self._sessions.values():
+            session.close()
+
+
+def _at_once(session: Any) -> int:
+    """Lanes of a session's engine; on the CPU alone, what its engine would run at once."""
+    engine = session._existing_engine()
+    return len(engine.plan().lanes) or CPU_WORKERS if isinstance(engine, Engine) else CPU_WORKERS
+
+
+def datatype_shown(argument: Argument) -> str:
+    """The protocol's name of an argument's type; onnxruntime's where it has none, which no call can use."""
+    return datatype_of(argument.type) or argument.type
+
+
+def dims_shown(argument: Argument) -> list[int]:
+    """The shape as the protocol writes it: -1 where it is open."""
+    return [dim if isinstance(dim, int) else -1 for dim in argument.shape]
+
+
+def _metadata(argument: Argument) -> dict[str, Any]:
+    return {"name": argument.name, "datatype": datatype_shown(argument), "shape": dims_shown(argument)}
+
+
+def _bytes(argument: Argument) -> int | None:
+    datatype = datatype_of(argument.type)
+    if datatype in (None, STRINGS) or not argument.shape or not all(isinstance(dim, int) for dim in argument.shape):
+        return None
+    return math.prod(int(dim or 0) for dim in argument.shape) * ITEM_SIZES[str(datatype)]
+
+
+def _config(name: str, outside: Outside) -> dict[str, Any]:
+    """Triton's model config.
+
+    The entry ``metadata`` is the model's own, as a Python dictionary in text: what Ultralytics' exporter for Triton
+    writes and its client reads.
+    """
+    parameters: Mapping[str, str] = {
+        "metadata": repr(dict(outside.custom)),
+        OUTSIDE_KEY: json.dumps(outside.to_dict()),
+        STUB_KEY: pack(stub_of(outside)),
+    }
+    return {
+        "name": name,
+        "platform": "onnxruntime_onnx",
+        "backend": "ort_rknn",
+        "max_batch_size": 0,
+        "input": [
+            {**_row(one), "optional": one.type.startswith("optional")}
+            for one in (*outside.inputs, *outside.overridable)
+        ],
+        "output": [_row(one) for one in outside.outputs],
+        "parameters": {key: {"string_value": text} for key, text in parameters.items()},
+    }
+
+
+def _row(argument: Argument) -> dict[str, Any]:
+    datatype = datatype_of(argument.type)
+    kind = {None: "TYPE_INVALID", STRINGS: "TYPE_STRING"}.get(datatype, f"TYPE_{datatype}")
+    return {"name": argument.name, "data_type": kind, "dims": dims_shown(argument)}

@@ -1,0 +1,1 @@
+"""The command ``ort-rknn top``: sessions of this machine, live."""

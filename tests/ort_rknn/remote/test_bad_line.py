@@ -1,0 +1,79 @@
+"""A line that is slow, loses connections, or is dead: right answers or a typed error within the limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ort_rknn
+from tests.helpers.bad_line import BadLine
+from tests.helpers.serving import put_models, served
+
+A = np.array([[1, 2], [3, -4], [5, 6]], np.float32)
+W = np.float32([[1, 2], [-1, 3]])
+
+
+def feed(number: int) -> dict[str, Any]:
+    return {"A": A * number, "B": A}
+
+
+def right(number: int, result: Any) -> bool:
+    return bool(np.array_equal(result[0], A * np.float32(number) @ W))
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    with served(put_models(tmp_path_factory.mktemp("models"), "two"), idle=0) as server:
+        assert server.http_port is not None
+        yield {"grpc": server.grpc_ports[0], "http": server.http_port}
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_slow(scheme: str, ports: dict[str, int]) -> None:
+    with (
+        BadLine(ports[scheme], delay=0.05) as line,  # there and back: 100 ms
+        ort_rknn.InferenceSession(f"{scheme}://127.0.0.1:{line.port}/two") as session,
+    ):
+        begun = time.monotonic()
+        results = list(session.map(["K"], (feed(number) for number in range(12))))
+        assert all(right(number, result) for number, result in enumerate(results))
+        assert time.monotonic() - begun > 0.1
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_connections_that_are_cut(scheme: str, ports: dict[str, int]) -> None:
+    """A cut loses the calls under way, which are tried again: all answers come, in order and right."""
+    with (
+        BadLine(ports[scheme], loss=0.01) as line,
+        ort_rknn.InferenceSession(f"{scheme}://127.0.0.1:{line.port}/two?timeout=30") as session,
+    ):
+        for number, result in enumerate(session.map(["K"], (feed(number) for number in range(300)))):
+            assert right(number, result)
+        assert line.cuts > 0
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_cable_that_is_pulled_in_mid_call(scheme: str, ports: dict[str, int]) -> None:
+    with (
+        BadLine(ports[scheme]) as line,
+        ort_rknn.InferenceSession(f"{scheme}://127.0.0.1:{line.port}/two?timeout=1") as session,
+    ):
+        assert right(1, session.run(["K"], feed(1)))
+        line.dead.set()
+        begun = time.monotonic()
+        with pytest.raises(ort_rknn.InferenceTimeout, match="gave no answer within 1 s"):
+            session.run(["K"], feed(1))
+        assert time.monotonic() - begun < 4
+        line.dead.clear()
+        line.cut()
+        deadline = time.monotonic() + 20
+        while True:  # without a new session
+            try:
+                assert right(2, session.run(["K"], feed(2)))
+                break
+            except (ort_rknn.DeviceUnavailable, ort_rknn.InferenceTimeout):
+                assert time.monotonic() < deadline
