@@ -8,6 +8,7 @@ attention without a mask). Without those pairs the same is computed in fp16, whi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import onnx
 
@@ -117,7 +118,7 @@ class _Edges:
             for one in sources
         )
 
-    def _behind_pair(self, name: str) -> onnx.NodeProto | str:
+    def _behind_pair(self, name: str) -> Any:
         """The node that makes a value, before it was rounded; the value's name where none does."""
         back = self._makers.get(name)
         if back is None or back.op_type != "DequantizeLinear":

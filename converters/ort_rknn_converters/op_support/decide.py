@@ -49,8 +49,9 @@ _SMALL_OPS: frozenset[str] = frozenset(
 # On SoCs with a largest rank the compiler reshapes and transposes windows of images of six dimensions without trouble.
 _DEEP_OPS = frozenset({"Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
-# Seen for rk3588, whatever the op: 17 to 23 rows of 4096 overflow a register, 16, 24 and 33 do not; so do 35 rows of
-# 2048 and 67 or 71 of 1024, but not 80 of 1024, 20 of 4095 or 4608, or [2, 10, 4096].
+# Seen for rk3588, whatever the op that computes: 17 to 23 rows of 4096 overflow a register, 16, 24 and 33 do not; so do
+# 35 rows of 2048 and 67 or 71 of 1024, but not 80 of 1024, 20 of 4095 or 4608, or [2, 10, 4096].
+_RELABELS = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 _WIDE_ROWS, _FULL = frozenset({1024, 2048, 4096}), 1 << 16
 
 
@@ -107,7 +108,7 @@ def _deep(node: ir.Node, target: Target) -> str | None:
 
 
 def _rows(node: ir.Node, target: Target) -> str | None:
-    if not target.long_reshapes_overflow:
+    if not target.long_reshapes_overflow or node.op_type in _RELABELS:
         return None
     for value in (*node.inputs, *node.outputs):
         shape = onnx_graph.static_shape(value)

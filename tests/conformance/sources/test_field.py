@@ -15,7 +15,7 @@ CASES = list(field.cases())
 
 def test_names_are_unique_and_say_what_they_are() -> None:
     names = [case.name for case in CASES]
-    assert len(names) == len(set(names)) >= 46
+    assert len(names) == len(set(names)) >= 49
     assert {name.split("/")[1] for name in names} == {
         *("attention", "ids", "norms", "positions", "quantized", "quantizer", "recurrent", "spectra")
     }

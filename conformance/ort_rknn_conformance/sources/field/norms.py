@@ -128,6 +128,15 @@ def distances() -> Made:
     return s.model({"x": (FLOAT, [64, 64])}, {"y": (FLOAT, [64, 20])}, [y]), [{"x": _random(64, 64)}]
 
 
-MODELS: dict[str, Maker] = {
-    one.__name__: one for one in (centred, centred_features, deviations, styles, tokens, cosine, embedded, distances)
-}
+def large_channels() -> Made:
+    """Three channels of a large image, normalized before the first layer."""
+    s = Sketch()
+    y = s.op("InstanceNormalization", "x", s.const([1.0, 1.1, 0.9]), s.const([0.0, 0.1, -0.1]))
+    y = s.op("Relu", s.op("Conv", y, s.weight(8, 3, 3, 3), strides=[8, 8]))
+    return s.model({"x": (FLOAT, [1, 3, 400, 400])}, {"y": (FLOAT, [1, 8, 50, 50])}, [y]), [
+        {"x": _random(1, 3, 400, 400)}
+    ]
+
+
+_ALL = (centred, centred_features, deviations, styles, tokens, cosine, embedded, distances, large_channels)
+MODELS: dict[str, Maker] = {one.__name__: one for one in _ALL}

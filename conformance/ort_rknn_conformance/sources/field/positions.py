@@ -175,6 +175,21 @@ def peaks() -> Made:
     return model, [{"x": _image(1, 1, 3, 64, 64)}]
 
 
-MODELS: dict[str, Maker] = {
-    one.__name__: one for one in (scales, sizes, region, boxes, sampled, durations, deformed, moved, peaks)
-}
+def picked() -> Made:
+    """The best tokens by a score that comes in, picked by positions that are repeated for every feature."""
+    s = Sketch()
+    y = s.op("Relu", s.op("MatMul", "x", s.weight(32, 32)))
+    _, best = s.op("TopK", "score", s.ints(20), axis=1, outputs=2)
+    places = s.op("Tile", s.op("Unsqueeze", best, s.ints(2)), s.ints(1, 1, 32))
+    y = s.op("MatMul", s.op("GatherElements", y, places, axis=1), s.weight(32, 8))
+    random = np.random.default_rng(1)
+    feed = {
+        "x": random.standard_normal((1, 100, 32)).astype(np.float32),
+        "score": random.permutation(100).astype(np.float32)[None],
+    }
+    inputs = {"x": (FLOAT, [1, 100, 32]), "score": (FLOAT, [1, 100])}
+    return s.model(inputs, {"y": (FLOAT, [1, 20, 8])}, [y]), [feed]
+
+
+_ALL = (scales, sizes, region, boxes, sampled, durations, deformed, moved, peaks, picked)
+MODELS: dict[str, Maker] = {one.__name__: one for one in _ALL}

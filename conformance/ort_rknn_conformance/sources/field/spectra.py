@@ -132,6 +132,14 @@ def loudness() -> Made:
     return model, _at_all_levels(frames * hop)
 
 
-MODELS: dict[str, Maker] = {
-    one.__name__: one for one in (log_power, mel, log_magnitude, compressed, short_time, loudness)
-}
+def wave() -> Made:
+    """Learnt filters of 400 samples every 160, straight on a second of sound."""
+    s = Sketch()
+    y = s.op("Relu", s.op("Conv", "wave", s.weight(32, 1, 400), s.const(np.zeros(32)), strides=[160], pads=[200, 200]))
+    y = s.op("Relu", s.op("Conv", y, s.weight(32, 32, 3), strides=[2]))
+    feed = {"wave": np.random.default_rng(1).standard_normal((1, 1, 16000)).astype(np.float32)}
+    return s.model({"wave": (FLOAT, [1, 1, 16000])}, {"y": (FLOAT, [1, 32, 50])}, [y]), [feed]
+
+
+_ALL = (log_power, mel, log_magnitude, compressed, short_time, loudness, wave)
+MODELS: dict[str, Maker] = {one.__name__: one for one in _ALL}

@@ -33,8 +33,10 @@ class RowGathers(Rewrite):
         maker = positions.producer() if positions is not None else None
         if x is None or maker is None or maker.op_type not in _REPEATS or maker.domain:
             return None
-        whole, taken = onnx_graph.static_shape(x), onnx_graph.static_shape(positions)
-        before = onnx_graph.static_shape(maker.inputs[0])
+        single = maker.inputs[0]
+        whole, taken, before = (onnx_graph.static_shape(value) for value in (x, positions, single))
+        if single is None:
+            return None
         if whole is None or taken is None or before is None or not whole or 0 in taken:
             return None
         axis = int(attribute(node, "axis", 0)) % len(whole)
@@ -44,4 +46,4 @@ class RowGathers(Rewrite):
         full = all(taken[place] == size for place, size in enumerate(whole) if place != axis)
         if not rows or not full or taken[axis] != count:
             return None
-        return [tape.op("Gather", x, tape.reshape(maker.inputs[0], (count,)), axis=axis)]
+        return [tape.op("Gather", x, tape.reshape(single, (count,)), axis=axis)]

@@ -28,7 +28,7 @@ _LARGEST = 256 << 20
 class DequantizedWeights(Pass):
     """Folds the dequantization of constant weights; the numbers stay.
 
-    int8 weights of the standard's own op are left to constant folding.
+    int8 weights of the standard's own op are left to constant folding, but for those in blocks.
 
     Args:
         every: Fold them as well.
@@ -46,7 +46,8 @@ class DequantizedWeights(Pass):
             if node.op_type != "DequantizeLinear" or node.domain not in _DOMAINS or kept_for_cpu(node, ctx):
                 continue
             x = node.inputs[0]
-            if x is None or x.dtype is None or (x.dtype not in _FEW_OR_MANY and not node.domain and not self._every):
+            folds = self._every or bool(node.domain) or bool(attribute(node, "block_size", 0))
+            if x is None or x.dtype is None or (x.dtype not in _FEW_OR_MANY and not folds):
                 continue
             array = _numbers(node)
             if array is not None and node.outputs[0].dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, None):

@@ -79,8 +79,8 @@ class _Writer:
         if stored is None:
             return None
         shape = [-1 if place == axis % len(stored.shape) else 1 for place in range(len(stored.shape))]
-        lowest = 0.0 if zero is None else zero.numpy().astype(np.float32)
-        lowest = lowest.reshape(shape) if getattr(lowest, "size", 1) > 1 else lowest
+        lowest = np.zeros(()) if zero is None else zero.numpy().astype(np.float32)
+        lowest = lowest.reshape(shape if lowest.size > 1 else ())
         return self.tape.const((stored.numpy().astype(np.float32) - lowest) * scale.numpy().reshape(shape))
 
     def rounded(self, value: Any, scale: ir.Value | None, zero: ir.Value | None) -> Any:

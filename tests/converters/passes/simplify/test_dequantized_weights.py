@@ -48,3 +48,21 @@ def test_microsofts_op() -> None:
     }
     made = build(nodes, {"x": random(2, 16)}, {"y": random(2, 8)}, constants, opset=17, domains=["com.microsoft"])
     check_prepared(made, {"x": random(2, 16, seed=5)}, ops=["MatMul"], rtol=1e-4)
+
+
+def test_bytes_in_blocks_beside_rounded_values() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["r"]),
+        helper.make_node("DequantizeLinear", ["r", "one", "zero"], ["f"]),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["w"], axis=0, block_size=8),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    constants = {
+        "q": np.random.default_rng(0).integers(-90, 90, (16, 8)).astype(np.int8),
+        "s": np.abs(random(2, 8)) + np.float32(0.01),
+        "one": np.array(0.02, np.float32),
+        "zero": np.array(128, np.uint8),
+    }
+    made = build(nodes, {"x": random(2, 16)}, {"y": random(2, 8)}, constants, opset=21)
+    ops = ["QuantizeLinear", "DequantizeLinear", "MatMul"]
+    check_prepared(made, {"x": random(2, 16, seed=5)}, ops=ops, rtol=1e-4)
