@@ -65,10 +65,8 @@ _PLAN = record(
         "estimated_by": TEXT,
         "mostly": TEXT,
         "estimate": TEXT,
-        "mostly": TEXT,
         "whole": maybe(record({"outputs": rows(_OUTPUT_ERROR), "others": rows(TEXT)})),
         "values": by_name(TEXT),
-        "mostly": TEXT,
     },
 )
 

@@ -69,9 +69,9 @@ def test_the_descriptor_is_closed_with_the_blob(file: Path) -> None:
 
 def test_a_program_keeps_half_of_its_descriptors(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(Path("/proc/self/fd").iterdir())
     assert pinned(FileBlob(str(file))) == FileBlob(str(file))
-    assert len(set(os.listdir("/proc/self/fd")) - before) == 0
+    assert len(set(Path("/proc/self/fd").iterdir()) - before) == 0
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
