@@ -40,7 +40,7 @@ def test_the_page_says_these_figures() -> None:
     assert f"{share(rows, CLOSE):.0%}".replace("%", " %") + " are within a factor of 1.5, all within 3" in page
     near = sum(row.within(CLOSE) for row in free)
     assert f"fitted to {len(rows) - len(free)} of these" in page
-    assert f"of the {len(free)} that nothing was fitted to, {near} are within 1.5" in page
+    assert f"Of the {len(free)} that nothing was fitted to, {near} are within 1.5" in page
 
 
 def test_every_record_has_a_model_and_a_source() -> None:

@@ -199,10 +199,10 @@ def either(*forms: Form) -> Form:
 
 
 def rows(inner: Form) -> Form:
-    """A list."""
+    """A list; a tuple is as good, for data that were never written."""
 
     def form(value: Any) -> None:
-        if type(value) is not list:
+        if type(value) not in (list, tuple):
             raise _wrong("a list", value)
         for number, one in enumerate(value):
             try:
@@ -268,7 +268,7 @@ def flat_rows(columns: Mapping[str, tuple[type, ...]], optional: frozenset[str] 
     names, needed = columns.keys(), columns.keys() - optional
 
     def form(value: Any) -> None:
-        if type(value) is not list:
+        if type(value) not in (list, tuple):
             raise _wrong("a list", value)
         for number, row in enumerate(value):
             if type(row) is not dict or not needed <= row.keys() <= names:

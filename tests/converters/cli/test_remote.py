@@ -68,7 +68,7 @@ def test_the_files_go_there_and_the_result_comes_back(model: Path, tmp_path: Pat
     assert names == ["calibration/cal/a b.npy", "my model.onnx", "the weights.bin"]
     assert words[:2] == ["--precision", "int8"]
     assert words[words.index("--calibration") + 1] == "IN/calibration/cal"
-    assert [words[at + 1] for at, word in enumerate(words) if word == "--shape"] == ["x=1x4", "x=2x4"]
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--shapes"] == ["x=1x4", "x=2x4"]
     assert "--external" in words
     assert "--on" not in words
     assert "table of -o" in result.output
