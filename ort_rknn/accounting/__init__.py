@@ -1,1 +1,1 @@
-"""Account of what the sessions of a process hold: NPU memory, weights that are loaded once, the pages of `ort-rknn top`."""
+"""Account of what the sessions of a process hold: NPU memory, weights loaded once, the pages of `ort-rknn top`."""
