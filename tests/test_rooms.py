@@ -33,7 +33,7 @@ FOLDERS = {
         *("toolkit.worker", "toolkit.setup", "toolkit", "quantize", "compile", "compiled", "pipeline", "cache", "cli"),
     ),
     "ort_rknn": (
-        *("ort_private", ".", "sharing", "devices", "devices.rknnrt", "engine.sharing", "engine.lanes", "engine"),
+        *("ort_private", ".", "accounting", "devices", "devices.rknnrt", "engine.sharing", "engine.lanes", "engine"),
         *("options", "ort_types", "sessions", "opening", "remote", "api", "bench", "examples", "top", "serving", "ray"),
         "pyinstaller",
     ),

@@ -20,7 +20,7 @@ from ort_rknn.engine.sharing.board import board_of
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
 from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import InvalidOption
-from ort_rknn.sharing.published import Page
+from ort_rknn.accounting.published import Page
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob

@@ -24,8 +24,8 @@ from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
 from ort_rknn.errors import DeviceError, RknnError, SessionClosed
-from ort_rknn.sharing.idle_unload import IDLE
-from ort_rknn.sharing.published import Page, shower
+from ort_rknn.accounting.idle_unload import IDLE
+from ort_rknn.accounting.published import Page, shower
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:

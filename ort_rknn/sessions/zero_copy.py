@@ -18,7 +18,7 @@ import numpy as np
 from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.errors import DeviceError, SessionClosed
 from ort_rknn.ort_types.ortvalue import NpuOrtValue, memory_for
-from ort_rknn.sharing.ledger import LEDGER, opening_for
+from ort_rknn.accounting.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.bound_context import BoundContext, Slot
@@ -180,7 +180,7 @@ class SharedRuns:
             gate.release()
 
     def give_back(self, *, everything: bool) -> int:
-        """Close contexts without a run, see :class:`ort_rknn.sharing.ledger.Holder`; none of them is the first."""
+        """Close contexts without a run, see :class:`ort_rknn.accounting.ledger.Holder`; none of them is the first."""
         del everything
         given = []
         with self._lock:

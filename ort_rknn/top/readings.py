@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ort_rknn.sharing.published import COUNTERS, HEADER, SUFFIX, pid_namespace
-from ort_rknn.sharing.runtime_folder import process_start, readable_folders
+from ort_rknn.accounting.published import COUNTERS, HEADER, SUFFIX, pid_namespace
+from ort_rknn.accounting.runtime_folder import process_start, readable_folders
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Reading", "read_sessions", "row"]

@@ -17,7 +17,7 @@ from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
 from ort_rknn.devices.time_limit import CLOSE_SECONDS, within
 from ort_rknn.errors import DeviceError
-from ort_rknn.sharing.ledger import LEDGER, Entry
+from ort_rknn.accounting.ledger import LEDGER, Entry
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array

@@ -271,7 +271,7 @@ class Lanes(Protocol):
         """Contexts beside those of the lanes, which the caller closes."""
 
     def give_back(self, *, everything: bool) -> int:
-        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
+        """Close idle contexts, see :class:`ort_rknn.accounting.ledger.Holder`."""
 
     def memory(self) -> tuple[int, int]:
         """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""

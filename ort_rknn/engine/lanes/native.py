@@ -24,7 +24,7 @@ from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.lanes.switch_interval import FastSwitching
 from ort_rknn.errors import DeviceError, NpuMemoryFull
-from ort_rknn.sharing.ledger import LEDGER, opening_for
+from ort_rknn.accounting.ledger import LEDGER, opening_for
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class NativeLanes(LaneKeeper):
     # -- giving memory back
 
     def give_back(self, *, everything: bool) -> int:
-        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
+        """Close idle contexts, see :class:`ort_rknn.accounting.ledger.Holder`."""
         deferred = Deferred()
         with self._lock:
             if self._stopping or self._flights:

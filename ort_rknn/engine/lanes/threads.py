@@ -16,7 +16,7 @@ from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.thread_table import ThreadTable
 from ort_rknn.engine.lanes.wake_ups import SpaceSignal
 from ort_rknn.errors import DeviceError, InferenceTimeout, NpuMemoryFull
-from ort_rknn.sharing.ledger import LEDGER, opening_for
+from ort_rknn.accounting.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
     from ort_rknn.devices.program import LaneContexts
@@ -147,7 +147,7 @@ class ThreadLanes:
         return tuple(shared.contexts.describe() if shared is not None else [] for shared in opened)
 
     def give_back(self, *, everything: bool) -> int:
-        """Close idle contexts, see :class:`ort_rknn.sharing.ledger.Holder`."""
+        """Close idle contexts, see :class:`ort_rknn.accounting.ledger.Holder`."""
         deferred = Deferred()
         with self._lock:
             gave = 0 if self._stopping else self._table.give_back(everything, deferred)

@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner
 
 import ort_rknn
-from ort_rknn.sharing import runtime_folder
-from ort_rknn.sharing.published import COUNTERS, HEADER, Page
-from ort_rknn.sharing.runtime_folder import own_folder, process_start
+from ort_rknn.accounting import runtime_folder
+from ort_rknn.accounting.published import COUNTERS, HEADER, Page
+from ort_rknn.accounting.runtime_folder import own_folder, process_start
 from ort_rknn.top.cli import command
 from ort_rknn.top.readings import read_sessions, row
 from tests.helpers.emulated_model import compiled_emulated
@@ -87,7 +87,7 @@ def test_runs_on_shared_memory_count(session: ort_rknn.InferenceSession) -> None
 
 
 def test_memory_that_was_given_back_is_not_shown(session: ort_rknn.InferenceSession) -> None:
-    from ort_rknn.sharing.ledger import LEDGER
+    from ort_rknn.accounting.ledger import LEDGER
 
     session.run(None, FEED)
     assert looked()["npu_bytes"] > 100_000
@@ -116,7 +116,7 @@ def test_rate_and_latency_are_of_the_time_between(folder: Path) -> None:
 
 _KILLED = """
 import os, signal
-from ort_rknn.sharing.published import Page
+from ort_rknn.accounting.published import Page
 page = Page({"model": "killed"})
 page.count(0.25)
 print(os.getpid(), flush=True)

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 
-from ort_rknn.sharing.ledger import Holder
+from ort_rknn.accounting.ledger import Holder
 
 __all__ = ["IDLE", "IdleUnload"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import ort_rknn
-from ort_rknn.sharing.idle_unload import IDLE, IdleUnload
-from ort_rknn.sharing.ledger import LEDGER
+from ort_rknn.accounting.idle_unload import IDLE, IdleUnload
+from ort_rknn.accounting.ledger import LEDGER
 from tests.helpers.emulated_model import compiled_emulated
 from tests.helpers.emulator import Emulator, Model, Tensor
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from ort_rknn.errors import NpuMemoryFull
-from ort_rknn.sharing.budget import default_budget
+from ort_rknn.accounting.budget import default_budget
 
 __all__ = ["LEDGER", "Entry", "Holder", "Ledger", "Room", "SizeWasWrong", "opening_for"]
 

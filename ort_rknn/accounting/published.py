@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ort_rknn.sharing.runtime_folder import own_folder, process_start
+from ort_rknn.accounting.runtime_folder import own_folder, process_start
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["COUNTERS", "HEADER", "SUFFIX", "Page", "pid_namespace", "shower"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ort_rknn.errors import DeviceError
-from ort_rknn.sharing.ledger import LEDGER
-from ort_rknn.sharing.one_load import Code, code_key
+from ort_rknn.accounting.ledger import LEDGER
+from ort_rknn.accounting.one_load import Code, code_key
 
 __all__ = ["expected_size", "measured_size"]
 
