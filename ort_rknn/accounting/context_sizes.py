@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ort_rknn.errors import DeviceError
 from ort_rknn.accounting.ledger import LEDGER
 from ort_rknn.accounting.one_load import Code, code_key
+from ort_rknn.errors import DeviceError
 
 __all__ = ["expected_size", "measured_size"]
 

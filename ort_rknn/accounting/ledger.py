@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from ort_rknn.errors import NpuMemoryFull
 from ort_rknn.accounting.budget import default_budget
+from ort_rknn.errors import NpuMemoryFull
 
 __all__ = ["LEDGER", "Entry", "Holder", "Ledger", "Room", "SizeWasWrong", "opening_for"]
 

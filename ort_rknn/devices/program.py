@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from ort_rknn.accounting.ledger import LEDGER
 from ort_rknn.devices.base import Context, Device, SegmentCode, TensorSpec
 from ort_rknn.ort_conventions import DTYPES, ort_error
-from ort_rknn.accounting.ledger import LEDGER
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.accounting.published import Page
 from ort_rknn.devices.program import Program
 from ort_rknn.engine.job_manager import JobManager
 from ort_rknn.engine.job_runner import Fallback
@@ -20,7 +21,6 @@ from ort_rknn.engine.sharing.board import board_of
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
 from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import InvalidOption
-from ort_rknn.accounting.published import Page
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.accounting.idle_unload import IDLE
+from ort_rknn.accounting.published import Page, shower
 from ort_rknn.devices.program import Program
 from ort_rknn.engine.admission import Admission, may_pass
 from ort_rknn.engine.callbacks import Delivery, call_back
@@ -24,8 +26,6 @@ from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
 from ort_rknn.errors import DeviceError, RknnError, SessionClosed
-from ort_rknn.accounting.idle_unload import IDLE
-from ort_rknn.accounting.published import Page, shower
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:

@@ -147,9 +147,18 @@ def _with_short_run(kind: Any) -> Any:
         results = self._rknn_native.run_common(output_names, input_feed) if run_options is None else None
         return kind.run(self, output_names, input_feed, run_options) if results is None else results
 
+    def reduced(self: Any, protocol: Any) -> Any:
+        self.__class__ = kind  # copies and pickles are of the class the program knows
+        return self.__reduce_ex__(protocol)
+
     run.__doc__ = kind.run.__doc__
     names = ("__module__", "__qualname__", "__doc__")
-    content = {"run": run, "_rknn_long": kind, **{name: getattr(kind, name) for name in names}}
+    content = {
+        "run": run,
+        "__reduce_ex__": reduced,
+        "_rknn_long": kind,
+        **{name: getattr(kind, name) for name in names},
+    }
     try:
         return type(kind)(kind.__name__, (kind,), content)
     except TypeError:  # a class that wants to be told more about its heirs

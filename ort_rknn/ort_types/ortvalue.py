@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ort_rknn.accounting.ledger import LEDGER
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_private.values import MappedValue, Unshared, new_value, over
-from ort_rknn.accounting.ledger import LEDGER
 from ort_rknn.signatures import shown_as_theirs
 
 if TYPE_CHECKING:

@@ -33,16 +33,16 @@ class BatchRunner:
             import ray
 
             model = ray.get(model)
-        self._session = BoardSession(model, options)._session
-        inputs = [argument.name for argument in self._session.get_inputs()]
+        self.opened = BoardSession(model, options).opened
+        inputs = [argument.name for argument in self.opened.get_inputs()]
         self._columns = {name: (columns or {}).get(name, name) for name in inputs}
-        self._names = list(output_names or [output.name for output in self._session.get_outputs()])
-        self._ranks = {argument.name: len(argument.shape) for argument in self._session.get_inputs()}
+        self._names = list(output_names or [output.name for output in self.opened.get_outputs()])
+        self._ranks = {argument.name: len(argument.shape) for argument in self.opened.get_inputs()}
 
     def __call__(self, batch: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
         """The batch with a column more for each output."""
         rows = len(next(iter(batch.values())))
-        results = list(self._session.map(self._names, (self._feed(batch, row) for row in range(rows))))
+        results = list(self.opened.map(self._names, (self._feed(batch, row) for row in range(rows))))
         columns = {
             name: np.stack([_row(result[number]) for result in results]) for number, name in enumerate(self._names)
         }

@@ -29,12 +29,12 @@ class BoardSession:
         from ort_rknn.api.session import InferenceSession
 
         providers = [(RKNN_PROVIDER, dict(options or {})), CPU_PROVIDER]
-        self._session = InferenceSession(model, providers=providers, enable_fallback=0)
+        self.opened = InferenceSession(model, providers=providers, enable_fallback=0)
         self._verified = False
 
     def run(self, output_names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[Any]:
         """One inference; several at once keep all cores busy."""
-        results: list[Any] = self._session.run(output_names, dict(feed))
+        results: list[Any] = self.opened.run(output_names, dict(feed))
         return results
 
     def ready(self) -> dict[str, Any]:
@@ -46,19 +46,19 @@ class BoardSession:
         if not self._verified:
             self._verify()
             self._verified = True
-        return {"host": socket.gethostname(), "pid": os.getpid(), "providers": self._session.get_providers()}
+        return {"host": socket.gethostname(), "pid": os.getpid(), "providers": self.opened.get_providers()}
 
     def _verify(self) -> None:
         random = np.random.default_rng(0)
         feed = {}
-        for argument in self._session.get_inputs():
+        for argument in self.opened.get_inputs():
             dtype = numpy_dtype(argument.type)
             if dtype is None:
                 return  # strings and sequences: no random ones make sense
             shape = [dim if isinstance(dim, int) else 1 for dim in argument.shape]
             feed[argument.name] = np.asarray(random.random(shape) if dtype.kind == "f" else np.ones(shape), dtype)
-        results = self._session.run(None, feed)
-        for argument, result in zip(self._session.get_outputs(), results, strict=True):
+        results = self.opened.run(None, feed)
+        for argument, result in zip(self.opened.get_outputs(), results, strict=True):
             array = np.asarray(result)
             fixed = [dim for dim in argument.shape if isinstance(dim, int)]
             if len(fixed) == len(argument.shape) and fixed and list(array.shape) != fixed:

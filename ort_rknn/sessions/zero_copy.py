@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ort_rknn.accounting.ledger import LEDGER, opening_for
 from ort_rknn.devices.program import BoundNpuStep, Program
 from ort_rknn.errors import DeviceError, SessionClosed
 from ort_rknn.ort_types.ortvalue import NpuOrtValue, memory_for
-from ort_rknn.accounting.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.bound_context import BoundContext, Slot

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.accounting.idle_unload import IDLE
 from ort_rknn.devices.program import BoundNpuStep, Program, check_terminated
 from ort_rknn.engine.stats import print_phases, wants_perf_lines
 from ort_rknn.sessions.iobinding_run import deliver
 from ort_rknn.sessions.zero_copy import OnRun, SharedRuns, Unshareable
-from ort_rknn.accounting.idle_unload import IDLE
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine

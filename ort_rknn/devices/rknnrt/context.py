@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.accounting.ledger import LEDGER, Entry
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
@@ -17,7 +18,6 @@ from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
 from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
 from ort_rknn.devices.time_limit import CLOSE_SECONDS, within
 from ort_rknn.errors import DeviceError
-from ort_rknn.accounting.ledger import LEDGER, Entry
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array

@@ -12,6 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ort_rknn.accounting.context_sizes import expected_size, measured_size
+from ort_rknn.accounting.ledger import LEDGER, Room, SizeWasWrong
+from ort_rknn.accounting.one_load import one_load
 from ort_rknn.devices.base import AUTO, Blob, Context, SegmentCode
 from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.rknnrt.abi import Flag
@@ -42,9 +45,6 @@ from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.devices.soc import Soc, detect, named_target
 from ort_rknn.devices.time_limit import open_seconds, within
 from ort_rknn.errors import DeviceError, DeviceUnavailable, NpuMemoryFull
-from ort_rknn.accounting.context_sizes import expected_size, measured_size
-from ort_rknn.accounting.ledger import LEDGER, Room, SizeWasWrong
-from ort_rknn.accounting.one_load import one_load
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ort_rknn.engine.lanes.base import LaneState
 from ort_rknn.accounting.ledger import opening_for
+from ort_rknn.engine.lanes.base import LaneState
 
 if TYPE_CHECKING:
     from ort_rknn.engine.lanes.lane import LaneRecord

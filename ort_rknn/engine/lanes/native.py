@@ -13,6 +13,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.accounting.ledger import LEDGER, opening_for
 from ort_rknn.devices.rknnrt.native_calls import NativeOutcome, phases_of
 from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task, unraised
@@ -24,7 +25,6 @@ from ort_rknn.engine.lanes.native_lifecycle import LaneKeeper
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, LATE, TIMEOUT, NativePool
 from ort_rknn.engine.lanes.switch_interval import FastSwitching
 from ort_rknn.errors import DeviceError, NpuMemoryFull
-from ort_rknn.accounting.ledger import LEDGER, opening_for
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from ort_rknn.accounting.ledger import LEDGER, opening_for
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
@@ -16,7 +17,6 @@ from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.thread_table import ThreadTable
 from ort_rknn.engine.lanes.wake_ups import SpaceSignal
 from ort_rknn.errors import DeviceError, InferenceTimeout, NpuMemoryFull
-from ort_rknn.accounting.ledger import LEDGER, opening_for
 
 if TYPE_CHECKING:
     from ort_rknn.devices.program import LaneContexts

@@ -57,7 +57,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_each_holder_has_its_own_time() -> None:
-    idle, now = IdleUnload(), 1000.0
+    idle, now = IdleUnload(), float(int(time.monotonic()))
     one, other = Watched(now - 50), Watched(now - 5)
     idle.watch(one, HOUR)
     idle.watch(other, 2 * HOUR)

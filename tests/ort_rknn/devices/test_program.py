@@ -114,7 +114,7 @@ def test_a_route_says_what_is_wanted_and_what_may_be_forgotten() -> None:
     assert [(routed.step.name, routed.npu, routed.wanted, routed.names, routed.forget) for routed in route.steps] == [
         ("npu_0", 0, None, ("a", "b"), ("x",)),
         ("cpu_0", -1, None, ("c",), ("a",)),
-        ("npu_1", 1, (False, True), ("e",), ("c", "b")),
+        ("npu_1", 1, (False, True), ("e",), ("c", "b", "d")),
     ]
     assert route.lent == frozenset()
 
@@ -125,7 +125,7 @@ def test_a_route_leaves_out_what_is_not_needed() -> None:
     assert program.route(["c"]).steps[0].wanted == (True, False)
     assert program.route(["x"]).steps == ()
     assert program.route(["x"]).lent == {"x"}
-    assert program.route(["b", "x"]).steps[0].forget == ()
+    assert program.route(["b", "x"]).steps[0].forget == ("a",), "nobody wants it"
 
 
 def test_routes_are_found_once() -> None:

@@ -62,7 +62,7 @@ def test_what_cannot_be_used_is_warned_of(tmp_path: Path, caplog: pytest.LogCapt
         ops = load_custom_ops([tmp_path / "gone.so", plugin(tmp_path, "other", function="hello"), good, good])
     assert [op.path for op in ops] == [str(good)]
     assert [record.getMessage().split(" are left out: ")[1][:22] for record in caplog.records] == [
-        f"{tmp_path}/gone.so"[:22],
+        "[Errno 2] No such file",
         "it has no function get",
     ]
     with pytest.raises(DeviceError, match="both bring the custom operator Swirl version 1 for CPU"):

@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_types_and_layouts(emulator: Emulator, kind: str) -> None:
 def test_real_files_by_path(emulator: Emulator, kind: str, name: str) -> None:
     model = REAL[name]
     code = segment(model, File(str(real_path(name))))
-    context = npu(emulator).open(code)
+    context = npu(emulator, target=code.target).open(code)
     given = feeds(code)
     right, native = model.answer(given), model.answer(given, native=True)
     same(context.run(given), [n if n.dtype == np.int64 else r for r, n in zip(right, native, strict=True)])
@@ -214,7 +215,7 @@ def test_one_core_chips_have_no_masks(emulator: Emulator) -> None:
     code = segment(ONE)
     one = npu(emulator, target="rk3566")
     for mask in (0, 1, 0xFFFF):
-        context = one.open(code, mask)
+        context = one.open(segment(replace(ONE, target="rk3566")), mask)
         assert context.mask == 0
         context.close()
     assert emulator.count("rknn_set_core_mask") == 0
