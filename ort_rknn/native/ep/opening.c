@@ -1,5 +1,4 @@
 /* The calls that open compiled code, for runtimes that differ in what they take, and for those that hang in them. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
