@@ -226,7 +226,7 @@ class Board:
                     owner.shed(share)
 
 
-_boards: dict[str, Board] = {}
+_boards: dict[tuple[str, int], Board] = {}
 _lock = threading.Lock()
 
 
@@ -236,9 +236,9 @@ def board_of(device: Any) -> Board | None:
     if name is None:
         return None
     with _lock:
-        board = _boards.get(name)
+        board = _boards.get((name, device.cores))
         if board is None:
-            board = _boards[name] = Board(device.cores, getattr(device, "native_library", None))
+            board = _boards[name, device.cores] = Board(device.cores, getattr(device, "native_library", None))
     return board
 
 
