@@ -186,8 +186,7 @@ class JobManager:
     @property
     def waiting(self) -> int:
         """Jobs in the queue: they wait for a lane or a CPU worker."""
-        waiting = self._waiting()  # once: lanes take jobs meanwhile
-        return min(waiting, self.options.max_queue_size) if len(self._cores_in_turn) > 1 else waiting
+        return min(self._waiting(), self.options.max_queue_size) if len(self._cores_in_turn) > 1 else self._waiting()
 
     @property
     def behind(self) -> int:
