@@ -152,7 +152,7 @@ test-page: $(READY) docs
 # and nothing is fetched when a page is read (half a minute). `python -m http.server -d build/site` shows it, with its search.
 DOCS := build/docs-env
 docs: $(READY) $(DOCS)/.ready
-	$(BIN)/python docs/list_options.py --check && $(BIN)/python -m docs.list_errors --check && \
+	$(BIN)/python -m docs.list_options --check && $(BIN)/python -m docs.list_errors --check && \
 	    $(BIN)/python -m docs.list_tolerances --check || { echo "pages are out of date: make readme"; exit 1; }
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs --quiet build
 	$(BIN)/python -m docs.check_site build/site
@@ -252,7 +252,7 @@ bench-sharing: $(READY)
 # What is written by programs: the pages of options, hardware, errors and tolerances.
 readme: $(READY)
 	$(BIN)/python -m docs.write_hardware
-	$(BIN)/python docs/list_options.py
+	$(BIN)/python -m docs.list_options
 	$(BIN)/python -m docs.list_errors
 	$(BIN)/python -m docs.list_tolerances
 

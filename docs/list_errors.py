@@ -6,13 +6,12 @@ python -m docs.list_errors --check   exit code 1 when it is out of date
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from docs.error_texts import ErrorText, every_text
 from docs.error_topics import INTERNAL, TOPICS, VENDOR, Topic
-from docs.markdown import table
+from docs.markdown import table, write_or_check
 from ort_rknn.devices.vendor_errors import ERRORS
 
 PAGE = Path(__file__).with_name("errors.md")
@@ -52,14 +51,5 @@ def lines() -> Iterator[str]:
         yield from table(("text", "raised as"), [(f"`{text.replace('`', chr(39))}`", kind) for text, kind in rows])
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    page = "\n".join(lines()) + "\n"
-    if "--check" in sys.argv:
-        return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page)
-    PAGE.write_text(page, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(write_or_check(PAGE, lines()))

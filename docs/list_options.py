@@ -1,18 +1,18 @@
 """Writes docs/options.md from the table of provider options, which is the one place where they are described.
 
-python docs/list_options.py           rewrites it
-python docs/list_options.py --check   exit code 1 when it is out of date
+python -m docs.list_options           rewrites it
+python -m docs.list_options --check   exit code 1 when it is out of date
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from docs.markdown import write_or_check
 from ort_rknn.bench.cli import command as bench
 from ort_rknn.options.parsers import path_list, text, to_text
 from ort_rknn.options.reading import ALIASES
@@ -129,14 +129,5 @@ def lines() -> Iterator[str]:
         yield f"| `{variable}` | {doc} |"
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    page = "\n".join(lines()) + "\n"
-    if "--check" in sys.argv:
-        return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page)
-    PAGE.write_text(page, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(write_or_check(PAGE, lines()))

@@ -6,11 +6,10 @@ python -m docs.list_tolerances --check   exit code 1 when it is out of date
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from docs.markdown import table
+from docs.markdown import table, write_or_check
 from ort_rknn_conformance.run.tolerances import EXPLAINED
 from ort_rknn_converters.numerics.output_errors import LIMIT
 from ort_rknn_converters.numerics.tolerance import probability_step
@@ -60,14 +59,5 @@ def lines() -> Iterator[str]:
     yield "off. The error beside a promise (`--max-loss`) is the promise's own measure, over the calibration samples that the plan counts."
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    page = "\n".join(lines()) + "\n"
-    if "--check" in sys.argv:
-        return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page)
-    PAGE.write_text(page, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(write_or_check(PAGE, lines()))

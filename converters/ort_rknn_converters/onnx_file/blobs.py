@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.own_files import open_own, open_regular, read_own, write_own
+from ort_rknn_converters.util.own_files import blocks_of_open, open_own, open_regular, read_own, write_own
 
 __all__ = [
     "MANIFEST",
@@ -168,15 +168,20 @@ class FileBlob(Blob):
         """
         found = hashlib.sha256()
         try:
-            with open_regular(self.file) as stream:
-                while chunk := stream.read(_CHUNK):
-                    if self.sha256 is not None:
-                        found.update(chunk)
-                    yield chunk
+            for chunk in self._blocks():
+                if self.sha256 is not None:
+                    found.update(chunk)
+                yield chunk
         except OSError as error:
             raise self._unreadable(error) from error
         if self.sha256 is not None and found.hexdigest() != self.sha256:
             raise self._damaged()
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Yields the content as it is read; raises :class:`OSError`."""
+        with open_regular(self.file) as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
 
     def read(self) -> bytes:
         """The bytes.
@@ -365,9 +370,8 @@ def digest_of_open(fd: int, file: str) -> str:
         found = os.fstat(fd)
         known = _known(found)
         if known not in _digests:
-            hashed, place = hashlib.sha256(), 0
-            while chunk := os.pread(fd, _HASHED, place):  # long: each takes the interpreter's lock once
-                place += len(chunk)
+            hashed = hashlib.sha256()
+            for chunk in blocks_of_open(fd, _HASHED):  # long: each takes the interpreter's lock once
                 hashed.update(chunk)
             _digests[known] = hashed.hexdigest()
         return _digests[known]

@@ -6,7 +6,6 @@ it must go on with, so a descriptor is held open: the kernel keeps an unlinked f
 
 from __future__ import annotations
 
-import hashlib
 import os
 import resource
 import weakref
@@ -14,16 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from ort_rknn_converters.onnx_file.blobs import Blob, Buffer, BytesBlob, FileBlob, StoredBlob, digest_of_open
+from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob, StoredBlob, digest_of_open
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
-from ort_rknn_converters.util.own_files import open_own, open_regular
+from ort_rknn_converters.util.own_files import blocks_of_open, open_own, open_regular
 
 __all__ = ["PinnedBlob", "pinned"]
 
 File = TypeVar("File", bound=FileBlob)
-
-_CHUNK = 1 << 18  # bytes read at a time
 
 
 @frozen
@@ -68,23 +65,8 @@ class PinnedBlob(StoredBlob):
         """Number of bytes."""
         return os.fstat(self.fd).st_size
 
-    def chunks(self) -> Iterator[Buffer]:
-        """Block by block.
-
-        Raises:
-            CompiledModelError: It cannot be read, or is not what was stored.
-        """
-        found, place = hashlib.sha256(), 0
-        try:
-            while chunk := os.pread(self.fd, _CHUNK, place):
-                place += len(chunk)
-                if self.sha256 is not None:
-                    found.update(chunk)
-                yield chunk
-        except OSError as error:
-            raise self._unreadable(error) from error
-        if self.sha256 is not None and found.hexdigest() != self.sha256:
-            raise self._damaged()
+    def _blocks(self) -> Iterator[bytes]:
+        return blocks_of_open(self.fd)
 
     def read(self) -> bytes:
         """The bytes.

@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
 __all__ = [
     "NoRegularFile",
+    "blocks_of_open",
     "is_plain_name",
     "make_private",
     "not_ours",
@@ -192,3 +194,16 @@ def _has_nameless_users() -> bool:
         return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
     except OSError:
         return False
+
+
+def blocks_of_open(fd: int, size: int = 1 << 18) -> Iterator[bytes]:
+    """Yields the content of an open file, wherever its position is; raises :class:`OSError`.
+
+    Args:
+        fd: Its descriptor.
+        size: Bytes read at a time.
+    """
+    place = 0
+    while chunk := os.pread(fd, size, place):
+        place += len(chunk)
+        yield chunk
