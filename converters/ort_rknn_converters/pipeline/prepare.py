@@ -28,9 +28,9 @@ from ort_rknn_converters.passes.rewrite.elementwise import Ceil, ClipLimits, Log
 from ort_rknn_converters.passes.rewrite.framed_conv import FramedConv
 from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows
 from ort_rknn_converters.passes.rewrite.masked_fill import MaskedFill
-from ort_rknn_converters.passes.rewrite.max_pool_3d import MaxPool3d
 from ort_rknn_converters.passes.rewrite.merge_dims import FewerDims
 from ort_rknn_converters.passes.rewrite.outer_product import OuterProduct
+from ort_rknn_converters.passes.rewrite.pools import DilatedPools, MaxPool3d
 from ort_rknn_converters.passes.rewrite.reductions import Reductions
 from ort_rknn_converters.passes.rewrite.shared_products import SharedProducts
 from ort_rknn_converters.passes.rewrite.trilu import Trilu
@@ -94,6 +94,7 @@ _REWRITE: tuple[Pass, ...] = (
     MaskedFill(),
     Masks(),
     MaxPool3d(),
+    DilatedPools(),
     MinMax(),
     OuterProduct(),
     Reductions(),
