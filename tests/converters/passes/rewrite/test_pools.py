@@ -77,7 +77,7 @@ def test_padding_is_never_the_largest(said: dict[str, Any]) -> None:
 
 def test_rows_and_volumes() -> None:
     rows, volume = {"x": random(2, 3, 12)}, {"x": random(1, 2, 5, 6, 7)}
-    check_prepared(one_op("MaxPool", rows, kernel_shape=[3], dilations=[2]), rows, gone=["MaxPool"], target="rk3566")
+    check_prepared(one_op("MaxPool", rows, kernel_shape=[3], dilations=[2]), rows, gone=["MaxPool"], target="rk3576")
     model = one_op("MaxPool", volume, kernel_shape=[2, 2, 2], dilations=[2, 2, 2])
     check_prepared(model, volume, gone=["MaxPool"], target="rk3576")
 
