@@ -26,7 +26,7 @@ from ort_rknn_converters.passes.rewrite.activations import Activations
 from ort_rknn_converters.passes.rewrite.attention_masks import Masks
 from ort_rknn_converters.passes.rewrite.elementwise import Ceil, ClipLimits, Logic, MinMax, Sign, Sums, Trigonometry
 from ort_rknn_converters.passes.rewrite.framed_conv import FramedConv
-from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows
+from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows, RelativePositions
 from ort_rknn_converters.passes.rewrite.masked_fill import MaskedFill
 from ort_rknn_converters.passes.rewrite.merge_dims import FewerDims
 from ort_rknn_converters.passes.rewrite.outer_product import OuterProduct
@@ -91,6 +91,7 @@ _REWRITE: tuple[Pass, ...] = (
     FramedConv(),
     Logic(),
     LongRows(),
+    RelativePositions(),
     MaskedFill(),
     Masks(),
     MaxPool3d(),
