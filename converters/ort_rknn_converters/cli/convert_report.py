@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ class Report:
             rows = [
                 {
                     "shapes": dict(options.shapes),
+                    "values": _plain_values(options.values),
                     "targets": [options.target],
                     "plan": plan.to_dict(),
                     "hints": self._hints(plan, options),
@@ -71,6 +72,7 @@ class Report:
             rows = [
                 {
                     "shapes": variant.shapes,
+                    "values": _plain_values(variant.values),
                     "targets": variant.targets,
                     **_facts(form, files, seconds),
                     "plan": form.plan.to_dict(),
@@ -82,9 +84,7 @@ class Report:
         from ort_rknn_converters.partition.plan import render_plan
 
         for variant, form in forms:
-            shapes = " ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in variant.shapes.items())
-            table = render_plan(form.plan, nodes=self.explain)
-            click.echo(f"{', '.join(variant.targets)} {shapes}".rstrip() + f"\n{table}\n")
+            click.echo(f"{variant}\n{render_plan(form.plan, nodes=self.explain)}\n")
         _say_hints(dict.fromkeys(hint for _, form in forms for hint in self._hints(form.plan, options)))
         _say_written(files, seconds, [form for _, form in forms])
 
@@ -102,6 +102,10 @@ class Report:
         from ort_rknn_converters.pipeline.advice import advice
 
         return list(advice(plan, options, declared_inputs(self.model)))
+
+
+def _plain_values(values: Mapping[str, str]) -> dict[str, Any]:
+    return {name: json.loads(text) for name, text in values.items()}
 
 
 def _facts(compiled: CompiledModel, files: tuple[Path, ...], seconds: float) -> dict[str, Any]:
