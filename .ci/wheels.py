@@ -172,6 +172,17 @@ def try_install(what: Path, python: str, version: str, lanes: bool, **variables:
         )
 
 
+def try_resolution(wheel: Path, cpu: str) -> None:
+    """Ask the registry for all that a wheel for another CPU needs, for every Python, and install nothing."""
+    asked = [f"--platform=manylinux_2_{minor}_{cpu}" for minor in (28, 27, 17)] + [f"--platform={POLICY}_{cpu}"]
+    for version in PYTHONS:
+        for extra in ("", "[convert]"):
+            command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", *asked]
+            command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={version}", "--target=nowhere"]
+            run([*command, f"ort-rknn{extra} @ {wheel.as_uri()}"])
+    say(f"{wheel.name}: what it needs has wheels for {cpu} and Python {', '.join(PYTHONS)}, with [convert] and without")
+
+
 def without_compiler(folder: Path) -> str:
     """A PATH on which no compiler is found."""
     for tool in ("sh", "env", "uname", "ldd"):
@@ -221,6 +232,9 @@ def main() -> None:
     native = made.get(platform.machine())
     for one, python in here.items() if native and not arguments.no_install else ():
         try_install(native, python, one, lanes=True)
+    for cpu, wheel in made.items() if not arguments.no_install else ():
+        if wheel != native:
+            try_resolution(wheel, cpu)
     if arguments.release:
         run([sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", out])
         (sdist,) = out.glob("*.tar.gz")

@@ -23,6 +23,7 @@ print(session.get_providers(), edges.shape)
 def test_the_system_s_own_pip_refuses_and_a_virtual_environment_is_the_way(home: Path) -> None:
     done = run(["sh", "-c", "/usr/bin/python3 -m pip install ort-rknn"])
     assert done.returncode != 0
+    assert "externally-managed-environment" in done.stdout
     done = run(["ort-rknn", "--version"])
     assert re.search(r"^ort-rknn \d+\.\d+\.\d+ \(onnxruntime 1\.\d+", done.stdout, re.MULTILINE), done.stdout
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -95,7 +96,11 @@ class TestDone:
             assert "did you mean Tanh?" in result.output
 
     def test_sizes_are_readable(self, model: Path) -> None:
-        assert " kB, converted in " in run(model, "--min-gain", 0).output
+        said = run(model, "--min-gain", 0).output
+        assert " kB, converted in " in said
+        own = re.search(r"memory at its peak: (\d+) MB here", said)
+        assert own is not None
+        assert 20 < int(own.group(1)) < 4000
 
     @pytest.mark.parametrize(
         "arguments", [["--shape", "x=2x8"], ["--shape", "x=2,8"], ["--dim", "N=2", "--dim", "M=8"]]
