@@ -1,9 +1,9 @@
 """What a conversion costs: our whole command, verification included, against the bare toolkit; and how right it is.
 
 ``python -m benchmarks.convert`` takes time and memory of four models; ``--all`` converts every shaped model for rk3588,
-rk3576 and rk3566 instead and prints the verification error and what stays on the CPU; ``--memory`` prints what a machine
-must have to convert three well-known ones. Both sides of the comparison are whole processes, from their start to their end,
-measured in turns; the bare one calls config, load, build and export.
+rk3576 and rk3566 instead and prints the verification error and what stays on the CPU; ``--memory`` prints what a
+machine must have to convert three well-known ones. Both sides of the comparison are whole processes, from start to
+end, measured in turns; the bare one calls config, load, build and export.
 """
 
 from __future__ import annotations
