@@ -86,6 +86,10 @@ def userland(suite: str) -> None:
     (root / "bin" / "sh").exists() or (root / "bin" / "sh").symlink_to("dash")
     (root / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\nrock:x:1000:1000::/home/rock:/bin/bash\n")
     (root / "etc" / "group").write_text("root:x:0:\nrock:x:1000:\nvideo:x:44:\nrender:x:105:\n")
+    certificates = sorted((root / "usr" / "share" / "ca-certificates").rglob("*.crt"))  # as update-ca-certificates does
+    bundle = root / "etc" / "ssl" / "certs" / "ca-certificates.crt"
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    bundle.write_bytes(b"".join(path.read_bytes() for path in certificates))
     if suite == "trixie":
         (root / OTHER_PYTHON).mkdir(parents=True)
         arm64.unpack_debs(BUILD / "apt-other", "bookworm", ("python3.11-venv",), root / OTHER_PYTHON)
