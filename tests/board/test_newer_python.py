@@ -87,8 +87,9 @@ def test_the_demo_shows_the_npu(newer: Path) -> None:
 def test_the_doctor_knows_that_models_are_compiled_elsewhere(newer: Path) -> None:
     done = run(["ort-rknn", "doctor", "--no-test"], suite=SUITE)
     said = " ".join(done.stdout.replace("│", " ").split())
-    assert "Traceback" not in said
-    assert re.search(r"device .* npu, 3 cores", said), said
+    assert re.search(r"ok Python 3\.13\.\d+, aarch64, 64 bit", said), said
+    assert "The NPU is used here." in said
+    assert done.returncode == 0
 
 
 def test_the_toolkit_says_what_an_owner_of_debian_13_can_do(newer: Path) -> None:
