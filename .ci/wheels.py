@@ -179,6 +179,7 @@ def try_install(what: Path, python: str, version: str, how: str = "", **variable
 
 def try_resolution(wheel: Path, cpu: str) -> None:
     """Ask the registry for all that a wheel for another CPU needs, for every Python, and install nothing."""
+    say(f"{wheel.name}: asking the registry for what it needs")
     asked = [f"--platform={policy}_{cpu}" for policy in ASKED_FOR]
     for version in PYTHONS:
         for extra in ("", "[convert]"):

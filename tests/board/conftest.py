@@ -29,13 +29,14 @@ def _installed(suite: str, what: str = "ort-rknn") -> Path:
     if os.environ.get(KEPT) and (folder / "v" / "bin" / "ort-rknn").exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
+    print(f"\n{suite}: pip install {what} (a minute or more under emulation) ...", flush=True)
     begun = time.monotonic()
     # Bytecode is made at the first import: on a board that takes moments, under emulation minutes.
     command = f"cd && python3 -m venv v && v/bin/pip install --quiet --no-compile '{what}' && du -sm v"
     done = run(["sh", "-c", command], suite=suite)
     assert done.returncode == 0, done.stdout
     took, size = time.monotonic() - begun, done.stdout.split()[-2]
-    print(f"\n{suite}: pip install {what}: {took:.0f} s under emulation, {size} MB with pip")
+    print(f"{suite}: pip install {what}: {took:.0f} s under emulation, {size} MB with pip")
     return folder
 
 
