@@ -83,6 +83,7 @@ def command(
     result. Needs neither toolkit nor network. Exit code 0: all right. 1: something was not. 2: there is no such
     device here.
     """
+    from ort_rknn.devices.soc import named_target
     from ort_rknn.opening.choose_device import DeviceOptions, choose
     from ort_rknn_conformance.doctor.board import board_findings
     from ort_rknn_conformance.doctor.board_models import CONVOLUTION
@@ -113,7 +114,12 @@ def command(
         "target": choice.target,
         "board": _board_name() if where == "hardware" else None,
         "device": facts,
-        "machine": [asdict(row) for row in board_findings("/", toolkit_version(), machine=platform.machine())],
+        "machine": [
+            asdict(row)
+            for row in board_findings(
+                "/", toolkit_version(), machine=platform.machine(), named=target or named_target()
+            )
+        ],
         "versions": versions(),
         "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "runs": runs,

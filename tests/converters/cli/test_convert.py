@@ -119,6 +119,16 @@ class TestDone:
         assert found["plan"]["segments"][0]["rel_rms"] < 1e-6
         assert found["seconds"] > 0
 
+    def test_the_target_is_the_environment_s_where_nothing_else_names_it(
+        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ORT_RKNN_TARGET", "rk3566")
+        options = tmp_path / "options.toml"
+        options.write_text('target = "rk3576"\n')
+        for more, target in ([], "rk3566"), (["--options", options], "rk3576"), (["--target", "rk3562"], "rk3562"):
+            result = run(model, "--min-gain", 0, "--plan-only", "--json", *more)
+            assert json.loads(result.stdout)["plan"]["target"] == target
+
     def test_explain_lists_every_node(self, model: Path) -> None:
         result = run(model, "--min-gain", 0, "--explain")
         for name in ("Sigmoid", "Asinh", "Tanh"):
