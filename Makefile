@@ -67,7 +67,7 @@ $(WHEEL_TOOLS)/.ready: .ci/lock/wheels.txt
 
 # The aarch64 wheel in an emulated board: Debian 12 and 13 for arm64 by unpacked packages under qemu, as an ordinary user,
 # without a network: install, doctor, demo, toolkit, convert, session, board-test; without device nodes, in a container's
-# view, without HOME, read-only (a quarter of an hour). `test-board-short`: Debian 12 without the toolkit (95 MB).
+# view, without HOME, read-only (a quarter of an hour or more). `test-board-short`: Debian 12 without the toolkit (95 MB).
 BOARD_WHEEL := build/board-wheel
 test-board: $(READY) $(WHEEL_TOOLS)/.ready
 	$(WHEEL_TOOLS)/bin/python .ci/wheels.py --cpu aarch64 --no-install --out $(BOARD_WHEEL)
