@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ort_rknn_converters.cli.convert_options import (
     CPU_NODES,
@@ -55,6 +56,8 @@ class _Convert(click.Command):
     "--target",
     default=DEFAULT_TARGET,
     show_default=True,
+    envvar="ORT_RKNN_TARGET",
+    show_envvar=True,
     metavar="SOC[,SOC]",
     help="What to compile for; several in one file.",
 )
@@ -265,6 +268,8 @@ def _on_another_machine(host: str, model: Path, output: Path) -> None:
     _check_output(model, output)
     context = click.get_current_context()
     options = options_of(context.command, context, context.meta[_GIVEN])
+    if context.get_parameter_source("target") is ParameterSource.ENVIRONMENT and "options_file" not in options:
+        options["target"] = context.params["target"]  # this machine's environment does not go there
     convert_on(RemoteJob(host, model, output, options), context.command)
 
 

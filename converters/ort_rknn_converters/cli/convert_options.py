@@ -91,7 +91,7 @@ def _dims(text: str) -> tuple[int, ...]:
 
 
 def merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
-    """The file's options under what was given on the command line; collections of both together.
+    """The file's options under what was given on the command line, above the environment; collections of both together.
 
     Raises:
         UnknownOption: The file cannot be read, or names an option there is not.
@@ -102,10 +102,11 @@ def merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
 
     merged = fields | read_options(file)
     context = click.get_current_context()
+    general = (ParameterSource.DEFAULT, ParameterSource.ENVIRONMENT)
     for name, value in fields.items():
         if isinstance(value, frozenset):
             merged[name] = value | merged[name]
-        elif context.get_parameter_source("timeout" if name == "timeout_s" else name) is not ParameterSource.DEFAULT:
+        elif context.get_parameter_source("timeout" if name == "timeout_s" else name) not in general:
             merged[name] = value
     return merged
 

@@ -11,6 +11,7 @@ import click
 
 from ort_rknn_converters.onnx_file.signature import declared_inputs
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.memory import peaks
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.bundle import Variant
@@ -109,9 +110,11 @@ def _plain_values(values: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _facts(compiled: CompiledModel, files: tuple[Path, ...], seconds: float) -> dict[str, Any]:
+    own, child = peaks()
     return {
         "files": [str(file) for file in files],
         "seconds": round(seconds, 3),
+        "peak_memory": {"own": own, "largest_child": child},
         "toolkit_version": compiled.toolkit_version,
         "passes": list(compiled.passes),
     }
@@ -128,7 +131,10 @@ def _say_written(files: tuple[Path, ...], seconds: float, forms: Sequence[Compil
     more = f" and {others} file{'s' if others > 1 else ''} beside it" if others else ""
     from ort_rknn_converters.partition.plan import size_text
 
-    click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s")
+    own, child = peaks()
+    memory = f"memory at its peak: {own / 1e6:.0f} MB here"
+    memory += f", {child / 1e6:.0f} MB in the largest process it started" if child else ""
+    click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s ({memory})")
     if parts := contents(size, forms):
         click.echo(parts)
 
