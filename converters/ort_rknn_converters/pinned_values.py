@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import UnknownOption
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["pinned_array", "pinned_text"]
 

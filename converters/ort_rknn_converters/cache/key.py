@@ -107,7 +107,7 @@ def _parts(data: bytes | mmap.mmap) -> list[bytes]:
         helpers = [helper for helper in helpers if helper.ident is not None]
     work()
     for helper in helpers:
-        helper.join()  # each is within its last part
+        helper.join()  # no limit: each is within its last part, of 16 MB
     return found
 
 

@@ -54,6 +54,11 @@ printf %s "$folder/out" >"$folder/out/{where}"
 tar -cf - -C "$folder/out" .
 """
 _SAID, _WHERE = "ort-rknn.said", "ort-rknn.folder"
+_ALIVE = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+"""Ends ssh a minute after the other machine went silent; by itself it would wait for ever. A guess."""
+
+_END_S = 5.0  # seconds that ssh gets to end before it is killed; a guess
+
 _LOCAL = ("on", "output")
 """Options that are not passed on as they are."""
 _PATHS = ("calibration", "options_file")
@@ -110,6 +115,8 @@ def convert_on(job: RemoteJob, command: click.Command) -> None:
         where=_WHERE,
     )
     ssh = shlex.split(os.environ.get(SSH_VARIABLE) or "ssh")
+    if Path(ssh[0]).name == "ssh":
+        ssh += _ALIVE
     with tempfile.TemporaryFile() as answer:
         try:
             process = subprocess.Popen([*ssh, job.host, script], stdin=subprocess.PIPE, stdout=answer)
@@ -119,10 +126,14 @@ def convert_on(job: RemoteJob, command: click.Command) -> None:
         sender = threading.Thread(target=_send, args=(process.stdin, parts), daemon=True)
         sender.start()
         try:
+            # no limit: the conversion there has its own, and ssh ends when the machine answers no more (_ALIVE)
             status = process.wait()
         except BaseException:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
             raise
         if status == 255:
             raise ConvertError(f"{job.host} cannot be reached by {ssh[0]} (what it says stands above)")
