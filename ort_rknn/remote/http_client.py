@@ -22,10 +22,27 @@ from ort_rknn.remote.address import Address
 from ort_rknn.remote.failures import HTTP_STATUS, KIND_HEADER, Failure, rebuilt
 from ort_rknn.remote.tensors import decode, encode
 from ort_rknn.remote.transport import Tensor
+from ort_rknn_converters.util.plain_data import COUNT, TEXT, parse_json, record, rows
 
 __all__ = ["HttpTransport"]
 
 _JSON_LENGTH = "Inference-Header-Content-Length"
+_ANSWER = record(
+    {
+        "outputs": rows(
+            record(
+                {
+                    "name": TEXT,
+                    "datatype": TEXT,
+                    "shape": rows(COUNT),
+                    "parameters": record({"binary_data_size": COUNT}, more=True),
+                },
+                more=True,
+            )
+        )
+    },
+    more=True,
+)
 _BLOCK = 1 << 20  # bytes read at a time
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # as long as gRPC's five attempts
 _AWAY_S = 2.0  # a server that did not answer is asked last for so long: gRPC's longest pause here
@@ -57,7 +74,7 @@ class HttpTransport:
     def config(self, timeout: float) -> Mapping[str, Any]:
         """Triton's model config as JSON."""
         _, body = self._call("GET", f"{self._path}/config", b"", {}, timeout)
-        config: Mapping[str, Any] = json.loads(body)
+        config: Mapping[str, Any] = parse_json(body)
         return config
 
     def infer(
@@ -84,7 +101,7 @@ class HttpTransport:
         text = json.dumps(head).encode()
         headers = {_JSON_LENGTH: str(len(text)), "Content-Type": "application/octet-stream"}
         length, body = self._call("POST", f"{self._path}/infer", b"".join((text, *raw)), headers, timeout)
-        answer, at = json.loads(body[:length]), length
+        answer, at = parse_json(body[:length], _ANSWER), length
         found = {}
         for row in answer["outputs"]:
             end = at + int(row["parameters"]["binary_data_size"])

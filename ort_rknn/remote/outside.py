@@ -15,11 +15,26 @@ from typing import Any
 
 from ort_rknn.remote.tensors import ort_type_of
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.plain_data import ANYTHING, COUNT, TEXT, WHOLE, by_name, either, maybe, record, rows
 
-__all__ = ["OUTSIDE_KEY", "PLACES_KEY", "STUB_KEY", "Argument", "Outside", "pack", "stub_of", "unpack"]
+__all__ = ["OUTSIDE", "OUTSIDE_KEY", "PLACES_KEY", "STUB_KEY", "Argument", "Outside", "pack", "stub_of", "unpack"]
 
 OUTSIDE_KEY, STUB_KEY, PLACES_KEY = "ort_rknn.outside", "ort_rknn.stub", "ort_rknn.places"
 """Keys among the parameters of Triton's model config; other clients leave them alone."""
+
+_ARGUMENTS = rows(rows(either(TEXT, rows(maybe(either(TEXT, COUNT))))))
+
+OUTSIDE = record(
+    {
+        **dict.fromkeys(("inputs", "outputs", "overridable"), _ARGUMENTS),
+        "meta": by_name(either(TEXT, WHOLE)),
+        "custom": by_name(TEXT),
+        "providers": rows(TEXT),
+        "plan": by_name(ANYTHING),
+    },
+    more=True,
+)
+"""Form of what a server says of a model in :data:`OUTSIDE_KEY`."""
 
 _META = ("producer_name", "graph_name", "domain", "description", "graph_description", "version")
 _MOST_STUB = 64 << 20  # bytes a packed stub may grow to: names and shapes, no weights (a guess)

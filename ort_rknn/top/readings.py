@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import struct
 import time
 from collections.abc import Mapping
@@ -13,10 +12,19 @@ from typing import Any
 from ort_rknn.accounting.published import COUNTERS, HEADER, SUFFIX, pid_namespace
 from ort_rknn.accounting.runtime_folder import process_start, readable_folders
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.plain_data import COUNT, NUMBER, TEXT, maybe, parse_json, record, rows
 
 __all__ = ["Reading", "read_sessions", "row"]
 
 _FORM = struct.Struct(f"={len(COUNTERS)}q")
+_FACTS = record(
+    {"pid": COUNT, "started": maybe(COUNT), "namespace": TEXT, "session": COUNT},
+    {name: maybe(TEXT) for name in ("program", "model", "device", "target", "class")}
+    | {"opened": NUMBER, "cores": rows(COUNT)},
+    more=True,
+)
+"""Pages of other users are read, too, by root: anything may be in them."""
 
 
 @frozen
@@ -59,13 +67,11 @@ def read_sessions() -> list[Reading]:
 def _read(path: Path) -> Reading | None:
     """One page; ``None`` where it is gone, being made, or none of ours."""
     try:
-        content = path.read_bytes()
-        facts = json.loads(content[:HEADER])
+        content = read_regular(path, HEADER + _FORM.size)
+        facts = parse_json(content[:HEADER], _FACTS)
         counters = dict(zip(COUNTERS, _FORM.unpack(content[HEADER:]), strict=True))
-        reading = Reading(facts, counters, time.monotonic())
-        _ = reading.key
-        return reading
-    except (OSError, ValueError, struct.error, KeyError, TypeError):
+        return Reading(facts, counters, time.monotonic())
+    except (OSError, ValueError, struct.error):
         return None
 
 

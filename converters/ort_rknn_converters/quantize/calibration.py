@@ -20,7 +20,7 @@ from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.own_files import blocks_of_open, open_regular, read_regular
 
 __all__ = ["Calibration", "InputSpec", "spread"]
 
@@ -82,7 +82,7 @@ class Calibration:
         digest = hashlib.sha256()
         if isinstance(self.source, str):
             for file in (file for row in self._rows() for file in row):
-                digest.update(file.suffix.lower().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+                digest.update(file.suffix.lower().encode() + b"\0" + _read(file, _digest))
             return digest.hexdigest()
         for sample in self.source:
             for name in sorted(sample):
@@ -162,6 +162,15 @@ def _read(file: Path, how: Callable[[Path], Content]) -> Content:
         if file.suffix.lower() in _ARRAYS:
             raise CalibrationError(f"{file} is not a whole file of numpy's save or savez, or has no numbers") from error
         raise CalibrationError(f"{file} cannot be read: {error}") from error
+
+
+def _digest(file: Path) -> bytes:
+    """SHA-256 of a file, whose content is never all in memory."""
+    found = hashlib.sha256()
+    with open_regular(file) as stream:
+        for block in blocks_of_open(stream.fileno()):
+            found.update(block)
+    return found.digest()
 
 
 def _listed(file: Path) -> list[tuple[Path, ...]]:
