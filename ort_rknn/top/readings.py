@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn.accounting.published import COUNTERS, HEADER, SUFFIX, pid_namespace
-from ort_rknn.accounting.runtime_folder import process_start, readable_folders
+from ort_rknn.accounting.runtime_folder import private_folders, process_start, readable_folders
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.own_files import read_regular
 from ort_rknn_converters.util.plain_data import COUNT, NUMBER, TEXT, maybe, parse_json, record, rows
@@ -48,8 +48,8 @@ class Reading:
 
 
 def read_sessions() -> list[Reading]:
-    """All sessions of living processes; pages that dead ones left are removed."""
-    here, found = pid_namespace(), []
+    """All sessions of living processes; those that dead ones of this user left are removed."""
+    here, own, found = pid_namespace(), private_folders(), []
     for folder in readable_folders():
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             reading = _read(path)
@@ -58,7 +58,8 @@ def read_sessions() -> list[Reading]:
             facts = reading.facts
             if facts["namespace"] == here and process_start(facts["pid"]) != facts["started"]:
                 with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+                    if folder in own:  # root removes nothing for others, whose folder may be a link by then
+                        path.unlink(missing_ok=True)
                 continue
             found.append(reading)
     return sorted(found, key=lambda reading: (reading.facts["pid"], reading.facts["session"]))

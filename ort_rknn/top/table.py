@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from ort_rknn_converters.util.foreign_text import in_markup
+
 __all__ = ["table"]
 
 
@@ -23,9 +25,9 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
         cores = ",".join(map(str, row["cores"])) or "auto"
         shown.add_row(
             str(row["pid"]),
-            row["model"].rpartition("/")[2],
-            cores if row["device"] == "npu" else f"{row['device']} {cores}",
-            row["class"],
+            in_markup((row["model"] or "").rpartition("/")[2]),
+            cores if row["device"] == "npu" else in_markup(f"{row['device']} {cores}"),
+            in_markup(row["class"] or ""),
             "-" if row["rate"] is None else f"{row['rate']:.1f}",
             "-" if row["latency_ms"] is None else f"{row['latency_ms']:.2f}",
             str(row["done"]),
