@@ -10,7 +10,7 @@ import numpy as np
 from ort_rknn.errors import DeviceError
 from ort_rknn.ort_conventions import numpy_dtype
 from ort_rknn.remote.address import Address
-from ort_rknn.remote.outside import OUTSIDE, OUTSIDE_KEY, PLACES_KEY, STUB_KEY, Outside, unpack
+from ort_rknn.remote.outside import OUTSIDE, OUTSIDE_KEY, PLACES_KEY, STUB_KEY, Outside, stub_of, unpack
 from ort_rknn.remote.tensors import STRING_TYPE, TensorError, datatype_of, datatype_of_array
 from ort_rknn.remote.transport import Tensor, Transport
 from ort_rknn.remote.without import error_class
@@ -73,6 +73,17 @@ class RemoteModel:
         try:
             self._read(config)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._no_description(error) from error
+
+    def made_stub(self) -> bytes:
+        """A stub of what the server said, where it sent none (needs onnx).
+
+        Raises:
+            DeviceError: There are no such types or shapes.
+        """
+        try:
+            return stub_of(self.outside)
+        except (ValueError, TypeError, OverflowError) as error:
             raise self._no_description(error) from error
 
     def _no_description(self, error: Exception) -> DeviceError:

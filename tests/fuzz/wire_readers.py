@@ -49,7 +49,7 @@ def _http_request(data: bytes, _: Path) -> None:
         theirs.settimeout(5)
         theirs.sendall(data[:60_000])
         theirs.shutdown(socket.SHUT_WR)
-        _Handler(ours, ("127.0.0.1", 1), server)
+        type("_OnAnySocket", (_Handler,), {"disable_nagle_algorithm": False})(ours, ("127.0.0.1", 1), server)
 
 
 def _grpc(data: bytes, _: Path) -> None:
@@ -87,14 +87,13 @@ def _server(data: bytes, _: Path) -> None:
     from ort_rknn.remote import model
     from ort_rknn.remote.address import Address
     from ort_rknn.remote.engine import remote_plan
-    from ort_rknn.remote.outside import stub_of
 
     connect, model.connect = model.connect, lambda _: _Transport(data)  # type: ignore[assignment,return-value]
     try:
         found = model.RemoteModel(Address.parse("http://127.0.0.1:1/m"), 1.0)
     finally:
         model.connect = connect
-    stub_of(found.outside)
+    found.made_stub()
     remote_plan(found)
 
 
@@ -265,15 +264,15 @@ def wire_readers() -> Iterator[Reader]:
     trial = {"group": "models", "name": "a", "ok": True, "said": "right", "rel_rms": 0.1}
     report = {"format": 2, "where": "hardware", "target": "rk3588", "runs": 5, "complete": False, "trials": [trial]}
     yield Reader("report of board-test", _board_test, (_text(report),), (ValueError, OSError))
-    yield Reader("calibration: list", _samples("list.txt"), (b"x.npy\nx.npy\n\n'x.npy'\n",))
+    yield Reader("calibration: list", _samples("list.txt"), (b"x.npy\nx.npy\n\nx.npy\n",))
     for name, content in _images():
         yield Reader(f"calibration: {name}", _samples(name), (content,))
     yield Reader("labels", _labels, (b"1\n2\n", b"a.png 1\nb.png, 2\n"), (CaseError,))
     options = (
-        b"target=rk3588\nschedule=0,1,2\ntp_mode=0-1\nshapes=x:1x3x4x4|x:2x3x4x4\nvalues=r:[1.5]\nmin_gain=0.5",
-        b"dims=n:1,m:2\nprecision=fp16\npreprocess=4x4,mean=0,std=255\ncpu_ops=Relu,Add\nmax_memory=2G\nreserve=1",
+        b"target=rk3588\nschedule=0,1,2\ntp_mode=0,1\nshapes=x=1x3x4x4;y=1x8\nvalues=r=[1.5]\nmin_gain=0.5",
+        b"dims=n=1;m=2\nprecision=fp16\npreprocess=4x4,mean=0,std=255\ncpu_ops=Relu,Add\nmax_memory=2000000\nreserve=1",
     )
     yield Reader("provider options", _option_texts, options)
     yield Reader("pinned value", _values, (b"[[1, 2], [3.5, 4]]", b"true"))
-    yield Reader("external data", _external, (_external_seed(),), (OSError,))
+    yield Reader("external data", _external, (_external_seed(),))
     assert onnx  # its classes are read above

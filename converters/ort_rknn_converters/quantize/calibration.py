@@ -20,7 +20,7 @@ from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.own_files import blocks_of_open, open_regular, read_regular
+from ort_rknn_converters.util.own_files import blocks_of_open, is_file, open_regular, read_regular
 
 __all__ = ["Calibration", "InputSpec", "spread"]
 
@@ -116,7 +116,7 @@ class Calibration:
         """The files of each sample; only a list may have several, one for each input."""
         assert isinstance(self.source, str)
         path = Path(self.source)
-        if path.is_file():
+        if is_file(path):
             rows = _listed(path) if path.suffix.lower() == _LIST else [(path,)]
             return [rows[index] for index in spread(len(rows), self.limit)]
         if not path.is_dir():
@@ -202,7 +202,7 @@ def _words(line: str, file: Path) -> list[str]:
 
 
 def _found(wanted: Path, file: Path) -> Path | None:
-    return next((path for path in (file.parent / wanted, wanted) if path.is_file()), None)
+    return next((path for path in (file.parent / wanted, wanted) if is_file(path)), None)
 
 
 def _there(wanted: Path, file: Path, number: int) -> Path:
