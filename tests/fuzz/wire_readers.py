@@ -269,8 +269,8 @@ def wire_readers() -> Iterator[Reader]:
         yield Reader(f"calibration: {name}", _samples(name), (content,))
     yield Reader("labels", _labels, (b"1\n2\n", b"a.png 1\nb.png, 2\n"), (CaseError,))
     options = (
-        b"target=rk3588\nschedule=0,1,2\ntp_mode=0,1\nshapes=x=1x3x4x4;y=1x8\nvalues=r=[1.5]\nmin_gain=0.5",
-        b"dims=n=1;m=2\nprecision=fp16\npreprocess=4x4,mean=0,std=255\ncpu_ops=Relu,Add\nmax_memory=2000000\nreserve=1",
+        b"target=rk3588\nschedule=0,1,2\nshapes=x=1x3x4x4;y=1x8\nvalues=r=[1.5]\nmin_gain=0.5",
+        b"dims=n=1;m=2\ntp_mode=0,1\nprecision=fp16\npreprocess=4x4,mean=0,std=255\ncpu_ops=Relu,Add\nreserve=1",
     )
     yield Reader("provider options", _option_texts, options)
     yield Reader("pinned value", _values, (b"[[1, 2], [3.5, 4]]", b"true"))

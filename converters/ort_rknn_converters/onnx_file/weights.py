@@ -143,7 +143,7 @@ def located(tensor: ir.ExternalTensor, model: Path) -> ir.ExternalTensor:
         ModelError: They would lie elsewhere, in a place before the file's beginning, or in something that is no file.
     """
     folder = model.absolute().parent
-    if "\0" in str(tensor.location):
+    if not isinstance(tensor.location, str) or "\0" in tensor.location:  # bytes: they are not UTF-8
         raise ModelError(f"the weight {shown(tensor.name)} lies in {shown(tensor.location)}: no file has such a name")
     if (tensor.offset or 0) < 0 or (tensor.length or 0) < 0:
         raise ModelError(
