@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.own_files import read_regular
 
 __all__ = ["TIMEOUT_S", "Address", "is_address"]
 
 TIMEOUT_S = 10.0
 """Seconds a call may take when nothing else is said (a guess: thousands of times an inference)."""
 
-_MOST = 1 << 22  # bytes of a file of certificates or of a token; a guess: all of Mozilla's have 0.2 MB
 _SCHEMES = {"grpc": 8001, "grpcs": 8001, "grpc+unix": 0, "http": 8000, "https": 8000}
 """Scheme -> the port when none is given: Triton's."""
 
@@ -141,6 +140,6 @@ def _seconds(text: str, address: str) -> float:
 
 def _read(path: str, what: str) -> bytes:
     try:
-        return read_regular(path, _MOST)
+        return Path(path).read_bytes()  # the user's own word: a shell's <(...) is a pipe
     except OSError as error:
         raise InvalidOption(f"the file with the {what}, {path}, cannot be read: {error.strerror}") from error

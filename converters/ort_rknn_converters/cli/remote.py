@@ -23,6 +23,7 @@ import click
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, fields
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import is_file, open_regular, read_regular
 
 __all__ = ["COMMAND_VARIABLE", "SSH_VARIABLE", "RemoteJob", "convert_on", "options_of"]
 
@@ -63,6 +64,7 @@ _LOCAL = ("on", "output")
 """Options that are not passed on as they are."""
 _PATHS = ("calibration", "options_file")
 """Options that name files of this machine."""
+_MOST_LIST = 1 << 26  # bytes of a list of files; a guess: half a million names
 _MODEL_GRAPH, _EXTERNAL = 7, b"location"
 
 
@@ -157,8 +159,8 @@ def _parts(job: RemoteJob) -> Iterator[tuple[str, Path]]:
             raise ConvertError(f"{path} is not there")
         yield f"in/{name}/{path.name}", path
         if path.suffix == ".txt":  # a list of other files
-            for line in path.read_text(encoding="utf-8").split():
-                if not Path(line).is_absolute() and (path.parent / line).exists():
+            for line in read_regular(path, _MOST_LIST).decode("utf-8", errors="replace").split():
+                if not Path(line).is_absolute() and is_file(path.parent / line):
                     yield f"in/{name}/{line}", path.parent / line
 
 
@@ -172,7 +174,8 @@ def external_files(model: Path) -> list[str]:
     from ort_rknn_converters.onnx_file.schema import ModelProto
     from ort_rknn_converters.onnx_file.split_model import tensors
 
-    data = model.read_bytes()
+    with open_regular(model) as stream:
+        data = stream.read()
     if b"\x0a\x08" + _EXTERNAL not in data:
         return []
     try:
