@@ -116,9 +116,7 @@ def convert_on(job: RemoteJob, command: click.Command) -> None:
         said=_SAID,
         where=_WHERE,
     )
-    ssh = shlex.split(os.environ.get(SSH_VARIABLE) or "ssh")
-    if Path(ssh[0]).name == "ssh":
-        ssh += _ALIVE
+    ssh = shlex.split(os.environ.get(SSH_VARIABLE, "")) or ["ssh", *_ALIVE]
     with tempfile.TemporaryFile() as answer:
         try:
             process = subprocess.Popen([*ssh, job.host, script], stdin=subprocess.PIPE, stdout=answer)
