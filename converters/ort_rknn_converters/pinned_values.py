@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.shape_sets import sets_of
+from ort_rknn_converters.util.foreign_text import shown
+from ort_rknn_converters.util.plain_data import parse_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["pinned_array", "pinned_text", "pinned_texts", "value_sets"]
 
 _LARGEST = 4096
 """Elements of a pinned value: switches, ratios, sizes; weights belong into the model. A guess."""
+
+_LONGEST = 1 << 18  # characters of the text of one
 
 
 def pinned_text(name: str, value: Any) -> str:
@@ -31,15 +37,15 @@ def pinned_text(name: str, value: Any) -> str:
     wanted = f"values[{name!r}] is a number, true or false, or nested lists of those"
     if isinstance(value, str):
         try:
-            value = json.loads(value.strip().lower())
+            value = parse_json(value.strip().lower(), most=_LONGEST)
         except ValueError:
-            raise UnknownOption(f"{wanted}, not {value!r}") from None
+            raise UnknownOption(f"{wanted}, not {shown(value)!r}") from None
     try:
         array = np.asarray(value)
-    except ValueError:
-        raise UnknownOption(f"{wanted} of equal lengths, not {value!r}") from None
+    except (ValueError, OverflowError):
+        raise UnknownOption(f"{wanted} of equal lengths, not {shown(value)!r}") from None
     if array.dtype.kind not in "biuf" or array.size > _LARGEST:
-        raise UnknownOption(f"{wanted} of at most {_LARGEST} elements, not {value!r}")
+        raise UnknownOption(f"{wanted} of at most {_LARGEST} elements, not {shown(value)!r}")
     return json.dumps(array.tolist())
 
 
@@ -53,7 +59,7 @@ def pinned_texts(name: str, value: Any) -> tuple[str, ...]:
     """
     if isinstance(value, str):
         try:
-            several = json.loads(f"[{value.strip().lower()}]")
+            several = parse_json(f"[{value.strip().lower()}]", most=_LONGEST)
         except ValueError:
             several = ()
         if len(several) > 1:

@@ -30,6 +30,7 @@ from ort_rknn.bench.report import (
 )
 from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 from ort_rknn.remote.address import is_address
+from ort_rknn_converters.util.foreign_text import shown_lines
 
 __all__ = ["command"]
 
@@ -151,7 +152,7 @@ def _bench(model: str, given: dict[str, Any]) -> int:
     if profiling:
         console.print(parts_table(parts))
     for segment, table in layers.items():
-        console.print(f"{segment}, layer by layer:\n{table}", markup=False, highlight=False)
+        console.print(shown_lines(f"{segment}, layer by layer:\n{table}"), markup=False, highlight=False)
     if limited:
         console.print(f"{limited}.", soft_wrap=True, highlight=False)
     print_report(console, passes, first_s, given["percentiles"], given["per_core"])
@@ -307,4 +308,4 @@ def _write_outputs(folder: Path, results: Sequence[Any]) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return shown_lines(" ".join(str(error).split()) or type(error).__name__)

@@ -5,7 +5,6 @@ Options of the configuration file are for all models of a user, so a name in it 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +85,8 @@ def say_without_effect(options: RknnOptions) -> None:
 def _refuse(option: str, kind: str, names: Iterable[str], there: Iterable[str], where: str = "the model") -> None:
     known = sorted(set(there) - {""})
     for name in sorted(set(names) - set(known)):
+        import difflib  # not at every start of a session
+
         close = difflib.get_close_matches(name, known, n=3)
         has = (
             f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(known[:8]) or 'none that is named'}"

@@ -109,7 +109,7 @@ def number(minimum: float) -> Parser:
     def parse(value: Any) -> float:
         try:
             result = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             result = float("nan")
         if isinstance(value, bool) or not minimum <= result < float("inf"):
             raise ValueError(f"a number from {minimum:g} up")

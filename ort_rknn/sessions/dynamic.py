@@ -269,6 +269,7 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 
 def _want_after(native: weakref.ref[DynamicSession], key: VariantKey, job: InferenceJob) -> None:
     session = native()
+    # no limit: called when the job has ended
     if session is not None and not job.cancelled() and job.exception() is None:
         session._want(key)
 

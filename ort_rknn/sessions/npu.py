@@ -99,6 +99,7 @@ class NpuSession(NativeSession):
                 def submit(feed: Mapping[str, Any]) -> InferenceJob:
                     return self.job(Submission(output_names, feed, run_options, parked=True))
 
+                # no limit: run() has none but run_timeout_ms, which ends the jobs
                 return submit_batch(submit, submit, input_feed).result()
         checked = self._checker.check(output_names, input_feed, run_options, super().run)
         if not self._fits(checked, run_options):
