@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ort_rknn.remote.tensors import DATATYPES, STRINGS, TensorError, decode, element_count, encode, text_of
+from ort_rknn.remote.tensors import DATATYPES, STRINGS, TensorError, decode, element_count, text_of
+from ort_rknn.remote.wire import Parted, field_number, fields, raw_bytes
 from ort_rknn.serving.service import Answer, Call
 
-__all__ = ["answer_message", "call_of", "parameters_of"]
+__all__ = ["answer_pieces", "call_of", "parameters_of"]
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -29,13 +30,13 @@ _CONTENTS = {
 """Datatype -> the field of typed contents; FP16 goes raw only, says the protocol."""
 
 
-def call_of(request: Any, time_left: float | None, gone: Callable[[], bool]) -> Call:
+def call_of(parted: Parted, time_left: float | None, gone: Callable[[], bool]) -> Call:
     """A call from its ``ModelInferRequest``.
 
     Raises:
         TensorError: The tensors are not what they are said to be.
     """
-    raw = request.raw_input_contents
+    request, raw = parted.message, parted.raw
     if raw and len(raw) != len(request.inputs):
         raise TensorError(f"there are {len(request.inputs)} inputs and {len(raw)} raw contents: one of each is needed")
     inputs: dict[str, np.ndarray[Any, Any]] = {}
@@ -85,10 +86,11 @@ def parameters_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def answer_message(messages: Any, request_id: str, answer: Answer) -> Any:
-    """The ``ModelInferResponse`` of an answer."""
+def answer_pieces(messages: Any, request_id: str, answer: Answer) -> list[bytes | memoryview]:
+    """The serialized ``ModelInferResponse`` of an answer in pieces, the outputs where they lie."""
     message = messages.ModelInferResponse(model_name=answer.model, model_version="1", id=request_id)
     for name, datatype, array in zip(answer.names, answer.datatypes, answer.arrays, strict=True):
         message.outputs.add(name=name, datatype=datatype, shape=array.shape)
-        message.raw_output_contents.append(encode(array, datatype))
-    return message
+    raw = (raw_bytes(array, datatype) for array, datatype in zip(answer.arrays, answer.datatypes, strict=True))
+    number = field_number(messages.ModelInferResponse, "raw_output_contents")
+    return [message.SerializeToString(), *fields(number, raw)]

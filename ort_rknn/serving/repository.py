@@ -26,6 +26,7 @@ __all__ = ["Entry", "Repository"]
 ENDINGS = (".rknn.onnx", ".onnx", ".rknn")  # the first is what `ort-rknn convert` writes
 FORGET_FAILURE_S = 10.0  # a file that could not be opened is tried again after so long, or when it changed (a guess)
 
+_FRESH_S = 0.1  # how long a known name is taken without a look at the folder, which every call would wait for (a guess)
 _SETTLED_NS = 100_000_000  # a folder's time of change may be older by the kernel's tick than a file that came later
 
 Opener = Callable[[Path, str], Any]
@@ -93,6 +94,7 @@ class Repository:
         self._statistics: dict[str, Statistics] = {}
         self._closed = False
         self._listed: tuple[int, dict[str, Path]] = (0, {})  # when the folder changed, and what was in it
+        self._fresh: tuple[float, dict[str, Path]] = (0.0, {})  # until when the files found last are taken as they are
 
     # --- names --------------------------------------------------------------------------------------------------------
 
@@ -122,7 +124,10 @@ class Repository:
         Raises:
             Refusal: There is none.
         """
-        files = self.files()
+        until, files = self._fresh
+        if name not in files or self._clock() >= until:
+            files = self.files()
+            self._fresh = self._clock() + _FRESH_S, files
         if version not in ("", VERSION):
             raise Refusal("NOT_FOUND", f"model {name!r} has no version {version!r}: every model has version 1 only")
         if name in files:
