@@ -8,6 +8,7 @@ is small, has very many fields or looks odd is left to the parser, which also sa
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Parted:
     raw: Sequence[bytes | memoryview]
 
 
+@cache
 def field_number(message_class: Any, name: str) -> int:
     """The published number of a field."""
     return int(message_class.DESCRIPTOR.fields_by_name[name].number)

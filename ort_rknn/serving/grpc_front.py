@@ -6,11 +6,13 @@ Inferences are read and written by :mod:`ort_rknn.remote.wire`, all else by the 
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -107,7 +109,7 @@ class GrpcFront:
                 return int(self._server.add_secure_port(str(place), credentials))
             return int(self._server.add_insecure_port(str(place)))
         except RuntimeError as error:
-            raise InvalidOption(f"cannot listen at {place}: it is taken, or not of this machine") from error
+            raise InvalidOption(f"cannot listen at {place}: {_why_not(place)}") from error
 
     def start(self) -> None:
         """Take calls."""
@@ -118,6 +120,20 @@ class GrpcFront:
         self._server.stop(grace).wait(grace + 5)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._calls.close()
+
+
+def _why_not(place: Listen) -> str:
+    """Why a place cannot be had, in the system's words: gRPC's error has none."""
+    try:
+        if place.unix:
+            Path(place.unix).parent.stat()
+            return "it is in use, no socket, or in a folder that cannot be written"
+        family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+        with socket.socket(family) as tried:
+            tried.bind((place.host, place.port))
+    except OSError as error:
+        return str(error.strerror or error)
+    return "it is taken, or not of this machine"
 
 
 class _Registrar:

@@ -24,7 +24,7 @@ from ort_rknn.serving.service import LetIn, Service
 
 __all__ = ["MOST_STREAMS", "Stream"]
 
-MOST_STREAMS = 16
+MOST_STREAMS = 8
 """Streams open at once; each keeps two threads (a guess)."""
 
 _LOOK_S = 0.2  # how long a stream that waits may not notice that the server is going down (a guess)

@@ -1,4 +1,4 @@
-"""Clients that know nothing of this package: tritonclient over gRPC and HTTP, curl, Ultralytics' way of calling.
+"""Clients that know nothing of this package: tritonclient over gRPC and HTTP, curl.
 
 Their answers are bit-equal to those of a session here.
 """
@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -251,44 +250,14 @@ def test_parameters(triton: tuple[Any, Any]) -> None:
         client.infer("two", feed, priority=9)
 
 
-class TritonRemoteModel:
-    """Calls a server the way Ultralytics' class of that name does."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.endpoint = parts.path.strip("/").split("/", 1)[0]
-        self.client = getattr(tritonclient, parts.scheme)
-        self.triton = self.client.InferenceServerClient(url=parts.netloc, verbose=False, ssl=False)
-        if parts.scheme == "http":
-            config = self.triton.get_model_config(self.endpoint)
-        else:
-            config = self.triton.get_model_config(self.endpoint, as_json=True)["config"]
-        outputs = sorted(config["output"], key=lambda row: row["name"])
-        types = {"TYPE_FP32": np.float32, "TYPE_FP16": np.float16, "TYPE_UINT8": np.uint8}
-        self.formats = [row["data_type"] for row in config["input"]]
-        self.dtypes = [types[text] for text in self.formats]
-        self.inputs = [row["name"] for row in config["input"]]
-        self.outputs = [row["name"] for row in outputs]
-        self.metadata = ast.literal_eval(config.get("parameters", {}).get("metadata", {}).get("string_value", "None"))
-
-    def __call__(self, *arrays: Any) -> list[Any]:
-        given = []
-        for name, text, dtype, array in zip(self.inputs, self.formats, self.dtypes, arrays, strict=True):
-            given.append(self.client.InferInput(name, [*array.shape], text.replace("TYPE_", "")))
-            given[-1].set_data_from_numpy(array.astype(dtype))
-        asked = [self.client.InferRequestedOutput(name) for name in self.outputs]
-        answer = self.triton.infer(model_name=self.endpoint, inputs=given, outputs=asked)
-        return [answer.as_numpy(name) for name in self.outputs]
-
-
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_ultralytics_way(scheme: str, server: Server) -> None:
-    port = server.grpc_ports[0] if scheme == "grpc" else server.http_port
-    remote = TritonRemoteModel(f"{scheme}://127.0.0.1:{port}/big")
-    assert remote.metadata == METADATA
-    assert ast.literal_eval(remote.metadata["names"]) == {0: "person", 1: "bicycle"}
-    assert remote(np.arange(9))[0].tolist() == list(range(9))
-    remote.triton.close()
+def test_the_config_has_the_models_own_metadata(triton: tuple[Any, Any]) -> None:
+    """Ultralytics' clients read it there, as the text of a dictionary (the package itself: test_ultralytics.py)."""
+    module, client = triton
+    as_json = {} if module is tritonclient.http else {"as_json": True}
+    config = client.get_model_config("big", **as_json)
+    metadata = ast.literal_eval(config.get("config", config)["parameters"]["metadata"]["string_value"])
+    assert metadata == METADATA
+    assert ast.literal_eval(metadata["names"]) == {0: "person", 1: "bicycle"}
 
 
 def curl(*arguments: str) -> tuple[int, str]:
