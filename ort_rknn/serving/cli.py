@@ -86,13 +86,13 @@ def command(folder: Path, **given: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
     _log(access=given["access_log"], quiet=given["quiet"])
-    server.start()
     click.echo(_served(folder, list(server.repository.files())), err=True)
     for place, port in zip(given["listen"], server.grpc_ports, strict=True):
         shown = place if place.startswith("unix:") else f"{Listen.parse(place).host}:{port}"
         click.echo(f"gRPC at {shown}", err=True)
     if server.http_port is not None:
         click.echo(f"HTTP at {Listen.parse(given['http']).host}:{server.http_port}", err=True)
+    server.start()
     while not end.wait(3600):
         pass
     logger().info("going down: no more calls, finishing %d", server.service.under_way)
