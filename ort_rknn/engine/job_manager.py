@@ -69,8 +69,9 @@ class JobManager:
         self._fallback = fallback
         self._on_closed = on_closed
         self._clock = clock
-        self._lock = threading.RLock()
-        self._idle = threading.Condition(self._lock)
+        # Letting in may take a switch interval beside a busy thread; who ends a job needs but the books, taken last.
+        self._lock, self._books = threading.RLock(), threading.RLock()
+        self._idle = threading.Condition(self._books)
         self.workers = CpuWorkers(self._space_freed, options.cpu_workers)
         self.delivery = Delivery(
             ordered=options.sequential_callbacks,
@@ -122,7 +123,7 @@ class JobManager:
         if self._forked:
             raise RknnError(FORKED)
         route = self.program.route(output_names)
-        with self._lock:
+        with self._books:
             self._admission.check_open()
             self._active += 1
             if self.page is not None:
@@ -162,14 +163,15 @@ class JobManager:
 
     def _accept(self, job: InferenceJob) -> None:
         """Number a job and answer for it from now on. Needs the lock."""
-        job.job_id = self._next_id
-        self._next_id += 1
         job._accepted_at = self._clock()
-        self._jobs[job.job_id] = job
-        self._active += 1
-        if self.page is not None:
-            self.page.show_active(self._active)
-        self.counters.accepted += 1
+        with self._books:
+            job.job_id = self._next_id
+            self._next_id += 1
+            self._jobs[job.job_id] = job
+            self._active += 1
+            if self.page is not None:
+                self.page.show_active(self._active)
+            self.counters.accepted += 1
         if job._callback is not None:
             self.delivery.expect(job.job_id)
         if self.pacer is not None:
@@ -201,8 +203,7 @@ class JobManager:
         return len(cores) > 1 and self.lanes is not None and may_pass(job, kept, self.lanes, cores)
 
     def _drop_oldest(self) -> bool:
-        with self._lock:
-            oldest = next((job for job in self._jobs.values() if not job.running() and not job.done()), None)
+        oldest = next((job for job in list(self._jobs.values()) if not job.running() and not job.done()), None)
         return oldest is not None and self._cancel(oldest, "it was dropped to make room for a newer one")
 
     def _end(
@@ -214,7 +215,7 @@ class JobManager:
         cancelled: str = "",
     ) -> None:
         """End a job, unless it has ended: who takes it out of the table ends it."""
-        with self._lock:
+        with self._books:
             if self._jobs.pop(job.job_id, None) is None:
                 return
             self.counters.completed += result is not None
@@ -246,15 +247,14 @@ class JobManager:
     def _cancel(self, job: InferenceJob, why: str) -> bool:
         with self._lock:
             task, work = job._task, job._work
-            if self._admission.unpark(job):
-                pass
-            elif job._position or job._begun_at:
-                return False
-            elif task is not None and self.lanes is not None:
-                if not self.lanes.withdraw(task):
+            if not self._admission.unpark(job):
+                if job._position or job._begun_at:
                     return False
-            elif work is None or not self.workers.withdraw(work):
-                return False
+                if task is not None and self.lanes is not None:
+                    if not self.lanes.withdraw(task):
+                        return False
+                elif work is None or not self.workers.withdraw(work):
+                    return False
             self.counters.dropped += why.startswith("it was dropped")
         self._end(job, cancelled=why)
         return True
@@ -268,22 +268,21 @@ class JobManager:
     def _leave(self, seconds: float = -1.0, failed: bool = False) -> None:
         """A job, or a call of run that took so long, is over."""
         page = self.page
-        with self._lock:
+        with self._books:
             self._active -= 1
             if page is not None and seconds >= 0:
                 page.count(seconds, failed, self._active)
             elif page is not None:
                 page.show_active(self._active)
-            stop = False
+            stop = self._awaited and self._must_stop()
             if self._awaited and not self._active:
-                stop = self._must_stop()
                 self._idle.notify_all()
         self._admission.pump()
         if stop:
             self._stop()
 
     def _must_stop(self) -> bool:
-        """Whether the caller has to stop everything. Needs the lock."""
+        """Whether the caller has to stop everything. Needs the books."""
         if not self._admission.closed or self._active or self._stopping:
             return False
         self._stopping = True
@@ -302,7 +301,7 @@ class JobManager:
             if self._on_closed is not None:
                 self._on_closed()
         finally:
-            with self._lock:
+            with self._books:
                 self._stopped = True
                 self._idle.notify_all()
 
@@ -319,8 +318,9 @@ class JobManager:
         if self._forked:
             return
         with self._lock:
-            self._awaited = True
             self._admission.close()
+        with self._books:  # not in the other: the garbage collector may close an engine in the midst of its books
+            self._awaited = True
             stop = self._must_stop()
         self._admission.room.touch(everyone=True)
         if stop:
@@ -360,7 +360,7 @@ class JobManager:
         self._cancel_all(why)
         for job in list(self._jobs.values()):
             self._end(job, error=DeviceError(why))
-        with self._lock:  # calls of run() may hang for ever, in threads that are not ours
+        with self._books:  # calls of run() may hang for ever, in threads that are not ours
             stop = not self._stopping
             self._stopping = True
         if stop:

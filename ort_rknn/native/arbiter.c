@@ -18,7 +18,7 @@ typedef struct pass {
     ort_rknn_gate gate;
     ort_rknn_arbiter *arbiter;
     struct pass *next, *before; /* in the row of those that wait, or of the holders; both oldest first */
-    int class, weight, length;
+    int class, weight, length, behind; /* behind: let go while each core had a job already */
     uint32_t party;
     pass_state state;
     int64_t since, mean;
@@ -82,7 +82,7 @@ static int longest(const ort_rknn_arbiter *a, const pass *p) {
 typedef enum { FITS, RESERVED, FULL } verdict;
 
 static verdict fits(const ort_rknn_arbiter *a, const pass *p, int64_t now) {
-    int length = longest(a, p), most = length < VERY_LONG ? 2 * a->cores : a->cores + (a->n_parties < 2);
+    int length = longest(a, p), most = length < VERY_LONG || a->n_parties < 2 ? 2 * a->cores : a->cores;
     if (is_mixed(a, p, now)) most = a->cores + (length == SHORT);
     if (p->class != ORT_RKNN_HIGH && a->lower && a->lower + p->weight > most_lower(a)) return RESERVED;
     return !a->used || a->used + p->weight <= most ? FITS : FULL;
@@ -91,6 +91,7 @@ static verdict fits(const ort_rknn_arbiter *a, const pass *p, int64_t now) {
 static void grant(ort_rknn_arbiter *a, pass *p, int64_t now) {
     p->state = HELD;
     p->since = now;
+    p->behind = a->used >= a->cores;
     a->used += p->weight;
     a->parties[p->party].used += p->weight;
     a->lower += p->class != ORT_RKNN_HIGH ? p->weight : 0;
@@ -236,6 +237,7 @@ void ort_rknn_gate_leave(ort_rknn_gate *gate, int64_t took) {
     pass *p = (pass *)gate;
     ort_rknn_arbiter *a = p->arbiter;
     pthread_mutex_lock(&a->lock);
+    if (p->behind) took /= 2; /* its core did another one first */
     take_back(a, p, OUT);
     p->state = OUT;
     p->mean += (took - p->mean) / 8;

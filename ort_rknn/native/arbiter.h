@@ -4,7 +4,7 @@
  * first must be let go first: an inference takes tokens before rknn_run and gives them back after it. There are
  *
  *   two a core    while all who work are of one class: the driver's queue hides the turn-around between two jobs; one a core
- *                 when they are very long, a turn-around is nothing then (and one more for a session that is alone);
+ *                 when they are very long and of several sessions: a turn-around is nothing then;
  *   one a core    while classes are mixed, so that a core that is through is free for the highest class that waits, and one
  *                 more while all jobs are short (ORT_RKNN_SHORT);
  *   minus those reserved, for classes below `high`.

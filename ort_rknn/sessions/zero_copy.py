@@ -6,6 +6,7 @@ are opened on first concurrent use, and are handed from thread to thread in the 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OnRun", "SharedRuns", "Unshareable"]
 
+CROWDED_S = 10.0
+"""How long contexts for a crowd stay in use after the last time that they were needed. A guess."""
+
 OnRun = Callable[[int, float, tuple[float, float, float]], None]
 """Takes the core (-1 where the driver chose), when a run began, and its seconds to copy in, infer and copy out."""
 
@@ -40,13 +44,15 @@ class _Core:
     Attributes:
         mask: The core mask.
         number: The core; -1 where the mask is not one core.
+        crowd: Whether it is for more threads than there are other contexts.
         idle: Seats without a run.
         busy: Runs under way or waiting for the core.
         since: When the first of these began.
     """
 
-    def __init__(self, mask: int, seats: int) -> None:
+    def __init__(self, mask: int, seats: int, *, crowd: bool = False) -> None:
         self.mask = mask
+        self.crowd = crowd
         self.number = mask.bit_length() - 1 if mask.bit_count() == 1 else -1
         self.idle = [_Seat(self) for _ in range(seats)]
         self.busy = 0
@@ -69,6 +75,7 @@ class SharedRuns:
     Args:
         program: A program that is one NPU step, on device ``npu``.
         cores: Core mask, and how many contexts may share it.
+        crowd: The same, in place of ``cores`` while more threads run than those have contexts.
         gate: Makes what a context's runs go through, for so many cores: they take turns with other sessions.
 
     Attributes:
@@ -76,7 +83,11 @@ class SharedRuns:
     """
 
     def __init__(
-        self, program: Program, cores: Iterable[tuple[int, int]], gate: Callable[[int], Any] | None = None
+        self,
+        program: Program,
+        cores: Iterable[tuple[int, int]],
+        crowd: Iterable[tuple[int, int]] = (),
+        gate: Callable[[int], Any] | None = None,
     ) -> None:
         step = program.steps[0]
         assert isinstance(step, BoundNpuStep)
@@ -86,6 +97,10 @@ class SharedRuns:
         self._gate = gate
         self._lock = threading.Lock()
         self._cores = [_Core(mask, seats) for mask, seats in cores]
+        self._few = sum(len(core.idle) for core in self._cores)
+        self._cores += [_Core(mask, seats, crowd=True) for mask, seats in crowd]
+        self._crowds = any(core.crowd for core in self._cores)
+        self._crowded_at = -math.inf
         self._seats = [seat for core in self._cores for seat in core.idle]
         self._mean = 0.0
         self._waiting: deque[tuple[threading.Lock, list[_Seat]]] = deque()
@@ -221,7 +236,9 @@ class SharedRuns:
         with self._lock:
             if self._closed:
                 raise SessionClosed("the session was closed; make a new one")
-            core = min((core for core in self._cores if core.idle), key=self._free_at(key), default=None)
+            crowded = self._is_crowded()
+            candidates = (core for core in self._cores if core.idle and core.crowd == crowded)
+            core = min(candidates, key=self._free_at(key), default=None)
             if core is not None:
                 seat = min(core.idle, key=lambda one: (one.last != key, one.bound is None))
                 core.idle.remove(seat)
@@ -235,6 +252,13 @@ class SharedRuns:
             raise SessionClosed("the session was closed; make a new one")
         given[0].last = key
         return given[0]
+
+    def _is_crowded(self) -> bool:
+        """Whether the next run takes a context for a crowd. Needs the lock."""
+        now = time.monotonic()
+        if self._crowds and sum(core.busy for core in self._cores) >= self._few:
+            self._crowded_at = now
+        return now - self._crowded_at < CROWDED_S
 
     def _free_at(self, key: int) -> Callable[[_Core], tuple[float, bool, bool]]:
         """Time until a core is free, by the mean of past runs; among idle ones whose context need not be changed."""
@@ -260,16 +284,21 @@ class SharedRuns:
             self._mean += (took - self._mean) / 8 if self._mean else took
             core.busy -= 1
             if not self._closed:
-                if self._waiting:
+                crowded = bool(self._waiting) or time.monotonic() - self._crowded_at < CROWDED_S
+                stale = self._crowds and core.crowd != crowded
+                if self._waiting and not stale:
                     gate, given = self._waiting.popleft()
                     self._begin(seat, seat.last)
                     given.append(seat)
                     gate.release()
-                else:
-                    core.idle.append(seat)
-                return
-        if seat.bound is not None:
-            seat.bound.close()
+                    return
+                bound = seat.bound if stale else None  # there are never more open than one kind has
+                seat.bound = None if stale else seat.bound
+                core.idle.append(seat)
+            else:
+                bound = seat.bound
+        if bound is not None:
+            bound.close()
 
 
 def _memory_of(bound: BoundContext, slot: Slot, value: Any, copied: dict[str, str]) -> NpuMemory:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.accounting.idle_unload import IDLE
+from ort_rknn.devices.base import core_mask
 from ort_rknn.devices.program import BoundNpuStep, Program, check_terminated
 from ort_rknn.engine.stats import print_phases, wants_perf_lines
 from ort_rknn.sessions.iobinding_run import deliver
@@ -62,7 +63,7 @@ class MemoryUse:
         why = _why_copied(engine.program, engine.options.run_timeout_ms)
         if why:
             return cls(None, why)
-        shared = SharedRuns(engine.program, _cores(engine), engine.gates)
+        shared = SharedRuns(engine.program, *_cores(engine), engine.gates)
         at_close.append(shared.close)
         if engine.options.idle_unload_s:
             IDLE.watch(shared, engine.options.idle_unload_s)
@@ -132,15 +133,22 @@ def _why_copied(program: Program, run_timeout_ms: float) -> str:
     return ""
 
 
-def _cores(engine: Engine) -> list[tuple[int, int]]:
-    """Core mask, and how many contexts share it.
+def _cores(engine: Engine) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Core mask, and how many contexts share it; the same for more threads than cores.
 
-    Two for each core, so that it has work while Python hands over (measured with four threads and a busy PC: 99 % of
-    what three cores can do, with one context each 88 %).
+    Where the driver chooses, threads that are no more than the cores leave it to it: it knows the queues of other
+    programs. It puts one thread more behind the first core whoever is there, so that two threads get half of what the
+    others get (measured with four threads on three cores: 88 % of what these can do, by the time the last thread is
+    through). With so many threads all cores are busy by this program alone, and each run goes where the queue ends
+    first.
+
+    There are two contexts for each core, so that it has work while Python hands over (measured with four threads and a
+    busy PC: 99 % of what three cores can do, with one context each 88 %).
     """
     lanes = engine.plan().lanes
     if engine.options.tp_mode is not None:
-        return [(lanes[0].mask, len(lanes))]
+        return [(lanes[0].mask, len(lanes))], []
     if lanes[0].floats:
-        return [(lanes[0].mask, 2 * engine.plan().cores)]
-    return [(mask, 2) for mask in dict.fromkeys(lane.mask for lane in lanes)]
+        cores = dict.fromkeys(lane.core for lane in lanes)
+        return [(lanes[0].mask, len(cores))], [(core_mask([core]), 2) for core in cores]
+    return [(mask, 2) for mask in dict.fromkeys(lane.mask for lane in lanes)], []
