@@ -123,7 +123,7 @@ class GrpcFront:
 
 
 def _why_not(place: Listen) -> str:
-    """Why a place cannot be had, in the system's words: gRPC's error has none."""
+    """Finds the reason that a place cannot be had, in the system's words: gRPC's error has none."""
     try:
         if place.unix:
             Path(place.unix).parent.stat()
