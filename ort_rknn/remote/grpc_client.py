@@ -48,6 +48,7 @@ _OPTIONS = [
     ("grpc.max_send_message_length", _MOST_BYTES),
     ("grpc.max_receive_message_length", _MOST_BYTES),
     ("grpc.max_metadata_size", 64 << 10),
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 4 << 20),  # as the server for requests: large answers in one go
     ("grpc.http2.max_frame_size", 4 << 20),
     ("grpc.initial_reconnect_backoff_ms", 100),

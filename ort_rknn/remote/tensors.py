@@ -89,7 +89,7 @@ def element_count(name: str, shape: Sequence[int]) -> int:
     Raises:
         TensorError: A dimension is negative, or there are absurdly many elements.
     """
-    if any(dim < 0 for dim in shape):
+    if shape and min(shape) < 0:
         raise TensorError(f"tensor {name!r}: the shape {list(shape)} has a negative dimension")
     count = math.prod(shape)
     if count > _MOST_ELEMENTS or len(shape) > 64:  # numpy's own limit of dimensions

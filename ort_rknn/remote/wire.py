@@ -19,6 +19,7 @@ from ort_rknn_converters.util.frozen import frozen
 __all__ = ["Parted", "cut", "field_number", "fields", "raw_bytes", "read_parted", "wrapped"]
 
 _SMALL = 16 << 10  # bytes below which the parser's copies cost less than the walk (measured)
+_FEW = 1 << 10  # bytes below which a copy costs less than a view (measured)
 _MOST_FIELDS = 256  # a model has a few inputs; who sends thousands of fields gets no walk in Python
 _BYTES = 2  # the wire's number for a field with a length
 
@@ -125,7 +126,7 @@ def raw_bytes(array: np.ndarray[Any, Any], datatype: str) -> bytes | memoryview:
         array: The values.
         datatype: The protocol's name of their type.
     """
-    if datatype == STRINGS or not array.nbytes:
+    if datatype == STRINGS or array.nbytes < _FEW:
         return encode(array, datatype)
     flat = np.ascontiguousarray(array, DATATYPES[datatype]).reshape(-1)
     return memoryview(flat.view(np.uint8))

@@ -21,10 +21,9 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.failures import KIND_KEY, Refusal, failure_of
-from ort_rknn.remote.wire import Parted, read_parted
 from ort_rknn.serving.access_log import log_access, logs_access
 from ort_rknn.serving.grpc_stream import MOST_STREAMS, Stream
-from ort_rknn.serving.protobufs import answer_pieces, call_of
+from ort_rknn.serving.protobufs import Answers, Asked, Requests, call_of
 from ort_rknn.serving.security import Listen, Tokens
 from ort_rknn.serving.service import EXTENSIONS, NAME, Service, model_statistics, server_version
 
@@ -88,7 +87,8 @@ class GrpcFront:
                 ("grpc.max_receive_message_length", most_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", 16 << 10),
-                # gRPC's own 64 kB windows and 16 kB frames make 1.2 MB cost half as much again (measured)
+                # with windows of 64 kB that its probes let grow, and frames of 16 kB, 1.2 MB cost twice (measured)
+                ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.lookahead_bytes", max(_LEAST_FRAME, min(most_bytes, _AHEAD))),
                 ("grpc.http2.max_frame_size", max(_LEAST_FRAME, min(most_bytes, _AHEAD))),
                 ("grpc.so_reuseport", 0),  # or a second server would take half of the calls without a word
@@ -146,7 +146,7 @@ class _Registrar:
 
     def __init__(self, server: Any, calls: _Calls) -> None:
         self._server = server
-        read = partial(read_parted, messages.ModelInferRequest, "raw_input_contents")
+        read = Requests(messages).read
         self._own = {
             "ModelInfer": grpc.unary_unary_rpc_method_handler(calls.ModelInfer, read, bytes),
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(calls.ModelStreamInfer, read, bytes),
@@ -202,8 +202,10 @@ def _handled(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, An
             context.abort(getattr(grpc.StatusCode, code), failure.text)
         finally:
             if logs_access():
-                request = request.message if isinstance(request, Parted) else request
-                model = getattr(request, "model_name", "") or getattr(request, "name", "")
+                if isinstance(request, Asked):
+                    model = request.head.model
+                else:
+                    model = getattr(request, "model_name", "") or getattr(request, "name", "")
                 log_access("grpc", context.peer(), function.__name__, model, code, time.monotonic() - begun)
 
     return handle
@@ -214,6 +216,7 @@ class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._answers = Answers(messages)
         self._streams = threading.BoundedSemaphore(MOST_STREAMS)
         self._streamed = ThreadPoolExecutor(service.pending, thread_name_prefix="ort_rknn stream")
 
@@ -251,16 +254,16 @@ class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     @_handled
     def ModelInfer(self, request: Any, context: Any) -> Any:
         with self._service.let_in():
-            call = call_of(request, _time_left(context), lambda: not context.is_active())
-            answer = self._service.infer(call)
-            return b"".join(answer_pieces(messages, request.message.id, answer))
+            answer = self._service.infer(call_of(request, _time_left(context), lambda: not context.is_active()))
+            return b"".join(self._answers.pieces(request.head.id, answer))
 
     def ModelStreamInfer(self, requests: Any, context: Any) -> Any:
         if not self._streams.acquire(blocking=False):
             text = f"{MOST_STREAMS} streams are open, which is all this server takes: try again, or call ModelInfer"
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         try:
-            yield from Stream(self._service, self._streamed, context, partial(_time_left, context)).answers(requests)
+            stream = Stream(self._service, self._answers, self._streamed, context, partial(_time_left, context))
+            yield from stream.answers(requests)
         finally:
             self._streams.release()
 

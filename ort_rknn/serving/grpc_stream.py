@@ -17,9 +17,9 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from ort_rknn.remote.failures import Refusal, failure_of
-from ort_rknn.remote.wire import Parted, field_number, wrapped
+from ort_rknn.remote.wire import field_number, wrapped
 from ort_rknn.serving.access_log import log_access
-from ort_rknn.serving.protobufs import answer_pieces, call_of
+from ort_rknn.serving.protobufs import Answers, Asked, call_of
 from ort_rknn.serving.service import LetIn, Service
 
 __all__ = ["MOST_STREAMS", "Stream"]
@@ -38,15 +38,22 @@ class Stream:
 
     Args:
         service: The logic.
+        answers: Writes them.
         threads: As many as the service lets calls in.
         context: gRPC's, of the stream.
         time_left: Seconds until the client's deadline, or ``None``.
     """
 
     def __init__(
-        self, service: Service, threads: Executor, context: Any, time_left: Callable[[], float | None]
+        self,
+        service: Service,
+        answers: Answers,
+        threads: Executor,
+        context: Any,
+        time_left: Callable[[], float | None],
     ) -> None:
         self._service = service
+        self._writer = answers
         self._threads = threads
         self._context = context
         self._time_left = time_left
@@ -54,7 +61,7 @@ class Stream:
         self._places: deque[LetIn | None] = deque()  # one for each answer that is owed; None for a refusal
         self._written = threading.Event()
 
-    def answers(self, requests: Iterator[Parted]) -> Iterator[bytes]:
+    def answers(self, requests: Iterator[Asked]) -> Iterator[bytes]:
         """The answers, as they are to be sent."""
         if not self._context.add_callback(self._gone):
             return
@@ -75,7 +82,7 @@ class Stream:
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
-    def _read(self, requests: Iterator[Parted]) -> None:
+    def _read(self, requests: Iterator[Asked]) -> None:
         try:
             for request in requests:
                 if self._service.draining:
@@ -86,7 +93,7 @@ class Stream:
         finally:
             self._answers.put(None)
 
-    def _accept(self, request: Parted) -> None:
+    def _accept(self, request: Asked) -> None:
         answer: Future[bytes] = Future()
         try:
             place = self._place()
@@ -115,11 +122,11 @@ class Stream:
                     raise
             self._written.wait(_LOOK_S)
 
-    def _infer(self, request: Parted) -> bytes:
+    def _infer(self, request: Asked) -> bytes:
         begun, code = time.monotonic(), "OK"
         try:
             call = call_of(request, self._time_left(), lambda: not self._context.is_active())
-            pieces = answer_pieces(messages, request.message.id, self._service.infer(call))
+            pieces = self._writer.pieces(request.head.id, self._service.infer(call))
             if call.parameters.get(_FINAL[0]):
                 last = messages.ModelInferResponse()
                 last.parameters[_FINAL[1]].bool_param = True
@@ -129,7 +136,7 @@ class Stream:
             code = failure_of(error).code
             return _error(request, error)
         finally:
-            model = request.message.model_name
+            model = request.head.model
             log_access("grpc", self._context.peer(), "ModelStreamInfer", model, code, time.monotonic() - begun)
 
     # --- places -------------------------------------------------------------------------------------------------------
@@ -151,8 +158,8 @@ class Stream:
         self._answers.put(None)
 
 
-def _error(request: Parted, error: Exception) -> bytes:
+def _error(request: Asked, error: Exception) -> bytes:
     answer = messages.ModelStreamInferResponse(error_message=failure_of(error).text)
-    answer.infer_response.id, answer.infer_response.model_name = request.message.id, request.message.model_name
+    answer.infer_response.id, answer.infer_response.model_name = request.head.id, request.head.model
     text: bytes = answer.SerializeToString()
     return text

@@ -101,7 +101,8 @@ class Service:
         self.load_limit = load_limit
         self._limit = limit
         self._own = priority
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()  # the condition's: it is taken thrice a call, which by the condition takes longer
+        self._changed = threading.Condition(self._lock)
         self._under_way = self._owed = 0
         self._draining = False
         self._loaded = threading.Event()
@@ -141,7 +142,7 @@ class Service:
         Raises:
             Refusal: There are as many calls under way as may be.
         """
-        with self._changed:
+        with self._lock:
             if self._under_way >= self.pending:
                 text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
                 raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
@@ -150,11 +151,11 @@ class Service:
         return LetIn(self._free, self._answered)
 
     def _free(self) -> None:
-        with self._changed:
+        with self._lock:
             self._under_way -= 1
 
     def _answered(self) -> None:
-        with self._changed:
+        with self._lock:
             self._owed -= 1
             if self._draining:
                 self._changed.notify_all()
@@ -170,8 +171,11 @@ class Service:
         statistics = self.repository.statistics(name)
         try:
             deadline = begun + self._time_left(call)
-            with self.repository.use_found(name, path, deadline - begun) as model:
+            model = self.repository.acquire(name, path, deadline - begun)
+            try:
                 answer, queue, infer = self._run(model, call, deadline)
+            finally:
+                self.repository.release(model)
         except BaseException as error:
             statistics.failed(failure_of(error).code, time.monotonic() - begun)
             raise

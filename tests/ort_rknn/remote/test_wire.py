@@ -86,7 +86,7 @@ def test_odd_bytes_are_left_to_the_parser(content: bytes) -> None:
 def test_raw_bytes_are_c_order_and_little_endian() -> None:
     array = np.arange(6, dtype=">f4").reshape(2, 3)
     assert bytes(raw_bytes(array.T, "FP32")) == array.T.astype("<f4").tobytes()
-    plain = np.arange(4, dtype=np.int64)
+    plain = np.arange(400, dtype=np.int64)
     assert np.shares_memory(np.frombuffer(raw_bytes(plain, "INT64"), np.int64), plain)
     assert bytes(raw_bytes(np.zeros((0, 3), np.float32), "FP32")) == b""
     assert bytes(raw_bytes(np.array("ab", object), "BYTES")) == b"\x02\0\0\0ab"
