@@ -11,6 +11,7 @@ __all__ = [
     "DTYPES",
     "RKNN_PROVIDER",
     "RKNN_PROVIDERS",
+    "TRUE_WORDS",
     "has_providers",
     "is_rknn",
     "numpy_dtype",
@@ -18,6 +19,9 @@ __all__ = [
     "status_text",
 ]
 
+
+TRUE_WORDS = frozenset({"1", "true", "on", "yes"})
+"""What sets a flag in options and environment variables, in any case."""
 
 _CODES = {
     "Fail": (1, "FAIL"),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from ort_rknn.ort_conventions import TRUE_WORDS
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Counters", "EngineStats", "print_perf_line", "print_phases", "wants_perf_lines"]
 
 PERF_VARIABLES = ("ORT_RKNN_PRINT_PERF", "ZTU_EZRKNN_ASYNC_PRINT_PERF")
-_TRUE = frozenset({"1", "true", "on", "yes"})
 
 
 class Counters:
@@ -75,7 +75,7 @@ class EngineStats:
 
 def wants_perf_lines() -> bool:
     """Whether the environment asks for a line per inference: 1, true, on or yes in any case."""
-    return any(os.environ.get(name, "").strip().lower() in _TRUE for name in PERF_VARIABLES)
+    return any(os.environ.get(name, "").strip().lower() in TRUE_WORDS for name in PERF_VARIABLES)
 
 
 def print_perf_line(job_id: int, task: Task) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import index
 from typing import Any
 
+from ort_rknn.ort_conventions import TRUE_WORDS
+
 __all__ = [
     "Parser",
     "bits",
@@ -26,7 +28,6 @@ __all__ = [
 Parser = Callable[[Any], Any]
 """Takes the user's value; returns ours or raises ``ValueError`` with the half sentence after ``"<name> must be "``."""
 
-_TRUE = frozenset({"1", "true", "on", "yes"})
 _FALSE = frozenset({"0", "false", "off", "no"})
 
 
@@ -45,7 +46,7 @@ def choice(*allowed: str) -> Parser:
 def flag(value: Any) -> bool:
     """``True``/``False``, or 1/true/on/yes and 0/false/off/no in any case."""
     word = str(value).strip().lower()
-    if word in _TRUE:
+    if word in TRUE_WORDS:
         return True
     if word in _FALSE:
         return False

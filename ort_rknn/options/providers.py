@@ -36,11 +36,13 @@ class CheckedOptions:
     Attributes:
         listed: Of the first of our entries in the list of providers.
         configured: Of the session options.
+        promotes: Whether a list that leaves only the CPU is to mean "the NPU first".
     """
 
-    __slots__ = ("configured", "listed")
+    __slots__ = ("configured", "listed", "promotes")
 
-    def __init__(self) -> None:
+    def __init__(self, promotes: bool) -> None:
+        self.promotes = promotes
         self.listed: RknnOptions | None = None
         self.configured: RknnOptions | None = None
 
@@ -62,7 +64,7 @@ def check_options(
     Raises:
         InvalidOption: An option that does not exist, or a value that makes no sense.
     """
-    checked = CheckedOptions()
+    checked = CheckedOptions(_promotion_wanted())
     entries = _entries(providers, provider_options)
     for name, options in entries:
         if is_rknn(name):
@@ -71,9 +73,8 @@ def check_options(
     configured = getattr(sess_options, "_rknn_provider", None)
     if configured is not None or (_unlisted(providers) and (device_given or not has_providers(sess_options))):
         checked.configured = parse_options(configured)
-    if checked.listed is None and entries and (_promoted(entries) or device_given):
+    if checked.listed is None and entries and (device_given or (checked.promotes and _leaves_the_cpu(entries))):
         checked.listed = parse_options()
-    _promotion_wanted()
     return checked
 
 
@@ -106,8 +107,10 @@ def read(
         return None  # onnxruntime says what is wrong with it
     entries = _entries(providers, provider_options)
     ours = next((options for name, options in entries if is_rknn(name)), None)
-    if ours is None and not device_given and not _promoted(entries):
-        return None
+    if ours is None and not device_given:
+        promotes = checked.promotes if checked is not None else _promotion_wanted()
+        if not (promotes and _leaves_the_cpu(entries)):
+            return None
 
     names, options = check_providers(
         providers, provider_options, [*RKNN_PROVIDERS, *public("get_available_providers")()]
@@ -169,16 +172,15 @@ def _unlisted(providers: Any) -> bool:
     return providers is None or (isinstance(providers, Sequence) and not isinstance(providers, str) and not providers)
 
 
-def _promoted(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:
-    """Whether a list that would leave only the CPU is to mean "the NPU first"."""
-    if not _promotion_wanted():
-        return False
+def _leaves_the_cpu(entries: Sequence[tuple[Any, Mapping[Any, Any]]]) -> bool:
+    """Whether only the CPU is left of a list here."""
     available = set(public("get_available_providers")())
     left = {name for name, _ in entries if name in available}
     return CPU_PROVIDER in left and left <= _HARMLESS
 
 
 def _promotion_wanted() -> bool:
+    """Whether the environment wants the NPU for programs that name only the CPU."""
     wish = os.environ.get(PROMOTE_VARIABLE, "")
     if not wish.strip():
         return False
@@ -221,7 +223,9 @@ def _entries(providers: Any, provider_options: Any) -> list[tuple[Any, Mapping[A
     options = provider_options if isinstance(provider_options, Sequence) else ()
     entries: list[tuple[Any, Mapping[Any, Any]]] = []
     for index, entry in enumerate(providers):
-        if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], dict):
+        if not options and isinstance(entry, str):
+            entries.append((entry, {}))
+        elif isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], dict):
             entries.append((entry[0], entry[1]))
         else:
             given = options[index] if index < len(options) else {}
