@@ -146,10 +146,11 @@ class _Registrar:
 
     def __init__(self, server: Any, calls: _Calls) -> None:
         self._server = server
-        read = Requests(messages).read
+        requests = Requests(messages)
+        stream = grpc.stream_stream_rpc_method_handler(calls.ModelStreamInfer, requests.read_or_say, bytes)
         self._own = {
-            "ModelInfer": grpc.unary_unary_rpc_method_handler(calls.ModelInfer, read, bytes),
-            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(calls.ModelStreamInfer, read, bytes),
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(calls.ModelInfer, requests.read, bytes),
+            "ModelStreamInfer": stream,
         }
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:

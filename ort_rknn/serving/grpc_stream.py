@@ -17,6 +17,7 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from ort_rknn.remote.failures import Refusal, failure_of
+from ort_rknn.remote.tensors import TensorError
 from ort_rknn.remote.wire import field_number, wrapped
 from ort_rknn.serving.access_log import log_access
 from ort_rknn.serving.protobufs import Answers, Asked, call_of
@@ -60,8 +61,9 @@ class Stream:
         self._answers: queue.SimpleQueue[Future[bytes] | None] = queue.SimpleQueue()
         self._places: deque[LetIn | None] = deque()  # one for each answer that is owed; None for a refusal
         self._written = threading.Event()
+        self._broken: Exception | None = None
 
-    def answers(self, requests: Iterator[Asked]) -> Iterator[bytes]:
+    def answers(self, requests: Iterator[Asked | TensorError]) -> Iterator[bytes]:
         """The answers, as they are to be sent."""
         if not self._context.add_callback(self._gone):
             return
@@ -69,6 +71,8 @@ class Stream:
         while (answer := self._next()) is not None:
             yield answer.result()
             self._leave()  # only now, so that a client that does not read fills nothing but its own places
+        if self._broken is not None:
+            raise self._broken
         if self._service.draining:
             self._context.abort(grpc.StatusCode.UNAVAILABLE, "the server is going down")
 
@@ -82,22 +86,24 @@ class Stream:
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
-    def _read(self, requests: Iterator[Asked]) -> None:
+    def _read(self, requests: Iterator[Asked | TensorError]) -> None:
         try:
             for request in requests:
                 if self._service.draining:
                     break
                 self._accept(request)
-        except Exception:  # gRPC's way to say that the client has gone, or that the bytes are no message
-            self._context.cancel()
+        except Exception as error:  # gRPC's own, when the client has gone
+            self._broken = error
         finally:
             self._answers.put(None)
 
-    def _accept(self, request: Asked) -> None:
+    def _accept(self, request: Asked | TensorError) -> None:
         answer: Future[bytes] = Future()
         try:
+            if isinstance(request, TensorError):
+                raise request
             place = self._place()
-        except Refusal as refusal:
+        except (Refusal, TensorError) as refusal:
             self._places.append(None)
             answer.set_result(_error(request, refusal))
         else:
@@ -158,8 +164,9 @@ class Stream:
         self._answers.put(None)
 
 
-def _error(request: Asked, error: Exception) -> bytes:
+def _error(request: Asked | TensorError, error: Exception) -> bytes:
     answer = messages.ModelStreamInferResponse(error_message=failure_of(error).text)
-    answer.infer_response.id, answer.infer_response.model_name = request.head.id, request.head.model
+    if isinstance(request, Asked):
+        answer.infer_response.id, answer.infer_response.model_name = request.head.id, request.head.model
     text: bytes = answer.SerializeToString()
     return text

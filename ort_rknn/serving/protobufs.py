@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from ort_rknn.remote.tensors import DATATYPES, STRINGS, TensorError, decode, element_count, text_of
 from ort_rknn.remote.wire import cut, field_number, fields, raw_bytes
@@ -113,6 +114,13 @@ class Requests:
                     self._known.clear()
                 self._known[rest] = head
         return Asked(head, raw)
+
+    def read_or_say(self, content: bytes) -> Asked | TensorError:
+        """The request in a message, or what is wrong with it: gRPC leaves a stream open for ever when this raises."""
+        try:
+            return self.read(content)
+        except DecodeError as error:
+            return TensorError(f"the message is no ModelInferRequest: {error}")
 
 
 def call_of(asked: Asked, time_left: float | None, gone: Callable[[], bool]) -> Call:
