@@ -129,7 +129,7 @@ def raw_bytes(array: np.ndarray[Any, Any], datatype: str) -> bytes | memoryview:
     if datatype == STRINGS or array.nbytes < _FEW:
         return encode(array, datatype)
     flat = np.ascontiguousarray(array, DATATYPES[datatype]).reshape(-1)
-    return memoryview(flat.view(np.uint8))
+    return flat.view(np.uint8).data
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
