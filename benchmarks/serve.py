@@ -2,8 +2,9 @@
 
 Bare gRPC is a server of the same protocol buffers that takes the input's bytes and gives a constant answer: what any
 server of this protocol pays. "And run" is that server with onnxruntime's own session between the bytes and the answer:
-a model that runs once in a while finds cold caches, and costs ten times what it does in a loop. All servers are processes of their own; calls go to them in turns, round after round, and
-medians are printed. On a busy computer look at the floor: what is more than it grows there, too.
+a model that runs once in a while finds cold caches, and costs ten times what it does in a loop. All servers are
+processes of their own; calls go to them in turns, round after round, and medians are printed. On a busy computer look
+at the floor: what is more than it grows there, too.
 
     python benchmarks/serve.py [--rounds 5] [--calls 200] [--json FILE]
 """
