@@ -104,6 +104,8 @@ class GrpcFront:
         self.ports = [self._listen(place, credentials) for place in places]
 
     def _listen(self, place: Listen, credentials: Any) -> int:
+        if place.unix and _answers(place.unix):
+            raise InvalidOption(f"cannot listen at {place}: another server does")
         try:
             if credentials is not None and not place.unix:
                 return int(self._server.add_secure_port(str(place), credentials))
@@ -120,6 +122,17 @@ class GrpcFront:
         self._server.stop(grace).wait(grace + 5)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._calls.close()
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens at a unix socket: gRPC would take its file away without a word."""
+    with socket.socket(socket.AF_UNIX) as tried:
+        tried.settimeout(1)
+        try:
+            tried.connect(path)
+        except OSError:  # nothing is there, or what a server that was killed has left
+            return False
+    return True
 
 
 def _why_not(place: Listen) -> str:

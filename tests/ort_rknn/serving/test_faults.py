@@ -178,3 +178,16 @@ def test_sigterm_finishes_what_was_accepted(tmp_path: Path) -> None:
 def test_a_port_that_is_taken(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(AssertionError, match="in use"):
         ServerProcess(folder, port=taken.getsockname()[1])
+
+
+def test_a_unix_socket_that_is_taken(folder: Path, tmp_path: Path) -> None:
+    """A second server must not take the first one's socket; one that was killed leaves a file, which is no hindrance."""
+    place = f"unix:{tmp_path}/npu.sock"
+    with ServerProcess(folder, "--listen", place) as first:
+        with pytest.raises(AssertionError, match=r"cannot listen at unix:.*: another server does"):
+            ServerProcess(folder, "--listen", place)
+        with ort_rknn.InferenceSession(f"grpc+{place}/two") as session:
+            assert right(2, session.run(["K"], feed(2)))
+        first.end(signal.SIGKILL)
+    with ServerProcess(folder, "--listen", place), ort_rknn.InferenceSession(f"grpc+{place}/two") as session:
+        assert right(3, session.run(["K"], feed(3)))
