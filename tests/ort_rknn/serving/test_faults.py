@@ -181,7 +181,7 @@ def test_a_port_that_is_taken(folder: Path) -> None:
 
 
 def test_a_unix_socket_that_is_taken(folder: Path, tmp_path: Path) -> None:
-    """A second server must not take the first one's socket; one that was killed leaves a file, which is no hindrance."""
+    """A second server must not take the socket; one that was killed leaves a file, which is no hindrance."""
     place = f"unix:{tmp_path}/npu.sock"
     with ServerProcess(folder, "--listen", place) as first:
         with pytest.raises(AssertionError, match=r"cannot listen at unix:.*: another server does"):
