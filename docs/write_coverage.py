@@ -92,7 +92,8 @@ def models_section(rows: Sequence[Row]) -> Iterator[str]:
     yield "Real topologies and sizes with random weights (`benchmarks/models.py`), default options: the cost rule keeps"
     yield "on the CPU what would not pay. `rel RMS` is the largest relative error of a part, the vendor's simulator"
     yield "against onnxruntime on random inputs; 5e-3 is accepted, 2e-2 after a softmax. `whole model` is the same of"
-    yield "the model's outputs, every node on the NPU rounded by our own simulator. No board was asked."
+    yield "the model's outputs, every node on the NPU rounded by our own simulator. `conversion` is the time on a PC"
+    yield "that did other work, too. No board was asked."
     header = ("SoC", "nodes on the NPU", "parts", "rel RMS", "whole model", "code", "conversion", "on the CPU, and why")
     for name in dict.fromkeys(row.model for row in rows):
         yield ""

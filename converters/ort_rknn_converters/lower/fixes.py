@@ -161,6 +161,26 @@ class AxisFromFront(Pass):
         return (f"{changed} GatherElements with the axis counted from the front",) if changed else ()
 
 
+class RowChoices(Rewrite):
+    """Choices of one dimension between operands of one length: for rk3566 the build dies of one number for all."""
+
+    name = "row-choices"
+    op_types = frozenset({"Where"})
+    says = "Where of operands of one length"
+
+    def rewrite(self, node: ir.Node, tape: Tape) -> Sequence[ir.Value | None] | None:
+        """Left alone: several dimensions, and operands that are all as long as the result."""
+        result = onnx_graph.static_shape(node.outputs[0])
+        if result is None or len(result) != 1 or any(value is None for value in node.inputs):
+            return None
+        short = [value is not None and onnx_graph.static_shape(value) != result for value in node.inputs]
+        if not any(short):
+            return None
+        size = tape.const(np.array(result, np.int64))
+        pairs = zip(node.inputs, short, strict=True)
+        return [tape.op("Where", *(tape.op("Expand", value, size) if is_short else value for value, is_short in pairs))]
+
+
 class ZeroPoints(Rewrite):
     """DequantizeLinear and QuantizeLinear with their zero point said: without it the build ends in IndexError."""
 
@@ -214,6 +234,7 @@ FIXES: tuple[Pass, ...] = (
     LastState(),
     SaidDefaults(),
     AxisFromFront(),
+    RowChoices(),
     ZeroPoints(),
     QuantizedRows(),
 )

@@ -244,6 +244,13 @@ def test_gather_elements_counts_its_axis_from_the_front() -> None:
     assert lowered.model.whole().graph.node[0].attribute[0].i == 2
 
 
+@pytest.mark.parametrize(("least", "repeated"), [((), True), ((1,), True), ((3,), False)])
+def test_where_of_one_dimension_repeats_its_number(least: tuple[int, ...], repeated: bool) -> None:
+    feed = {"c": np.array([True, False, True]), "a": random(*least), "b": random(3)}
+    lowered = check(build([helper.make_node("Where", ["c", "a", "b"], ["y"])], feed, ["y"]), feed)
+    assert ops(lowered)[-2:] == ["Expand", "Where"] if repeated else ops(lowered) == ["Where"]
+
+
 def test_constants_listed_as_inputs_are_no_inputs() -> None:
     model = build(
         [helper.make_node("Add", ["x", "w"], ["y"])], {"x": random(3), "w": random(3)}, ["y"], {"w": random(3)}
