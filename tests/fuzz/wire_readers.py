@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -17,6 +18,8 @@ from onnx import TensorProto, helper
 from tests.fuzz.reader import Reader
 
 __all__ = ["wire_readers"]
+
+_EMPTY = hashlib.sha256().hexdigest()
 
 
 def _http(data: bytes, _: Path) -> None:
@@ -125,6 +128,7 @@ def _wheels(data: bytes, folder: Path) -> None:
     from ort_rknn_converters.toolkit.setup.wheelhouse import LIST, read_wheelhouse
 
     (folder / LIST).write_bytes(data)
+    (folder / "a.whl").write_bytes(b"")
     read_wheelhouse(folder, toolkit="2.5.0")
 
 
@@ -260,7 +264,7 @@ def wire_readers() -> Iterator[Reader]:
     yield Reader("page of a session", _page, (page,))
     yield Reader("toolkit.json", _toolkit, (_text({"version": "2.5.0", "python": "3.11", "requirements": ["a==1"]}),))
     wheels = {"format": _FORMAT, "toolkit": "2.5.0", "python": "3.11", "machine": "x86_64", "requirements": []}
-    yield Reader("folder of wheels", _wheels, (_text({**wheels, "sha256": {}}),))
+    yield Reader("folder of wheels", _wheels, (_text({**wheels, "sha256": {"a.whl": _EMPTY}}),))
     trial = {"group": "models", "name": "a", "ok": True, "said": "right", "rel_rms": 0.1}
     report = {"format": 2, "where": "hardware", "target": "rk3588", "runs": 5, "complete": False, "trials": [trial]}
     yield Reader("report of board-test", _board_test, (_text(report),), (ValueError, OSError))
