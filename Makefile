@@ -65,19 +65,19 @@ $(WHEEL_TOOLS)/.ready: .ci/lock/wheels.txt
 	else $(WHEEL_TOOLS)/bin/python $(PIP_INSTALL) --require-hashes -r .ci/lock/wheels.txt; fi
 	@touch $@
 
-# The aarch64 wheel in an emulated board: Debian 12 for arm64 by unpacked packages under qemu, as an ordinary user, without a
-# network: install, doctor, demo, toolkit, convert, session, board-test; without device nodes, in a container's view, without
-# HOME, read-only. `test-board-short` leaves out what needs the toolkit (95 MB).
+# The aarch64 wheel in an emulated board: Debian 12 and 13 for arm64 by unpacked packages under qemu, as an ordinary user,
+# without a network: install, doctor, demo, toolkit, convert, session, board-test; without device nodes, in a container's
+# view, without HOME, read-only (a quarter of an hour or more). `test-board-short`: Debian 12 without the toolkit (95 MB).
 BOARD_WHEEL := build/board-wheel
 test-board: $(READY) $(WHEEL_TOOLS)/.ready
 	$(WHEEL_TOOLS)/bin/python .ci/wheels.py --cpu aarch64 --no-install --out $(BOARD_WHEEL)
-	$(BIN)/python tests/board/prepare.py --wheel $(BOARD_WHEEL)/*.whl --toolkit
+	$(BIN)/python tests/board/prepare.py --wheel $(BOARD_WHEEL)/*.whl --toolkit --suite bookworm --suite trixie
 	$(BIN)/python -m pytest -p no:cacheprovider -s -m board tests/board
 
 test-board-short: $(READY) $(WHEEL_TOOLS)/.ready
 	$(WHEEL_TOOLS)/bin/python .ci/wheels.py --cpu aarch64 --no-install --out $(BOARD_WHEEL)
 	$(BIN)/python tests/board/prepare.py --wheel $(BOARD_WHEEL)/*.whl
-	$(BIN)/python -m pytest -p no:cacheprovider -s -m "board and not slow" tests/board
+	$(BIN)/python -m pytest -p no:cacheprovider -s -m "board and not slow" tests/board/test_first_contact.py
 
 # Sessions once more with the oldest onnxruntime, and the oldest pure-Python packages, that pyproject.toml takes (a minute
 # or two). numpy and onnx are those of the other lock: old ones have no wheels for new Pythons.
@@ -193,7 +193,7 @@ $(PROGRAMS)/.ready: $(READY) .ci/lock/programs.txt
 	    click filelock numpy onnx onnx-ir onnxruntime pillow platformdirs rich
 	@touch $@
 
-# Sessions on many boards by Ray, in an environment of its own (the first time installs Ray: 200 MB).
+# Sessions on many boards by Ray, in an environment of its own (the first time installs Ray and its Serve: 320 MB).
 RAY := build/ray
 test-ray: $(RAY)/.ready
 	PYTHONPATH=.:converters:conformance $(RAY)/bin/python -m pytest -p no:cacheprovider -m slow tests/ort_rknn/ray
@@ -202,11 +202,24 @@ $(RAY)/.ready: $(READY) .ci/lock/dev.txt .ci/lock/ray.txt
 	@test -x $(RAY)/bin/python || $(BIN)/python -m venv $(RAY) || uv venv --python $(BIN)/python $(RAY)
 	$(call install,$(RAY),.ci/lock/dev.txt)
 	@echo "installing Ray into $(RAY) ..."
-	@$(RAY)/bin/python $(PIP_INSTALL) -c .ci/lock/ray.txt ray
+	@$(RAY)/bin/python $(PIP_INSTALL) -c .ci/lock/ray.txt "ray[serve]" || { rm -f $@; exit 1; }
 
-# Serving, the long way: 10,000 calls with a server killed in them, 10,000 mangled requests, a bad line (some minutes).
-test-serving: $(READY)
-	ORT_RKNN_LONG_TESTS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/ort_rknn/serving tests/ort_rknn/remote
+# Serving, the long way: 10,000 calls with a server killed in them, 10,000 mangled requests, a bad line, the parity cases over
+# gRPC and HTTP, and the real Ultralytics package as a client in an environment of its own (the first time installs it with
+# PyTorch for CPUs: 400 MB). Some minutes.
+ULTRALYTICS := build/ultralytics
+test-serving: $(READY) $(ULTRALYTICS)/.ready
+	ORT_RKNN_LONG_TESTS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/ort_rknn/serving tests/ort_rknn/remote \
+	    tests/parity/test_remote.py
+	PYTHONPATH=.:converters:conformance YOLO_CONFIG_DIR=$(ULTRALYTICS)/settings $(ULTRALYTICS)/bin/python -m pytest \
+	    -p no:cacheprovider -m slow tests/ort_rknn/serving/test_ultralytics.py
+
+$(ULTRALYTICS)/.ready: $(READY) .ci/lock/dev.txt
+	@test -x $(ULTRALYTICS)/bin/python || $(BIN)/python -m venv $(ULTRALYTICS) || uv venv --python $(BIN)/python $(ULTRALYTICS)
+	$(call install,$(ULTRALYTICS),.ci/lock/dev.txt)
+	@echo "installing Ultralytics into $(ULTRALYTICS) ..."
+	@$(ULTRALYTICS)/bin/python $(PIP_INSTALL) --extra-index-url https://download.pytorch.org/whl/cpu ultralytics || \
+	    { rm -f $@; exit 1; }
 
 # A thousand sessions made and dropped, on each device.
 test-endurance: $(READY)

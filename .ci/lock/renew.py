@@ -156,7 +156,7 @@ def main() -> None:
     _write("programs.txt", programs(), *universal, "--constraints", str(LOCK / "dev.txt"))
     _write(
         "ray.txt",
-        pyproject()["project"]["optional-dependencies"]["ray"],
+        [*pyproject()["project"]["optional-dependencies"]["ray"], "ray[serve]"],
         *universal,
         "--constraints",
         str(LOCK / "dev.txt"),

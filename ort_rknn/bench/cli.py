@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed
+from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed, with_values
 from ort_rknn.bench.measure import Limit, Pass, async_pass, sync_pass
 from ort_rknn.bench.report import (
     PERCENTILES,
@@ -243,7 +243,9 @@ def _feed(session: Any, options: dict[str, Any], input_file: Path | None) -> dic
     try:
         shapes = {name: several[0] for name, several in known.shapes.items()}
         wanted = needs(session.get_inputs(), shapes, known.dims)
-        return random_feed(wanted) if input_file is None else read_feed(input_file, wanted)
+        if input_file is not None:
+            return read_feed(input_file, wanted)
+        return with_values(random_feed(wanted), session.plan.values)
     except FeedError as error:
         raise _Refused(str(error)) from error
 

@@ -25,13 +25,14 @@ _OF_CONVERSIONS = ("cpu_nodes", "cpu_ops", "dims", "values")
 
 
 def check_inputs(options: RknnOptions, inputs: Sequence[DeclaredValue]) -> None:
-    """Refuse shapes of inputs and sizes of dimensions that the model does not have.
+    """Refuse shapes and values of inputs, and sizes of dimensions, that the model does not have.
 
     Raises:
         InvalidOption: There is one.
     """
-    if not _in_the_file("shapes", options.shapes):
-        _refuse("shapes", "input", options.shapes, [value.name for value in inputs])
+    for name in ("shapes", "values"):
+        if not _in_the_file(name, getattr(options, name)):
+            _refuse(name, "input", getattr(options, name), [value.name for value in inputs])
     if not _in_the_file("dims", options.dims):
         there = {dim for value in inputs for dim in value.dims or () if isinstance(dim, str)}
         _refuse("dims", "dimension", options.dims, there)

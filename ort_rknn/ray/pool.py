@@ -94,7 +94,7 @@ class Pool:
         return len(self._boards)
 
     def wait_ready(self, timeout: float | None = None) -> list[dict[str, Any]]:
-        """Wait until every board has made a run that was right; gives host, process and providers of each.
+        """Wait until every board has made a run that was right; gives host, process, providers and SoC of each.
 
         Args:
             timeout: Seconds; the pool's own when ``None``.

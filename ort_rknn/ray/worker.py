@@ -38,7 +38,7 @@ class BoardSession:
         return results
 
     def ready(self) -> dict[str, Any]:
-        """Runs once with random inputs, and gives host, process and providers.
+        """Runs once with random inputs, and gives host, process, providers, and the SoC whose code runs.
 
         Raises:
             RuntimeError: The outputs are not what the model declares, or are not numbers.
@@ -46,7 +46,12 @@ class BoardSession:
         if not self._verified:
             self._verify()
             self._verified = True
-        return {"host": socket.gethostname(), "pid": os.getpid(), "providers": self.opened.get_providers()}
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "providers": self.opened.get_providers(),
+            "target": self.opened.plan.target,
+        }
 
     def _verify(self) -> None:
         random = np.random.default_rng(0)

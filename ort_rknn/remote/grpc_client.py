@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ import numpy as np
 from ort_rknn.errors import DeviceUnavailable, InvalidOption, SessionClosed
 from ort_rknn.remote.address import Address
 from ort_rknn.remote.failures import KIND_KEY, Failure, rebuilt
-from ort_rknn.remote.tensors import decode, encode
+from ort_rknn.remote.tensors import decode
 from ort_rknn.remote.transport import Tensor
+from ort_rknn.remote.wire import field_number, fields, raw_bytes, read_parted
 
 __all__ = ["GrpcTransport"]
 
 _MISSING = "grpc:// needs the packages grpcio and tritonclient: pip install 'ort-rknn[remote]'"
+_INFER = "/inference.GRPCInferenceService/ModelInfer"
 _MOST_BYTES = 2**31 - 1  # gRPC's own limit of a message
 _SERVICE = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -45,6 +48,9 @@ _OPTIONS = [
     ("grpc.max_send_message_length", _MOST_BYTES),
     ("grpc.max_receive_message_length", _MOST_BYTES),
     ("grpc.max_metadata_size", 64 << 10),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 << 20),  # as the server for requests: large answers in one go
+    ("grpc.http2.max_frame_size", 4 << 20),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),  # gRPC's two minutes would keep a restarted board idle
@@ -82,6 +88,11 @@ class GrpcTransport:
         else:
             self._channel = grpc.insecure_channel(target, _OPTIONS)
         self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._infer = self._channel.unary_unary(
+            _INFER,
+            response_deserializer=partial(read_parted, service_pb2.ModelInferResponse, "raw_output_contents"),
+        )
+        self._last_head: tuple[Any, bytes] = ((), b"")
         self._closed = False
 
     def config(self, timeout: float) -> Mapping[str, Any]:
@@ -97,19 +108,31 @@ class GrpcTransport:
         self, inputs: Sequence[Tensor], outputs: Sequence[str], timeout: float
     ) -> Mapping[str, np.ndarray[Any, Any]]:
         """Run one inference."""
-        request = self._messages.ModelInferRequest(model_name=self._address.model)
-        for tensor in inputs:
-            request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)
-            request.raw_input_contents.append(encode(tensor.array, tensor.datatype))
-        for name in outputs:
-            request.outputs.add(name=name)
-        if self._address.priority:
-            request.parameters["priority"].string_param = self._address.priority
-        answer = self._call(self._stub.ModelInfer, request, timeout)
-        if len(answer.outputs) != len(answer.raw_output_contents):
+        number = field_number(self._messages.ModelInferRequest, "raw_input_contents")
+        raw = (raw_bytes(tensor.array, tensor.datatype) for tensor in inputs)
+        request = b"".join((self._head(inputs, outputs), *fields(number, raw)))
+        parted = self._call(self._infer, request, timeout)
+        answer = parted.message
+        if len(answer.outputs) != len(parted.raw):
             raise DeviceUnavailable(f"{self._address.where} answered without raw contents: it is no server for this")
-        pairs = zip(answer.outputs, answer.raw_output_contents, strict=True)
-        return {one.name: decode(one.name, one.datatype, tuple(one.shape), raw).copy() for one, raw in pairs}
+        pairs = zip(answer.outputs, parted.raw, strict=True)
+        return {one.name: _own(decode(one.name, one.datatype, tuple(one.shape), raw)) for one, raw in pairs}
+
+    def _head(self, inputs: Sequence[Tensor], outputs: Sequence[str]) -> bytes:
+        """The serialized request without its bytes: that of the last call when nothing has changed."""
+        key = (*((one.name, one.datatype, one.array.shape) for one in inputs), *outputs)
+        known, head = self._last_head
+        if known != key:
+            request = self._messages.ModelInferRequest(model_name=self._address.model)
+            for tensor in inputs:
+                request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)
+            for name in outputs:
+                request.outputs.add(name=name)
+            if self._address.priority:
+                request.parameters["priority"].string_param = self._address.priority
+            head = request.SerializeToString()
+            self._last_head = key, head
+        return head
 
     def _call(self, method: Any, request: Any, timeout: float) -> Any:
         if self._closed:
@@ -134,6 +157,11 @@ class GrpcTransport:
         """Give the connection back. May be called twice."""
         self._closed = True
         self._channel.close()
+
+
+def _own(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array that its receiver may write."""
+    return array if array.flags.writeable else array.copy()
 
 
 def _target(address: Address) -> str:

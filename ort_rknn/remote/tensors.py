@@ -89,7 +89,7 @@ def element_count(name: str, shape: Sequence[int]) -> int:
     Raises:
         TensorError: A dimension is negative, or there are absurdly many elements.
     """
-    if any(dim < 0 for dim in shape):
+    if shape and min(shape) < 0:
         raise TensorError(f"tensor {name!r}: the shape {list(shape)} has a negative dimension")
     count = math.prod(shape)
     if count > _MOST_ELEMENTS or len(shape) > 64:  # numpy's own limit of dimensions
@@ -98,7 +98,7 @@ def element_count(name: str, shape: Sequence[int]) -> int:
 
 
 def decode(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> np.ndarray[Any, Any]:
-    """The array in raw bytes; it lies in them, and cannot be written.
+    """The array in raw bytes; it lies in them where its type may lie there, and cannot be written.
 
     Raises:
         TensorError: The type is unknown, or the bytes are too many or too few.
@@ -115,7 +115,8 @@ def decode(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryvi
         raise TensorError(
             f"tensor {name!r}: {datatype} of shape {list(shape)} is {count * dtype.itemsize} bytes, not {len(raw)}"
         )
-    return np.frombuffer(raw, dtype).reshape(shape)
+    array = np.frombuffer(raw, dtype).reshape(shape)
+    return array if array.flags.aligned else array.copy()  # behind a message's head, numbers lie anywhere
 
 
 def encode(array: np.ndarray[Any, Any], datatype: str) -> bytes:

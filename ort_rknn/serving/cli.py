@@ -21,6 +21,7 @@ from ort_rknn_converters.util.log import logger
 __all__ = ["command"]
 
 BAD_INPUT, NOT_ALL_ENDED = 2, 1  # exit codes
+_SHOWN = 8  # names of models in the first line
 
 
 @click.command("serve")
@@ -69,6 +70,7 @@ def command(folder: Path, **given: Any) -> None:
     Speaks the Open Inference Protocol v2, gRPC and HTTP, as Triton does. SIGTERM finishes what was accepted. Exit code
     0: all of it ended. 1: not within --grace. 2: the arguments are no good.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # whose lines about a port that is taken say less than ours
     try:
         server = Server(_settings(folder, given))
     except InvalidOption as reason:
@@ -78,25 +80,39 @@ def command(folder: Path, **given: Any) -> None:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("grpc", "tritonclient", "google", "prometheus_client"):
             raise
-        click.echo(f"Error: {missing} is not installed: pip install 'ort-rknn[serve]'", err=True)
+        from ort_rknn_converters.extras import install_command
+
+        click.echo(f"Error: {missing} is not installed: {install_command('serve')}", err=True)
         sys.exit(BAD_INPUT)
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
     _log(access=given["access_log"], quiet=given["quiet"])
-    server.start()
+    click.echo(_served(folder, list(server.repository.files())), err=True)
     for place, port in zip(given["listen"], server.grpc_ports, strict=True):
         shown = place if place.startswith("unix:") else f"{Listen.parse(place).host}:{port}"
         click.echo(f"gRPC at {shown}", err=True)
     if server.http_port is not None:
         click.echo(f"HTTP at {Listen.parse(given['http']).host}:{server.http_port}", err=True)
+    server.start()
     while not end.wait(3600):
         pass
     logger().info("going down: no more calls, finishing %d", server.service.under_way)
     ended = server.stop()
+    if ended:
+        logger().info("ended")
+    else:
+        logger().warning("not all calls ended within %g s", given["grace"])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if ended else NOT_ALL_ENDED)  # threads that hang in a runtime must not keep the process
+
+
+def _served(folder: Path, names: list[str]) -> str:
+    if not names:
+        return f"{folder} has no models yet (.onnx, .rknn): one that comes later is found"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"serving {len(names)} model{'s' * (len(names) > 1)} of {folder}: {', '.join(names[:_SHOWN])}{more}"
 
 
 def _settings(folder: Path, given: dict[str, Any]) -> ServeSettings:

@@ -1,11 +1,18 @@
-"""The gRPC door: the calls of the Open Inference Protocol and those of Triton's that clients use."""
+"""The gRPC door: the calls of the Open Inference Protocol and those of Triton's that clients use.
+
+Inferences are read and written by :mod:`ort_rknn.remote.wire`, all else by the published protocol buffers.
+"""
 
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,16 +22,19 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.failures import KIND_KEY, Refusal, failure_of
 from ort_rknn.serving.access_log import log_access, logs_access
-from ort_rknn.serving.answers import EXTENSIONS, NAME, model_statistics, server_version
-from ort_rknn.serving.protobufs import answer_message, call_of
+from ort_rknn.serving.grpc_stream import MOST_STREAMS, Stream
+from ort_rknn.serving.protobufs import Answers, Asked, Requests, call_of
 from ort_rknn.serving.security import Listen, Tokens
-from ort_rknn.serving.service import Service
+from ort_rknn.serving.service import EXTENSIONS, NAME, Service, model_statistics, server_version
 
 __all__ = ["GrpcFront"]
 
 _MORE_THREADS = 8  # beside those of the inferences: health, metadata, refusals (a guess)
 _QUEUE = 64  # calls without a thread yet, of which nothing has been read; more are refused by gRPC (a guess)
 _NO_DEADLINE_S = 1e7  # no client waits for months
+_AHEAD = 4 << 20  # bytes of a request that come in before anybody asks for them: a picture at once (measured)
+_LEAST_FRAME = 16 << 10  # the standard's
+_SERVICE = "inference.GRPCInferenceService"
 _OPEN_TO_ALL = ("/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady")
 """Calls that probes make, which have no token; they tell nothing else."""
 
@@ -67,7 +77,7 @@ class GrpcFront:
         most_bytes: int,
         tls: tuple[bytes, bytes] | None = None,
     ) -> None:
-        threads = service.pending + _MORE_THREADS
+        threads = service.pending + _MORE_THREADS + MOST_STREAMS
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ort_rknn grpc")
         self._server: Any = grpc.server(
             self._pool,
@@ -77,6 +87,10 @@ class GrpcFront:
                 ("grpc.max_receive_message_length", most_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", 16 << 10),
+                # with windows of 64 kB that its probes let grow, and frames of 16 kB, 1.2 MB cost twice (measured)
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", max(_LEAST_FRAME, min(most_bytes, _AHEAD))),
+                ("grpc.http2.max_frame_size", max(_LEAST_FRAME, min(most_bytes, _AHEAD))),
                 ("grpc.so_reuseport", 0),  # or a second server would take half of the calls without a word
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),  # clients of ours ask every 10 s
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -84,17 +98,20 @@ class GrpcFront:
                 ("grpc.keepalive_timeout_ms", 20_000),
             ],
         )
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Calls(service), self._server)
+        self._calls = _Calls(service)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._calls, _Registrar(self._server, self._calls))
         credentials = grpc.ssl_server_credentials([tls]) if tls is not None else None
         self.ports = [self._listen(place, credentials) for place in places]
 
     def _listen(self, place: Listen, credentials: Any) -> int:
+        if place.unix and _answers(place.unix):
+            raise InvalidOption(f"cannot listen at {place}: another server does")
         try:
             if credentials is not None and not place.unix:
                 return int(self._server.add_secure_port(str(place), credentials))
             return int(self._server.add_insecure_port(str(place)))
         except RuntimeError as error:
-            raise InvalidOption(f"cannot listen at {place}: it is taken, or not of this machine") from error
+            raise InvalidOption(f"cannot listen at {place}: {_why_not(place)}") from error
 
     def start(self) -> None:
         """Take calls."""
@@ -104,6 +121,57 @@ class GrpcFront:
         """Take no more calls, let those under way end, at most ``grace`` seconds."""
         self._server.stop(grace).wait(grace + 5)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._calls.close()
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens at a unix socket: gRPC would take its file away without a word."""
+    with socket.socket(socket.AF_UNIX) as tried:
+        tried.settimeout(1)
+        try:
+            tried.connect(path)
+        except OSError:  # nothing is there, or what a server that was killed has left
+            return False
+    return True
+
+
+def _why_not(place: Listen) -> str:
+    """Finds the reason that a place cannot be had, in the system's words: gRPC's error has none."""
+    try:
+        if place.unix:
+            Path(place.unix).parent.stat()
+            return "it is in use, no socket, or in a folder that cannot be written"
+        family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+        with socket.socket(family) as tried:
+            tried.bind((place.host, place.port))
+    except OSError as error:
+        return str(error.strerror or error)
+    return "it is taken, or not of this machine"
+
+
+class _Registrar:
+    """Stands for the server while the published code registers its calls: inferences are read and written our way.
+
+    Args:
+        server: The server.
+        calls: The calls.
+    """
+
+    def __init__(self, server: Any, calls: _Calls) -> None:
+        self._server = server
+        requests = Requests(messages)
+        stream = grpc.stream_stream_rpc_method_handler(calls.ModelStreamInfer, requests.read_or_say, bytes)
+        self._own = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(calls.ModelInfer, requests.read, bytes),
+            "ModelStreamInfer": stream,
+        }
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        own = grpc.method_handlers_generic_handler(_SERVICE, self._own)
+        self._server.add_generic_rpc_handlers((own, *handlers))  # the first that knows a call has it
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        self._server.add_registered_method_handlers(service, {**handlers, **self._own})
 
 
 class _Door(grpc.ServerInterceptor):  # type: ignore[misc]
@@ -148,7 +216,10 @@ def _handled(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, An
             context.abort(getattr(grpc.StatusCode, code), failure.text)
         finally:
             if logs_access():
-                model = getattr(request, "model_name", "") or getattr(request, "name", "")
+                if isinstance(request, Asked):
+                    model = request.head.model
+                else:
+                    model = getattr(request, "model_name", "") or getattr(request, "name", "")
                 log_access("grpc", context.peer(), function.__name__, model, code, time.monotonic() - begun)
 
     return handle
@@ -159,6 +230,13 @@ class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._answers = Answers(messages)
+        self._streams = threading.BoundedSemaphore(MOST_STREAMS)
+        self._streamed = ThreadPoolExecutor(service.pending, thread_name_prefix="ort_rknn stream")
+
+    def close(self) -> None:
+        """Give the threads of the streams back."""
+        self._streamed.shutdown(wait=False, cancel_futures=True)
 
     @_handled
     def ServerLive(self, request: Any, context: Any) -> Any:
@@ -190,9 +268,18 @@ class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     @_handled
     def ModelInfer(self, request: Any, context: Any) -> Any:
         with self._service.let_in():
-            call = call_of(request, _time_left(context), lambda: not context.is_active())
-            answer = self._service.infer(call)
-            return answer_message(messages, request.id, answer)
+            answer = self._service.infer(call_of(request, _time_left(context), lambda: not context.is_active()))
+            return b"".join(self._answers.pieces(request.head.id, answer))
+
+    def ModelStreamInfer(self, requests: Any, context: Any) -> Any:
+        if not self._streams.acquire(blocking=False):
+            text = f"{MOST_STREAMS} streams are open, which is all this server takes: try again, or call ModelInfer"
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        try:
+            stream = Stream(self._service, self._answers, self._streamed, context, partial(_time_left, context))
+            yield from stream.answers(requests)
+        finally:
+            self._streams.release()
 
     @_handled
     def ModelStatistics(self, request: Any, context: Any) -> Any:

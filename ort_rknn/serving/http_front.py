@@ -17,17 +17,17 @@ from urllib.parse import unquote, urlsplit
 from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.failures import KIND_HEADER, Failure, Refusal, failure_of
 from ort_rknn.serving.access_log import log_access
-from ort_rknn.serving.answers import EXTENSIONS, NAME, model_statistics, server_version
 from ort_rknn.serving.json_tensors import answer_parts, call_of_json
 from ort_rknn.serving.metrics import CONTENT_TYPE_LATEST, Metrics
 from ort_rknn.serving.security import Listen, Tokens
-from ort_rknn.serving.service import Service
+from ort_rknn.serving.service import EXTENSIONS, NAME, Service, model_statistics, server_version
 
 __all__ = ["HttpFront"]
 
 _IDLE_S = 60.0  # a connection that says nothing is closed (a guess)
 _BODY_S = 60.0  # a request must have come in whole (a guess: 25 MB at 4 Mbit/s)
 _SMALL = 64 << 10  # bytes of a request that is not an inference
+_LONGEST_LINE, _TRAILERS = 1 << 10, 16  # of what stands around chunks (a guess)
 _MORE_CONNECTIONS = 64  # beside one for each call under way (a guess)
 _JSON_LENGTH = "Inference-Header-Content-Length"
 
@@ -226,11 +226,11 @@ class _Handler(BaseHTTPRequestHandler):
         service.repository.find(model, version)  # before a byte is read
         length = self._length()
         with service.let_in() as place:
-            body = self._body(length)
-            head_length = self.headers.get(_JSON_LENGTH, str(length))
-            if not head_length.isdecimal() or int(head_length) > length:
+            body = self._body(length, self.server.most_bytes)
+            head_length = self.headers.get(_JSON_LENGTH, str(len(body)))
+            if not head_length.isdecimal() or int(head_length) > len(body):
                 raise Refusal(
-                    "INVALID_ARGUMENT", f"{_JSON_LENGTH} is {head_length[:20]!r} of a request of {length} bytes"
+                    "INVALID_ARGUMENT", f"{_JSON_LENGTH} is {head_length[:20]!r} of a request of {len(body)} bytes"
                 )
             head, binary = body[: int(head_length)], body[int(head_length) :]
             call, request = call_of_json(model, version, head, binary, self._gone)
@@ -243,40 +243,94 @@ class _Handler(BaseHTTPRequestHandler):
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def _length(self) -> int:
-        """The announced length of the request, which must be one that may be read.
+    def _length(self) -> int | None:
+        """The announced length of the request, which must be one that may be read; ``None`` when it comes in chunks.
 
         Raises:
-            Refusal: There is none, it is too large, or the request is in another form.
+            Refusal: It is too large, or the request is in another form.
         """
-        if "Transfer-Encoding" in self.headers or self.headers.get("Content-Encoding", "identity") != "identity":
-            raise Refusal("UNIMPLEMENTED", "requests come with Content-Length, and not compressed")
+        if self.headers.get("Content-Encoding", "identity") != "identity":
+            raise Refusal("UNIMPLEMENTED", "requests come as they are, not compressed")
+        if "Transfer-Encoding" in self.headers:
+            if self.headers.get_all("Transfer-Encoding") != ["chunked"]:
+                raise Refusal("UNIMPLEMENTED", "the only Transfer-Encoding is chunked")
+            if "Content-Length" in self.headers:  # which a proxy may read as the end of another request
+                raise Refusal("INVALID_ARGUMENT", "a request has a Content-Length or comes in chunks, not both")
+            return None
         text = self.headers.get("Content-Length", "0")
         if not text.isdecimal() or len(text) > 15:
             raise Refusal("INVALID_ARGUMENT", f"Content-Length {text[:20]!r} is no length")
-        if int(text) > self.server.most_bytes:
-            raise _TooLarge(f"{text} bytes are more than this server takes, {self.server.most_bytes} (--max-message)")
+        self._check_size(int(text), self.server.most_bytes)
         return int(text)
 
-    def _body(self, length: int) -> memoryview:
+    def _check_size(self, size: int, most: int) -> None:
+        if size > most:
+            more = " (--max-message)" if most == self.server.most_bytes else ""
+            raise _TooLarge(f"{size} bytes are more than {most}, which is all that is taken here{more}")
+
+    def _body(self, length: int | None, most: int) -> memoryview:
+        """The request's content.
+
+        Args:
+            length: Bytes that were announced, or ``None`` for chunks.
+            most: Bytes that chunks may grow to.
+
+        Raises:
+            ConnectionError: It ended early.
+            Refusal: The chunks are too many bytes, or no chunks.
+            TimeoutError: It did not come in whole in time.
+        """
         deadline = time.monotonic() + _BODY_S
-        body = memoryview(bytearray(length))  # zeros take no memory until they are written over
-        at = 0
-        while at < length:
-            self.connection.settimeout(max(0.001, deadline - time.monotonic()))
-            got = self.rfile.readinto1(body[at:])
-            if not got:
-                raise ConnectionError("the request ended early")
-            at += got
+        body = self._chunks(most, deadline) if length is None else self._read(length, deadline)
         self.connection.settimeout(_IDLE_S)
         self._unread = False
         return body
 
+    def _read(self, length: int, deadline: float) -> memoryview:
+        body = memoryview(bytearray(length))  # zeros take no memory until they are written over
+        at = 0
+        while at < length:
+            self._wait_until(deadline)
+            got = self.rfile.readinto1(body[at:])
+            if not got:
+                raise ConnectionError("the request ended early")
+            at += got
+        return body
+
+    def _chunks(self, most: int, deadline: float) -> memoryview:
+        body = bytearray()
+        while True:
+            text = self._line(deadline).partition(b";")[0].strip()
+            if not text or len(text) > 15 or text.strip(b"0123456789abcdefABCDEF"):
+                raise Refusal("INVALID_ARGUMENT", f"a chunk begins with its length in hexadecimals, not {text[:20]!r}")
+            size = int(text, 16)
+            self._check_size(len(body) + size, most)
+            if not size:
+                break
+            body += self._read(size, deadline)
+            if self._line(deadline):
+                raise Refusal("INVALID_ARGUMENT", f"a chunk of {size} bytes does not end behind them")
+        for _ in range(_TRAILERS):
+            if not self._line(deadline):
+                return memoryview(body)
+        raise Refusal("INVALID_ARGUMENT", f"more than {_TRAILERS} lines behind the chunks")
+
+    def _line(self, deadline: float) -> bytes:
+        self._wait_until(deadline)
+        line = self.rfile.readline(_LONGEST_LINE)
+        if not line.endswith(b"\n"):
+            if len(line) < _LONGEST_LINE:
+                raise ConnectionError("the request ended early")
+            raise Refusal("INVALID_ARGUMENT", f"a line of the chunks is longer than {_LONGEST_LINE} bytes")
+        return line.rstrip(b"\r\n")
+
+    def _wait_until(self, deadline: float) -> None:
+        self.connection.settimeout(max(0.001, deadline - time.monotonic()))
+
     def _small_object(self) -> dict[str, Any]:
         length = self._length()
-        if length > _SMALL:
-            raise _TooLarge(f"{length} bytes are too much for this call")
-        content = bytes(self._body(length))
+        self._check_size(length or 0, _SMALL)
+        content = bytes(self._body(length, _SMALL))
         try:
             found = json.loads(content or b"{}")
         except (ValueError, RecursionError) as error:

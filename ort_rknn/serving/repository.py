@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ __all__ = ["Entry", "Repository"]
 ENDINGS = (".rknn.onnx", ".onnx", ".rknn")  # the first is what `ort-rknn convert` writes
 FORGET_FAILURE_S = 10.0  # a file that could not be opened is tried again after so long, or when it changed (a guess)
 
+_FRESH_S = 0.1  # how long a known name is taken without a look at the folder, which every call would wait for (a guess)
 _SETTLED_NS = 100_000_000  # a folder's time of change may be older by the kernel's tick than a file that came later
 
 Opener = Callable[[Path, str], Any]
@@ -93,6 +94,7 @@ class Repository:
         self._statistics: dict[str, Statistics] = {}
         self._closed = False
         self._listed: tuple[int, dict[str, Path]] = (0, {})  # when the folder changed, and what was in it
+        self._fresh: tuple[float, dict[str, Path]] = (0.0, {})  # until when the files found last are taken as they are
 
     # --- names --------------------------------------------------------------------------------------------------------
 
@@ -122,7 +124,10 @@ class Repository:
         Raises:
             Refusal: There is none.
         """
-        files = self.files()
+        until, files = self._fresh
+        if name not in files or self._clock() >= until:
+            files = self.files()
+            self._fresh = self._clock() + _FRESH_S, files
         if version not in ("", VERSION):
             raise Refusal("NOT_FOUND", f"model {name!r} has no version {version!r}: every model has version 1 only")
         if name in files:
@@ -155,8 +160,11 @@ class Repository:
 
     def statistics(self, name: str) -> Statistics:
         """The numbers of a model that was found."""
-        with self._lock:
-            return self._statistics.setdefault(name, Statistics())
+        known = self._statistics.get(name)
+        if known is None:
+            with self._lock:
+                known = self._statistics.setdefault(name, Statistics())
+        return known
 
     def all_statistics(self) -> dict[str, Statistics]:
         """The numbers of every model that was called."""
@@ -165,29 +173,34 @@ class Repository:
 
     # --- opening and closing ------------------------------------------------------------------------------------------
 
-    def use(self, name: str, version: str, timeout: float) -> AbstractContextManager[OpenModel]:
+    @contextmanager
+    def use(self, name: str, version: str, timeout: float) -> Iterator[OpenModel]:
         """An open model, which stays open inside; opened now if it is not.
 
         Raises:
             Refusal: There is no such model, it cannot be opened, or not in time.
         """
-        return self.use_found(*self.find(name, version), timeout)
-
-    @contextmanager
-    def use_found(self, name: str, path: Path, timeout: float) -> Iterator[OpenModel]:
-        """:meth:`use` of a model that :meth:`find` has found."""
-        model = self._acquire(name, path, timeout)
+        model = self.acquire(*self.find(name, version), timeout)
         try:
             yield model
         finally:
-            with self._lock:
-                model.users -= 1
-                model.used_at = self._clock()
-                last = model.retired and model.users == 0
-            if last:
-                model.close()
+            self.release(model)
 
-    def _acquire(self, known: str, path: Path, timeout: float) -> OpenModel:
+    def release(self, model: OpenModel) -> None:
+        """Gives back a model that was acquired."""
+        with self._lock:
+            model.users -= 1
+            model.used_at = self._clock()
+            last = model.retired and model.users == 0
+        if last:
+            model.close()
+
+    def acquire(self, known: str, path: Path, timeout: float) -> OpenModel:
+        """Opens a model that :meth:`find` has found, if it is not open, and keeps it open until it is released.
+
+        Raises:
+            Refusal: It cannot be opened, or not in time.
+        """
         deadline = self._clock() + timeout
         while True:
             with self._lock:

@@ -83,6 +83,9 @@ class Server:
     """
 
     def __init__(self, settings: ServeSettings) -> None:
+        if settings.folder.is_file():
+            parent = settings.folder.parent
+            raise InvalidOption(f"{settings.folder} is a file: models are served by folders, `ort-rknn serve {parent}`")
         if not settings.folder.is_dir():
             raise InvalidOption(f"there is no folder {settings.folder}")
         places = [*settings.listen, *([settings.http] if settings.http is not None else [])]
@@ -92,7 +95,7 @@ class Server:
         tokens = Tokens.read(settings.token_file) if settings.token_file else Tokens()
         self._settings = settings
         self.repository = Repository(
-            settings.folder, _opener(settings.options), idle=settings.idle, keep=frozenset(settings.keep)
+            settings.folder, _opener(settings.options, self._places), idle=settings.idle, keep=frozenset(settings.keep)
         )
         for name in (*settings.load, *settings.keep):
             self._check_name(name)
@@ -120,6 +123,9 @@ class Server:
         self._ended = threading.Event()
         self._most_bytes = most_bytes
 
+    def _places(self) -> int:
+        return self.service.pending
+
     def _check_name(self, name: str) -> None:
         try:
             self.repository.find(name)
@@ -128,7 +134,7 @@ class Server:
 
     def start(self) -> None:
         """Take calls; open what is to be loaded, and be ready then."""
-        logger().info("requests of up to %d bytes, %d at once", self._most_bytes, self.service.pending)
+        logger().info("requests of up to %.1f MB, %d at once", self._most_bytes / 1e6, self.service.pending)
         self._grpc.start()
         if self._http is not None:
             self._http.start()
@@ -141,9 +147,10 @@ class Server:
                 with self.repository.use(name, "", self.service.load_limit):
                     pass
             except Refusal as refusal:
-                logger().error("model %s: %s", name, refusal)
+                logger().error("not ready, and will not be: model %s was to be loaded first: %s", name, refusal)
                 return  # a server that cannot do what it was told to is not ready
         self.service.all_loaded()
+        logger().info("ready")
 
     def _close_idle(self) -> None:
         while not self._ended.wait(_IDLE_CHECK_S):
@@ -192,13 +199,16 @@ def _declared_bytes(path: Path) -> int | None:
     return sum(8 * math.prod(int(dim or 0) for dim in value.dims or ()) for value in inputs)  # 8: the widest type
 
 
-def _opener(options: Mapping[str, Any]) -> Callable[[Path, str], Any]:
+def _opener(options: Mapping[str, Any], places: Callable[[], int]) -> Callable[[Path, str], Any]:
+    """Opens sessions whose queues hold all calls that are let in: a core never waits for Python to fill its own."""
+
     def open_session(path: Path, priority: str) -> Any:
         from ort_rknn.api.session import InferenceSession
         from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 
         more = {"priority": priority} if priority else {}
-        providers = [(RKNN_PROVIDER, {**options, **more}), CPU_PROVIDER]
+        queue = {"max_queue_size": places()}
+        providers = [(RKNN_PROVIDER, {**queue, **options, **more}), CPU_PROVIDER]
         return InferenceSession(str(path), providers=providers, enable_fallback=0)  # what is wrong is said, once
 
     return open_session

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,14 @@ from ort_rknn.remote.failures import Refusal, failure_of
 from ort_rknn.remote.tensors import TensorError
 from ort_rknn.serving.model import OpenModel
 from ort_rknn.serving.repository import Repository
+from ort_rknn.serving.statistics import Statistics
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Answer", "Call", "Service"]
+__all__ = ["EXTENSIONS", "NAME", "Answer", "Call", "LetIn", "Service", "model_statistics", "server_version"]
+
+NAME = "ort_rknn"
+EXTENSIONS = ["model_repository", "model_configuration", "statistics", "binary_tensor_data", "parameters"]
+"""Triton's names of what is spoken beside the protocol's core."""
 
 _LOOK_S = 0.2  # how long a waiting call may not notice that its client has gone (a guess)
 PRIORITIES = {"": "", 0: "", "high": "high", "normal": "normal", "medium": "medium", "low": "low"}
@@ -95,7 +101,8 @@ class Service:
         self.load_limit = load_limit
         self._limit = limit
         self._own = priority
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()  # the condition's: it is taken thrice a call, which by the condition takes longer
+        self._changed = threading.Condition(self._lock)
         self._under_way = self._owed = 0
         self._draining = False
         self._loaded = threading.Event()
@@ -135,7 +142,7 @@ class Service:
         Raises:
             Refusal: There are as many calls under way as may be.
         """
-        with self._changed:
+        with self._lock:
             if self._under_way >= self.pending:
                 text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
                 raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
@@ -144,11 +151,11 @@ class Service:
         return LetIn(self._free, self._answered)
 
     def _free(self) -> None:
-        with self._changed:
+        with self._lock:
             self._under_way -= 1
 
     def _answered(self) -> None:
-        with self._changed:
+        with self._lock:
             self._owed -= 1
             if self._draining:
                 self._changed.notify_all()
@@ -164,8 +171,11 @@ class Service:
         statistics = self.repository.statistics(name)
         try:
             deadline = begun + self._time_left(call)
-            with self.repository.use_found(name, path, deadline - begun) as model:
+            model = self.repository.acquire(name, path, deadline - begun)
+            try:
                 answer, queue, infer = self._run(model, call, deadline)
+            finally:
+                self.repository.release(model)
         except BaseException as error:
             statistics.failed(failure_of(error).code, time.monotonic() - begun)
             raise
@@ -266,3 +276,43 @@ def _priority(parameters: Mapping[str, Any]) -> str:
     if isinstance(given, bool) or not isinstance(given, (int, str)) or given not in PRIORITIES:
         raise TensorError(f"the parameter priority is high, normal, low, or 0 (as the server says) to 3, not {given!r}")
     return PRIORITIES[given]
+
+
+def server_version() -> str:
+    """The release of this package."""
+    return version("ort-rknn")
+
+
+def model_statistics(repository: Repository, name: str, model_version: str) -> list[dict[str, Any]]:
+    """The statistics of one model, or of all that were called when ``name`` is empty.
+
+    Raises:
+        Refusal: There is no such model.
+    """
+    if not name:
+        return [_row(known, numbers) for known, numbers in repository.all_statistics().items()]
+    known, _ = repository.find(name, model_version)
+    return [_row(known, repository.statistics(known))]
+
+
+def _row(name: str, statistics: Statistics) -> dict[str, Any]:
+    now = statistics.snapshot()
+    return {
+        "name": name,
+        "version": "1",
+        "last_inference": now.last,
+        "inference_count": now.answered,
+        "execution_count": now.answered,
+        "inference_stats": {
+            "success": _duration(now.answered, now.seconds),
+            "fail": _duration(now.failed, now.failed_seconds),
+            "queue": _duration(now.answered, now.queue_seconds),
+            "compute_input": _duration(now.answered, 0.0),
+            "compute_infer": _duration(now.answered, now.infer_seconds),
+            "compute_output": _duration(now.answered, 0.0),
+        },
+    }
+
+
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": int(seconds * 1e9)}

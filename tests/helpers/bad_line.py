@@ -10,6 +10,8 @@ import time
 
 __all__ = ["BadLine"]
 
+_REPEAT_S = 0.3
+
 
 class BadLine:
     """Forwards connections to a port of this machine.
@@ -18,22 +20,24 @@ class BadLine:
         port: Where to.
         delay: Seconds that each piece of data takes.
         loss: Share of the pieces at which the connection is cut.
+        late: Share of the pieces that come 0.3 s late, and all behind them: lost packets, as TCP repeats them.
 
     Attributes:
         port: Where it listens.
         dead: While set, nothing gets through and nobody is told: a cable that was pulled.
     """
 
-    def __init__(self, port: int, *, delay: float = 0.0, loss: float = 0.0) -> None:
+    def __init__(self, port: int, *, delay: float = 0.0, loss: float = 0.0, late: float = 0.0) -> None:
         self._to = port
         self._delay = delay
         self._loss = loss
+        self._late = late
         self._random = random.Random(0)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self.port = self._listener.getsockname()[1]
         self.dead = threading.Event()
-        self.cuts = 0
+        self.cuts = self.repeats = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -51,6 +55,9 @@ class BadLine:
                 while self.dead.is_set():
                     time.sleep(0.01)
                 time.sleep(self._delay)
+                if self._random.random() < self._late:
+                    self.repeats += 1
+                    time.sleep(_REPEAT_S)
                 if self._random.random() < self._loss:
                     self.cuts += 1
                     break

@@ -45,12 +45,12 @@ DIFFERENT = {
 """Case -> why it differs; nothing else may."""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+@pytest.fixture(scope="module", params=["grpc", pytest.param("http", marks=pytest.mark.slow)])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("models")
-    with served(folder, http=None) as running:
-        address = f"grpc://127.0.0.1:{running.grpc_ports[0]}"
-        yield publishing(onnxruntime, folder), publishing(ort_rknn, folder, address)
+    with served(folder) as running:
+        port = running.grpc_ports[0] if request.param == "grpc" else running.http_port
+        yield publishing(onnxruntime, folder), publishing(ort_rknn, folder, f"{request.param}://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("name", CASES)

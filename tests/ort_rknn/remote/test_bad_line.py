@@ -47,6 +47,19 @@ def test_slow(scheme: str, ports: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_slow_and_lossy(scheme: str, ports: dict[str, int]) -> None:
+    """100 ms there and back, one packet of a hundred lost: slower, and nothing else; no call is even tried again."""
+    with (
+        BadLine(ports[scheme], delay=0.05, late=0.01) as line,
+        ort_rknn.InferenceSession(f"{scheme}://127.0.0.1:{line.port}/two") as session,
+    ):
+        results = list(session.map(["K"], (feed(number) for number in range(200))))
+        assert [right(number, result) for number, result in enumerate(results)] == [True] * 200
+        assert line.repeats > 0
+        assert session.stats().failed == 0
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_connections_that_are_cut(scheme: str, ports: dict[str, int]) -> None:
     """A cut loses the calls under way, which are tried again: all answers come, in order and right."""
     with (

@@ -1,4 +1,4 @@
-"""Clients that know nothing of this package: tritonclient over gRPC and HTTP, curl, Ultralytics' way of calling.
+"""Clients that know nothing of this package: tritonclient over gRPC and HTTP, curl.
 
 Their answers are bit-equal to those of a session here.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import ast
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -185,6 +185,56 @@ def test_repository(triton: tuple[Any, Any]) -> None:
         client.load_model("scalar", config="{}")
 
 
+def streamed(server: Server, feeds: list[tuple[str, dict[str, Any]]], **more: Any) -> list[tuple[Any, Any]]:
+    """Answers of one stream, in the order they came."""
+    found: list[tuple[Any, Any]] = []
+    with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{server.grpc_ports[0]}") as client:
+        client.start_stream(lambda result, error: found.append((result, error)))
+        for number, (name, feed) in enumerate(feeds):
+            client.async_stream_infer(name, inputs(tritonclient.grpc, feed), request_id=str(number), **more)
+        client.stop_stream()  # waits for all answers
+    return found
+
+
+def test_a_stream_answers_in_order(server: Server) -> None:
+    names = [*FEEDS] * 30  # more than the server has places: it reads more slowly, and refuses nothing
+    found = streamed(server, [(name, FEEDS[name]) for name in names])
+    assert [error for _, error in found] == [None] * len(names)
+    assert [result.get_response().id for result, _ in found] == [str(number) for number in range(len(names))]
+    for name in FEEDS:
+        check(found[len(names) - len(FEEDS) + names.index(name)][0], local(name, FEEDS[name]))
+    assert server.service.under_way == 0
+
+
+def test_errors_stand_in_the_stream(server: Server) -> None:
+    wrong = {"A": np.zeros(3, np.float32), "B": A}
+    found = streamed(server, [("two", FEEDS["two"]), ("nope", {}), ("two", wrong), ("two", FEEDS["two"])])
+    assert [error is None for _, error in found] == [True, False, False, True]
+    assert "there is no model 'nope'" in found[1][1].message()
+    assert "Invalid rank for input: A" in found[2][1].message()
+    check(found[3][0], local("two", FEEDS["two"]))
+
+
+def test_a_stream_of_large_tensors(server: Server) -> None:
+    arrays = [np.full(1_000_003, number, np.uint8) for number in range(5)]
+    found = streamed(server, [("big", {"x": array}) for array in arrays], enable_empty_final_response=True)
+    assert [result.as_numpy("y").tobytes() == array.tobytes() for (result, _), array in zip(found, arrays, strict=True)]
+    assert found[0][0].get_response().parameters["triton_final_response"].bool_param is True
+
+
+def test_a_stream_that_is_left_gives_its_places_back(server: Server) -> None:
+    client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{server.grpc_ports[0]}")
+    client.start_stream(lambda result, error: None)
+    for _ in range(200):
+        client.async_stream_infer("big", inputs(tritonclient.grpc, {"x": np.zeros(100_000, np.uint8)}))
+    client.stop_stream(cancel_requests=True)
+    client.close()
+    deadline = time.monotonic() + 10
+    while server.service.under_way and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.service.under_way == 0
+
+
 def test_what_the_protocol_cannot_carry_is_refused(triton: tuple[Any, Any]) -> None:
     module, client = triton
     with pytest.raises(InferenceServerException, match="only tensors of numbers and strings can be sent"):
@@ -200,44 +250,14 @@ def test_parameters(triton: tuple[Any, Any]) -> None:
         client.infer("two", feed, priority=9)
 
 
-class TritonRemoteModel:
-    """Calls a server the way Ultralytics' class of that name does."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.endpoint = parts.path.strip("/").split("/", 1)[0]
-        self.client = getattr(tritonclient, parts.scheme)
-        self.triton = self.client.InferenceServerClient(url=parts.netloc, verbose=False, ssl=False)
-        if parts.scheme == "http":
-            config = self.triton.get_model_config(self.endpoint)
-        else:
-            config = self.triton.get_model_config(self.endpoint, as_json=True)["config"]
-        outputs = sorted(config["output"], key=lambda row: row["name"])
-        types = {"TYPE_FP32": np.float32, "TYPE_FP16": np.float16, "TYPE_UINT8": np.uint8}
-        self.formats = [row["data_type"] for row in config["input"]]
-        self.dtypes = [types[text] for text in self.formats]
-        self.inputs = [row["name"] for row in config["input"]]
-        self.outputs = [row["name"] for row in outputs]
-        self.metadata = ast.literal_eval(config.get("parameters", {}).get("metadata", {}).get("string_value", "None"))
-
-    def __call__(self, *arrays: Any) -> list[Any]:
-        given = []
-        for name, text, dtype, array in zip(self.inputs, self.formats, self.dtypes, arrays, strict=True):
-            given.append(self.client.InferInput(name, [*array.shape], text.replace("TYPE_", "")))
-            given[-1].set_data_from_numpy(array.astype(dtype))
-        asked = [self.client.InferRequestedOutput(name) for name in self.outputs]
-        answer = self.triton.infer(model_name=self.endpoint, inputs=given, outputs=asked)
-        return [answer.as_numpy(name) for name in self.outputs]
-
-
-@pytest.mark.parametrize("scheme", ["grpc", "http"])
-def test_ultralytics_way(scheme: str, server: Server) -> None:
-    port = server.grpc_ports[0] if scheme == "grpc" else server.http_port
-    remote = TritonRemoteModel(f"{scheme}://127.0.0.1:{port}/big")
-    assert remote.metadata == METADATA
-    assert ast.literal_eval(remote.metadata["names"]) == {0: "person", 1: "bicycle"}
-    assert remote(np.arange(9))[0].tolist() == list(range(9))
-    remote.triton.close()
+def test_the_config_has_the_models_own_metadata(triton: tuple[Any, Any]) -> None:
+    """Ultralytics' clients read it there, as the text of a dictionary (the package itself: test_ultralytics.py)."""
+    module, client = triton
+    as_json = {} if module is tritonclient.http else {"as_json": True}
+    config = client.get_model_config("big", **as_json)
+    metadata = ast.literal_eval(config.get("config", config)["parameters"]["metadata"]["string_value"])
+    assert metadata == METADATA
+    assert ast.literal_eval(metadata["names"]) == {0: "person", 1: "bicycle"}
 
 
 def curl(*arguments: str) -> tuple[int, str]:
@@ -262,6 +282,8 @@ def test_curl(server: Server, tmp_path: Path) -> None:
         json.dumps({"inputs": [{"name": "x", "datatype": "UINT8", "shape": [999_999], "data": [7] * 999_999}]})
     )
     code, body = curl("-d", f"@{large}", f"{base}/models/big/infer")
+    assert (code, json.loads(body)["outputs"][0]["data"] == [7] * 999_999) == (200, True)
+    code, body = curl("-T", str(large), "-X", "POST", "-H", "Transfer-Encoding: chunked", f"{base}/models/big/infer")
     assert (code, json.loads(body)["outputs"][0]["data"] == [7] * 999_999) == (200, True)
     assert curl(f"{base}/models/nope")[0] == 404
     assert curl(f"{base}/models/two/versions/2/ready")[0] == 404

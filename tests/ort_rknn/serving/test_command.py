@@ -48,6 +48,17 @@ def test_refusals(arguments: list[str], why: str, folder: Path) -> None:
 def test_no_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(serve, [str(tmp_path / "nope")])
     assert (done.exit_code, "there is no folder" in done.output) == (2, True)
+    file = put_models(tmp_path / "models", "two") / "two.onnx"
+    done = CliRunner().invoke(serve, [str(file)])
+    assert (done.exit_code, f"`ort-rknn serve {file.parent}`" in done.output) == (2, True)
+
+
+def test_a_folder_in_which_nothing_is_yet(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server:
+        assert f"{tmp_path} has no models yet (.onnx, .rknn): one that comes later is found" in "".join(server.log)
+        put_models(tmp_path, "two")
+        with ort_rknn.InferenceSession(f"grpc://127.0.0.1:{server.port}/two") as session:
+            assert session.run(["K"], {"A": A, "B": A})[0].shape == (3, 2)
 
 
 def test_the_access_log(folder: Path) -> None:

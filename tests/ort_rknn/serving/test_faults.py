@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 import ort_rknn
 from tests.helpers.serving import ServerProcess, put_models
@@ -105,6 +107,43 @@ def test_one_of_two_is_killed_in_many_calls(scheme: str, server: ServerProcess, 
             assert session.stats().failed == 0
 
 
+def test_overload_takes_no_memory(folder: Path) -> None:
+    """Forty clients of a server with four places: hundreds of megabytes come in, and no more are kept than fit."""
+    array = np.zeros((131_072, 2), np.float32)  # 1 MB
+    codes: set[str] = set()
+
+    def call(port: int) -> None:
+        with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            given = triton.InferInput("X", list(array.shape), "FP32")
+            given.set_data_from_numpy(array)
+            for _ in range(10):
+                try:
+                    client.infer("dynamic", [given], client_timeout=60)
+                    codes.add("OK")
+                except InferenceServerException as error:
+                    codes.add(str(error.status()))
+
+    put_models(folder, "dynamic")
+    with ServerProcess(folder, "--load", "dynamic", "--pending", "4", "--max-message", "2") as server:
+        with ort_rknn.InferenceSession(f"grpc://127.0.0.1:{server.port}/dynamic") as session:
+            session.run(None, {"X": array})
+        before = most_memory(server.process.pid)
+        threads = [threading.Thread(target=call, args=(server.port,)) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert codes == {"OK", "StatusCode.RESOURCE_EXHAUSTED"}
+        # measured: 105 to 122 MB, of 400 that came in; a thread each reads its request before it can be refused
+        assert most_memory(server.process.pid) - before < 250
+
+
+def most_memory(pid: int) -> float:
+    """Megabytes that a process has had at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def test_cut_in_mid_call(tmp_path: Path) -> None:
     folder = put_compiled(tmp_path / "models", "two")
     options = [f"{key}={value}" for key, value in slow(3000, 1).items() if key != "device"]
@@ -134,8 +173,22 @@ def test_sigterm_finishes_what_was_accepted(tmp_path: Path) -> None:
             assert [right(number, job.result(10)) for number, job in enumerate(jobs)] == [True] * 3
         assert server.process.wait(20) == 0
         server.wait_for("going down: no more calls, finishing 3")
+        server.wait_for("ended")
 
 
 def test_a_port_that_is_taken(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(AssertionError, match="cannot listen at"):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(AssertionError, match="in use"):
         ServerProcess(folder, port=taken.getsockname()[1])
+
+
+def test_a_unix_socket_that_is_taken(folder: Path, tmp_path: Path) -> None:
+    """A second server must not take the socket; one that was killed leaves a file, which is no hindrance."""
+    place = f"unix:{tmp_path}/npu.sock"
+    with ServerProcess(folder, "--listen", place) as first:
+        with pytest.raises(AssertionError, match=r"cannot listen at unix:.*: another server does"):
+            ServerProcess(folder, "--listen", place)
+        with ort_rknn.InferenceSession(f"grpc+{place}/two") as session:
+            assert right(2, session.run(["K"], feed(2)))
+        first.end(signal.SIGKILL)
+    with ServerProcess(folder, "--listen", place), ort_rknn.InferenceSession(f"grpc+{place}/two") as session:
+        assert right(3, session.run(["K"], feed(3)))

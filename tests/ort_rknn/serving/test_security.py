@@ -130,7 +130,7 @@ def test_sizes_are_checked_before_memory_is_taken(server: Server) -> None:
     assert ask(server, "POST", "/v2/models/two/infer", Content_Length=str(10**12))[0] == 413
     assert ask(server, "POST", "/v2/repository/index", b"x" * 100_000)[0] == 413
     assert ask(server, "POST", "/v2/models/two/infer", Content_Length="-1")[0] == 400
-    assert ask(server, "POST", "/v2/models/two/infer", Transfer_Encoding="chunked")[0] == 501
+    assert ask(server, "POST", "/v2/models/two/infer", Transfer_Encoding="gzip")[0] == 501
     claims = {"name": "A", "datatype": "FP32", "shape": [2**39], "data": [1]}
     status, body = ask(server, "POST", "/v2/models/two/infer", json.dumps({"inputs": [claims]}).encode())
     assert (status, body["error"]) == (400, f"input 'A': 1 values do not fill shape [{2**39}]")
@@ -139,6 +139,33 @@ def test_sizes_are_checked_before_memory_is_taken(server: Server) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             stub.ModelInfer(MESSAGES.ModelInferRequest(raw_input_contents=[bytes(2_000_000)]), timeout=10)
         assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status"),
+    [
+        (b'7;x=y\r\n{"input\r\n5\r\ns":[]\r\n1\r\n}\r\n0\r\nTrailer: x\r\n\r\n', 400),  # read, then: no inputs
+        (b"fffffff\r\n", 413),
+        (b"10\r\n" + bytes(16) + b"\r\nfffff\r\n", 413),
+        (b"-1\r\n", 400),
+        (b"0x10\r\n", 400),
+        (b"\r\n", 400),
+        (b"2\r\n{}{}\r\n", 400),
+        (b"1" * 2000, 400),
+        (b"0\r\n" + b"a: b\r\n" * 20, 400),
+    ],
+)
+def test_chunks_have_the_same_bound(chunks: bytes, status: int, server: Server) -> None:
+    assert server.http_port is not None
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as line:
+        line.sendall(b"POST /v2/models/two/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert int(line.recv(100).split()[1]) == status
+    assert server.service.under_way == 0
+
+
+def test_chunks_and_a_length_are_not_both_taken(server: Server) -> None:
+    status, body = ask(server, "POST", "/v2/models/two/infer", b"{}", Transfer_Encoding="chunked", Content_Length="2")
+    assert (status, "not both" in body["error"]) == (400, True)
 
 
 def test_a_request_that_is_cut_takes_no_place(server: Server) -> None:
