@@ -69,7 +69,7 @@ class Stream:
             return
         threading.Thread(target=self._read, args=(requests,), name="ort_rknn stream reader", daemon=True).start()
         while (answer := self._next()) is not None:
-            yield answer.result()  # no limit: an inference ends by the call's own time, and its session by run_timeout_ms
+            yield answer.result()  # no limit: an inference ends by the call's own time
             self._leave()  # only now, so that a client that does not read fills nothing but its own places
         if self._broken is not None:
             raise self._broken
