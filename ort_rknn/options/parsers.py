@@ -178,7 +178,7 @@ def dim_map(value: Any) -> dict[str, int]:
     """Sizes by symbolic dimension: a mapping, or ``"batch=1;seq=128"``."""
     try:
         return {str(name): int(size) for name, size in _pairs(value)}
-    except (TypeError, ValueError, SyntaxError):
+    except (TypeError, ValueError, OverflowError, SyntaxError):
         raise ValueError('a mapping of dimension name to size, or "batch=1;seq=128"') from None
 
 

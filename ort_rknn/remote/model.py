@@ -72,7 +72,7 @@ class RemoteModel:
             raise self._no_description(error) from error
         try:
             self._read(config)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise self._no_description(error) from error
 
     def made_stub(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -17,6 +18,8 @@ from onnx import TensorProto, helper
 from tests.fuzz.reader import Reader
 
 __all__ = ["wire_readers"]
+
+_EMPTY = hashlib.sha256().hexdigest()
 
 
 def _http(data: bytes, _: Path) -> None:
@@ -53,16 +56,33 @@ def _http_request(data: bytes, _: Path) -> None:
 
 
 def _grpc(data: bytes, _: Path) -> None:
+    from tritonclient.grpc import service_pb2
+
+    from ort_rknn.remote.tensors import TensorError
+    from ort_rknn.serving.protobufs import Requests, call_of
+
+    asked = Requests(service_pb2).read_or_say(data)
+    if not isinstance(asked, TensorError):
+        call_of(asked, None, lambda: False)
+
+
+def _grpc_answer(data: bytes, _: Path) -> None:
     from google.protobuf.message import DecodeError
     from tritonclient.grpc import service_pb2
 
-    from ort_rknn.serving.protobufs import call_of
+    from ort_rknn.remote.tensors import decode
+    from ort_rknn.remote.wire import cut, field_number
 
-    try:
-        request = service_pb2.ModelInferRequest.FromString(data)
-    except DecodeError:  # gRPC answers it
+    kind = service_pb2.ModelInferResponse
+    parts = cut(data, field_number(kind, "raw_output_contents"))  # as for large messages
+    if parts is None:
         return
-    call_of(request, None, lambda: False)
+    try:
+        outputs = kind.FromString(parts[0]).outputs
+    except DecodeError:  # gRPC says INTERNAL
+        return
+    for one, raw in zip(outputs, parts[1], strict=False):
+        decode(one.name, one.datatype, tuple(one.shape), raw)
 
 
 class _Transport:
@@ -125,6 +145,7 @@ def _wheels(data: bytes, folder: Path) -> None:
     from ort_rknn_converters.toolkit.setup.wheelhouse import LIST, read_wheelhouse
 
     (folder / LIST).write_bytes(data)
+    (folder / "a.whl").write_bytes(b"")
     read_wheelhouse(folder, toolkit="2.5.0")
 
 
@@ -203,7 +224,7 @@ def _images() -> Iterator[tuple[str, bytes]]:
         yield f"a.{suffix}", room.getvalue()
 
 
-def _grpc_seed() -> bytes:
+def _grpc_seed() -> tuple[bytes, bytes]:
     from tritonclient.grpc import service_pb2
 
     request = service_pb2.ModelInferRequest(model_name="m")
@@ -212,7 +233,16 @@ def _grpc_seed() -> bytes:
     request.parameters["timeout"].int64_param = 5
     raw = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[bytes(8)])
     raw.inputs.add(name="x", datatype="FP32", shape=[2])
-    return bytes(request.SerializeToString()), bytes(raw.SerializeToString())  # type: ignore[return-value]
+    return bytes(request.SerializeToString()), bytes(raw.SerializeToString())
+
+
+def _grpc_answer_seed() -> bytes:
+    from tritonclient.grpc import service_pb2
+
+    answer = service_pb2.ModelInferResponse(model_name="m", raw_output_contents=[bytes(8), b"\4\0\0\0text"])
+    answer.outputs.add(name="y", datatype="FP32", shape=[2])
+    answer.outputs.add(name="s", datatype="BYTES", shape=[1])
+    return bytes(answer.SerializeToString())
 
 
 def _text(value: object) -> bytes:
@@ -253,14 +283,15 @@ def wire_readers() -> Iterator[Reader]:
         b'POST /v2/repository/index HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 15\r\n\r\n{"ready": true}',
     )
     yield Reader("HTTP: request", _http_request, requests, (ConnectionError, TimeoutError))
-    yield Reader("gRPC: inference", _grpc, _grpc_seed(), (TensorError,))  # type: ignore[arg-type]
+    yield Reader("gRPC: inference", _grpc, _grpc_seed(), (TensorError,))
+    yield Reader("gRPC: answer", _grpc_answer, (_grpc_answer_seed(),), (TensorError,))
     yield Reader("answer of a server", _server, _server_seeds())
     facts = {"pid": 1, "started": 5, "namespace": "pid:[1]", "program": "p", "session": 1, "opened": 1.0, "model": "m"}
     page = _text({**facts, "cores": [0, 1]}).ljust(HEADER) + struct.pack(f"={len(COUNTERS)}q", *range(len(COUNTERS)))
     yield Reader("page of a session", _page, (page,))
     yield Reader("toolkit.json", _toolkit, (_text({"version": "2.5.0", "python": "3.11", "requirements": ["a==1"]}),))
     wheels = {"format": _FORMAT, "toolkit": "2.5.0", "python": "3.11", "machine": "x86_64", "requirements": []}
-    yield Reader("folder of wheels", _wheels, (_text({**wheels, "sha256": {}}),))
+    yield Reader("folder of wheels", _wheels, (_text({**wheels, "sha256": {"a.whl": _EMPTY}}),))
     trial = {"group": "models", "name": "a", "ok": True, "said": "right", "rel_rms": 0.1}
     report = {"format": 2, "where": "hardware", "target": "rk3588", "runs": 5, "complete": False, "trials": [trial]}
     yield Reader("report of board-test", _board_test, (_text(report),), (ValueError, OSError))

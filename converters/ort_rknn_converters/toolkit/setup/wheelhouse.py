@@ -18,8 +18,9 @@ from typing import Any
 
 from ort_rknn_converters.toolkit.setup.find_python import NEWEST, OLDEST, InstallFailed, choose_interpreter
 from ort_rknn_converters.toolkit.setup.package_tools import only_these, requirements_file, tool_environment
+from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.own_files import is_file, is_plain_name, read_regular
 from ort_rknn_converters.util.plain_data import ANYTHING, TEXT, by_name, parse_json, record, rows
 from ort_rknn_converters.util.this_python import this_python
 
@@ -252,8 +253,8 @@ def read_wheelhouse(folder: Path, *, toolkit: str, machine: str | None = None) -
     size = 0
     for name, digest in files.items():
         file = folder / name
-        if Path(name).name != name or not file.is_file():
-            raise InstallFailed(f"{folder} lacks {name}. {again}")
+        if not is_plain_name(name) or not is_file(file):
+            raise InstallFailed(f"{folder} lacks {shown(name)}. {again}")
         if _digest(file) != digest:
             raise InstallFailed(f"{file} is damaged: its SHA-256 is not the one in {LIST}. {again}")
         size += file.stat().st_size
