@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CPUS = ("x86_64", "aarch64")
 GLIBC = "2.17"
 POLICY = "manylinux2014"
+ASKED_FOR = ("manylinux_2_28", POLICY)
+"""Wheels pip is asked for when it looks for another machine's: each name stands for itself, not for older ones."""
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
 """The number at byte 18 of an ELF file, and the CPU."""
@@ -33,6 +35,7 @@ LIBRARIES = ("ort_rknn/native/lanes.so", "ort_rknn/native/libonnxruntime_ep_rknn
 NOT_OURS = ("onnxruntime", "onnxruntime.libs", "numpy", "numpy.libs", "pip", "setuptools", "_distutils_hack", "sympy")
 NOT_OURS = (*NOT_OURS, "mpmath", "coloredlogs", "humanfriendly")
 """Folders that are not counted as ours; the last four come with onnxruntime 1.23, the last one for Python 3.10."""
+WITHOUT_COMPILER = "built without a compiler"
 LIMIT = 900.0
 """Seconds for one step (a guess; measured: up to 40 on an idle machine)."""
 SMOKE = """
@@ -152,8 +155,9 @@ def size_of(folder: Path, *names: str) -> float:
     )
 
 
-def try_install(what: Path, python: str, version: str, lanes: bool, **variables: str) -> None:
+def try_install(what: Path, python: str, version: str, how: str = "", **variables: str) -> None:
     """Install into a clean environment, run a compiled model there, and say what it weighs and took."""
+    lanes = how != WITHOUT_COMPILER
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run([python, "-m", "venv", folder / "env"])
@@ -167,9 +171,22 @@ def try_install(what: Path, python: str, version: str, lanes: bool, **variables:
         said = run([inside, "-c", SMOKE, wanted, "onnx", "onnx_ir"], cwd=folder)
         version_line = run([folder / "env" / "bin" / "ort-rknn", "--version"], cwd=folder).strip()
         say(
-            f"Python {version}, {what.name}: installed in {took:.0f} s, {size_of(packages):.0f} MB, {own:.0f} MB of it"
-            f" above onnxruntime, numpy and pip; {version_line}; {said.strip().splitlines()[-1]}"
+            f"Python {version}, {what.name}{how and ', ' + how}: installed in {took:.0f} s, {size_of(packages):.0f} MB,"
+            f" {own:.0f} MB of it above onnxruntime, numpy and pip, bytecode included; {version_line};"
+            f" {said.strip().splitlines()[-1]}"
         )
+
+
+def try_resolution(wheel: Path, cpu: str) -> None:
+    """Ask the registry for all that a wheel for another CPU needs, for every Python, and install nothing."""
+    say(f"{wheel.name}: asking the registry for what it needs")
+    asked = [f"--platform={policy}_{cpu}" for policy in ASKED_FOR]
+    for version in PYTHONS:
+        for extra in ("", "[convert]"):
+            command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", *asked]
+            command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={version}", "--target=nowhere"]
+            run([*command, f"ort-rknn{extra} @ {wheel.as_uri()}"])
+    say(f"{wheel.name}: what it needs has wheels for {cpu} and Python {', '.join(PYTHONS)}, with [convert] and without")
 
 
 def without_compiler(folder: Path) -> str:
@@ -220,16 +237,20 @@ def main() -> None:
         say(f"not installed on Python {', '.join(missing)}: not on this machine")
     native = made.get(platform.machine())
     for one, python in here.items() if native and not arguments.no_install else ():
-        try_install(native, python, one, lanes=True)
+        try_install(native, python, one)
+    for cpu, wheel in made.items() if not arguments.no_install else ():
+        if wheel != native:
+            try_resolution(wheel, cpu)
     if arguments.release:
         run([sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", out])
         (sdist,) = out.glob("*.tar.gz")
         newest = max(here, key=lambda one: tuple(map(int, one.split("."))), default=None)
         if newest is not None and not arguments.no_install:
             python = os.path.realpath(_says(here[newest], "import sys; print(sys.executable)"))
-            try_install(sdist, python, newest, lanes=True)
+            try_install(sdist, python, newest, "built by the compiler here")
             with tempfile.TemporaryDirectory() as name:
-                try_install(sdist, python, newest, lanes=False, PATH=without_compiler(Path(name)), CC="", HOME=name)
+                path = without_compiler(Path(name))
+                try_install(sdist, python, newest, WITHOUT_COMPILER, PATH=path, CC="", HOME=name)
         (out / f"release-notes-{version}.md").write_text(text, encoding="utf-8")
         say(f"release {version}: {', '.join(sorted(file.name for file in out.iterdir()))}")
     say("done")

@@ -1,8 +1,9 @@
 """What a conversion costs: our whole command, verification included, against the bare toolkit; and how right it is.
 
 ``python -m benchmarks.convert`` takes time and memory of four models; ``--all`` converts every shaped model for rk3588,
-rk3576 and rk3566 instead and prints the verification error and what stays on the CPU. Both sides of the comparison are
-whole processes, from their start to their end, measured in turns; the bare one calls config, load, build and export.
+rk3576 and rk3566 instead and prints the verification error and what stays on the CPU; ``--memory`` prints what a
+machine must have to convert three well-known ones. Both sides of the comparison are whole processes, from start to
+end, measured in turns; the bare one calls config, load, build and export.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ort_rknn_converters.toolkit.setup.environment import PYTHON_VARIABLE, find_
 from ort_rknn_converters.toolkit.worker import stub_modules
 
 COMPARED = ("resnet50", "yolov8n", "vit_tiny", "bert_mini")
+WELL_KNOWN = ("mobilenetv2", "yolov8n", "resnet50")
 TARGETS = ("rk3588", "rk3576", "rk3566")
 TIME_LIMIT, MEMORY_LIMIT = 1.25, 1.05
 BOUNDS = (
@@ -170,6 +172,26 @@ def compare(names: list[str], target: str, rounds: int, console: Console) -> boo
     return kept
 
 
+def memory(names: list[str], target: str, rounds: int, console: Console) -> None:
+    """Print time and memory of our conversions alone."""
+    os.environ[PYTHON_VARIABLE] = find_python().python
+    table = Table(title=f"conversion for {target}: the best of {rounds} runs")
+    for column in ("model", "ONNX file", "time", "CPU", "largest process", "all processes"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in names:
+            model = folder / f"{name}.onnx"
+            onnx.save(MODELS[name](), model)
+            words = [sys.executable, "-c", _OURS, str(model), "-o", str(folder / "ours.rknn.onnx"), "--target", target]
+            cost = cost_of(words, folder)
+            for _ in range(rounds - 1):
+                cost = cost.best(cost_of(words, folder))
+            sizes = [f"{size:.0f} MB" for size in (model.stat().st_size / 1e6, cost.largest, cost.together)]
+            table.add_row(name, sizes[0], f"{cost.seconds:.1f} s", f"{cost.cpu:.1f} s", *sizes[1:])
+    console.print(table)
+
+
 def _cells(bare: Cost, ours: Cost) -> list[str]:
     cells = []
     for one, other in ((bare.seconds, ours.seconds), (bare.cpu, ours.cpu)):
@@ -205,10 +227,14 @@ def main() -> int:
     parser.add_argument("--target", default=TARGETS[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--all", action="store_true", help="verification errors for all targets, no comparison")
+    parser.add_argument("--memory", action="store_true", help="memory of ours alone, no comparison")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 160)
     if arguments.all:
         errors(arguments.models or list(MODELS), TARGETS, console)
+        return 0
+    if arguments.memory:
+        memory(arguments.models or list(WELL_KNOWN), arguments.target, arguments.rounds, console)
         return 0
     return 0 if compare(arguments.models or list(COMPARED), arguments.target, arguments.rounds, console) else 1
 

@@ -102,7 +102,7 @@ TOPICS = (
         "An array, an `OrtValue` or a binding does not fit the model, or lies where this call cannot read it.",
         "The text names the input, what it is and what the model takes. Bindings are made by `session.io_binding()`; see"
         " [zero copy](zero-copy.md).",
-        ("ort_rknn.sessions", "ort_rknn.ort_types", "ort_rknn.api.streams", "ort_rknn.shape_keys"),
+        ("ort_rknn.sessions", "ort_rknn.ort_types", "ort_rknn.api.streams", "ort_rknn.variant_keys"),
     ),
     Topic(
         "Queues and closed sessions",

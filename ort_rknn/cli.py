@@ -45,7 +45,9 @@ def _extra_for(error: Exception) -> str:
     """Says which extra brings a package that is missing; empty for what no extra brings."""
     if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] not in _CONVERT:
         return ""
-    return f'the package {error.name} is not installed, which an extra brings: pip install "ort-rknn[convert]"'
+    from ort_rknn_converters.extras import EXTRA
+
+    return f"the package {error.name} is not installed, which an extra brings: {EXTRA}"
 
 
 def _points() -> dict[str, EntryPoint]:

@@ -57,8 +57,8 @@ FACES = {
 MOST_MODULES = 14
 """In one folder; more is a list that nobody reads."""
 
-# What of the converters the runtime may import at once: a page each, which imports nothing of ours.
-AT_ONCE = {f"ort_rknn_converters.util.{name}" for name in ("foreign_text", "frozen", "log")}
+# What of the converters the runtime may import at once: a module each, which imports nothing of ours.
+AT_ONCE = {f"ort_rknn_converters.util.{name}" for name in ("foreign_text", "frozen", "log", "own_files", "plain_data")}
 
 
 OTHER_DISTRIBUTION = ROOMS["ort_rknn"] / "native" / "ep" / "package"

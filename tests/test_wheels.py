@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -34,6 +35,13 @@ def test_a_wheel_without_libraries(tmp_path: Path) -> None:
 def test_a_name_the_registry_refuses(tmp_path: Path, name: str) -> None:
     with pytest.raises(SystemExit, match="is no py3-none-manylinux2014_x86_64 wheel"):
         wheels.check_wheel(wheel(tmp_path, 62, name), "x86_64")
+
+
+def test_the_page_asks_for_the_wheels_that_are_asked_for_here() -> None:
+    """pip takes a platform's name for itself only: one word less, and it finds no ort-rknn or no onnxruntime."""
+    page = (wheels.ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if line.startswith("pip download"))
+    assert re.findall(r"--platform (\S+)", line) == [f"{policy}_aarch64" for policy in wheels.ASKED_FOR]
 
 
 def test_the_notes_are_those_of_the_version() -> None:

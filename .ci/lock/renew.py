@@ -126,7 +126,10 @@ def _write_toolkit() -> None:
         )
         _uv("pip", "compile", "-", "--output-file", found, *options, text="\n".join(wanted))
         text = re.sub(r"^([\w.-]+==[^ ;]+)[^\\\n]*", r"\1 ", found.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    head = "# Every release of the toolkit's environment, with the hashes of its registry; written by `make lock`.\n"
+    head = (
+        "# Every release the toolkit's environment is made of, with the hashes its registry publishes; written by"
+        " `make lock`.\n"
+    )
     package_tools.LOCK.write_text(head + text.replace("==", "==="), encoding="utf-8")
 
 

@@ -76,7 +76,7 @@ class _Device(click.Choice[str]):
     show_default=True,
     help="What runs the NPU part; or the address of a server's model, grpc://board:8001/model.",
 )
-@click.option("--target", default=DEFAULT_TARGET, show_default=True, help="SoC.")
+@click.option("--target", default=DEFAULT_TARGET, show_default=True, envvar="ORT_RKNN_TARGET", help="SoC.")
 @_PRECISION
 @click.option(
     "--samples", type=click.IntRange(min=1), help="Feeds to compare. Default: all the data, or 4 random ones."
@@ -146,7 +146,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
             settings = as_compiled(
                 model,
                 settings,
-                said={name for name in ("precision", "target") if given(name) is not ParameterSource.DEFAULT},
+                said={name for name in ("precision", "target") if given(name) is ParameterSource.COMMANDLINE},
                 asked_for=[flag for flag, name in _PLACED.items() if options[name]],
             )
             check_settings(settings, flow, compiled=options["reference"] is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]  # as NDArray, whose module is a long imp
 Source = str | tuple[Mapping[str, Array], ...]
 """A path, or samples: input name -> array."""
 
+_WIDEST = 1 << 14  # of an image, in pixels; a guess: inputs of models have up to 4096
 _FORM = "e.g. 224x224,mean=123.7:116.3:103.5,std=58.4:57.1:57.4,rgb,nchw"
 
 
@@ -58,12 +60,12 @@ class Preprocess:
                     found["layout"] = part
                 elif equals and name in ("mean", "std"):
                     numbers = tuple(float(number) for number in value.split(":"))
-                    if not numbers or (name == "std" and 0 in numbers):
+                    if not numbers or not all(map(isfinite, numbers)) or (name == "std" and 0 in numbers):
                         raise ValueError
                     found[name] = numbers
                 else:
                     width, height = (int(number) for number in part.split("x"))
-                    if width < 1 or height < 1:
+                    if not (0 < width <= _WIDEST and 0 < height <= _WIDEST):
                         raise ValueError
                     found["size"] = (width, height)
             except ValueError:

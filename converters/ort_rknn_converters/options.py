@@ -35,6 +35,7 @@ ALIASES: Mapping[str, str] = {
 """Other names of options: the command's words, and that of sessions for the one that is shorter here."""
 
 LEVELS = (0, 1, 2, 3)
+_LARGEST = 1 << 63  # of a whole number: no size, time or count is larger
 _NOT_IN_KEY = frozenset({"jobs", "max_memory", "timeout_s"})
 
 
@@ -139,6 +140,9 @@ class ConvertOptions:
                 raise UnknownOption(f"{option} is one of {listed}, not {getattr(self, option)!r}")
         self._check_quantization(find_target(self.target))
 
+        for option in ("shapes", "dims", "values"):
+            if not isinstance(getattr(self, option), Mapping):
+                raise UnknownOption(f"{option} is a mapping of names, not {getattr(self, option)!r}")
         self._set("shapes", MappingProxyType({str(name): _dims(name, dims) for name, dims in self.shapes.items()}))
         self._set("dims", MappingProxyType({str(name): _size(f"dims[{name!r}]", n) for name, n in self.dims.items()}))
         pinned = {str(name): pinned_text(str(name), value) for name, value in self.values.items()}
@@ -152,8 +156,8 @@ class ConvertOptions:
         self._set("disable_rules", _names("disable_rules", self.disable_rules))
         if not _is_whole(self.verify_feeds) or self.verify_feeds < 0:
             raise UnknownOption(f"verify_feeds is a whole number from 0 up, not {self.verify_feeds!r}")
-        if not _is_whole(self.seed):
-            raise UnknownOption(f"seed is a whole number, not {self.seed!r}")
+        if not _is_whole(self.seed) or self.seed < 0:
+            raise UnknownOption(f"seed is a whole number from 0 up, not {self.seed!r}")
         if not _is_whole(self.jobs) or self.jobs < 1:
             raise UnknownOption(f"jobs is a whole number from 1 up, not {self.jobs!r}")
         if not _is_whole(self.max_memory) or self.max_memory < 0:
@@ -316,14 +320,14 @@ def _dims(name: str, dims: Iterable[int]) -> tuple[int, ...]:
 
 def _size(what: str, size: Any) -> int:
     # numpy integers count; True does not.
-    if not hasattr(size, "__index__") or isinstance(size, bool) or int(size) < 0:
+    if not hasattr(size, "__index__") or isinstance(size, bool) or not 0 <= int(size) < _LARGEST:
         raise UnknownOption(f"{what}: a dimension is a whole number from 0 up, not {size!r}")
     return int(size)
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return _is_whole(value) or isinstance(value, float)

@@ -40,6 +40,8 @@ class Target:
             (placement seen in the compiler's layer tables; the batch rule is the vendor's list).
         long_reshapes_overflow: Whether a Reshape of long rows is known not to fit the NPU's registers (seen for rk3588
             only).
+        dilated_pools: Whether pooling takes dilations (seen for rk3588 and rk3566; for rk3576 the compiler aborts at
+            those of a MaxPool and drops those of an AveragePool).
         core_masks: Core masks that rknn-toolkit-lite2 passes on as given; with none, any mask makes its
             ``init_runtime`` fail (seen in 2.5.0).
         aliases: Other names the device tree or users give it.
@@ -57,6 +59,7 @@ class Target:
     max_rank: int | None = None
     softmax_on_cpu: bool = False
     long_reshapes_overflow: bool = False
+    dilated_pools: bool = True
     core_masks: tuple[int, ...] = ()
     aliases: tuple[str, ...] = ()
 
@@ -74,7 +77,13 @@ TARGETS: dict[str, Target] = {
             core_masks=(1, 2, 4, 3, 7),
             aliases=("rk3588s", "rk3588s2", "rk3582"),
         ),
-        Target(*("rk3576", 2, "RKNPU f2"), w4a16=True, core_masks=(1, 2, 3), aliases=("rk3576s",)),
+        Target(
+            *("rk3576", 2, "RKNPU f2"),
+            w4a16=True,
+            dilated_pools=False,
+            core_masks=(1, 2, 3),
+            aliases=("rk3576s",),
+        ),
         Target("rk3566", 1, "RKNPU lite", max_rank=5, softmax_on_cpu=True),
         Target("rk3568", 1, "RKNPU lite", max_rank=5, softmax_on_cpu=True),
         Target("rk3562", 1, "RKNPU t4", max_rank=5),

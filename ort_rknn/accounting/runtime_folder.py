@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ort_rknn_converters.util.log import logger
 
-__all__ = ["ENVIRONMENT", "own_folder", "process_start", "readable_folders"]
+__all__ = ["ENVIRONMENT", "own_folder", "private_folders", "process_start", "readable_folders"]
 
 ENVIRONMENT = "ORT_RKNN_RUNTIME_DIR"
 """Environment variable: another folder, or ``off``."""
@@ -49,9 +49,14 @@ def _is_private(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
+def private_folders() -> list[Path]:
+    """Folders that are this user's own."""
+    return [folder for folder in _candidates() if folder.is_dir() and _is_private(folder)]
+
+
 def readable_folders() -> list[Path]:
     """All folders of this user; root's list has those of the others, too."""
-    folders = [folder for folder in _candidates() if folder.is_dir() and _is_private(folder)]
+    folders = private_folders()
     if os.getuid() == 0 and not os.environ.get(ENVIRONMENT):
         others = [*Path("/run/user").glob(f"*/{_NAME}"), *Path("/tmp").glob(f"{_NAME}-*")]
         folders += [one for one in others if one not in folders and not one.is_symlink() and one.is_dir()]

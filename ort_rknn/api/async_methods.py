@@ -176,7 +176,7 @@ class AsyncMethods:
             engine.close(wait=wait, cancel_jobs=cancel_jobs)
         calls = self._pending_callbacks
         if calls is not None and wait and not calls.here:
-            calls.wait()
+            calls.wait()  # no limit: the user's own callbacks; ``wait=False`` does not wait for them
         if hasattr(type(self._rknn_native), "finish"):
             self._rknn_native.finish()
         self.__class__ = getattr(type(self), "_rknn_long", type(self))

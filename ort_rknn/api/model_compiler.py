@@ -133,7 +133,9 @@ class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
         wanted = convert_options(options, self._rknn_sess_options, target, open_with_onnxruntime, model)
         if not isinstance(wanted, ConvertOptions):
             if wanted.listed:
-                raise InvalidOption("ModelCompiler compiles for one set of shapes; ort-rknn convert takes several")
+                raise InvalidOption(
+                    "ModelCompiler compiles for one set of shapes and values; ort-rknn convert takes several"
+                )
             return None  # open shapes: nothing can be compiled
         try:
             with CompileNotice(model, target) as notice:

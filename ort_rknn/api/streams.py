@@ -61,7 +61,7 @@ def _land(flying: deque[InferenceJob], ordered: bool) -> list[Any]:
         done = wait_for(flying, return_when=FIRST_COMPLETED).done
         job = next(candidate for candidate in flying if candidate in done)
     flying.remove(job)
-    return job.result()
+    return job.result()  # no limit: it has ended, or is the oldest, which the engine ends
 
 
 class Pipeline:
@@ -99,12 +99,14 @@ class Pipeline:
         if reset:
             self.discard()
         self._flying.append(self._submit(feed))
+        # no limit: the engine ends every job, by run_timeout_ms where that is set
         return self._flying.popleft().result() if len(self._flying) > depth else None
 
     def drain(self) -> list[list[Any]]:
         """All results that are still to come, oldest first."""
         results = []
         while self._flying:
+            # no limit: as in push
             results.append(self._flying.popleft().result())
         return results
 

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed
+from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed, with_values
 from ort_rknn.bench.measure import Limit, Pass, async_pass, sync_pass
 from ort_rknn.bench.report import (
     PERCENTILES,
@@ -30,6 +30,7 @@ from ort_rknn.bench.report import (
 )
 from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 from ort_rknn.remote.address import is_address
+from ort_rknn_converters.util.foreign_text import shown_lines
 
 __all__ = ["command"]
 
@@ -151,7 +152,7 @@ def _bench(model: str, given: dict[str, Any]) -> int:
     if profiling:
         console.print(parts_table(parts))
     for segment, table in layers.items():
-        console.print(f"{segment}, layer by layer:\n{table}", markup=False, highlight=False)
+        console.print(shown_lines(f"{segment}, layer by layer:\n{table}"), markup=False, highlight=False)
     if limited:
         console.print(f"{limited}.", soft_wrap=True, highlight=False)
     print_report(console, passes, first_s, given["percentiles"], given["per_core"])
@@ -242,7 +243,9 @@ def _feed(session: Any, options: dict[str, Any], input_file: Path | None) -> dic
     try:
         shapes = {name: several[0] for name, several in known.shapes.items()}
         wanted = needs(session.get_inputs(), shapes, known.dims)
-        return random_feed(wanted) if input_file is None else read_feed(input_file, wanted)
+        if input_file is not None:
+            return read_feed(input_file, wanted)
+        return with_values(random_feed(wanted), session.plan.values)
     except FeedError as error:
         raise _Refused(str(error)) from error
 
@@ -305,4 +308,4 @@ def _write_outputs(folder: Path, results: Sequence[Any]) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return shown_lines(" ".join(str(error).split()) or type(error).__name__)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ort_rknn.ort_conventions import numpy_dtype
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["FeedError", "Need", "needs", "random_feed", "read_feed"]
+__all__ = ["FeedError", "Need", "needs", "random_feed", "read_feed", "with_values"]
 
 Array = NDArray[Any]
 
@@ -81,6 +81,19 @@ def random_feed(wanted: Sequence[Need], seed: int = 0) -> dict[str, Array]:
         ).astype(need.dtype)
         for need in wanted
     }
+
+
+def with_values(feed: Mapping[str, Array], values: Mapping[str, str]) -> dict[str, Array]:
+    """A feed with the values that NPU code takes for constants: calls with other values run on the CPU.
+
+    Args:
+        feed: Arrays of the sizes wanted.
+        values: Input name -> pinned value as JSON text, as a session's plan has them.
+    """
+    from ort_rknn_converters.pinned_values import pinned_array
+
+    pinned = {name: pinned_array(text, feed[name].dtype) for name, text in values.items() if name in feed}
+    return {**feed, **{name: np.broadcast_to(array, feed[name].shape).copy() for name, array in pinned.items()}}
 
 
 def read_feed(path: Path, wanted: Sequence[Need]) -> dict[str, Array]:

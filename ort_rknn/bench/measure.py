@@ -129,7 +129,7 @@ def async_pass(session: Any, feed: Mapping[str, Any], limit: Limit, progress: Pr
         nonlocal ended
         job = flying.popleft()
         try:
-            measured.results = job.result()
+            measured.results = job.result()  # no limit: the engine ends every job, by run_timeout_ms where it is set
         except Exception as error:  # as above
             measured.note(error)
         else:

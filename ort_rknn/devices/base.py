@@ -75,7 +75,6 @@ class Blob(Protocol):
         """The bytes."""
 
 
-@runtime_checkable
 class StoredBlob(Blob, Protocol):
     """A blob in the cache: what is computed from it can be kept beside it."""
 

@@ -98,7 +98,7 @@ class Gate:
     def _pass(self, call: FakeCall) -> None:
         self._call = call
         self._started.set()
-        self._opened.wait()
+        self._opened.wait()  # no limit: a gate that the test opens is what this device is for
         if self._error is not None:
             raise copy(self._error)  # what was raised knows its callers, and this gate stays
 

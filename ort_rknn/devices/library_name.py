@@ -18,7 +18,7 @@ ENVIRONMENT = ("ORT_RKNN_RUNTIME_LIBRARY", "ZTU_RKNPU2_RUNTIME_LIBRARY")
 NAMES = ("librknnrt.so", "librknnrt.so.2")
 FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib", "/vendor/lib64", "/system/lib64")
 
-_VERSION = re.compile(rb"librknnrt version: (\d+\.\d+\.\d+)")
+_VERSION = rb"librknnrt version: (\d+\.\d+\.\d+)"
 
 
 def named_library(path: str | os.PathLike[str] | None = None) -> str | None:
@@ -50,7 +50,7 @@ def version_in(path: str | os.PathLike[str]) -> str | None:
         from ort_rknn_converters.util.own_files import open_regular
 
         with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=1) as data:
-            found = _VERSION.search(data)
+            found = re.search(_VERSION, data)
             return found.group(1).decode() if found else None
     except (OSError, ValueError):
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ort_rknn.devices.base import ALL_CORES, AUTO, Context, SegmentCode, StoredBlob
 from ort_rknn.devices.cpu import OrtContext
@@ -129,7 +129,9 @@ def _rounded(code: SegmentCode) -> str | bytes:
         content: bytes = rounded.SerializeToString()
         return content
 
-    if not isinstance(blob, StoredBlob):
+    # Asked of the class: Python 3.10 and 3.11 read every property for isinstance, and ``path`` would hash all of the
+    # float32 model, which is not opened.
+    if not hasattr(type(blob), "derived"):
         return make()
     if code.precision == "fp16":
         from ort_rknn_converters.numerics.fp16_rounding import RULE
@@ -139,7 +141,7 @@ def _rounded(code: SegmentCode) -> str | bytes:
         from ort_rknn_converters.numerics.int8_rounding import INT8_RULE
 
         rule = f"{INT8_RULE}-{code.target}"
-    kept = blob.derived(f"{rule}.onnx", make)
+    kept = cast("StoredBlob", blob).derived(f"{rule}.onnx", make)
     return kept.path or kept.read()
 
 
@@ -206,7 +208,7 @@ class _Cores:
                 if wanted and not wanted & self._busy:
                     self._busy |= wanted
                     return wanted
-                self._changed.wait()
+                self._changed.wait()  # no limit: whoever has the core computes on this CPU, and gives it back
 
     def give_back(self, taken: int) -> None:
         """Free what :meth:`take` gave."""

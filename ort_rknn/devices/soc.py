@@ -26,6 +26,14 @@ _NODES = ("dev/dri/renderD129", "dev/dri/renderD128", "dev/rknpu", "dev/accel/ac
 _VERSIONS = ("sys/module/rknpu/version", "sys/kernel/debug/rknpu/version", "proc/debug/rknpu/version")
 _ROCKET = ("sys/module/rocket", "sys/bus/platform/drivers/rocket")
 _RKNPU = ("sys/module/rknpu", "sys/bus/platform/drivers/RKNPU", "sys/kernel/debug/rknpu", "dev/rknpu")
+_CONTAINERS = (
+    ".dockerenv",
+    "run/.containerenv",  # Podman
+    "run/secrets/kubernetes.io",
+    "var/run/secrets/kubernetes.io",
+    "run/host/container-manager",  # systemd-nspawn
+    "dev/.lxc-boot-id",
+)
 
 
 @frozen
@@ -42,6 +50,7 @@ class Soc:
         nodes: Device nodes of the NPU that exist here.
         denied: Those of them this user may not open.
         linked: Where ``/dev/rknpu`` leads if it is a link into ``/dev/dri``; empty if it is not.
+        misnamed: Name that the user gave in the place of a device tree, if no SoC is known by it; else empty.
     """
 
     target: str | None
@@ -53,11 +62,14 @@ class Soc:
     denied: tuple[str, ...] = ()
     linked: str = ""
     named: bool = False
+    misnamed: str = ""
 
     @property
     def problem(self) -> str | None:
         """Reason why librknnrt cannot work here, with the cure; ``None`` when nothing speaks against it."""
         if self.target is None:
+            if self.misnamed:
+                return f"ORT_RKNN_TARGET or the option target says {self.misnamed!r}, and {_no_such_soc()}"
             if self.compatible:
                 return f"the device tree names no SoC with an NPU that is known here ({', '.join(self.compatible)})"
             if self.container:
@@ -110,12 +122,14 @@ def detect(root: str | Path = "/", named: str | None = None) -> Soc:
     base = Path(root)
     compatible = _compatible(base)
     target = _target(compatible)
-    said = _known(named) if target is None and _open_to_names(compatible) else None
+    asked = named if target is None and _open_to_names(compatible) else None
+    said = _known(asked)
     nodes = tuple(f"/{node}" for node in _NODES if (base / node).exists())
     return Soc(
         target=target or said,
         compatible=compatible,
         named=said is not None,
+        misnamed=asked if asked and said is None else "",
         driver=_driver(base),
         driver_version=_driver_version(base),
         container=_in_container(base),
@@ -163,6 +177,12 @@ def _known(name: str | None) -> str | None:
         return None
 
 
+def _no_such_soc() -> str:
+    from ort_rknn_converters.targets import TARGETS
+
+    return f"no SoC of that name is known; known are {', '.join(TARGETS)}"
+
+
 def _driver(base: Path) -> str | None:
     if any((base / name).exists() for name in _ROCKET) or _accel_driver(base) == "rocket":
         return "rocket"
@@ -193,7 +213,7 @@ def _driver_version(base: Path) -> str | None:
 
 
 def _in_container(base: Path) -> bool:
-    return any((base / name).exists() for name in (".dockerenv", "run/.containerenv"))
+    return any((base / name).exists() for name in _CONTAINERS)
 
 
 def _linked(node: Path) -> str:

@@ -217,9 +217,9 @@ def call_back(job: InferenceJob, callback: Callback, cancelled: str) -> None:
     if cancelled:
         callback([], user_data, f"the job was not run: {cancelled}")
         return
-    error = job.exception()
+    error = job.exception()  # no limit: the job has ended
     if error is None:
-        callback(job.result(), user_data, "")
+        callback(job.result(), user_data, "")  # no limit: it has ended
     else:
         callback([], user_data, status_text(error) or str(error) or type(error).__name__)
 

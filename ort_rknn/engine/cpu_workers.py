@@ -106,7 +106,7 @@ class CpuWorkers:
                     if self._stopping:
                         return
                     self._idle += 1
-                    self._changed.wait()
+                    self._changed.wait()  # no limit: a worker waits for work; stop() wakes it
                     self._idle -= 1
                 work = heapq.heappop(self._heap)[1]
                 self.busy += 1

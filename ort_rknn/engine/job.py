@@ -171,7 +171,7 @@ class InferenceJob(Future[list[Any]]):
             raise
         if self.cancelled():
             raise asyncio.CancelledError
-        return self.result()
+        return self.result()  # no limit: it has ended
 
     def _orphan(self, error: BaseException) -> None:
         """End a job in a forked child, where no thread will: its condition may be locked by a thread of the parent."""

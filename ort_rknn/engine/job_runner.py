@@ -136,10 +136,11 @@ class JobRunner:
         task = self._task(job_id, routed, values, _nobody_waits)
         if not self._lanes.run_here(task):
             ended = threading.Lock()
-            ended.acquire()
+            ended.acquire()  # no limit: a lock of this call's own, which is free
             task.done = lambda _: ended.release()
             self._lanes.push(task)
             try:
+                # no limit: the lanes end every task, by run_timeout_ms where that is set
                 ended.acquire()
             except BaseException:  # an interrupt: nobody waits for the result any more
                 self._lanes.withdraw(task)

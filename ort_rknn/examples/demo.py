@@ -67,12 +67,12 @@ def command(device: str | None, compiled: bool) -> None:
 def _why_compiled() -> str:
     """Says why the ONNX file cannot be compiled here; empty where it can."""
     from ort_rknn_converters.errors import ToolkitMissing
-    from ort_rknn_converters.extras import COMPLETE
+    from ort_rknn_converters.extras import COMPLETE, EXTRA
     from ort_rknn_converters.toolkit.npu_access import npu_obstacle
     from ort_rknn_converters.toolkit.setup.environment import find_python
 
     if not COMPLETE:
-        return 'nothing is converted here without `pip install "ort-rknn[convert]"`'
+        return f"nothing is converted here without `{EXTRA}`"
     try:
         find_python()
     except ToolkitMissing:

@@ -20,6 +20,7 @@ int64_t pool_deadline(int64_t timeout) { return timeout < 0 ? INT64_MAX : ort_rk
 
 /* Whether the deadline (INT64_MAX: none) passed first. */
 int pool_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline) {
+    /* no limit: only for callers who asked for none; stop() and every end of a request wake them */
     if (deadline == INT64_MAX) return pthread_cond_wait(cond, lock) == ETIMEDOUT;
     struct timespec t = {deadline / 1000000000, deadline % 1000000000};
     return pthread_cond_timedwait(cond, lock, &t) == ETIMEDOUT;
@@ -190,7 +191,7 @@ int ort_rknn_pool_join(ort_rknn_pool *p, int64_t timeout) {
             } else if (!l->joined) { /* its thread is past its last use of the lock, or about to be */
                 l->joined = 1;
                 pthread_mutex_unlock(&p->lock);
-                pthread_join(l->thread, NULL);
+                pthread_join(l->thread, NULL); /* no limit: it has ended but for its last instructions */
                 pthread_mutex_lock(&p->lock);
             }
         }

@@ -135,6 +135,7 @@ static int failed(ort_rknn_outcome *outcome, int call, int code) {
 /* Whoever holds goes before the next inference, or a busy lane would never let anybody in. */
 static void begin(ort_rknn_segment *s) {
     pthread_mutex_lock(&s->lock);
+    /* no limit: who holds does so for a moment; an inference that hangs takes its lane out of service by run_timeout_ms */
     while (s->held || s->running) pthread_cond_wait(&s->changed, &s->lock);
     s->running = 1;
     pthread_mutex_unlock(&s->lock);

@@ -72,7 +72,7 @@ class CompileNotice:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._ended.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join()  # no limit: it was told to end, and writes one line at most
 
     def report(self, stage: str, detail: str = "", done: int = 0, total: int = 0) -> None:
         """Takes note; the first report starts the clock."""
@@ -105,7 +105,7 @@ class CompileNotice:
 
             with Drawn() as self._drawn:
                 self._drawn.report(*self._last)
-                self._ended.wait()
+                self._ended.wait()  # no limit: set when the conversion ends, which has limits of its own
             self._drawn = None
             return
         while not self._ended.wait(self._heartbeat):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.ort_conventions import RKNN_PROVIDER, ort_error
 from ort_rknn.ort_private.errors import has_error
 from ort_rknn.ort_types.session_options import config_entry
+from ort_rknn.variant_keys import variant_key
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def demand_compiled(model: str | bytes, options: ConvertOptions, cache_dir: str 
 
 
 def demand_compiled_forms(model: str | bytes, dynamic: DynamicShapes) -> DynamicShapes:
-    """Refuses a model whose shapes are listed or open and not compiled; gives how to run it without compiling.
+    """Refuses a model whose listed or open shapes are not compiled; gives how to run it without compiling.
 
     What a feed will open later is planned with ones for the open dimensions, whatever the trip to the NPU costs.
 
@@ -62,19 +63,19 @@ def demand_compiled_forms(model: str | bytes, dynamic: DynamicShapes) -> Dynamic
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
 
     stored = store.Cache(store.cache_directory(dynamic.cache_dir))
-    sets = [dict(shapes) for shapes in dynamic.listed]
-    if not sets and not dynamic.keys:
-        sets = [{}]  # one set of shapes, to be compiled in the background
-    for shapes in sets:
-        options = replace(dynamic.options, shapes={**dynamic.options.shapes, **shapes})
+    keys = dynamic.listed_keys()
+    if not keys and not dynamic.keys:
+        keys = ((),)  # one set of shapes, to be compiled in the background
+    for options in map(dynamic.options_of, keys):
         if stored.lookup(store.key_of(model, options), toolkit_version()) is None:
             demand_compiled(model, options, dynamic.cache_dir)
-    if not sets:
+    if not keys:
         ones = {
             value.name: tuple(dim if isinstance(dim, int) else dynamic.options.dims.get(dim or "", 1) for dim in dims)
             for value in declared_inputs(model)
             if value.name in dynamic.keys and (dims := value.dims) is not None
         }
-        shapes = {**dynamic.options.shapes, **ones}
-        demand_compiled(model, replace(dynamic.options, shapes=shapes, min_gain=0), dynamic.cache_dir)
+        for values in dynamic.values or ({},):
+            options = dynamic.options_of(variant_key(ones, values))
+            demand_compiled(model, replace(options, min_gain=0), dynamic.cache_dir)
     return replace(dynamic, mode="never", first="never")

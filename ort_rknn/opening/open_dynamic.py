@@ -1,10 +1,10 @@
-"""Makes the native side of a session with dynamic input shapes: onnxruntime now, compiled variants as they come."""
+"""Makes the native side of a session with several variants: onnxruntime now, compiled ones as they come."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +16,7 @@ from ort_rknn.sessions.background_compile import CancelToken, compile_in_child, 
 from ort_rknn.sessions.cpu_fallback import WholeModel
 from ort_rknn.sessions.dynamic import DynamicParts, DynamicSession, WithoutVariants
 from ort_rknn.sessions.shape_variants import VariantFactory, Variants
-from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
+from ort_rknn.variant_keys import VariantKey, kinds_of, name_of, shapes_of, values_of, variant_key
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ort_rknn.options.request import Request
     from ort_rknn.sessions.npu import NpuSession
     from ort_rknn_converters.compiled.model import CompiledModel
-    from ort_rknn_converters.options import ConvertOptions
     from ort_rknn_converters.partition.plan import Plan
 
 __all__ = ["open_dynamic_session", "open_forms"]
@@ -71,12 +70,12 @@ class _Opener:
     native: weakref.ref[DynamicSession]
     lease: DeviceLease
 
-    def __call__(self, key: ShapeKey, compiled: CompiledModel) -> NpuSession | None:
+    def __call__(self, key: VariantKey, compiled: CompiledModel) -> NpuSession | None:
         from ort_rknn.opening.open_npu import open_npu_session
 
         if not compiled.npu_steps:
             return None
-        resolution = replace(self.resolution, compiled=compiled, shapes=dict(key), from_onnx=True)
+        resolution = replace(self.resolution, compiled=compiled, shapes=shapes_of(key), from_onnx=True)
         whole = WholeModel(lambda: WithoutVariants(self.native))
         self.lease.take()
         try:
@@ -99,11 +98,13 @@ def open_dynamic_session(session: Any, request: Request, resolution: Resolution,
     model = session._rknn_model
     native = _plain(session, request, disabled, model)
     opener = _opener(session, request, resolution, disabled, native)
-    variants = Variants(_factory(model, dynamic, opener), limit=dynamic.limit + len(dynamic.listed), mode=dynamic.mode)
+    listed = dynamic.listed_keys()
+    limit = dynamic.limit * max(1, len(dynamic.values)) + len(listed)
+    variants = Variants(_factory(model, dynamic, opener), limit=limit, mode=dynamic.mode)
     weakref.finalize(variants, opener.lease.drop).atexit = False
-    for shapes in dynamic.listed:
-        variants.load(shape_key({name: shapes[name] for name in dynamic.keys}), dynamic.first)
-    native.attach(_parts(variants, dynamic.keys, _plan(resolution, dynamic), request, resolution))
+    for key in listed:
+        variants.load(key, dynamic.first)
+    native.attach(_parts(variants, dynamic.keys, dynamic.values, _plan(resolution, dynamic), request, resolution))
     return native
 
 
@@ -123,7 +124,7 @@ def open_forms(session: Any, request: Request, resolution: Resolution, disabled:
         native = _plain(session, request, disabled, *forms.original().source())
     opener = _opener(session, request, resolution, disabled, native)
 
-    def lookup(key: ShapeKey) -> CompiledModel | None:
+    def lookup(key: VariantKey) -> CompiledModel | None:
         load = forms.loaders.get(key)
         return None if load is None else load()
 
@@ -132,13 +133,16 @@ def open_forms(session: Any, request: Request, resolution: Resolution, disabled:
 
     variants = Variants(VariantFactory(lookup, never, never, opener), limit=len(forms.loaders), mode="never")
     weakref.finalize(variants, opener.lease.drop).atexit = False
-    keys = tuple(name for name, _ in next(iter(forms.loaders)))
+    keys = tuple(shapes_of(next(iter(forms.loaders))))
+    values = list(filter(None, map(values_of, forms.loaders)))
+    distinct = tuple(one for at, one in enumerate(values) if one not in values[:at])
     listed = "; ".join(map(name_of, forms.loaders))
     others = "the CPU runs others" if forms.original else "others are refused"
-    plan = Plan(resolution.target, "", notes=(f"compiled for the shapes {listed}; {others}", *resolution.notes))
+    note = f"compiled for the {kinds_of(forms.loaders)} {listed}; {others}"
+    plan = Plan(resolution.target, "", notes=(note, *resolution.notes))
     for key in forms.loaders:
         variants.load(key, "never")
-    native.attach(_parts(variants, keys, plan, request, resolution, "" if forms.original else forms.refusal))
+    native.attach(_parts(variants, keys, distinct, plan, request, resolution, "" if forms.original else forms.refusal))
     return native
 
 
@@ -169,10 +173,16 @@ def _opener(session: Any, request: Request, resolution: Resolution, disabled: An
 
 
 def _parts(
-    variants: Variants, keys: tuple[str, ...], plan: Plan, request: Request, resolution: Resolution, refusal: str = ""
+    variants: Variants,
+    keys: tuple[str, ...],
+    values: tuple[Mapping[str, str], ...],
+    plan: Plan,
+    request: Request,
+    resolution: Resolution,
+    refusal: str = "",
 ) -> DynamicParts:
     npu = resolution.device is not None and resolution.device.name != "cpu"
-    return DynamicParts(variants, keys, plan, request.options.as_strings(), npu, refusal)
+    return DynamicParts(variants, keys, values, plan, request.options.as_strings(), npu, refusal)
 
 
 def _factory(model: str | bytes, dynamic: DynamicShapes, opener: _Opener) -> VariantFactory:
@@ -185,25 +195,22 @@ def _factory(model: str | bytes, dynamic: DynamicShapes, opener: _Opener) -> Var
     announced: list[bool] = []  # one line a session: the plan has the rest
     folder = usable_cache(dynamic.cache_dir)
 
-    def with_shapes(key: ShapeKey) -> ConvertOptions:
-        return replace(dynamic.options, shapes={**dynamic.options.shapes, **dict(key)})
-
-    def lookup(key: ShapeKey) -> CompiledModel | None:
+    def lookup(key: VariantKey) -> CompiledModel | None:
         if not digest:
             digest.append(content_digest(model))
-        name = store.key_of(model, with_shapes(key), digest[0])
+        name = store.key_of(model, dynamic.options_of(key), digest[0])
         return store.Cache(store.cache_directory(folder)).lookup(name, toolkit_version())
 
-    def now(key: ShapeKey) -> CompiledModel:
+    def now(key: VariantKey) -> CompiledModel:
         with CompileNotice(model, dynamic.options.target) as notice:
-            return store.load_or_convert(model, with_shapes(key), cache_dir=folder, progress=notice)
+            return store.load_or_convert(model, dynamic.options_of(key), cache_dir=folder, progress=notice)
 
-    def build(key: ShapeKey, token: CancelToken) -> CompiledModel:
+    def build(key: VariantKey, token: CancelToken) -> CompiledModel:
         with CompileNotice(model, dynamic.options.target, background=True) as notice:
             if not announced:
                 announced.append(True)
                 notice.report("compile")
-            return compile_in_child(model, with_shapes(key), folder, token)
+            return compile_in_child(model, dynamic.options_of(key), folder, token)
 
     return VariantFactory(lookup, now, build, opener)
 
@@ -212,13 +219,16 @@ def _plan(resolution: Resolution, dynamic: DynamicShapes) -> Plan:
     from ort_rknn_converters.partition.plan import Plan
 
     names = ", ".join(dynamic.keys)
+    values = "; ".join(name_of(variant_key({}, one)) for one in dynamic.values)
+    pinned = (f"NPU code for {values} (option values); calls with other values run on the CPU",) if values else ()
     if not names:
         note = "the model is compiled in the background; session.wait_compiled() waits for it"
-        return Plan(resolution.target, dynamic.options.precision, notes=(note, *resolution.notes))
+        notes = (*((note,) if dynamic.first == "background" else ()), *pinned, *resolution.notes)
+        return Plan(resolution.target, dynamic.options.precision, notes=notes)
     how = {
         "background": "each new shape is answered by the CPU and compiled in the background",
         "load": "each new shape is compiled at its first call",
         "never": "shapes that are not in the cache run on the CPU",
     }[dynamic.mode]
     note = f"the shape of {names} is open: {how} (at most {dynamic.limit}); session.wait_compiled() waits for them"
-    return Plan(resolution.target, dynamic.options.precision, notes=(note, *resolution.notes))
+    return Plan(resolution.target, dynamic.options.precision, notes=(note, *pinned, *resolution.notes))

@@ -83,9 +83,9 @@ def open_npu_session(
     from ort_rknn.devices.program import Program
     from ort_rknn.engine.engine import Engine
     from ort_rknn.sessions.npu import NpuParts, NpuSession
-    from ort_rknn_converters.onnx_file.blobs import settle_proofs
+    from ort_rknn_converters.onnx_file.proofs import proofs_refused, settle_proofs
 
-    compiled = resolution.compiled
+    compiled, refused = resolution.compiled, proofs_refused()
     assert compiled is not None
     user = session._rknn_sess_options
     if user is not None and user.optimized_model_filepath and whole is None:
@@ -171,7 +171,7 @@ def open_npu_session(
         },
     )
     try:
-        settle_proofs()
+        settle_proofs(refused)
     except Exception:
         engine.close()
         raise

@@ -14,7 +14,7 @@ from ort_rknn.opening.choose_device import Choice
 from ort_rknn.opening.dynamic_shapes import CompiledForms
 from ort_rknn.opening.resolution import Resolution, say_once
 from ort_rknn.ort_conventions import ort_error
-from ort_rknn.shape_keys import ShapeKey, name_of, shape_key
+from ort_rknn.variant_keys import VariantKey, kinds_of, name_of, variant_key
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Blob, Device
@@ -84,7 +84,7 @@ def open_bare(model: str | bytes, options: RknnOptions, choice: Choice) -> Resol
         raise ort_error("Fail", text)
     if stub is None:
         return Resolution(compiled, choice.device, choice.target)
-    loaders = {shape_key(one): partial(load_bare, model, one, types) for one in sets}
+    loaders = {variant_key(one): partial(load_bare, model, one, types) for one in sets}
     refusal = f"this .rknn file has no code for these input shapes; there is {', '.join(map(name_of, loaders))}"
     return Resolution(None, choice.device, choice.target, bundle=CompiledForms(loaders, None, stub, refusal))
 
@@ -115,11 +115,11 @@ def _place(compiled: CompiledModel, choice: Choice, asked: str | None) -> Resolu
 
 
 def _place_bundle(bundle: Bundle, choice: Choice, asked: str | None) -> Resolution:
-    """The form that fits the SoC, for each set of shapes."""
+    """The form that fits the SoC, for each set of shapes and values."""
     reason = _obstacle(bundle.targets, choice, asked)
-    forms: dict[ShapeKey, Variant] = {}
+    forms: dict[VariantKey, Variant] = {}
     for variant in bundle.variants:
-        key = shape_key(variant.shapes)
+        key = variant_key(variant.shapes, variant.values)
         if key not in forms or choice.target in variant.targets:
             forms[key] = variant
     first = next(iter(forms.values())).load()
@@ -130,7 +130,8 @@ def _place_bundle(bundle: Bundle, choice: Choice, asked: str | None) -> Resoluti
         return replace(resolution, compiled=_seen_by(forms[()].load(), choice.target))
     exist = ", ".join(map(name_of, forms))
     loaders = {key: partial(_loaded_for, choice.target, variant) for key, variant in forms.items()}
-    refusal = f"this compiled model has no code for these input shapes, and its ONNX was left out; there is {exist}"
+    kinds = kinds_of(forms)
+    refusal = f"this compiled model has no code for these input {kinds}, and its ONNX was left out; there is {exist}"
     return replace(resolution, bundle=CompiledForms(loaders, bundle.original, first.stub, refusal))
 
 

@@ -5,7 +5,6 @@ Options of the configuration file are for all models of a user, so a name in it 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +25,14 @@ _OF_CONVERSIONS = ("cpu_nodes", "cpu_ops", "dims", "values")
 
 
 def check_inputs(options: RknnOptions, inputs: Sequence[DeclaredValue]) -> None:
-    """Refuse shapes of inputs and sizes of dimensions that the model does not have.
+    """Refuse shapes and values of inputs, and sizes of dimensions, that the model does not have.
 
     Raises:
         InvalidOption: There is one.
     """
-    if not _in_the_file("shapes", options.shapes):
-        _refuse("shapes", "input", options.shapes, [value.name for value in inputs])
+    for name in ("shapes", "values"):
+        if not _in_the_file(name, getattr(options, name)):
+            _refuse(name, "input", getattr(options, name), [value.name for value in inputs])
     if not _in_the_file("dims", options.dims):
         there = {dim for value in inputs for dim in value.dims or () if isinstance(dim, str)}
         _refuse("dims", "dimension", options.dims, there)
@@ -85,6 +85,8 @@ def say_without_effect(options: RknnOptions) -> None:
 def _refuse(option: str, kind: str, names: Iterable[str], there: Iterable[str], where: str = "the model") -> None:
     known = sorted(set(there) - {""})
     for name in sorted(set(names) - set(known)):
+        import difflib  # not at every start of a session
+
         close = difflib.get_close_matches(name, known, n=3)
         has = (
             f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(known[:8]) or 'none that is named'}"

@@ -109,7 +109,7 @@ def number(minimum: float) -> Parser:
     def parse(value: Any) -> float:
         try:
             result = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             result = float("nan")
         if isinstance(value, bool) or not minimum <= result < float("inf"):
             raise ValueError(f"a number from {minimum:g} up")
@@ -182,16 +182,20 @@ def dim_map(value: Any) -> dict[str, int]:
         raise ValueError('a mapping of dimension name to size, or "batch=1;seq=128"') from None
 
 
-def value_map(value: Any) -> dict[str, str]:
-    """Values by input name, as JSON text: a mapping, or ``"downsample_ratio=0.25;use_cache_branch=true"``."""
-    from ort_rknn_converters.pinned_values import pinned_text
+def value_map(value: Any) -> dict[str, tuple[str, ...]]:
+    """Values by input name, as JSON texts: a mapping, or ``"downsample_ratio=0.25,0.5;use_cache_branch=true"``."""
+    from ort_rknn_converters.pinned_values import pinned_texts
 
+    message = 'a mapping of input name to value (or a list of such), or "downsample_ratio=0.25,0.5"'
+    found: dict[str, tuple[str, ...]] = {}
     try:
-        return {str(name): pinned_text(str(name), item) for name, item in _pairs(value)}
+        for name, item in _pairs(value):
+            found[str(name)] = found.get(str(name), ()) + pinned_texts(str(name), item)
     except RuntimeError as error:  # UnknownOption
         raise ValueError(str(error)) from None
     except (TypeError, ValueError, SyntaxError):
-        raise ValueError('a mapping of input name to value, or "downsample_ratio=0.25"') from None
+        raise ValueError(message) from None
+    return found
 
 
 def to_text(value: Any) -> str:
@@ -201,7 +205,7 @@ def to_text(value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, Mapping):
-        return ";".join(f"{name}={text}" for name, item in value.items() for text in _dims_texts(item))
+        return ";".join(f"{name}={text}" for name, item in value.items() for text in _item_texts(item))
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
     if isinstance(value, tuple):
@@ -209,8 +213,11 @@ def to_text(value: Any) -> str:
     return str(value)
 
 
-def _dims_texts(value: Any) -> list[str]:
-    return [str(value)] if isinstance(value, (int, str)) else ["x".join(map(str, dims)) for dims in value]
+def _item_texts(value: Any) -> list[str]:
+    """A size, or several shapes, or several values that are texts already."""
+    if isinstance(value, int):
+        return [str(value)]
+    return [one if isinstance(one, str) else "x".join(map(str, one)) for one in value]
 
 
 def _pairs(value: Any, *, names_optional: bool = False) -> list[tuple[Any, Any]]:

@@ -112,12 +112,12 @@ class RknnOptions:
     dims: Mapping[str, int] = option(
         ConvertOptions, dim_map, "the model's own", "sizes of the model's symbolic dimensions"
     )
-    values: Mapping[str, str] = option(
-        ConvertOptions,
+    values: Mapping[str, tuple[str, ...]] = option(
+        {},
         value_map,
         "none",
-        "values of inputs that are taken for constants: shapes and branches that hang on them become known; calls with "
-        "other values run on the CPU",
+        "values of inputs that are taken for constants: shapes and branches that hang on them become known; several of "
+        "one input are compiled one by one; calls with other values run on the CPU",
     )
     disable_rules: frozenset[str] = option(
         ConvertOptions,
@@ -355,13 +355,13 @@ class RknnOptions:
         return DeviceOptions(**self._values_of(DeviceOptions))
 
     def convert_options(self, **pinned: Any) -> Any:
-        """The options of a conversion (:class:`ort_rknn_converters.options.ConvertOptions`), without shapes.
+        """The options of a conversion (:class:`ort_rknn_converters.options.ConvertOptions`), without shapes and values.
 
         Args:
             **pinned: What takes the place of a value of these options.
         """
         values = self._values_of(ConvertOptions)
-        del values["shapes"]  # several sets here, one there
+        del values["shapes"], values["values"]  # several sets here, one there
         return ConvertOptions(**{**values, "timeout_s": self.compile_timeout_s, **pinned})
 
     def _values_of(self, user: Any) -> dict[str, Any]:

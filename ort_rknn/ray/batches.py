@@ -32,7 +32,7 @@ class BatchRunner:
         if not isinstance(model, (bytes, str)):
             import ray
 
-            model = ray.get(model)
+            model = ray.get(model)  # no limit: Ray raises when the object or its owner is lost
         self.opened = BoardSession(model, options).opened
         inputs = [argument.name for argument in self.opened.get_inputs()]
         self._columns = {name: (columns or {}).get(name, name) for name in inputs}

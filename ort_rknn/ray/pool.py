@@ -194,7 +194,7 @@ class Pool:
 
     def _pinged(self, board: _Board, reference: Any) -> None:
         try:
-            ray.get(reference)
+            ray.get(reference)  # no limit: ray.wait said that it is there
         except RayActorError as error:
             if getattr(error, "actor_init_failed", False):
                 raise DeviceUnavailable(f"a board cannot open the model: {_last_line(error)}") from error
@@ -209,7 +209,7 @@ class Pool:
         assert board is not None
         board.flying -= 1
         try:
-            done[call.number] = ray.get(reference)
+            done[call.number] = ray.get(reference)  # no limit: ray.wait said that it is there
         except RayTaskError as error:
             done[call.number] = _cause(error)
         except RayActorError as error:

@@ -140,6 +140,6 @@ def _seconds(text: str, address: str) -> float:
 
 def _read(path: str, what: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return Path(path).read_bytes()  # the user's own word: a shell's <(...) is a pipe
     except OSError as error:
         raise InvalidOption(f"the file with the {what}, {path}, cannot be read: {error.strerror}") from error

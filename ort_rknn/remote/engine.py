@@ -13,6 +13,7 @@ from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.address import TIMEOUT_S, Address
 from ort_rknn.remote.model import RemoteModel
+from ort_rknn_converters.util.foreign_text import shown
 
 if TYPE_CHECKING:
     from ort_rknn_converters.partition.plan import Plan
@@ -90,5 +91,8 @@ def remote_plan(model: RemoteModel) -> Plan:
     """The server's plan, with a note of where it is."""
     from ort_rknn_converters.partition.plan import Plan
 
-    plan = Plan.from_dict(model.outside.plan) if model.outside.plan else Plan("", "")
+    try:
+        plan = Plan.from_dict(model.outside.plan) if model.outside.plan else Plan("", "")
+    except ValueError as error:  # of another release, maybe: it is shown and decides nothing
+        plan = Plan("", "").with_notes(f"the server's plan cannot be read here ({shown(error)})")
     return plan.with_notes(f"the model is on another machine: {model.address.where}")

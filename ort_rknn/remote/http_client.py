@@ -22,10 +22,28 @@ from ort_rknn.remote.address import Address
 from ort_rknn.remote.failures import HTTP_STATUS, KIND_HEADER, Failure, rebuilt
 from ort_rknn.remote.tensors import decode, encode
 from ort_rknn.remote.transport import Tensor
+from ort_rknn_converters.util.plain_data import COUNT, TEXT, parse_json, record, rows
 
 __all__ = ["HttpTransport"]
 
 _JSON_LENGTH = "Inference-Header-Content-Length"
+_ANSWER = record(
+    {
+        "outputs": rows(
+            record(
+                {
+                    "name": TEXT,
+                    "datatype": TEXT,
+                    "shape": rows(COUNT),
+                    "parameters": record({"binary_data_size": COUNT}, more=True),
+                },
+                more=True,
+            )
+        )
+    },
+    more=True,
+)
+_BLOCK = 1 << 20  # bytes read at a time
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # as long as gRPC's five attempts
 _AWAY_S = 2.0  # a server that did not answer is asked last for so long: gRPC's longest pause here
 _CODES = {status: code for code, status in HTTP_STATUS.items()} | {413: "RESOURCE_EXHAUSTED", 405: "UNIMPLEMENTED"}
@@ -56,7 +74,7 @@ class HttpTransport:
     def config(self, timeout: float) -> Mapping[str, Any]:
         """Triton's model config as JSON."""
         _, body = self._call("GET", f"{self._path}/config", b"", {}, timeout)
-        config: Mapping[str, Any] = json.loads(body)
+        config: Mapping[str, Any] = parse_json(body)
         return config
 
     def infer(
@@ -83,7 +101,7 @@ class HttpTransport:
         text = json.dumps(head).encode()
         headers = {_JSON_LENGTH: str(len(text)), "Content-Type": "application/octet-stream"}
         length, body = self._call("POST", f"{self._path}/infer", b"".join((text, *raw)), headers, timeout)
-        answer, at = json.loads(body[:length]), length
+        answer, at = parse_json(body[:length], _ANSWER), length
         found = {}
         for row in answer["outputs"]:
             end = at + int(row["parameters"]["binary_data_size"])
@@ -138,8 +156,8 @@ class HttpTransport:
         connection = self._connection(host, left)
         try:
             connection.request(method, path, body, {**self._headers, **headers})
-            answer = connection.getresponse()
-            content = answer.read()
+            answer = connection.getresponse()  # no limit: the socket has one
+            content = _content(answer, connection, deadline)
         except BaseException:
             connection.close()
             self._forget(host)  # the others of a server that was restarted are as dead
@@ -185,6 +203,28 @@ class _Refused(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
         self.failure = failure
+
+
+def _content(answer: http.client.HTTPResponse, connection: http.client.HTTPConnection, deadline: float) -> bytes:
+    """Reads an answer in time: the socket's own limit begins anew with every byte, and a server may send one a second.
+
+    Raises:
+        TimeoutError: It did not come in time.
+        http.client.IncompleteRead: The server ended in the middle.
+    """
+    parts = []
+    while part := answer.read1(_BLOCK):
+        parts.append(part)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if connection.sock is not None:
+            connection.sock.settimeout(left)
+    missing, content = answer.length, b"".join(parts)
+    answer.close()
+    if missing:
+        raise http.client.IncompleteRead(content, missing)
+    return content
 
 
 def _failure(answer: http.client.HTTPResponse, content: bytes) -> Failure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +10,12 @@ import numpy as np
 from ort_rknn.errors import DeviceError
 from ort_rknn.ort_conventions import numpy_dtype
 from ort_rknn.remote.address import Address
-from ort_rknn.remote.outside import OUTSIDE_KEY, PLACES_KEY, STUB_KEY, Outside, unpack
-from ort_rknn.remote.tensors import STRING_TYPE, datatype_of, datatype_of_array
+from ort_rknn.remote.outside import OUTSIDE, OUTSIDE_KEY, PLACES_KEY, STUB_KEY, Outside, stub_of, unpack
+from ort_rknn.remote.tensors import STRING_TYPE, TensorError, datatype_of, datatype_of_array
 from ort_rknn.remote.transport import Tensor, Transport
 from ort_rknn.remote.without import error_class
+from ort_rknn_converters.util.foreign_text import shown
+from ort_rknn_converters.util.plain_data import Misshapen, parse_json
 
 __all__ = ["RemoteModel", "connect"]
 
@@ -55,21 +56,52 @@ class RemoteModel:
         self.timeout = timeout
         self._transport = connect(address)
         try:
-            config = self._transport.config(timeout)
-            parameters = {key: entry["string_value"] for key, entry in config.get("parameters", {}).items()}
-            self.stub = unpack(parameters[STUB_KEY]) if STUB_KEY in parameters else None
-            self.places = int(parameters[PLACES_KEY]) if PLACES_KEY in parameters else None
-            self.outside = (
-                Outside.from_dict(json.loads(parameters[OUTSIDE_KEY]))
-                if OUTSIDE_KEY in parameters
-                else Outside.of_config(_rows(config["input"]), _rows(config["output"]))
-            )
+            self._ask(timeout)
         except BaseException:
             self._transport.close()
             raise
         outside = self.outside
         arguments = (*outside.outputs, *outside.inputs, *outside.overridable)
         self._types = {argument.name: argument.type for argument in arguments}
+
+    def _ask(self, timeout: float) -> None:
+        """Ask the server what the model looks like."""
+        try:
+            config = self._transport.config(timeout)
+        except Misshapen as error:
+            raise self._no_description(error) from error
+        try:
+            self._read(config)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._no_description(error) from error
+
+    def made_stub(self) -> bytes:
+        """A stub of what the server said, where it sent none (needs onnx).
+
+        Raises:
+            DeviceError: There are no such types or shapes.
+        """
+        try:
+            return stub_of(self.outside)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise self._no_description(error) from error
+
+    def _no_description(self, error: Exception) -> DeviceError:
+        return DeviceError(
+            f"{self.address.where} describes the model in a way that cannot be read ({shown(repr(error))}): is it a"
+            " server of the Open Inference Protocol?",
+            call="ModelConfig",
+        )
+
+    def _read(self, config: Mapping[str, Any]) -> None:
+        parameters = {key: entry["string_value"] for key, entry in config.get("parameters", {}).items()}
+        self.stub = unpack(parameters[STUB_KEY]) if STUB_KEY in parameters else None
+        self.places = int(parameters[PLACES_KEY]) if PLACES_KEY in parameters else None
+        self.outside = (
+            Outside.from_dict(parse_json(parameters[OUTSIDE_KEY], OUTSIDE))
+            if OUTSIDE_KEY in parameters
+            else Outside.of_config(_rows(config["input"]), _rows(config["output"]))
+        )
 
     def run(self, output_names: Sequence[str], feed: Mapping[str, Any]) -> list[Any]:
         """One inference; inputs that are ``None`` are not fed.
@@ -82,7 +114,13 @@ class RemoteModel:
         for name in output_names:
             _refuse_other_kinds(name, self._types.get(name, ""))
         wanted = list(dict.fromkeys(output_names))
-        answer = self._transport.infer(inputs, wanted, self.timeout)
+        try:
+            answer = self._transport.infer(inputs, wanted, self.timeout)
+        except (TensorError, Misshapen) as error:
+            where = self.address.where
+            raise DeviceError(
+                f"{where} gave an answer that cannot be read ({shown(error)})", call="ModelInfer"
+            ) from error
         for name in wanted:
             if name not in answer and not self._types.get(name, "").startswith("optional"):
                 raise DeviceError(f"{self.address.where} answered without the output {name!r}", call="ModelInfer")

@@ -22,7 +22,6 @@ from ort_rknn.ort_types.adapters import has_adapters
 from ort_rknn.ort_types.session_options import NO_CPU, clone, config_entry
 from ort_rknn.remote.engine import address_of, remote_engine, remote_plan
 from ort_rknn.remote.model import RemoteModel
-from ort_rknn.remote.outside import stub_of
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.npu import NpuParts, NpuSession
 from ort_rknn_converters.util.frozen import frozen
@@ -124,7 +123,7 @@ def open_stub(there: Connection, providers: Any, provider_options: Any) -> Remot
 def _open(there: Connection, providers: Any, provider_options: Any) -> RemoteNative:
     model, user = there.model, there.user
     names, given = check_providers(providers or [], provider_options, public("get_available_providers")())
-    stub = stub_of(model.outside) if model.stub is None else model.stub
+    stub = model.made_stub() if model.stub is None else model.stub
     if dims := getattr(user, "_rknn_dims", {}):
         stub = pinned(stub, dims)
     own = clone(user)

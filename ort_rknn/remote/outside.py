@@ -7,6 +7,7 @@ answers and judges in onnxruntime's own words; one without reads the JSON.
 from __future__ import annotations
 
 import base64
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,30 @@ from typing import Any
 
 from ort_rknn.remote.tensors import ort_type_of
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.plain_data import ANYTHING, COUNT, TEXT, WHOLE, by_name, either, maybe, record, rows
 
-__all__ = ["OUTSIDE_KEY", "PLACES_KEY", "STUB_KEY", "Argument", "Outside", "pack", "stub_of", "unpack"]
+__all__ = ["OUTSIDE", "OUTSIDE_KEY", "PLACES_KEY", "STUB_KEY", "Argument", "Outside", "pack", "stub_of", "unpack"]
 
 OUTSIDE_KEY, STUB_KEY, PLACES_KEY = "ort_rknn.outside", "ort_rknn.stub", "ort_rknn.places"
 """Keys among the parameters of Triton's model config; other clients leave them alone."""
 
+_ARGUMENTS = rows(rows(either(TEXT, rows(maybe(either(TEXT, COUNT))))))
+
+OUTSIDE = record(
+    {
+        **dict.fromkeys(("inputs", "outputs", "overridable"), _ARGUMENTS),
+        "meta": by_name(either(TEXT, WHOLE)),
+        "custom": by_name(TEXT),
+        "providers": rows(TEXT),
+        "plan": by_name(ANYTHING),
+    },
+    more=True,
+)
+"""Form of what a server says of a model in :data:`OUTSIDE_KEY`."""
+
 _META = ("producer_name", "graph_name", "domain", "description", "graph_description", "version")
+_LONGEST_TYPE = 200  # characters of a type: it is read by recursion
+_MOST_ZEROS = 1 << 22  # elements of an initializer that a caller may replace; a guess
 _MOST_STUB = 64 << 20  # bytes a packed stub may grow to: names and shapes, no weights (a guess)
 
 
@@ -47,7 +65,10 @@ class Argument:
     @classmethod
     def listed(cls, rows: Sequence[Any]) -> tuple[Argument, ...]:
         """Arguments from their JSON."""
-        return tuple(cls(str(name), str(kind), tuple(shape)) for name, kind, shape in rows)
+        found = tuple(cls(str(name), str(kind), tuple(shape)) for name, kind, shape in rows)
+        if long := next((one.type for one in found if len(one.type) > _LONGEST_TYPE), ""):
+            raise ValueError(f"no type is written {long[:_LONGEST_TYPE]!r}")
+        return found
 
 
 @frozen
@@ -176,11 +197,12 @@ def stub_of(outside: Outside) -> bytes:
 
 
 def _zeros(argument: Argument) -> Any:
-    import numpy as np
     from onnx import TensorProto, helper
 
     element = _element(argument.type)
-    count = int(np.prod([dim for dim in argument.shape if isinstance(dim, int)], dtype=np.int64))
+    count = math.prod(dim for dim in argument.shape if isinstance(dim, int))
+    if count > _MOST_ZEROS:
+        raise ValueError(f"its initializer {argument.name!r} has {count} elements")
     values: list[Any] = [b"" if element == TensorProto.STRING else 0] * count
     return helper.make_tensor(argument.name, element, [dim for dim in argument.shape if isinstance(dim, int)], values)
 

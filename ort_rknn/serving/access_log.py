@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from ort_rknn_converters.util.foreign_text import shown
+
 __all__ = ["access_logger", "log_access", "logs_access"]
 
 _logger = logging.getLogger("ort_rknn.access")
@@ -21,6 +23,6 @@ def logs_access() -> bool:
 
 
 def log_access(door: str, peer: str, call: str, model: str, status: str, seconds: float) -> None:
-    """Write who called what, how it ended and how long it took. Names that a client made up are written quoted."""
+    """Write who called what, how it ended and how long it took. What a client made up controls nothing in it."""
     if logs_access():
-        _logger.info("%s %s %s %r %s %.1f ms", door, peer, call, model[:200], status, 1000 * seconds)
+        _logger.info("%s %s %s %r %s %.1f ms", door, peer, shown(call), shown(model), status, 1000 * seconds)

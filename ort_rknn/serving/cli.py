@@ -80,7 +80,9 @@ def command(folder: Path, **given: Any) -> None:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("grpc", "tritonclient", "google", "prometheus_client"):
             raise
-        click.echo(f"Error: {missing} is not installed: pip install 'ort-rknn[serve]'", err=True)
+        from ort_rknn_converters.extras import install_command
+
+        click.echo(f"Error: {missing} is not installed: {install_command('serve')}", err=True)
         sys.exit(BAD_INPUT)
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -213,7 +213,7 @@ class Service:
                     raise Refusal("DEADLINE_EXCEEDED", text, "InferenceTimeout")
                 if call.gone():
                     raise Refusal("CANCELLED", "the client has gone")
-            results = job.result()
+            results = job.result()  # no limit: it has ended
         except CancelledError:
             raise Refusal("UNAVAILABLE", "the model was closed meanwhile: try again", "SessionClosed") from None
         finally:

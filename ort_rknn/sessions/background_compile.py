@@ -152,7 +152,7 @@ _queue = _Queue()
 
 def compile_later(token: CancelToken, work: Callable[[CancelToken], None]) -> None:
     """Have ``work`` done in the background, after what was requested before."""
-    _queue.put(BackgroundRequest(token, work))
+    _queue.put(BackgroundRequest(token, work))  # no limit: the queue takes any number
 
 
 @atexit.register
@@ -240,7 +240,7 @@ def compile_in_child(
                 env=_environment(folder),
                 start_new_session=True,
             )
-            status = child.wait()  # without a limit: each of its compilations has one, and the token ends it
+            status = child.wait()  # no limit: each of its compilations has one, and the token ends it
         if token.cancelled:
             raise Cancelled
         result = folder / child_main.RESULT

@@ -147,6 +147,7 @@ class BatchJob(InferenceJob):
         with self._counting:
             self._left -= 1
             left = self._left
+            # no limit: this is called when it has ended
             first_loss = not self._lost and (job.cancelled() or job.exception() is not None)
             self._lost = self._lost or first_loss
         if not left:
@@ -156,6 +157,7 @@ class BatchJob(InferenceJob):
                 other.cancel()
 
     def _finish(self) -> None:
+        # no limit: all have ended
         errors = [job.exception() for job in self._jobs if not job.cancelled()]
         error = next((error for error in errors if error is not None), None)
         if error is not None:
@@ -164,6 +166,7 @@ class BatchJob(InferenceJob):
             self._end_as_cancelled()
         else:
             try:
+                # no limit: all have ended
                 results = [job.result() for job in self._jobs]
                 self.set_result([np.concatenate(arrays, axis=0) for arrays in zip(*results, strict=True)])
             except Exception as error:  # outputs that cannot be joined: scalars, sequences

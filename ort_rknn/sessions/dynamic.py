@@ -1,7 +1,7 @@
-"""The native side of a session with dynamic input shapes: onnxruntime's own session, with compiled variants beside it.
+"""The native side of a session with several variants: onnxruntime's own session, with the compiled ones beside it.
 
-Each call goes by the shapes of its feed: to the variant that was compiled for them, else to onnxruntime, whose inputs,
-outputs, metadata, checks and errors are the session's own all the time.
+Each call goes by the shapes of its feed, and the values of pinned inputs: to the variant that was compiled for them,
+else to onnxruntime, whose inputs, outputs, metadata, checks and errors are the session's own all the time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ort_rknn.sessions.cpu_fallback import complete_feed
 from ort_rknn.sessions.feed import InputSpec
 from ort_rknn.sessions.iobinding_run import run_copied
 from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
+from ort_rknn.sessions.pinned_values import PinnedValues
 from ort_rknn.sessions.shape_variants import ShapeState, Variants
 from ort_rknn_converters.util.frozen import frozen
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ort_rknn.engine.submission import Submission
     from ort_rknn.sessions.npu import NpuSession
     from ort_rknn.sessions.zero_copy_policy import MemoryUse
-    from ort_rknn.shape_keys import ShapeKey
+    from ort_rknn.variant_keys import VariantKey
     from ort_rknn_converters.partition.plan import Plan
 
 __all__ = ["DynamicParts", "DynamicSession", "WithoutVariants"]
@@ -37,19 +38,21 @@ __all__ = ["DynamicParts", "DynamicSession", "WithoutVariants"]
 
 @frozen
 class DynamicParts:
-    """Parts of a session with dynamic shapes.
+    """Parts of a session with several variants.
 
     Attributes:
         variants: The compiled variants.
         keys: Names of the inputs whose shapes decide.
+        values: Sets of input values that have variants of their own; empty where values decide nothing.
         plan: What is known of the whole model.
         provider_options: The provider's options as strings.
         npu: Whether a device other than onnxruntime runs the variants.
-        refusal: What to say to shapes without a variant where the session is a stub that computes nothing.
+        refusal: What to say to shapes and values without a variant where the session is a stub that computes nothing.
     """
 
     variants: Variants
     keys: tuple[str, ...]
+    values: tuple[Mapping[str, str], ...]
     plan: Plan
     provider_options: Mapping[str, str]
     npu: bool
@@ -71,6 +74,7 @@ class DynamicSession(NativeSession):
         self._folder = Path.cwd()  # where onnxruntime has opened the profile
         specs = {argument.name: InputSpec.of(argument) for argument in self.inputs_meta}
         self._specs = tuple((name, specs[name]) for name in sorted(parts.keys))
+        self._values = PinnedValues(parts.values, self._dtypes(), warn=not parts.refusal)
         self._defaults = tuple(argument.name for argument in self.overridable_initializers)
 
     # --- running ------------------------------------------------------------------------------------------------------
@@ -166,7 +170,8 @@ class DynamicSession(NativeSession):
         if not ready:
             return self._parts.plan.with_notes(*notes)
         table = ready[0].plan
-        which = ("the table is that of the first shape that is ready",) if self._specs else ()
+        first = next(state for state in self._variants.states() if state.state == "ready")
+        which = (f"the table is that of {first.name}",) if self._specs or self._values else ()
         return table.with_notes(*self._parts.plan.notes, *which, *notes)
 
     @property
@@ -214,7 +219,7 @@ class DynamicSession(NativeSession):
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _choose(self, feed: Mapping[str, Any]) -> tuple[ShapeKey | None, NpuSession | None]:
+    def _choose(self, feed: Mapping[str, Any]) -> tuple[VariantKey | None, NpuSession | None]:
         key = self._key(feed)
         variant = None if key is None else self._variants.find(key)
         if variant is None and self._parts.refusal:
@@ -225,14 +230,14 @@ class DynamicSession(NativeSession):
             raise ort_error("InvalidArgument", self._parts.refusal)
         return key, variant
 
-    def _want(self, key: ShapeKey | None) -> None:
+    def _want(self, key: VariantKey | None) -> None:
         """The feed was found good: its shapes are worth compiling."""
         if key is not None:
             self._variants.want(key)
 
-    def _key(self, feed: Mapping[str, Any]) -> ShapeKey | None:
-        """The shapes that decide; ``None`` for what only onnxruntime can judge or run."""
-        found = []
+    def _key(self, feed: Mapping[str, Any]) -> VariantKey | None:
+        """The shapes and values that decide; ``None`` for what only onnxruntime can judge or run."""
+        found: list[tuple[str, tuple[int, ...] | str]] = []
         for name, spec in self._specs:
             value = feed.get(name)
             shape = _shape(value)
@@ -243,7 +248,10 @@ class DynamicSession(NativeSession):
             found.append((name, shape))
         if any(name in feed for name in self._defaults):
             return None
-        return tuple(found)
+        if not self._values:
+            return tuple(found)
+        chosen = self._values.choose(feed)
+        return None if chosen is None else (*found, *sorted(chosen.items()))
 
     def _dtypes(self) -> dict[str, np.dtype[Any] | None]:
         return {argument.name: InputSpec.of(argument).dtype for argument in self.inputs_meta}
@@ -259,8 +267,9 @@ def _shape(value: Any) -> tuple[int, ...] | None:
         return None
 
 
-def _want_after(native: weakref.ref[DynamicSession], key: ShapeKey, job: InferenceJob) -> None:
+def _want_after(native: weakref.ref[DynamicSession], key: VariantKey, job: InferenceJob) -> None:
     session = native()
+    # no limit: called when the job has ended
     if session is not None and not job.cancelled() and job.exception() is None:
         session._want(key)
 

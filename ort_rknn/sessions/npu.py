@@ -25,8 +25,8 @@ from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
 from ort_rknn.sessions.iobinding_run import run_bound
 from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
+from ort_rknn.sessions.pinned_values import PinnedValues
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.engine.engine import Engine
@@ -77,11 +77,10 @@ class NpuSession(NativeSession):
         """Give the opened session its engine."""
         self._parts = parts
         self._fixed_shapes = dict(parts.shapes)
-        self._fixed_values = _values(parts.plan, self.input_dtypes)
+        self._fixed_values = PinnedValues((parts.plan.values,), self.input_dtypes)
         self._engine_run = parts.engine.run_checked
         self._picky = bool(self._fixed_shapes or self._fixed_values)
         self._all_outputs = [argument.name for argument in self.outputs_meta]
-        self._said_other = False
         self._types = {argument.name: argument.type for argument in self.outputs_meta}
         self._opening = threading.Lock()
         self._memory_use: MemoryUse | None = None
@@ -100,6 +99,7 @@ class NpuSession(NativeSession):
                 def submit(feed: Mapping[str, Any]) -> InferenceJob:
                     return self.job(Submission(output_names, feed, run_options, parked=True))
 
+                # no limit: run() has none but run_timeout_ms, which ends the jobs
                 return submit_batch(submit, submit, input_feed).result()
         checked = self._checker.check(output_names, input_feed, run_options, super().run)
         if not self._fits(checked, run_options):
@@ -275,46 +275,15 @@ class NpuSession(NativeSession):
     def _fits(self, checked: Checked, run_options: Any) -> bool:
         if checked.only_whole or (run_options is not None and has_adapters(run_options)):
             return False
-        if self._fixed_values and not self._has_fixed_values(checked.feed):
+        if self._fixed_values and self._fixed_values.choose(checked.feed) is None:
             return False
         fixed = self._fixed_shapes
         return not fixed or all(np.shape(checked.feed[name]) == fixed[name] for name in fixed if name in checked.feed)
-
-    def _has_fixed_values(self, feed: Mapping[str, Any]) -> bool:
-        """Whether inputs that were taken for constants have those values; says once which has another."""
-        for name, value in self._fixed_values.items():
-            given = feed.get(name)
-            if given is not None and not _equal(np.asarray(given), value):
-                if not self._said_other:
-                    self._said_other = True
-                    logger().warning(
-                        "input %s is %s, and the NPU code was made for %s (option values): such calls run on the CPU",
-                        name,
-                        np.asarray(given).tolist(),
-                        self._parts.plan.values[name],
-                    )
-                return False
-        return True
 
     def _numeric(self, values: Any, output_names: Sequence[str]) -> bool:
         """Whether all values that go in and out are tensors numpy can hold."""
         outputs = all(numpy_dtype(self._types[name]) is not None for name in output_names)
         return outputs and all(is_tensor(value) and numpy_dtype(value.data_type()) is not None for value in values)
-
-
-def _values(plan: Plan, dtypes: Mapping[str, np.dtype[Any] | None]) -> dict[str, Any]:
-    """The inputs that the compiled code takes for constants, in their own element types."""
-    if not plan.values:
-        return {}
-    from ort_rknn_converters.pinned_values import pinned_array
-
-    known = ((name, text, dtypes.get(name)) for name, text in plan.values.items())
-    return {name: pinned_array(text, dtype) for name, text, dtype in known if dtype is not None}
-
-
-def _equal(given: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> bool:
-    """Equal in every element; one number stands for all of them."""
-    return bool(np.all(given == value)) if value.size == 1 else np.array_equal(given, value)
 
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The compiled variants of one model, by the shapes of its open inputs: what is ready, on its way, or not to be had.
+"""The compiled variants of one model, by shapes and pinned values: what is ready, on its way, or not to be had.
 
 A new shape is looked up in the cache at once. What is not there is compiled in the background while the CPU answers, or
 at the first call, up to a number of shapes; beyond it new shapes are refused and stay on the CPU. They are refused
@@ -11,13 +11,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ort_rknn.errors import RknnError
 from ort_rknn.sessions.background_compile import Cancelled, CancelToken, compile_later
-from ort_rknn.shape_keys import ShapeKey, name_of
+from ort_rknn.variant_keys import VariantKey, name_of, shapes_of, values_of, variant_key
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
 
@@ -35,7 +35,7 @@ _REMEMBERED = 1000
 
 @frozen
 class ShapeState:
-    """State of one set of input shapes.
+    """State of one set of input shapes and pinned values.
 
     Attributes:
         shapes: Input name -> shape.
@@ -43,12 +43,19 @@ class ShapeState:
             device, ``cpu`` (compiled, but nothing of it is for the NPU), or ``failed``.
         detail: Why, where it did not become ready.
         seconds: From the request until it was ready.
+        values: Input name -> pinned value as JSON text, where several are pinned.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     state: State
     detail: str = ""
     seconds: float | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The shapes and values as users write them: ``x=1x3x48x320;ratio=0.25``."""
+        return name_of(variant_key(self.shapes, self.values))
 
     def __str__(self) -> str:
         words = {
@@ -60,7 +67,7 @@ class ShapeState:
             "failed": f"on the CPU, failed because {self.detail}",
         }
         took = f" after {self.seconds:.1f} s" if self.state == "ready" and self.seconds else ""
-        return f"{name_of(tuple(self.shapes.items()))}: {words[self.state]}{took}"
+        return f"{self.name}: {words[self.state]}{took}"
 
 
 @frozen
@@ -74,14 +81,14 @@ class VariantFactory:
         open: Makes the native session of it; ``None`` when nothing of it is for the NPU.
     """
 
-    lookup: Callable[[ShapeKey], CompiledModel | None]
-    now: Callable[[ShapeKey], CompiledModel]
-    build: Callable[[ShapeKey, CancelToken], CompiledModel]
-    open: Callable[[ShapeKey, CompiledModel], NpuSession | None]
+    lookup: Callable[[VariantKey], CompiledModel | None]
+    now: Callable[[VariantKey], CompiledModel]
+    build: Callable[[VariantKey, CancelToken], CompiledModel]
+    open: Callable[[VariantKey, CompiledModel], NpuSession | None]
 
 
 class Variants:
-    """Compiled variants of one model, keyed by input shapes. Thread-safe.
+    """Compiled variants of one model, keyed by input shapes and pinned values. Thread-safe.
 
     Args:
         factory: How variants come to be.
@@ -94,16 +101,16 @@ class Variants:
         self._limit = limit
         self._mode = mode
         self._changed = threading.Condition()
-        self._states: dict[ShapeKey, ShapeState] = {}
-        self._ready: dict[ShapeKey, NpuSession] = {}
-        self._beyond: set[ShapeKey] = set()
+        self._states: dict[VariantKey, ShapeState] = {}
+        self._ready: dict[VariantKey, NpuSession] = {}
+        self._beyond: set[VariantKey] = set()
         self._said_beyond = False
         self._stopped = ""
         self._closed = False
         self._token = CancelToken()
         weakref.finalize(self, self._token.cancel).atexit = False
 
-    def find(self, key: ShapeKey) -> NpuSession | None:
+    def find(self, key: VariantKey) -> NpuSession | None:
         """The session for these shapes, when there is one. A shape that is new is looked up first."""
         session = self._ready.get(key)
         if session is None and key not in self._states:
@@ -114,14 +121,14 @@ class Variants:
                 self._say_beyond(key)
         return session
 
-    def load(self, key: ShapeKey, mode: str) -> None:
+    def load(self, key: VariantKey, mode: str) -> None:
         """Have a listed shape ready before it comes."""
         if self._admit(key):
             self._meet(key, mode)
             if mode == "background":
                 self.want(key)
 
-    def want(self, key: ShapeKey) -> None:
+    def want(self, key: VariantKey) -> None:
         """The CPU answered for these shapes: compile them in the background."""
         known = self._states.get(key)
         if self._mode != "background" or known is None or known.state != "new" or self._stopped:
@@ -189,7 +196,7 @@ class Variants:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _admit(self, key: ShapeKey) -> bool:
+    def _admit(self, key: VariantKey) -> bool:
         """Enter a new shape, if there is room; whoever is told so looks after it."""
         with self._changed:
             if self._closed or key in self._states:
@@ -197,17 +204,17 @@ class Variants:
             if self._full() or len(self._states) >= _REMEMBERED:
                 self._remember(key)
                 return False
-            self._states[key] = ShapeState(dict(key), "waiting")
+            self._states[key] = ShapeState(shapes_of(key), "waiting", values=values_of(key))
             return True
 
     def _full(self) -> bool:
         return sum(one.state != "new" for one in self._states.values()) >= self._limit
 
-    def _remember(self, key: ShapeKey) -> None:
+    def _remember(self, key: VariantKey) -> None:
         if len(self._beyond) < _REMEMBERED:
             self._beyond.add(key)
 
-    def _say_beyond(self, key: ShapeKey) -> None:
+    def _say_beyond(self, key: VariantKey) -> None:
         """One warning for the first shape beyond the limit; where nothing is compiled at all there is no limit."""
         if self._said_beyond or self._mode == "never":
             return
@@ -219,7 +226,7 @@ class Variants:
             self._limit,
         )
 
-    def _meet(self, key: ShapeKey, mode: str) -> None:
+    def _meet(self, key: VariantKey, mode: str) -> None:
         """From the cache, or compiled now where that is wanted."""
         began = time.perf_counter()
         try:
@@ -234,7 +241,7 @@ class Variants:
         except Exception as error:
             self._fail(key, error)
 
-    def _open(self, key: ShapeKey, compiled: CompiledModel, began: float) -> None:
+    def _open(self, key: VariantKey, compiled: CompiledModel, began: float) -> None:
         session = self._factory.open(key, compiled)
         if session is None:
             reason = compiled.plan.main_reason or "it has no node to run"
@@ -248,7 +255,7 @@ class Variants:
                 return
         session.engine.close(wait=False)
 
-    def _fail(self, key: ShapeKey, error: Exception) -> None:
+    def _fail(self, key: VariantKey, error: Exception) -> None:
         from ort_rknn_converters.errors import ConvertError, ToolkitMissing
 
         if isinstance(error, Cancelled):
@@ -261,7 +268,7 @@ class Variants:
         logger().warning("%s stays on the CPU: %s", name_of(key), error)
         self._set(key, "failed", str(error))
 
-    def _set(self, key: ShapeKey, state: State, detail: str = "") -> None:
+    def _set(self, key: VariantKey, state: State, detail: str = "") -> None:
         with self._changed:
             if not self._closed:
                 self._states[key] = replace(self._states[key], state=state, detail=detail)
@@ -270,8 +277,8 @@ class Variants:
 
 def _compile(
     owner: weakref.ref[Variants],
-    key: ShapeKey,
-    build: Callable[[ShapeKey, CancelToken], CompiledModel],
+    key: VariantKey,
+    build: Callable[[VariantKey, CancelToken], CompiledModel],
     token: CancelToken,
 ) -> None:
     """In the background thread. The session may be dropped meanwhile: only a weak reference is held while compiling."""

@@ -245,9 +245,10 @@ class SharedRuns:
                 self._begin(seat, key)
                 return seat
             gate, given = threading.Lock(), list[_Seat]()
-            gate.acquire()
+            gate.acquire()  # no limit: a lock of this call's own, which is free
             self._waiting.append((gate, given))
-        gate.acquire()  # whoever is through hands his over
+        # no limit: whoever is through hands his over, close() lets all go; with run_timeout_ms there is no zero copy
+        gate.acquire()
         if not given:
             raise SessionClosed("the session was closed; make a new one")
         given[0].last = key

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import struct
 import time
 from collections.abc import Mapping
@@ -11,12 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn.accounting.published import COUNTERS, HEADER, SUFFIX, pid_namespace
-from ort_rknn.accounting.runtime_folder import process_start, readable_folders
+from ort_rknn.accounting.runtime_folder import private_folders, process_start, readable_folders
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.plain_data import COUNT, NUMBER, TEXT, maybe, parse_json, record, rows
 
 __all__ = ["Reading", "read_sessions", "row"]
 
 _FORM = struct.Struct(f"={len(COUNTERS)}q")
+_FACTS = record(
+    {"pid": COUNT, "started": maybe(COUNT), "namespace": TEXT, "session": COUNT},
+    {name: maybe(TEXT) for name in ("program", "model", "device", "target", "class")}
+    | {"opened": NUMBER, "cores": rows(COUNT)},
+    more=True,
+)
+"""Pages of other users are read, too, by root: anything may be in them."""
 
 
 @frozen
@@ -40,8 +48,8 @@ class Reading:
 
 
 def read_sessions() -> list[Reading]:
-    """All sessions of living processes; pages that dead ones left are removed."""
-    here, found = pid_namespace(), []
+    """All sessions of living processes; those that dead ones of this user left are removed."""
+    here, own, found = pid_namespace(), private_folders(), []
     for folder in readable_folders():
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             reading = _read(path)
@@ -50,7 +58,8 @@ def read_sessions() -> list[Reading]:
             facts = reading.facts
             if facts["namespace"] == here and process_start(facts["pid"]) != facts["started"]:
                 with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+                    if folder in own:  # root removes nothing for others, whose folder may be a link by then
+                        path.unlink(missing_ok=True)
                 continue
             found.append(reading)
     return sorted(found, key=lambda reading: (reading.facts["pid"], reading.facts["session"]))
@@ -59,13 +68,11 @@ def read_sessions() -> list[Reading]:
 def _read(path: Path) -> Reading | None:
     """One page; ``None`` where it is gone, being made, or none of ours."""
     try:
-        content = path.read_bytes()
-        facts = json.loads(content[:HEADER])
+        content = read_regular(path, HEADER + _FORM.size)
+        facts = parse_json(content[:HEADER], _FACTS)
         counters = dict(zip(COUNTERS, _FORM.unpack(content[HEADER:]), strict=True))
-        reading = Reading(facts, counters, time.monotonic())
-        _ = reading.key
-        return reading
-    except (OSError, ValueError, struct.error, KeyError, TypeError):
+        return Reading(facts, counters, time.monotonic())
+    except (OSError, ValueError, struct.error):
         return None
 
 

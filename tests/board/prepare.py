@@ -23,7 +23,9 @@ from tests.aarch64 import prepare as arm64  # noqa: E402
 BUILD = ROOT / "build" / "board"
 QEMU = "/usr/bin/qemu-aarch64-static"
 SUITES = {"bookworm": "3.11", "trixie": "3.13"}
-DEBS = ("bash", "coreutils", "dash", "findutils", "grep", "libstdc++6", "python3-venv", "sed")
+OTHER_PYTHON = "opt/python3.11"
+"""Folder of trixie's root with the Python of the release before, as an owner unpacks or builds one for the toolkit."""
+DEBS = ("bash", "coreutils", "dash", "findutils", "grep", "libstdc++6", "python3-pip", "python3-venv", "sed")
 RUN = (
     "click",
     "filelock",
@@ -84,8 +86,13 @@ def userland(suite: str) -> None:
     (root / "bin" / "sh").exists() or (root / "bin" / "sh").symlink_to("dash")
     (root / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\nrock:x:1000:1000::/home/rock:/bin/bash\n")
     (root / "etc" / "group").write_text("root:x:0:\nrock:x:1000:\nvideo:x:44:\nrender:x:105:\n")
-    for file in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
-        say(f"{suite} says that its Python is managed by it: {file.name}")
+    certificates = sorted((root / "usr" / "share" / "ca-certificates").rglob("*.crt"))  # as update-ca-certificates does
+    bundle = root / "etc" / "ssl" / "certs" / "ca-certificates.crt"
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    bundle.write_bytes(b"".join(path.read_bytes() for path in certificates))
+    if suite == "trixie":
+        (root / OTHER_PYTHON).mkdir(parents=True)
+        arm64.unpack_debs(BUILD / "apt-other", "bookworm", ("python3.11-venv",), root / OTHER_PYTHON)
 
 
 def board(root: Path) -> None:
@@ -174,7 +181,9 @@ def main() -> int:
         parser.error("--wheel is needed")
     BUILD.mkdir(parents=True, exist_ok=True)
     for suite in arguments.suite or ["bookworm"]:
-        arm64.once(BUILD / f"{suite}.done", arm64.digest(arm64.MIRROR, DEBS), lambda suite=suite: userland(suite))
+        arm64.once(
+            BUILD / f"{suite}.done", arm64.digest(arm64.MIRROR, DEBS, OTHER_PYTHON), lambda suite=suite: userland(suite)
+        )
         wheels(suite, arguments.wheel)
     board(BUILD)
     if arguments.toolkit and not (BUILD / "toolkit" / "ort-rknn-toolkit.json").exists():

@@ -19,10 +19,19 @@ session = ort.InferenceSession(EDGES_COMPILED)
 print(session.get_providers(), edges.shape)
 """
 
+PLUGIN = """
+import onnxruntime
+from ort_rknn.plugin import get_ep_name, get_library_path
+onnxruntime.set_default_logger_severity(1)
+onnxruntime.register_execution_provider_library("rknn", get_library_path())
+print([device.device.metadata["soc"] for device in onnxruntime.get_ep_devices() if device.ep_name == get_ep_name()])
+"""
+
 
 def test_the_system_s_own_pip_refuses_and_a_virtual_environment_is_the_way(home: Path) -> None:
     done = run(["sh", "-c", "/usr/bin/python3 -m pip install ort-rknn"])
     assert done.returncode != 0
+    assert "externally-managed-environment" in done.stdout
     done = run(["ort-rknn", "--version"])
     assert re.search(r"^ort-rknn \d+\.\d+\.\d+ \(onnxruntime 1\.\d+", done.stdout, re.MULTILINE), done.stdout
 
@@ -75,6 +84,22 @@ def test_the_target_s_name_replaces_a_hidden_device_tree(home: Path, device: str
     done = run(["ort-rknn", "doctor", "--no-test"], layout="container", env=env)
     assert "rk3588, as ORT_RKNN_TARGET says" in " ".join(done.stdout.replace("│", " ").split()), done.stdout
     assert not re.search(r"│ bad ", done.stdout), done.stdout
+
+
+def test_the_target_s_name_replaces_a_hidden_device_tree_for_the_plugin(home: Path) -> None:
+    done = run(["python", "-c", PLUGIN], layout="container")
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout
+    assert "this container hides the device tree" in done.stdout
+    done = run(["python", "-c", PLUGIN], layout="container", env={"ORT_RKNN_TARGET": "rk3588"})
+    assert done.stdout.splitlines()[-1] == "['rk3588']", done.stdout
+
+
+def test_a_name_that_is_no_soc_is_said_and_not_asked_for_again(home: Path) -> None:
+    done = run(["ort-rknn", "doctor", "--no-test"], layout="container", env={"ORT_RKNN_TARGET": "rk3599"})
+    said = " ".join(done.stdout.replace("│", " ").split())
+    assert "says 'rk3599', and no SoC of that name is known; known are rk3588" in said, said
+    done = run(["python", "-c", PLUGIN], layout="container", env={"ORT_RKNN_TARGET": "rk3599"})
+    assert "says 'rk3599', and no SoC of that name is known" in done.stdout, done.stdout
 
 
 def test_without_a_device_node(home: Path) -> None:

@@ -34,6 +34,7 @@ def toolkit(home: Path) -> Path:
     """The extra ``convert`` and the toolkit from a folder of wheels, on a machine without a device node."""
     if os.environ.get(KEPT) and (home / ".cache" / "ort_rknn" / "toolkit" / "toolkit.json").exists():
         return home
+    print("\npip install 'ort-rknn[convert]', then the toolkit (minutes under emulation) ...", flush=True)
     begun = time.monotonic()
     done = run(["sh", "-c", "cd && v/bin/pip install --quiet --no-compile 'ort-rknn[convert]' && du -sm v"])
     assert done.returncode == 0, done.stdout

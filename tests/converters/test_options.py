@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ort_rknn_converters.errors import UnknownOption, UnknownTarget
+from ort_rknn_converters.errors import CalibrationError, UnknownOption, UnknownTarget
 from ort_rknn_converters.options import ALIASES, ConvertOptions
 
 
@@ -111,3 +111,23 @@ def test_the_commands_words_and_the_sessions_are_other_names() -> None:
     assert set(ALIASES.values()) <= set(ConvertOptions.names())
     with pytest.raises(UnknownOption, match="give one of them"):
         ConvertOptions.of(timeout=3, timeout_s=4)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"min_gain": 10**400},
+        {"timeout_s": 10**400},
+        {"seed": -1},
+        {"jobs": 10**400},
+        {"max_memory": 1 << 70},
+        {"shapes": {"x": (10**400,)}},
+        {"precision": "int8", "calibration": "x.npy", "preprocess": "mean=nan"},
+        {"precision": "int8", "calibration": "x.npy", "preprocess": "99999999x99999999"},
+        {"values": {"x": "[" * 5000}},
+        {"values": {"x": "9" * 5000}},
+    ],
+)
+def test_numbers_that_nothing_can_have_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises((UnknownOption, CalibrationError)):
+        ConvertOptions.of(**given)

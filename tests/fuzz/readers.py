@@ -6,42 +6,19 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from ort_rknn.errors import RknnError
-from ort_rknn_converters.errors import ConvertError
-from ort_rknn_converters.util.frozen import frozen
+from tests.fuzz.reader import Reader
+from tests.fuzz.wire_readers import wire_readers
 from tests.helpers.compiled_models import sample
 
 __all__ = ["Reader", "readers"]
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@frozen
-class Reader:
-    """A reader and what it is fed.
-
-    Attributes:
-        name: For messages.
-        read: Reads bytes; it may put them into the folder it is given.
-        seeds: Sound inputs, which are mutated.
-        raises: What else it may raise: what its callers expect of it.
-    """
-
-    name: str
-    read: Callable[[bytes, Path], object]
-    seeds: tuple[bytes, ...] = field(repr=False)
-    raises: tuple[type[Exception], ...] = ()
-
-    def allowed(self) -> tuple[type[Exception], ...]:
-        """Errors of our own, and those of this reader."""
-        return (ConvertError, RknnError, *self.raises)
 
 
 def _compiled(data: bytes, _: Path) -> None:
@@ -288,4 +265,4 @@ def _readers() -> Iterator[Reader]:
 @contextmanager
 def readers() -> Iterator[tuple[Reader, ...]]:
     """All of them, for a ``with`` block."""
-    yield tuple(_readers())
+    yield (*_readers(), *wire_readers())

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ort_rknn.devices.soc import detect
+from ort_rknn.devices.soc import detect, named_target
 from ort_rknn_converters.targets import TARGETS
 from tests.helpers.board_trees import ROCK5B, ROCK5B_NAMES, tree
 from tests.helpers.emulator import ABI, Model, Tensor, build_emulator, compile_library
@@ -66,19 +66,27 @@ BOARDS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "rocket": (ROCK5B_NAMES, {"sys/module/rocket/x": ""}),
     "rocket by uevent": (ROCK5B_NAMES, {"sys/class/accel/accel0/device/uevent": "A=1\nDRIVER=rocket\nB=2"}),
     "not rocket": (ROCK5B_NAMES, {"sys/class/accel/accel0/device/uevent": "DRIVER=rocketeer\n"}),
+    "pod": ((), {"run/secrets/kubernetes.io/serviceaccount/token": ""}),
+    "lxc": ((), {"dev/.lxc-boot-id": "", "dev/dri/renderD129": ""}),
+    "hidden, with a node": ((), {".dockerenv": "", "dev/dri/renderD129": "", "sys/module/rknpu/version": "0.9.8\n"}),
+    "hidden, rocket": ((), {".dockerenv": "", "dev/accel/accel0": "", "sys/module/rocket/x": ""}),
+    "another vendor's": (("raspberrypi,5", "brcm,bcm2712"), {"dev/dri/renderD129": ""}),
     "old driver": (("rockchip,rk3566",), {"sys/kernel/debug/rknpu/version": "RKNPU driver: v0.8.2"}),
 }
 
 
+@pytest.mark.parametrize("named", [None, "", "rk3588", "RK3566", "rk3588s", "rk1"])
 @pytest.mark.parametrize("name", BOARDS)
 def test_machines_are_read_as_the_package_reads_them(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ORT_RKNN_TARGET", raising=False)
+    if named is not None:
+        monkeypatch.setenv("ORT_RKNN_TARGET", named)
     root = tree(tmp_path, *BOARDS[name])
     machine = Machine()
     parts("machine").ep_look(str(root).encode(), ctypes.byref(machine))
-    soc = detect(root)
+    soc = detect(root, named_target())
     target = machine.target.contents.value if machine.target else None
     assert (target.decode() if target else None) == soc.target
     assert machine.driver.decode() == (soc.driver or "")

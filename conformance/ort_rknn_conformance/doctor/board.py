@@ -44,7 +44,7 @@ def board_findings(
     """
     base = Path(root)
     soc = detect(base, named)
-    if soc.target is None and not machine.startswith(("aarch64", "arm")):
+    if (soc.target is None or soc.named) and not machine.startswith(("aarch64", "arm")):
         yield Finding("SoC", "bad", f"a {machine} machine is no Rockchip board", "on a PC the simulator stands in")
         return
     yield _soc(soc)
@@ -65,6 +65,8 @@ def _soc(soc: Soc) -> Finding:
         return Finding("SoC", "ok", f"{soc.target}, as {VARIABLE} says ({tree})")
     if soc.target is not None:
         return Finding("SoC", "ok", f"{soc.target} (device tree: {names})")
+    if soc.misnamed:
+        return Finding("SoC", "bad", soc.problem or "", f"set {VARIABLE} to one of these")
     if soc.compatible:
         return Finding(
             "SoC",
@@ -80,7 +82,10 @@ def _soc(soc: Soc) -> Finding:
             "start it with --security-opt systempaths=unconfined and --device /dev/dri, or set ORT_RKNN_TARGET",
         )
     return Finding(
-        "SoC", "bad", "no device tree: this is no Rockchip board", "on other machines the simulator stands in"
+        "SoC",
+        "bad",
+        "no device tree: this is no Rockchip board",
+        f"on other machines the simulator stands in; where it is one all the same, set {VARIABLE}",
     )
 
 

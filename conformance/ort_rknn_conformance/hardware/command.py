@@ -83,6 +83,7 @@ def command(
     result. Needs neither toolkit nor network. Exit code 0: all right. 1: something was not. 2: there is no such
     device here.
     """
+    from ort_rknn.devices.soc import named_target
     from ort_rknn.opening.choose_device import DeviceOptions, choose
     from ort_rknn_conformance.doctor.board import board_findings
     from ort_rknn_conformance.doctor.board_models import CONVOLUTION
@@ -113,7 +114,12 @@ def command(
         "target": choice.target,
         "board": _board_name() if where == "hardware" else None,
         "device": facts,
-        "machine": [asdict(row) for row in board_findings("/", toolkit_version(), machine=platform.machine())],
+        "machine": [
+            asdict(row)
+            for row in board_findings(
+                "/", toolkit_version(), machine=platform.machine(), named=target or named_target()
+            )
+        ],
         "versions": versions(),
         "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "runs": runs,
@@ -245,8 +251,11 @@ def _show(report: ReportFile, target: str, where: str, json_file: str) -> int:
 
 
 def where_it_ran(device: Any) -> str:
-    """``hardware``, ``emulated`` or ``simulated``: a board is only what a device tree and a real library say is one."""
-    from ort_rknn.devices.soc import detect
+    """``hardware``, ``emulated`` or ``simulated``: a board is only what a device tree and a real library say is one.
+
+    In a container that hides the device tree the user's name for the SoC stands in for it, where a device node is, too.
+    """
+    from ort_rknn.devices.soc import detect, named_target
     from ort_rknn_conformance.flows.emulated_device import is_emulator
 
     if device.name not in ("npu", "lite"):
@@ -254,8 +263,9 @@ def where_it_ran(device: Any) -> str:
     library = getattr(device, "library", None)
     if library is not None and is_emulator(library.path):
         return "emulated"
-    board = detect().target is not None and platform.machine().startswith(("aarch64", "arm"))
-    return "hardware" if board else "emulated"
+    soc = detect(named=named_target())
+    known = soc.target is not None and (not soc.named or bool(soc.nodes))
+    return "hardware" if known and platform.machine().startswith(("aarch64", "arm")) else "emulated"
 
 
 def _board_name() -> str | None:

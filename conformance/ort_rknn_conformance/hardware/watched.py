@@ -68,7 +68,10 @@ class _Process:
             code = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._child.kill()
-            self._child.wait()
+            try:
+                self._child.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                return "hangs inside the driver, where nothing ends it"
             return "hangs"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 

@@ -64,7 +64,7 @@ def run_cases(
             now = time.monotonic()
             for pipe in [pipe for pipe, worker in workers.items() if pipe in ready or worker.deadline <= now]:
                 worker = workers[pipe]
-                result = worker.result() if pipe in ready else worker.timed_out(time_limit)
+                result = worker.answer() if pipe in ready else worker.timed_out(time_limit)
                 yield _judged(result, flow, settings)
                 following = queue.take() if worker.usable else None
                 if following is None:
@@ -139,9 +139,10 @@ class _Worker:
         except OSError:
             self.deadline = self._since  # it died between two cases: the next look at the pipe says how
 
-    def result(self) -> CaseResult:
+    def answer(self) -> CaseResult:
         """The answer on the pipe, or the crash that closed it."""
         try:
+            # no limit: the answer has begun to come, and is sent as a whole; a worker that dies ends the pipe
             answer: dict[str, Any] = self.pipe.recv()
         except (EOFError, OSError):
             self.usable = False
@@ -163,8 +164,9 @@ class _Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 self._process.kill()  # it has not reached its own process group yet
-        self._process.join()
-        self._process.close()
+        self._process.join(timeout=10)
+        if not self._process.is_alive():  # inside the NPU's driver not even SIGKILL ends it
+            self._process.close()
         self.pipe.close()
         self._log.close()
 
@@ -187,7 +189,7 @@ def _work(pipe: Connection, flow: str, settings: Settings, run: Execute, log: st
     chosen = find_flow(flow)
     while True:
         try:
-            case = pipe.recv()
+            case = pipe.recv()  # no limit: the parent's end ends this process, too
         except (EOFError, OSError):
             return
         pipe.send(run(case, chosen, settings).to_dict())

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from ort_rknn_conformance.case import CaseError
 from ort_rknn_converters.array_files import read_array
+from ort_rknn_converters.util.own_files import read_regular
 
 __all__ = ["FOLDERS", "accuracy", "read_labels"]
 
 FOLDERS = "folders"
 """Instead of a file: the folder a sample lies in is its class."""
+
+_MOST = 1 << 26  # bytes of a file of labels; a guess: ImageNet's has 2 MB
 
 
 def read_labels(source: str, files: Sequence[Path], data: Path | None = None) -> tuple[int, ...]:
@@ -41,7 +44,7 @@ def read_labels(source: str, files: Sequence[Path], data: Path | None = None) ->
             if array.dtype.kind not in "iu":
                 raise CaseError(f"{path}: labels are whole numbers, not {array.dtype}")
             return _fitting([int(number) for number in array.ravel()], len(files), path)
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in read_regular(path, _MOST).decode("utf-8").splitlines() if line.strip()]
     except CaseError:
         raise
     except (OSError, ValueError) as error:

@@ -17,7 +17,18 @@ from ort_rknn_converters.errors import FROZEN, ConvertError, ToolkitFailed, free
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.toolkit.worker.parent_death import end_with_parent
 from ort_rknn_converters.util.own_files import read_own, write_own
-from ort_rknn_converters.util.plain_data import ANYTHING, COUNT, MOST_BYTES, TEXT, by_name, maybe, parse_json, record
+from ort_rknn_converters.util.plain_data import (
+    ANYTHING,
+    COUNT,
+    MOST_BYTES,
+    TEXT,
+    by_name,
+    check,
+    maybe,
+    parse_json,
+    record,
+    rows,
+)
 
 __all__ = ["ANSWER", "JOB", "PATH", "RESULT", "describe", "main"]
 
@@ -86,7 +97,7 @@ def _options(values: dict[str, Any], folder: Path) -> ConvertOptions:
 
         values["calibration"] = [
             {name: read_array(folder / Path(file).name) for name, file in sample.items()}
-            for sample in values["calibration"]
+            for sample in check(values["calibration"], rows(by_name(TEXT)))
         ]
     return ConvertOptions.of(**values)
 

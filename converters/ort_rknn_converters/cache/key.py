@@ -12,7 +12,7 @@ from pathlib import Path
 from ort_rknn_converters.onnx_file.protobuf_wire import opened
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.soc_costs import profile_digest
-from ort_rknn_converters.util.own_files import open_regular
+from ort_rknn_converters.util.own_files import is_file, open_regular
 from ort_rknn_converters.util.package_versions import version_of
 from ort_rknn_converters.version import CONVERTER
 
@@ -81,7 +81,7 @@ def _add(digest: hashlib._Hash, data: bytes | mmap.mmap, folder: Path) -> None:
     for name in sorted(_external_files(data)):
         file = folder / name
         # A name that is no file is a pattern met by chance inside weights, or a fault the conversion will tell.
-        if file.is_file():
+        if is_file(file):
             digest.update(b"\0external\0" + name.encode() + b"\0")
             with open_regular(file) as stream:
                 while block := stream.read(_BLOCK):
@@ -107,7 +107,7 @@ def _parts(data: bytes | mmap.mmap) -> list[bytes]:
         helpers = [helper for helper in helpers if helper.ident is not None]
     work()
     for helper in helpers:
-        helper.join()  # each is within its last part
+        helper.join()  # no limit: each is within its last part, of 16 MB
     return found
 
 

@@ -10,8 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from ort_rknn_converters.cli.convert_options import CPU_NODES, check_values, listed, merged, names, pairs, size
+from ort_rknn_converters.cli.convert_options import (
+    CPU_NODES,
+    check_values,
+    listed,
+    merged,
+    names,
+    pairs,
+    pinned_sets,
+    size,
+    valued,
+)
 from ort_rknn_converters.cli.convert_report import Report
 from ort_rknn_converters.cli.progress_bar import Drawn
 from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, WrongNumbers
@@ -45,6 +56,8 @@ class _Convert(click.Command):
     "--target",
     default=DEFAULT_TARGET,
     show_default=True,
+    envvar="ORT_RKNN_TARGET",
+    show_envvar=True,
     metavar="SOC[,SOC]",
     help="What to compile for; several in one file.",
 )
@@ -112,9 +125,10 @@ class _Convert(click.Command):
     "--values",
     "values",
     multiple=True,
-    callback=pairs(str),
-    metavar="NAME=0.25",
-    help="Take an input for a constant: shapes and branches that hang on it become known.",
+    callback=valued,
+    metavar="NAME=0.25[,0.5]",
+    help="Take an input for a constant: shapes and branches that hang on it become known. Several are compiled one by "
+    "one into one file; a session takes what fits.",
 )
 @click.option(
     "--cpu-op",
@@ -209,13 +223,19 @@ def command(
         values = merged(options_file, {"timeout_s": timeout, **fields})
         check_values(model, values)
         shapes, targets = every_shape(values.pop("shapes", {})), values.pop("target").split(",")
-        sets = shape_sets(shapes)
-        if plugin and len(sets) > 1:
-            raise ConvertError(
-                f"--plugin takes one shape and got {len(sets)}: onnxruntime sees one form in a file. Convert once for "
-                "each shape, with -o for the names"
-            )
-        wanted = [ConvertOptions.of(**values, target=soc.strip(), shapes=one) for one in sets for soc in targets]
+        sets, pins = shape_sets(shapes), pinned_sets(model, values.pop("values", {}))
+        for what, count in (("shape", len(sets)), ("value", len(pins))):
+            if plugin and count > 1:
+                raise ConvertError(
+                    f"--plugin takes one {what} and got {count}: onnxruntime sees one form in a file. Convert once for "
+                    f"each {what}, with -o for the names"
+                )
+        wanted = [
+            ConvertOptions.of(**values, target=soc.strip(), shapes=one, values=pinned)
+            for one in sets
+            for pinned in pins
+            for soc in targets
+        ]
         report = Report(model, explain, as_json)
         if plan_only:
             with defer_sympy():
@@ -248,6 +268,8 @@ def _on_another_machine(host: str, model: Path, output: Path) -> None:
     _check_output(model, output)
     context = click.get_current_context()
     options = options_of(context.command, context, context.meta[_GIVEN])
+    if context.get_parameter_source("target") is ParameterSource.ENVIRONMENT and "options_file" not in options:
+        options["target"] = context.params["target"]  # this machine's environment does not go there
     convert_on(RemoteJob(host, model, output, options), context.command)
 
 
@@ -282,7 +304,7 @@ def _convert(model: Path, output: Path, wanted: list[ConvertOptions], report: Re
 
 
 def _convert_many(model: Path, output: Path, wanted: list[ConvertOptions], report: Report, how: _Form) -> None:
-    """Several shapes or SoCs in one file."""
+    """Several shapes, values or SoCs in one file."""
     began = time.perf_counter()
     with defer_sympy():
         from ort_rknn_converters.pipeline.convert_many import convert_bundle

@@ -11,8 +11,9 @@ from click.core import ParameterSource
 
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.onnx_file.signature import check_dims, declared_inputs
+from ort_rknn_converters.pinned_values import pinned_texts, value_sets
 
-__all__ = ["CPU_NODES", "check_values", "listed", "merged", "names", "pairs"]
+__all__ = ["CPU_NODES", "check_values", "listed", "merged", "names", "pairs", "pinned_sets", "valued"]
 
 Value = TypeVar("Value")
 
@@ -43,6 +44,18 @@ def listed(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dic
     for text in texts:
         for name, dims in pairs(_dims)(_, __, (text,)).items():
             found.setdefault(name, []).append(dims)
+    return found
+
+
+def valued(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """A click callback for pinned values, of which an input may have several."""
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        for name, value in pairs(str)(_, __, (text,)).items():
+            try:
+                found[name] = found.get(name, ()) + pinned_texts(name, value)
+            except UnknownOption as error:
+                raise click.BadParameter(str(error)) from None
     return found
 
 
@@ -78,7 +91,7 @@ def _dims(text: str) -> tuple[int, ...]:
 
 
 def merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
-    """The file's options under what was given on the command line; collections of both together.
+    """The file's options under what was given on the command line, above the environment; collections of both together.
 
     Raises:
         UnknownOption: The file cannot be read, or names an option there is not.
@@ -89,10 +102,11 @@ def merged(file: Path | None, fields: dict[str, Any]) -> dict[str, Any]:
 
     merged = fields | read_options(file)
     context = click.get_current_context()
+    general = (ParameterSource.DEFAULT, ParameterSource.ENVIRONMENT)
     for name, value in fields.items():
         if isinstance(value, frozenset):
             merged[name] = value | merged[name]
-        elif context.get_parameter_source("timeout" if name == "timeout_s" else name) is not ParameterSource.DEFAULT:
+        elif context.get_parameter_source("timeout" if name == "timeout_s" else name) not in general:
             merged[name] = value
     return merged
 
@@ -107,3 +121,15 @@ def check_values(model: Path, values: dict[str, Any]) -> None:
         raise UnknownOption("calibration data are for precision int8 or w4a16, not fp16: add --int8 or --w4a16")
     if values["dims"]:
         check_dims(values["dims"], declared_inputs(model))
+
+
+def pinned_sets(model: Path, values: dict[str, Any]) -> tuple[dict[str, str], ...]:
+    """The sets of pinned values that the command line or a file of options means.
+
+    Raises:
+        UnknownOption: A value does not fit its input, or two inputs have several values and not equally many.
+    """
+    if not values:
+        return ({},)
+    texts = {name: given if isinstance(given, tuple) else pinned_texts(name, given) for name, given in values.items()}
+    return value_sets(texts, {value.name: value.dims for value in declared_inputs(model)})

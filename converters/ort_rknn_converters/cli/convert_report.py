@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import click
 
 from ort_rknn_converters.onnx_file.signature import declared_inputs
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.memory import peaks
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.bundle import Variant
@@ -41,6 +42,7 @@ class Report:
             rows = [
                 {
                     "shapes": dict(options.shapes),
+                    "values": _plain_values(options.values),
                     "targets": [options.target],
                     "plan": plan.to_dict(),
                     "hints": self._hints(plan, options),
@@ -71,6 +73,7 @@ class Report:
             rows = [
                 {
                     "shapes": variant.shapes,
+                    "values": _plain_values(variant.values),
                     "targets": variant.targets,
                     **_facts(form, files, seconds),
                     "plan": form.plan.to_dict(),
@@ -82,9 +85,7 @@ class Report:
         from ort_rknn_converters.partition.plan import render_plan
 
         for variant, form in forms:
-            shapes = " ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in variant.shapes.items())
-            table = render_plan(form.plan, nodes=self.explain)
-            click.echo(f"{', '.join(variant.targets)} {shapes}".rstrip() + f"\n{table}\n")
+            click.echo(f"{variant}\n{render_plan(form.plan, nodes=self.explain)}\n")
         _say_hints(dict.fromkeys(hint for _, form in forms for hint in self._hints(form.plan, options)))
         _say_written(files, seconds, [form for _, form in forms])
 
@@ -104,10 +105,16 @@ class Report:
         return list(advice(plan, options, declared_inputs(self.model)))
 
 
+def _plain_values(values: Mapping[str, str]) -> dict[str, Any]:
+    return {name: json.loads(text) for name, text in values.items()}
+
+
 def _facts(compiled: CompiledModel, files: tuple[Path, ...], seconds: float) -> dict[str, Any]:
+    own, child = peaks()
     return {
         "files": [str(file) for file in files],
         "seconds": round(seconds, 3),
+        "peak_memory": {"own": own, "largest_child": child},
         "toolkit_version": compiled.toolkit_version,
         "passes": list(compiled.passes),
     }
@@ -124,7 +131,10 @@ def _say_written(files: tuple[Path, ...], seconds: float, forms: Sequence[Compil
     more = f" and {others} file{'s' if others > 1 else ''} beside it" if others else ""
     from ort_rknn_converters.partition.plan import size_text
 
-    click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s")
+    own, child = peaks()
+    memory = f"memory at its peak: {own / 1e6:.0f} MB here"
+    memory += f", {child / 1e6:.0f} MB in the largest process it started" if child else ""
+    click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s ({memory})")
     if parts := contents(size, forms):
         click.echo(parts)
 

@@ -51,7 +51,7 @@ class Heartbeat:
         """Write no more."""
         self._ended.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join()  # no limit: it was told to end, and writes one line at most
 
     def _beat(self) -> None:
         while not self._ended.wait(self._every):

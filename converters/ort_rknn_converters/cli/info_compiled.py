@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def compiled(path: Path, console: Console, as_json: bool, nodes: bool, tensors: 
         "inputs": [value(one) for one in stub.graph.input],
         "outputs": [value(one) for one in stub.graph.output],
         "metadata": {entry.key: entry.value for entry in stub.metadata_props},
-        "plugin": plugin_fitness(forms),
+        "plugin": plugin_fitness(forms, models[0].plan.values),
     }
     if as_json:
         return data | {"forms": [_plain_data(form, model) for form, model in zip(forms, models, strict=True)]}
@@ -61,10 +62,13 @@ def compiled(path: Path, console: Console, as_json: bool, nodes: bool, tensors: 
     return {}
 
 
-def plugin_fitness(forms: Sequence[Variant]) -> str:
-    """Whether onnxruntime's plugin runs the file: it sees the first form only."""
+def plugin_fitness(forms: Sequence[Variant], values: Mapping[str, str]) -> str:
+    """Whether onnxruntime's plugin runs the file: it sees the first form only, and compares no pinned values."""
     if len(forms) == 1:
-        return "fit for onnxruntime-ep-rknn"
+        pinned = ", ".join(f"{name} is taken to be {text}" for name, text in values.items())
+        return "fit for onnxruntime-ep-rknn" + (f", where {pinned} whatever is fed" if pinned else "")
+    if any(form.values for form in forms):
+        return "not fit for onnxruntime-ep-rknn: several pinned values in one file (convert one with --plugin for each)"
     if len({tuple(form.shapes.items()) for form in forms}) > 1:
         return "not fit for onnxruntime-ep-rknn: several shapes in one file (convert one with --plugin for each)"
     return f"fit for onnxruntime-ep-rknn on {', '.join(forms[0].targets)} only: the other SoCs have forms of their own"
@@ -80,8 +84,9 @@ def _only_form(path: Path) -> Variant:
 
 
 def _headline(form: Variant) -> str:
-    shapes = " ".join(f"{name}={shape(dims)}" for name, dims in form.shapes.items())
-    return ", ".join(filter(None, (", ".join(form.targets), shapes)))
+    pinned = [f"{name}={shape(dims)}" for name, dims in form.shapes.items()]
+    pinned += [f"{name}={text}" for name, text in form.values.items()]
+    return ", ".join(filter(None, (", ".join(form.targets), " ".join(pinned))))
 
 
 def _draw(console: Console, model: CompiledModel, *, nodes: bool, tensors: bool) -> None:
@@ -119,6 +124,7 @@ def _codes(model: CompiledModel) -> Iterator[tuple[Any, str, int, RknnFile | str
 def _plain_data(form: Variant, model: CompiledModel) -> dict[str, Any]:
     return {
         "shapes": {name: list(dims) for name, dims in form.shapes.items()},
+        "values": {name: json.loads(text) for name, text in form.values.items()},
         "targets": list(form.targets),
         "toolkit_version": model.toolkit_version,
         "passes": list(model.passes),

@@ -23,6 +23,7 @@ import click
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, fields
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import is_file, open_regular, read_regular
 
 __all__ = ["COMMAND_VARIABLE", "SSH_VARIABLE", "RemoteJob", "convert_on", "options_of"]
 
@@ -54,10 +55,16 @@ printf %s "$folder/out" >"$folder/out/{where}"
 tar -cf - -C "$folder/out" .
 """
 _SAID, _WHERE = "ort-rknn.said", "ort-rknn.folder"
+_ALIVE = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+"""Ends ssh a minute after the other machine went silent; by itself it would wait for ever. A guess."""
+
+_END_S = 5.0  # seconds that ssh gets to end before it is killed; a guess
+
 _LOCAL = ("on", "output")
 """Options that are not passed on as they are."""
 _PATHS = ("calibration", "options_file")
 """Options that name files of this machine."""
+_MOST_LIST = 1 << 26  # bytes of a list of files; a guess: half a million names
 _MODEL_GRAPH, _EXTERNAL = 7, b"location"
 
 
@@ -109,7 +116,7 @@ def convert_on(job: RemoteJob, command: click.Command) -> None:
         said=_SAID,
         where=_WHERE,
     )
-    ssh = shlex.split(os.environ.get(SSH_VARIABLE) or "ssh")
+    ssh = shlex.split(os.environ.get(SSH_VARIABLE, "")) or ["ssh", *_ALIVE]
     with tempfile.TemporaryFile() as answer:
         try:
             process = subprocess.Popen([*ssh, job.host, script], stdin=subprocess.PIPE, stdout=answer)
@@ -119,10 +126,14 @@ def convert_on(job: RemoteJob, command: click.Command) -> None:
         sender = threading.Thread(target=_send, args=(process.stdin, parts), daemon=True)
         sender.start()
         try:
+            # no limit: the conversion there has its own, and ssh ends when the machine answers no more (_ALIVE)
             status = process.wait()
         except BaseException:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
             raise
         if status == 255:
             raise ConvertError(f"{job.host} cannot be reached by {ssh[0]} (what it says stands above)")
@@ -146,8 +157,8 @@ def _parts(job: RemoteJob) -> Iterator[tuple[str, Path]]:
             raise ConvertError(f"{path} is not there")
         yield f"in/{name}/{path.name}", path
         if path.suffix == ".txt":  # a list of other files
-            for line in path.read_text(encoding="utf-8").split():
-                if not Path(line).is_absolute() and (path.parent / line).exists():
+            for line in read_regular(path, _MOST_LIST).decode("utf-8", errors="replace").split():
+                if not Path(line).is_absolute() and is_file(path.parent / line):
                     yield f"in/{name}/{line}", path.parent / line
 
 
@@ -161,7 +172,8 @@ def external_files(model: Path) -> list[str]:
     from ort_rknn_converters.onnx_file.schema import ModelProto
     from ort_rknn_converters.onnx_file.split_model import tensors
 
-    data = model.read_bytes()
+    with open_regular(model) as stream:
+        data = stream.read()
     if b"\x0a\x08" + _EXTERNAL not in data:
         return []
     try:

@@ -231,10 +231,11 @@ class SegmentCompiler:
                 beside.submit(self._spare)
             try:
                 attempt = self._compiled(attempt, request, lowered, begun)
+                # no limit: the reference run has its own (bounded_run), the peaks are arithmetic over its feeds
                 attempt = replace(attempt, peaks=expected.result().peaks, entering=peaks.result())
             except (ToolkitFailed, ModelError) as error:
                 return replace(attempt, failure=self._failure(nodes, error, expected))
-        return self._acceptance.check(attempt, lowered, expected.result(), feeds)
+        return self._acceptance.check(attempt, lowered, expected.result(), feeds)  # no limit: it has ended above
 
     def _compiled(self, attempt: Attempt, request: CompileRequest, lowered: Lowered, begun: threading.Event) -> Attempt:
         # Ctrl-C reaches the main thread only: with several jobs the others have to be told.
@@ -257,9 +258,11 @@ class SegmentCompiler:
         return found
 
     def _failure(self, nodes: Sequence[str], error: Exception, expected: Future[Reference]) -> Failure:
+        # no limit: the reference run has its own
         if isinstance(error, ToolkitFailed) and not isinstance(expected.exception(), ModelError):
             names = () if error.passing else self._acceptance.named(nodes, str(error))
             return Failure(error.kind, str(error), names)
+        # no limit: it has ended above
         return _unverifiable(expected.exception() or error)  # no wonder then, and nothing worth searching for
 
     def _timeout(self, size: int) -> float:

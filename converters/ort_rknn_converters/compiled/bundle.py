@@ -1,7 +1,7 @@
-"""Several compiled forms of one model in one file: for several input shapes, and for several SoCs.
+"""Several compiled forms of one model in one file: for several input shapes, pinned values and SoCs.
 
-The file is the first form's ordinary EPContext model. The others, and the original ONNX for shapes that were not
-compiled, lie in it as byte tensors that nothing reads; what they share with the first form's weights is stored once.
+The file is the first form's ordinary EPContext model. The others, and the original ONNX for what was not compiled, lie
+in it as byte tensors that nothing reads; what they share with the first form's weights is stored once.
 """
 
 from __future__ import annotations
@@ -43,16 +43,24 @@ class Variant:
         shapes: The open inputs' shapes it was compiled for; empty where all shapes are the model's own.
         targets: SoCs it has code for.
         load: Gives the compiled model.
+        values: The pinned values it was compiled for as JSON texts, where other forms have others.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     targets: tuple[str, ...]
     load: Callable[[], CompiledModel] = field(compare=False)
+    values: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, shapes: Mapping[str, tuple[int, ...]], compiled: CompiledModel) -> Variant:
+    def of(
+        cls, shapes: Mapping[str, tuple[int, ...]], compiled: CompiledModel, values: Mapping[str, str] | None = None
+    ) -> Variant:
         """The form that is at hand."""
-        return cls(dict(shapes), compiled.targets, lambda: compiled)
+        return cls(dict(shapes), compiled.targets, lambda: compiled, dict(values or {}))
+
+    def __str__(self) -> str:
+        shapes = [f"{name}={'x'.join(map(str, dims)) or 'scalar'}" for name, dims in self.shapes.items()]
+        return " ".join([", ".join(self.targets), *shapes, *(f"{name}={text}" for name, text in self.values.items())])
 
 
 @frozen
@@ -135,7 +143,7 @@ class Bundle:
                     else partial(_load, name, folder, partial(read, blob))
                 )
                 shapes = {key: tuple(map(int, dims)) for key, dims in row["shapes"].items()}
-                variants.append(Variant(shapes, tuple(row["targets"]), load))
+                variants.append(Variant(shapes, tuple(row["targets"]), load, row.get("values", {})))
             original = facts["original"]
         except Exception as error:  # what libraries raise for damaged content differs between their versions
             if isinstance(error, ConvertError):
@@ -145,7 +153,9 @@ class Bundle:
 
 
 def _row(variant: Variant) -> dict[str, Any]:
-    return {"shapes": {name: list(shape) for name, shape in variant.shapes.items()}, "targets": list(variant.targets)}
+    shapes = {name: list(shape) for name, shape in variant.shapes.items()}
+    row = {"shapes": shapes, "targets": list(variant.targets)}
+    return row | {"values": dict(variant.values)} if variant.values else row
 
 
 def _restored(name: str, held: Mapping[str, ir.TensorProtocol], blob: str) -> SplitModel:

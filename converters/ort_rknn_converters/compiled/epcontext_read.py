@@ -37,6 +37,7 @@ from ort_rknn_converters.onnx_file.weights import LargeWeights
 from ort_rknn_converters.partition.plan import Plan, Segment
 from ort_rknn_converters.provider import PROVIDERS
 from ort_rknn_converters.tensor_info import TensorInfo
+from ort_rknn_converters.util.own_files import is_file
 from ort_rknn_converters.util.plain_data import parse_json
 
 __all__ = ["load_epcontext", "parse_epcontext", "read_epcontext"]
@@ -223,7 +224,7 @@ class _Reader:
         if not file or Path(file).name != file:
             raise CompiledModelError(f"{self.name} names {file!r}, which is not beside it. Convert the model again")
         path = self.folder / file
-        if not path.is_file():
+        if not is_file(path):
             raise CompiledModelError(
                 f"{self.name} needs {file} beside it, and it is not there. Copy both files together"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ort_rknn_converters.partition.plan_form import PLAN, STEP_NAME, TENSORS
+from ort_rknn_converters.partition.plan_form import PLAN, STEP_NAME, TENSORS, VALUES
 from ort_rknn_converters.util.own_files import is_plain_name
 from ort_rknn_converters.util.plain_data import (
     ANYTHING,
@@ -70,7 +70,9 @@ MANIFEST_FORM: Form = record(
 BUNDLE: Form = record(
     {
         "format": word(1),
-        "variants": rows(record({"shapes": by_name(rows(COUNT)), "targets": rows(TEXT)}, {"blob": TEXT})),
+        "variants": rows(
+            record({"shapes": by_name(rows(COUNT)), "targets": rows(TEXT)}, {"blob": TEXT, "values": VALUES})
+        ),
         "original": maybe(TEXT),
     }
 )

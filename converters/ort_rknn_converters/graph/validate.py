@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.onnx_graph import in_files, walk
+from ort_rknn_converters.util.own_files import is_file
 
 __all__ = ["validate_and_sort"]
 
@@ -22,7 +23,7 @@ def validate_and_sort(model: ir.Model) -> None:
     """
     for _, tensor in in_files(model):
         path, end = Path(tensor.path), (tensor.offset or 0) + (tensor.length or tensor.nbytes)
-        if path.is_file() and path.stat().st_size < end:
+        if is_file(path) and path.stat().st_size < end:
             raise ModelError(f"{path} is cut off: {tensor.name} ends at byte {end} of {path.stat().st_size}")
     for reader, value in _read(model.graph):
         if value.producer() is None and not value.is_graph_input() and not value.is_initializer():

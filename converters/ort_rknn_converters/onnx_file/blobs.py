@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.onnx_file.proofs import LARGE, digest_of_own, is_hashed, prove_later
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.own_files import blocks_of_open, open_own, open_regular, read_own, write_own
+from ort_rknn_converters.util.own_files import open_regular, read_own, write_own
 
 __all__ = [
     "MANIFEST",
@@ -30,8 +30,6 @@ __all__ = [
     "FileBlob",
     "StoredBlob",
     "digest",
-    "digest_of_open",
-    "settle_proofs",
 ]
 
 Buffer: TypeAlias = "bytes | memoryview"
@@ -44,7 +42,6 @@ MANIFEST = "manifest.json"
 """The file of a cache entry that lists its parts; without it there is no entry."""
 
 _CHUNK = 1 << 18  # bytes read at a time
-_HASHED = 1 << 24  # bytes hashed at a time
 _MOST_NOTE = 1 << 10  # bytes of a note that says what a derived file hashes to
 
 
@@ -230,25 +227,25 @@ class StoredBlob(FileBlob):
         return self.file
 
     def vouch(self) -> None:
-        """Prove the content before it is opened; of large ONNX while it is, until :func:`settle_proofs`.
+        """Prove the content before it is opened; of large ONNX while it is.
 
-        Compiled code goes to the vendor's closed runtime and is proven first. ONNX goes to onnxruntime, which takes as
-        long to open it as hashing does, on another core.
+        Of the latter :func:`ort_rknn_converters.onnx_file.proofs.settle_proofs` gives the result. Compiled code goes to
+        the vendor's closed runtime and is proven first. ONNX goes to onnxruntime, which takes as long to open it as
+        hashing does, on another core.
 
         Raises:
             CompiledModelError: It is not what was stored: the entry it belongs to is given up, and the next look-up
                 misses it.
         """
-        if self.sha256 is None or not self.file.endswith(".onnx") or self.size < _LARGE or self._is_known():
+        large = self.sha256 is not None and self.file.endswith(".onnx") and self.size >= LARGE
+        if large and not self._is_known():
+            prove_later(self, self._found)
+        else:
             self.prove()
-            return
-        with contextlib.suppress(RuntimeError):  # no thread to be had: it is proven at the end
-            threading.Thread(target=self._found_quietly, name="ort_rknn hashes", daemon=True).start()
-        _unsettled.append(self)
 
     def _is_known(self) -> bool:
         with contextlib.suppress(OSError):
-            return _known(Path(self.file).stat()) in _digests
+            return is_hashed(Path(self.file).stat())
         return False
 
     def prove(self) -> None:
@@ -275,11 +272,7 @@ class StoredBlob(FileBlob):
 
     def _found(self) -> str:
         """Computes the digest of the content, once a process."""
-        return _digest_of(self.file)
-
-    def _found_quietly(self) -> None:
-        with contextlib.suppress(OSError):  # whoever opens it will say so
-            self._found()
+        return digest_of_own(self.file)
 
     def derived(self, name: str, make: Callable[[], bytes]) -> BytesBlob | FileBlob:
         """The bytes ``make`` gives, kept in a file of their own as ``<stem>.<name>`` from the first time on.
@@ -318,73 +311,8 @@ class StoredBlob(FileBlob):
     __eq__, __hash__ = Blob.__eq__, Blob.__hash__
 
 
-def settle_proofs() -> None:
-    """Wait until all that was opened is proven; a session is not handed out before.
-
-    Raises:
-        CompiledModelError: Something that was opened is not what was stored.
-    """
-    while _unsettled:
-        _unsettled.pop().prove()  # waits for the thread that hashes it, which a file's size bounds
-
-
 def _note_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
-
-
-def _known(found: os.stat_result) -> _Known:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-_LARGE = 1 << 20  # bytes from which a thread is worth its start; a guess, it hashes in a millisecond
-
-_unsettled: list[StoredBlob] = []
-
-_Known: TypeAlias = tuple[int, int, int, int]
-_digests: dict[_Known, str] = {}
-"""Files this process has hashed: device, inode, size and time stamp -> digest."""
-
-_at_work: dict[str, threading.Lock] = {}
-_table = threading.Lock()
-
-
-def _digest_of(file: str) -> str:
-    """The digest of a file of ours; raises :class:`OSError` when it cannot be read, or is not ours."""
-    with open_own(file) as stream:
-        return digest_of_open(stream.fileno(), file)
-
-
-def digest_of_open(fd: int, file: str) -> str:
-    """Computes the :func:`digest` of an open file, once a process.
-
-    Args:
-        fd: Its descriptor.
-        file: Its name: whoever comes while another thread hashes it waits for that.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    with _table:
-        turn = _at_work.setdefault(file, threading.Lock())
-    with turn:  # the other one reads a file of bounded size
-        found = os.fstat(fd)
-        known = _known(found)
-        if known not in _digests:
-            hashed = hashlib.sha256()
-            for chunk in blocks_of_open(fd, _HASHED):  # long: each takes the interpreter's lock once
-                hashed.update(chunk)
-            _digests[known] = hashed.hexdigest()
-        return _digests[known]
-
-
-def _after_fork() -> None:
-    """A thread that hashed stayed with the parent, and so did its turn."""
-    global _table
-    _table = threading.Lock()
-    _at_work.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob, StoredBlob, digest_of_open
+from ort_rknn_converters.onnx_file.blobs import Blob, BytesBlob, FileBlob, StoredBlob
+from ort_rknn_converters.onnx_file.proofs import digest_of_open
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.util.own_files import blocks_of_open, open_own, open_regular

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterator
 from math import prod
 from pathlib import Path
@@ -14,6 +15,7 @@ from ort_rknn_converters.onnx_file.protobuf_wire import GRAPH_INITIALIZER, MODEL
 from ort_rknn_converters.onnx_file.schema import TensorProto, helper, ir, onnx
 from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import is_file
 
 __all__ = ["LARGE", "LargeWeights", "is_large", "is_same", "located", "raw_bytes", "size_of", "weights_as_inputs"]
 
@@ -141,7 +143,7 @@ def located(tensor: ir.ExternalTensor, model: Path) -> ir.ExternalTensor:
         ModelError: They would lie elsewhere, in a place before the file's beginning, or in something that is no file.
     """
     folder = model.absolute().parent
-    if "\0" in str(tensor.location):
+    if not isinstance(tensor.location, str) or "\0" in tensor.location:  # bytes: they are not UTF-8
         raise ModelError(f"the weight {shown(tensor.name)} lies in {shown(tensor.location)}: no file has such a name")
     if (tensor.offset or 0) < 0 or (tensor.length or 0) < 0:
         raise ModelError(
@@ -153,7 +155,7 @@ def located(tensor: ir.ExternalTensor, model: Path) -> ir.ExternalTensor:
         raise ModelError(
             f"the weight {shown(tensor.name)} lies outside the folder of {model}, in {shown(file)}: copy it there"
         )
-    if file.exists() and not file.is_file():
+    if not is_file(file) and os.path.lexists(file):
         raise ModelError(f"the weight {shown(tensor.name)} lies in {shown(file)}, which is no file")
     return ir.ExternalTensor(
         file, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name or ""

@@ -40,6 +40,9 @@ _QUANTIZE = frozenset({"DequantizeLinear", "QuantizeLinear"})
 _CHANNELS = 32
 _FIRST_LAYER = 4
 """Channels of an image: the first layer has a mode of its own for up to four."""
+_CACHED = 1 << 19
+"""Bytes of a weight that several nodes share and that stays in the CPU's cache from one to the next, so that it comes
+from memory once. A guess: RK3566 has 512 KB of it, RK3588 3 MB."""
 
 
 @frozen
@@ -53,8 +56,9 @@ class NodeWork:
         flop: Operations on the CPU, a multiply-add counted as two.
         npu_flop: Operations of the NPU, whole groups of channels counted.
         values: Elements of its activations, in and out.
-        weights: Elements of its constants.
-        cpu_bytes: Bytes that the CPU moves for it.
+        weights: Elements of its constants. Those that nodes share are stored once, and read by each layer: the NPU's
+            buffer is too small to keep them.
+        cpu_bytes: Bytes that the CPU moves for it, without small weights that an earlier node has read.
         int8: Whether the graph itself says that it computes on 8-bit values.
     """
 
@@ -70,6 +74,7 @@ class NodeWork:
 
 def node_works(nodes: Iterable[ir.Node]) -> Iterator[NodeWork]:
     """Gives the work of nodes whose values have static shapes (an unknown dimension counts as 1)."""
+    cached: set[ir.Value] = set()
     for node in nodes:
         kind = _kind(node)
         read = [value for value in dict.fromkeys(node.inputs) if value is not None]
@@ -77,6 +82,8 @@ def node_works(nodes: Iterable[ir.Node]) -> Iterator[NodeWork]:
             read = read[1:]
         constants = [value for value in read if value.const_value is not None]
         moving = [value for value in read if value.const_value is None] + list(node.outputs)
+        fetched = [value for value in constants if value not in cached]
+        cached.update(value for value in fetched if value_bytes(value) <= _CACHED)
         yield NodeWork(
             node.op_type,
             kind,
@@ -84,7 +91,7 @@ def node_works(nodes: Iterable[ir.Node]) -> Iterator[NodeWork]:
             _npu_flops(node) if kind in ("conv", "depthwise", "matmul") else 0.0,
             sum(_count(value) for value in moving),
             sum(_count(value) for value in constants),
-            0 if node.op_type in FREE else sum(value_bytes(value) for value in (*constants, *moving)),
+            0 if node.op_type in FREE else sum(value_bytes(value) for value in (*fetched, *moving)),
             any(value is not None and _quantized(value) for value in node.inputs),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.util.own_files import is_plain_name
 from ort_rknn_converters.util.plain_data import (
     COUNT,
@@ -20,7 +21,7 @@ from ort_rknn_converters.util.plain_data import (
     rows,
 )
 
-__all__ = ["PLAN", "STEP_NAME", "TENSORS"]
+__all__ = ["PLAN", "STEP_NAME", "TENSORS", "VALUES"]
 
 _NONE = type(None)
 _KINDS = (
@@ -35,6 +36,20 @@ def STEP_NAME(value: Any) -> None:
     """Takes the name of a segment or step: files are called by it, so it must lead nowhere."""
     if not is_plain_name(value) or not value.isprintable():
         raise Misshapen(f"expected a name such as npu_0, found {value!r:.60}")
+
+
+def _pinned(value: Any) -> None:
+    from ort_rknn_converters.pinned_values import pinned_text  # imports numpy, for which few compiled models wait
+
+    TEXT(value)
+    try:
+        pinned_text("", value)
+    except UnknownOption:
+        raise Misshapen(f"expected a pinned value as JSON, found {value!r:.60}") from None
+
+
+VALUES: Form = by_name(_pinned)
+"""Values of inputs that compiled code takes for constants."""
 
 
 def _dtype(value: Any) -> None:
@@ -66,7 +81,7 @@ _PLAN = record(
         "mostly": TEXT,
         "estimate": TEXT,
         "whole": maybe(record({"outputs": rows(_OUTPUT_ERROR), "others": rows(TEXT)})),
-        "values": by_name(TEXT),
+        "values": VALUES,
     },
 )
 

@@ -1,9 +1,9 @@
-"""Converts a model for several sets of input shapes and several SoCs at once."""
+"""Converts a model for several sets of input shapes, several sets of pinned values and several SoCs at once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ort_rknn_converters.compiled.bundle import Bundle, Variant, merged
@@ -26,13 +26,13 @@ def convert_bundle(
     compile: Any = None,
     known_failures: str | os.PathLike[str] | None = None,
 ) -> Bundle:
-    """Convert a model several times into one file: once for each set of input shapes and each SoC.
+    """Convert a model several times into one file: once for each set of input shapes and values and each SoC.
 
     Each SoC gets the cut that is best for it. SoCs whose cuts are the same share everything but the compiled code.
 
     Args:
         model: Path or bytes.
-        wanted: The options of each conversion; they differ in ``shapes`` and ``target``.
+        wanted: The options of each conversion; they differ in ``shapes``, ``values`` and ``target``.
         progress: As for :func:`ort_rknn_converters.pipeline.convert.convert`.
         compile: As there.
         known_failures: As there.
@@ -42,19 +42,25 @@ def convert_bundle(
         ConvertError: What :func:`ort_rknn_converters.pipeline.convert.convert` raises.
     """
     progress = progress or SILENT
-    groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[ConvertOptions]] = {}
+    groups: dict[tuple[Any, ...], list[ConvertOptions]] = {}
     for options in wanted:
-        groups.setdefault(tuple(sorted(options.shapes.items())), []).append(options)
-    closed = [_closed(model, group[0], len(groups) > 1) for group in groups.values()]
+        groups.setdefault((_sorted(options.shapes), _sorted(options.values)), []).append(options)
+    several_shapes, several_values = (len({key[at] for key in groups}) > 1 for at in (0, 1))
+    closed = [_closed(model, group[0], several_shapes) for group in groups.values()]
     variants: list[Variant] = []
     for shapes, group in zip(closed, groups.values(), strict=True):
+        values = group[0].values if several_values else {}
         forms = [
             convert(model, options=options, progress=progress, compile=compile, known_failures=known_failures)
             for options in group
         ]
-        variants.extend(Variant.of(shapes, form) for form in merged(forms))
-    needed = any(variant.shapes for variant in variants)
+        variants.extend(Variant.of(shapes, form, values) for form in merged(forms))
+    needed = any(variant.shapes or variant.values for variant in variants)
     return Bundle(tuple(variants), (lambda: _original(model)) if needed else None)
+
+
+def _sorted(mapping: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(mapping.items()))
 
 
 def _closed(

@@ -26,11 +26,11 @@ from ort_rknn_converters.passes.rewrite.activations import Activations
 from ort_rknn_converters.passes.rewrite.attention_masks import Masks
 from ort_rknn_converters.passes.rewrite.elementwise import Ceil, ClipLimits, Logic, MinMax, Sign, Sums, Trigonometry
 from ort_rknn_converters.passes.rewrite.framed_conv import FramedConv
-from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows
+from ort_rknn_converters.passes.rewrite.long_reshapes import LongRows, RelativePositions
 from ort_rknn_converters.passes.rewrite.masked_fill import MaskedFill
-from ort_rknn_converters.passes.rewrite.max_pool_3d import MaxPool3d
 from ort_rknn_converters.passes.rewrite.merge_dims import FewerDims
 from ort_rknn_converters.passes.rewrite.outer_product import OuterProduct
+from ort_rknn_converters.passes.rewrite.pools import DilatedPools, MaxPool3d
 from ort_rknn_converters.passes.rewrite.reductions import Reductions
 from ort_rknn_converters.passes.rewrite.shared_products import SharedProducts
 from ort_rknn_converters.passes.rewrite.trilu import Trilu
@@ -91,9 +91,11 @@ _REWRITE: tuple[Pass, ...] = (
     FramedConv(),
     Logic(),
     LongRows(),
+    RelativePositions(),
     MaskedFill(),
     Masks(),
     MaxPool3d(),
+    DilatedPools(),
     MinMax(),
     OuterProduct(),
     Reductions(),

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph.onnx_graph import to_bytes, to_proto
+from ort_rknn_converters.numerics.output_errors import LIMIT
 from ort_rknn_converters.numerics.random_inputs import feeds_for
 from ort_rknn_converters.numerics.tensor_error import compare, is_float
 from ort_rknn_converters.onnx_file import onnxruntime as ort
@@ -17,6 +18,7 @@ from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, Run, bounded
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.passes.simplify.dynamic_products import rounds_at_run_time
 from ort_rknn_converters.pipeline.prepare import Prepared
+from ort_rknn_converters.util.log import warn_once
 
 __all__ = ["prepared_in_floats"]
 
@@ -52,7 +54,10 @@ def prepared_in_floats(
         return prepare(source, options, run_time_rounding=True), note
     said = f"off by a relative RMS of {size:.1e} from the model's own 8 bits"
     if size <= _LIMIT:
-        return prepared, f"products rounded to 8 bits at run time are computed in floats, which rounds less: {said}"
+        note = f"products rounded to 8 bits at run time are computed in floats, which rounds less: {said}"
+        if size > LIMIT:
+            warn_once(note)
+        return prepared, note
     return (
         prepare(source, options, run_time_rounding=True),
         f"products rounded to 8 bits at run time stay on the CPU: in floats the model is {said} (limit {_LIMIT:g})",

@@ -20,7 +20,7 @@ from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.own_files import blocks_of_open, is_file, open_regular, read_regular
 
 __all__ = ["Calibration", "InputSpec", "spread"]
 
@@ -82,7 +82,7 @@ class Calibration:
         digest = hashlib.sha256()
         if isinstance(self.source, str):
             for file in (file for row in self._rows() for file in row):
-                digest.update(file.suffix.lower().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+                digest.update(file.suffix.lower().encode() + b"\0" + _read(file, _digest))
             return digest.hexdigest()
         for sample in self.source:
             for name in sorted(sample):
@@ -116,7 +116,7 @@ class Calibration:
         """The files of each sample; only a list may have several, one for each input."""
         assert isinstance(self.source, str)
         path = Path(self.source)
-        if path.is_file():
+        if is_file(path):
             rows = _listed(path) if path.suffix.lower() == _LIST else [(path,)]
             return [rows[index] for index in spread(len(rows), self.limit)]
         if not path.is_dir():
@@ -164,6 +164,15 @@ def _read(file: Path, how: Callable[[Path], Content]) -> Content:
         raise CalibrationError(f"{file} cannot be read: {error}") from error
 
 
+def _digest(file: Path) -> bytes:
+    """SHA-256 of a file, whose content is never all in memory."""
+    found = hashlib.sha256()
+    with open_regular(file) as stream:
+        for block in blocks_of_open(stream.fileno()):
+            found.update(block)
+    return found.digest()
+
+
 def _listed(file: Path) -> list[tuple[Path, ...]]:
     """The rows of a list: files, relative to the list's folder or to the current one."""
     try:
@@ -193,7 +202,7 @@ def _words(line: str, file: Path) -> list[str]:
 
 
 def _found(wanted: Path, file: Path) -> Path | None:
-    return next((path for path in (file.parent / wanted, wanted) if path.is_file()), None)
+    return next((path for path in (file.parent / wanted, wanted) if is_file(path)), None)
 
 
 def _there(wanted: Path, file: Path, number: int) -> Path:

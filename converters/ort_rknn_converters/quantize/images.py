@@ -9,11 +9,14 @@ import numpy as np
 
 from ort_rknn_converters.calibration_source import Preprocess
 from ort_rknn_converters.errors import CalibrationError
+from ort_rknn_converters.util.own_files import open_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["IMAGE_SUFFIXES", "read_image"]
+
+_MOST_PIXELS = 48_000_000  # 400 MB while it is converted: a small file can say that it has any size
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -51,7 +54,12 @@ def read_image(file: Path, how: Preprocess, dims: tuple[int, ...]) -> NDArray[An
         raise CalibrationError(
             f"{file}: an image has 1 or 3 channels, the input of shape {list(dims)} has {channels} as {layout}"
         )
-    with Image.open(file) as image:
+    with open_regular(file) as stream, Image.open(stream) as image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise CalibrationError(
+                f"{file} has {image.width} x {image.height} pixels, and at most {_MOST_PIXELS:,} are read. Make it"
+                " smaller"
+            )
         resized = image.convert("L" if channels == 1 else "RGB").resize(how.size or (width, height))
         pixels = np.asarray(resized, np.float32).reshape(resized.height, resized.width, channels)
     if how.order == "bgr":

@@ -18,13 +18,14 @@ _LONGEST_TEXT = 20_000  # characters of a whole message; a guess: the longest of
 
 # Controls (C0, DEL, C1), marks that change the reading direction, that have no width or that end a line, surrogates
 # (which no terminal's encoding has), tags and what is reserved for other programs' own use.
-_UNSAFE = re.compile(
+# Patterns are compiled when they are first used: a start from the cache shows no foreign text (a millisecond).
+_UNSAFE = (
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\uffff"
     "\ud800-\udfff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
-_UNSAFE_IN_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$]|!(?=\[)|(?<=\])\(|^[#>+-]|@(?=\w)|(?<=\w)(?=://)|(?i:www)(?=\.)")
-_PLAIN = re.compile(r"[\w./:@+=, ()-]+")
+_UNSAFE_IN_LINES = _UNSAFE.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f")
+_MARKDOWN = r"[\\`*_\[\]<>|~&$]|!(?=\[)|(?<=\])\(|^[#>+-]|@(?=\w)|(?<=\w)(?=://)|(?i:www)(?=\.)"
+_PLAIN = r"[\w./:@+=, ()-]+"
 _LONGEST_LINE = 2000  # characters of a reason or an advice; a guess: the longest of ours has 700
 
 
@@ -39,7 +40,7 @@ def shown(text: object, most: int = LONGEST) -> str:
     if len(plain) > most:
         half = max(1, most // 2 - 1)
         plain = f"{plain[:half]}..{plain[-half:]}"
-    return plain if plain.isascii() and plain.isprintable() else _UNSAFE.sub(_escaped, plain)
+    return plain if plain.isascii() and plain.isprintable() else re.sub(_UNSAFE, _escaped, plain)
 
 
 def shown_lines(text: object) -> str:
@@ -47,12 +48,12 @@ def shown_lines(text: object) -> str:
     plain = str(text)
     if len(plain) > _LONGEST_TEXT:
         plain = f"{plain[: _LONGEST_TEXT // 2]} [...] {plain[-_LONGEST_TEXT // 2 :]}"
-    return plain if plain.isascii() and plain.isprintable() else _UNSAFE_IN_LINES.sub(_escaped, plain)
+    return plain if plain.isascii() and plain.isprintable() else re.sub(_UNSAFE_IN_LINES, _escaped, plain)
 
 
 def markdown(text: object, most: int = LONGEST) -> str:
     """A foreign text inside Markdown, a table's cell included: shown as it is, never a link, an image or markup."""
-    return _MARKDOWN.sub(_in_markdown, shown(text, most))
+    return re.sub(_MARKDOWN, _in_markdown, shown(text, most))
 
 
 def _in_markdown(found: re.Match[str]) -> str:
@@ -93,4 +94,4 @@ def lines_in_markup(text: object) -> str:
 def code(text: object) -> str:
     """A foreign name inside Markdown: as code where it is plain, else escaped, for a backtick would end the code."""
     plain = shown(text)
-    return f"`{plain}`" if _PLAIN.fullmatch(plain) else markdown(text)
+    return f"`{plain}`" if re.fullmatch(_PLAIN, plain) else markdown(text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["free_memory", "resident"]
+__all__ = ["free_memory", "peaks", "resident"]
 
 
 def resident(process: int | None = None) -> int:
@@ -20,6 +21,20 @@ def resident(process: int | None = None) -> int:
         return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def peaks() -> tuple[int, int]:
+    """Largest resident size this process had, and that of the largest of its children that have ended, in bytes.
+
+    What a child held before it became its program is the parent's, and counts: a small child of a large process is
+    reported as large.
+    """
+    own = 0
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        own = int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return own or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, children
 
 
 def free_memory(*, swap: bool = False) -> float:

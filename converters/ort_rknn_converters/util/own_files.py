@@ -17,6 +17,7 @@ from pathlib import Path
 __all__ = [
     "NoRegularFile",
     "blocks_of_open",
+    "is_file",
     "is_plain_name",
     "make_private",
     "not_ours",
@@ -112,6 +113,14 @@ def make_private(folder: Path) -> Path:
         if not folder.is_dir():
             raise
     return folder
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a name from outside is that of a file: not where no file can have it, or where nobody may look."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - Path.is_file raises for names that are too long
+    except (OSError, ValueError):
+        return False
 
 
 def is_plain_name(name: object) -> bool:

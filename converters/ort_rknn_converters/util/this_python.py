@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["this_python"]
 
-_NAME = re.compile(r"(python|pypy)\d*(\.\d+)?[a-z]?(\.exe)?", re.IGNORECASE)
+_NAME = r"(?i:(python|pypy)\d*(\.\d+)?[a-z]?(\.exe)?)"
 
 
 def this_python() -> str:
@@ -38,4 +38,4 @@ def _is_python(path: str | None) -> bool:
     """Whether a file is a Python by its name, or by that of the file it links to."""
     if not path or not os.access(path, os.X_OK) or not Path(path).is_file():
         return False
-    return any(_NAME.fullmatch(one.name) for one in (Path(path), Path(path).resolve()))
+    return any(re.fullmatch(_NAME, one.name) for one in (Path(path), Path(path).resolve()))

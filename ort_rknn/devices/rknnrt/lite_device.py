@@ -69,6 +69,12 @@ class LiteDevice:
         self.soc: Soc = detect(root, target or named_target())
         if self.soc.problem:
             raise DeviceUnavailable(f"no NPU can be used: {self.soc.problem}")
+        if self.soc.named:
+            raise DeviceUnavailable(
+                f"{PACKAGE} reads the device tree itself, which is hidden here or names no SoC that it knows: a name "
+                "in its place does not help it. Start the container with --security-opt systempaths=unconfined, or use "
+                "device='npu', which takes ORT_RKNN_TARGET"
+            )
         if not any((Path(root) / library).exists() for library in LIBRARIES):
             raise DeviceUnavailable(
                 f"{PACKAGE} takes the NPU's runtime library from /usr/lib/librknnrt.so only, and there is none; "

@@ -20,7 +20,7 @@ class Sleeper:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lock.acquire()
+        self._lock.acquire()  # no limit: it is new, and free
 
     def sleep(self, timeout: float | None = None) -> bool:
         """Sleep until poked; ``False`` when ``timeout`` seconds passed first."""

@@ -283,6 +283,7 @@ ep_context *ep_take_context(ep_segment *s, ep_failure *f) {
     bool refused = false; /* another one cannot be had now: this call waits for one that is there */
     while (!(c = pop(g))) {
         if (g->open >= g->most || (refused && g->open)) {
+            /* no limit: each context is given back, or is lost after run_timeout_ms, which wakes this too */
             pthread_cond_wait(&p->given_back, &p->lock);
             continue;
         }

@@ -34,7 +34,12 @@ static const char *const VERSIONS[] = {"sys/module/rknpu/version", "sys/kernel/d
 static const char *const ROCKET[] = {"sys/module/rocket", "sys/bus/platform/drivers/rocket"};
 static const char *const RKNPU[] = {"sys/module/rknpu", "sys/bus/platform/drivers/RKNPU", "sys/kernel/debug/rknpu",
                                     "dev/rknpu"};
-static const char *const CONTAINERS[] = {".dockerenv", "run/.containerenv"};
+static const char *const CONTAINERS[] = {".dockerenv",
+                                         "run/.containerenv",
+                                         "run/secrets/kubernetes.io",
+                                         "var/run/secrets/kubernetes.io",
+                                         "run/host/container-manager",
+                                         "dev/.lxc-boot-id"};
 #define COUNT(list) (sizeof list / sizeof *list)
 
 const ep_target *ep_find_target(const char *name) {
@@ -131,9 +136,9 @@ void ep_look(const char *root, ep_machine *m) {
     for (size_t i = 0; i < COUNT(TREES) && !size; i++) size = read_some(root, TREES[i], words, sizeof words);
     m->target = soc_among(words, size);
     const char *said = getenv("ORT_RKNN_TARGET");
-    int named = 0; /* believed where no device tree says otherwise: a container hides it, or it is one of Rockchip's */
-    if (!m->target && said && *said && (!size || memmem(words, size, "rockchip,", 9)))
-        named = (m->target = ep_find_target(said)) != NULL;
+    /* believed where no device tree says otherwise: a container hides it, or it is one of Rockchip's */
+    int asked = !m->target && said && *said && (!size || memmem(words, size, "rockchip,", 9));
+    int named = asked && (m->target = ep_find_target(said)) != NULL;
     int rocket = driven_by_rocket(root), container = is_there(root, CONTAINERS, COUNT(CONTAINERS));
     snprintf(m->driver, sizeof m->driver, "%s", rocket ? "rocket" : is_there(root, RKNPU, COUNT(RKNPU)) ? "rknpu" : "");
     find_version(root, m->driver_version, sizeof m->driver_version);
@@ -144,7 +149,11 @@ void ep_look(const char *root, ep_machine *m) {
         size_t n = strlen(nodes);
         snprintf(nodes + n, sizeof nodes - n, "%s/%s", denied++ ? " and " : "", NODES[i]);
     }
-    if (!m->target && size) {
+    if (!m->target && asked) {
+        snprintf(m->problem, sizeof m->problem,
+                 "ORT_RKNN_TARGET or the option target says '%.40s', and no SoC of that name is known; known are %s", said,
+                 ep_targets());
+    } else if (!m->target && size) {
         for (size_t i = 0; i + 1 < size; i++)
             if (!words[i]) words[i] = ' ';
         snprintf(m->problem, sizeof m->problem, "the device tree names no SoC with an NPU that is known here (%.400s)",

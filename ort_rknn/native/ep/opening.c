@@ -90,7 +90,7 @@ static int open_within(errand what, size_t size, rknn_context *handle) {
         pthread_detach(thread);
         return EP_TIMED_OUT;
     }
-    if (!failed) pthread_join(thread, NULL);
+    if (!failed) pthread_join(thread, NULL); /* no limit: it has said that it is done */
     int code = e->code;
     if (!code) *handle = e->handle;
     free_errand(e);

@@ -33,6 +33,7 @@ static void *work(void *argument) {
     ep_context *c = w->context;
     pthread_mutex_lock(&w->lock);
     for (;;) {
+        /* no limit: a worker waits for work; ep_end_worker wakes it */
         while (w->state != WORK && w->state != QUIT) pthread_cond_wait(&w->changed, &w->lock);
         if (w->state == QUIT) break;
         pthread_mutex_unlock(&w->lock);
@@ -80,7 +81,7 @@ void ep_end_worker(ep_worker *w) {
     w->state = QUIT;
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
-    pthread_join(w->thread, NULL);
+    pthread_join(w->thread, NULL); /* no limit: it is idle and was told to end; one that hangs is abandoned, not ended */
     free_worker(w);
 }
 

@@ -248,3 +248,31 @@ def test_other_boards_and_a_pc(tmp_path: Path) -> None:
 def test_a_kernel_with_a_name(tmp_path: Path) -> None:
     found = _look(tree(tmp_path, ROCK5B_NAMES, {**ROCK5B, "proc/sys/kernel/osrelease": "6.1.141-ophub"}))
     assert found["kernel"].state == "note"
+
+
+HIDDEN = {".dockerenv": "", **ROCK5B}
+
+
+def named(root: Path, name: str | None, machine: str = "aarch64") -> dict[str, Finding]:
+    return {finding.topic: finding for finding in board_findings(root, "2.5.0", None, machine, named=name)}
+
+
+def test_a_name_in_the_place_of_a_hidden_device_tree_leaves_nothing_bad(tmp_path: Path) -> None:
+    root = tree(tmp_path, (), HIDDEN)
+    assert "or set ORT_RKNN_TARGET" in named(root, None)["SoC"].cure
+    found = named(root, "rk3588")
+    assert {finding.state for finding in found.values()} == {"ok"}, found
+    assert found["SoC"].said.startswith("rk3588, as ORT_RKNN_TARGET says")
+
+
+def test_a_name_that_is_no_soc_is_the_finding(tmp_path: Path) -> None:
+    found = named(tree(tmp_path, (), HIDDEN), "rk9999")["SoC"]
+    assert found.state == "bad"
+    assert "says 'rk9999', and no SoC of that name is known; known are rk3588, " in found.said
+
+
+def test_a_name_makes_no_board_of_a_pc(tmp_path: Path) -> None:
+    """On a PC the variable says what to compile for."""
+    found = named(tmp_path, "rk3588", machine="x86_64")
+    assert list(found) == ["SoC"]
+    assert "a x86_64 machine is no Rockchip board" in found["SoC"].said

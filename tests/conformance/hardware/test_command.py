@@ -16,6 +16,7 @@ from docs.write_hardware import REPORTS
 from ort_rknn.devices.base import AUTO
 from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.devices.simulator import SimulatorDevice
+from ort_rknn.devices.soc import Soc
 from ort_rknn_conformance.doctor.board_models import MODELS
 from ort_rknn_conformance.flows.emulated_device import EmulatedNpu
 from ort_rknn_conformance.hardware.command import GROUPS, command, where_it_ran
@@ -251,7 +252,13 @@ def test_only_a_board_is_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     assert where_it_ran(Npu()) == "emulated", "another emulator on a PC is no board"
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert where_it_ran(Npu()) == "emulated", "without a device tree it is no board"
-    monkeypatch.setattr("ort_rknn.devices.soc.detect", lambda: type("Soc", (), {"target": "rk3588"})())
+    monkeypatch.setattr("ort_rknn.devices.soc.detect", lambda named: Soc("rk3588", named=True))
+    assert where_it_ran(Npu()) == "emulated", "a name alone makes no board"
+    monkeypatch.setattr(
+        "ort_rknn.devices.soc.detect", lambda named: Soc("rk3588", named=True, nodes=("/dev/dri/renderD129",))
+    )
+    assert where_it_ran(Npu()) == "hardware", "in a container the name stands in for the hidden device tree"
+    monkeypatch.setattr("ort_rknn.devices.soc.detect", lambda named: Soc("rk3588"))
     assert where_it_ran(Npu()) == "hardware"
     monkeypatch.setattr("ort_rknn_conformance.flows.emulated_device.is_emulator", lambda path: True)
     assert where_it_ran(Npu()) == "emulated", "the tests' emulator on a board is no NPU"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -95,7 +96,11 @@ class TestDone:
             assert "did you mean Tanh?" in result.output
 
     def test_sizes_are_readable(self, model: Path) -> None:
-        assert " kB, converted in " in run(model, "--min-gain", 0).output
+        said = run(model, "--min-gain", 0).output
+        assert " kB, converted in " in said
+        own = re.search(r"memory at its peak: (\d+) MB here", said)
+        assert own is not None
+        assert 20 < int(own.group(1)) < 4000
 
     @pytest.mark.parametrize(
         "arguments", [["--shape", "x=2x8"], ["--shape", "x=2,8"], ["--dim", "N=2", "--dim", "M=8"]]
@@ -113,6 +118,16 @@ class TestDone:
         assert found["toolkit_version"] == "2.5.0"
         assert found["plan"]["segments"][0]["rel_rms"] < 1e-6
         assert found["seconds"] > 0
+
+    def test_the_target_is_the_environment_s_where_nothing_else_names_it(
+        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ORT_RKNN_TARGET", "rk3566")
+        options = tmp_path / "options.toml"
+        options.write_text('target = "rk3576"\n')
+        for more, target in ([], "rk3566"), (["--options", options], "rk3576"), (["--target", "rk3562"], "rk3562"):
+            result = run(model, "--min-gain", 0, "--plan-only", "--json", *more)
+            assert json.loads(result.stdout)["plan"]["target"] == target
 
     def test_explain_lists_every_node(self, model: Path) -> None:
         result = run(model, "--min-gain", 0, "--explain")

@@ -67,6 +67,10 @@ def test_as_json_and_as_a_plan() -> None:
         ),
         (("--shape", "X=3x2", "--shape", "X=4x9"), "declares"),
         (("--target", "rk3588,abacus"), "abacus"),
+        (("--value", "X=1,half"), "values['X'] is a number"),
+        (("--shape", "X=3x2", "--value", "X=[[1,2,3]],[[1,2]]"), "values['X'] has shape [1, 3], and the input"),
+        (("--value", "X=1,2", "--value", "Y=1,2,3"), "equally many"),
+        (("--shape", "X=1x2", "--value", "X=1,2", "--plugin"), "--plugin takes one value and got 2"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(arguments: tuple[str, ...], said: str) -> None:
@@ -74,3 +78,21 @@ def test_what_is_wrong_is_said_and_nothing_is_written(arguments: tuple[str, ...]
     assert done.exit_code == 2
     assert said in done.output
     assert not Path("m.rknn.onnx").exists()
+
+
+def test_values_in_one_file() -> None:
+    done = _convert("--shape", "X=1x2", "--value", "X=0.5,[[1,2]]", "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["variants"]
+    assert [(row["shapes"], row["values"]) for row in rows] == [({"X": [1, 2]}, {"X": one}) for one in (0.5, [[1, 2]])]
+    assert [one.values for one in Bundle.load("m.rknn.onnx").variants] == [{"X": "0.5"}, {"X": "[[1, 2]]"}]
+
+
+def test_values_and_shapes_of_a_file_of_options() -> None:
+    Path("o.toml").write_text("[shapes]\nX = [[1, 2], [3, 2]]\n[values]\nX = [0.5, 2]\n")
+    done = _convert("--options", "o.toml", "--plan-only", "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["variants"]
+    assert [(row["shapes"]["X"], row["values"]["X"]) for row in rows] == [
+        ([size, 2], value) for size in (1, 3) for value in (0.5, 2)
+    ]

@@ -112,3 +112,14 @@ def test_weights_are_found_by_their_places(model: Path, tmp_path: Path) -> None:
     assert external_files(model) == ["the weights.bin"]
     (tmp_path / "x.onnx").write_bytes(b"no model")
     assert external_files(tmp_path / "x.onnx") == []
+
+
+def test_the_environment_s_target_goes_there_as_an_option(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORT_RKNN_TARGET", "rk3566")
+    out = tmp_path / "out.onnx"
+    assert run(model, "--on", "pc", "-o", out).exit_code == 0
+    assert "--target', 'rk3566'" in out.read_text()
+    assert run(model, "--on", "pc", "-o", out, "--target", "rk3576").exit_code == 0
+    assert "rk3566" not in out.read_text()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import onnx
+import onnx_ir as ir
 import pytest
 
 from ort_rknn_converters.graph import onnx_graph
@@ -87,3 +88,15 @@ def test_what_the_runtime_runs_on_the_boards_cpu_is_slow() -> None:
     on_cpu, on_npu = (run_seconds(node_works([one]), costs, "fp16") for one in (pad, add))
     assert 2.83e-3 / 3 < on_cpu < 2.83e-3 * 3.2  # record 23
     assert on_npu < on_cpu / 5
+
+
+@pytest.mark.parametrize(("width", "again"), [(300, False), (400, True)])
+def test_a_small_weight_that_nodes_share_comes_from_memory_once(width: int, again: bool) -> None:
+    row = ("float", [1, width])
+    first = node("MatMul", [row, floats(width, width)], [row])
+    second = ir.node("MatMul", [first.outputs[0], first.inputs[1]])
+    second.outputs[0].type, second.outputs[0].shape = first.outputs[0].type, first.outputs[0].shape
+    works = list(node_works([first, second]))
+    weight, rows = width * width * 4, 2 * width * 4
+    assert [work.cpu_bytes for work in works] == [weight + rows, weight * again + rows]
+    assert {work.weights for work in works} == {width * width}  # each layer of the NPU reads it

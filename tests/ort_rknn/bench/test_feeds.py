@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed
+from ort_rknn.bench.feeds import FeedError, needs, random_feed, read_feed, with_values
 
 INPUTS = [
     SimpleNamespace(name="x", type="tensor(float)", shape=["N", 3]),
@@ -28,6 +28,13 @@ def test_random_feeds_are_the_same_every_time() -> None:
     assert [(array.dtype.name, array.shape) for array in feed.values()] == [("float32", (1, 3)), ("int64", (2,))]
     assert np.array_equal(feed["x"], random_feed(WANTED)["x"])
     assert set(feed["i"]) <= {0, 1}
+
+
+def test_pinned_values_are_fed() -> None:
+    feed = with_values(random_feed(WANTED), {"i": "7", "not there": "1"})
+    assert feed["i"].tolist() == [7, 7]
+    assert feed["i"].dtype == np.int64
+    assert feed["x"].shape == (1, 3)
 
 
 def test_texts_cannot_be_made_up() -> None:

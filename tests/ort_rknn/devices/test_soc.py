@@ -116,6 +116,25 @@ def test_names_that_replace_nothing(tmp_path: Path, compatible: tuple[str, ...],
     assert soc.problem is not None
 
 
+@pytest.mark.parametrize("named", ["rk1", "RK3589 ", "rk3588,rk3566"])
+def test_a_name_of_no_soc_is_said_with_the_names_there_are(tmp_path: Path, named: str) -> None:
+    """In a container the cure would otherwise be to set what is set already."""
+    soc = detect(board(tmp_path, files={".dockerenv": "", "dev/dri/renderD129": ""}), named)
+    assert (soc.target, soc.misnamed) == (None, named)
+    assert f"says {named!r}, and no SoC of that name is known; known are rk3588, rk3576, " in str(soc.problem)
+
+
+@pytest.mark.parametrize(
+    "place", [".dockerenv", "run/.containerenv", "run/secrets/kubernetes.io/serviceaccount/token", "dev/.lxc-boot-id"]
+)
+def test_containers_of_every_engine_are_told_the_cure(tmp_path: Path, place: str) -> None:
+    soc = detect(board(tmp_path, files={place: "", "dev/dri/renderD129": ""}))
+    assert soc.container
+    assert "this container hides the device tree" in str(soc.problem)
+    assert "or set ORT_RKNN_TARGET" in str(soc.problem)
+    assert detect(tmp_path, "rk3588").problem is None
+
+
 def test_the_device_tree_wins_over_a_name(tmp_path: Path) -> None:
     soc = detect(board(tmp_path, "rockchip,rk3566"), "rk3588")
     assert (soc.target, soc.named) == ("rk3566", False)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 import ort_rknn
-from ort_rknn_converters.onnx_file import blobs
+from ort_rknn_converters.onnx_file import proofs
 from tests.helpers.segment_models import cnn
 from tests.helpers.toolkits.fake import fake_toolkit
 
@@ -38,7 +38,7 @@ def flip(file: Path) -> None:
 
 def forget_digests() -> None:
     """As in another process."""
-    blobs._digests.clear()
+    proofs._digests.clear()
 
 
 def linked(file: Path) -> None:

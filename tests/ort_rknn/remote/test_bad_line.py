@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -90,3 +92,49 @@ def test_a_cable_that_is_pulled_in_mid_call(scheme: str, ports: dict[str, int]) 
                 break
             except (ort_rknn.DeviceUnavailable, ort_rknn.InferenceTimeout):
                 assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("slow", [b"x", b""])
+def test_a_server_that_sends_a_byte_at_a_time(slow: bytes) -> None:
+    """A socket's limit begins anew with each byte; the call's does not."""
+    begun, ended = time.monotonic(), threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        with listening, listening.accept()[0] as line:
+            line.recv(1 << 16)
+            line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while not ended.wait(0.05):
+                try:
+                    line.sendall(slow)
+                except OSError:
+                    return
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    server = threading.Thread(target=serve, args=(listening,), daemon=True)
+    server.start()
+    try:
+        with pytest.raises(ort_rknn.InferenceTimeout):
+            ort_rknn.InferenceSession(f"http://127.0.0.1:{port}/two?timeout=0.5")
+    finally:
+        ended.set()
+        server.join(10)
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    "said", ["[" * 5000, "[]", "{}", '{"parameters": {"ort_rknn.outside": {"string_value": "{}"}}}', '{"input": 5}']
+)
+def test_a_server_that_describes_nothing(said: str) -> None:
+    def serve(listening: socket.socket) -> None:
+        with listening, listening.accept()[0] as line:
+            line.recv(1 << 16)
+            line.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    server = threading.Thread(target=serve, args=(listening,), daemon=True)
+    server.start()
+    with pytest.raises(ort_rknn.DeviceError, match="describes the model in a way that cannot be read"):
+        ort_rknn.InferenceSession(f"http://127.0.0.1:{port}/two?timeout=5")
+    server.join(10)

@@ -199,3 +199,31 @@ def test_the_table(folder: Path) -> None:
     [line] = [line for line in result.output.splitlines() if "detector.onnx" in line]
     assert line.split()[1:4] == ["detector.onnx", "0,1", "high"]
     page.close()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"model": "a/[/]\x1b[2J\u202e[red]" + "x" * 900, "class": "[/b]", "device": "\x1b]0;t\x07", "cores": [0]},
+        {"model": None, "class": None, "device": None, "cores": []},
+    ],
+)
+def test_names_of_others_are_shown_and_do_nothing(folder: Path, facts: dict[str, Any]) -> None:
+    page = Page({**facts, "program": "p"})
+    result = CliRunner().invoke(command, ["--once", "--interval", "0.05"])
+    assert result.exit_code == 0, result.output
+    assert "\x1b]" not in result.output
+    assert "\u202e" not in result.output
+    assert "1 session(s)" in result.output
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "facts", ["[" * 4000, '{"pid": "x"}', '{"pid": 1, "started": [], "namespace": 1, "session": {}}']
+)
+def test_pages_that_others_wrote_are_read_strictly(folder: Path, facts: str) -> None:
+    own_folder()
+    (folder / "1-1.session").write_bytes(facts.encode().ljust(HEADER) + bytes(8 * len(COUNTERS)))
+    os.mkfifo(folder / "2-1.session")
+    (folder / "3-1.session").symlink_to("/dev/zero")
+    assert read_sessions() == []

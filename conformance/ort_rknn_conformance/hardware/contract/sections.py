@@ -26,6 +26,8 @@ __all__ = ["Section", "Teller", "run_section"]
 LIMIT = 20.0
 """Seconds a section may take. A guess: the vendor's runtime answers all in 5 ms, opening takes 0.15 s."""
 
+_END_S = 5.0  # seconds for a process to be gone once it has ended or was killed; a guess
+
 _TIME = re.compile(r"^E RKNN: \[[0-9:.]+\] ?")
 
 
@@ -150,7 +152,12 @@ def _read_all(reader: int, deadline: float) -> tuple[bytes, bool]:
 def _end_of(child: int, in_time: bool) -> str:
     if not in_time:
         os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+    deadline = time.monotonic() + _END_S
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:  # inside the driver not even SIGKILL ends it
+            return "hangs inside the driver, where nothing ends it"
+        time.sleep(0.01)
+    status = ended[1]
     if not in_time:
         return "time limit"
     return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else ""

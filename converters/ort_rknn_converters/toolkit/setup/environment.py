@@ -48,7 +48,7 @@ _KEPT = frozenset({"PYTHONUSERBASE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPR
 _MOST = 1 << 20  # bytes of the installer's note
 _MARKER = record({"version": TEXT}, {"python": TEXT, "requirements": rows(TEXT), "unproven": TEXT})
 
-_ALLOWED = re.compile(
+_ALLOWED = (
     r"(PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|LD_LIBRARY_PATH|LD_PRELOAD|GLIBC_TUNABLES|MALLOC_\w+"
     r"|(OMP|GOMP|KMP|OPENBLAS|MKL|NUMEXPR|RKNN|ASAN|UBSAN|LSAN|TSAN)_\w+|VIRTUAL_ENV|XDG_\w+|COVERAGE_\w+|QEMU_\w+)\Z"
 )
@@ -220,7 +220,7 @@ def child_environment(toolkit: ToolkitPython, scratch: Path) -> dict[str, str]:
             found that way.
         scratch: Its temporary folder: the toolkit leaves files behind when it crashes.
     """
-    environment = {name: value for name, value in clean_environment().items() if _ALLOWED.match(name)}
+    environment = {name: value for name, value in clean_environment().items() if re.match(_ALLOWED, name)}
     if toolkit.source == "importable" and "PYTHONHOME" in os.environ:
         environment["PYTHONHOME"] = os.environ["PYTHONHOME"]  # this interpreter's own
     if toolkit.folder:  # what it needs may be in the others

@@ -115,7 +115,7 @@ class Simulation:
             return None
         if not select.select([self._ended], [], [], self._limit)[0]:
             os.kill(self._copy, signal.SIGKILL)
-        os.waitpid(self._copy, 0)
+        os.waitpid(self._copy, 0)  # no limit: it ends, or was killed, and never calls a driver
         try:
             found = json.loads(Path(ANSWERS).read_text(encoding="utf-8"))
             said = Path(LOG).read_bytes()

@@ -22,6 +22,7 @@ NATIVE = HERE.parents[1]
 ROOT = NATIVE.parents[1]
 SHARED = ("CMakeLists.txt", "interleave.c", "interleave_half.c", "rknn_abi.h", "segment.c", "segment.h")
 GLIBC = "2.27"
+_BUILD_S = 900.0  # seconds for a build that takes one minute here; a guess for slow machines
 CPUS = ("aarch64", "x86_64")
 
 
@@ -52,6 +53,7 @@ def build(project: Path, out: Path, kind: str, env: dict[str, str] | None = None
         stderr=subprocess.PIPE,
         text=True,
         check=False,
+        timeout=_BUILD_S,
     )
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -70,7 +72,11 @@ def zig_wheel(project: Path, out: Path, cpu: str, folder: Path) -> Path:
     wheel = build(project, made, "wheel", env)
     tag = f"manylinux_{GLIBC.replace('.', '_')}_{cpu}"
     command = [sys.executable, "-m", "wheel", "tags", "--remove", "--platform-tag", tag, str(wheel)]
-    name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    name = (
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_BUILD_S)
+        .stdout.strip()
+        .splitlines()[-1]
+    )
     return Path(shutil.copy(made / name, out))
 
 

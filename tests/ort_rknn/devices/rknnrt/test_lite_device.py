@@ -192,3 +192,17 @@ def test_a_program_that_uses_the_package_itself_keeps_its_output(board: Path, mo
     with well_behaved():
         pass
     assert handler not in logger.handlers
+
+
+def test_a_name_does_not_replace_the_device_tree_that_the_package_reads_itself(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (board / "proc/device-tree/compatible").unlink()
+    (board / ".dockerenv").touch()
+    (board / "dev/dri").mkdir(parents=True)
+    (board / "dev/dri/renderD129").touch()
+    with pytest.raises(DeviceUnavailable, match="or set ORT_RKNN_TARGET"):
+        LiteDevice(root=board)
+    monkeypatch.setenv("ORT_RKNN_TARGET", "rk3588")
+    with pytest.raises(DeviceUnavailable, match=r"reads the device tree itself.*or use device='npu'"):
+        LiteDevice(root=board)
