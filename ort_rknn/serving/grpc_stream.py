@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from typing import Any
 
 import grpc
@@ -69,7 +69,10 @@ class Stream:
             return
         threading.Thread(target=self._read, args=(requests,), name="ort_rknn stream reader", daemon=True).start()
         while (answer := self._next()) is not None:
-            yield answer.result()
+            while not wait([answer], timeout=_LOOK_S).done:
+                if not self._context.is_active():
+                    return
+            yield answer.result(0)
             self._leave()  # only now, so that a client that does not read fills nothing but its own places
         if self._broken is not None:
             raise self._broken
@@ -95,7 +98,7 @@ class Stream:
         except Exception as error:  # gRPC's own, when the client has gone
             self._broken = error
         finally:
-            self._answers.put(None)
+            self._answers.put_nowait(None)
 
     def _accept(self, request: Asked | TensorError) -> None:
         answer: Future[bytes] = Future()
@@ -109,7 +112,7 @@ class Stream:
         else:
             self._places.append(place)
             answer = self._threads.submit(self._infer, request)
-        self._answers.put(answer)
+        self._answers.put_nowait(answer)
         if not self._context.is_active():  # it went while this was entered: nobody else gives the place back
             self._gone()
 
@@ -161,7 +164,7 @@ class Stream:
         """Gives all places back when the stream has ended; calls under way notice by themselves."""
         while self._places:
             self._leave()
-        self._answers.put(None)
+        self._answers.put_nowait(None)
 
 
 def _error(request: Asked | TensorError, error: Exception) -> bytes:

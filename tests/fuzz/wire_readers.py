@@ -56,13 +56,15 @@ def _grpc(data: bytes, _: Path) -> None:
     from google.protobuf.message import DecodeError
     from tritonclient.grpc import service_pb2
 
-    from ort_rknn.serving.protobufs import call_of
+    from ort_rknn.serving.protobufs import Requests, call_of
 
-    try:
-        request = service_pb2.ModelInferRequest.FromString(data)
-    except DecodeError:  # gRPC answers it
-        return
-    call_of(request, None, lambda: False)
+    requests = Requests(service_pb2)
+    for _ in range(2):  # the second time its head is known
+        try:
+            asked = requests.read(data)
+        except DecodeError:  # gRPC answers it
+            return
+        call_of(asked, None, lambda: False)
 
 
 class _Transport:
