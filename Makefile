@@ -214,12 +214,12 @@ test-serving: $(READY) $(ULTRALYTICS)/.ready
 	PYTHONPATH=.:converters:conformance YOLO_CONFIG_DIR=$(ULTRALYTICS)/settings $(ULTRALYTICS)/bin/python -m pytest \
 	    -p no:cacheprovider -m slow tests/ort_rknn/serving/test_ultralytics.py
 
-$(ULTRALYTICS)/.ready: $(READY) .ci/lock/dev.txt
+$(ULTRALYTICS)/.ready: $(READY) .ci/lock/dev.txt .ci/lock/ultralytics.txt
 	@test -x $(ULTRALYTICS)/bin/python || $(BIN)/python -m venv $(ULTRALYTICS) || uv venv --python $(BIN)/python $(ULTRALYTICS)
 	$(call install,$(ULTRALYTICS),.ci/lock/dev.txt)
 	@echo "installing Ultralytics into $(ULTRALYTICS) ..."
-	@$(ULTRALYTICS)/bin/python $(PIP_INSTALL) --extra-index-url https://download.pytorch.org/whl/cpu ultralytics || \
-	    { rm -f $@; exit 1; }
+	@$(ULTRALYTICS)/bin/python $(PIP_INSTALL) -c .ci/lock/ultralytics.txt \
+	    --extra-index-url https://download.pytorch.org/whl/cpu ultralytics || { rm -f $@; exit 1; }
 
 # A thousand sessions made and dropped, on each device.
 test-endurance: $(READY)

@@ -39,6 +39,7 @@ def test_nothing_is_installed_past_the_lock() -> None:
         "--no-deps --no-build-isolation -e .",
         "-c .ci/lock/programs.txt",
         "-c .ci/lock/ray.txt",
+        "-c .ci/lock/ultralytics.txt",
     )
     past = [command.strip() for command in commands if not any(words in command for words in locked)]
     assert [

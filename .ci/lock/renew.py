@@ -161,6 +161,7 @@ def main() -> None:
         "--constraints",
         str(LOCK / "dev.txt"),
     )
+    _write("ultralytics.txt", ["ultralytics"], *universal, "--constraints", str(LOCK / "dev.txt"))
     guest = ("--python-version", PYTHON, "--python-platform", "aarch64-manylinux_2_28")
     _write("aarch64.txt", WHEELS, *guest, "--no-deps", "--generate-hashes")
     _write_toolkit()
