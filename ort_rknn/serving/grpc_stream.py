@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from typing import Any
 
 import grpc
@@ -69,7 +69,10 @@ class Stream:
             return
         threading.Thread(target=self._read, args=(requests,), name="ort_rknn stream reader", daemon=True).start()
         while (answer := self._next()) is not None:
-            yield answer.result()  # no limit: a call that was let in ends by its own deadline
+            while not wait([answer], timeout=_LOOK_S).done:
+                if not self._context.is_active():
+                    return
+            yield answer.result(0)
             self._leave()  # only now, so that a client that does not read fills nothing but its own places
         if self._broken is not None:
             raise self._broken

@@ -61,9 +61,11 @@ def _grpc(data: bytes, _: Path) -> None:
     from ort_rknn.remote.tensors import TensorError
     from ort_rknn.serving.protobufs import Requests, call_of
 
-    asked = Requests(service_pb2).read_or_say(data)
-    if not isinstance(asked, TensorError):
-        call_of(asked, None, lambda: False)
+    requests = Requests(service_pb2)
+    for _ in range(2):  # the second time its head is known
+        asked = requests.read_or_say(data)
+        if not isinstance(asked, TensorError):
+            call_of(asked, None, lambda: False)
 
 
 def _grpc_answer(data: bytes, _: Path) -> None:
