@@ -7,7 +7,7 @@ values (the position of the largest, a threshold). A run of our own, with every 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Rounded", "deciders", "rounded_run"]
+__all__ = ["Rounded", "behind", "deciders", "rounded_run"]
 
 _DEEP = 16
 """Nodes from which on a part counts as deep. A guess: in a shallower one it is an op that takes nearly equal values
@@ -109,6 +109,15 @@ def rounded_run(model: onnx.ModelProto, feeds: Sequence[Mapping[str, NDArray[Any
             elif not np.array_equal(got, wanted[name]):
                 flipped.add(name)
     return Rounded(noise, frozenset(flipped), len(model.graph.node) >= _DEEP)
+
+
+def behind(model: onnx.ModelProto, names: Collection[str]) -> set[str]:
+    """The values that some nodes make, and all that is computed from them."""
+    made: set[str] = set()
+    for node in model.graph.node:
+        if node.name in names or not made.isdisjoint(node.input):
+            made.update(node.output)
+    return made
 
 
 def deciders(model: onnx.ModelProto, outputs: Iterable[str]) -> dict[str, str]:

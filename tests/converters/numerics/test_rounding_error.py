@@ -13,7 +13,7 @@ from onnx.parser import parse_graph
 
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.numerics.fp16_rounding import round_to_fp16
-from ort_rknn_converters.numerics.rounding_error import deciders, rounded_run
+from ort_rknn_converters.numerics.rounding_error import behind, deciders, rounded_run
 from ort_rknn_converters.numerics.tolerance import reference
 from ort_rknn_converters.pipeline.convert import convert
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
@@ -86,6 +86,11 @@ def test_few_nodes_are_not_excused(made: Any) -> None:
         ("y = ArgMax <axis = 3> (x4)", "int64[1,4,32,1] y", "ArgMax"),
         ("b = Greater (x4, x3) y = Not (b)", "bool[1,4,32,32] y", "Greater"),
         ("y = ArgMin <axis = 1> (x4) z = Neg (x4)", "int64[1,1,32,32] y, float[1,4,32,32] z", "ArgMin"),
+        (
+            "y = ArgMax <axis = 3> (x4) z = GatherElements <axis = 3> (x3, y)",
+            "int64[1,4,32,1] y, float[1,4,32,1] z",
+            "ArgMax",
+        ),
     ],
 )
 def test_a_decision_is_blamed_on_the_node_that_makes_it(made: Any, after: str, outputs: str, op: str) -> None:
@@ -136,3 +141,15 @@ def test_with_the_real_toolkit(tmp_path: Any) -> None:
     compiled = convert(proto, min_gain=0, known_failures=tmp_path)
     assert set(on_cpu(compiled)) == {"ArgMax"}
     assert [note for note in compiled.plan.notes if "Our own run" in note]
+
+
+def test_what_comes_behind_a_decision() -> None:
+    nodes = [
+        helper.make_node("TopK", ["x", "k"], ["v", "i"], name="TopK"),
+        helper.make_node("Gather", ["w", "i"], ["g"], name="Gather"),
+        helper.make_node("Relu", ["g"], ["y"], name="Relu"),
+        helper.make_node("Relu", ["x"], ["z"], name="other"),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", [], []))
+    assert behind(model, {"TopK"}) == {"v", "i", "g", "y"}
+    assert behind(model, ()) == set()
