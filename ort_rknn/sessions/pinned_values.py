@@ -50,6 +50,8 @@ class PinnedValues:
                 return texts
         if self._warn:
             self._warn = False
+            for name, value in self._sets[0][1].items():
+                _fed(given, feed, name, value)  # what was not looked at, because another input decided
             self._say(given)
         return None
 
