@@ -133,7 +133,9 @@ def test_overload_takes_no_memory(folder: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert codes == {"OK", "StatusCode.RESOURCE_EXHAUSTED"}
+        # On a fast computer no more than four of them may ever be there at once: refusals are test_pressure's.
+        assert "OK" in codes
+        assert codes <= {"OK", "StatusCode.RESOURCE_EXHAUSTED"}
         # measured: 105 to 122 MB, of 400 that came in; a thread each reads its request before it can be refused
         assert most_memory(server.process.pid) - before < 250
 

@@ -123,6 +123,10 @@ def test_a_burst_gets_its_contexts_beside_an_idle_session(new_engine: New, emula
     jobs = [engine.submit(FRAME) for _ in range(3)]
     for job in jobs:
         job.result(LONG)
+    # A context is made of another one between two inferences of that, so the last may come after its job.
+    deadline, pause = time.monotonic() + LONG, threading.Event()
+    while emulator.count("contexts") < 3 + 1 and time.monotonic() < deadline:
+        pause.wait(0.01)
     assert emulator.count("contexts") == 3 + 1
 
 
