@@ -256,10 +256,13 @@ class SharedRuns:
 
     def _is_crowded(self) -> bool:
         """Whether the next run takes a context for a crowd. Needs the lock."""
-        now = time.monotonic()
         if self._crowds and sum(core.busy for core in self._cores) >= self._few:
-            self._crowded_at = now
-        return now - self._crowded_at < CROWDED_S
+            self._crowded_at = time.monotonic()
+        return self._was_crowded()
+
+    def _was_crowded(self) -> bool:
+        """Whether contexts for a crowd were needed a moment ago."""
+        return time.monotonic() - self._crowded_at < CROWDED_S
 
     def _free_at(self, key: int) -> Callable[[_Core], tuple[float, bool, bool]]:
         """Time until a core is free, by the mean of past runs; among idle ones whose context need not be changed."""
@@ -285,19 +288,17 @@ class SharedRuns:
             self._mean += (took - self._mean) / 8 if self._mean else took
             core.busy -= 1
             if not self._closed:
-                crowded = bool(self._waiting) or time.monotonic() - self._crowded_at < CROWDED_S
-                stale = self._crowds and core.crowd != crowded
+                stale = self._crowds and core.crowd != (bool(self._waiting) or self._was_crowded())
                 if self._waiting and not stale:
                     gate, given = self._waiting.popleft()
                     self._begin(seat, seat.last)
                     given.append(seat)
                     gate.release()
                     return
-                bound = seat.bound if stale else None  # there are never more open than one kind has
-                seat.bound = None if stale else seat.bound
                 core.idle.append(seat)
-            else:
-                bound = seat.bound
+                if not stale:
+                    return
+            bound, seat.bound = seat.bound, None  # closed, or of the other kind: never more open than one kind has
         if bound is not None:
             bound.close()
 
