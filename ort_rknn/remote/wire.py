@@ -68,6 +68,8 @@ def cut(content: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
     Returns:
         The rest, and the fields in order; ``None`` where the parser must look.
     """
+    from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, varint
+
     view, size = memoryview(content), len(content)
     kept: list[memoryview] = []
     found: list[memoryview] = []
@@ -77,10 +79,10 @@ def cut(content: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
             if at >= size:
                 break
             first = at
-            key, at = _varint(content, at)
+            key, at = varint(content, at, size)
             kind = key & 7
             if kind == _BYTES:
-                length, at = _varint(content, at)
+                length, at = varint(content, at, size)
                 end = at + length
                 if end > size:
                     return None
@@ -90,14 +92,14 @@ def cut(content: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
                     begun = end
                 at = end
             elif kind == 0:
-                _, at = _varint(content, at)
+                _, at = varint(content, at, size)
             elif kind in (1, 5):
                 at += 8 if kind == 1 else 4
             else:
                 return None
         else:
             return None
-    except IndexError:
+    except NotProtobuf:
         return None
     if at != size:
         return None
@@ -107,16 +109,20 @@ def cut(content: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
 
 def fields(number: int, raw: Iterable[bytes | memoryview]) -> list[bytes | memoryview]:
     """The pieces of fields of bytes, to be joined with the rest of their message: the one copy there is."""
-    key = _written(number << 3 | _BYTES)
+    from ort_rknn_converters.onnx_file.protobuf_wire import written
+
+    key = written(number << 3 | _BYTES)
     pieces: list[bytes | memoryview] = []
     for one in raw:
-        pieces += (key + _written(len(one)), one)
+        pieces += (key + written(len(one)), one)
     return pieces
 
 
 def wrapped(number: int, pieces: Sequence[bytes | memoryview]) -> bytes:
     """A message whose one field is the message of these pieces."""
-    return b"".join((_written(number << 3 | _BYTES) + _written(sum(map(len, pieces))), *pieces))
+    from ort_rknn_converters.onnx_file.protobuf_wire import written
+
+    return b"".join((written(number << 3 | _BYTES) + written(sum(map(len, pieces))), *pieces))
 
 
 def raw_bytes(array: np.ndarray[Any, Any], datatype: str) -> bytes | memoryview:
@@ -130,29 +136,3 @@ def raw_bytes(array: np.ndarray[Any, Any], datatype: str) -> bytes | memoryview:
         return encode(array, datatype)
     flat = np.ascontiguousarray(array, DATATYPES[datatype]).reshape(-1)
     return flat.view(np.uint8).data
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where the next field begins.
-
-    Raises:
-        IndexError: The bytes end before it does, or it is longer than any.
-    """
-    value = shift = 0
-    while shift < 70:
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise IndexError
-
-
-def _written(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)

@@ -25,6 +25,8 @@ __all__ = [
     "is_compiled",
     "opened",
     "opening",
+    "varint",
+    "written",
 ]
 
 KEY_BUNDLE = "ort_rknn.bundle"
@@ -146,16 +148,16 @@ def fields(data: _Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, 
     """
     at = start
     while at < end:
-        key, at = _varint(data, at, end)
+        key, at = varint(data, at, end)
         kind = key & 7
         if kind == LENGTH:
-            length, at = _varint(data, at, end)
+            length, at = varint(data, at, end)
             if at + length > end:
                 raise NotProtobuf("a field that ends behind its message")
             yield key >> 3, kind, at, at + length
             at += length
         elif kind == VARINT:
-            value, at = _varint(data, at, end)
+            value, at = varint(data, at, end)
             yield key >> 3, kind, value, at
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
@@ -175,12 +177,12 @@ def opening(size: int, *levels: tuple[bytes, int]) -> bytes:
     """
     head = b""
     for before, number in reversed(levels):
-        head = before + bytes([number << 3 | LENGTH]) + _length(len(head) + size) + head
+        head = before + bytes([number << 3 | LENGTH]) + written(len(head) + size) + head
     return head
 
 
-def _length(number: int) -> bytes:
-    """A length as protobuf writes it: seven bits a byte, the lowest first."""
+def written(number: int) -> bytes:
+    """A number as protobuf writes it: seven bits a byte, the lowest first."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -189,7 +191,12 @@ def _length(number: int) -> bytes:
     return bytes(out)
 
 
-def _varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:
+def varint(data: _Bytes, at: int, end: int) -> tuple[int, int]:
+    """The number at an offset, and where the next field begins.
+
+    Raises:
+        NotProtobuf: The bytes end before it does, or it is longer than any.
+    """
     value = shift = 0
     while at < end and shift < 64:
         byte = data[at]
