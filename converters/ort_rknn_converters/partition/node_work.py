@@ -123,7 +123,8 @@ def flops(node: ir.Node) -> float:
 
 def value_bytes(value: ir.Value) -> int:
     """Counts the bytes of a value in ONNX Runtime."""
-    return int(_count(value) * (value.dtype.itemsize if value.dtype is not None else 4))
+    unknown = value.dtype in (None, ir.DataType.STRING, ir.DataType.UNDEFINED)
+    return int(_count(value) * (4 if unknown else value.dtype.itemsize))
 
 
 def _kind(node: ir.Node) -> str:

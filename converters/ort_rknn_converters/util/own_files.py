@@ -19,17 +19,20 @@ __all__ = [
     "blocks_of_open",
     "is_file",
     "is_plain_name",
+    "is_there",
     "make_private",
     "not_ours",
     "open_own",
     "open_regular",
     "read_own",
     "read_regular",
+    "read_said",
     "write_own",
 ]
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
+_MOST_SAID = 1 << 16  # bytes; /proc/meminfo and the device tree's names have 2 kB
 _OVERFLOW = 65534
 """Owner that Linux shows for users a container has no name for: there also for the system's own folders."""
 
@@ -121,6 +124,20 @@ def is_file(path: str | os.PathLike[str]) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - Path.is_file raises for names that are too long
     except (OSError, ValueError):
         return False
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether something has this name, as far as one may look: ``/sys/kernel/debug`` is root's on most systems."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where one may not look
+
+
+def read_said(path: str | os.PathLike[str]) -> str:
+    """Reads what the kernel, or a board whose files are mounted here, says of itself; empty where it says nothing."""
+    try:
+        with open_regular(path) as file:
+            return file.read(_MOST_SAID).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def is_plain_name(name: object) -> bool:
