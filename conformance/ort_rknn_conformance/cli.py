@@ -24,6 +24,7 @@ from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.run.check_settings import as_compiled, check_settings
 from ort_rknn_converters.cli.convert_options import CPU_NODES
 from ort_rknn_converters.targets import DEFAULT_TARGET
+from ort_rknn_converters.util.foreign_text import shown_lines
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["check", "conformance"]
@@ -366,5 +367,5 @@ def _dimension(text: str) -> tuple[str, int]:
 
 
 def _refuse(message: str, code: int = UNREADABLE) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {shown_lines(message)}", err=True)
     raise SystemExit(code)

@@ -110,7 +110,7 @@ def command(model: str, **given: Any) -> None:
     try:
         code = _bench(model, given)
     except _Refused as reason:
-        click.echo(f"Error: {reason}", err=True)
+        click.echo(f"Error: {shown_lines(reason)}", err=True)
         code = BAD_INPUT
     sys.exit(code)
 

@@ -107,9 +107,7 @@ class Repository:
             return known
         with os.scandir(self._folder) as found:
             names = sorted(
-                one.name
-                for one in found
-                if one.name.endswith(ENDINGS) and (one.is_file(follow_symlinks=False) or is_file(one))
+                one.name for one in found if _is_name(one.name) and (one.is_file(follow_symlinks=False) or is_file(one))
             )
         files = self._named(names)
         if time.time_ns() - now > _SETTLED_NS:
@@ -320,6 +318,14 @@ class Repository:
             slots, self._slots = list(self._slots.values()), {}
         for slot in slots:
             self._retire(slot)
+
+
+def _is_name(name: str) -> bool:
+    """Whether a client can name a file: no protocol carries a name that is not UTF-8."""
+    try:
+        return bool(name.endswith(ENDINGS) and name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _stem(name: str) -> str:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from ort_rknn_conformance.report.document import Document
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.util.foreign_text import shown_lines
 
 __all__ = ["render", "write"]
 
@@ -65,4 +66,4 @@ def _case(suite: ElementTree.Element, result: CaseResult, flow: str) -> None:
 
 def _clean(text: str) -> str:
     """XML cannot say some characters at all, not even escaped."""
-    return _NOT_XML.sub("?", text)
+    return _NOT_XML.sub("?", shown_lines(text))
