@@ -1,14 +1,16 @@
 """Opens files and folders that somebody else may have prepared, without following links and without waiting.
 
-Two kinds of files are opened: a user's (a model, calibration data: anywhere, links allowed, but a file and no pipe,
-device or folder, which would hang or never end), and those this package wrote itself (caches, temporary folders: of our
-own user, real, and in folders nobody else writes to).
+Three kinds of files are opened: a user's (a model, calibration data: anywhere, links allowed, but a file and no pipe,
+device or folder, which would hang or never end); those this package wrote itself (caches, temporary folders: of our own
+user, real, and in folders nobody else writes to); and those a user names for a secret or a report, where a pipe is good
+(a shell's ``<(...)`` and ``>(...)`` are pipes), but nobody waits for its other end without a limit.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 from collections.abc import Iterator
 from io import BufferedReader
@@ -24,11 +26,18 @@ __all__ = [
     "not_ours",
     "open_own",
     "open_regular",
+    "read_given",
     "read_own",
     "read_regular",
     "read_said",
+    "write_given",
     "write_own",
 ]
+
+OTHER_END_S = 30.0
+"""Longest wait for the other end of a pipe, each time. A guess: whoever asks a password manager types a password."""
+
+_BLOCK = 1 << 16
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
@@ -135,7 +144,7 @@ def read_said(path: str | os.PathLike[str]) -> str:
     """Reads what the kernel, or a board whose files are mounted here, says of itself; empty where it says nothing."""
     try:
         with open_regular(path) as file:
-            return file.read(_MOST_SAID).decode("utf-8", errors="replace")
+            return (file.read(_MOST_SAID) or b"").decode("utf-8", errors="replace")
     except OSError:
         return ""
 
@@ -195,6 +204,8 @@ def _kind(mode: int) -> str:
 
 def _content(file: BufferedReader, path: str | os.PathLike[str], most: int) -> bytes:
     data = file.read(most + 1)
+    if data is None:  # the kernel's log is a file, and has nothing to say now
+        raise NoRegularFile(errno.EAGAIN, "it gives nothing", os.fspath(path))
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", os.fspath(path))
     return data
@@ -233,3 +244,72 @@ def blocks_of_open(fd: int, size: int = 1 << 18) -> Iterator[bytes]:
     while chunk := os.pread(fd, size, place):
         place += len(chunk)
         yield chunk
+
+
+def read_given(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a small file, or what comes through a pipe.
+
+    Args:
+        path: Where it is.
+        most: Bytes it has at most.
+
+    Raises:
+        OSError: It is not there, may not be read, is too large, or nobody writes into the pipe.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except ValueError:
+        raise OSError(errno.EINVAL, "no file can have this name", os.fspath(path).replace("\0", "\\0")) from None
+    try:
+        parts, size = [], 0
+        while part := _read(handle, path):
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", os.fspath(path))
+        return b"".join(parts)
+    finally:
+        os.close(handle)
+
+
+def write_given(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file anew, or into a pipe or a device.
+
+    Raises:
+        OSError: It cannot be written, or nobody reads the pipe.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "nobody reads the pipe", os.fspath(path)) from None
+        raise
+    try:
+        rest = memoryview(text.encode("utf-8", errors="backslashreplace"))
+        while rest:
+            try:
+                rest = rest[os.write(handle, rest[:_BLOCK]) :]
+            except BlockingIOError:
+                _wait(handle, select.POLLOUT, path)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+    finally:
+        os.close(handle)
+
+
+def _read(handle: int, path: str | os.PathLike[str]) -> bytes:
+    while True:
+        if stat.S_ISFIFO(os.fstat(handle).st_mode):  # where nobody has opened the other end yet, it looks as ended
+            _wait(handle, select.POLLIN, path)
+        try:
+            return os.read(handle, _BLOCK)
+        except BlockingIOError:
+            _wait(handle, select.POLLIN, path)
+
+
+def _wait(handle: int, what: int, path: str | os.PathLike[str]) -> None:
+    poll = select.poll()
+    poll.register(handle, what)
+    if not poll.poll(OTHER_END_S * 1000):
+        raise OSError(errno.ETIMEDOUT, f"nothing came through the pipe for {OTHER_END_S:g} s", os.fspath(path))
