@@ -47,11 +47,11 @@ def shown(text: object, most: int = LONGEST) -> str:
     return plain if plain.isascii() and plain.isprintable() else re.sub(_UNSAFE, _escaped, plain)
 
 
-def shown_lines(text: object) -> str:
+def shown_lines(text: object, most: int = _LONGEST_TEXT) -> str:
     """A text of ours with foreign parts, maybe of several lines: as :func:`shown`, but for its line breaks and tabs."""
     plain = str(text)
-    if len(plain) > _LONGEST_TEXT:
-        plain = f"{plain[: _LONGEST_TEXT // 2]} [...] {plain[-_LONGEST_TEXT // 2 :]}"
+    if len(plain) > most:
+        plain = f"{plain[: most // 2]} [...] {plain[-most // 2 :]}"
     return plain if plain.isascii() and plain.isprintable() else re.sub(_UNSAFE_IN_LINES, _escaped, plain)
 
 

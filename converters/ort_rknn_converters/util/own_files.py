@@ -42,6 +42,7 @@ _BLOCK = 1 << 16
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
 _MOST_SAID = 1 << 16  # bytes; /proc/meminfo and the device tree's names have 2 kB
+_MOST_LINKS = 40  # in a path: Linux follows no more
 _OVERFLOW = 65534
 """Owner that Linux shows for users a container has no name for: there also for the system's own folders."""
 
@@ -118,9 +119,11 @@ def make_private(folder: Path) -> Path:
     """
     try:
         folder.mkdir(_FOLDER_MODE)
+        folder.chmod(_FOLDER_MODE)  # some have a umask that takes their own rights
     except FileNotFoundError:
         make_private(folder.parent)
         folder.mkdir(_FOLDER_MODE, exist_ok=True)
+        folder.chmod(_FOLDER_MODE)
     except FileExistsError:
         if not folder.is_dir():
             raise
@@ -158,17 +161,20 @@ def not_ours(folder: Path) -> str:
     """Reason why others could have put files into a folder, as the rest of a sentence; empty where they cannot.
 
     The folder, where it exists, must belong to this user or to the system and be writable by nobody else; those above
-    it may only be writable by all if they are like ``/tmp``, where everybody can remove just what is theirs.
+    it may only be writable by all if they are like ``/tmp``, where everybody can remove just what is theirs. Links on
+    the way must be this user's or the system's, too: whoever made one can let it lead elsewhere a moment later.
     """
     me = os.geteuid()
     path = Path(os.path.realpath(folder))
-    for at in (path, *path.parents):
+    for at in _way_to(folder):
         try:
             found = at.lstat()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             return f"{at} cannot be looked at ({error.strerror})"
+        if stat.S_ISLNK(found.st_mode) and found.st_uid not in (me, 0):
+            return f"{at} is a link that user {found.st_uid} made, and this is user {me}"
         if not stat.S_ISDIR(found.st_mode):
             continue  # nothing can be opened below it
         if found.st_uid not in (me, 0) and not (found.st_uid == _OVERFLOW and at != path and _has_nameless_users()):
@@ -177,6 +183,27 @@ def not_ours(folder: Path) -> str:
         if found.st_mode & _OTHERS_WRITE and not sticky and not _is_own_group(found):
             return f"others can write to {at} (its mode is {stat.S_IMODE(found.st_mode):o}; chmod go-w {at})"
     return ""
+
+
+def _way_to(folder: Path) -> list[Path]:
+    """Everything that is passed on the way to a folder, itself first: folders, and links with what they lead to."""
+    found, at, links = [], Path("/"), 0
+    todo = [*reversed(folder.absolute().parts[1:])]
+    while todo:
+        part = todo.pop()
+        here = at.parent if part == ".." else at / part
+        found.append(here)
+        try:
+            leads_to = here.readlink()
+        except OSError:  # no link, or nothing
+            at = here
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            break  # nobody can open it
+        at = Path("/") if leads_to.is_absolute() else at
+        todo += reversed(leads_to.parts[leads_to.is_absolute() :])
+    return [*reversed(found), Path("/")]
 
 
 def _opened(path: str | os.PathLike[str], flags: int) -> BufferedReader:

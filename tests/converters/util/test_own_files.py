@@ -160,3 +160,24 @@ def test_a_file_that_gives_nothing_is_no_file() -> None:
 
     with pytest.raises(NoRegularFile, match="gives nothing"):
         own_files._content(Silent(), "kmsg", 10)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give links away")
+def test_a_link_of_somebody_else_on_the_way_is_not_ours(tmp_path: Path) -> None:
+    """It leads to a good folder while it is looked at, and to another one later."""
+    tmp_path.chmod(0o1777)
+    (tmp_path / "mine" / "deep").mkdir(parents=True, mode=0o700)
+    (tmp_path / "link").symlink_to("mine")
+    (tmp_path / "far").symlink_to(tmp_path / "link" / "deep")
+    for path in ("link", "link/deep", "far", "far/not made yet", "mine/../link/deep"):
+        assert not_ours(tmp_path / path) == ""
+    os.lchown(tmp_path / "link", 1234, 1234)
+    for path in ("link", "link/deep", "far", "far/not made yet", "mine/../link/deep"):
+        assert "is a link that user 1234 made" in not_ours(tmp_path / path)
+    assert not_ours(tmp_path / "mine" / "deep") == ""
+
+
+def test_a_circle_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert not_ours(tmp_path / "a" / "cache") == ""  # nobody can open it

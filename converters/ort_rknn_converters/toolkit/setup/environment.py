@@ -94,8 +94,10 @@ def marker() -> dict[str, Any] | None:
 
 def last_failure() -> str:
     """Returns why the last installation of the private environment failed; empty where none did."""
+    from ort_rknn_converters.util.foreign_text import shown_lines  # only for who asks
+
     try:
-        return failure_note().read_text(encoding="utf-8").strip()
+        return shown_lines(read_own(failure_note(), _MOST).decode("utf-8", errors="replace").strip())
     except OSError:
         return ""
 

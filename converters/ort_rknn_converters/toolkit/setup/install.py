@@ -289,7 +289,7 @@ def install(
             return _install_locked(directory, progress, prove, python, force, use_uv, source, index)
     except InstallFailed as error:
         with contextlib.suppress(OSError):
-            failure_note().write_text(f"{error}\n", encoding="utf-8")
+            failure_note().write_text(f"{error}\n", encoding="utf-8", errors="backslashreplace")
         raise
     except Timeout as error:
         raise InstallFailed(f"another installer has held {lock} for {wait:g} s. Try again later") from error

@@ -194,3 +194,13 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     assert NOWHERE in environment.toolkit_directory().parents
     assert toolkit_version() is None
+
+
+def test_a_damaged_note_of_a_failure_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path))
+    environment.failure_note().parent.mkdir()
+    environment.failure_note().write_bytes(b"the disk\x1b[2J \xff is full\n")
+    assert environment.last_failure() == "the disk\\x1b[2J \\ufffd is full"
+    environment.failure_note().unlink()
+    environment.failure_note().mkdir()
+    assert environment.last_failure() == ""
