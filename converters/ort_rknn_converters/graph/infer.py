@@ -89,8 +89,9 @@ def _is_followed(proto: onnx.ModelProto) -> bool:
     except (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, ValueError):
         graph = proto.graph
     shapes = [info.type.tensor_type.shape.dim for info in (*graph.input, *graph.value_info, *graph.output)]
-    lists = sum(shape[0].dim_value for shape in shapes if len(shape) == 1)
-    return lists + sum(tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 1) <= _MOST_FOLLOWED
+    sizes = [shape[0].dim_value for shape in shapes if len(shape) == 1]
+    sizes += [tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 1]
+    return bool(sum(sizes) <= _MOST_FOLLOWED)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from ort_rknn_converters.util.foreign_text import shown
 
 __all__ = ["check_data"]
 
-_PARTS = {TensorProto.COMPLEX64: 2, TensorProto.COMPLEX128: 2}
-_LISTS = {
+_PARTS: dict[int, int] = {TensorProto.COMPLEX64: 2, TensorProto.COMPLEX128: 2}
+_LISTS: dict[int, str] = {
     **dict.fromkeys((TensorProto.FLOAT, TensorProto.COMPLEX64), "float_data"),
     **dict.fromkeys((TensorProto.DOUBLE, TensorProto.COMPLEX128), "double_data"),
     **dict.fromkeys((TensorProto.UINT32, TensorProto.UINT64), "uint64_data"),

@@ -123,8 +123,9 @@ def flops(node: ir.Node) -> float:
 
 def value_bytes(value: ir.Value) -> int:
     """Counts the bytes of a value in ONNX Runtime."""
-    unknown = value.dtype in (None, ir.DataType.STRING, ir.DataType.UNDEFINED)
-    return int(_count(value) * (4 if unknown else value.dtype.itemsize))
+    dtype = value.dtype
+    known = dtype is not None and dtype not in (ir.DataType.STRING, ir.DataType.UNDEFINED)
+    return int(_count(value) * (dtype.itemsize if dtype is not None and known else 4))
 
 
 def _kind(node: ir.Node) -> str:

@@ -192,8 +192,9 @@ def _from_shape(node: ir.Node) -> np.ndarray | None:
 
 def _bytes(value: ir.Value) -> int | None:
     shape = onnx_graph.static_shape(value)
-    known = shape is not None and value.dtype not in (None, ir.DataType.STRING)
-    return int(math.prod(shape) * value.dtype.itemsize) if known else None
+    if shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
+        return None
+    return int(math.prod(shape) * value.dtype.itemsize)
 
 
 def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray, ctx: Context) -> None:

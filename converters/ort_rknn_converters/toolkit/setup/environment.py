@@ -135,6 +135,8 @@ def _foreign_version(python: str) -> str:
         return found[-1].name.removesuffix(".dist-info").split("-")[1]
     import subprocess  # which half of all starts can do without
 
+    from ort_rknn_converters.util.foreign_text import shown
+
     # The working folder, which -c looks into first, has no say.
     code = (
         "import sys; sys.path[:] = filter(None, sys.path)\n"
@@ -150,6 +152,11 @@ def _foreign_version(python: str) -> str:
         raise ToolkitBroken(f"{PYTHON_VARIABLE}={python} was ended by signal {-run.returncode} at its start")
     if not run.returncode and not run.stdout.strip()[:1].isdigit():
         raise ToolkitMissing(f"{PYTHON_VARIABLE}={python} is no Python: it answers a Python program with nothing")
+    if run.returncode and "PackageNotFoundError" not in run.stderr:
+        said = shown(run.stderr.strip().rpartition("\n")[2]) or "it says nothing"
+        raise ToolkitMissing(
+            f"{PYTHON_VARIABLE}={python} is no Python that works: it ended with status {run.returncode} ({said})"
+        )
     if run.returncode:
         raise ToolkitMissing(f"{PYTHON_VARIABLE}={python} has no rknn-toolkit2 (it needs Python 3.8 to 3.12)")
     return run.stdout.strip()
