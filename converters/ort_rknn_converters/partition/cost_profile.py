@@ -16,7 +16,7 @@ from typing import Any
 
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
-from ort_rknn_converters.util.own_files import make_private, read_regular
+from ort_rknn_converters.util.own_files import is_there, make_private, read_regular
 from ort_rknn_converters.util.plain_data import check_fields, parse_json
 from ort_rknn_converters.util.user_dirs import cache_directory
 
@@ -173,7 +173,7 @@ def installed(target: str, folder: str | os.PathLike[str] | None = None) -> Cost
     A file that cannot be used is warned of.
     """
     path = profile_path(target, folder)
-    if not path.exists():
+    if not is_there(path):
         return None
     try:
         profile = CostProfile.load(path)

@@ -20,6 +20,7 @@ __all__ = [
     "NoRegularFile",
     "blocks_of_open",
     "is_file",
+    "is_folder",
     "is_plain_name",
     "is_there",
     "make_private",
@@ -134,6 +135,14 @@ def is_file(path: str | os.PathLike[str]) -> bool:
     """Whether a name from outside is that of a file: not where no file can have it, or where nobody may look."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - Path.is_file raises for names that are too long
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a name from outside is that of a folder; see :func:`is_file`."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - as above
     except (OSError, ValueError):
         return False
 

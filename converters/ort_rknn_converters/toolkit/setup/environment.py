@@ -130,7 +130,10 @@ def _foreign_version(python: str) -> str:
     Raises:
         ToolkitMissing: ``python`` does not start, or has no toolkit.
     """
-    found = sorted(Path(python).parent.parent.glob("lib/python3*/site-packages/rknn_toolkit2-*.dist-info"))
+    try:
+        found = sorted(Path(python).parent.parent.glob("lib/python3*/site-packages/rknn_toolkit2-*.dist-info"))
+    except OSError:  # one may not look there; whether it starts, it says itself
+        found = []
     if found:
         return found[-1].name.removesuffix(".dist-info").split("-")[1]
     import subprocess  # which half of all starts can do without
