@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import onnx_graph
+from ort_rknn_converters.graph.validate import validate_and_sort
 from tests.helpers.onnx_models import build, random
 
 
@@ -57,3 +58,10 @@ def test_strings_complex_numbers_and_nothing() -> None:
         TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[0, 1 << 62]),
     ):
         onnx_graph.load(using(tensor))
+
+
+@pytest.mark.timeout(20)
+def test_an_equation_in_which_inference_would_look_for_an_end_for_ever() -> None:
+    model = build([helper.make_node("Einsum", ["x", "x"], ["y"], equation="....,i")], {"x": random(1)}, ["y"])
+    with pytest.raises(ModelError, match="four dots"):
+        validate_and_sort(onnx_graph.load(model))
