@@ -19,7 +19,20 @@ _Field = tuple[int, int, Any]
 _HUGE = 10**400
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), _HUGE, -_HUGE, 0.5, -0.0, 1e308, 5e-324),
-    *(float("nan"), float("inf"), float("-inf"), "", "x", "\0", "\ud800", "\x9b2J", "\u202e", "{0}%s[red]", "../../x"),
+    *(
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+        "",
+        "x",
+        "\0",
+        "\ud800",
+        "\udcff",
+        "\x9b2J",
+        "\u202e",
+        "{0}%s[red]",
+        "../../x",
+    ),
     *("a" * 100_000, [], {}, [[]], [None], {"": None}, [0] * 1000, {"a": {"a": {"a": {}}}}, "1e999", "nan", "-1"),
 )
 _NUMBERS = (0, 1, 2, 3, 127, 128, 255, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
@@ -57,7 +70,7 @@ def _json(data: bytes, random: random.Random) -> bytes | None:
     elif kind == 3:
         del box[key]
     elif kind == 4 and isinstance(box, dict):
-        box[random.choice(("", "more", "\ud800", "__class__"))] = box.pop(key) if random.random() < 0.5 else 1
+        box[random.choice(("", "more", "\ud800", "\udcff", "__class__"))] = box.pop(key) if random.random() < 0.5 else 1
     else:
         other, there = random.choice(places)
         box[key] = json.loads(json.dumps(other[there])) if there in (other if isinstance(other, dict) else ()) else 7

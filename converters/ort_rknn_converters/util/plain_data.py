@@ -95,8 +95,8 @@ def parse_json(text: str | bytes, form: Form | None = None, *, most: int = MOST_
         if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
             raise ValueError(f"more than {_MOST_VALUES:,} values")
         value = _DECODER.decode(text)
-        if r"\ud" in text or r"\uD" in text:  # halves of characters, which no file and no terminal takes
-            json.dumps(value, ensure_ascii=False).encode()
+        if r"\ud" in text or r"\uD" in text:  # halves of characters, but for what Python has in the names of files
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except RecursionError:
         raise Misshapen("it is nested too deeply") from None
     except ValueError as error:  # UnicodeError is one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any, Literal
 
 import pytest
@@ -55,6 +57,7 @@ def test_the_place_of_what_is_wrong(text: str | bytes, said: str) -> None:
 
 def test_texts_that_other_programs_write() -> None:
     assert parse_json("\ufeff{}".encode()) == {}
+    assert parse_json(json.dumps(os.fsdecode(b"\xff.onnx"))) == "\udcff.onnx"
     assert parse_json(b'["\\ud83d\\ude00", 18446744073709551615, -9223372036854775808]') == [
         "\U0001f600",
         2**64 - 1,
