@@ -20,6 +20,7 @@ from ort_rknn.serving.model import VERSION, OpenModel
 from ort_rknn.serving.statistics import Statistics
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import is_file
 
 __all__ = ["Entry", "Repository"]
 
@@ -105,7 +106,9 @@ class Repository:
         if now == changed:
             return known
         with os.scandir(self._folder) as found:
-            names = sorted(one.name for one in found if one.name.endswith(ENDINGS) and one.is_file())
+            names = sorted(
+                one.name for one in found if _is_name(one.name) and (one.is_file(follow_symlinks=False) or is_file(one))
+            )
         files = self._named(names)
         if time.time_ns() - now > _SETTLED_NS:
             self._listed = now, files
@@ -315,6 +318,14 @@ class Repository:
             slots, self._slots = list(self._slots.values()), {}
         for slot in slots:
             self._retire(slot)
+
+
+def _is_name(name: str) -> bool:
+    """Whether a client can name a file: no protocol carries a name that is not UTF-8."""
+    try:
+        return bool(name.endswith(ENDINGS) and name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _stem(name: str) -> str:

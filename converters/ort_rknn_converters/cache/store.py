@@ -335,8 +335,10 @@ def _pauses(cache_dir: str | os.PathLike[str] | None) -> Pauses:
         toolkit = find_python()
     except ToolkitMissing:
         return Pauses(cache_directory(cache_dir), "")
-    packages = Path(toolkit.python).parent.parent.glob("lib/python3*/site-packages")
-    stamps = [folder.stat().st_mtime_ns for folder in packages]  # whoever repairs it changes them
+    stamps = []
+    with contextlib.suppress(OSError):
+        packages = Path(toolkit.python).parent.parent.glob("lib/python3*/site-packages")
+        stamps = [folder.stat().st_mtime_ns for folder in packages]  # whoever repairs it changes them
     return Pauses(cache_directory(cache_dir), f"{toolkit.python} {toolkit.version} {max(stamps, default=0)}")
 
 
