@@ -233,9 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
                     "INVALID_ARGUMENT", f"{_JSON_LENGTH} is {head_length[:20]!r} of a request of {len(body)} bytes"
                 )
             head, binary = body[: int(head_length)], body[int(head_length) :]
-            call, request = call_of_json(model, version, head, binary, self._gone)
-            answer = service.infer(call)
-            text, parts = answer_parts(request, answer)
+            call, inputs, request = call_of_json(model, version, head, binary)
+            text, parts = answer_parts(request, *service.infer(call, inputs, self))
             more = {_JSON_LENGTH: str(len(text))} if parts else {}
             kind = "application/octet-stream" if parts else "application/json"
             place.free()  # so that it is free when the client has its answer
@@ -339,7 +338,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal("INVALID_ARGUMENT", "the request must be a JSON object")
         return found
 
-    def _gone(self) -> bool:
+    def time_left(self) -> float | None:
+        """Seconds that the client waits, which HTTP has no header for."""
+        return None
+
+    def gone(self) -> bool:
         """Whether the client has closed its connection (not asked over TLS, which cannot be peeked into)."""
         if isinstance(self.connection, ssl.SSLSocket):
             return False

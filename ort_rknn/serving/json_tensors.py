@@ -6,21 +6,22 @@ Numbers are counted against the shape before an array is made of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ort_rknn.remote.tensors import DATATYPES, STRINGS, TensorError, decode, element_count, encode
-from ort_rknn.serving.service import Answer, Call
+from ort_rknn.serving.model import Outputs
+from ort_rknn.serving.service import Call
 
 __all__ = ["answer_parts", "call_of_json"]
 
 
 def call_of_json(
-    model: str, version: str, head: bytes | memoryview, binary: memoryview, gone: Callable[[], bool]
-) -> tuple[Call, Mapping[str, Any]]:
-    """A call from its JSON and the bytes behind it, and the JSON read.
+    model: str, version: str, head: bytes | memoryview, binary: memoryview
+) -> tuple[Call, dict[str, np.ndarray[Any, Any]], Mapping[str, Any]]:
+    """A call and its inputs from the JSON and the bytes behind it, and the JSON read.
 
     Raises:
         TensorError: The JSON is not a request, or the tensors are not what they are said to be.
@@ -44,16 +45,18 @@ def call_of_json(
         at += size
     if at != len(binary):
         raise TensorError(f"{len(binary) - at} bytes are left over behind the inputs")
-    outputs = [_name(row) for row in _rows(request, "outputs")]
-    return Call(model, version, inputs, outputs, _parameters(request), None, gone), request
+    outputs = tuple(_name(row) for row in _rows(request, "outputs"))
+    return Call(model, version, outputs, _parameters(request)), inputs, request
 
 
-def answer_parts(request: Mapping[str, Any], answer: Answer) -> tuple[bytes, list[bytes]]:
+def answer_parts(
+    request: Mapping[str, Any], outputs: Outputs, arrays: Sequence[np.ndarray[Any, Any]]
+) -> tuple[bytes, list[bytes]]:
     """The JSON of an answer, and the bytes behind it; an output is bytes where the request asks for that."""
     all_binary = bool(_parameters(request).get("binary_data_output", False))
     wanted = {_name(row): bool(_parameters(row).get("binary_data", all_binary)) for row in _rows(request, "outputs")}
     rows, parts = [], []
-    for name, datatype, array in zip(answer.names, answer.datatypes, answer.arrays, strict=True):
+    for name, datatype, array in zip(outputs.names, outputs.datatypes, arrays, strict=True):
         row: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
         if wanted.get(name, all_binary):
             parts.append(encode(array, datatype))
@@ -61,7 +64,7 @@ def answer_parts(request: Mapping[str, Any], answer: Answer) -> tuple[bytes, lis
         else:
             row["data"] = array.reshape(-1).tolist()
         rows.append(row)
-    head = {"model_name": answer.model, "model_version": "1", "outputs": rows}
+    head = {"model_name": outputs.model, "model_version": "1", "outputs": rows}
     if isinstance(request.get("id"), str):
         head["id"] = request["id"]
     return json.dumps(head).encode(), parts

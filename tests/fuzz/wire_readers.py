@@ -24,11 +24,11 @@ _EMPTY = hashlib.sha256().hexdigest()
 
 def _http(data: bytes, _: Path) -> None:
     from ort_rknn.serving.json_tensors import answer_parts, call_of_json
-    from ort_rknn.serving.service import Answer
+    from ort_rknn.serving.model import Outputs
 
     head, _, binary = data.partition(b"\n\n")
-    _, request = call_of_json("m", "1", head, memoryview(binary), lambda: False)
-    answer_parts(request, Answer("m", ("y",), ("FP32",), (np.zeros(2, np.float32),)))
+    *_, request = call_of_json("m", "1", head, memoryview(binary))
+    answer_parts(request, Outputs("m", ("y",), ("FP32",), ["y"]), [np.zeros(2, np.float32)])
 
 
 def _http_request(data: bytes, _: Path) -> None:
@@ -59,13 +59,13 @@ def _grpc(data: bytes, _: Path) -> None:
     from tritonclient.grpc import service_pb2
 
     from ort_rknn.remote.tensors import TensorError
-    from ort_rknn.serving.protobufs import Requests, call_of
+    from ort_rknn.serving.protobufs import Requests, inputs_of
 
     requests = Requests(service_pb2)
-    for _ in range(2):  # the second time its head is known
+    for _ in range(3):  # the second time its head is known, the third time all around its tensors
         asked = requests.read_or_say(data)
         if not isinstance(asked, TensorError):
-            call_of(asked, None, lambda: False)
+            inputs_of(asked)
 
 
 def _grpc_answer(data: bytes, _: Path) -> None:
@@ -83,8 +83,8 @@ def _grpc_answer(data: bytes, _: Path) -> None:
         outputs = kind.FromString(parts[0]).outputs
     except DecodeError:  # gRPC says INTERNAL
         return
-    for one, raw in zip(outputs, parts[1], strict=False):
-        decode(one.name, one.datatype, tuple(one.shape), raw)
+    for one, (begun, end) in zip(outputs, parts[1], strict=False):
+        decode(one.name, one.datatype, tuple(one.shape), memoryview(data)[begun:end])
 
 
 class _Transport:
