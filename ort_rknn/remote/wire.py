@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ort_rknn.remote.tensors import DATATYPES, STRINGS, encode
-from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, varint, written
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Parted", "cut", "field_head", "field_number", "fields", "raw_bytes", "read_parted", "wrapped"]
@@ -70,6 +69,8 @@ def cut(content: bytes, number: int) -> tuple[bytes, list[tuple[int, int]]] | No
     Returns:
         The rest, and where the fields begin and end, in order; ``None`` where the parser must look.
     """
+    from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, varint
+
     view, size = memoryview(content), len(content)
     kept: list[memoryview] = []
     found: list[tuple[int, int]] = []
@@ -118,6 +119,8 @@ def fields(number: int, raw: Iterable[bytes | memoryview]) -> list[bytes | memor
 @lru_cache(256)
 def field_head(number: int, size: int) -> bytes:
     """The bytes before a field of bytes."""
+    from ort_rknn_converters.onnx_file.protobuf_wire import written
+
     return written(number << 3 | _BYTES) + written(size)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from ort_rknn.errors import InvalidOption
-from ort_rknn.serving.access_log import access_logger
 from ort_rknn.serving.security import Listen
 from ort_rknn.serving.server import Server, ServeSettings
+from ort_rknn.serving.statistics import access_logger
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["command"]

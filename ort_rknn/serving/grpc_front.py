@@ -20,11 +20,12 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.failures import KIND_KEY, Refusal, failure_of
-from ort_rknn.serving.access_log import log_access, logs_access
 from ort_rknn.serving.grpc_stream import MOST_STREAMS, GrpcClient, Stream
 from ort_rknn.serving.protobufs import Answers, Asked, Requests, inputs_of
 from ort_rknn.serving.security import Listen, Tokens
 from ort_rknn.serving.service import EXTENSIONS, NAME, Service, model_statistics, server_version
+from ort_rknn.serving.statistics import log_access, logs_access
+from ort_rknn.serving.workers import Workers
 
 __all__ = ["GrpcFront"]
 
@@ -76,7 +77,7 @@ class GrpcFront:
         tls: tuple[bytes, bytes] | None = None,
     ) -> None:
         threads = service.pending + _MORE_THREADS + MOST_STREAMS
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ort_rknn grpc")
+        self._pool = Workers(threads, "ort_rknn grpc")
         self._server: Any = grpc.server(
             self._pool,
             interceptors=[_Door(tokens)] if tokens.wanted else [],
@@ -118,7 +119,7 @@ class GrpcFront:
     def stop(self, grace: float) -> None:
         """Take no more calls, let those under way end, at most ``grace`` seconds."""
         self._server.stop(grace).wait(grace + 5)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
         self._calls.close()
 
 

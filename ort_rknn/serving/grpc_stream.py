@@ -19,9 +19,9 @@ from tritonclient.grpc import service_pb2
 from ort_rknn.remote.failures import Refusal, failure_of
 from ort_rknn.remote.tensors import TensorError
 from ort_rknn.remote.wire import field_number, wrapped
-from ort_rknn.serving.access_log import log_access
 from ort_rknn.serving.protobufs import Answers, Asked, inputs_of
 from ort_rknn.serving.service import LetIn, Service
+from ort_rknn.serving.statistics import log_access
 
 __all__ = ["MOST_STREAMS", "GrpcClient", "Stream"]
 
@@ -156,9 +156,7 @@ class Stream:
         begun, code = time.monotonic(), "OK"
         try:
             call = request.head.call
-            pieces = self._writer.pieces(
-                request.head.id, *self._service.infer(call, inputs_of(request), self._client)
-            )
+            pieces = self._writer.pieces(request.head.id, *self._service.infer(call, inputs_of(request), self._client))
             if call.parameters.get(_FINAL[0]):
                 last = messages.ModelInferResponse()
                 last.parameters[_FINAL[1]].bool_param = True

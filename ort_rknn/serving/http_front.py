@@ -16,11 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.failures import KIND_HEADER, Failure, Refusal, failure_of
-from ort_rknn.serving.access_log import log_access
 from ort_rknn.serving.json_tensors import answer_parts, call_of_json
 from ort_rknn.serving.metrics import CONTENT_TYPE_LATEST, Metrics
 from ort_rknn.serving.security import Listen, Tokens
 from ort_rknn.serving.service import EXTENSIONS, NAME, Service, model_statistics, server_version
+from ort_rknn.serving.statistics import log_access
 
 __all__ = ["HttpFront"]
 

@@ -163,12 +163,9 @@ class _Template:
 
     def fits(self, content: bytes) -> bool:
         """Whether a request of this length is the same around its tensors, their lengths included."""
-        if not content.startswith(self._first):
-            return False
-        for piece, at in self._more:
-            if not content.startswith(piece, at):
-                return False
-        return True
+        return content.startswith(self._first) and (
+            not self._more or all(content.startswith(piece, at) for piece, at in self._more)
+        )
 
 
 def inputs_of(asked: Asked) -> dict[str, np.ndarray[Any, Any]]:

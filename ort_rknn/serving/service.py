@@ -19,7 +19,7 @@ from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import SubmitTimeout
 from ort_rknn.remote.failures import Refusal, failure_of
 from ort_rknn.remote.tensors import TensorError
-from ort_rknn.serving.model import OpenModel, Outputs
+from ort_rknn.serving.model import Outputs
 from ort_rknn.serving.repository import Repository
 from ort_rknn.serving.statistics import Statistics
 from ort_rknn_converters.util.frozen import frozen
@@ -55,7 +55,7 @@ class Call:
 
 
 class Client(Protocol):
-    """Who waits for an answer; asked only where a call has to wait for something."""
+    """A client that waits for an answer; asked only where its call has to wait for something."""
 
     def time_left(self) -> float | None:
         """Seconds that it waits; ``None`` when it does not say."""
