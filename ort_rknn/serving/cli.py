@@ -48,7 +48,7 @@ _SHOWN = 8  # names of models in the first line
     show_default=True,
     help="Seconds without a call after which a model is closed; 0 keeps all.",
 )
-@click.option("--pending", type=click.IntRange(1), help="Calls under way at once.  [default: by memory, 4 to 64]")
+@click.option("--pending", type=click.IntRange(1), help="Calls under way at once.  [default: by memory, 4 to 128]")
 @click.option("--max-message", type=click.FloatRange(0, min_open=True), help="MB of a request.  [default: by models]")
 @click.option(
     "--timeout",
