@@ -85,8 +85,9 @@ def command(folder: Path, **given: Any) -> None:
         click.echo(f"Error: {missing} is not installed: {install_command('serve')}", err=True)
         sys.exit(BAD_INPUT)
     end = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: end.set())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last: the terminal it was started in is closed
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores that
+            signal.signal(number, lambda *_: end.set())
     _log(access=given["access_log"], quiet=given["quiet"])
     click.echo(_served(folder, list(server.repository.files())), err=True)
     for place, port in zip(given["listen"], server.grpc_ports, strict=True):

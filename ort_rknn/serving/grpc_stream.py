@@ -148,7 +148,7 @@ class Stream:
             try:
                 return self._service.let_in()
             except Refusal:
-                if not any(self._places) or not self._context.is_active():
+                if self._service.draining or not any(self._places) or not self._context.is_active():
                     raise
             self._written.wait(_LOOK_S)
 

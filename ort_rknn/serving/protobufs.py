@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from ort_rknn.remote.tensors import DATATYPES, STRINGS, TensorError, decode, element_count, text_of
 from ort_rknn.remote.wire import cut, field_head, field_number, raw_bytes
 from ort_rknn.serving.model import Outputs
-from ort_rknn.serving.service import Call
+from ort_rknn.serving.service import Call, check_spoken
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Answers", "Asked", "Head", "Requests", "inputs_of", "parameters_of"]
@@ -44,7 +44,9 @@ class Head:
         id: The client's own mark.
         call: What is asked for.
         inputs: Name, datatype and shape of each.
-        numbers: Name, numpy's type, shape and bytes of each; ``None`` unless all are tensors of numbers.
+        numbers: Name, numpy's type, shape and bytes of each; ``None`` unless all are tensors of numbers and nothing
+            more is asked for.
+        wanted: The outputs as they came.
         tensors: The inputs as they came, which have the values that are not raw.
     """
 
@@ -53,6 +55,7 @@ class Head:
     inputs: tuple[tuple[str, str, tuple[int, ...]], ...]
     numbers: tuple[tuple[str, np.dtype[Any], tuple[int, ...], int], ...] | None
     tensors: Any
+    wanted: Any
 
     @classmethod
     def of(cls, message: Any) -> Head:
@@ -60,7 +63,8 @@ class Head:
         names = tuple(output.name for output in message.outputs)
         inputs = tuple((tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in message.inputs)
         call = Call(message.model_name, message.model_version, names, parameters_of(message.parameters))
-        return cls(message.id, call, inputs, _numbers(inputs), message.inputs)
+        plain = not any(tensor.parameters for tensor in (*message.inputs, *message.outputs))
+        return cls(message.id, call, inputs, _numbers(inputs) if plain else None, message.inputs, message.outputs)
 
 
 def _numbers(
@@ -188,6 +192,9 @@ def inputs_of(asked: Asked) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _checked(head: Head, raw: Sequence[bytes | memoryview]) -> dict[str, np.ndarray[Any, Any]]:
+    for tensor in (*head.tensors, *head.wanted):
+        if tensor.parameters:
+            check_spoken(tensor.name, parameters_of(tensor.parameters))
     if raw and len(raw) != len(head.inputs):
         raise TensorError(f"there are {len(head.inputs)} inputs and {len(raw)} raw contents: one of each is needed")
     inputs: dict[str, np.ndarray[Any, Any]] = {}

@@ -24,14 +24,30 @@ from ort_rknn.serving.repository import Repository
 from ort_rknn.serving.statistics import Statistics
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["EXTENSIONS", "NAME", "Call", "Client", "LetIn", "Service", "model_statistics", "server_version"]
+__all__ = [
+    "EXTENSIONS",
+    "NAME",
+    "Call",
+    "Client",
+    "LetIn",
+    "Service",
+    "check_spoken",
+    "model_statistics",
+    "server_version",
+]
 
 NAME = "ort_rknn"
 EXTENSIONS = ["model_repository", "model_configuration", "statistics", "binary_tensor_data", "parameters"]
 """Triton's names of what is spoken beside the protocol's core."""
 
+_NOT_SPOKEN = {
+    "classification": "answers as class names, the classification extension: ask for the tensor and sort it",
+    "shared_memory_region": "tensors in shared memory: send them with the request",
+}
+"""Parameters of a tensor, and what they ask for: without it an answer would be another than was asked for."""
+
 _LOOK_S = 0.2  # how long a waiting call may not notice that its client has gone (a guess)
-_MOST_MICROSECONDS = 10**13  # four months, which is no limit any more
+_MOST_MICROSECONDS, _MOST_DIGITS = 10**13, 20  # four months, which is no limit any more; and of Triton's 64 bits
 PRIORITIES = {"": "", 0: "", "high": "high", "normal": "normal", "medium": "medium", "low": "low"}
 PRIORITIES |= {1: "high", 2: "normal", 3: "low", "0": "", "1": "high", "2": "normal", "3": "low"}
 """Request parameter ``priority``, Triton's number or a name -> the option ``priority`` of the session that runs it."""
@@ -128,14 +144,20 @@ class Service:
         """A place for one call: take it before the request's bytes are read, give it back when the answer is made.
 
         Raises:
-            Refusal: There are as many calls under way as may be.
+            Refusal: As :meth:`enter`.
         """
         self.enter()
         return LetIn(self)
 
     def enter(self) -> None:
-        """Take a place as :meth:`let_in` does, to be given back by :meth:`leave`."""
+        """Take a place as :meth:`let_in` does, to be given back by :meth:`leave`.
+
+        Raises:
+            Refusal: There are as many calls under way as may be, or the server is going down.
+        """
         with self._lock:
+            if self._draining:
+                raise Refusal("UNAVAILABLE", "the server is going down")
             if self._under_way >= self.pending:
                 text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
                 raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
@@ -277,9 +299,22 @@ def _terms(parameters: Mapping[str, Any]) -> tuple[str, float]:
     if isinstance(given, bool) or not isinstance(given, (int, str)) or given not in PRIORITIES:
         raise TensorError(f"the parameter priority is high, normal, low, or 0 (as the server says) to 3, not {given!r}")
     limit = parameters.get("timeout", 0)
-    if isinstance(limit, bool) or not isinstance(limit, (int, str)) or not str(limit).isdecimal():
-        raise TensorError(f"the parameter timeout is a whole number of microseconds, not {limit!r}")
-    return PRIORITIES[given], min(int(limit), _MOST_MICROSECONDS) / 1e6
+    if isinstance(limit, str) and limit.isdecimal() and len(limit) <= _MOST_DIGITS:
+        limit = int(limit)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise TensorError(f"the parameter timeout is a whole number of microseconds, not {str(limit)[:40]!r}")
+    return PRIORITIES[given], min(limit, _MOST_MICROSECONDS) / 1e6
+
+
+def check_spoken(name: str, parameters: Mapping[str, Any]) -> None:
+    """Refuses a tensor whose parameters ask for what is not spoken here.
+
+    Raises:
+        Refusal: They do.
+    """
+    for key, text in _NOT_SPOKEN.items():
+        if parameters.get(key):
+            raise Refusal("UNIMPLEMENTED", f"tensor {name!r}: there are no {text}", "NotImplemented")
 
 
 def server_version() -> str:

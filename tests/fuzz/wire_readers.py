@@ -23,7 +23,7 @@ _EMPTY = hashlib.sha256().hexdigest()
 
 
 def _http(data: bytes, _: Path) -> None:
-    from ort_rknn.serving.json_tensors import answer_parts, call_of_json
+    from ort_rknn.serving.http_messages import answer_parts, call_of_json
     from ort_rknn.serving.model import Outputs
 
     head, _, binary = data.partition(b"\n\n")
