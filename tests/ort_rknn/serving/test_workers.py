@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -23,6 +24,37 @@ def test_a_thread_that_is_idle_is_taken_before_another_is_made() -> None:
         assert ended.wait(10)
     assert [number for number, _ in seen] == list(range(50))
     assert len(names()) <= 2  # one may not have said yet that it is idle
+    workers.shutdown()
+
+
+def test_the_thread_that_has_rested_least_is_taken() -> None:
+    workers = Workers(4, "workers under test")
+    go, inside = threading.Event(), threading.Semaphore(0)
+    ended = threading.Semaphore(0)
+
+    def work() -> None:
+        inside.release()
+        assert go.wait(10)
+
+    for _ in range(4):
+        workers.submit(work).add_done_callback(lambda _: ended.release())
+    for _ in range(4):
+        assert inside.acquire(timeout=10)
+    go.set()
+    for _ in range(4):
+        assert ended.acquire(timeout=10)
+    deadline = time.monotonic() + 10
+    while len(workers._resting) < 4 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    seen = set()
+    for _ in range(50):
+        last = workers._resting[-1]
+        workers.submit(lambda: seen.add(threading.current_thread().name)).add_done_callback(lambda _: ended.release())
+        assert ended.acquire(timeout=10)
+        while len(workers._resting) < 4 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert workers._resting[-1] is last
+    assert len(seen) == 1
     workers.shutdown()
 
 
