@@ -71,7 +71,7 @@ def remote_engine(model: RemoteModel, options: Mapping[str, Any], observer: Any 
     step = BoundCpuStep(f"{model.address.model} on {model.address.where}", inputs, outputs, RemoteStep(model))
     program = Program.from_steps([step], None, outputs=outputs)
     known = {field.name for field in fields(EngineOptions)} - {"run_timeout_ms"}  # the call's own limit ends it
-    at_once = in_flight(model.places)
+    at_once = in_flight(model.places or 0)
     given = {"max_queue_size": at_once, **{key: value for key, value in options.items() if key in known}}
     return Engine(
         program,
