@@ -16,7 +16,7 @@ from typing import Any, get_args
 from ort_rknn.devices.settings import PRIORITIES, DeviceOptions
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.options import EngineOptions, Hint, Overflow
-from ort_rknn.engine.sharing.arbiter import Scope
+from ort_rknn.engine.sharing.board import Scope
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options.parsers import (
     bits,

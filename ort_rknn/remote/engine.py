@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.address import TIMEOUT_S, Address
 from ort_rknn.remote.model import RemoteModel
 from ort_rknn_converters.util.foreign_text import shown
+from ort_rknn_converters.util.frozen import replace
 
 if TYPE_CHECKING:
     from ort_rknn_converters.partition.plan import Plan

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters.compiled.model import CompiledModel
 from ort_rknn_converters.errors import FROZEN, CompiledModelError, ConvertError, freeze, thaw
+from ort_rknn_converters.util.frozen import replace
 from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.util.own_files import make_private, read_own, write_own
 from ort_rknn_converters.util.plain_data import COUNT, NUMBER, TEXT, parse_json, record

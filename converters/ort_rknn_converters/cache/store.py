@@ -31,7 +31,6 @@ from ort_rknn_converters.errors import (
     thaw,
 )
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.util.file_lock import held, holder
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.util.own_files import make_private, read_own, write_own
@@ -182,8 +181,13 @@ class Cache:
             OSError: The folder cannot be written.
         """
         make_private(self.folder)
-        with held(self.folder / f"{key}.lock", timeout=LONGEST_WAIT_S, waiting=waiting):
+        with self._held(key, LONGEST_WAIT_S, waiting):
             yield
+
+    def _held(self, key: str, timeout: float, waiting: Callable[[], None] | None = None) -> Any:
+        from ort_rknn_converters.util.file_lock import held  # not at a start from the cache
+
+        return held(self.folder / f"{key}.lock", timeout=timeout, waiting=waiting)
 
     def entries(self) -> list[Entry]:
         """All entries, the most recently used first."""
@@ -221,7 +225,7 @@ class Cache:
             return []
 
     def _remove(self, key: str) -> int:
-        with contextlib.suppress(OSError), held(self.folder / f"{key}.lock", timeout=0):  # which may raise Timeout
+        with contextlib.suppress(OSError), self._held(key, 0):  # which may raise Timeout
             folder = self.folder / key
             size = _size(folder)
             if folder.exists():
@@ -252,8 +256,7 @@ def load_or_convert(
 
     Raises:
         ConvertError: As :func:`ort_rknn_converters.pipeline.convert.convert`; what failed once is not tried again with
-        the same
-            toolkit until ``ort-rknn cache clear``. What depends on the moment is not kept: see
+            the same toolkit until ``ort-rknn cache clear``. What depends on the moment is not kept: see
             :mod:`ort_rknn_converters.cache.pause`.
     """
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
@@ -265,10 +268,12 @@ def load_or_convert(
     found = cache.lookup(key, version)
     if found is not None:
         return found
-    pauses = _pauses(cache_dir)
+    from ort_rknn_converters.util.file_lock import holder
+
+    pauses, lock = _pauses(cache_dir), cache.folder / f"{key}.lock"
 
     def waiting() -> None:
-        process, _ = holder(cache.folder / f"{key}.lock")
+        process, _ = holder(lock)
         said = f"another process{f' ({process})' if process else ''} converts this model"
         logger().info("%s, waiting for it", said)
         if progress is not None:
@@ -278,7 +283,7 @@ def load_or_convert(
         try:
             stack.enter_context(cache.lock(key, waiting))
         except TimeoutError:  # filelock's is one
-            process, state = holder(cache.folder / f"{key}.lock")
+            process, state = holder(lock)
             logger().warning(
                 "process %s, which is %s, holds the conversion of this model for too long: it is converted without the"
                 " cache",
@@ -385,11 +390,9 @@ def _entry(folder: Path) -> Entry:
 
 
 def _size(folder: Path) -> int:
-    total = 0
     with contextlib.suppress(OSError):
-        for file in folder.iterdir():
-            total += file.lstat().st_size
-    return total
+        return sum(file.lstat().st_size for file in folder.iterdir())
+    return 0
 
 
 def _sync(file: Path) -> None:
