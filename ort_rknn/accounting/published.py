@@ -13,7 +13,6 @@ import mmap
 import os
 import struct
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from typing import Any
 from ort_rknn.accounting.runtime_folder import own_folder, process_start
 from ort_rknn_converters.util.log import logger
 
-__all__ = ["COUNTERS", "HEADER", "SUFFIX", "Page", "pid_namespace", "shower"]
+__all__ = ["COUNTERS", "HEADER", "SUFFIX", "NoPage", "Page", "pid_namespace", "shower"]
 
 HEADER = 4096
 """Bytes of JSON before the counters, padded with blanks."""
@@ -49,7 +48,7 @@ def pid_namespace() -> str:
 
 
 class Page:
-    """Page of one session. Any thread may count.
+    """Page of one session. Any thread may count, one at a time.
 
     Args:
         facts: Facts that do not change: model, device, cores, class ...
@@ -75,7 +74,6 @@ class Page:
             logger().info("ort-rknn top will not show a session: %s", error)
         self._counters = memoryview(room)[-8 * len(COUNTERS) :].cast("q")
         self._done = self._failed = self._latency = 0
-        self._lock = threading.RLock()
         if self._path is not None:
             weakref.finalize(self, _remove, self._path, self._pid)
 
@@ -113,15 +111,14 @@ class Page:
             failed: Whether it failed.
             active: Inferences under way now; -1: as many as before.
         """
-        with self._lock:
-            if failed:
-                self._failed += 1
-            else:
-                self._done += 1
-                self._latency += int(seconds * 1e9)
-            shown = self._counters[3] if active < 0 else active
-            _WORK.pack_into(self._counters, 0, self._done, self._failed, self._latency, shown)
-        self._counters[6] = time.time_ns()
+        counters = self._counters
+        if failed:
+            self._failed += 1
+        else:
+            self._done += 1
+            self._latency += int(seconds * 1e9)
+        _WORK.pack_into(counters, 0, self._done, self._failed, self._latency, counters[3] if active < 0 else active)
+        counters[6] = time.time_ns()
 
     def show_memory(self, size: int, contexts: int) -> None:
         """Show the NPU memory of what is open."""
@@ -131,6 +128,19 @@ class Page:
         """Remove the page. May be called twice."""
         if self._path is not None:
             _remove(self._path, self._pid)
+
+
+class NoPage:
+    """Page of a session that is not shown."""
+
+    def show_active(self, active: int) -> None:
+        """Shows nothing."""
+
+    def count(self, seconds: float, failed: bool = False, active: int = -1) -> None:
+        """Counts nothing."""
+
+    def close(self) -> None:
+        """Removes nothing."""
 
 
 def shower(page: Page, holder: Any) -> Callable[[], None]:

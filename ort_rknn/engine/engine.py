@@ -275,8 +275,7 @@ class Engine:
 
     def count_run(self, seconds: float) -> None:
         """Count an inference of the session that took another way than the engine's."""
-        if self._manager.page is not None:
-            self._manager.page.count(seconds)
+        self._manager.count_run(seconds)
 
     def contexts(self) -> list[Mapping[str, Any]]:
         """Describes each open context as its device does; waits for the inferences under way."""

@@ -6,13 +6,15 @@ closes the engine.
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.accounting.idle_unload import IDLE
-from ort_rknn.accounting.published import Page, shower
+from ort_rknn.accounting.published import NoPage, Page, shower
 from ort_rknn.devices.program import Program
 from ort_rknn.engine.admission import Admission, may_pass
 from ort_rknn.engine.callbacks import Delivery, call_back
@@ -59,7 +61,7 @@ class JobManager:
         clock: Callable[[], float],
         page: Page | None = None,
     ) -> None:
-        self.page = page
+        self.page: Page | NoPage = page or NoPage()
         self.program = program
         self.options = options
         self.plan = plan
@@ -106,8 +108,8 @@ class JobManager:
         )
         self._cores_in_turn = tuple(dict.fromkeys(plan.pins or ()))
         self._jobs: dict[int, InferenceJob] = {}
-        self._next_id = 0
-        self._active = 0  # jobs not ended or not delivered, and calls of run
+        self._ids = itertools.count()
+        self._active: deque[int] = deque()  # as long as there are jobs not ended or not delivered, and calls of run
         self._stopping = self._stopped = self._awaited = False  # awaited: by anybody, ever, until nothing is active
         self._overflow = options.overflow
         self._forked = False
@@ -123,21 +125,22 @@ class JobManager:
         if self._forked:
             raise RknnError(FORKED)
         route = self.program.route(output_names)
-        with self._books:
-            self._admission.check_open()
-            self._active += 1
-            if self.page is not None:
-                self.page.show_active(self._active)
-            self.counters.runs += 1
-            job_id = self._next_id
-            self._next_id += 1
-        begun, failed = self._clock(), True
+        job_id, begun, failed = next(self._ids), -1.0, True
+        self._active.append(job_id)  # no lock: it looks at the door after this, who shuts the door looks here after that
         try:
+            self._admission.check_open()
+            self.page.show_active(len(self._active))
+            begun = self._clock()
             results = self._runner.run(job_id, feed, route, run_options)
             failed = False
             return results
         finally:
-            self._leave(self._clock() - begun, failed)
+            self._leave(self._clock() - begun if begun >= 0 else -1.0, failed)
+
+    def count_run(self, seconds: float) -> None:
+        """Count an inference of the session that took another way."""
+        with self._books:
+            self.page.count(seconds)
 
     # -- submit
 
@@ -165,12 +168,10 @@ class JobManager:
         """Number a job and answer for it from now on. Needs the lock."""
         job._accepted_at = self._clock()
         with self._books:
-            job.job_id = self._next_id
-            self._next_id += 1
+            job.job_id = next(self._ids)
             self._jobs[job.job_id] = job
-            self._active += 1
-            if self.page is not None:
-                self.page.show_active(self._active)
+            self._active.append(job.job_id)
+            self.page.show_active(len(self._active))
             self.counters.accepted += 1
         if job._callback is not None:
             self.delivery.expect(job.job_id)
@@ -221,9 +222,9 @@ class JobManager:
             self.counters.completed += result is not None
             self.counters.failed += error is not None
             self.counters.cancelled += bool(cancelled)
-        job._ended_at = self._clock()
-        if self.page is not None and not cancelled:
-            self.page.count(job._ended_at - job._accepted_at, error is not None)
+            job._ended_at = self._clock()
+            if not cancelled:
+                self.page.count(job._ended_at - job._accepted_at, error is not None)
         self._runner.ended(job, cancelled or (str(error) if error is not None else ""))
         job._values = job._feed = {}
         job._task = job._work = None
@@ -267,13 +268,13 @@ class JobManager:
 
     def _leave(self, seconds: float = -1.0, failed: bool = False) -> None:
         """A job, or a call of run that took so long, is over."""
-        page = self.page
         with self._books:
-            self._active -= 1
-            if page is not None and seconds >= 0:
-                page.count(seconds, failed, self._active)
-            elif page is not None:
-                page.show_active(self._active)
+            self._active.pop()
+            if seconds >= 0:
+                self.counters.runs += 1
+                self.page.count(seconds, failed, len(self._active))
+            else:
+                self.page.show_active(len(self._active))
             stop = self._awaited and self._must_stop()
             if self._awaited and not self._active:
                 self._idle.notify_all()
@@ -292,8 +293,7 @@ class JobManager:
         if self.lanes is not None:
             IDLE.forget(self.lanes)
             self.lanes.stop()
-        if self.page is not None:
-            self.page.close()
+        self.page.close()
         self.workers.stop()
         self.delivery.stop()
         forget(self)
@@ -352,7 +352,7 @@ class JobManager:
         """Differs from what it was whenever something has ended since."""
         lanes = self.lanes.stats() if self.lanes is not None else ()
         ended = sum(lane.tasks + lane.failures for lane in lanes)
-        return ended, self._active, self.workers.done, self.delivery.delivered
+        return ended, len(self._active), self.workers.done, self.delivery.delivered
 
     def _give_up(self, why: str) -> None:
         """End what the NPU never will, and stop without it."""

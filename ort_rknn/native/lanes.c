@@ -197,6 +197,7 @@ int ort_rknn_pool_run(ort_rknn_pool *p, int group, uint32_t segment, void *const
     if (!l) return code;
     ort_rknn_segment_run(s, (const void *const *)pointers, pointers + ort_rknn_segment_inputs(s), outcome);
     pthread_mutex_lock(&p->lock);
+    if (!outcome->code) l->lent++, l->lent_ns += outcome->done - outcome->begun;
     settle(l, outcome->code);
     if (l->state == ASSIGNED || l->retired || p->stopping) pthread_cond_signal(&l->work);
     code = l->number;

@@ -14,7 +14,7 @@
 
 #include "segment.h"
 
-enum { ORT_RKNN_LANES_ABI = 5 };
+enum { ORT_RKNN_LANES_ABI = 6 };
 
 enum {
     ORT_RKNN_ANY = -1,    /* any core */
@@ -68,8 +68,11 @@ int ort_rknn_pool_shed(ort_rknn_pool *pool, int lane);
  * pointers: the inputs, then the outputs (NULL: not wanted). turned: see ort_rknn_segment_infer. */
 int ort_rknn_pool_submit(ort_rknn_pool *pool, int group, uint32_t segment, void *const *pointers, uint32_t n_pointers,
                          uint64_t turned, uint64_t token, int flags);
-/* Run in the caller's thread on an idle lane: the lane, BUSY, CLOSED or BAD. After a failure the lane is unequipped. */
+/* Run in the caller's thread on an idle lane: the lane, BUSY, CLOSED or BAD. After a failure the lane is unequipped; else
+ * the lane counts it, for ort_rknn_pool_lent. */
 int ort_rknn_pool_run(ort_rknn_pool *pool, int group, uint32_t segment, void *const *pointers, ort_rknn_outcome *outcome);
+/* SHORT. How many requests callers ran themselves on a lane, and their nanoseconds inside the device. */
+uint64_t ort_rknn_pool_lent(ort_rknn_pool *pool, int lane, int64_t *taken);
 /* SHORT. Take a waiting request back; it has no event then. 1, or 0 when it does not wait. */
 int ort_rknn_pool_cancel(ort_rknn_pool *pool, uint64_t token);
 

@@ -170,6 +170,15 @@ int ort_rknn_pool_works(ort_rknn_pool *p, int number) {
     return works;
 }
 
+uint64_t ort_rknn_pool_lent(ort_rknn_pool *p, int number, int64_t *taken) {
+    pthread_mutex_lock(&p->lock);
+    const lane *l = pool_lane_of(p, number);
+    uint64_t lent = l ? l->lent : 0;
+    *taken = l ? l->lent_ns : 0;
+    pthread_mutex_unlock(&p->lock);
+    return lent;
+}
+
 void ort_rknn_pool_stop(ort_rknn_pool *p) {
     pthread_mutex_lock(&p->lock);
     p->stopping = 1;

@@ -26,6 +26,8 @@ typedef struct {
     lane_state state;
     ort_rknn_segment **segments;
     request *current;
+    uint64_t lent; /* requests that callers ran themselves, and their nanoseconds */
+    int64_t lent_ns;
     pthread_t thread;
     pthread_cond_t work;
 } lane;

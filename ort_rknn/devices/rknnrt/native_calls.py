@@ -28,7 +28,7 @@ __all__ = [
     "switched_off",
 ]
 
-ABI = 5
+ABI = 6
 """Version of the binary interface this file is written for."""
 
 ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"

@@ -18,7 +18,17 @@ from ort_rknn_converters.util.frozen import frozen
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
 
-__all__ = ["CONVERTED", "InputPlan", "IoPlan", "OutputPlan", "address_of", "is_quantized", "matched", "runtime_shape"]
+__all__ = [
+    "CONVERTED",
+    "InputPlan",
+    "IoPlan",
+    "OutputPlan",
+    "address_of",
+    "addresses_of",
+    "is_quantized",
+    "matched",
+    "runtime_shape",
+]
 
 _REAL = frozenset({TensorType.FLOAT32, TensorType.FLOAT16, TensorType.UINT8})
 CONVERTED: Mapping[int, frozenset[int]] = {
@@ -52,6 +62,14 @@ def address_of(array: Array) -> int:
     except (TypeError, ValueError, BufferError):  # read-only, empty, or of a type without a buffer format
         address: int = array.__array_interface__["data"][0]
         return address
+
+
+def addresses_of(arrays: Sequence[Any], view: Any = ctypes.c_char.from_buffer, at: Any = ctypes.addressof) -> list[int]:
+    """Addresses of arrays' data, 0 for ``None``; quicker than one by one where all are ordinary."""
+    try:
+        return [at(view(array)) for array in arrays]
+    except (TypeError, ValueError, BufferError):
+        return [0 if array is None else address_of(array) for array in arrays]
 
 
 def runtime_shape(shape: Sequence[int]) -> tuple[int, ...]:

@@ -24,22 +24,26 @@ class FaultPolicy:
 
     Attributes:
         notes: Sentences on cores that were taken out of service.
+        ailing: Whether the last inference of any core failed; may be read without the lock.
     """
 
     def __init__(self, cores: Iterable[int]) -> None:
         self.notes: list[str] = []
+        self.ailing = False
         self._in_a_row = dict.fromkeys(cores, 0)
         self._last: BaseException | None = None
 
     def succeeded(self, core: int) -> None:
         """Ends the row of failures of a core."""
         self._in_a_row[core] = 0
+        self.ailing = self.ailing and any(self._in_a_row.values())
 
     def failed(self, lane: LaneRecord, error: DeviceError) -> str:
         """Counts a failure of the lane's core; returns why the core is to be retired, ``""`` while it is not."""
         core = lane.spec.core
         self._last = unraised(error)
         self._in_a_row[core] += 1
+        self.ailing = True
         if self._in_a_row[core] < FAILURES_IN_A_ROW or not lane.in_service:
             return ""
         return f"{lane.spec.place} is out of service after {FAILURES_IN_A_ROW} failures in a row, the last: {error}"

@@ -123,15 +123,22 @@ class LaneRecord:
         self.leaving = lane.leaving
         self.tasks, self.failures, self.busy_s = lane.tasks, lane.failures, lane.busy_s
 
-    def stats(self, busy: bool = False) -> LaneStats:
+    def stats(self, busy: bool = False, lent: tuple[int, float] = (0, 0.0)) -> LaneStats:
         """Work of the lane so far.
 
         Args:
             busy: It is known to be at work, whatever its state says.
+            lent: Tasks, and their seconds, that are not in its account.
         """
         spec, state = self.spec, LaneState.BUSY if busy else self.state
         return LaneStats(
-            spec.index, spec.shown_core, spec.mask, state.value, self.tasks, self.failures, round(self.busy_s, 6)
+            spec.index,
+            spec.shown_core,
+            spec.mask,
+            state.value,
+            self.tasks + lent[0],
+            self.failures,
+            round(self.busy_s + lent[1], 6),
         )
 
 

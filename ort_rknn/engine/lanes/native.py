@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.accounting.ledger import LEDGER, opening_for
 from ort_rknn.devices.rknnrt.native_calls import NativeOutcome, phases_of
-from ort_rknn.devices.rknnrt.tensor_layout import address_of
+from ort_rknn.devices.rknnrt.tensor_layout import address_of, addresses_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task, unraised
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
@@ -134,7 +134,7 @@ class NativeLanes(LaneKeeper):
         lane = self._by_number[number]
         if not (outcome.code or lane.shedding or lane.leaving):  # leaves nothing to be done
             with self._lock:
-                self._credit(lane, flight, outcome)
+                self._credit(lane, flight, outcome, lent=True)
             if LEDGER.hungry:
                 LEDGER.offer(self)
             return True
@@ -156,8 +156,7 @@ class NativeLanes(LaneKeeper):
         """
         io = self._ios[step]
         given, outputs, outcome = io.prepare(inputs), io.allocate_outputs(wanted), NativeOutcome()
-        addresses = [None if array is None else address_of(array) for array in (*given, *outputs)]
-        number = self._pool.run(ANY, step, self._tables[step](*addresses), outcome)
+        number = self._pool.run(ANY, step, self._packed[step](*addresses_of((*given, *outputs))), outcome)
         if number < 0:
             return None
         lane = self._by_number[number]
@@ -167,10 +166,9 @@ class NativeLanes(LaneKeeper):
             if task.error is not None:
                 raise task.error
             return task.outputs
-        with self._lock:
-            lane.busy_s += (outcome.done - outcome.begun) / 1e9
-            lane.tasks += 1
-            self._faults.succeeded(lane.spec.core)
+        if self._faults.ailing:
+            with self._lock:
+                self._faults.succeeded(lane.spec.core)
         self.last_used = time.monotonic()
         if LEDGER.hungry:
             LEDGER.offer(self)
@@ -180,7 +178,7 @@ class NativeLanes(LaneKeeper):
         """Account for what ran in its caller's thread, and leaves something to be done."""
         deferred = Deferred()
         with self._lock:
-            self._account(lane, flight, outcome, deferred)
+            self._account(lane, flight, outcome, deferred, lent=True)
         self._finish(deferred)
         if lane.leaving:
             self._dismiss(lane)
@@ -209,7 +207,8 @@ class NativeLanes(LaneKeeper):
     def stats(self) -> tuple[LaneStats, ...]:
         """Work of each lane so far."""
         with self._lock:
-            return tuple(lane.stats(lane.number >= 0 and self._pool.works(lane.number)) for lane in self._lanes)
+            pool = self._pool
+            return tuple(lane.stats(pool.works(lane.number), pool.lent(lane.number)) for lane in self._lanes)
 
     # -- giving memory back
 
@@ -346,25 +345,28 @@ class NativeLanes(LaneKeeper):
         self._failed(successor, error, deferred)
         self._serve_what_waits(successor, deferred)
 
-    def _credit(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome) -> None:
-        """Write a task's times and results into it and into the lane. Needs the lock."""
+    def _credit(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, lent: bool = False) -> None:
+        """Write a task's times and results into it and, unless the pool counted it, into the lane. Needs the lock."""
         task, spec = flight.task, lane.spec
         self.last_used = time.monotonic()
         task.seconds = (outcome.done - outcome.begun) / 1e9
         task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9
         task.ran_on = spec.shown_core
         task.lane = spec.index
-        lane.busy_s += task.seconds
+        if outcome.code or not lent:
+            lane.busy_s += task.seconds
         if not outcome.code:
-            lane.tasks += 1
+            lane.tasks += not lent
             self._faults.succeeded(spec.core)
             if self._phases:
                 task.phases = phases_of(outcome)
             task.outputs = self._ios[task.step].finish(flight.outputs)
 
-    def _account(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, deferred: Deferred) -> None:
+    def _account(
+        self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, deferred: Deferred, lent: bool = False
+    ) -> None:
         """Write a task's end into it, and judge the lane by it. Needs the lock."""
-        self._credit(lane, flight, outcome)
+        self._credit(lane, flight, outcome, lent)
         if not outcome.code:
             if lane.shedding and self._pool.shed(lane.number):
                 self._shed(lane, deferred)

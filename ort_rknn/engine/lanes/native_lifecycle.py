@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -58,6 +59,7 @@ class LaneKeeper:
             raise TypeError("native lanes need contexts of the npu device with the native library")
         self._ios = [context.io for context in opened]
         self._tables = [table_of(len(io.inputs) + len(io.outputs)) for io in self._ios]
+        self._packed = [struct.Struct(f"{len(io.inputs) + len(io.outputs)}P").pack for io in self._ios]
         self._library = library
         most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
         self._pool = NativePool(library, most_io, len(cores), setup.time_limit)

@@ -39,7 +39,7 @@ class BriefLock(_RLock):  # type: ignore[misc]
         mine = self._is_owned()
         tries = 0
         try:
-            while not self.acquire(blocking=False):
+            while not self.acquire(False):
                 tries += 1
                 if tries > _TRIES:
                     return bool(self.acquire())  # no limit: it is held for moments, by a thread that gets no turn
