@@ -126,7 +126,7 @@ class JobManager:
             raise RknnError(FORKED)
         route = self.program.route(output_names)
         job_id, begun, failed = next(self._ids), -1.0, True
-        self._active.append(job_id)  # no lock: it looks at the door after this, who shuts the door looks here after that
+        self._active.append(job_id)  # no lock: it looks at the door next, and who shuts the door looks here next
         try:
             self._admission.check_open()
             self.page.show_active(len(self._active))
