@@ -6,12 +6,14 @@ Numbers are counted against the shape before an array is made of them.
 from __future__ import annotations
 
 import json
+import math
 import socket
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from email.message import Message
 from io import BufferedIOBase
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -285,7 +287,11 @@ def _listed(name: str, datatype: str, shape: list[int], data: Any) -> np.ndarray
         raise TensorError(f"input {name!r}: a value is no {datatype}")
     try:
         with np.errstate(over="ignore"):
-            return np.array(values, DATATYPES[datatype]).reshape(shape)
+            array = np.array(values, DATATYPES[datatype])
+        infinite = np.isinf(array) if array.dtype.kind == "f" else np.False_
+        if infinite.any() and any(map(math.isfinite, compress(values, infinite.tolist()))):
+            raise OverflowError  # 1e6 is no FP16; an infinity that is sent is one
+        return array.reshape(shape)
     except (OverflowError, ValueError) as error:
         raise TensorError(f"input {name!r}: a value does not fit {datatype}") from error
 

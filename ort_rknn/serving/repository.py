@@ -99,13 +99,20 @@ class Repository:
     # --- names --------------------------------------------------------------------------------------------------------
 
     def files(self) -> dict[str, Path]:
-        """Name -> file, of every model there is. A name that two files share is each file's whole name instead."""
+        """Name -> file, of every model there is. A name that two files share is each file's whole name instead.
+
+        Hidden files are none: other systems leave such beside each file that is copied (``._yolo.onnx``).
+        While the folder cannot be read, such as a mount that is away, the files are those that were there last.
+        """
         changed, known = self._listed
-        now = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - of every call
-        if now == changed:
-            return known
-        with os.scandir(self._folder) as found:
-            names = sorted(one.name for one in found if one.name.endswith(ENDINGS) and one.is_file())
+        try:
+            now = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - of every call
+            if now == changed:
+                return known
+            with os.scandir(self._folder) as found:
+                names = sorted(one.name for one in found if one.name.endswith(ENDINGS) and _is_file(one))
+        except OSError:
+            return self._fresh[1] or known
         files = self._named(names)
         if time.time_ns() - now > _SETTLED_NS:
             self._listed = now, files
@@ -334,6 +341,13 @@ class Repository:
 
 def _stem(name: str) -> str:
     return name.removesuffix(next(ending for ending in ENDINGS if name.endswith(ending)))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return not entry.name.startswith(".") and entry.is_file()
+    except OSError:  # a link that leads in a circle, or where nobody may look
+        return False
 
 
 def _entry(name: str, slot: _Slot | None) -> Entry:
