@@ -10,7 +10,7 @@ import math
 import socket
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from email.message import Message
 from io import BufferedIOBase
 from itertools import compress
@@ -288,19 +288,15 @@ def _listed(name: str, datatype: str, shape: list[int], data: Any) -> np.ndarray
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, DATATYPES[datatype])
-        if (
-            array.dtype.kind == "f"
-            and np.isinf(array).any()
-            and _any_finite(compress(values, np.isinf(array).tolist()))
-        ):
+        if array.dtype.kind == "f" and _grew_infinite(values, np.isinf(array)):
             raise OverflowError  # 1e6 is no FP16; an infinity that is sent is one
         return array.reshape(shape)
     except (OverflowError, ValueError) as error:
         raise TensorError(f"input {name!r}: a value does not fit {datatype}") from error
 
 
-def _any_finite(values: Iterable[float]) -> bool:
-    return any(map(math.isfinite, values))
+def _grew_infinite(values: list[Any], infinite: np.ndarray[Any, Any]) -> bool:
+    return bool(infinite.any()) and any(map(math.isfinite, compress(values, infinite.tolist())))
 
 
 def _flat(data: list[Any]) -> Iterator[Any]:

@@ -144,7 +144,12 @@ def test_a_limit_that_is_far_away_costs_no_thread(
     server = serve(20)
     queued: list[float] = []
     queue = server.service._queued
-    monkeypatch.setattr(server.service, "_queued", lambda *given: (queued.append(given[-1]), queue(*given))[1])
+
+    def spied(*given: Any) -> Any:
+        queued.append(given[-1])
+        return queue(*given)
+
+    monkeypatch.setattr(server.service, "_queued", spied)
     with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_ports[0]}") as client:
         for microseconds, handed_over in ((30_000_000, 1), (30_000_000, 1), (100_000, 2), (0, 2), (900_000, 3)):
             result = client.infer("two", request(), timeout=microseconds or None)
