@@ -24,7 +24,9 @@ from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.run.check_settings import as_compiled, check_settings
 from ort_rknn_converters.cli.convert_options import CPU_NODES
 from ort_rknn_converters.targets import DEFAULT_TARGET
+from ort_rknn_converters.util.foreign_text import shown_lines
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import is_folder, is_there
 
 __all__ = ["check", "conformance"]
 
@@ -153,7 +155,7 @@ def check(model: str, dims: Sequence[str], device: str, **options: Any) -> None:
         if options["preprocess"] and not (options["data"] or options["calibration"]):
             raise CaseError("--preprocess is for the images of --data or --calibration")
         sizes = dict(_dimension(text) for text in dims)
-        if Path(model).is_dir():
+        if is_folder(model):
             bad = _check_folder(console, model, sizes, flow, settings, files, earlier, options)
             raise SystemExit(DISAGREES if bad else 0)
         case = model_file.case(
@@ -336,7 +338,7 @@ def _files(options: Mapping[str, Any]) -> ReportFiles:
 def _check_local_options(model: str, options: Mapping[str, Any]) -> None:
     """Refuse what an address leaves to its server."""
     given = [name for name in ("cpu_nodes", "layers", "fix", "calibration") if options[name]]
-    if given or Path(model).is_dir():
+    if given or is_folder(model):
         what = f"--{given[0].replace('_', '-')}" if given else "a folder"
         raise CaseError(f"{what} does not go with an address: the server's model is compared as it is")
 
@@ -345,7 +347,7 @@ def _earlier(json_file: str, head: dict[str, Any]) -> dict[str, Any]:
     """The results of a broken run of the same thing; none where there is no file yet, or that run came to its end."""
     from ort_rknn_conformance.report import json_report
 
-    if not Path(json_file).exists():
+    if not is_there(json_file):
         return {}
     before, results = json_report.read(json_file)
     if before["finished"]:
@@ -366,5 +368,5 @@ def _dimension(text: str) -> tuple[str, int]:
 
 
 def _refuse(message: str, code: int = UNREADABLE) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {shown_lines(message)}", err=True)
     raise SystemExit(code)

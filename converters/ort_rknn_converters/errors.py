@@ -14,7 +14,8 @@
     │  └─ ToolkitBroken              there is one, and it does not start, or fails on any model
     │     └─ NpuNotOpened            its aarch64 compiler opens the NPU even to compile, and cannot on this machine
     ├─ ToolkitFailed                 the toolkit refused the model, crashed, was killed, or ran out of time or memory
-    └─ VerificationFailed            the compiled segment computes something else than ONNX Runtime
+    ├─ VerificationFailed            the compiled segment computes something else than ONNX Runtime
+    └─ Fault                         a defect of this package: ONNX Runtime opens the model
 
 The rooms above turn these into onnxruntime's own classes where onnxruntime would raise one.
 """
@@ -34,6 +35,7 @@ __all__ = [
     "ConvertError",
     "ExtraMissing",
     "FailureKind",
+    "Fault",
     "ModelError",
     "NotAllOnNpu",
     "NpuNotOpened",
@@ -151,6 +153,10 @@ class ToolkitFailed(ConvertError):
 
 class VerificationFailed(ConvertError):
     """Raised when a compiled segment's numbers, names or shapes differ from ONNX Runtime's."""
+
+
+class Fault(ConvertError):
+    """Raised for a defect of this package: the model is good, as far as ONNX Runtime can tell."""
 
 
 def freeze(error: ConvertError) -> dict[str, str]:

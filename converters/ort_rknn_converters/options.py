@@ -308,8 +308,8 @@ def _plain(value: Any) -> Any:
 
 
 def _names(option: str, value: Iterable[str]) -> frozenset[str]:
-    if isinstance(value, str):
-        raise UnknownOption(f"{option} is a collection of names, not the string {value!r}")
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise UnknownOption(f"{option} is a collection of names, not {value!r}")
     return frozenset(str(name) for name in value)
 
 

@@ -45,13 +45,16 @@ def own_folder() -> Path | None:
 
 
 def _is_private(folder: Path) -> bool:
-    found = folder.lstat()
+    try:
+        found = folder.lstat()
+    except OSError:  # nothing, or one may not look there: XDG_RUNTIME_DIR may be another user's
+        return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
 def private_folders() -> list[Path]:
     """Folders that are this user's own."""
-    return [folder for folder in _candidates() if folder.is_dir() and _is_private(folder)]
+    return [folder for folder in _candidates() if _is_private(folder)]
 
 
 def readable_folders() -> list[Path]:

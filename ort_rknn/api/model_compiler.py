@@ -118,9 +118,10 @@ class ModelCompiler(public("ModelCompiler")):  # type: ignore[misc]
         from ort_rknn_converters.errors import ConvertError, ModelError
         from ort_rknn_converters.options import ConvertOptions
         from ort_rknn_converters.targets import DEFAULT_TARGET
+        from ort_rknn_converters.util.own_files import is_file
 
         model = self._rknn_model
-        if isinstance(model, str) and not Path(model).is_file():
+        if isinstance(model, str) and not is_file(model):
             return None
         if is_compiled(model):
             return None

@@ -31,6 +31,7 @@ from ort_rknn.bench.report import (
 from ort_rknn.ort_conventions import CPU_PROVIDER, RKNN_PROVIDER
 from ort_rknn.remote.address import is_address
 from ort_rknn_converters.util.foreign_text import shown_lines
+from ort_rknn_converters.util.own_files import write_given
 
 __all__ = ["command"]
 
@@ -110,7 +111,7 @@ def command(model: str, **given: Any) -> None:
     try:
         code = _bench(model, given)
     except _Refused as reason:
-        click.echo(f"Error: {reason}", err=True)
+        click.echo(f"Error: {shown_lines(reason)}", err=True)
         code = BAD_INPUT
     sys.exit(code)
 
@@ -169,7 +170,7 @@ def _bench(model: str, given: dict[str, Any]) -> int:
             "parts": [asdict(part) for part in parts],
             "passes": [pass_to_dict(measured, given["percentiles"]) for measured in passes],
         }
-        given["json_file"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_given(given["json_file"], json.dumps(report, indent=2) + "\n")
     return 0 if all(measured.asked and measured.completed == measured.asked for measured in passes) else FAILED
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ctypes
 
-__all__ = ["ENVIRONMENT", "FOLDERS", "NAMES", "named_library", "open_library", "version_in"]
+__all__ = ["ENVIRONMENT", "FOLDERS", "NAMES", "named_library", "open_library", "searched", "version_in"]
 
 ENVIRONMENT = ("ORT_RKNN_RUNTIME_LIBRARY", "ZTU_RKNPU2_RUNTIME_LIBRARY")
 """Environment variables that name the library; the first that is set counts."""
@@ -19,6 +19,7 @@ NAMES = ("librknnrt.so", "librknnrt.so.2")
 FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib", "/vendor/lib64", "/system/lib64")
 
 _VERSION = rb"librknnrt version: (\d+\.\d+\.\d+)"
+_MOST = 1 << 27  # bytes of a library that are searched; a guess: librknnrt has 8 MB
 
 
 def named_library(path: str | os.PathLike[str] | None = None) -> str | None:
@@ -44,12 +45,17 @@ def open_library(path: str) -> ctypes.CDLL:
     return ctypes.CDLL(path)
 
 
+def searched(opened: int) -> int:
+    """Bytes of an open library that are searched for its version: a file may have holes of gigabytes."""
+    return min(os.fstat(opened).st_size, _MOST)
+
+
 def version_in(path: str | os.PathLike[str]) -> str | None:
     """The version written into a file, e.g. ``2.3.2``; ``None`` where there is none or it cannot be read."""
     try:
         from ort_rknn_converters.util.own_files import open_regular
 
-        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=1) as data:
+        with open_regular(path) as file, mmap.mmap(file.fileno(), searched(file.fileno()), access=1) as data:
             found = re.search(_VERSION, data)
             return found.group(1).decode() if found else None
     except (OSError, ValueError):

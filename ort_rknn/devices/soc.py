@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import is_there, read_said
 
 __all__ = ["OUT_OF_TREE", "VARIABLE", "Soc", "detect", "named_target"]
 
@@ -124,7 +125,7 @@ def detect(root: str | Path = "/", named: str | None = None) -> Soc:
     target = _target(compatible)
     asked = named if target is None and _open_to_names(compatible) else None
     said = _known(asked)
-    nodes = tuple(f"/{node}" for node in _NODES if (base / node).exists())
+    nodes = tuple(f"/{node}" for node in _NODES if is_there(base / node))
     return Soc(
         target=target or said,
         compatible=compatible,
@@ -141,11 +142,8 @@ def detect(root: str | Path = "/", named: str | None = None) -> Soc:
 
 def _compatible(base: Path) -> tuple[str, ...]:
     for name in _TREES:
-        try:
-            data = (base / name).read_bytes()
-        except OSError:
-            continue
-        return tuple(word for word in data.decode("ascii", "replace").split("\0") if word)
+        if words := tuple(filter(None, read_said(base / name).split("\0"))):
+            return words
     return ()
 
 
@@ -184,50 +182,44 @@ def _no_such_soc() -> str:
 
 
 def _driver(base: Path) -> str | None:
-    if any((base / name).exists() for name in _ROCKET) or _accel_driver(base) == "rocket":
+    if any(is_there(base / name) for name in _ROCKET) or _accel_driver(base) == "rocket":
         return "rocket"
-    if any((base / name).exists() for name in _RKNPU):
+    if any(is_there(base / name) for name in _RKNPU):
         return "rknpu"
     return None
 
 
 def _accel_driver(base: Path) -> str | None:
-    try:
-        text = (base / "sys/class/accel/accel0/device/uevent").read_text()
-    except OSError:
-        return None
+    text = read_said(base / "sys/class/accel/accel0/device/uevent")
     found = re.search(r"^DRIVER=(\S+)", text, re.MULTILINE)
     return found.group(1) if found else None
 
 
 def _driver_version(base: Path) -> str | None:
     for name in _VERSIONS:
-        try:
-            text = (base / name).read_text()
-        except OSError:
-            continue
-        found = re.search(r"\d+\.\d+\.\d+", text)
+        found = re.search(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}", read_said(base / name))
         if found:
             return found.group()
     return None
 
 
 def _in_container(base: Path) -> bool:
-    return any((base / name).exists() for name in _CONTAINERS)
+    return any(is_there(base / name) for name in _CONTAINERS)
 
 
 def _linked(node: Path) -> str:
     """Target of the node if it is a link to a DRM device."""
-    if not node.is_symlink():
+    try:
+        target = node.readlink().name
+    except OSError:  # no link, or nothing
         return ""
-    target = node.readlink().name
     return f"/dev/dri/{target}" if target.startswith(("renderD", "card")) else ""
 
 
 def _may_open(node: Path) -> bool:
     try:
-        with node.open("rb"):
-            return True
+        os.close(os.open(node, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))  # a pipe may stand there
+        return True
     except PermissionError:
         return False
     except OSError:  # busy, or not really a device: not a matter of permission

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ort_rknn.ort_conventions import ort_error
 from ort_rknn.ort_types.session_options import config_entry
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import is_folder, is_there
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compiled.model import CompiledModel
@@ -48,7 +49,7 @@ class EpContextOptions:
         if not named and not model_path:
             raise ort_error("InvalidArgument", "Both ep_context_path and model_path are empty.")
         path = Path(named) if named else Path(model_path).with_name(f"{Path(model_path).stem}_ctx.onnx")
-        if path.is_dir():
+        if is_folder(path):
             raise ort_error("InvalidArgument", _FOLDER)
         return cls(
             path,
@@ -69,7 +70,7 @@ class EpContextOptions:
 
 def refuse_existing(path: Path) -> None:
     """Raise what onnxruntime raises instead of writing over a file."""
-    if path.exists():
+    if is_there(path):
         raise ort_error("Fail", _EXISTS.format(path))
 
 
@@ -99,9 +100,9 @@ def write_context(
     from ort_rknn_converters.compiled import epcontext_write
     from ort_rknn_converters.errors import CompiledModelError
 
-    if path.is_dir():
+    if is_folder(path):
         raise ort_error("InvalidArgument", _FOLDER)
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise ort_error("InvalidArgument", f'open file "{path}" failed: No such file or directory')
     try:
         model, beside = epcontext_write.build_epcontext(compiled, stem=None if embed else path.stem, prefix=prefix)

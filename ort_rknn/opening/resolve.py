@@ -204,13 +204,14 @@ def convert_options(
     """
     from ort_rknn.opening.dynamic_shapes import read_shapes
     from ort_rknn_converters.errors import CalibrationError, UnknownOption
+    from ort_rknn_converters.util.own_files import is_there
 
     dims = {**getattr(sess_options, "_rknn_dims", {}), **options.dims}
     try:
         convert = options.convert_options(target=target, dims=dims)
     except (CalibrationError, UnknownOption) as error:
         raise InvalidOption(str(error)) from None
-    if convert.quantized and isinstance(convert.calibration, str) and not Path(convert.calibration).exists():
+    if convert.quantized and isinstance(convert.calibration, str) and not is_there(convert.calibration):
         raise InvalidOption(f"calibration names {convert.calibration}, which does not exist")
     if sess_options is None or getattr(sess_options, "_rknn_dims_known", False):
         return read_shapes(model, options, convert, None)

@@ -14,6 +14,7 @@ from typing import Any
 from ort_rknn.ort_private.native import PublicNative
 from ort_rknn.ort_private.own import public
 from ort_rknn.ort_private.values import MappedValue
+from ort_rknn_converters.util.foreign_text import shown_lines
 
 __all__ = ["FacadeSession"]
 
@@ -43,7 +44,7 @@ class FacadeSession(public("InferenceSession")):  # type: ignore[misc]
             if not self._rknn_fallback:
                 raise
             print("*************** EP Error ***************")
-            print(f"EP Error {error} when using {providers}")
+            print(shown_lines(f"EP Error {error} when using {providers}"))
             print("Falling back to ['CPUExecutionProvider'] and retrying.")
             print("****************************************")
             try:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import read_given
 
 __all__ = ["TIMEOUT_S", "Address", "is_address"]
 
@@ -25,6 +25,7 @@ TIMEOUT_S = 10.0
 _SCHEMES = {"grpc": 8001, "grpcs": 8001, "grpc+unix": 0, "http": 8000, "https": 8000}
 """Scheme -> the port when none is given: Triton's."""
 
+_MOST = 1 << 22  # bytes of a token or of certificates; a guess: a system's have 220 kB
 _SETTINGS = ("timeout", "token_file", "ca_file", "priority")
 _FORM = "grpc://board:8001/model (also grpcs://, http://, https://, grpc+unix:/run/ort_rknn.sock/model)"
 
@@ -140,6 +141,6 @@ def _seconds(text: str, address: str) -> float:
 
 def _read(path: str, what: str) -> bytes:
     try:
-        return Path(path).read_bytes()  # the user's own word: a shell's <(...) is a pipe
+        return read_given(path, _MOST)  # the user's own word: a shell's <(...) is a pipe
     except OSError as error:
         raise InvalidOption(f"the file with the {what}, {path}, cannot be read: {error.strerror}") from error

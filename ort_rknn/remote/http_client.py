@@ -229,7 +229,7 @@ def _content(answer: http.client.HTTPResponse, connection: http.client.HTTPConne
 
 def _failure(answer: http.client.HTTPResponse, content: bytes) -> Failure:
     try:
-        text = str(json.loads(content)["error"])
+        text = str(parse_json(content)["error"])
     except (ValueError, KeyError, TypeError):
         text = content[:200].decode(errors="replace")
     return Failure(_CODES.get(answer.status, "INTERNAL"), answer.headers.get(KIND_HEADER, ""), text)

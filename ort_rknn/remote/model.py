@@ -15,7 +15,7 @@ from ort_rknn.remote.tensors import STRING_TYPE, TensorError, datatype_of, datat
 from ort_rknn.remote.transport import Tensor, Transport
 from ort_rknn.remote.without import error_class
 from ort_rknn_converters.util.foreign_text import shown
-from ort_rknn_converters.util.plain_data import Misshapen, parse_json
+from ort_rknn_converters.util.plain_data import TEXT, Misshapen, check, parse_json
 
 __all__ = ["RemoteModel", "connect"]
 
@@ -149,7 +149,5 @@ def _refuse_other_kinds(name: str, ort_type: str) -> None:
 
 def _rows(values: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[int]]]:
     """Name, datatype and shape from a model config."""
-    return [
-        (value["name"], str(value["data_type"]).replace("TYPE_STRING", "BYTES").removeprefix("TYPE_"), value["dims"])
-        for value in values
-    ]
+    kinds = (str(value["data_type"]).replace("TYPE_STRING", "BYTES").removeprefix("TYPE_") for value in values)
+    return [(check(value["name"], TEXT), kind, value["dims"]) for value, kind in zip(values, kinds, strict=True)]

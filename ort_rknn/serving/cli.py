@@ -16,6 +16,7 @@ from ort_rknn.errors import InvalidOption
 from ort_rknn.serving.security import Listen
 from ort_rknn.serving.server import Server, ServeSettings
 from ort_rknn.serving.statistics import access_logger
+from ort_rknn_converters.util.foreign_text import shown, shown_lines
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["command"]
@@ -74,7 +75,7 @@ def command(folder: Path, **given: Any) -> None:
     try:
         server = Server(_settings(folder, given))
     except InvalidOption as reason:
-        click.echo(f"Error: {reason}", err=True)
+        click.echo(f"Error: {shown_lines(reason)}", err=True)
         sys.exit(BAD_INPUT)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
@@ -91,8 +92,8 @@ def command(folder: Path, **given: Any) -> None:
     _log(access=given["access_log"], quiet=given["quiet"])
     click.echo(_served(folder, list(server.repository.files())), err=True)
     for place, port in zip(given["listen"], server.grpc_ports, strict=True):
-        shown = place if place.startswith("unix:") else f"{Listen.parse(place).host}:{port}"
-        click.echo(f"gRPC at {shown}", err=True)
+        where = place if place.startswith("unix:") else f"{Listen.parse(place).host}:{port}"
+        click.echo(f"gRPC at {where}", err=True)
     if server.http_port is not None:
         click.echo(f"HTTP at {Listen.parse(given['http']).host}:{server.http_port}", err=True)
     server.start()
@@ -113,7 +114,9 @@ def _served(folder: Path, names: list[str]) -> str:
     if not names:
         return f"{folder} has no models yet (.onnx, .rknn): one that comes later is found"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"serving {len(names)} model{'s' * (len(names) > 1)} of {folder}: {', '.join(names[:_SHOWN])}{more}"
+    return (
+        f"serving {len(names)} model{'s' * (len(names) > 1)} of {folder}: {', '.join(map(shown, names[:_SHOWN]))}{more}"
+    )
 
 
 def _settings(folder: Path, given: dict[str, Any]) -> ServeSettings:

@@ -20,6 +20,7 @@ from ort_rknn.serving.model import VERSION, OpenModel
 from ort_rknn.serving.statistics import Statistics
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import is_file
 
 __all__ = ["Entry", "Repository"]
 
@@ -110,7 +111,7 @@ class Repository:
             if now == changed:
                 return known
             with os.scandir(self._folder) as found:
-                names = sorted(one.name for one in found if one.name.endswith(ENDINGS) and _is_file(one))
+                names = sorted(one.name for one in found if _is_name(one.name) and is_file(one))
         except OSError:
             return self._fresh[1] or known
         files = self._named(names)
@@ -339,15 +340,16 @@ class Repository:
             self._retire(slot)
 
 
+def _is_name(name: str) -> bool:
+    """Whether a file's name is a model's, which clients can say: no protocol carries one that is not UTF-8."""
+    try:
+        return bool(name.endswith(ENDINGS) and not name.startswith(".") and name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _stem(name: str) -> str:
     return name.removesuffix(next(ending for ending in ENDINGS if name.endswith(ending)))
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return not entry.name.startswith(".") and entry.is_file()
-    except OSError:  # a link that leads in a circle, or where nobody may look
-        return False
 
 
 def _entry(name: str, slot: _Slot | None) -> Entry:

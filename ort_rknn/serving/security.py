@@ -5,15 +5,18 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
-from pathlib import Path
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import read_given
 
 __all__ = ["Listen", "Tokens", "check_exposed"]
 
 SHORTEST = 16
 """Characters of a token at least (a guess: `openssl rand -hex 16` gives 32)."""
+
+
+_MOST = 1 << 20  # bytes of a file of tokens; a guess
 
 
 @frozen
@@ -94,7 +97,7 @@ class Tokens:
             InvalidOption: The file cannot be read, has none, or a short one.
         """
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            lines = read_given(path, _MOST).decode("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidOption(f"the token file {path} cannot be read: {error}") from error
         tokens = tuple(line.strip() for line in lines if line.strip())

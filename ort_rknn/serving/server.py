@@ -15,6 +15,7 @@ from ort_rknn.serving.security import Listen, Tokens, check_exposed
 from ort_rknn.serving.service import Service
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import read_given
 
 __all__ = ["MEMORY", "ServeSettings", "Server"]
 
@@ -25,6 +26,7 @@ _LEAST_MESSAGE, _OPEN_MESSAGE = 4 << 20, 32 << 20  # gRPC's own limit; and for m
 _SLACK = 1.25, 64 << 10  # of what the shapes say: JSON heads, names, parameters
 _LEAST_PENDING, _MOST_PENDING = 4, 128
 _IDLE_CHECK_S = 1.0
+_MOST_PEM = 1 << 20  # bytes of a certificate with its chain; a guess
 _CLOSE_S = 10.0  # for sessions to close after the last answer (a guess)
 
 
@@ -218,6 +220,6 @@ def _read_tls(settings: ServeSettings) -> tuple[bytes, bytes] | None:
     if not settings.tls_key:
         return None
     try:
-        return Path(settings.tls_key).read_bytes(), Path(settings.tls_certificate).read_bytes()
+        return read_given(settings.tls_key, _MOST_PEM), read_given(settings.tls_certificate, _MOST_PEM)
     except OSError as error:
         raise InvalidOption(f"the certificate or its key cannot be read: {error}") from error

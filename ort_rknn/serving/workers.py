@@ -99,7 +99,7 @@ class _Worker:
     def __init__(self) -> None:
         self.row: _Row | None = None
         self.wake = threading.Lock()
-        self.wake.acquire()
+        self.wake.acquire()  # no limit: nobody else has it yet
 
 
 class _Task:

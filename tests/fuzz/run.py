@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.fuzz.mutate import mutated
 from tests.fuzz.readers import Reader, readers
+from tests.fuzz.structured import restructured
 
 CORPUS = Path(__file__).with_name("corpus")
 LIMIT_S, LIMIT_BYTES = 2.0, 500 << 20
@@ -79,7 +80,8 @@ def main() -> int:
                     print(f"{reader.name}: the sound input is refused:\n{problem}")
                     found += 1
             while time.monotonic() < end:
-                data = mutated(chance.choice(reader.seeds), chance)
+                change = chance.choice((mutated, restructured))
+                data = change(chance.choice(reader.seeds), chance)
                 trials += 1
                 problem = trial(reader, data, folder)
                 last = problem.strip().rpartition("\n")[2][:80]

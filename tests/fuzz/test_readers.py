@@ -12,6 +12,7 @@ from ort_rknn_converters.errors import ToolkitFailed
 from tests.fuzz.mutate import mutated
 from tests.fuzz.readers import Reader, readers
 from tests.fuzz.run import known, trial
+from tests.fuzz.structured import restructured
 
 TRIALS = 25  # for each reader: seconds for all
 
@@ -36,5 +37,8 @@ def test_mutated_inputs_raise_our_own_errors(every: tuple[Reader, ...], tmp_path
     for reader in every:
         folder = tmp_path / reader.name.replace(":", "")
         folder.mkdir()
-        for data in (*known(reader), *(mutated(chance.choice(reader.seeds), chance) for _ in range(TRIALS))):
+        made = [
+            change(chance.choice(reader.seeds), chance) for change in (mutated, restructured) for _ in range(TRIALS)
+        ]
+        for data in (*known(reader), *made):
             assert trial(reader, data, folder) == "", reader.name

@@ -13,6 +13,7 @@ from ort_rknn.devices.soc import OUT_OF_TREE, VARIABLE, Soc, detect
 from ort_rknn_conformance.doctor.findings import Finding
 from ort_rknn_conformance.doctor.runtime_files import numbers, runtime_findings
 from ort_rknn_converters.targets import find_target
+from ort_rknn_converters.util.own_files import read_said
 
 __all__ = ["board_findings"]
 
@@ -105,9 +106,8 @@ def _container(soc: Soc) -> Finding:
 
 
 def _kernel(base: Path) -> Iterator[Finding]:
-    try:
-        release = (base / "proc/sys/kernel/osrelease").read_text().strip()
-    except OSError:
+    release = read_said(base / "proc/sys/kernel/osrelease").strip()
+    if not release:
         return
     if release.startswith(_BAD_KERNELS):
         yield Finding(
@@ -167,10 +167,7 @@ def _driver_and_runtime(soc: Soc, runtime: str) -> Iterator[Finding]:
 
 def _memory(base: Path, soc: Soc) -> Iterator[Finding]:
     """Says where the NPU reaches less memory than the board has."""
-    try:
-        found = re.search(r"^MemTotal:\s+(\d+) kB", (base / "proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        return
+    found = re.search(r"^MemTotal:\s+(\d{1,15}) kB", read_said(base / "proc/meminfo"), re.MULTILINE)
     if soc.target is None or found is None or int(found.group(1)) << 10 <= _DOMAIN_BYTES:
         return
     yield Finding(

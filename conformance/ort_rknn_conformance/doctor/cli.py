@@ -21,7 +21,13 @@ _MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
 
 
 @click.command("doctor")
-@click.option("--root", default="/", show_default=True, help="Look at the file system of a board mounted there.")
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False),
+    default="/",
+    show_default=True,
+    help="Look at the file system of a board mounted there.",
+)
 @click.option("--no-test", is_flag=True, help="Do not run the self-test.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for a bug report.")
 def command(root: str, no_test: bool, as_json: bool) -> None:

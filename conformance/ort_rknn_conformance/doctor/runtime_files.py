@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ort_rknn.devices.library_name import ENVIRONMENT, FOLDERS, NAMES, version_in
+from ort_rknn.devices.library_name import ENVIRONMENT, FOLDERS, NAMES, searched, version_in
 from ort_rknn.devices.soc import Soc
 from ort_rknn_conformance.doctor.findings import Finding
 from ort_rknn_converters.targets import find_target
-from ort_rknn_converters.util.own_files import open_regular
+from ort_rknn_converters.util.own_files import is_file, open_regular
 
 __all__ = ["INSTALL", "numbers", "runtime_findings"]
 
@@ -105,7 +105,7 @@ def _searched(base: Path) -> list[str]:
     for name in NAMES:
         for folder in FOLDERS:
             path = base / folder.lstrip("/") / name
-            if path.is_file():
+            if is_file(path):
                 found.setdefault(path.resolve(), f"{folder}/{name}")
     return list(found.values())
 
@@ -129,13 +129,13 @@ def _missing(base: Path, soc: Soc, machine: str) -> Finding:
 def _elsewhere(base: Path) -> list[str]:
     homes = sorted(base.glob("home/*"))[:_HOMES]
     folders = [base / name for name in _ELSEWHERE] + homes
-    return [f"/{path.relative_to(base)}" for folder in folders for path in [folder / NAMES[0]] if path.is_file()]
+    return [f"/{path.relative_to(base)}" for folder in folders for path in [folder / NAMES[0]] if is_file(path)]
 
 
 def _of_another(path: Path, machine: str) -> str | None:
     """Says whose library a file is, where it is that of another NPU or of another processor."""
     try:
-        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=1) as data:
+        with open_regular(path) as file, mmap.mmap(file.fileno(), searched(file.fileno()), access=1) as data:
             head = data[:20]
             found = _MINI.search(data)
             mini = found and found.group(1).decode()
@@ -201,7 +201,7 @@ def _foreign(base: Path, soc: Soc) -> Iterator[Finding]:
         (f"{folder}/{name}", whose)
         for name, whose in _FOREIGN.items()
         for folder in FOLDERS
-        if (base / folder.lstrip("/") / name).is_file()
+        if is_file(base / folder.lstrip("/") / name)
     ]
     if not seen:
         return

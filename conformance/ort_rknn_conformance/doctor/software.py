@@ -83,7 +83,7 @@ def _toolkit() -> Finding:
     from ort_rknn_converters.errors import ToolkitBroken, ToolkitMissing
     from ort_rknn_converters.extras import COMPLETE, EXTRA
     from ort_rknn_converters.toolkit.npu_access import npu_obstacle
-    from ort_rknn_converters.toolkit.setup.environment import find_python
+    from ort_rknn_converters.toolkit.setup.environment import find_python, last_failure
 
     try:
         found = find_python()
@@ -91,12 +91,10 @@ def _toolkit() -> Finding:
         what, _, cure = str(error).partition(". ")
         return Finding("toolkit", "bad", what, cure)
     except ToolkitMissing as error:
-        return Finding(
-            "toolkit",
-            "note",
-            "not here: models cannot be compiled on this machine, compiled ones run",
-            str(error).partition(". ")[2] or str(error),
-        )
+        said = "not here: models cannot be compiled on this machine, compiled ones run"
+        if reason := last_failure():
+            said += f". The last installation failed: {reason.splitlines()[0]}"
+        return Finding("toolkit", "note", said, str(error).partition(". ")[2] or str(error))
     said = f"rknn-toolkit2 {found.version or '(version unknown)'}, {found.python}"
     if not COMPLETE:
         return Finding("toolkit", "note", f"{said}; onnx and onnx-ir, which a conversion needs, are missing", EXTRA)
@@ -121,6 +119,7 @@ def native_lanes() -> Finding:
 
 def _cache() -> Finding:
     from ort_rknn_converters.partition.plan import size_text
+    from ort_rknn_converters.util.own_files import make_private
     from ort_rknn_converters.util.user_dirs import cache_directory, places, unusable
 
     folder = Path(cache_directory())
@@ -128,7 +127,7 @@ def _cache() -> Finding:
         said = f"nothing is kept, because {why}; every start compiles again"
         return Finding("cache", "note", said, "name a folder with ORT_RKNN_CACHE_DIR")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
         free = shutil.disk_usage(folder).free

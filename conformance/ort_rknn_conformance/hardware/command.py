@@ -18,7 +18,7 @@ from rich.table import Table
 from ort_rknn_conformance.hardware.report_file import FORMAT, ReportFile
 from ort_rknn_conformance.hardware.trial import Trial
 from ort_rknn_converters.cli.heartbeat import shown_lines
-from ort_rknn_converters.util.foreign_text import in_markup
+from ort_rknn_converters.util.foreign_text import in_markup, shown
 
 __all__ = ["FORMAT", "GROUPS", "WHERE", "command", "where_it_ran"]
 
@@ -298,5 +298,5 @@ def _table(heading: str, trials: Sequence[Trial]) -> Table:
 
 
 def _refuse(message: str) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {shown(message, 2000)}", err=True)
     raise SystemExit(2)

@@ -86,6 +86,7 @@ class ReportFiles:
         rows = tuple(sorted(results, key=lambda result: result.case))
         changed = difference(earlier[1], rows, earlier[0]) if earlier is not None else None
         document = Document(title, head, rows, seconds, changed)
+        path = self.json
         try:
             if self.json is not None:
                 json_report.write(self.json, head, rows)
@@ -94,7 +95,7 @@ class ReportFiles:
                 if path is not None:
                     importlib.import_module(f"ort_rknn_conformance.report.{module}").write(path, document)
         except OSError as error:
-            raise CaseError(f"{error.filename} cannot be written: {error.strerror}") from error
+            raise CaseError(f"{error.filename or path} cannot be written: {error.strerror}") from error
         return changed
 
 

@@ -14,7 +14,7 @@ from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import Flow
 from ort_rknn_conformance.report.versions import versions
 from ort_rknn_conformance.result import CaseResult
-from ort_rknn_converters.util.own_files import read_regular
+from ort_rknn_converters.util.own_files import read_regular, write_given
 from ort_rknn_converters.util.plain_data import ANYTHING, TEXT, by_name, maybe, parse_json, record, rows
 
 __all__ = ["FORMAT", "header", "read", "same_run", "write"]
@@ -61,7 +61,7 @@ def write(path: str | Path, head: Mapping[str, Any], results: Iterable[CaseResul
     }
     text = json.dumps(content, indent=1, allow_nan=False)
     if Path(path).exists() and not Path(path).is_file():  # /dev/stdout is not to be replaced by a file
-        Path(path).write_text(text, encoding="utf-8")
+        write_given(path, text)
         return
     part = Path(f"{path}.part")
     part.parent.mkdir(parents=True, exist_ok=True)

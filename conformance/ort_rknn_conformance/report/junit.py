@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 from ort_rknn_conformance.report.document import Document
 from ort_rknn_conformance.result import CaseResult
+from ort_rknn_converters.util.foreign_text import shown_lines
+from ort_rknn_converters.util.own_files import write_given
 
 __all__ = ["render", "write"]
 
@@ -23,7 +25,7 @@ def write(path: str | Path, document: Document) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    Path(path).write_text(render(document), encoding="utf-8")
+    write_given(path, render(document))
 
 
 def render(document: Document) -> str:
@@ -65,4 +67,4 @@ def _case(suite: ElementTree.Element, result: CaseResult, flow: str) -> None:
 
 def _clean(text: str) -> str:
     """XML cannot say some characters at all, not even escaped."""
-    return _NOT_XML.sub("?", text)
+    return _NOT_XML.sub("?", shown_lines(text))

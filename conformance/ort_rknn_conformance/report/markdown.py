@@ -11,6 +11,7 @@ from ort_rknn_conformance.report.document import MEANINGS, Document
 from ort_rknn_conformance.report.judgement import group_rows
 from ort_rknn_conformance.result import BAD, CaseResult, LayerError
 from ort_rknn_converters.util.foreign_text import code, markdown
+from ort_rknn_converters.util.own_files import write_given
 
 __all__ = ["render", "write"]
 
@@ -24,7 +25,7 @@ def write(path: str | Path, document: Document) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    Path(path).write_text(render(document), encoding="utf-8")
+    write_given(path, render(document))
 
 
 def render(document: Document) -> str:

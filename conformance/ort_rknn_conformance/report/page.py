@@ -17,6 +17,7 @@ from ort_rknn_conformance.report.document import MEANINGS, Document
 from ort_rknn_conformance.report.picture import draw, draw_parts
 from ort_rknn_conformance.result import BAD, HISTOGRAM_EDGES, CaseResult
 from ort_rknn_converters.util.foreign_text import html, shown, shown_lines
+from ort_rknn_converters.util.own_files import write_given
 
 __all__ = ["render", "write"]
 
@@ -36,7 +37,7 @@ def write(path: str | Path, document: Document) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    Path(path).write_text(render(document), encoding="utf-8")
+    write_given(path, render(document))
 
 
 def render(document: Document) -> str:

@@ -25,6 +25,7 @@ from ort_rknn_conformance.run.placement_graph import count_ops, placed_nodes
 from ort_rknn_conformance.run.tolerances import tolerances
 from ort_rknn_conformance.sources.labels import accuracy
 from ort_rknn_converters.partition.plan import Plan
+from ort_rknn_converters.util.foreign_text import shown
 
 __all__ = ["calibrated", "execute"]
 
@@ -88,7 +89,7 @@ def execute(case: Case, flow: Flow, settings: Settings) -> CaseResult:
             placement["accuracy"] = accuracy(expected, actual, case.labels)
         except CaseError as error:
             return CaseResult(case.name, "unsupported", str(error), **placement)
-    wrong = [f"{output.name}: {output.why}" for output in outputs if not output.ok]
+    wrong = [f"{shown(output.name)}: {output.why}" for output in outputs if not output.ok]
     return CaseResult(
         case.name,
         "wrong" if wrong else "right",

@@ -10,6 +10,7 @@ from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.sources import model_file
 from ort_rknn_converters.compiled.model import is_compiled
 from ort_rknn_converters.util.frozen import replace
+from ort_rknn_converters.util.own_files import is_file
 
 __all__ = ["cases"]
 
@@ -40,7 +41,7 @@ def cases(
         CaseError: There is no model at all.
     """
     folder = Path(folder)
-    files = sorted(file for file in folder.rglob("*.onnx") if file.is_file())
+    files = sorted(file for file in folder.rglob("*.onnx") if is_file(file))
     found: list[Case] = []
     refused: list[CaseResult] = []
     for file in files:
@@ -48,7 +49,7 @@ def cases(
         if is_compiled(str(file)):
             refused.append(CaseResult(name, "skipped", "a compiled model: ort-rknn check MODEL --reference ORIGINAL"))
             continue
-        data = next((path for suffix in _BESIDE if (path := file.with_suffix(suffix)).is_file()), None)
+        data = next((path for suffix in _BESIDE if is_file(path := file.with_suffix(suffix))), None)
         try:
             case = model_file.case(file, data=data, samples=samples, seed=seed, dims=dims)
         except CaseError as error:

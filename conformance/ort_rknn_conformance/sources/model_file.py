@@ -19,6 +19,7 @@ from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.numerics.random_inputs import feeds_for
 from ort_rknn_converters.onnx_file.protobuf_wire import is_bundle
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import is_file, open_regular
 
 __all__ = ["MadeFor", "case", "made_for"]
 
@@ -43,10 +44,10 @@ def made_for(model: str | Path) -> MadeFor | None:
         CaseError: It cannot be read.
     """
     path = Path(model)
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             bare = file.read(4) == b"RKNN"
         if bare:
             compiled = load_bare(path)
@@ -57,7 +58,18 @@ def made_for(model: str | Path) -> MadeFor | None:
         targets = Bundle.load(path).targets if not bare and is_bundle(path) else compiled.targets
     except ConvertError as error:
         raise CaseError(f"{model}: {one_line(error)}") from error
+    except OSError as error:
+        raise CaseError(f"{model}: {error.strerror or error}") from error
     return MadeFor(compiled.plan.precision, targets)
+
+
+def _check_readable(model: Path) -> None:
+    try:
+        open_regular(model).close()
+    except FileNotFoundError:
+        raise CaseError(f"{model}: no such file") from None
+    except OSError as error:
+        raise CaseError(f"{model} cannot be read: {error.strerror or error}") from error
 
 
 def case(
@@ -87,14 +99,12 @@ def case(
         CaseError: The model or the data cannot be used.
     """
     model = Path(model)
-    if not model.is_file():
-        raise CaseError(f"{model}: no such file")
+    _check_readable(model)
     compiled = is_compiled(str(model))
     if compiled and reference is None:
         raise CaseError(f"{model}: a compiled model; name the ONNX file it was made from with --reference")
     original = Path(reference) if reference is not None else model
-    if not original.is_file():
-        raise CaseError(f"{original}: no such file")
+    _check_readable(original)
     inputs = _inputs(original)
     known: tuple[int, ...] = ()
     if data is not None:

@@ -19,6 +19,7 @@ from ort_rknn_converters.calibration_source import Preprocess
 from ort_rknn_converters.errors import CalibrationError
 from ort_rknn_converters.quantize.images import IMAGE_SUFFIXES, read_image
 from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.own_files import is_file, is_folder
 
 __all__ = ["Data", "Input", "load_data"]
 
@@ -79,11 +80,11 @@ def load_data(path: str | Path, inputs: Sequence[Input], *, limit: int | None = 
         CaseError: The data cannot be read, or its names, shapes or dtypes are not the model's.
     """
     path = Path(path)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in SUFFIXES)
+    if is_folder(path):
+        files = sorted(file for file in path.rglob("*") if is_file(file) and file.suffix.lower() in SUFFIXES)
         if not files:
             raise CaseError(f"{path}: no {', '.join(SUFFIXES)} file in this folder")
-    elif path.is_file():
+    elif is_file(path):
         files = [path]
     else:
         raise CaseError(f"{path}: no such file or folder")

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ort_rknn_converters.cache.key import key_of
 from ort_rknn_converters.compiled.model import CompiledModel
@@ -24,7 +24,6 @@ from ort_rknn_converters.errors import (
     NotAllOnNpu,
     ToolkitBroken,
     ToolkitFailed,
-    ToolkitMissing,
     VerificationFailed,
     WrongNumbers,
     freeze,
@@ -36,9 +35,6 @@ from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.util.own_files import make_private, read_own, write_own
 from ort_rknn_converters.util.plain_data import NUMBER, TEXT, maybe, parse_json, record
 from ort_rknn_converters.util.user_dirs import cache_directory, is_not_ours, unusable
-
-if TYPE_CHECKING:
-    from ort_rknn_converters.cache.pause import Pauses
 
 __all__ = ["Cache", "Entry", "cache_directory", "key_of", "load_or_convert"]
 
@@ -268,9 +264,10 @@ def load_or_convert(
     found = cache.lookup(key, version)
     if found is not None:
         return found
+    from ort_rknn_converters.cache.pause import Pauses
     from ort_rknn_converters.util.file_lock import holder
 
-    pauses, lock = _pauses(cache_dir), cache.folder / f"{key}.lock"
+    pauses, lock = Pauses.of(cache_directory(cache_dir)), cache.folder / f"{key}.lock"
 
     def waiting() -> None:
         process, _ = holder(lock)
@@ -325,19 +322,6 @@ def load_or_convert(
 
     cache.prune(limit(), keep=key)
     return made
-
-
-def _pauses(cache_dir: str | os.PathLike[str] | None) -> Pauses:
-    from ort_rknn_converters.cache.pause import Pauses
-    from ort_rknn_converters.toolkit.setup.environment import find_python
-
-    try:
-        toolkit = find_python()
-    except ToolkitMissing:
-        return Pauses(cache_directory(cache_dir), "")
-    packages = Path(toolkit.python).parent.parent.glob("lib/python3*/site-packages")
-    stamps = [folder.stat().st_mtime_ns for folder in packages]  # whoever repairs it changes them
-    return Pauses(cache_directory(cache_dir), f"{toolkit.python} {toolkit.version} {max(stamps, default=0)}")
 
 
 def _of_the_moment(made: CompiledModel | ConvertError) -> ConvertError | None:

@@ -30,6 +30,7 @@ from ort_rknn_converters.options import ALGORITHMS, KL, LIMIT, METRICS, PRECISIO
 from ort_rknn_converters.shape_sets import every_shape, shape_sets
 from ort_rknn_converters.targets import DEFAULT_TARGET
 from ort_rknn_converters.toolkit.early_start import started_early
+from ort_rknn_converters.util.foreign_text import shown_lines
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.lazy_imports import defer_sympy
 
@@ -348,5 +349,5 @@ def _beside(model: Path) -> Path:
 
 
 def _fail(reason: str, code: int) -> None:
-    click.echo(f"Error: {reason}", err=True)
+    click.echo(f"Error: {shown_lines(reason)}", err=True)
     sys.exit(code)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ort_rknn_converters.onnx_file.signature import declared_inputs
+from ort_rknn_converters.util.foreign_text import shown, shown_lines
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.memory import peaks
 
@@ -85,7 +86,7 @@ class Report:
         from ort_rknn_converters.partition.plan import render_plan
 
         for variant, form in forms:
-            click.echo(f"{variant}\n{render_plan(form.plan, nodes=self.explain)}\n")
+            click.echo(f"{shown(variant)}\n{render_plan(form.plan, nodes=self.explain)}\n")
         _say_hints(dict.fromkeys(hint for _, form in forms for hint in self._hints(form.plan, options)))
         _say_written(files, seconds, [form for _, form in forms])
 
@@ -122,7 +123,7 @@ def _facts(compiled: CompiledModel, files: tuple[Path, ...], seconds: float) -> 
 
 def _say_hints(hints: Iterable[str]) -> None:
     if text := "\n".join(f"hint: {hint}" for hint in hints):
-        click.echo(f"\n{text}")
+        click.echo(f"\n{shown_lines(text)}")
 
 
 def _say_written(files: tuple[Path, ...], seconds: float, forms: Sequence[CompiledModel]) -> None:
@@ -134,7 +135,7 @@ def _say_written(files: tuple[Path, ...], seconds: float, forms: Sequence[Compil
     own, child = peaks()
     memory = f"memory at its peak: {own / 1e6:.0f} MB here"
     memory += f", {child / 1e6:.0f} MB in the largest process it started" if child else ""
-    click.echo(f"\n{files[0]}{more}: {size_text(size)}, converted in {seconds:.1f} s ({memory})")
+    click.echo(f"\n{shown(files[0], 4096)}{more}: {size_text(size)}, converted in {seconds:.1f} s ({memory})")
     if parts := contents(size, forms):
         click.echo(parts)
 

@@ -62,14 +62,14 @@ class ShownLines:
     """Shows one line that changes on a terminal, or a line now and then in a log. Called with each new line."""
 
     def __init__(self, console: Console, first: str) -> None:
-        from ort_rknn_converters.util.foreign_text import in_markup
+        from ort_rknn_converters.util.foreign_text import in_markup, shown_lines
 
         self._escape = in_markup
         self._status = console.status(in_markup(first)) if console.is_terminal else None
         self._heartbeat = None
         if self._status is None:
             self._heartbeat = Heartbeat(
-                lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
+                lambda text: console.print(shown_lines(text), markup=False, highlight=False, soft_wrap=True)
             ).__enter__()
             self._heartbeat.say(first)
         else:

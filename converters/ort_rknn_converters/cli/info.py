@@ -15,6 +15,8 @@ from rich.console import Console
 from ort_rknn_converters.compiled.model import is_compiled
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.rknn_format.reader import is_rknn
+from ort_rknn_converters.util.foreign_text import shown_lines
+from ort_rknn_converters.util.own_files import open_regular
 
 __all__ = ["command"]
 
@@ -35,15 +37,15 @@ def command(file: Path, as_json: bool, nodes: bool, tensors: bool) -> None:
         data = _show(file, console, as_json, nodes, tensors)
     except (ConvertError, OSError) as error:
         reason = f"{file}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
-        click.echo(f"Error: {reason}", err=True)
+        click.echo(f"Error: {shown_lines(reason)}", err=True)
         sys.exit(BAD_FILE)
     if as_json:
-        click.echo(json.dumps(_finite(data), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(_finite(data), indent=2))  # ASCII: foreign text controls no terminal
 
 
 def _show(file: Path, console: Console, as_json: bool, nodes: bool, tensors: bool) -> dict[str, Any]:
     """Show the file, whatever it is; only what reads its kind is imported."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         bare = is_rknn(stream.read(8))
     if bare:
         from ort_rknn_converters.cli import info_rknn

@@ -52,7 +52,7 @@ def compiled(path: Path, console: Console, as_json: bool, nodes: bool, tensors: 
     console.print(f"[bold]{in_markup(str(path))}[/bold]: compiled model{count}", soft_wrap=True)
     facts = [("targets", ", ".join(data["targets"])), ("size", f"{path.stat().st_size:,} bytes")]
     facts.append(("plugin", data["plugin"]))
-    facts += [(key, _shortened(text)) for key, text in data["metadata"].items()]
+    facts += [(_shortened(key), _shortened(text)) for key, text in data["metadata"].items()]
     draw_facts(console, facts)
     draw_values(console, data["inputs"], data["outputs"])
     for number, (form, model) in enumerate(zip(forms, models, strict=True), 1):
@@ -107,7 +107,7 @@ def _draw(console: Console, model: CompiledModel, *, nodes: bool, tensors: bool)
     draw_table(console, "What the device sees", ("segment", "target", "", *IO_COLUMNS), edges)
     for step, target, _, found in _codes(model) if nodes or tensors else ():
         if isinstance(found, RknnFile):
-            console.print(f"\n[bold]{step.name}[/bold] for {target}")
+            console.print(f"\n[bold]{in_markup(step.name)}[/bold] for {in_markup(target)}")
             node_tables(console, found, tensors=tensors)
 
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from ort_rknn_converters.cli.heartbeat import Heartbeat
+from ort_rknn_converters.util.foreign_text import shown
 
 __all__ = ["Drawn"]
 
@@ -31,7 +32,7 @@ _DETAIL = 120  # characters of a detail that are shown
 
 
 def _into_the_log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)
 
 
 class Drawn:

@@ -6,7 +6,6 @@ that is removed in any case. What comes back are the files that the command wrot
 
 from __future__ import annotations
 
-import io
 import os
 import shlex
 import subprocess
@@ -22,8 +21,9 @@ import click
 
 from ort_rknn_converters.errors import ConvertError
 from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, fields
+from ort_rknn_converters.util.foreign_text import shown, shown_lines
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.own_files import is_file, open_regular, read_regular
+from ort_rknn_converters.util.own_files import is_file, is_plain_name, open_regular, read_regular
 
 __all__ = ["COMMAND_VARIABLE", "SSH_VARIABLE", "RemoteJob", "convert_on", "options_of"]
 
@@ -221,14 +221,19 @@ def _send(stream: IO[bytes], parts: dict[str, Path]) -> None:
 def _receive(answer: IO[bytes], job: RemoteJob) -> None:
     """Write what came back: beside the output first, then all files into place, the model last."""
     contents: dict[str, bytes] = {}
+    room = answer.seek(0, os.SEEK_END)
+    answer.seek(0)
     try:
-        with tarfile.open(fileobj=answer) as archive:
+        with tarfile.open(fileobj=answer, mode="r:") as archive:  # not compressed: a little could become a lot
             for member in archive:
                 name = member.name.removeprefix("./")
-                stream = archive.extractfile(member) if member.isreg() and name == Path(name).name else None
-                if stream is not None:
-                    contents[name] = stream.read()
-    except tarfile.TarError as error:
+                if not member.isreg() or member.issparse():
+                    continue
+                if not is_plain_name(name) or not (name in (_SAID, _WHERE) or name.startswith(job.output.stem)):
+                    raise ConvertError(f"{job.host} sent {shown(name)}, which is no file of {job.output.name}")
+                if (stream := archive.extractfile(member)) is not None:
+                    contents[name] = stream.read(room)
+    except (tarfile.TarError, ValueError, EOFError) as error:
         raise ConvertError(f"{job.host} sent something else than files ({error}): is its shell silent?") from error
     said, folder = contents.pop(_SAID, b""), contents.pop(_WHERE, b"")
     if folder:
@@ -237,7 +242,7 @@ def _receive(answer: IO[bytes], job: RemoteJob) -> None:
         part = job.output.with_name(f".{name}.part")
         part.write_bytes(contents[name])
         part.replace(job.output.with_name(name))
-    sys.stdout.write(io.TextIOWrapper(io.BytesIO(said), encoding="utf-8", errors="replace").read())
+    sys.stdout.write(shown_lines(said.decode("utf-8", errors="replace"), len(said)))
     sys.stdout.flush()
     if job.output.name in contents:
         click.echo(f"converted on {job.host}: {job.output} ({len(contents[job.output.name]) / 1e3:.0f} kB)", err=True)

@@ -19,7 +19,7 @@ def draw_facts(console: Console, rows: Iterable[tuple[str, object]]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows:
         if value not in ("", None):
-            table.add_row(name, in_markup(str(value)))
+            table.add_row(in_markup(name), in_markup(str(value)))
     console.print(table)
 
 

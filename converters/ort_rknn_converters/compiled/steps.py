@@ -101,10 +101,9 @@ def canonical(
     order = [value.name for value in graph.input] if inputs is None else inputs
     part.graph.input.extend(_plain(declared.get(value, own[value])) for value in order)
     part.graph.output.extend(_plain(declared.get(value.name, value)) for value in graph.output)
-    made = made_values(graph.node)
+    inside = made_values(graph.node) - {value.name for value in graph.output}
     known = {value.name: value for value in graph.value_info}
-    hidden = {value.name for value in graph.output}
-    part.graph.value_info.extend(_plain(known[value]) for value in sorted(known) if value in made - hidden)
+    part.graph.value_info.extend(_plain(known[value]) for value in sorted(known) if value in inside)
     return SplitModel(part, LargeWeights(tuple(sorted(large.items()))))
 
 

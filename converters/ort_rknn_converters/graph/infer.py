@@ -21,6 +21,11 @@ _STANDARD_DOMAINS = frozenset({"", "ai.onnx.ml"})
 _BIG = 4096
 """Bytes above which a weight's values cannot matter to shapes (a guess: 512 int64 numbers)."""
 
+_MOST_FOLLOWED = 1 << 20
+"""Elements of all lists in a model up to which their values are followed. ONNX's inference makes a dimension of 115
+bytes (measured) of every element it does not know, and a Concat of a Concat multiplies them: 450 bytes asked for all
+the memory there is. A guess: lists of sizes have four elements, and a second of sound has 16,000."""
+
 SEEN = "ort_rknn.seen"
 """Key in the metadata of values whose shape was seen in a run. It is not written to files."""
 
@@ -68,13 +73,25 @@ def _hide_seen(proto: onnx.ModelProto, seen: set[str | None]) -> None:
 
 def _inferred(proto: onnx.ModelProto, strict: bool) -> onnx.ModelProto | None:
     """The model with what inference finds; without following values where that refuses legal arithmetic on integers."""
-    for follow_values in (True, False):
+    for follow_values in (True, False) if _is_followed(proto) else (False,):
         try:
             return onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=follow_values)
         except (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, ValueError):
             if strict and not follow_values:
                 raise
     return None
+
+
+def _is_followed(proto: onnx.ModelProto) -> bool:
+    """Whether the lists of a model are short enough that inference may follow what stands in them."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    except (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, ValueError):
+        graph = proto.graph
+    shapes = [info.type.tensor_type.shape.dim for info in (*graph.input, *graph.value_info, *graph.output)]
+    sizes = [shape[0].dim_value for shape in shapes if len(shape) == 1]
+    sizes += [tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 1]
+    return bool(sum(sizes) <= _MOST_FOLLOWED)
 
 
 @contextmanager

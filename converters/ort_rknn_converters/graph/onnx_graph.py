@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.graph import ir_gaps
 from ort_rknn_converters.graph.ir_gaps import dense, type_string
+from ort_rknn_converters.graph.tensor_data import check_data
 from ort_rknn_converters.onnx_file.protobuf_wire import PROTO_LIMIT
 from ort_rknn_converters.onnx_file.weights import located
 from ort_rknn_converters.tensor_info import TensorInfo
@@ -79,6 +80,7 @@ def load(model: ModelLike) -> ir.Model:
 
     if not proto.HasField("graph"):
         raise ModelError(f"{name} has no graph: it is not an ONNX model")
+    check_data(proto)
     # What onnx-ir would say of a fault, we say in our own words; programs that want its log still get it.
     logging.getLogger("onnx_ir").addHandler(_NOWHERE)
     try:

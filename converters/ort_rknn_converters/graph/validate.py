@@ -18,13 +18,18 @@ def validate_and_sort(model: ir.Model) -> None:
     """Brings the nodes into an order in which each comes after what it reads, in place, as ONNX Runtime does.
 
     Raises:
-        ModelError: The graph has a cycle, reads or gives a value that nothing makes, or has weights beyond the end of
-            their file.
+        ModelError: The graph has a cycle, reads or gives a value that nothing makes, has weights beyond the end of
+            their file, or an equation that nobody can read.
     """
     for _, tensor in in_files(model):
         path, end = Path(tensor.path), (tensor.offset or 0) + (tensor.length or tensor.nbytes)
         if is_file(path) and path.stat().st_size < end:
             raise ModelError(f"{path} is cut off: {tensor.name} ends at byte {end} of {path.stat().st_size}")
+    for node in walk(model.graph):
+        if node.op_type == "Einsum" and "...." in node.attributes.get_string("equation", ""):
+            raise ModelError(  # ONNX's inference, and ONNX Runtime, would look for its end for ever
+                f"the model is invalid: Einsum {node.name} has four dots in a row in its equation"
+            )
     for reader, value in _read(model.graph):
         if value.producer() is None and not value.is_graph_input() and not value.is_initializer():
             raise ModelError(f"the model is invalid: nothing makes {value.name!r}, which {reader}")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ort_rknn_converters.numerics.reference_run import run_measured
 from ort_rknn_converters.numerics.tensor_error import TensorError, compare, is_float, tolerance
 from ort_rknn_converters.onnx_file.tensor_types import bodies
+from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = [
@@ -159,7 +160,7 @@ def verify_answers(
                 continue
             if problem := _problem(error, want, got, limit if floating else 0.0):
                 wrong.setdefault(name, problem)
-    problem = "; ".join(f"{name} {what}" for name, what in wrong.items())
+    problem = "; ".join(f"{shown(name)} {what}" for name, what in wrong.items())
     return Verification(problem, tuple(wrong), worst, largest)
 
 

@@ -17,7 +17,17 @@ from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.own_files import is_file
 
-__all__ = ["LARGE", "LargeWeights", "is_large", "is_same", "located", "raw_bytes", "size_of", "weights_as_inputs"]
+__all__ = [
+    "LARGE",
+    "LargeWeights",
+    "is_known",
+    "is_large",
+    "is_same",
+    "located",
+    "raw_bytes",
+    "size_of",
+    "weights_as_inputs",
+]
 
 
 LARGE = 1 << 16
@@ -33,6 +43,11 @@ _BITS = {kind.value: kind.bitwidth for kind in ir.DataType if kind.value not in 
 def size_of(tensor: onnx.TensorProto) -> int:
     """Bytes of a tensor's data, 0 of strings; asking protobuf for the data itself copies them."""
     return (prod(map(int, tensor.dims)) * _BITS.get(tensor.data_type, 0) + 7) // 8
+
+
+def is_known(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor is of an element type whose size is known, or of strings."""
+    return tensor.data_type in _BITS or tensor.data_type == TensorProto.STRING
 
 
 def is_large(tensor: onnx.TensorProto) -> bool:

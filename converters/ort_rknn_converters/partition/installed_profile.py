@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ort_rknn_converters.util.log import logger
+from ort_rknn_converters.util.own_files import is_there
 from ort_rknn_converters.util.user_dirs import cache_directory
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def installed(target: str, folder: str | os.PathLike[str] | None = None) -> Cost
     A file that cannot be used is warned of.
     """
     path = profile_path(target, folder)
-    if not path.exists():
+    if not is_there(path):
         return None
     from ort_rknn_converters.partition.cost_profile import CostProfile  # most machines have none
 

@@ -123,7 +123,9 @@ def flops(node: ir.Node) -> float:
 
 def value_bytes(value: ir.Value) -> int:
     """Counts the bytes of a value in ONNX Runtime."""
-    return int(_count(value) * (value.dtype.itemsize if value.dtype is not None else 4))
+    dtype = value.dtype
+    known = dtype is not None and dtype not in (ir.DataType.STRING, ir.DataType.UNDEFINED)
+    return int(_count(value) * (dtype.itemsize if dtype is not None and known else 4))
 
 
 def _kind(node: ir.Node) -> str:

@@ -257,9 +257,9 @@ def _headline(plan: Plan) -> str:
 def _whole(whole: WholeModel) -> str:
     """The whole model's line; what is wrong comes first, and stands out."""
     error = "" if whole.rel_rms is None else f"relative RMS error {whole.rel_rms:.1e}"
-    said = "right on random inputs" if not whole.problem else f"not right: {whole.problem}"
+    said = "right on random inputs" if not whole.problem else f"not right: {shown(whole.problem, _REASON)}"
     lines = [f"whole model: {', '.join(filter(None, (said, error)))}"]
-    return "\n".join([*lines, *(f"whole model: {other}" for other in whole.others)])
+    return "\n".join([*lines, *(f"whole model: {shown(other, _REASON)}" for other in whole.others)])
 
 
 def _segments(plan: Plan) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["OutputError", "WholeModel"]
@@ -48,7 +49,7 @@ class WholeModel:
     @property
     def problem(self) -> str:
         """All that is beyond the tolerance on ordinary inputs, in words; empty when nothing is."""
-        return "; ".join(f"{one.name} {one.problem}" for one in self.outputs if one.problem)
+        return "; ".join(f"{shown(one.name)} {one.problem}" for one in self.outputs if one.problem)
 
     @property
     def warning(self) -> str:

@@ -42,12 +42,14 @@ class Context:
         opset: Version of the standard's ops in this model.
         names: The names of values and nodes in the graph and in its bodies.
         endless: Nodes that took too long to compute, or too much memory: they stay.
+        room: Bytes by which folding may still make the model grow; ``None`` before the first.
     """
 
     options: ConvertOptions
     opset: int
     names: onnx_graph.Names = field(default_factory=onnx_graph.Names)
     endless: set[ir.Node] = field(default_factory=set)
+    room: int | None = None
 
     @classmethod
     def of(cls, model: ir.Model, options: ConvertOptions) -> Context:

@@ -37,6 +37,7 @@ from ort_rknn_converters.partition.partition import partition
 from ort_rknn_converters.partition.plan import CPU, Plan
 from ort_rknn_converters.passes.simplify.dynamic_products import rounds_at_run_time
 from ort_rknn_converters.pipeline.assemble import Assembly
+from ort_rknn_converters.pipeline.faults import check_crash_free, explained
 from ort_rknn_converters.pipeline.prepare import Prepared, prepare
 from ort_rknn_converters.pipeline.run_time_rounding import prepared_in_floats
 from ort_rknn_converters.pipeline.value_advice import value_advice
@@ -101,7 +102,7 @@ def convert(
         KeyboardInterrupt: After the compiler's process was ended.
     """
     options, progress = _options(options, target, fields), progress or SILENT
-    with nullcontext(compile) if compile else started_early(model) as started:
+    with explained(lambda: _original(model)), nullcontext(compile) if compile else started_early(model) as started:
         source = _load(model, progress)
         prepared, notes = _prepare(source, options, progress)
         own = _brings_quantization(prepared.model)
@@ -136,10 +137,11 @@ def plan_only(
     Takes and raises what :func:`convert` does, as far as it applies.
     """
     options = _options(options, target, fields)
-    prepared, notes = _prepare(_load(model, SILENT), options, SILENT)
-    memory = _memory(known_failures, options)
-    found = partition(prepared.model, find_target(options.target), options, memory.recall(prepared.model))
-    return found.with_notes(*notes)
+    with explained(lambda: _original(model)):
+        prepared, notes = _prepare(_load(model, SILENT), options, SILENT)
+        memory = _memory(known_failures, options)
+        found = partition(prepared.model, find_target(options.target), options, memory.recall(prepared.model))
+        return found.with_notes(*notes)
 
 
 def prepared(model: Model, options: ConvertOptions) -> Prepared:
@@ -147,7 +149,8 @@ def prepared(model: Model, options: ConvertOptions) -> Prepared:
 
     Takes and raises what :func:`convert` does, as far as it applies.
     """
-    return _prepare(_load(model, SILENT), options, SILENT)[0]
+    with explained(lambda: _original(model)):
+        return _prepare(_load(model, SILENT), options, SILENT)[0]
 
 
 def _memory(known_failures: str | os.PathLike[str] | None, options: ConvertOptions) -> KnownFailures:
@@ -171,6 +174,7 @@ def _load(model: Model, progress: Progress) -> ir.Model:
         raise ModelError("the model is compiled already. Convert the original ONNX model instead")
     loaded = onnx_graph.load(model)
     validate_and_sort(loaded)
+    check_crash_free(loaded, lambda: _original(model))
     return loaded
 
 

@@ -251,7 +251,7 @@ def _compile_once(
                 on_begun()
             write_feeds(request, child.directory)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None):  # numpy says no number
                 raise no_room(child.directory.parent) from error
             raise
         child.go_on()

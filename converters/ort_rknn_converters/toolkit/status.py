@@ -88,7 +88,7 @@ def status() -> Status:
         toolkit = find_python()
     except ToolkitMissing as error:
         reason = last_failure()
-        problem = f"{error}. The last installation failed: {reason}" if reason else str(error)
+        problem = f"{error}. The last installation failed: {reason.splitlines()[0]}" if reason else str(error)
         return Status(None, "", directory, size, False, 0.0, problem)
     found = probe(toolkit.python)
     version = ".".join(map(str, found.version)) if found else ""

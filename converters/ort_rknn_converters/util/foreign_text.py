@@ -17,12 +17,16 @@ LONGEST = 200
 _LONGEST_TEXT = 20_000  # characters of a whole message; a guess: the longest of ours, a log's end, has 12,500
 
 # Controls (C0, DEL, C1), marks that change the reading direction, that have no width or that end a line, surrogates
-# (which no terminal's encoding has), tags and what is reserved for other programs' own use.
+# (which no terminal's encoding has), tags and what is reserved for other programs' own use; and accents from the fourth
+# on one letter, which would cover the lines above and below.
 # Patterns are compiled when they are first used: a start from the cache shows no foreign text (a millisecond).
-_UNSAFE = (
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\uffff"
-    "\ud800-\udfff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
+_CODES = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\ud800-\udfff\U00013430-\U0001345f\U0001bca0-\U0001bcaf"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff\U000f0000-\U0010ffff"
 )
+_ACCENT = "[\u0300-\u036f\u0483-\u0489\u0610-\u061a\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_UNSAFE = f"[{_CODES}]|(?<={_ACCENT}{_ACCENT}{_ACCENT}){_ACCENT}"
 _UNSAFE_IN_LINES = _UNSAFE.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f")
 _MARKDOWN = r"[\\`*_\[\]<>|~&$]|!(?=\[)|(?<=\])\(|^[#>+-]|@(?=\w)|(?<=\w)(?=://)|(?i:www)(?=\.)"
 _PLAIN = r"[\w./:@+=, ()-]+"
@@ -43,11 +47,11 @@ def shown(text: object, most: int = LONGEST) -> str:
     return plain if plain.isascii() and plain.isprintable() else re.sub(_UNSAFE, _escaped, plain)
 
 
-def shown_lines(text: object) -> str:
+def shown_lines(text: object, most: int = _LONGEST_TEXT) -> str:
     """A text of ours with foreign parts, maybe of several lines: as :func:`shown`, but for its line breaks and tabs."""
     plain = str(text)
-    if len(plain) > _LONGEST_TEXT:
-        plain = f"{plain[: _LONGEST_TEXT // 2]} [...] {plain[-_LONGEST_TEXT // 2 :]}"
+    if len(plain) > most:
+        plain = f"{plain[: most // 2]} [...] {plain[-most // 2 :]}"
     return plain if plain.isascii() and plain.isprintable() else re.sub(_UNSAFE_IN_LINES, _escaped, plain)
 
 

@@ -36,13 +36,16 @@ __all__ = [
     "word",
 ]
 
-MOST_BYTES = 1 << 28
+MOST_BYTES = 1 << 26
 """Of one JSON text. A guess: the plan of the largest model seen, 20,000 nodes, has 4 MB."""
+
+_MOST_VALUES = 1 << 22  # of one text, each of which takes 60 bytes and more; that plan has 200,000
 
 DEEPEST = 64
 """Levels of lists and objects; ours have at most 8."""
 
 _LARGEST = 1 << 63  # of a whole number: no size or time is larger
+_LARGEST_READ = 1 << 64  # an element of an unsigned tensor may be as large
 _SHOWN = 60  # characters of a wrong value in a message
 
 Form = Callable[[Any], None]
@@ -82,21 +85,38 @@ def parse_json(text: str | bytes, form: Form | None = None, *, most: int = MOST_
         most: Bytes or characters at most.
 
     Raises:
-        Misshapen: It is no JSON, too long, too deep, or not of that form.
+        Misshapen: It is no JSON, too long, too deep, not of that form, or has numbers or texts that nothing can have.
     """
     if len(text) > most:
         raise Misshapen(f"expected at most {most:,} bytes, found {len(text):,}")
     try:
-        value = json.loads(text)
+        if not isinstance(text, str):
+            text = text.decode("utf-8-sig")  # json itself would take UTF-16, and halves of characters
+        if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
+            raise ValueError(f"more than {_MOST_VALUES:,} values")
+        value = _DECODER.decode(text)
+        if r"\ud" in text or r"\uD" in text:  # halves of characters, but for what Python has in the names of files
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except RecursionError:
         raise Misshapen("it is nested too deeply") from None
-    except ValueError as error:  # UnicodeDecodeError is one, and a number of too many digits
+    except ValueError as error:  # UnicodeError is one
         raise Misshapen(f"it is no JSON ({error})") from None
     if form is None:
         _bounded(value)
     else:
         form(value)
     return value
+
+
+def _whole(digits: str) -> int:
+    """A whole number of at most 64 bits: larger ones cannot even be compared with the others."""
+    value = int(digits) if len(digits) <= 20 else _LARGEST_READ
+    if not -_LARGEST <= value < _LARGEST_READ:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole)
 
 
 def check(value: Any, form: Form, where: str = "") -> Any:
@@ -112,8 +132,8 @@ def check(value: Any, form: Form, where: str = "") -> Any:
     return value
 
 
-def _bounded(value: Any) -> None:
-    level, depth = [value], 0
+def _bounded(value: Any, *, numbers: bool = False) -> None:
+    level, depth, kinds = [value], 0, {dict, list, int} if numbers else {dict, list}
     while level:
         if depth > DEEPEST:
             raise Misshapen("it is nested too deeply")
@@ -123,7 +143,9 @@ def _bounded(value: Any) -> None:
                 inner.extend(one.values())
             elif type(one) is list:
                 inner.extend(one)
-        level, depth = [one for one in inner if type(one) in (dict, list)], depth + 1
+            elif numbers and type(one) is int and not -_LARGEST <= one < _LARGEST_READ:
+                raise Misshapen("a number of more than 64 bits")
+        level, depth = [one for one in inner if type(one) in kinds], depth + 1
 
 
 def _wrong(expected: str, value: Any) -> Misshapen:
@@ -298,7 +320,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise Misshapen("it is nested too deeply") from None
     except (ValueError, OverflowError) as error:  # the latter: a date beyond the calendar
         raise Misshapen(str(error)) from None
-    _bounded(found)
+    _bounded(found, numbers=True)
     return found
 
 

@@ -13,6 +13,7 @@ from ort_rknn.devices.library_name import ENVIRONMENT, FOLDERS, NAMES, open_libr
 from ort_rknn.devices.rknnrt.abi import prototypes
 from ort_rknn.devices.vendor_errors import ERRORS
 from ort_rknn.errors import DeviceError, DeviceUnavailable
+from ort_rknn_converters.util.own_files import is_file
 
 __all__ = ["RuntimeLibrary", "error_name", "failure", "find_library", "load"]
 
@@ -118,7 +119,7 @@ class RuntimeLibrary:
         """The version written into the file, e.g. ``2.3.2``: known even when no model can be opened."""
         for folder in ("", *FOLDERS):
             path = Path(folder) / self.path
-            if path.is_file():
+            if is_file(path):
                 return version_in(path)
         return None
 

@@ -276,3 +276,15 @@ def test_a_name_makes_no_board_of_a_pc(tmp_path: Path) -> None:
     found = named(tmp_path, "rk3588", machine="x86_64")
     assert list(found) == ["SoC"]
     assert "a x86_64 machine is no Rockchip board" in found["SoC"].said
+
+
+@pytest.mark.timeout(20)
+def test_files_of_a_mounted_board_are_bounded_and_may_be_anything(tmp_path: Path) -> None:
+    tree(
+        tmp_path, ("rockchip,rk3588",), {"proc/sys/kernel/osrelease": b"\xff\xfe", "proc/meminfo": b"MemTotal: \xff kB"}
+    )
+    (tmp_path / "usr" / "lib").mkdir(parents=True)
+    with (tmp_path / "usr" / "lib" / "librknnrt.so").open("wb") as file:
+        file.truncate(1 << 40)
+    found = {one.topic: one.said for one in board_findings(tmp_path)}
+    assert "is no librknnrt" in found["runtime library"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -132,3 +133,27 @@ def test_the_command_on_a_board_and_here(tmp_path: Path) -> None:
     assert "The NPU is not used here: runtime library" in result.stdout
     result = CliRunner().invoke(command, ["--no-test"])
     assert "onnxruntime" in result.stdout
+
+
+def test_a_place_that_is_not_there_is_no_board(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["--root", str(tmp_path / "none"), "--no-test"])
+    assert result.exit_code == 2
+    assert "does not exist" in result.output
+
+
+def test_a_cache_made_by_the_doctor_is_this_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path / "a" / "cache"))
+    before = os.umask(0)
+    try:
+        assert software._cache().state == "ok"
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a" / "cache").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_failed_installation_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv(environment.PYTHON_VARIABLE, raising=False)
+    environment.failure_note().parent.mkdir()
+    environment.failure_note().write_text("the disk is full. Make room\nERROR of pip\n" * 50)
+    assert software._toolkit().said.endswith("The last installation failed: the disk is full. Make room")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,3 +160,31 @@ def test_tables_leave_out_what_is_empty() -> None:
     title, head, _, *rows = console.file.getvalue().strip().splitlines()
     assert (title, head.split()) == ("Code", ["name", "size"])
     assert [row.split() for row in rows] == [["[x]", "0"], ["y", "1"]]
+
+
+HOSTILE = "\x1b[2J\x9b31m\u202e\n# forged\r[red]x[/red] [link=http://a.example]l[/link]"
+
+
+@pytest.mark.parametrize("more", [(), ("--json",), ("--nodes",)])
+def test_names_of_strangers_are_shown_and_control_nothing(tmp_path: Path, more: tuple[str, ...]) -> None:
+    made = compiled_models.sample()
+    stub = onnx.ModelProto.FromString(made.stub.read())
+    stub.metadata_props.add(key=HOSTILE, value=HOSTILE)
+    stub.graph.input[0].doc_string = HOSTILE
+    file = replace(made, stub=type(made.stub)(stub.SerializeToString())).save(tmp_path / "m.onnx")[0]
+    result = run(file, *more)
+    assert result.exit_code == 0, result.output
+    assert not any(sign in result.output for sign in "\x1b\x9b\u202e\r")
+    assert "\n# forged" not in result.output
+    assert "[red]x" in result.output  # and is no colour
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_and_a_name_with_codes_are_refused_in_one_line(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe\x9b2J\u202e.onnx"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path / "none\x9b2J\u202e.onnx"):
+        result = run(path)
+        assert result.exit_code == 2
+        assert "\x9b" not in result.output
+        assert "\\x9b2J\\u202e" in result.output

@@ -123,3 +123,35 @@ def test_the_environment_s_target_goes_there_as_an_option(
     assert "--target', 'rk3566'" in out.read_text()
     assert run(model, "--on", "pc", "-o", out, "--target", "rk3576").exit_code == 0
     assert "rk3566" not in out.read_text()
+
+
+@pytest.mark.parametrize("name", [".bashrc", "../x.onnx", "other.onnx", "/tmp/x.onnx"])
+def test_another_machine_writes_nothing_but_the_output(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    evil = tmp_path / "evil"
+    evil.write_text(
+        f"#!{sys.executable}\nimport io, sys, tarfile\n"
+        "archive = tarfile.open(fileobj=sys.stdout.buffer, mode='w|')\n"
+        f"member = tarfile.TarInfo({name!r})\nmember.size = 1\n"
+        "archive.addfile(member, io.BytesIO(b'x'))\narchive.close()\n"
+    )
+    evil.chmod(0o755)
+    monkeypatch.setenv(SSH_VARIABLE, str(evil))
+    before = sorted(tmp_path.rglob("*"))
+    result = run(model, "--on", "pc", "-o", tmp_path / "models" / "c.rknn.onnx")
+    assert result.exit_code == 2
+    assert f"pc sent {name}" in result.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_another_machine_says_is_shown(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "there"
+    there.write_text(
+        THERE.format(python=sys.executable).replace('print("table of"', 'print("\\x1b[2J\\u202e" + "y" * 50_000')
+    )
+    result = run(model, "--on", "pc", "-o", tmp_path / "models" / "c.onnx")
+    assert result.exit_code == 0, result.output
+    assert "\\x1b[2J\\u202e" in result.output
+    assert "y" * 50_000 in result.output
+    assert "\x1b" not in result.output

@@ -115,3 +115,13 @@ def test_ops_nobody_knows_are_left() -> None:
     model = onnx_graph.load(build(nodes, {"x": random(2)}, ["y"], domains=["mine"]))
     assert not infer_contrib(model)
     assert [node.op_type for node in prepare(model).model.graph] == ["Secret", "Relu"]
+
+
+def test_long_lists_are_not_followed_element_by_element() -> None:
+    """ONNX's inference would make a dimension of each, and a Concat of a Concat multiplies them."""
+    nodes = [helper.make_node("Concat", [f"c{step}"] * 4, [f"c{step + 1}"], axis=0) for step in range(12)]
+    fill = helper.make_node("ConstantOfShape", ["s"], ["c0"])
+    model = onnx_graph.load(build([fill, *nodes], {"x": random(1)}, ["c12"], {"s": np.array([1 << 18])}))
+    infer(model)
+    (found,) = model.graph.outputs
+    assert onnx_graph.static_shape(found) == (1 << 42,)

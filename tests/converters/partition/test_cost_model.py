@@ -6,7 +6,7 @@ import pytest
 
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.partition.cost_model import estimate, flops, run_seconds
-from ort_rknn_converters.partition.node_work import node_works
+from ort_rknn_converters.partition.node_work import node_works, value_bytes
 from ort_rknn_converters.partition.soc_costs import recorded_costs
 from ort_rknn_converters.targets import find_target
 from tests.helpers.op_rule import floats, node
@@ -100,3 +100,8 @@ def test_a_small_weight_that_nodes_share_comes_from_memory_once(width: int, agai
     weight, rows = width * width * 4, 2 * width * 4
     assert [work.cpu_bytes for work in works] == [weight + rows, weight * again + rows]
     assert {work.weights for work in works} == {width * width}  # each layer of the NPU reads it
+
+
+def test_strings_have_no_size_and_are_no_fault() -> None:
+    value = ir.Value(name="s", shape=ir.Shape([2]), type=ir.TensorType(ir.DataType.STRING))
+    assert value_bytes(value) == 8

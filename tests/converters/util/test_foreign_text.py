@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ort_rknn_converters.errors import ModelError
 from ort_rknn_converters.partition.plan import NodePlacement, Plan, render_plan
+from ort_rknn_converters.partition.whole_model import OutputError, WholeModel
 from ort_rknn_converters.util.foreign_text import code, html, in_markup, markdown, shown, shown_lines
 from ort_rknn_converters.util.log import logger
 
@@ -24,6 +25,7 @@ HOSTILE = (
     "zero\u200bwidth\ufeff",
     "\U000e0041tag",
     "x" * 5000,
+    "blank\ufe0f\u034f\u17b4\U0001d173\U00013430",
 )
 
 
@@ -35,8 +37,13 @@ def test_one_line_that_controls_nothing(text: str) -> None:
     found.encode()
 
 
+def test_accents_do_not_pile_up() -> None:
+    assert shown("o\u0308\u0323\u0301") == "o\u0308\u0323\u0301"
+    assert shown("z" + "\u0300\u036f" * 50).count("\u0300") == 2
+
+
 def test_ordinary_names_stay() -> None:
-    for name in ("/model.0/conv/Conv_output_0", "größe", "図形", "a b"):
+    for name in ("/model.0/conv/Conv_output_0", "größe", "図形", "a b", "e\u0301te\u0301"):
         assert shown(name) == name
         assert shown_lines(f"{name}\n\tnext") == f"{name}\n\tnext"
 
@@ -77,6 +84,7 @@ def test_errors_and_logs(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_plans_table(name: str) -> None:
-    plan = Plan("rk3588", "fp16", (NodePlacement(name, name, "CPU", name),), notes=(name,))
+    whole = WholeModel((OutputError(name, None, None, name),), others=(name,))
+    plan = Plan("rk3588", "fp16", (NodePlacement(name, name, "CPU", name),), notes=(name,), whole=whole)
     for line in render_plan(plan, nodes=True).splitlines():
         assert line.isprintable(), line

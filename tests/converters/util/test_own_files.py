@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from ort_rknn_converters.util.own_files import (
     not_ours,
     open_own,
     open_regular,
+    read_given,
     read_own,
+    write_given,
     write_own,
 )
 
@@ -111,3 +114,70 @@ def test_names_that_lead_elsewhere(name: object) -> None:
 
 def test_no_regular_file_is_an_os_error() -> None:
     assert issubclass(NoRegularFile, OSError)
+
+
+def test_a_users_pipe_is_read_to_its_end_and_written_to_its_reader(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(read_given(pipe, 1 << 20)))
+    reader.start()
+    with pipe.open("wb") as writer:  # waits for the reader
+        writer.write(b"x" * 200_000)
+    reader.join(20)
+    assert got == [b"x" * 200_000]
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_given(pipe, "a\n")
+    assert os.read(end, 10) == b"a\n"
+    os.close(end)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_without_another_end_is_not_waited_for_without_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_files, "OTHER_END_S", 0.05)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match=r"nothing came through the pipe for 0.05 s"):
+        read_given(pipe, 10)
+    with pytest.raises(OSError, match="nobody reads the pipe"):
+        write_given(pipe, "x")
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # and never reads
+    with pytest.raises(OSError, match="nothing came through"):
+        write_given(pipe, "x" * 1_000_000)
+    os.close(end)
+    with pytest.raises(OSError, match="No space left"):
+        write_given("/dev/full", "x")
+
+
+def test_a_file_that_gives_nothing_is_no_file() -> None:
+    """The kernel's log looks like a file; a reader that does not wait gets nothing from it."""
+
+    class Silent:
+        def read(self, _: int) -> None:
+            return None
+
+    with pytest.raises(NoRegularFile, match="gives nothing"):
+        own_files._content(Silent(), "kmsg", 10)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give links away")
+def test_a_link_of_somebody_else_on_the_way_is_not_ours(tmp_path: Path) -> None:
+    """It leads to a good folder while it is looked at, and to another one later."""
+    tmp_path.chmod(0o1777)
+    (tmp_path / "mine" / "deep").mkdir(parents=True, mode=0o700)
+    (tmp_path / "link").symlink_to("mine")
+    (tmp_path / "far").symlink_to(tmp_path / "link" / "deep")
+    for path in ("link", "link/deep", "far", "far/not made yet", "mine/../link/deep"):
+        assert not_ours(tmp_path / path) == ""
+    os.lchown(tmp_path / "link", 1234, 1234)
+    for path in ("link", "link/deep", "far", "far/not made yet", "mine/../link/deep"):
+        assert "is a link that user 1234 made" in not_ours(tmp_path / path)
+    assert not_ours(tmp_path / "mine" / "deep") == ""
+
+
+def test_a_circle_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert not_ours(tmp_path / "a" / "cache") == ""  # nobody can open it

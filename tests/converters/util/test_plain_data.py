@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any, Literal
 
 import pytest
@@ -41,11 +43,26 @@ FORM = record({"nodes": rows(record({"place": word("NPU", "CPU")}))}, {"size": m
         (b"\xff\xfe\xff", "no JSON"),
         ("[" * 100_000, "nested too deeply|no JSON"),
         ("1" * 10_000, "no JSON"),
+        ('{"nodes": [], "size": 1' + "0" * 400 + "}", "a number of 401 digits"),
+        ('{"nodes": "\\ud800"}', "no JSON"),
+        (b'{"nodes": "\xed\xa0\x80"}', "no JSON"),
+        ('{"nodes": []}'.encode("utf-16"), "no JSON"),
+        ("[" + "[]," * 5_000_000 + "0]", "more than 4,194,304 values"),
     ],
 )
 def test_the_place_of_what_is_wrong(text: str | bytes, said: str) -> None:
     with pytest.raises(Misshapen, match=said):
         parse_json(text, FORM)
+
+
+def test_texts_that_other_programs_write() -> None:
+    assert parse_json("\ufeff{}".encode()) == {}
+    assert parse_json(json.dumps(os.fsdecode(b"\xff.onnx"))) == "\udcff.onnx"
+    assert parse_json(b'["\\ud83d\\ude00", 18446744073709551615, -9223372036854775808]') == [
+        "\U0001f600",
+        2**64 - 1,
+        -(2**63),
+    ]
 
 
 def test_depth_and_size_have_limits() -> None:
@@ -67,7 +84,13 @@ def test_long_lists_of_flat_records() -> None:
 
 def test_toml() -> None:
     assert parse_toml("a = 1") == {"a": 1}
-    for text in ("a = [", "a = " + "[" * 5000, "a = " + "[" * 100 + "]" * 100):
+    for text in (
+        "a = [",
+        "a = " + "[" * 5000,
+        "a = " + "[" * 100 + "]" * 100,
+        "a = 0x" + "f" * 5000,
+        "a = [[1" + "0" * 99 + "]]",
+    ):
         with pytest.raises(Misshapen):
             parse_toml(text)
 

@@ -143,3 +143,31 @@ def test_the_device_tree_wins_over_a_name(tmp_path: Path) -> None:
 def test_a_name_makes_no_npu(tmp_path: Path) -> None:
     assert "there is no NPU device node" in str(detect(tmp_path, "rk3588").problem)
     assert "--device /dev/dri" in str(detect(board(tmp_path, files={".dockerenv": ""}), "rk3588").problem)
+
+
+def test_what_one_may_not_look_at_is_not_there(tmp_path: Path) -> None:
+    """``/sys/kernel/debug`` is root's on most systems; as root, a name that is too long stands for it."""
+    assert detect(tmp_path / ("x" * 300)).driver is None
+    board(tmp_path, "rockchip,rk3588", files={"sys/kernel/debug/rknpu/version": "0.9.8", "dev/dri/renderD128": ""})
+    hidden = [tmp_path / name for name in ("sys/kernel/debug", "dev/dri")]
+    for folder in hidden:
+        folder.chmod(0)
+    try:
+        found = detect(tmp_path)
+        assert found.target == "rk3588"
+        assert found.driver == ("rknpu" if os.geteuid() == 0 else None)
+    finally:
+        for folder in hidden:
+            folder.chmod(0o700)
+
+
+@pytest.mark.timeout(20)
+def test_a_board_whose_files_somebody_else_made(tmp_path: Path) -> None:
+    (tmp_path / "proc" / "device-tree").mkdir(parents=True)
+    os.mkfifo(tmp_path / "proc" / "device-tree" / "compatible")
+    (tmp_path / "dev").mkdir()
+    os.mkfifo(tmp_path / "dev" / "rknpu")
+    (tmp_path / "sys" / "module" / "rknpu").mkdir(parents=True)
+    (tmp_path / "sys" / "module" / "rknpu" / "version").write_bytes(b"\xff 0.9.8")
+    found = detect(tmp_path)
+    assert (found.target, found.driver, found.driver_version) == (None, "rknpu", "0.9.8")

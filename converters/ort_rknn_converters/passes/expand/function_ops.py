@@ -66,7 +66,10 @@ class FunctionOps(Pass):
 
 def _body(node: ir.Node, opset: int) -> onnx.FunctionProto | None:
     # The stubs of onnx leave the function members out.
-    schema: Any = onnx.defs.get_schema(node.op_type, opset, "")
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:  # the model imports no opset that has it
+        return None
     if schema.has_context_dependent_function:
         types = []
         for value in node.inputs:

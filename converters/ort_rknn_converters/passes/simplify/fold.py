@@ -21,6 +21,16 @@ _GROWTH = 1 << 20
 _FACTOR = 4
 """How many times larger than its inputs a folded node's outputs may be: int8 weights that become float32."""
 
+_MOST = 1 << 26
+"""Bytes that all folded nodes together may give, however small the model's own constants are: 250 kB of nodes, each
+below the other limits, stood for gigabytes. A guess: the masks of the largest transformer seen have 20 MB."""
+
+_SIZED_BY_VALUES = frozenset(
+    {"Col2Im", "ConstantOfShape", "DFT", "EyeLike", "Expand", "MaxUnpool", "OneHot", "Pad", "Range", "Resize", "Tile"}
+    | {"BlackmanWindow", "CenterCropPad", "HammingWindow", "HannWindow", "MelWeightMatrix", "Upsample"}
+)
+"""Ops whose output may be of any size, however small their inputs are."""
+
 _NEVER = frozenset(
     # Random, or quantized on purpose.
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
@@ -55,10 +65,18 @@ class Fold(Pass):
         nodes: list[ir.Node] = []
         made: set[ir.Value] = set()
         quantized = any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in graph)
+        if ctx.room is None:
+            ctx.room = max(_MOST, _FACTOR * _constant_bytes(graph))
+        room = ctx.room
         for node in graph:
-            if node not in ctx.endless and self._foldable(node, made, quantized):
-                nodes.append(node)
-                made.update(node.outputs)
+            if node in ctx.endless or not self._foldable(node, made, quantized):
+                continue
+            size = sum(_bytes(value) or 0 for value in node.outputs if value.name)
+            if size > room:
+                continue
+            room -= size
+            nodes.append(node)
+            made.update(node.outputs)
         members = set(nodes)
         wanted = [
             value for node in nodes for value in node.outputs if any(user not in members for user, _ in value.uses())
@@ -67,6 +85,7 @@ class Fold(Pass):
         for value, array in results.items():
             if array.dtype != object:
                 _replace(graph, value, np.asarray(array), ctx)
+                ctx.room -= array.nbytes
         drop_unused(model)
         count = shapes + len(results)
         return (
@@ -102,7 +121,7 @@ class Fold(Pass):
                 return False
             known = _bytes(value)
             if known is None:
-                if size > _SMALL:
+                if size > _SMALL or (node.op_type in _SIZED_BY_VALUES and not _is_small(node, made)):
                     return False
                 continue
             grown += known
@@ -129,6 +148,26 @@ def _in_integers(node: ir.Node) -> bool:
     return node.op_type in _IN_INTEGERS
 
 
+def _is_small(node: ir.Node, made: set[ir.Value]) -> bool:
+    """Whether an output of unknown size cannot be large; inputs that are computed now tell it in the next round."""
+    size = 1
+    for value in node.inputs:
+        if value is not None and value in made:
+            return False
+        tensor = onnx_graph.constant(value)
+        if tensor is not None:
+            size *= math.prod(
+                max(1, int(abs(number))) for number in tensor.numpy().ravel().tolist() if number == number
+            )
+        if size > _GROWTH:
+            return False
+    return True
+
+
+def _constant_bytes(graph: ir.Graph) -> int:
+    return sum(_bytes(value) or 0 for value in graph.initializers.values())
+
+
 def _from_shape(node: ir.Node) -> np.ndarray | None:
     source = node.inputs[0]
     assert source is not None
@@ -153,7 +192,9 @@ def _from_shape(node: ir.Node) -> np.ndarray | None:
 
 def _bytes(value: ir.Value) -> int | None:
     shape = onnx_graph.static_shape(value)
-    return None if shape is None or value.dtype is None else int(math.prod(shape) * value.dtype.itemsize)
+    if shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
+        return None
+    return int(math.prod(shape) * value.dtype.itemsize)
 
 
 def _replace(graph: ir.Graph, value: ir.Value, array: np.ndarray, ctx: Context) -> None:

@@ -93,8 +93,10 @@ def marker() -> dict[str, Any] | None:
 
 def last_failure() -> str:
     """Returns why the last installation of the private environment failed; empty where none did."""
+    from ort_rknn_converters.util.foreign_text import shown_lines  # only for who asks
+
     try:
-        return failure_note().read_text(encoding="utf-8").strip()
+        return shown_lines(read_own(failure_note(), _MOST).decode("utf-8", errors="replace").strip())
     except OSError:
         return ""
 
@@ -129,10 +131,15 @@ def _foreign_version(python: str) -> str:
     Raises:
         ToolkitMissing: ``python`` does not start, or has no toolkit.
     """
-    found = sorted(Path(python).parent.parent.glob("lib/python3*/site-packages/rknn_toolkit2-*.dist-info"))
+    try:
+        found = sorted(Path(python).parent.parent.glob("lib/python3*/site-packages/rknn_toolkit2-*.dist-info"))
+    except OSError:  # one may not look there; whether it starts, it says itself
+        found = []
     if found:
         return found[-1].name.removesuffix(".dist-info").split("-")[1]
     import subprocess  # which half of all starts can do without
+
+    from ort_rknn_converters.util.foreign_text import shown
 
     # The working folder, which -c looks into first, has no say.
     code = (
@@ -149,6 +156,11 @@ def _foreign_version(python: str) -> str:
         raise ToolkitBroken(f"{PYTHON_VARIABLE}={python} was ended by signal {-run.returncode} at its start")
     if not run.returncode and not run.stdout.strip()[:1].isdigit():
         raise ToolkitMissing(f"{PYTHON_VARIABLE}={python} is no Python: it answers a Python program with nothing")
+    if run.returncode and "PackageNotFoundError" not in run.stderr:
+        said = shown(run.stderr.strip().rpartition("\n")[2]) or "it says nothing"
+        raise ToolkitMissing(
+            f"{PYTHON_VARIABLE}={python} is no Python that works: it ended with status {run.returncode} ({said})"
+        )
     if run.returncode:
         raise ToolkitMissing(f"{PYTHON_VARIABLE}={python} has no rknn-toolkit2 (it needs Python 3.8 to 3.12)")
     return run.stdout.strip()

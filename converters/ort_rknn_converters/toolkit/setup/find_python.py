@@ -10,10 +10,21 @@ from collections.abc import Mapping, Sequence
 
 from ort_rknn_converters.errors import ToolkitMissing
 from ort_rknn_converters.toolkit.setup.environment import clean_environment
+from ort_rknn_converters.toolkit.setup.package_tools import tool_environment
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.this_python import this_python
 
-__all__ = ["NEWEST", "NO_PYTHON", "OLDEST", "InstallFailed", "Interpreter", "choose_interpreter", "find_uv", "probe"]
+__all__ = [
+    "NEWEST",
+    "NO_PYTHON",
+    "OLDEST",
+    "InstallFailed",
+    "Interpreter",
+    "choose_interpreter",
+    "find_uv",
+    "is_installed",
+    "probe",
+]
 
 OLDEST, NEWEST = (3, 8), (3, 12)  # the vendor has wheels for 3.6 to 3.12; 3.8 is the oldest ours was run with
 NO_PYTHON = (
@@ -57,9 +68,15 @@ def find_uv() -> tuple[str, ...] | None:
     if found:
         return (found,)
     python = this_python()
-    if python and importlib.util.find_spec("uv") is not None:
+    if python and is_installed("uv"):
         return (python, "-I", "-m", "uv")
     return None
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package is there; a folder of its name in the working folder is none."""
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None
 
 
 def probe(path: str, environment: Mapping[str, str] | None = None) -> Interpreter | None:
@@ -85,7 +102,9 @@ def _uv_python(uv: Sequence[str]) -> Interpreter | None:
     wanted = f">={OLDEST[0]}.{OLDEST[1]},<{NEWEST[0]}.{NEWEST[1] + 1}"
     command = [*uv, "--no-config", "python", "find", "--no-project", "--no-python-downloads", wanted]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False, env=tool_environment()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return probe(run.stdout.strip()) if run.returncode == 0 else None

@@ -167,7 +167,9 @@ def _make_room(directory: Path) -> None:
         probe_file.write_bytes(b"")
         probe_file.unlink()
     except OSError as error:
-        raise InstallFailed(f"{_explain('Permission denied', directory, '')} ({error.strerror or error})") from error
+        raise InstallFailed(
+            f"{directory} cannot be written ({error.strerror or error}). Set ORT_RKNN_CACHE_DIR to a folder that can"
+        ) from error
     there = size_on_disk(directory)
     if shutil.disk_usage(directory).free + there < NEEDED_BYTES:
         raise _explain("No space left on device", directory, "")
@@ -289,7 +291,7 @@ def install(
             return _install_locked(directory, progress, prove, python, force, use_uv, source, index)
     except InstallFailed as error:
         with contextlib.suppress(OSError):
-            failure_note().write_text(f"{error}\n", encoding="utf-8")
+            failure_note().write_text(f"{error}\n", encoding="utf-8", errors="backslashreplace")
         raise
     except Timeout as error:
         raise InstallFailed(f"another installer has held {lock} for {wait:g} s. Try again later") from error

@@ -7,16 +7,22 @@ before anything is installed: what was copied badly is found here and not as a c
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import platform
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ort_rknn_converters.toolkit.setup.find_python import NEWEST, OLDEST, InstallFailed, choose_interpreter
+from ort_rknn_converters.toolkit.setup.find_python import (
+    NEWEST,
+    OLDEST,
+    InstallFailed,
+    choose_interpreter,
+    is_installed,
+)
 from ort_rknn_converters.toolkit.setup.package_tools import only_these, requirements_file, tool_environment
 from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
@@ -86,10 +92,9 @@ def requirements_for(python: str, requirements: Sequence[str]) -> list[str]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in version.split("."))
-    except ValueError:
-        raise InstallFailed(f"{version!r} is no version of Python. Name one like 3.11 with --python") from None
+    if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}(\.[0-9]{1,3})?", version):
+        raise InstallFailed(f"{shown(version)!r} is no version of Python. Name one like 3.11 with --python")
+    return tuple(map(int, version.split(".")))
 
 
 def _holds(wanted: tuple[int, ...], condition: str) -> bool:
@@ -163,7 +168,7 @@ def download(
 def _pip(scratch: Path) -> list[str]:
     """The command that starts pip: this Python's, else that of an environment made for the purpose."""
     python = this_python()
-    if python and importlib.util.find_spec("pip") is not None:
+    if python and is_installed("pip"):
         return [python, "-I", "-m", "pip"]
     interpreter = choose_interpreter(None)
     assert interpreter is not None
@@ -200,7 +205,7 @@ def _watch(command: Sequence[str], progress: Callable[[str], None]) -> None:
             lines = []
             for line in process.stdout:
                 lines.append(line.strip())
-                progress(line.strip())
+                progress(shown(line.strip()))
             code = process.wait(timeout=_DOWNLOAD_S)
     except OSError as error:
         raise InstallFailed(f"pip cannot be started: {error}") from error
@@ -241,15 +246,18 @@ def read_wheelhouse(folder: Path, *, toolkit: str, machine: str | None = None) -
     except ValueError as error:
         raise InstallFailed(f"{folder / LIST} cannot be read ({error!r}). {again}") from error
     if form != _FORMAT or version != toolkit:
-        raise InstallFailed(f"{folder} has rknn-toolkit2 {version}, and this ort-rknn installs {toolkit}. {again}")
+        raise InstallFailed(
+            f"{folder} has rknn-toolkit2 {shown(version)}, and this ort-rknn installs {toolkit}. {again}"
+        )
     here = machine or platform.machine()
     if made_for != here:
         raise InstallFailed(
-            f"{folder} is for {made_for}, this machine is {here}. On a PC: `ort-rknn toolkit download {folder.name}"
-            f" --platform {here} --python {python}`"
+            f"{folder} is for {shown(made_for)}, this machine is {here}. On a PC:"
+            f" `ort-rknn toolkit download {folder.name} --platform {here} --python {python}`"
         )
     if len(files) < len(wanted):
         raise InstallFailed(f"{folder} has {len(files)} wheels, and {len(wanted)} are needed. {again}")
+    _numbers(python)
     size = 0
     for name, digest in files.items():
         file = folder / name

@@ -179,3 +179,29 @@ def test_a_constant_read_inside_a_body() -> None:
     ]
     feed = {**FEED, "c": np.array(True)}
     check_prepared(build(nodes, feed, ["y"]), feed, ops=["If"])
+
+
+def test_many_nodes_together_give_no_more_than_a_budget() -> None:
+    fill = [helper.make_node("ConstantOfShape", ["s"], [f"c{number}"]) for number in range(100)]
+    use = [helper.make_node("Mul", ["x", f"c{number}"], [f"y{number}"]) for number in range(100)]
+    outputs = [f"y{number}" for number in range(100)]
+    model = onnx_graph.load(build([*fill, *use], {"x": random(1, 1)}, outputs, {"s": np.array([1, 1 << 18])}))
+    infer(model)
+    Fold().apply(model, Context.of(model, ConvertOptions()))
+    held = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    assert 1 << 25 < held < (1 << 26) + 100  # 100 of a megabyte each were asked for
+
+
+def test_what_may_become_of_any_size_waits_until_its_size_is_known() -> None:
+    nodes = [
+        helper.make_node("Mul", ["s", "s"], ["t"]),
+        helper.make_node("Expand", ["one", "t"], ["e"]),
+        helper.make_node("Add", ["x", "e"], ["y"]),
+    ]
+    constants = {"s": np.array([1 << 20]), "one": np.ones(1, np.float32)}
+    model = onnx_graph.load(build(nodes, {"x": random(1)}, ["y"], constants))
+    for node in model.graph:
+        node.outputs[0].shape = None
+    model.graph.outputs[0].shape = None
+    Fold().apply(model, Context.of(model, ConvertOptions()))  # 4 TB, if it were run
+    assert "Expand" in [node.op_type for node in model.graph]

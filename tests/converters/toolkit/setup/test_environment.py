@@ -194,3 +194,29 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     assert NOWHERE in environment.toolkit_directory().parents
     assert toolkit_version() is None
+
+
+def test_a_damaged_note_of_a_failure_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path))
+    environment.failure_note().parent.mkdir()
+    environment.failure_note().write_bytes(b"the disk\x1b[2J \xff is full\n")
+    assert environment.last_failure() == "the disk\\x1b[2J \\ufffd is full"
+    environment.failure_note().unlink()
+    environment.failure_note().mkdir()
+    assert environment.last_failure() == ""
+
+
+def test_what_is_no_python_is_told_from_one_without_the_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment.PYTHON_VARIABLE, "/bin/false")
+    with pytest.raises(ToolkitMissing, match=r"is no Python that works: it ended with status 1 \(it says nothing\)"):
+        environment.find_python()
+
+
+def test_a_failed_installation_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ort_rknn_converters.toolkit.status import status
+
+    monkeypatch.setenv("ORT_RKNN_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv(environment.PYTHON_VARIABLE, raising=False)
+    environment.failure_note().parent.mkdir()
+    environment.failure_note().write_text("the disk is full. Make room\nERROR of pip\n" * 50)
+    assert status().problem.endswith("The last installation failed: the disk is full. Make room")

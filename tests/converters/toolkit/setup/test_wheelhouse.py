@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ort_rknn_converters.toolkit.setup import wheelhouse
-from ort_rknn_converters.toolkit.setup.find_python import InstallFailed, Interpreter, choose_interpreter
+from ort_rknn_converters.toolkit.setup.find_python import InstallFailed, Interpreter, choose_interpreter, is_installed
 from ort_rknn_converters.toolkit.setup.install import REQUIREMENTS, TOOLKIT_VERSION
 from ort_rknn_converters.toolkit.setup.wheelhouse import LIST, download, read_wheelhouse, requirements_for
 
@@ -106,3 +106,19 @@ def test_the_wheels_python_must_be_there(monkeypatch: pytest.MonkeyPatch) -> Non
         choose_interpreter(("uv",), None, (3, 11))
     with pytest.raises(InstallFailed, match=r"is Python 3\.12, and the wheels are for 3\.11"):
         choose_interpreter(("uv",), "python3.12", (3, 11))
+
+
+@pytest.mark.parametrize("python", ["", "3", "3.", "3.11.2.1", "-3.11", "3.\u0661", "3.11\x1b[2J", "9" * 5000])
+def test_a_list_for_no_python(folder: Path, python: str) -> None:
+    about = json.loads((folder / LIST).read_text())
+    (folder / LIST).write_text(json.dumps(about | {"python": python}))
+    with pytest.raises(InstallFailed, match="is no version of Python") as raised:
+        read(folder)
+    assert len(str(raised.value)) < 400
+
+
+def test_a_folder_in_the_working_folder_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip_of_nobody").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not is_installed("pip_of_nobody")
+    assert is_installed("json")
