@@ -3,10 +3,11 @@
 Bare gRPC is a server of the same protocol buffers that takes the input's bytes and gives a constant answer: what any
 server of this protocol pays. "And run" is that server with onnxruntime's own session between the bytes and the answer:
 a model that runs once in a while finds cold caches, and costs ten times what it does in a loop. All servers are
-processes of their own; calls go to them in turns, round after round, and medians are printed. On a busy computer look
-at the floor: what is more than it grows there, too.
+processes of their own; calls go to them in turns, round after round, and medians are printed. All are started several
+times: how gRPC's threads and the system's scheduler settle is another at each start, and worth a third (of the floor:
+0.33 to 0.50 ms). On a busy computer look at the floor: what is more than it grows there, too.
 
-    python benchmarks/serve.py [--rounds 5] [--calls 200] [--json FILE]
+    python benchmarks/serve.py [--starts 3] [--rounds 3] [--calls 200] [--json FILE]
 """
 
 from __future__ import annotations
@@ -161,6 +162,12 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
+def costs(folder: Path, starts: int, rounds: int, calls: int) -> dict[str, dict[str, float]]:
+    """Medians of several starts of all servers."""
+    found = [cost(folder, rounds, calls) for _ in range(starts)]
+    return {size: {key: statistics.median(one[size][key] for one in found) for key in found[0][size]} for size in SIZES}
+
+
 def cost(folder: Path, rounds: int, calls: int) -> dict[str, dict[str, float]]:
     """Ours, the floor, the local session and the remote session, for each size."""
     found: dict[str, dict[str, float]] = {}
@@ -256,7 +263,8 @@ def beside(row: dict[str, float], what: str) -> tuple[str, str, str, str]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -265,7 +273,7 @@ def main() -> None:
         quick.mkdir()
         for side in SIZES.values():
             (quick / f"side{side}.onnx").write_bytes(quick_model(side))
-        found = cost(quick, given.rounds, given.calls)
+        found = costs(quick, given.starts, given.rounds, given.calls)
         share, here = busy(put_emulated(Path(place) / "slow", "two"), given.rounds)
         more = memory(quick)
     table = Table(title=f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")

@@ -32,6 +32,7 @@ INTERNAL = (
     "ort_rknn.devices.rknnrt.abi",
     "ort_rknn.devices.rknnrt.native_calls",
     "ort_rknn.engine.lanes.native",
+    "ort_rknn.serving.workers",
     "ort_rknn_converters.util",
     "ort_rknn_converters.rknn_format.literals",
     "ort_rknn_converters.rknn_format.flatbuffer",

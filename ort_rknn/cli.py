@@ -28,8 +28,9 @@ class _EntryPoints(click.Group):
             command = point.load()
         except (ImportError, AttributeError) as error:
             if extra := _extra_for(error):
-                return _broken(name, extra)
-            return _broken(name, f"{type(error).__name__}: {error}")
+                return _refusal(name, "Needs an extra, which is not installed.", f"{name} needs {extra}")
+            why = f"{type(error).__name__}: {error}"
+            return _refusal(name, f"Cannot be loaded ({why}).", f"the command {name} cannot be loaded: {why}")
         return command if isinstance(command, click.Command) else None
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -37,7 +38,7 @@ class _EntryPoints(click.Group):
             return super().invoke(ctx)
         except ModuleNotFoundError as error:  # commands import most of what they need when they run
             if extra := _extra_for(error):
-                raise click.ClickException(extra) from error
+                raise click.ClickException(f"this needs {extra}") from error
             raise
 
 
@@ -47,20 +48,20 @@ def _extra_for(error: Exception) -> str:
         return ""
     from ort_rknn_converters.extras import EXTRA
 
-    return f"the package {error.name} is not installed, which an extra brings: {EXTRA}"
+    return f"the package {error.name}, which is not installed and which an extra brings: {EXTRA}"
 
 
 def _points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _broken(name: str, why: str) -> click.Command:
-    """A subcommand that cannot be loaded is listed all the same, and says why when it is called."""
+def _refusal(name: str, listed: str, why: str) -> click.Command:
+    """A subcommand that cannot be loaded is listed all the same, and says why when it is called, whatever for."""
 
-    @click.command(name, short_help=f"Cannot be loaded ({why}).", context_settings={"ignore_unknown_options": True})
+    @click.command(name, short_help=listed, add_help_option=False, context_settings={"ignore_unknown_options": True})
     @click.argument("arguments", nargs=-1)
     def command(arguments: tuple[str, ...]) -> None:
-        raise click.ClickException(f"the command {name} cannot be loaded: {why}")
+        raise click.ClickException(why)
 
     return command
 

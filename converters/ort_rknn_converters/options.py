@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field, fields
+from dataclasses import Field, field
 from types import MappingProxyType
 from typing import Any
 
 from ort_rknn_converters.errors import UnknownOption
 from ort_rknn_converters.pinned_values import pinned_text
 from ort_rknn_converters.targets import DEFAULT_TARGET, TARGETS, Target, find_target
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, rows_of
 
 __all__ = ["ALGORITHMS", "KL", "LEVELS", "LIMIT", "METHODS", "METRICS", "PRECISIONS", "ConvertOptions", "any_target"]
 
@@ -199,12 +199,13 @@ class ConvertOptions:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """The options there are, in the order of declaration."""
-        return tuple(option.name for option in fields(cls))
+        return tuple(rows_of(cls))
 
     @classmethod
     def allowed(cls, name: str) -> tuple[Any, ...]:
         """Returns the values that an option takes; empty where they cannot be listed."""
-        return tuple(cls.__dataclass_fields__[name].metadata.get("allowed", ()))
+        row = rows_of(cls)[name]
+        return tuple(row.metadata.get("allowed", ())) if isinstance(row, Field) else ()
 
     @classmethod
     def docs(cls) -> dict[str, str]:

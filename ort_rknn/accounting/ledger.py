@@ -13,12 +13,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ort_rknn.accounting.budget import default_budget
 from ort_rknn.errors import NpuMemoryFull
 
-__all__ = ["LEDGER", "Entry", "Holder", "Ledger", "Room", "SizeWasWrong", "opening_for"]
+__all__ = ["LEDGER", "Entry", "Holder", "Ledger", "Room", "SizeWasWrong", "default_budget", "opening_for"]
 
 WAIT_S = 10.0
 """How long a session that has no context waits for others to be through. EZ RKNN Async's limit for a submission."""
@@ -33,7 +34,24 @@ SETTLED_S = 1.0
 TRIES = 4
 """How often a room is made anew because what was opened in it was larger than expected. A guess."""
 
+_DOMAIN = 4 << 30
+"""Bytes one IOMMU domain can address: the wall owners meet on boards of any size (rknn-toolkit2#287)."""
+
+_SHARE_OF_RAM = 0.8
+"""Part of the RAM, which is the NPU's memory too, that may be taken before idle contexts are closed. A guess."""
+
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=1)
+def default_budget() -> int:
+    """Bytes where nobody named any: the NPU's address space, or a part of the RAM where that is less."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return _DOMAIN
+    return min(_DOMAIN, int(kilobytes * 1024 * _SHARE_OF_RAM))
 
 
 class SizeWasWrong(NpuMemoryFull):

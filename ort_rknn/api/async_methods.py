@@ -141,7 +141,7 @@ class AsyncMethods:
         stats = self._engine().stats()
         uses = getattr(self._rknn_native, "memory_uses", ())
         if uses:
-            from dataclasses import replace
+            from ort_rknn_converters.util.frozen import replace
 
             copied = {name: why for use in uses for name, why in use.copied.items()}
             opened = [use.memory() for use in uses]

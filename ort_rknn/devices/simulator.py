@@ -105,12 +105,12 @@ class SimulatorDevice:
 
 def _rounded(code: SegmentCode) -> str | bytes:
     """The segment's ONNX with its numbers rounded: path or content. From the cache it needs no onnx but once."""
-    from ort_rknn_converters.extras import COMPLETE, EXTRA
-
     blob = code.onnx
     assert blob is not None
 
     def make() -> bytes:
+        from ort_rknn_converters.extras import COMPLETE, EXTRA
+
         if not COMPLETE:
             raise DeviceUnavailable(
                 f"the simulator rounds a model with the packages onnx and onnx-ir, which are not installed: {EXTRA}"

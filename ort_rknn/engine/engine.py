@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from ort_rknn.engine.sharing.board import board_of
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
 from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import InvalidOption
+from ort_rknn_converters.util.frozen import replace
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from ort_rknn.engine.cpu_workers import CPU_WORKERS
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
-from ort_rknn.engine.sharing.arbiter import Priority, Scope
+from ort_rknn.engine.sharing.board import Priority, Scope
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import frozen
 

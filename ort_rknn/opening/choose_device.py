@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ort_rknn.devices.library_name import named_library
 from ort_rknn.devices.settings import DeviceOptions
 from ort_rknn.devices.soc import detect, named_target
 from ort_rknn.errors import DeviceUnavailable, RknnError
@@ -71,6 +70,8 @@ def choose(wish: str | Device | Callable[[], Device], options: DeviceOptions | N
         return Choice(ToolkitDevice(), target)
     if wish == "cpu":
         return Choice(None, target, "the CPU was asked for (device='cpu')")
+    from ort_rknn.devices.library_name import named_library
+
     try:
         if not named_library(options.runtime_library):
             if platform.machine() in _NO_BOARDS:

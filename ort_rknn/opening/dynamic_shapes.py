@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.opening.unmet_names import check_inputs
 from ort_rknn.variant_keys import VariantKey, shapes_of, values_of, variant_key
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 
 if TYPE_CHECKING:
     from ort_rknn.options.table import RknnOptions

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.ort_conventions import RKNN_PROVIDER, ort_error
 from ort_rknn.ort_private.errors import has_error
 from ort_rknn.ort_types.session_options import config_entry
 from ort_rknn.variant_keys import variant_key
+from ort_rknn_converters.util.frozen import replace
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ort_rknn.opening.compile_notice import CompileNotice
@@ -17,7 +16,7 @@ from ort_rknn.sessions.cpu_fallback import WholeModel
 from ort_rknn.sessions.dynamic import DynamicParts, DynamicSession, WithoutVariants
 from ort_rknn.sessions.shape_variants import VariantFactory, Variants
 from ort_rknn.variant_keys import VariantKey, kinds_of, name_of, shapes_of, values_of, variant_key
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 
 if TYPE_CHECKING:
     from ort_rknn.opening.dynamic_shapes import DynamicShapes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from ort_rknn.opening.dynamic_shapes import CompiledForms
 from ort_rknn.opening.resolution import Resolution, say_once
 from ort_rknn.ort_conventions import ort_error
 from ort_rknn.variant_keys import VariantKey, kinds_of, name_of, variant_key
+from ort_rknn_converters.util.frozen import replace
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Blob, Device

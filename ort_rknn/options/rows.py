@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, field
 from typing import Any, TypeVar
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options.parsers import Parser
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, rows_of
 
 __all__ = ["Option", "option", "refuse_unknown", "unsaid", "with_defaults"]
 
@@ -50,8 +50,10 @@ def with_defaults(cls: type[T]) -> type[T]:
         user: Any = row.default if isinstance(row, Field) else None
         if not isinstance(user, type):
             continue
-        own = next(one for one in fields(user) if one.name == name)
-        given = {"default": own.default} if own.default is not MISSING else {"default_factory": own.default_factory}
+        own = rows_of(user)[name]
+        made = isinstance(own, Field) and own.default_factory is not MISSING
+        default = own.default if isinstance(own, Field) else own
+        given = {"default_factory": own.default_factory} if made else {"default": default}
         setattr(cls, name, field(metadata=row.metadata, **given))
     return cls
 

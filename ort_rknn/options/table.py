@@ -9,14 +9,14 @@ stands for the default.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from importlib import import_module
 from typing import Any, get_args
 
 from ort_rknn.devices.settings import PRIORITIES, DeviceOptions
 from ort_rknn.engine.lanes.schedule import parse_schedule, parse_tp_mode
 from ort_rknn.engine.options import EngineOptions, Hint, Overflow
-from ort_rknn.engine.sharing.arbiter import Scope
+from ort_rknn.engine.sharing.board import Scope
 from ort_rknn.errors import InvalidOption
 from ort_rknn.options.parsers import (
     bits,
@@ -36,7 +36,7 @@ from ort_rknn.options.parsers import (
 )
 from ort_rknn.options.reading import read_values
 from ort_rknn.options.rows import Option, option, unsaid, with_defaults
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, rows_of
 
 __all__ = ["OPTIONS", "Option", "RknnOptions", "make_provider_options"]
 
@@ -365,7 +365,7 @@ class RknnOptions:
         return ConvertOptions(**{**values, "timeout_s": self.compile_timeout_s, **pinned})
 
     def _values_of(self, user: Any) -> dict[str, Any]:
-        return {row.name: getattr(self, row.name) for row in fields(user) if row.name in OPTIONS}
+        return {name: getattr(self, name) for name in rows_of(user) if name in OPTIONS}
 
     def as_strings(self) -> dict[str, str]:
         """Every option as onnxruntime shows options; :meth:`parse` reads it back."""
@@ -373,9 +373,8 @@ class RknnOptions:
 
 
 def _table() -> Iterator[Option]:
-    for row in fields(RknnOptions):
-        default = row.default if row.default is not MISSING else {}
-        yield Option(row.name, default=default, **row.metadata)
+    for name, row in rows_of(RknnOptions).items():
+        yield Option(name, default={} if row.default is MISSING else row.default, **row.metadata)
 
 
 OPTIONS: dict[str, Option] = {row.name: row for row in _table()}

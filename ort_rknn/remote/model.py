@@ -76,7 +76,7 @@ class RemoteModel:
             raise self._no_description(error) from error
 
     def made_stub(self) -> bytes:
-        """A stub of what the server said, where it sent none (needs onnx).
+        """A stub of what the server said, where it sent none.
 
         Raises:
             DeviceError: There are no such types or shapes.

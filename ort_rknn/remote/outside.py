@@ -173,10 +173,9 @@ def unpack(text: str) -> bytes:
 
 
 def stub_of(outside: Outside) -> bytes:
-    """An ONNX model with this outside and no computation (needs onnx)."""
-    from onnx import ModelProto, ValueInfoProto, helper
-
+    """An ONNX model with this outside and no computation."""
     from ort_rknn_converters.compiled.stub_model import make_stub
+    from ort_rknn_converters.onnx_file.schema import ModelProto, ValueInfoProto, helper
 
     def value(argument: Argument) -> ValueInfoProto:
         return helper.make_value_info(argument.name, _type_proto(argument.type, argument.shape))
@@ -197,7 +196,7 @@ def stub_of(outside: Outside) -> bytes:
 
 
 def _zeros(argument: Argument) -> Any:
-    from onnx import TensorProto, helper
+    from ort_rknn_converters.onnx_file.schema import TensorProto, helper
 
     element = _element(argument.type)
     count = math.prod(dim for dim in argument.shape if isinstance(dim, int))
@@ -209,7 +208,7 @@ def _zeros(argument: Argument) -> Any:
 
 def _type_proto(text: str, shape: Sequence[Any] | None = None) -> Any:
     """The ONNX type of one of onnxruntime's strings, e.g. ``optional(seq(tensor(float)))``."""
-    from onnx import TypeProto, helper
+    from ort_rknn_converters.onnx_file.schema import TypeProto, helper
 
     kind, _, inner = text.partition("(")
     inner = inner[:-1]
@@ -229,7 +228,7 @@ def _type_proto(text: str, shape: Sequence[Any] | None = None) -> Any:
 
 
 def _element(text: str) -> int:
-    from onnx import TensorProto
+    from ort_rknn_converters.onnx_file.schema import TensorProto
 
     match = re.fullmatch(r"tensor\((\w+)\)", text)
     if match is None:

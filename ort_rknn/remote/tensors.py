@@ -45,6 +45,7 @@ DATATYPES: dict[str, np.dtype[Any]] = {
 """The protocol's names of types that have a fixed size, and numpy's."""
 
 ITEM_SIZES = {name: dtype.itemsize for name, dtype in DATATYPES.items()}
+_OF_DTYPE = {np.dtype(dtype): name for dtype, name in _NAMES.items()}  # of every call: a type's name takes long
 _LENGTH = struct.Struct("<I")
 _OF_TYPE = {**{text: _NAMES[dtype] for text, dtype in DTYPES.items()}, STRING_TYPE: STRINGS}
 _MOST_ELEMENTS = 2**40  # what a shape may claim; bytes are compared with it before anything is made
@@ -72,7 +73,7 @@ def datatype_of_array(name: str, array: np.ndarray[Any, Any]) -> str:
     """
     if array.dtype.kind in "OUS":
         return STRINGS
-    datatype = _NAMES.get(array.dtype.newbyteorder("=").name)
+    datatype = _OF_DTYPE.get(array.dtype) or _NAMES.get(array.dtype.newbyteorder("=").name)
     if datatype is None:
         raise TensorError(f"tensor {name!r}: there is no way to send the type {array.dtype}")
     return datatype

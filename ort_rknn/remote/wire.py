@@ -8,7 +8,7 @@ is small, has very many fields or looks odd is left to the parser, which also sa
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from ort_rknn.remote.tensors import DATATYPES, STRINGS, encode
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Parted", "cut", "field_number", "fields", "raw_bytes", "read_parted", "wrapped"]
+__all__ = ["Parted", "cut", "field_head", "field_number", "fields", "raw_bytes", "read_parted", "wrapped"]
 
 _SMALL = 16 << 10  # bytes below which the parser's copies cost less than the walk (measured)
 _FEW = 1 << 10  # bytes below which a copy costs less than a view (measured)
@@ -58,21 +58,22 @@ def read_parted(message_class: Any, name: str, content: bytes) -> Parted:
     if parts is None:
         message = message_class.FromString(content)
         return Parted(message, getattr(message, name))
-    rest, raw = parts
-    return Parted(message_class.FromString(rest), raw)
+    rest, spans = parts
+    view = memoryview(content)
+    return Parted(message_class.FromString(rest), [view[begun:end] for begun, end in spans])
 
 
-def cut(content: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
+def cut(content: bytes, number: int) -> tuple[bytes, list[tuple[int, int]]] | None:
     """Separates every field of one number from the rest of a message.
 
     Returns:
-        The rest, and the fields in order; ``None`` where the parser must look.
+        The rest, and where the fields begin and end, in order; ``None`` where the parser must look.
     """
     from ort_rknn_converters.onnx_file.protobuf_wire import NotProtobuf, varint
 
     view, size = memoryview(content), len(content)
     kept: list[memoryview] = []
-    found: list[memoryview] = []
+    found: list[tuple[int, int]] = []
     at = begun = 0
     try:
         for _ in range(_MOST_FIELDS):
@@ -87,7 +88,7 @@ def cut(content: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
                 if end > size:
                     return None
                 if key >> 3 == number:
-                    found.append(view[at:end])
+                    found.append((at, end))
                     kept.append(view[begun:first])
                     begun = end
                 at = end
@@ -109,20 +110,23 @@ def cut(content: bytes, number: int) -> tuple[bytes, list[memoryview]] | None:
 
 def fields(number: int, raw: Iterable[bytes | memoryview]) -> list[bytes | memoryview]:
     """The pieces of fields of bytes, to be joined with the rest of their message: the one copy there is."""
-    from ort_rknn_converters.onnx_file.protobuf_wire import written
-
-    key = written(number << 3 | _BYTES)
     pieces: list[bytes | memoryview] = []
     for one in raw:
-        pieces += (key + written(len(one)), one)
+        pieces += (field_head(number, len(one)), one)
     return pieces
+
+
+@lru_cache(256)
+def field_head(number: int, size: int) -> bytes:
+    """The bytes before a field of bytes."""
+    from ort_rknn_converters.onnx_file.protobuf_wire import written
+
+    return written(number << 3 | _BYTES) + written(size)
 
 
 def wrapped(number: int, pieces: Sequence[bytes | memoryview]) -> bytes:
     """A message whose one field is the message of these pieces."""
-    from ort_rknn_converters.onnx_file.protobuf_wire import written
-
-    return b"".join((written(number << 3 | _BYTES) + written(sum(map(len, pieces))), *pieces))
+    return b"".join((field_head(number, sum(map(len, pieces))), *pieces))
 
 
 def raw_bytes(array: np.ndarray[Any, Any], datatype: str) -> bytes | memoryview:

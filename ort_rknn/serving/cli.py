@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from ort_rknn.errors import InvalidOption
-from ort_rknn.serving.access_log import access_logger
 from ort_rknn.serving.security import Listen
 from ort_rknn.serving.server import Server, ServeSettings
+from ort_rknn.serving.statistics import access_logger
 from ort_rknn_converters.util.foreign_text import shown, shown_lines
 from ort_rknn_converters.util.log import logger
 
@@ -49,7 +49,7 @@ _SHOWN = 8  # names of models in the first line
     show_default=True,
     help="Seconds without a call after which a model is closed; 0 keeps all.",
 )
-@click.option("--pending", type=click.IntRange(1), help="Calls under way at once.  [default: by memory, 4 to 64]")
+@click.option("--pending", type=click.IntRange(1), help="Calls under way at once.  [default: by memory, 4 to 128]")
 @click.option("--max-message", type=click.FloatRange(0, min_open=True), help="MB of a request.  [default: by models]")
 @click.option(
     "--timeout",
@@ -86,8 +86,9 @@ def command(folder: Path, **given: Any) -> None:
         click.echo(f"Error: {missing} is not installed: {install_command('serve')}", err=True)
         sys.exit(BAD_INPUT)
     end = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: end.set())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last: the terminal it was started in is closed
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores that
+            signal.signal(number, lambda *_: end.set())
     _log(access=given["access_log"], quiet=given["quiet"])
     click.echo(_served(folder, list(server.repository.files())), err=True)
     for place, port in zip(given["listen"], server.grpc_ports, strict=True):

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,17 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.failures import KIND_KEY, Refusal, failure_of
-from ort_rknn.serving.access_log import log_access, logs_access
-from ort_rknn.serving.grpc_stream import MOST_STREAMS, Stream
-from ort_rknn.serving.protobufs import Answers, Asked, Requests, call_of
+from ort_rknn.serving.grpc_stream import MOST_STREAMS, GrpcClient, Stream
+from ort_rknn.serving.protobufs import Answers, Asked, Requests, inputs_of
 from ort_rknn.serving.security import Listen, Tokens
 from ort_rknn.serving.service import EXTENSIONS, NAME, Service, model_statistics, server_version
+from ort_rknn.serving.statistics import log_access, logs_access
+from ort_rknn.serving.workers import Workers
 
 __all__ = ["GrpcFront"]
 
 _MORE_THREADS = 8  # beside those of the inferences: health, metadata, refusals (a guess)
 _QUEUE = 64  # calls without a thread yet, of which nothing has been read; more are refused by gRPC (a guess)
-_NO_DEADLINE_S = 1e7  # no client waits for months
 _AHEAD = 4 << 20  # bytes of a request that come in before anybody asks for them: a picture at once (measured)
 _LEAST_FRAME = 16 << 10  # the standard's
 _SERVICE = "inference.GRPCInferenceService"
@@ -78,7 +77,7 @@ class GrpcFront:
         tls: tuple[bytes, bytes] | None = None,
     ) -> None:
         threads = service.pending + _MORE_THREADS + MOST_STREAMS
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ort_rknn grpc")
+        self._pool = Workers(threads, "ort_rknn grpc")
         self._server: Any = grpc.server(
             self._pool,
             interceptors=[_Door(tokens)] if tokens.wanted else [],
@@ -120,7 +119,7 @@ class GrpcFront:
     def stop(self, grace: float) -> None:
         """Take no more calls, let those under way end, at most ``grace`` seconds."""
         self._server.stop(grace).wait(grace + 5)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
         self._calls.close()
 
 
@@ -194,12 +193,6 @@ def _refuse(_: Any, context: Any) -> Any:
     )
 
 
-def _time_left(context: Any) -> float | None:
-    """Seconds until the client's deadline; ``None`` without one, which gRPC gives as one in the year 292 billion."""
-    left = context.time_remaining()
-    return None if left is None or left > _NO_DEADLINE_S else float(left)
-
-
 def _handled(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
     """A call whose exceptions become statuses, and which is entered in the access log."""
 
@@ -217,7 +210,7 @@ def _handled(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, An
         finally:
             if logs_access():
                 if isinstance(request, Asked):
-                    model = request.head.model
+                    model = request.head.call.model
                 else:
                     model = getattr(request, "model_name", "") or getattr(request, "name", "")
                 log_access("grpc", context.peer(), function.__name__, model, code, time.monotonic() - begun)
@@ -267,16 +260,20 @@ class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     @_handled
     def ModelInfer(self, request: Any, context: Any) -> Any:
-        with self._service.let_in():
-            answer = self._service.infer(call_of(request, _time_left(context), lambda: not context.is_active()))
-            return b"".join(self._answers.pieces(request.head.id, answer))
+        service, head = self._service, request.head
+        service.enter()
+        try:
+            outputs, arrays = service.infer(head.call, inputs_of(request), GrpcClient(context))
+            return b"".join(self._answers.pieces(head.id, outputs, arrays))
+        finally:
+            service.leave()
 
     def ModelStreamInfer(self, requests: Any, context: Any) -> Any:
         if not self._streams.acquire(blocking=False):
             text = f"{MOST_STREAMS} streams are open, which is all this server takes: try again, or call ModelInfer"
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         try:
-            stream = Stream(self._service, self._answers, self._streamed, context, partial(_time_left, context))
+            stream = Stream(self._service, self._answers, self._streamed, context)
             yield from stream.answers(requests)
         finally:
             self._streams.release()
@@ -309,5 +306,5 @@ class _Calls(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         return messages.RepositoryModelUnloadResponse()
 
     def _wait(self, context: Any) -> float:
-        left = _time_left(context) or self._service.load_limit
+        left = GrpcClient(context).time_left() or self._service.load_limit
         return min(0.95 * left, self._service.load_limit)  # that it is still being opened is to be said in time

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, wait
 from typing import Any
 
@@ -19,19 +19,42 @@ from tritonclient.grpc import service_pb2
 from ort_rknn.remote.failures import Refusal, failure_of
 from ort_rknn.remote.tensors import TensorError
 from ort_rknn.remote.wire import field_number, wrapped
-from ort_rknn.serving.access_log import log_access
-from ort_rknn.serving.protobufs import Answers, Asked, call_of
+from ort_rknn.serving.protobufs import Answers, Asked, inputs_of
 from ort_rknn.serving.service import LetIn, Service
+from ort_rknn.serving.statistics import log_access
 
-__all__ = ["MOST_STREAMS", "Stream"]
+__all__ = ["MOST_STREAMS", "GrpcClient", "Stream"]
 
 MOST_STREAMS = 8
 """Streams open at once; each keeps two threads (a guess)."""
 
+_NO_DEADLINE_S = 1e7  # no client waits for months
 _LOOK_S = 0.2  # how long a stream that waits may not notice that the server is going down (a guess)
 _FINAL = "triton_enable_empty_final_response", "triton_final_response"  # Triton's: who asks is told which is the last
 
 messages: Any = service_pb2
+
+
+class GrpcClient:
+    """The client of a call.
+
+    Args:
+        context: gRPC's, of the call.
+    """
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def time_left(self) -> float | None:
+        """Seconds until its deadline; ``None`` without one, which gRPC gives as one in the year 292 billion."""
+        left = self._context.time_remaining()
+        return None if left is None or left > _NO_DEADLINE_S else float(left)
+
+    def gone(self) -> bool:
+        """Whether it has cancelled the call, or its connection ended."""
+        return not self._context.is_active()
 
 
 class Stream:
@@ -42,7 +65,6 @@ class Stream:
         answers: Writes them.
         threads: As many as the service lets calls in.
         context: gRPC's, of the stream.
-        time_left: Seconds until the client's deadline, or ``None``.
     """
 
     def __init__(
@@ -51,13 +73,12 @@ class Stream:
         answers: Answers,
         threads: Executor,
         context: Any,
-        time_left: Callable[[], float | None],
     ) -> None:
         self._service = service
         self._writer = answers
         self._threads = threads
         self._context = context
-        self._time_left = time_left
+        self._client = GrpcClient(context)
         self._answers: queue.SimpleQueue[Future[bytes] | None] = queue.SimpleQueue()
         self._places: deque[LetIn | None] = deque()  # one for each answer that is owed; None for a refusal
         self._written = threading.Event()
@@ -127,15 +148,15 @@ class Stream:
             try:
                 return self._service.let_in()
             except Refusal:
-                if not any(self._places) or not self._context.is_active():
+                if self._service.draining or not any(self._places) or not self._context.is_active():
                     raise
             self._written.wait(_LOOK_S)
 
     def _infer(self, request: Asked) -> bytes:
         begun, code = time.monotonic(), "OK"
         try:
-            call = call_of(request, self._time_left(), lambda: not self._context.is_active())
-            pieces = self._writer.pieces(request.head.id, self._service.infer(call))
+            call = request.head.call
+            pieces = self._writer.pieces(request.head.id, *self._service.infer(call, inputs_of(request), self._client))
             if call.parameters.get(_FINAL[0]):
                 last = messages.ModelInferResponse()
                 last.parameters[_FINAL[1]].bool_param = True
@@ -145,7 +166,7 @@ class Stream:
             code = failure_of(error).code
             return _error(request, error)
         finally:
-            model = request.head.model
+            model = request.head.call.model
             log_access("grpc", self._context.peer(), "ModelStreamInfer", model, code, time.monotonic() - begun)
 
     # --- places -------------------------------------------------------------------------------------------------------
@@ -170,6 +191,6 @@ class Stream:
 def _error(request: Asked | TensorError, error: Exception) -> bytes:
     answer = messages.ModelStreamInferResponse(error_message=failure_of(error).text)
     if isinstance(request, Asked):
-        answer.infer_response.id, answer.infer_response.model_name = request.head.id, request.head.model
+        answer.infer_response.id, answer.infer_response.model_name = request.head.id, request.head.call.model
     text: bytes = answer.SerializeToString()
     return text

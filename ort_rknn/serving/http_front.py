@@ -16,18 +16,16 @@ from urllib.parse import unquote, urlsplit
 
 from ort_rknn.errors import InvalidOption
 from ort_rknn.remote.failures import KIND_HEADER, Failure, Refusal, failure_of
-from ort_rknn.serving.access_log import log_access
-from ort_rknn.serving.json_tensors import answer_parts, call_of_json
+from ort_rknn.serving.http_messages import Body, HttpRefusal, answer_parts, call_of_json
 from ort_rknn.serving.metrics import CONTENT_TYPE_LATEST, Metrics
 from ort_rknn.serving.security import Listen, Tokens
 from ort_rknn.serving.service import EXTENSIONS, NAME, Service, model_statistics, server_version
+from ort_rknn.serving.statistics import log_access
 
 __all__ = ["HttpFront"]
 
 _IDLE_S = 60.0  # a connection that says nothing is closed (a guess)
-_BODY_S = 60.0  # a request must have come in whole (a guess: 25 MB at 4 Mbit/s)
 _SMALL = 64 << 10  # bytes of a request that is not an inference
-_LONGEST_LINE, _TRAILERS = 1 << 10, 16  # of what stands around chunks (a guess)
 _MORE_CONNECTIONS = 64  # beside one for each call under way (a guess)
 _JSON_LENGTH = "Inference-Header-Content-Length"
 
@@ -127,7 +125,13 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = NAME
     sys_version = ""
 
+    _body: Body | None = None
+
     def do_GET(self) -> None:
+        self._answer("GET")
+
+    def do_HEAD(self) -> None:
+        """Answer a probe's question: the head of the answer to GET."""
         self._answer("GET")
 
     def do_POST(self) -> None:
@@ -136,20 +140,33 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_expect_100(self) -> bool:
         """Refuse what is too large before it is sent."""
         try:
-            self._length()
+            self._incoming().length()
         except Refusal as refusal:
-            self._fail(refusal.failure, 413)
+            self._fail(refusal.failure, getattr(refusal, "status", refusal.failure.http))
             return False
         return super().handle_expect_100()
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Say what the standard library found wrong, in the form of all other errors."""
+        self.close_connection = True
+        text = message or self.responses.get(code, (str(code),))[0]
+        self._send(code, json.dumps({"error": text}).encode(), "application/json")
+
+    def _incoming(self) -> Body:
+        self._body = Body(self.headers, self.rfile, self.connection, self.server.most_bytes)
+        return self._body
+
+    def _content(self) -> Body:
+        return self._incoming() if self._body is None else self._body
+
     def _answer(self, method: str) -> None:
         begun = time.monotonic()
-        self._unread = bool(self.headers.get("Content-Length", "0").strip("0")) or "Transfer-Encoding" in self.headers
-        code, model, call = "OK", "", method
+        self._incoming()
+        code, model, call = "OK", "", self.command
         try:
             parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
             model = parts[2] if len(parts) > 2 and parts[:2] == ["v2", "models"] else ""
-            call = f"{method} {self.path[:200]}"
+            call = f"{self.command} {self.path[:200]}"
             self._route(method, parts)
         except (ConnectionError, TimeoutError) as error:
             code = type(error).__name__
@@ -157,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:
             failure = failure_of(error)
             code = failure.code
-            self._fail(failure, 413 if isinstance(error, _TooLarge) else failure.http)
+            self._fail(failure, getattr(error, "status", failure.http))
         finally:
             log_access("http", self.client_address[0], call, model, code, time.monotonic() - begun)
 
@@ -224,18 +241,21 @@ class _Handler(BaseHTTPRequestHandler):
     def _infer(self, model: str, version: str) -> None:
         service = self.server.service
         service.repository.find(model, version)  # before a byte is read
-        length = self._length()
+        incoming = self._content()
+        if incoming.length() is None and not incoming.chunked:
+            incoming.unread = True  # nobody knows where the next request begins
+            raise HttpRefusal("INVALID_ARGUMENT", "an inference has a Content-Length, or comes in chunks", 411)
         with service.let_in() as place:
-            body = self._body(length, self.server.most_bytes)
+            body = incoming.read(self.server.most_bytes)
+            self.connection.settimeout(_IDLE_S)
             head_length = self.headers.get(_JSON_LENGTH, str(len(body)))
-            if not head_length.isdecimal() or int(head_length) > len(body):
+            if not head_length.isdecimal() or len(head_length) > 15 or int(head_length) > len(body):
                 raise Refusal(
                     "INVALID_ARGUMENT", f"{_JSON_LENGTH} is {head_length[:20]!r} of a request of {len(body)} bytes"
                 )
             head, binary = body[: int(head_length)], body[int(head_length) :]
-            call, request = call_of_json(model, version, head, binary, self._gone)
-            answer = service.infer(call)
-            text, parts = answer_parts(request, answer)
+            call, inputs, request = call_of_json(model, version, head, binary)
+            text, parts = answer_parts(request, *service.infer(call, inputs, self))
             more = {_JSON_LENGTH: str(len(text))} if parts else {}
             kind = "application/octet-stream" if parts else "application/json"
             place.free()  # so that it is free when the client has its answer
@@ -243,94 +263,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def _length(self) -> int | None:
-        """The announced length of the request, which must be one that may be read; ``None`` when it comes in chunks.
-
-        Raises:
-            Refusal: It is too large, or the request is in another form.
-        """
-        if self.headers.get("Content-Encoding", "identity") != "identity":
-            raise Refusal("UNIMPLEMENTED", "requests come as they are, not compressed")
-        if "Transfer-Encoding" in self.headers:
-            if self.headers.get_all("Transfer-Encoding") != ["chunked"]:
-                raise Refusal("UNIMPLEMENTED", "the only Transfer-Encoding is chunked")
-            if "Content-Length" in self.headers:  # which a proxy may read as the end of another request
-                raise Refusal("INVALID_ARGUMENT", "a request has a Content-Length or comes in chunks, not both")
-            return None
-        text = self.headers.get("Content-Length", "0")
-        if not text.isdecimal() or len(text) > 15:
-            raise Refusal("INVALID_ARGUMENT", f"Content-Length {text[:20]!r} is no length")
-        self._check_size(int(text), self.server.most_bytes)
-        return int(text)
-
-    def _check_size(self, size: int, most: int) -> None:
-        if size > most:
-            more = " (--max-message)" if most == self.server.most_bytes else ""
-            raise _TooLarge(f"{size} bytes are more than {most}, which is all that is taken here{more}")
-
-    def _body(self, length: int | None, most: int) -> memoryview:
-        """The request's content.
-
-        Args:
-            length: Bytes that were announced, or ``None`` for chunks.
-            most: Bytes that chunks may grow to.
-
-        Raises:
-            ConnectionError: It ended early.
-            Refusal: The chunks are too many bytes, or no chunks.
-            TimeoutError: It did not come in whole in time.
-        """
-        deadline = time.monotonic() + _BODY_S
-        body = self._chunks(most, deadline) if length is None else self._read(length, deadline)
-        self.connection.settimeout(_IDLE_S)
-        self._unread = False
-        return body
-
-    def _read(self, length: int, deadline: float) -> memoryview:
-        body = memoryview(bytearray(length))  # zeros take no memory until they are written over
-        at = 0
-        while at < length:
-            self._wait_until(deadline)
-            got = self.rfile.readinto1(body[at:])
-            if not got:
-                raise ConnectionError("the request ended early")
-            at += got
-        return body
-
-    def _chunks(self, most: int, deadline: float) -> memoryview:
-        body = bytearray()
-        while True:
-            text = self._line(deadline).partition(b";")[0].strip()
-            if not text or len(text) > 15 or text.strip(b"0123456789abcdefABCDEF"):
-                raise Refusal("INVALID_ARGUMENT", f"a chunk begins with its length in hexadecimals, not {text[:20]!r}")
-            size = int(text, 16)
-            self._check_size(len(body) + size, most)
-            if not size:
-                break
-            body += self._read(size, deadline)
-            if self._line(deadline):
-                raise Refusal("INVALID_ARGUMENT", f"a chunk of {size} bytes does not end behind them")
-        for _ in range(_TRAILERS):
-            if not self._line(deadline):
-                return memoryview(body)
-        raise Refusal("INVALID_ARGUMENT", f"more than {_TRAILERS} lines behind the chunks")
-
-    def _line(self, deadline: float) -> bytes:
-        self._wait_until(deadline)
-        line = self.rfile.readline(_LONGEST_LINE)
-        if not line.endswith(b"\n"):
-            if len(line) < _LONGEST_LINE:
-                raise ConnectionError("the request ended early")
-            raise Refusal("INVALID_ARGUMENT", f"a line of the chunks is longer than {_LONGEST_LINE} bytes")
-        return line.rstrip(b"\r\n")
-
-    def _wait_until(self, deadline: float) -> None:
-        self.connection.settimeout(max(0.001, deadline - time.monotonic()))
-
     def _small_object(self) -> dict[str, Any]:
-        length = self._length()
-        self._check_size(length or 0, _SMALL)
-        content = bytes(self._body(length, _SMALL))
+        content = bytes(self._content().read(_SMALL))
+        self.connection.settimeout(_IDLE_S)
         try:
             found = json.loads(content or b"{}")
         except (ValueError, RecursionError) as error:
@@ -339,7 +274,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal("INVALID_ARGUMENT", "the request must be a JSON object")
         return found
 
-    def _gone(self) -> bool:
+    def time_left(self) -> float | None:
+        """Seconds that the client waits, which HTTP has no header for."""
+        return None
+
+    def gone(self) -> bool:
         """Whether the client has closed its connection (not asked over TLS, which cannot be peeked into)."""
         if isinstance(self.connection, ssl.SSLSocket):
             return False
@@ -364,7 +303,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps({"error": failure.text}).encode(), "application/json", more)
 
     def _send(self, status: int, content: bytes, kind: str, more: dict[str, str] | None = None) -> None:
-        if getattr(self, "_unread", False) or self.server.service.draining:
+        if (self._body is not None and self._body.unread) or self.server.service.draining:
             self.close_connection = True
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -374,14 +313,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the access log does."""
-
-
-class _TooLarge(Refusal):
-    """Raised for a request that is too large."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("RESOURCE_EXHAUSTED", text)

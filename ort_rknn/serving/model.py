@@ -5,21 +5,54 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ort_rknn.engine.cpu_workers import CPU_WORKERS
 from ort_rknn.engine.engine import Engine
+from ort_rknn.remote.failures import Refusal
 from ort_rknn.remote.outside import OUTSIDE_KEY, PLACES_KEY, STUB_KEY, Argument, Outside, pack, stub_of
 from ort_rknn.remote.tensors import ITEM_SIZES, STRINGS, datatype_of
+from ort_rknn.serving.statistics import Statistics
+from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["VERSION", "OpenModel", "datatype_shown", "dims_shown"]
+__all__ = ["VERSION", "OpenModel", "Outputs", "datatype_shown", "dims_shown"]
+
+_MOST_CHOICES = 64  # orders of outputs that are remembered of a model (a guess)
 
 VERSION = "1"
 """The one version a model has: its file."""
 
 OpenSession = Callable[[str], Any]
 """Opens a session of the model for a class of calls (``""``: as the server's options say)."""
+
+
+@frozen
+class Outputs:
+    """The outputs of a call, in the order asked for.
+
+    Attributes:
+        model: The model's own name.
+        names: Theirs.
+        datatypes: The protocol's name of each one's type.
+        listed: The names as sessions take them.
+        optional: Whether one may be left out by the model.
+    """
+
+    model: str
+    names: tuple[str, ...]
+    datatypes: tuple[str, ...]
+    listed: list[str]
+    optional: bool = False
+
+    def given(self, results: Sequence[Any]) -> tuple[Outputs, Sequence[np.ndarray[Any, Any]]]:
+        """The outputs that a run gave, and their values."""
+        rows = [row for row in zip(self.names, self.datatypes, results, strict=True) if row[2] is not None]
+        names = tuple(name for name, _, _ in rows)
+        outputs = Outputs(self.model, names, tuple(datatype for _, datatype, _ in rows), list(names))
+        return outputs, [value for _, _, value in rows]
 
 
 class OpenModel:
@@ -30,6 +63,7 @@ class OpenModel:
         open_session: Opens a session of it.
         clock: Seconds, monotonic.
         places: Calls that the server lets in at once, for clients to know; 0 where that is not said.
+        statistics: The numbers of its calls.
 
     Attributes:
         outside: Inputs, outputs and metadata.
@@ -41,8 +75,16 @@ class OpenModel:
         retired: Whether it is to be closed as soon as nobody uses it.
     """
 
-    def __init__(self, name: str, open_session: OpenSession, clock: Callable[[], float], places: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        open_session: OpenSession,
+        clock: Callable[[], float],
+        places: int = 0,
+        statistics: Statistics | None = None,
+    ) -> None:
         self.name = name
+        self.statistics = Statistics() if statistics is None else statistics
         self._open = open_session
         self._opening = threading.Lock()
         self._sessions = {"": open_session("")}
@@ -50,6 +92,8 @@ class OpenModel:
             self.outside = Outside.of(self._sessions[""])
             self.config = _config(name, self.outside, places)
             self.outputs = {one.name: datatype_of(one.type) for one in self.outside.outputs}
+            self._optional = {one.name for one in self.outside.outputs if one.type.startswith("optional")}
+            self._asked: dict[tuple[str, ...], Outputs] = {}
         except BaseException:
             self._sessions[""].close()
             raise
@@ -67,6 +111,27 @@ class OpenModel:
                 if session is None:
                     session = self._sessions[priority] = self._open(priority)
         return session
+
+    def asked(self, names: tuple[str, ...]) -> Outputs:
+        """The outputs of these names, all for none; onnxruntime refuses those that are not there.
+
+        Raises:
+            Refusal: One of them is no tensor.
+        """
+        known = self._asked.get(names)
+        if known is not None:
+            return known
+        wanted = names or tuple(self.outputs)
+        datatypes = [self.outputs.get(name, "") for name in wanted]
+        for name, datatype in zip(wanted, datatypes, strict=True):
+            if datatype is None:
+                text = f"output {name!r} cannot go over this protocol: only tensors of numbers and strings can be sent"
+                raise Refusal("UNIMPLEMENTED", text, "NotImplemented")
+        optional = not self._optional.isdisjoint(wanted)
+        found = Outputs(self.name, wanted, tuple(map(str, datatypes)), list(wanted), optional)
+        if "" not in datatypes and len(self._asked) < _MOST_CHOICES:
+            self._asked[names] = found
+        return found
 
     def metadata(self) -> dict[str, Any]:
         """The protocol's model metadata as JSON."""

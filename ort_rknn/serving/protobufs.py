@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from ort_rknn.remote.tensors import DATATYPES, STRINGS, TensorError, decode, element_count, text_of
-from ort_rknn.remote.wire import cut, field_number, fields, raw_bytes
-from ort_rknn.serving.service import Answer, Call
+from ort_rknn.remote.wire import cut, field_head, field_number, raw_bytes
+from ort_rknn.serving.model import Outputs
+from ort_rknn.serving.service import Call, check_spoken
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["Answers", "Asked", "Head", "Requests", "call_of", "parameters_of"]
+__all__ = ["Answers", "Asked", "Head", "Requests", "inputs_of", "parameters_of"]
 
 _MOST_KNOWN, _LONGEST_KNOWN = 256, 2 << 10  # heads, and bytes of one: half a megabyte at most (a guess)
+_ALIKE = 4  # requests of one length that are told apart by their bytes (a guess)
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -40,38 +42,46 @@ class Head:
 
     Attributes:
         id: The client's own mark.
-        model: The model's name.
-        version: Its version.
+        call: What is asked for.
         inputs: Name, datatype and shape of each.
-        outputs: Names of the outputs wanted.
-        parameters: The request's.
+        numbers: Name, numpy's type, shape and bytes of each; ``None`` unless all are tensors of numbers and nothing
+            more is asked for.
+        wanted: The outputs as they came.
         tensors: The inputs as they came, which have the values that are not raw.
     """
 
     id: str
-    model: str
-    version: str
+    call: Call
     inputs: tuple[tuple[str, str, tuple[int, ...]], ...]
-    outputs: tuple[str, ...]
-    parameters: Mapping[str, Any]
+    numbers: tuple[tuple[str, np.dtype[Any], tuple[int, ...], int], ...] | None
     tensors: Any
+    wanted: Any
 
     @classmethod
     def of(cls, message: Any) -> Head:
         """The head of a ``ModelInferRequest``."""
-        return cls(
-            message.id,
-            message.model_name,
-            message.model_version,
-            tuple((tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in message.inputs),
-            tuple(output.name for output in message.outputs),
-            parameters_of(message.parameters),
-            message.inputs,
+        names = tuple(output.name for output in message.outputs)
+        inputs = tuple((tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in message.inputs)
+        call = Call(message.model_name, message.model_version, names, parameters_of(message.parameters))
+        plain = not any(tensor.parameters for tensor in (*message.inputs, *message.outputs))
+        return cls(message.id, call, inputs, _numbers(inputs) if plain else None, message.inputs, message.outputs)
+
+
+def _numbers(
+    inputs: Sequence[tuple[str, str, tuple[int, ...]]],
+) -> tuple[tuple[str, np.dtype[Any], tuple[int, ...], int], ...] | None:
+    if len({name for name, _, _ in inputs}) < len(inputs) or any(kind not in DATATYPES for _, kind, _ in inputs):
+        return None
+    try:
+        return tuple(
+            (name, DATATYPES[kind], shape, element_count(name, shape) * DATATYPES[kind].itemsize)
+            for name, kind, shape in inputs
         )
+    except TensorError:  # which is raised where the tensor is read
+        return None
 
 
-@frozen
-class Asked:
+class Asked(NamedTuple):  # one is made of every call: a frozen class takes four times as long
     """A request as it came.
 
     Attributes:
@@ -94,6 +104,8 @@ class Requests:
         self._request = messages.ModelInferRequest
         self._number = field_number(self._request, "raw_input_contents")
         self._known: dict[bytes, Head] = {}
+        self._alike: dict[int, list[_Template]] = {}  # by the length of the message
+        self._templates = 0
 
     def read(self, content: bytes) -> Asked:
         """The request in a message.
@@ -101,19 +113,34 @@ class Requests:
         Raises:
             DecodeError: Protocol buffers': it is none.
         """
+        for template in self._alike.get(len(content), ()):
+            if template.fits(content):
+                view = memoryview(content)
+                return Asked(template.head, [view[begun:end] for begun, end in template.raw])
         parts = cut(content, self._number)
         if parts is None:
             message = self._request.FromString(content)
             return Asked(Head.of(message), message.raw_input_contents)
-        rest, raw = parts
+        rest, spans = parts
         head = self._known.get(rest)
         if head is None:
             head = Head.of(self._request.FromString(rest))
-            if raw and len(rest) <= _LONGEST_KNOWN:
+            if spans and len(rest) <= _LONGEST_KNOWN:
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()
                 self._known[rest] = head
-        return Asked(head, raw)
+        elif len(rest) <= _LONGEST_KNOWN:  # it has come before, so it may come again
+            self._remember(_Template(head, content, spans), len(content))
+        view = memoryview(content)
+        return Asked(head, [view[begun:end] for begun, end in spans])
+
+    def _remember(self, template: _Template, length: int) -> None:
+        if self._templates >= _MOST_KNOWN:
+            self._alike, self._templates = {}, 0
+        alike = self._alike.setdefault(length, [])
+        if len(alike) < _ALIKE:
+            alike.append(template)
+            self._templates += 1
 
     def read_or_say(self, content: bytes) -> Asked | TensorError:
         """The request in a message, or what is wrong with it: gRPC leaves a stream open for ever when this raises."""
@@ -123,13 +150,51 @@ class Requests:
             return TensorError(f"the message is no ModelInferRequest: {error}")
 
 
-def call_of(asked: Asked, time_left: float | None, gone: Callable[[], bool]) -> Call:
-    """A call from its request.
+class _Template:
+    """A request but for the bytes of its tensors, which lie where they lay.
+
+    Args:
+        head: What stands around them, read.
+        content: A request.
+        raw: Where its tensors begin and end.
+    """
+
+    def __init__(self, head: Head, content: bytes, raw: Sequence[tuple[int, int]]) -> None:
+        self.head, self.raw = head, raw
+        begins, ends = [0, *[end for _, end in raw]], [*[begun for begun, _ in raw], len(content)]
+        pieces = [(content[begun:end], begun) for begun, end in zip(begins, ends, strict=True) if begun < end]
+        (self._first, _), *self._more = pieces
+
+    def fits(self, content: bytes) -> bool:
+        """Whether a request of this length is the same around its tensors, their lengths included."""
+        return content.startswith(self._first) and (
+            not self._more or all(content.startswith(piece, at) for piece, at in self._more)
+        )
+
+
+def inputs_of(asked: Asked) -> dict[str, np.ndarray[Any, Any]]:
+    """The inputs of a request.
 
     Raises:
         TensorError: The tensors are not what they are said to be.
     """
-    head, raw = asked.head, asked.raw
+    head, raw = asked
+    if head.numbers is not None and len(raw) == len(head.numbers):
+        arrays = {}
+        for (name, dtype, shape, size), one in zip(head.numbers, raw):  # noqa: B905 - as many
+            if len(one) != size:
+                break
+            array = np.frombuffer(one, dtype).reshape(shape)
+            arrays[name] = array if array.flags.aligned else array.copy()  # numbers lie anywhere in a message
+        else:
+            return arrays
+    return _checked(head, raw)
+
+
+def _checked(head: Head, raw: Sequence[bytes | memoryview]) -> dict[str, np.ndarray[Any, Any]]:
+    for tensor in (*head.tensors, *head.wanted):
+        if tensor.parameters:
+            check_spoken(tensor.name, parameters_of(tensor.parameters))
     if raw and len(raw) != len(head.inputs):
         raise TensorError(f"there are {len(head.inputs)} inputs and {len(raw)} raw contents: one of each is needed")
     inputs: dict[str, np.ndarray[Any, Any]] = {}
@@ -137,7 +202,7 @@ def call_of(asked: Asked, time_left: float | None, gone: Callable[[], bool]) -> 
         if name in inputs:
             raise TensorError(f"input {name!r} is given twice")
         inputs[name] = decode(name, datatype, shape, raw[number]) if raw else _typed(head.tensors[number])
-    return Call(head.model, head.version, inputs, head.outputs, head.parameters, time_left, gone)
+    return inputs
 
 
 def _typed(tensor: Any) -> np.ndarray[Any, Any]:
@@ -182,18 +247,29 @@ class Answers:
         self._number = field_number(self._answer, "raw_output_contents")
         self._known: dict[Any, bytes] = {}
 
-    def pieces(self, request_id: str, answer: Answer) -> list[bytes | memoryview]:
-        """The serialized ``ModelInferResponse`` of an answer in pieces, the outputs where they lie."""
-        key = (request_id, answer.model, answer.names, answer.datatypes, *[array.shape for array in answer.arrays])
+    def pieces(
+        self, request_id: str, outputs: Outputs, arrays: Sequence[np.ndarray[Any, Any]]
+    ) -> list[bytes | memoryview]:
+        """The serialized ``ModelInferResponse`` of an answer in pieces, the outputs where they lie.
+
+        Args:
+            request_id: The client's own mark.
+            outputs: Names and types.
+            arrays: The values.
+        """
+        key = (request_id, outputs.model, outputs.names, outputs.datatypes, *[array.shape for array in arrays])
         head = self._known.get(key)
         if head is None:
-            message = self._answer(model_name=answer.model, model_version="1", id=request_id)
-            for name, datatype, array in zip(answer.names, answer.datatypes, answer.arrays, strict=True):
+            message = self._answer(model_name=outputs.model, model_version="1", id=request_id)
+            for name, datatype, array in zip(outputs.names, outputs.datatypes, arrays, strict=True):
                 message.outputs.add(name=name, datatype=datatype, shape=array.shape)
             head = message.SerializeToString()
             if len(head) <= _LONGEST_KNOWN:
                 if len(self._known) >= _MOST_KNOWN:
                     self._known.clear()
                 self._known[key] = head
-        raw = map(raw_bytes, answer.arrays, answer.datatypes)
-        return [head, *fields(self._number, raw)]
+        pieces: list[bytes | memoryview] = [head]
+        for array, datatype in zip(arrays, outputs.datatypes):  # noqa: B905 - one of each
+            raw = raw_bytes(array, datatype)
+            pieces += (field_head(self._number, len(raw)), raw)
+        return pieces

@@ -198,6 +198,15 @@ class Repository:
         if last:
             model.close()
 
+    def acquired(self, known: str) -> OpenModel | None:
+        """The model of a name that :meth:`find` has found, kept open until it is released; ``None`` if it is not."""
+        with self._lock:
+            slot = self._slots.get(known)
+            if slot is None or slot.model is None:
+                return None
+            slot.model.users += 1
+            return slot.model
+
     def acquire(self, known: str, path: Path, timeout: float) -> OpenModel:
         """Opens a model that :meth:`find` has found, if it is not open, and keeps it open until it is released.
 
@@ -241,7 +250,13 @@ class Repository:
         try:
             with self._one_at_a_time:
                 begun = self._clock()
-                model = OpenModel(name, lambda priority: self._opener(path, priority), self._clock, self.places)
+                model = OpenModel(
+                    name,
+                    lambda priority: self._opener(path, priority),
+                    self._clock,
+                    self.places,
+                    self.statistics(name),
+                )
         except BaseException as error:
             logger().warning("model %s could not be opened: %s", name, error)
             with self._lock:

@@ -24,7 +24,7 @@ MEMORY = 512 << 20
 
 _LEAST_MESSAGE, _OPEN_MESSAGE = 4 << 20, 32 << 20  # gRPC's own limit; and for models with open shapes (a guess)
 _SLACK = 1.25, 64 << 10  # of what the shapes say: JSON heads, names, parameters
-_LEAST_PENDING, _MOST_PENDING = 4, 64
+_LEAST_PENDING, _MOST_PENDING = 4, 128
 _IDLE_CHECK_S = 1.0
 _MOST_PEM = 1 << 20  # bytes of a certificate with its chain; a guess
 _CLOSE_S = 10.0  # for sessions to close after the last answer (a guess)
@@ -45,7 +45,7 @@ class ServeSettings:
         load: Models to open before the server is ready.
         keep: Models that stay open.
         idle: Seconds without a call after which the others are closed; 0 keeps all.
-        pending: Calls under way at once; ``None``: as many as :data:`MEMORY` holds, 4 to 64.
+        pending: Calls under way at once; ``None``: as many as :data:`MEMORY` holds, 4 to 128.
         most_bytes: Of one request; ``None``: by the models' own shapes.
         grace: Seconds that calls under way get at the end.
         limit: Seconds a call may take when its client does not say.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,18 +19,35 @@ from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import SubmitTimeout
 from ort_rknn.remote.failures import Refusal, failure_of
 from ort_rknn.remote.tensors import TensorError
-from ort_rknn.serving.model import OpenModel
+from ort_rknn.serving.model import Outputs
 from ort_rknn.serving.repository import Repository
 from ort_rknn.serving.statistics import Statistics
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["EXTENSIONS", "NAME", "Answer", "Call", "LetIn", "Service", "model_statistics", "server_version"]
+__all__ = [
+    "EXTENSIONS",
+    "NAME",
+    "Call",
+    "Client",
+    "LetIn",
+    "Service",
+    "check_spoken",
+    "model_statistics",
+    "server_version",
+]
 
 NAME = "ort_rknn"
 EXTENSIONS = ["model_repository", "model_configuration", "statistics", "binary_tensor_data", "parameters"]
 """Triton's names of what is spoken beside the protocol's core."""
 
+_NOT_SPOKEN = {
+    "classification": "answers as class names, the classification extension: ask for the tensor and sort it",
+    "shared_memory_region": "tensors in shared memory: send them with the request",
+}
+"""Parameters of a tensor, and what they ask for: without it an answer would be another than was asked for."""
+
 _LOOK_S = 0.2  # how long a waiting call may not notice that its client has gone (a guess)
+_MOST_MICROSECONDS, _MOST_DIGITS = 10**13, 20  # four months, which is no limit any more; and of Triton's 64 bits
 PRIORITIES = {"": "", 0: "", "high": "high", "normal": "normal", "medium": "medium", "low": "low"}
 PRIORITIES |= {1: "high", 2: "normal", 3: "low", "0": "", "1": "high", "2": "normal", "3": "low"}
 """Request parameter ``priority``, Triton's number or a name -> the option ``priority`` of the session that runs it."""
@@ -38,42 +55,29 @@ PRIORITIES |= {1: "high", 2: "normal", 3: "low", "0": "", "1": "high", "2": "nor
 
 @frozen
 class Call:
-    """One inference as it is asked for.
+    """One inference as it is asked for, but for its tensors: all pictures of a stream have the one.
 
     Attributes:
         model: The model's name.
         version: ``""`` or ``"1"``.
-        inputs: Name to array.
         outputs: Names of the outputs wanted, in order; empty for all.
         parameters: Of the request: ``priority`` and ``timeout`` (microseconds, Triton's unit) are heeded.
-        time_left: Seconds that the client waits; ``None`` when it does not say.
-        gone: Whether the client has gone.
     """
 
     model: str
     version: str
-    inputs: Mapping[str, np.ndarray[Any, Any]]
-    outputs: Sequence[str]
+    outputs: tuple[str, ...]
     parameters: Mapping[str, Any]
-    time_left: float | None
-    gone: Callable[[], bool]
 
 
-@frozen
-class Answer:
-    """The outputs of a call.
+class Client(Protocol):
+    """A client that waits for an answer; asked only where its call has to wait for something."""
 
-    Attributes:
-        model: The model's own name.
-        names: Of the outputs.
-        datatypes: The protocol's name of each one's type.
-        arrays: The values.
-    """
+    def time_left(self) -> float | None:
+        """Seconds that it waits; ``None`` when it does not say."""
 
-    model: str
-    names: tuple[str, ...]
-    datatypes: tuple[str, ...]
-    arrays: tuple[np.ndarray[Any, Any], ...]
+    def gone(self) -> bool:
+        """Whether it has gone."""
 
 
 class Service:
@@ -140,78 +144,101 @@ class Service:
         """A place for one call: take it before the request's bytes are read, give it back when the answer is made.
 
         Raises:
-            Refusal: There are as many calls under way as may be.
+            Refusal: As :meth:`enter`.
+        """
+        self.enter()
+        return LetIn(self)
+
+    def enter(self) -> None:
+        """Take a place as :meth:`let_in` does, to be given back by :meth:`leave`.
+
+        Raises:
+            Refusal: There are as many calls under way as may be, or the server is going down.
         """
         with self._lock:
+            if self._draining:
+                raise Refusal("UNAVAILABLE", "the server is going down")
             if self._under_way >= self.pending:
                 text = f"{self.pending} calls are under way, which is all this server takes (--pending): try again"
                 raise Refusal("RESOURCE_EXHAUSTED", text, "SubmitTimeout")
             self._under_way += 1
             self._owed += 1
-        return LetIn(self._free, self._answered)
 
-    def _free(self) -> None:
-        with self._lock:
-            self._under_way -= 1
-
-    def _answered(self) -> None:
+    def leave(self, *, held: bool = True) -> None:
+        """Say that an answer is made and written, and give its place back unless that was done before."""
         with self._lock:
             self._owed -= 1
+            if held:
+                self._under_way -= 1
             if self._draining:
                 self._changed.notify_all()
 
-    def infer(self, call: Call) -> Answer:
-        """Run a call that was let in.
+    def free(self) -> None:
+        """Give a place to the next call; the answer is made and is still to be written."""
+        with self._lock:
+            self._under_way -= 1
+
+    def infer(
+        self, call: Call, inputs: Mapping[str, np.ndarray[Any, Any]], client: Client
+    ) -> tuple[Outputs, Sequence[np.ndarray[Any, Any]]]:
+        """Run a call that was let in; its outputs and their values.
+
+        Args:
+            call: How it is asked for.
+            inputs: Name to array.
+            client: Who waits.
 
         Raises:
             Exception: What the session raises, or a :class:`~ort_rknn.remote.failures.Refusal`.
         """
         begun = time.monotonic()
         name, path = self.repository.find(call.model, call.version)
-        statistics = self.repository.statistics(name)
         try:
-            deadline = begun + self._time_left(call)
-            model = self.repository.acquire(name, path, deadline - begun)
+            priority, limit = _terms(call.parameters) if call.parameters else ("", 0.0)
+            model = self.repository.acquired(name)
+            if model is None:
+                model = self.repository.acquire(name, path, self._deadline(begun, client, limit) - begun)
             try:
-                answer, queue, infer = self._run(model, call, deadline)
+                outputs = model.asked(call.outputs)
+                session = model.session("" if priority == self._own else priority)
+                # Where a core is idle the call runs here, with no thread between: half of its cost. A gRPC client keeps
+                # its deadline itself; who gives a limit as a parameter is to be freed by the server.
+                if model.users <= model.at_once and not limit:
+                    queue, ran = 0.0, time.monotonic()
+                    results = session.run(outputs.listed, inputs)
+                    infer = time.monotonic() - ran
+                else:
+                    deadline = self._deadline(begun, client, limit)
+                    results, queue, infer = self._queued(session, outputs, inputs, client, deadline)
             finally:
                 self.repository.release(model)
         except BaseException as error:
-            statistics.failed(failure_of(error).code, time.monotonic() - begun)
+            self.repository.statistics(name).failed(failure_of(error).code, time.monotonic() - begun)
             raise
-        statistics.answered(time.monotonic() - begun, queue, infer)
-        return answer
+        model.statistics.answered(time.monotonic() - begun, queue, infer)
+        return outputs.given(results) if outputs.optional else (outputs, results)
 
-    def _time_left(self, call: Call) -> float:
-        left = self._limit if call.time_left is None else call.time_left
-        given = call.parameters.get("timeout", 0)
-        if isinstance(given, bool) or not isinstance(given, (int, str)) or not str(given).isdecimal():
-            raise TensorError(f"the parameter timeout is a whole number of microseconds, not {given!r}")
-        return min(left, int(given) / 1e6) if int(given) else left
+    def _deadline(self, begun: float, client: Client, limit: float) -> float:
+        left = client.time_left()
+        ends = begun + self._limit if left is None else time.monotonic() + left
+        return min(ends, begun + limit) if limit else ends
 
-    def _run(self, model: OpenModel, call: Call, deadline: float) -> tuple[Answer, float, float]:
-        """The answer, and the seconds it waited and ran."""
-        names = tuple(call.outputs) or tuple(model.outputs)
-        datatypes = [model.outputs.get(name, "") for name in names]  # onnxruntime refuses those that are not there
-        for name, datatype in zip(names, datatypes, strict=True):
-            if datatype is None:
-                text = f"output {name!r} cannot go over this protocol: only tensors of numbers and strings can be sent"
-                raise Refusal("UNIMPLEMENTED", text, "NotImplemented")
-        priority = _priority(call.parameters)
-        session = model.session("" if priority == self._own else priority)
-        # Where a core is idle the call runs here, with no thread between: half of its cost. A gRPC client keeps its
-        # deadline itself; who gives a limit as a parameter is to be freed by the server.
-        if model.users <= model.at_once and not call.parameters.get("timeout"):
-            begun = time.monotonic()
-            results = session.run(list(names), call.inputs)
-            return _answer(model, names, datatypes, results), 0.0, time.monotonic() - begun
-        job = self._submitted(session, names, call, deadline)
+    def _queued(
+        self,
+        session: Any,
+        outputs: Outputs,
+        inputs: Mapping[str, np.ndarray[Any, Any]],
+        client: Client,
+        deadline: float,
+    ) -> tuple[Sequence[Any], float, float]:
+        """The results, and the seconds the job waited for a core and ran."""
+        job = self._submitted(session, outputs, inputs, client, deadline)
         try:
             while not job.wait(max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
                 if time.monotonic() >= deadline:
-                    text = f"model {model.name!r} gave no answer in time"
+                    text = f"model {outputs.model!r} gave no answer in time"
                     raise Refusal("DEADLINE_EXCEEDED", text, "InferenceTimeout")
-                if call.gone():
+                if client.gone():
                     raise Refusal("CANCELLED", "the client has gone")
             results = job.result()  # no limit: it has ended
         except CancelledError:
@@ -219,63 +246,75 @@ class Service:
         finally:
             job.cancel()  # what has ended stays as it is
         timing = job.timing
-        return _answer(model, names, datatypes, results), timing.queue, max(0.0, timing.total - timing.queue)
+        return results, timing.queue, max(0.0, timing.total - timing.queue)
 
-    def _submitted(self, session: Any, names: Sequence[str], call: Call, deadline: float) -> Any:
+    def _submitted(
+        self,
+        session: Any,
+        outputs: Outputs,
+        inputs: Mapping[str, np.ndarray[Any, Any]],
+        client: Client,
+        deadline: float,
+    ) -> Any:
         while True:
             left = deadline - time.monotonic()
             try:
-                return session._job(
-                    Submission(list(names), call.inputs, timeout=max(0.0, min(_LOOK_S, left)), copy=False)
-                )
+                wait = max(0.0, min(_LOOK_S, left))
+                return session._job(Submission(outputs.listed, inputs, timeout=wait, copy=False))
             except SubmitTimeout:
                 if left <= _LOOK_S:
                     raise
-                if call.gone():
+                if client.gone():
                     raise Refusal("CANCELLED", "the client has gone") from None
-
-
-def _answer(model: OpenModel, names: Sequence[str], datatypes: Sequence[str | None], results: Sequence[Any]) -> Answer:
-    given = [row for row in zip(names, datatypes, results, strict=True) if row[2] is not None]  # optional ones
-    return Answer(
-        model.name,
-        tuple(name for name, _, _ in given),
-        tuple(str(datatype) for _, datatype, _ in given),
-        tuple(np.asarray(value) for _, _, value in given),
-    )
 
 
 class LetIn:
     """A place among the calls under way, from before the request is read until the answer is written.
 
     Args:
-        freed: Called once, when the place is another call's.
-        answered: Called once, at the end.
+        service: Whose place it is.
     """
 
-    def __init__(self, freed: Callable[[], None], answered: Callable[[], None]) -> None:
-        self._freed: Callable[[], None] | None = freed
-        self._answered = answered
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._held = True
 
     def free(self) -> None:
         """Give the place to the next call; the answer is made and is still to be written."""
-        freed, self._freed = self._freed, None
-        if freed is not None:
-            freed()
+        held, self._held = self._held, False
+        if held:
+            self._service.free()
 
     def __enter__(self) -> LetIn:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.free()
-        self._answered()
+        self._service.leave(held=self._held)
+        self._held = False
 
 
-def _priority(parameters: Mapping[str, Any]) -> str:
+def _terms(parameters: Mapping[str, Any]) -> tuple[str, float]:
+    """The class of a call, and the seconds that its request allows; 0 where it does not say."""
     given = parameters.get("priority", "")
     if isinstance(given, bool) or not isinstance(given, (int, str)) or given not in PRIORITIES:
         raise TensorError(f"the parameter priority is high, normal, low, or 0 (as the server says) to 3, not {given!r}")
-    return PRIORITIES[given]
+    limit = parameters.get("timeout", 0)
+    if isinstance(limit, str) and limit.isdecimal() and len(limit) <= _MOST_DIGITS:
+        limit = int(limit)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise TensorError(f"the parameter timeout is a whole number of microseconds, not {str(limit)[:40]!r}")
+    return PRIORITIES[given], min(limit, _MOST_MICROSECONDS) / 1e6
+
+
+def check_spoken(name: str, parameters: Mapping[str, Any]) -> None:
+    """Refuses a tensor whose parameters ask for what is not spoken here.
+
+    Raises:
+        Refusal: They do.
+    """
+    for key, text in _NOT_SPOKEN.items():
+        if parameters.get(key):
+            raise Refusal("UNIMPLEMENTED", f"tensor {name!r}: there are no {text}", "NotImplemented")
 
 
 def server_version() -> str:

@@ -1,15 +1,23 @@
-"""Counts and times of a model's calls, for the protocol's statistics and for Prometheus."""
+"""Records of calls: counts and times of each model's, for the protocol's statistics and for Prometheus; the access log.
+
+The log has one line a call, on the logger ``ort_rknn.access``.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from bisect import bisect_left
 from collections import Counter
 
+from ort_rknn_converters.util.foreign_text import shown
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["BUCKETS", "Snapshot", "Statistics"]
+__all__ = ["BUCKETS", "Snapshot", "Statistics", "access_logger", "log_access", "logs_access"]
+
+_logger = logging.getLogger("ort_rknn.access")
+_logger.setLevel(logging.WARNING)  # off until the command turns it on
 
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 """Upper limits of the histogram of latencies, in seconds: from the smallest networks to those with parts on the CPU."""
@@ -87,3 +95,19 @@ class Statistics:
                 tuple(self._buckets),
                 self._last,
             )
+
+
+def access_logger() -> logging.Logger:
+    """The logger; its level INFO turns it on."""
+    return _logger
+
+
+def logs_access() -> bool:
+    """Whether anybody reads the access log."""
+    return _logger.isEnabledFor(logging.INFO)
+
+
+def log_access(door: str, peer: str, call: str, model: str, status: str, seconds: float) -> None:
+    """Write who called what, how it ended and how long it took. What a client made up controls nothing in it."""
+    if logs_access():
+        _logger.info("%s %s %s %r %s %.1f ms", door, peer, shown(call), shown(model), status, 1000 * seconds)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ort_rknn.devices.program import BoundCpuStep, Program
 from ort_rknn.engine.engine import Engine
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.ort_conventions import ort_error
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["WholeModel", "complete_feed", "plain_engine", "refuse_unknown"]
 

@@ -19,10 +19,10 @@ from ort_rknn.ort_conventions import ort_error
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import complete_feed
 from ort_rknn.sessions.feed import InputSpec
-from ort_rknn.sessions.iobinding_run import run_copied
 from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
 from ort_rknn.sessions.pinned_values import PinnedValues
 from ort_rknn.sessions.shape_variants import ShapeState, Variants
+from ort_rknn.sessions.value_calls import run_copied
 from ort_rknn_converters.util.frozen import frozen
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from ort_rknn.ort_conventions import numpy_dtype
-from ort_rknn.ort_private.values import is_tensor, unpacked
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["Checked", "FeedChecker", "InputSpec", "ValueConverter"]
@@ -186,6 +185,8 @@ def _array(value: Any, spec: InputSpec) -> Any:
         if spec.dtype is not None:
             return _plain(value)
         return value if spec.type == "tensor(string)" else None
+    from ort_rknn.ort_private.values import is_tensor, unpacked  # most programs feed arrays
+
     native = unpacked(value)
     if native is None:
         return None

@@ -18,13 +18,9 @@ import numpy as np
 
 from ort_rknn.engine.submission import Submission
 from ort_rknn.ort_conventions import numpy_dtype, status_text
-from ort_rknn.ort_private.values import has_content, is_tensor, new_value, value_vector, write
-from ort_rknn.ort_types.adapters import has_adapters, without_adapters
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
-from ort_rknn.sessions.iobinding_run import run_bound
-from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
 from ort_rknn.sessions.pinned_values import PinnedValues
 from ort_rknn_converters.util.frozen import frozen
 
@@ -81,7 +77,7 @@ class NpuSession(NativeSession):
         self._engine_run = parts.engine.run_checked
         self._picky = bool(self._fixed_shapes or self._fixed_values)
         self._all_outputs = [argument.name for argument in self.outputs_meta]
-        self._types = {argument.name: argument.type for argument in self.outputs_meta}
+        self.output_dtypes = {argument.name: numpy_dtype(argument.type) for argument in self.outputs_meta}
         self._opening = threading.Lock()
         self._memory_use: MemoryUse | None = None
         self._checker = FeedChecker(self.inputs_meta, self.outputs_meta, self.overridable_initializers)
@@ -137,12 +133,15 @@ class NpuSession(NativeSession):
     ) -> None:
         """Mirrors onnxruntime's native ``run_async``: what the call itself finds wrong goes to the callback."""
         if run_options is not None:
+            from ort_rknn.ort_types.adapters import without_adapters
             from ort_rknn.sessions.batch_dispatch import read_options
 
             _, run_options = read_options(run_options, callback)
             run_options = without_adapters(run_options, "run_async")
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
+        from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
+
         deliver = KeepAliveCallback(callback, self)
         try:
             self.job(Submission(output_names, input_feed, run_options, callback=deliver, user_data=user_data))
@@ -158,15 +157,10 @@ class NpuSession(NativeSession):
         self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None
     ) -> Any:
         """Mirrors onnxruntime's native call: ``OrtValue`` objects in, an ``OrtValueVector`` out."""
+        from ort_rknn.sessions.value_calls import run_by_name
+
         super().run_with_ort_values(input_dict, output_names, run_options)
-        if type(output_names) is not list:
-            output_names = list(output_names)
-        if has_adapters(run_options) or not self._numeric(input_dict.values(), output_names):
-            return self._parts.whole.native.run_with_ort_values(input_dict, output_names, run_options)
-        vector = value_vector()
-        for array in self.run(output_names, _arrays(input_dict), None):
-            vector.push_back(new_value(array))
-        return vector
+        return run_by_name(self, input_dict, output_names, run_options)
 
     def run_with_ortvaluevector(
         self,
@@ -178,28 +172,16 @@ class NpuSession(NativeSession):
         fetch_devices: Any,
     ) -> None:
         """Mirrors onnxruntime's native call: the results are put into ``fetches``."""
+        from ort_rknn.sessions.value_calls import run_vectors
+
         super().run_with_ortvaluevector(run_options, feed_names, feeds, fetch_names, type(fetches)(), fetch_devices)
-        given = dict(zip(feed_names, feeds, strict=True))
-        if not self._numeric(given.values(), fetch_names):
-            self._parts.whole.native.run_with_ortvaluevector(
-                run_options, feed_names, feeds, fetch_names, fetches, fetch_devices
-            )
-            return
-        results = self.run(list(fetch_names), _arrays(given), None)
-        room = len(fetches)
-        for index, array in enumerate(results):
-            if index < room and has_content(fetches[index], True):
-                write(fetches[index], array)
-            else:
-                fetches.push_back(new_value(array))
+        run_vectors(self, run_options, feed_names, feeds, fetch_names, fetches, fetch_devices)
 
     def run_with_iobinding(self, binding: Any, run_options: Any = None) -> None:
         """Mirrors onnxruntime's native call."""
-        record = getattr(binding, "rknn_record", None)
-        if record is not None and not self._numeric((), [name for name in record.outputs if name in self._types]):
-            self._parts.whole.native.run_with_iobinding(binding, run_options)
-        else:
-            run_bound(self, super().run_with_iobinding, binding, without_adapters(run_options, "run_with_iobinding"))
+        from ort_rknn.sessions.value_calls import run_bound
+
+        run_bound(self, super().run_with_iobinding, binding, run_options)
 
     def share(self, binding: SessionIOBinding, run_options: Any) -> bool:
         """Run on the binding's memory if this session can; says in :attr:`memory_use` why not."""
@@ -261,6 +243,11 @@ class NpuSession(NativeSession):
         return {argument.name: numpy_dtype(argument.type) for argument in self.inputs_meta}
 
     @property
+    def whole_native(self) -> Any:
+        """Native session of the whole model, opened when it is asked for."""
+        return self._parts.whole.native
+
+    @property
     def engine(self) -> Engine:
         """The engine that runs the jobs."""
         return self._parts.engine
@@ -273,18 +260,14 @@ class NpuSession(NativeSession):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _fits(self, checked: Checked, run_options: Any) -> bool:
-        if checked.only_whole or (run_options is not None and has_adapters(run_options)):
+        if checked.only_whole:
             return False
+        if run_options is not None:
+            from ort_rknn.ort_types.adapters import has_adapters
+
+            if has_adapters(run_options):
+                return False
         if self._fixed_values and self._fixed_values.choose(checked.feed) is None:
             return False
         fixed = self._fixed_shapes
         return not fixed or all(np.shape(checked.feed[name]) == fixed[name] for name in fixed if name in checked.feed)
-
-    def _numeric(self, values: Any, output_names: Sequence[str]) -> bool:
-        """Whether all values that go in and out are tensors numpy can hold."""
-        outputs = all(numpy_dtype(self._types[name]) is not None for name in output_names)
-        return outputs and all(is_tensor(value) and numpy_dtype(value.data_type()) is not None for value in values)
-
-
-def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: np.asarray(value.numpy()) for name, value in values.items()}

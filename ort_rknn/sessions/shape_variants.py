@@ -11,14 +11,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ort_rknn.errors import RknnError
 from ort_rknn.sessions.background_compile import Cancelled, CancelToken, compile_later
 from ort_rknn.variant_keys import VariantKey, name_of, shapes_of, values_of, variant_key
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:

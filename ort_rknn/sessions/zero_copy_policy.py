@@ -11,7 +11,7 @@ from ort_rknn.accounting.idle_unload import IDLE
 from ort_rknn.devices.base import core_mask
 from ort_rknn.devices.program import BoundNpuStep, Program, check_terminated
 from ort_rknn.engine.stats import print_phases, wants_perf_lines
-from ort_rknn.sessions.iobinding_run import deliver
+from ort_rknn.sessions.value_calls import deliver
 from ort_rknn.sessions.zero_copy import OnRun, SharedRuns, Unshareable
 
 if TYPE_CHECKING:

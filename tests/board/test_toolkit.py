@@ -64,10 +64,10 @@ def test_what_is_in_the_way_is_known_before_anything_is_compiled(toolkit: Path) 
 def test_a_conversion_ends_at_once_and_blames_no_node(toolkit: Path) -> None:
     begun = time.monotonic()
     done = run(["ort-rknn", "convert", DIGITS, "-o", "/tmp/digits.rknn.onnx", "--min-gain", "0"], layout="bare")
-    took = time.monotonic() - begun
+    print(f"\nrefused in {time.monotonic() - begun:.0f} s under emulation; what it replaces were minutes of crashes")
     assert done.returncode == 2, done.stdout
-    assert "rknn-toolkit2 cannot compile on this machine" in done.stdout
-    assert took < 60, done.stdout  # under emulation; what it replaces were minutes of crashes
+    assert done.stdout.count("rknn-toolkit2 cannot compile on this machine") == 1
+    assert "npu_0" not in done.stdout, "nothing was tried"
     assert not list(toolkit.rglob("verdicts.json"))
 
 

@@ -85,11 +85,12 @@ def _pause(data: bytes, folder: Path) -> None:
 
 
 def _verdicts(data: bytes, folder: Path) -> None:
-    from ort_rknn_converters.compile.known_failures import FILE, KnownFailures
+    from ort_rknn_converters.compile.known_failures import KnownFailures
     from ort_rknn_converters.graph import onnx_graph
     from ort_rknn_converters.options import ConvertOptions
+    from ort_rknn_converters.util.user_dirs import KNOWN_FAILURES
 
-    (folder / FILE).write_bytes(data)
+    (folder / KNOWN_FAILURES).write_bytes(data)
     model = onnx_graph.load(onnx.ModelProto.FromString(_small_onnx()))
     KnownFailures(folder, ConvertOptions(), "2.5.0").recall(model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -23,12 +24,12 @@ _EMPTY = hashlib.sha256().hexdigest()
 
 
 def _http(data: bytes, _: Path) -> None:
-    from ort_rknn.serving.json_tensors import answer_parts, call_of_json
-    from ort_rknn.serving.service import Answer
+    from ort_rknn.serving.http_messages import answer_parts, call_of_json
+    from ort_rknn.serving.model import Outputs
 
     head, _, binary = data.partition(b"\n\n")
-    _, request = call_of_json("m", "1", head, memoryview(binary), lambda: False)
-    answer_parts(request, Answer("m", ("y",), ("FP32",), (np.zeros(2, np.float32),)))
+    *_, request = call_of_json("m", "1", head, memoryview(binary))
+    answer_parts(request, Outputs("m", ("y",), ("FP32",), ["y"]), [np.zeros(2, np.float32)])
 
 
 def _http_request(data: bytes, _: Path) -> None:
@@ -59,13 +60,17 @@ def _grpc(data: bytes, _: Path) -> None:
     from tritonclient.grpc import service_pb2
 
     from ort_rknn.remote.tensors import TensorError
-    from ort_rknn.serving.protobufs import Requests, call_of
+    from ort_rknn.serving.protobufs import Requests, inputs_of
 
     requests = Requests(service_pb2)
-    for _ in range(2):  # the second time its head is known
+    for _ in range(3):  # the second time its head is known, the third time all around its tensors
         asked = requests.read_or_say(data)
-        if not isinstance(asked, TensorError):
-            call_of(asked, None, lambda: False)
+        if isinstance(asked, TensorError):
+            raise asked
+        message = service_pb2.ModelInferRequest.FromString(data)
+        assert (asked.head.id, asked.head.call.model) == (message.id, message.model_name)
+        assert [bytes(raw) for raw in asked.raw] == list(message.raw_input_contents)
+    inputs_of(asked)
 
 
 def _grpc_answer(data: bytes, _: Path) -> None:
@@ -83,8 +88,8 @@ def _grpc_answer(data: bytes, _: Path) -> None:
         outputs = kind.FromString(parts[0]).outputs
     except DecodeError:  # gRPC says INTERNAL
         return
-    for one, raw in zip(outputs, parts[1], strict=False):
-        decode(one.name, one.datatype, tuple(one.shape), raw)
+    for one, (begun, end) in zip(outputs, parts[1], strict=False):
+        decode(one.name, one.datatype, tuple(one.shape), memoryview(data)[begun:end])
 
 
 class _Transport:
@@ -235,6 +240,7 @@ def _grpc_seed() -> tuple[bytes, bytes]:
     request.parameters["timeout"].int64_param = 5
     raw = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[bytes(8)])
     raw.inputs.add(name="x", datatype="FP32", shape=[2])
+    raw.outputs.add(name="y").parameters["binary_data"].bool_param = True
     return bytes(request.SerializeToString()), bytes(raw.SerializeToString())
 
 
@@ -269,6 +275,7 @@ def _server_seeds() -> tuple[bytes, bytes]:
 def wire_readers() -> Iterator[Reader]:
     """Yields each with its seeds."""
     from ort_rknn.accounting.published import COUNTERS, HEADER
+    from ort_rknn.remote.failures import Refusal
     from ort_rknn.remote.tensors import TensorError
     from ort_rknn_conformance.case import CaseError
     from ort_rknn_converters.toolkit.setup.wheelhouse import _FORMAT
@@ -277,15 +284,18 @@ def wire_readers() -> Iterator[Reader]:
     raw = {"name": "x", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}
     strings = {"name": "s", "datatype": "BYTES", "shape": [1], "data": ["text"]}
     heads = (_text({"id": "1", "inputs": [listed, strings], "outputs": [{"name": "y"}]}), _text({"inputs": [raw]}))
-    yield Reader("HTTP: inference", _http, (heads[0], heads[1] + b"\n\n" + bytes(8)), (TensorError,))
+    yield Reader("HTTP: inference", _http, (heads[0], heads[1] + b"\n\n" + bytes(8)), (TensorError, Refusal))
     requests = (
         b"POST /v2/models/m/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}",
         b'POST /v2/repository/models/m/load HTTP/1.1\r\nContent-Length: 17\r\n\r\n{"parameters": 1}',
         b"GET /v2/models/m/versions/1/config HTTP/1.1\r\nAuthorization: Bearer x\r\nConnection: close\r\n\r\n",
         b'POST /v2/repository/index HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 15\r\n\r\n{"ready": true}',
+        b'POST /v2/repository/index HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n{"ready": true}\r\n0\r\n\r\n',
+        b"POST /v2/repository/index HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 35\r\n\r\n"
+        + gzip.compress(b'{"ready": true}', mtime=0),
     )
     yield Reader("HTTP: request", _http_request, requests, (ConnectionError, TimeoutError))
-    yield Reader("gRPC: inference", _grpc, _grpc_seed(), (TensorError,))
+    yield Reader("gRPC: inference", _grpc, _grpc_seed(), (TensorError, Refusal))
     yield Reader("gRPC: answer", _grpc_answer, (_grpc_answer_seed(),), (TensorError,))
     yield Reader("answer of a server", _server, _server_seeds())
     facts = {"pid": 1, "started": 5, "namespace": "pid:[1]", "program": "p", "session": 1, "opened": 1.0, "model": "m"}

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ort_rknn import cli
+from tests.helpers.without_onnx import python
 
 
 @pytest.fixture
@@ -44,3 +45,24 @@ def test_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "version", lambda name: {"ort-rknn": "1.2.3"}.get(name, onnxruntime.__version__))
     result = CliRunner().invoke(cli.main, ["--version"])
     assert result.output.strip() == f"ort-rknn 1.2.3 (onnxruntime {onnxruntime.__version__})"
+
+
+def test_commands_that_need_no_extra_are_there_without_it() -> None:
+    """``toolkit`` was not: an owner who had installed ort-rknn alone could not even ask what there is."""
+    code = """
+from click.testing import CliRunner
+from ort_rknn.cli import main
+for name in sorted(main.list_commands(None)):
+    print(name, CliRunner().invoke(main, [name, "--help"]).output.startswith("Usage: "))
+print(CliRunner().invoke(main, ["check", "--target", "rk3588", "model.onnx"]).output)
+print(CliRunner().invoke(main, ["toolkit", "path"]).exit_code in (0, 1))
+print(CliRunner().invoke(main, ["cache", "clear", "--help"]).output)
+assert not {"onnx", "onnx_ir"} & set(sys.modules)
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.endswith(" False")] == ["check", "conformance"]
+    assert "Error: check needs the package onnx, which is not installed and which an extra brings: pip" in done.stdout
+    assert "True" in lines
+    assert "what was learned about single nodes" in done.stdout

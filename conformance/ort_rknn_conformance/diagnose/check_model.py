@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ort_rknn_conformance.case import Case, CaseError, Settings
 from ort_rknn_conformance.diagnose.cpu_node_search import Fix, find_fix
@@ -11,7 +10,7 @@ from ort_rknn_conformance.diagnose.layer_errors import find_layers
 from ort_rknn_conformance.flows import MIXED, Flow
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.run.run_case import execute
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 from ort_rknn_converters.util.temp_dirs import temporary
 
 __all__ = ["Examined", "examine"]

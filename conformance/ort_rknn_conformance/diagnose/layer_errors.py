@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from ort_rknn_converters.numerics.tensor_error import TensorError, compare
 from ort_rknn_converters.numerics.tolerance import tolerance
 from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
 from ort_rknn_converters.partition.plan import NPU
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 
 __all__ = ["Layers", "find_layers"]
 

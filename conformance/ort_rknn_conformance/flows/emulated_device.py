@@ -10,7 +10,6 @@ import ctypes
 import threading
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.devices.simulator import SimulatorDevice
 from ort_rknn.errors import DeviceUnavailable
 from ort_rknn_converters.targets import DEFAULT_TARGET
+from ort_rknn_converters.util.frozen import replace
 from ort_rknn_converters.util.log import logger
 
 __all__ = ["EmulatedNpu", "is_emulator"]

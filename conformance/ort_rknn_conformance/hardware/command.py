@@ -193,7 +193,8 @@ class _Parts:
     def costs(self) -> None:
         """Measures what operators and transfers cost; on a board the cost rule reads it from now on."""
         from ort_rknn_conformance.hardware.cost_trials import costs_in
-        from ort_rknn_converters.partition.cost_profile import CostProfile, profile_path
+        from ort_rknn_converters.partition.cost_profile import CostProfile
+        from ort_rknn_converters.partition.installed_profile import profile_path
 
         self._make("--cost", "--runs", str(COST_RUNS))
         operators, transfers = costs_in(self._report.trials)

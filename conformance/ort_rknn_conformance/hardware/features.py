@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from ort_rknn_converters.numerics.tensor_error import compare
 from ort_rknn_converters.numerics.tolerance import tolerance
 from ort_rknn_converters.onnx_file.blobs import BytesBlob, FileBlob
 from ort_rknn_converters.onnx_file.tensor_types import FP16_MAX
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["feature_attempts"]
 

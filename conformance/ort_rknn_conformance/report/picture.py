@@ -7,11 +7,10 @@ run of CPU nodes is one box. Colours come from the page's style sheet.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from ort_rknn_conformance.result import GraphNode
 from ort_rknn_converters.util.foreign_text import html
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 
 __all__ = ["draw", "draw_parts"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from ort_rknn_conformance.case import CaseError, Settings
 from ort_rknn_conformance.flows import Flow
@@ -12,6 +11,7 @@ from ort_rknn_converters.errors import UnknownOption, UnknownTarget
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.setup import environment
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["as_compiled", "check_settings"]
 

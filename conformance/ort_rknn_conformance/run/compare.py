@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from ort_rknn_conformance.result import HISTOGRAM_EDGES, GroupResult, OutputResu
 from ort_rknn_converters.numerics.tensor_error import compare as tensor_errors
 from ort_rknn_converters.numerics.tolerance import group_tolerance
 from ort_rknn_converters.numerics.value_groups import find_groups
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 
 __all__ = ["Tolerance", "compare_output"]
 

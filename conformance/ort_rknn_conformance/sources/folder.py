@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from ort_rknn_conformance.case import Case, CaseError
 from ort_rknn_conformance.result import CaseResult
 from ort_rknn_conformance.sources import model_file
 from ort_rknn_converters.compiled.model import is_compiled
+from ort_rknn_converters.util.frozen import replace
 from ort_rknn_converters.util.own_files import is_file
 
 __all__ = ["cases"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ort_rknn_converters.onnx_file.protobuf_wire import opened
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.partition.soc_costs import profile_digest
+from ort_rknn_converters.partition.installed_profile import profile_digest
 from ort_rknn_converters.util.own_files import is_file, open_regular
 from ort_rknn_converters.util.package_versions import version_of
 from ort_rknn_converters.version import CONVERTER

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters.compiled.model import CompiledModel
-from ort_rknn_converters.errors import FROZEN, CompiledModelError, ConvertError, freeze, thaw
+from ort_rknn_converters.errors import FROZEN, CompiledModelError, ConvertError, ToolkitMissing, freeze, thaw
+from ort_rknn_converters.util.frozen import replace
 from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.util.own_files import make_private, read_own, write_own
 from ort_rknn_converters.util.plain_data import COUNT, NUMBER, TEXT, parse_json, record
@@ -42,6 +42,21 @@ class Pauses:
     def __init__(self, folder: Path, toolkit: str) -> None:
         self.folder = folder / "paused"
         self._toolkit = toolkit
+
+    @classmethod
+    def of(cls, folder: Path) -> Pauses:
+        """The pauses in a cache folder, with the toolkit there is now."""
+        from ort_rknn_converters.toolkit.setup.environment import find_python
+
+        try:
+            toolkit = find_python()
+        except ToolkitMissing:
+            return cls(folder, "")
+        stamps = []
+        with suppress(OSError):
+            packages = Path(toolkit.python).parent.parent.glob("lib/python3*/site-packages")
+            stamps = [place.stat().st_mtime_ns for place in packages]  # whoever repairs it changes them
+        return cls(folder, f"{toolkit.python} {toolkit.version} {max(stamps, default=0)}")
 
     def enforce(self, key: str) -> CompiledModel | None:
         """Returns what to use as long as this model is not to be tried; ``None`` when it is.

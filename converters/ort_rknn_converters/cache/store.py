@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ort_rknn_converters.cache.key import key_of
 from ort_rknn_converters.compiled.model import CompiledModel
@@ -24,22 +24,17 @@ from ort_rknn_converters.errors import (
     NotAllOnNpu,
     ToolkitBroken,
     ToolkitFailed,
-    ToolkitMissing,
     VerificationFailed,
     WrongNumbers,
     freeze,
     thaw,
 )
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.util.file_lock import held, holder
 from ort_rknn_converters.util.frozen import frozen
 from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.util.own_files import make_private, read_own, write_own
 from ort_rknn_converters.util.plain_data import NUMBER, TEXT, maybe, parse_json, record
 from ort_rknn_converters.util.user_dirs import cache_directory, is_not_ours, unusable
-
-if TYPE_CHECKING:
-    from ort_rknn_converters.cache.pause import Pauses
 
 __all__ = ["Cache", "Entry", "cache_directory", "key_of", "load_or_convert"]
 
@@ -182,8 +177,13 @@ class Cache:
             OSError: The folder cannot be written.
         """
         make_private(self.folder)
-        with held(self.folder / f"{key}.lock", timeout=LONGEST_WAIT_S, waiting=waiting):
+        with self._held(key, LONGEST_WAIT_S, waiting):
             yield
+
+    def _held(self, key: str, timeout: float, waiting: Callable[[], None] | None = None) -> Any:
+        from ort_rknn_converters.util.file_lock import held  # not at a start from the cache
+
+        return held(self.folder / f"{key}.lock", timeout=timeout, waiting=waiting)
 
     def entries(self) -> list[Entry]:
         """All entries, the most recently used first."""
@@ -221,7 +221,7 @@ class Cache:
             return []
 
     def _remove(self, key: str) -> int:
-        with contextlib.suppress(OSError), held(self.folder / f"{key}.lock", timeout=0):  # which may raise Timeout
+        with contextlib.suppress(OSError), self._held(key, 0):  # which may raise Timeout
             folder = self.folder / key
             size = _size(folder)
             if folder.exists():
@@ -252,8 +252,7 @@ def load_or_convert(
 
     Raises:
         ConvertError: As :func:`ort_rknn_converters.pipeline.convert.convert`; what failed once is not tried again with
-        the same
-            toolkit until ``ort-rknn cache clear``. What depends on the moment is not kept: see
+            the same toolkit until ``ort-rknn cache clear``. What depends on the moment is not kept: see
             :mod:`ort_rknn_converters.cache.pause`.
     """
     from ort_rknn_converters.toolkit.setup.environment import toolkit_version
@@ -265,10 +264,13 @@ def load_or_convert(
     found = cache.lookup(key, version)
     if found is not None:
         return found
-    pauses = _pauses(cache_dir)
+    from ort_rknn_converters.cache.pause import Pauses
+    from ort_rknn_converters.util.file_lock import holder
+
+    pauses, lock = Pauses.of(cache_directory(cache_dir)), cache.folder / f"{key}.lock"
 
     def waiting() -> None:
-        process, _ = holder(cache.folder / f"{key}.lock")
+        process, _ = holder(lock)
         said = f"another process{f' ({process})' if process else ''} converts this model"
         logger().info("%s, waiting for it", said)
         if progress is not None:
@@ -278,7 +280,7 @@ def load_or_convert(
         try:
             stack.enter_context(cache.lock(key, waiting))
         except TimeoutError:  # filelock's is one
-            process, state = holder(cache.folder / f"{key}.lock")
+            process, state = holder(lock)
             logger().warning(
                 "process %s, which is %s, holds the conversion of this model for too long: it is converted without the"
                 " cache",
@@ -320,21 +322,6 @@ def load_or_convert(
 
     cache.prune(limit(), keep=key)
     return made
-
-
-def _pauses(cache_dir: str | os.PathLike[str] | None) -> Pauses:
-    from ort_rknn_converters.cache.pause import Pauses
-    from ort_rknn_converters.toolkit.setup.environment import find_python
-
-    try:
-        toolkit = find_python()
-    except ToolkitMissing:
-        return Pauses(cache_directory(cache_dir), "")
-    stamps = []
-    with contextlib.suppress(OSError):
-        packages = Path(toolkit.python).parent.parent.glob("lib/python3*/site-packages")
-        stamps = [folder.stat().st_mtime_ns for folder in packages]  # whoever repairs it changes them
-    return Pauses(cache_directory(cache_dir), f"{toolkit.python} {toolkit.version} {max(stamps, default=0)}")
 
 
 def _of_the_moment(made: CompiledModel | ConvertError) -> ConvertError | None:
@@ -387,11 +374,9 @@ def _entry(folder: Path) -> Entry:
 
 
 def _size(folder: Path) -> int:
-    total = 0
     with contextlib.suppress(OSError):
-        for file in folder.iterdir():
-            total += file.lstat().st_size
-    return total
+        return sum(file.lstat().st_size for file in folder.iterdir())
+    return 0
 
 
 def _sync(file: Path) -> None:

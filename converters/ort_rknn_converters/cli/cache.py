@@ -16,10 +16,9 @@ from ort_rknn_converters.cache.limit import limit, size_in
 from ort_rknn_converters.cache.pause import Pauses
 from ort_rknn_converters.cache.store import Cache, Entry, cache_directory
 from ort_rknn_converters.cli.tables import new_table
-from ort_rknn_converters.compile.known_failures import FILE
 from ort_rknn_converters.partition.plan import size_text
 from ort_rknn_converters.util.foreign_text import in_markup
-from ort_rknn_converters.util.user_dirs import places, unusable
+from ort_rknn_converters.util.user_dirs import KNOWN_FAILURES, places, unusable
 
 __all__ = ["command"]
 
@@ -86,7 +85,7 @@ def clear_command(context: click.Context) -> None:
     freed = cache.clear()
     Pauses(context.obj, "").clear()
     with suppress(OSError):
-        (context.obj / FILE).unlink(missing_ok=True)
+        (context.obj / KNOWN_FAILURES).unlink(missing_ok=True)
     _report(freed, cache)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ort_rknn_converters.cli.heartbeat import shown_lines
 from ort_rknn_converters.errors import ToolkitMissing
+from ort_rknn_converters.extras import COMPLETE, EXTRA
 from ort_rknn_converters.toolkit.npu_access import npu_obstacle
 from ort_rknn_converters.toolkit.setup.environment import find_python, marker
 from ort_rknn_converters.toolkit.setup.install import REQUIREMENTS, TOOLKIT_VERSION, InstallFailed, install
@@ -79,6 +80,8 @@ def install_command(python: str | None, force: bool, use_pip: bool, wheels: Path
     console.print(
         f"[green]rknn-toolkit2 {in_markup(made.version)} works[/green] ({size:.0f} MB): {in_markup(made.python)}"
     )
+    if not COMPLETE:
+        console.print(f"Converting also needs the packages onnx and onnx-ir: {in_markup(EXTRA)}", soft_wrap=True)
 
 
 @command.command("download")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -19,6 +18,7 @@ from ort_rknn_converters.numerics.tolerance import Reference, verify_answers
 from ort_rknn_converters.op_support.runtime_cpu_ops import placement_trouble
 from ort_rknn_converters.targets import Target
 from ort_rknn_converters.toolkit.compile import CompileResult
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["AcceptanceCheck"]
 

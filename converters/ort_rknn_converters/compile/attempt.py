@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Literal
 
 import onnx
@@ -12,7 +12,7 @@ from ort_rknn_converters.errors import PASSING
 from ort_rknn_converters.partition.plan import Segment
 from ort_rknn_converters.tensor_info import TensorInfo
 from ort_rknn_converters.toolkit.compile import CompileResult
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 
 __all__ = ["Attempt", "Failure", "FailureReason", "provisional"]
 

@@ -24,11 +24,11 @@ from ort_rknn_converters.util.file_lock import held
 from ort_rknn_converters.util.log import logger
 from ort_rknn_converters.util.own_files import make_private, read_own
 from ort_rknn_converters.util.plain_data import TEXT, Misshapen, by_name, parse_json
+from ort_rknn_converters.util.user_dirs import KNOWN_FAILURES
 from ort_rknn_converters.version import CONVERTER
 
-__all__ = ["FILE", "KnownFailures", "signature", "unsigned"]
+__all__ = ["KnownFailures", "signature", "unsigned"]
 
-FILE = "verdicts.json"
 _FORMAT = 1
 _MOST = 1 << 26
 """Bytes of the file. A guess: a reason takes 150, so this is for half a million nodes."""
@@ -51,7 +51,7 @@ class KnownFailures:
     """The file, for one SoC, precision and toolkit version."""
 
     def __init__(self, directory: Path | None, options: ConvertOptions, toolkit_version: str | None) -> None:
-        self._file = None if directory is None or not toolkit_version else directory / FILE
+        self._file = None if directory is None or not toolkit_version else directory / KNOWN_FAILURES
         how = "/".join(
             (options.target, options.precision, str(options.optimization_level), *sorted(options.disable_rules))
         )
@@ -79,7 +79,7 @@ class KnownFailures:
             return
         try:
             make_private(self._file.parent)
-            with held(self._file.with_name(f"{FILE}.lock"), timeout=_LOCK_S):
+            with held(self._file.with_name(f"{KNOWN_FAILURES}.lock"), timeout=_LOCK_S):
                 content = self._read()
                 self._section(content, make=True).update(learned)
                 _replace(self._file, json.dumps(content, indent=1))

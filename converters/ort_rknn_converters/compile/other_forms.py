@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -17,6 +16,7 @@ from ort_rknn_converters.compile.segment_compiler import SegmentCompiler
 from ort_rknn_converters.lower.own_quantization import around_products, is_quantized
 from ort_rknn_converters.onnx_file import onnxruntime as ort
 from ort_rknn_converters.onnx_file.bounded_run import QUICK_S, bounded
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["folded_by_onnxruntime", "retry_other_forms"]
 

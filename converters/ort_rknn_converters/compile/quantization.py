@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
@@ -17,6 +16,7 @@ from ort_rknn_converters.quantize.activation_samples import Samples
 from ort_rknn_converters.quantize.calibration import spread
 from ort_rknn_converters.quantize.mixed_precision import EVALUATED, search_mixed_precision, trade_table
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["Quantizer"]
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,7 @@ from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.plan import Segment
 from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
+from ort_rknn_converters.util.frozen import replace
 
 if TYPE_CHECKING:
     from ort_rknn_converters.compile.quantization import Quantizer

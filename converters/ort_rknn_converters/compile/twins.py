@@ -8,7 +8,6 @@ single node decides for all.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from functools import cached_property
 
 from ort_rknn_converters.compile.attempt import FailureReason
@@ -16,6 +15,7 @@ from ort_rknn_converters.compile.fault_isolation import Blame
 from ort_rknn_converters.compile.known_failures import signature
 from ort_rknn_converters.compile.segment_compiler import SegmentCompiler
 from ort_rknn_converters.op_support.decide import boundary_reason
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["Twins"]
 

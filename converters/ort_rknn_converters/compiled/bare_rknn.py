@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from ort_rknn_converters.partition.plan import CPU, NPU, NodePlacement, Plan, Se
 from ort_rknn_converters.rknn_format import reader
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
 from ort_rknn_converters.tensor_info import TensorInfo
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["load_bare", "open_stub", "shape_sets", "unknown_types"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ort_rknn_converters.onnx_file.protobuf_wire import KEY_BUNDLE
 from ort_rknn_converters.onnx_file.schema import ir
 from ort_rknn_converters.onnx_file.split_model import SplitModel
 from ort_rknn_converters.onnx_file.weights import LargeWeights
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 from ort_rknn_converters.util.plain_data import parse_json
 
 __all__ = ["Bundle", "Variant", "merged", "same_cut"]

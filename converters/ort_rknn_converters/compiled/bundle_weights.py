@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ort_rknn_converters.errors import CompiledModelError
 from ort_rknn_converters.onnx_file.schema import TensorProto, ir, onnx
 from ort_rknn_converters.onnx_file.split_model import SplitModel, tensors
 from ort_rknn_converters.onnx_file.weights import LargeWeights, is_large, raw_bytes, size_of
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["SharedWeights", "restore", "share"]
 

@@ -9,12 +9,12 @@ is a private folder used by the cache; it opens without importing onnx, see
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ort_rknn_converters.compiled.values import CompiledParts
 from ort_rknn_converters.errors import CompiledModelError
+from ort_rknn_converters.util.frozen import rows_of
 
 if TYPE_CHECKING:
     import onnx
@@ -30,7 +30,7 @@ class CompiledModel(CompiledParts):
     @classmethod
     def of(cls, parts: CompiledParts) -> CompiledModel:
         """Returns the model of these parts."""
-        return cls(**{field.name: getattr(parts, field.name) for field in fields(parts)})
+        return cls(**{name: getattr(parts, name) for name in rows_of(parts)})
 
     def to_onnx(self, *, strip: bool = False) -> onnx.ModelProto:
         """The EPContext form with the compiled code embedded.

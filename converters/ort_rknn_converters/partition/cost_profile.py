@@ -1,8 +1,8 @@
 """Measured costs of operators and transfers on one board: written by ``ort-rknn board-test --cost``.
 
-A profile is a JSON file of the layout below; :func:`installed` finds the one that was made on this very machine, which
-the cost rule prefers to what others have measured. Times are medians in milliseconds, sizes are bytes as the NPU keeps
-them, work is multiplications with their additions.
+A profile is a JSON file of the layout below; :mod:`ort_rknn_converters.partition.installed_profile` finds the one that
+was made on this very machine, which the cost rule prefers to what others have measured. Times are medians in
+milliseconds, sizes are bytes as the NPU keeps them, work is multiplications with their additions.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ort_rknn_converters.util.frozen import frozen
-from ort_rknn_converters.util.log import logger
-from ort_rknn_converters.util.own_files import is_there, make_private, read_regular
+from ort_rknn_converters.util.own_files import make_private, read_regular
 from ort_rknn_converters.util.plain_data import check_fields, parse_json
-from ort_rknn_converters.util.user_dirs import cache_directory
 
-__all__ = ["FORMAT", "KINDS", "WAYS", "CostProfile", "OperatorCost", "TransferCost", "installed", "profile_path"]
+__all__ = ["FORMAT", "KINDS", "WAYS", "CostProfile", "OperatorCost", "TransferCost"]
 
 FORMAT = 1
 """Version of the file's layout; it grows when a field changes its meaning."""
@@ -160,24 +158,3 @@ class CostProfile:
         if not isinstance(data, dict):
             raise ValueError("no cost profile: the file holds no object")
         return cls.from_dict(data["cost"] if isinstance(data.get("cost"), dict) else data)
-
-
-def profile_path(target: str, folder: str | os.PathLike[str] | None = None) -> Path:
-    """Path of this machine's profile: in the cache's folder, or the one given."""
-    return cache_directory(folder) / "cost" / f"{target}.json"
-
-
-def installed(target: str, folder: str | os.PathLike[str] | None = None) -> CostProfile | None:
-    """The profile that was measured on this machine for a SoC; ``None`` where there is none, or it is no board's.
-
-    A file that cannot be used is warned of.
-    """
-    path = profile_path(target, folder)
-    if not is_there(path):
-        return None
-    try:
-        profile = CostProfile.load(path)
-    except (OSError, ValueError) as error:
-        logger().warning("the cost profile %s is not used: %s", path, error)
-        return None
-    return profile if profile.measured and profile.target == target else None

@@ -9,14 +9,14 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ort_rknn_converters.partition.plan_form import PLAN
 from ort_rknn_converters.partition.whole_model import WholeModel
 from ort_rknn_converters.tensor_info import TensorInfo
 from ort_rknn_converters.util.foreign_text import shown
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 
 if TYPE_CHECKING:
     from rich.table import Table

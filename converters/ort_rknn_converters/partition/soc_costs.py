@@ -7,18 +7,17 @@ not have. A profile that ``ort-rknn board-test --cost`` measured on this machine
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ort_rknn_converters.partition.cost_profile import CostProfile, installed
+from ort_rknn_converters.partition.cost_profile import CostProfile
+from ort_rknn_converters.partition.installed_profile import installed
 from ort_rknn_converters.util.frozen import frozen
 
-__all__ = ["MEASURED", "SocCosts", "costs_of", "profile_digest", "recorded_costs", "with_profile"]
+__all__ = ["MEASURED", "SocCosts", "costs_of", "recorded_costs", "with_profile"]
 
 MEASURED = "measured on this board"
 _FOLDER = Path(__file__).with_name("costs")
@@ -88,14 +87,6 @@ def costs_of(target: str) -> SocCosts:
     known = recorded_costs(target)
     profile = installed(target)
     return known if profile is None else with_profile(known, profile)
-
-
-def profile_digest(target: str) -> str:
-    """Tells one profile of this machine from another, for cache keys; empty where there is none."""
-    profile = installed(target)
-    if profile is None:
-        return ""
-    return hashlib.sha256(json.dumps(profile.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def with_profile(known: SocCosts, profile: CostProfile) -> SocCosts:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,7 @@ from ort_rknn_converters.targets import find_target
 from ort_rknn_converters.toolkit.compile import compile_segment
 from ort_rknn_converters.toolkit.early_start import started_early
 from ort_rknn_converters.toolkit.setup.environment import toolkit_version
+from ort_rknn_converters.util.frozen import replace
 from ort_rknn_converters.util.user_dirs import cache_directory
 
 __all__ = ["convert", "plan_only", "prepared"]

@@ -8,7 +8,6 @@ as many as the promise needs; then the toolkit builds that and its simulator has
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from ort_rknn_converters.onnx_file.bounded_run import SLOW_S, Run, bounded
 from ort_rknn_converters.rknn_format.reader import read_rknn
 from ort_rknn_converters.rknn_format.values import RknnFile
 from ort_rknn_converters.toolkit.compile import CompileRequest, CompileResult
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 
 __all__ = ["EVALUATED", "MixedPrecision", "Trade", "fewest", "loss", "search_mixed_precision", "trade_table"]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 from ort_rknn_converters.errors import CompiledModelError
@@ -19,7 +18,7 @@ from ort_rknn_converters.rknn_format.flatbuffer import Damaged, FlatBuffer
 from ort_rknn_converters.rknn_format.graph import DYNAMIC, IDENTIFIER, read_graph
 from ort_rknn_converters.rknn_format.literals import as_list, as_mapping, as_sizes, as_text, parse_literal
 from ort_rknn_converters.rknn_format.values import RknnFile, RknnIO
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 from ort_rknn_converters.util.own_files import open_regular
 
 __all__ = ["is_dynamic", "is_rknn", "read_rknn"]

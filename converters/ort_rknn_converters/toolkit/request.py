@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from ort_rknn_converters.errors import UnknownOption
@@ -140,6 +139,8 @@ def _float16(request: CompileRequest) -> dict[str, list[str]] | None:
     layers = set(request.options.get("float16", ()))
     if not layers:
         return None
+    import onnx
+
     graph = onnx.load_model_from_string(request.model).graph
     values = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
     # Parts of a layer may be called after its node.

@@ -9,10 +9,10 @@ end on a rotary embedding of rank 3. The toolkit then names the rule at work and
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from ort_rknn_converters.errors import ToolkitFailed
 from ort_rknn_converters.toolkit.request import CompileRequest
+from ort_rknn_converters.util.frozen import replace
 
 __all__ = ["MOST_RULES", "without_broken_rule"]
 

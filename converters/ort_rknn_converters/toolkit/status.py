@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from ort_rknn_converters.errors import ConvertError, NpuNotOpened, ToolkitFailed, ToolkitMissing
 from ort_rknn_converters.targets import DEFAULT_TARGET
@@ -48,6 +47,8 @@ class Status:
 
 def _proof_model() -> bytes:
     """``y = relu(x) + (1, 2, 3)`` on a (1, 3, 8, 8) tensor."""
+    from ort_rknn_converters.onnx_file.schema import TensorProto, helper  # there may be no onnx yet
+
     shape = [1, 3, 8, 8]
     graph = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Add", ["r", "bias"], ["y"])],

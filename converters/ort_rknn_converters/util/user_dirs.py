@@ -12,6 +12,7 @@ from ort_rknn_converters.util.own_files import not_ours
 
 __all__ = [
     "CACHE_VARIABLE",
+    "KNOWN_FAILURES",
     "cache_directory",
     "is_not_ours",
     "places",
@@ -27,6 +28,9 @@ _reasons: dict[Path, str] = {}
 
 CACHE_VARIABLE = "ORT_RKNN_CACHE_DIR"
 """Environment variable that names the cache's folder."""
+
+KNOWN_FAILURES = "verdicts.json"
+"""Name of the file in it that keeps failures of single nodes; see :mod:`ort_rknn_converters.compile.known_failures`."""
 
 
 def cache_directory(chosen: str | os.PathLike[str] | None = None) -> Path:

@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,6 +44,7 @@ from ort_rknn.devices.settings import NpuSettings
 from ort_rknn.devices.soc import Soc, detect, named_target
 from ort_rknn.devices.time_limit import open_seconds, within
 from ort_rknn.errors import DeviceError, DeviceUnavailable, NpuMemoryFull
+from ort_rknn_converters.util.frozen import replace
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ort_rknn.errors import DeviceError, DeviceUnavailable
 from ort_rknn_converters.util.frozen import frozen
@@ -277,7 +277,8 @@ class Lanes(Protocol):
         """Bytes of NPU memory of the contexts that are open, and how many lanes have contexts."""
 
 
-class LaneSetup(NamedTuple):
+@frozen
+class LaneSetup:
     """Settings of an engine's lanes.
 
     Attributes:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from operator import index
 from typing import Any, Protocol
 
 from ort_rknn.devices.base import ALL_CORES, AUTO, core_mask
 from ort_rknn.errors import InvalidOption
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace
 
 __all__ = [
     "ANY_CORE",

@@ -10,17 +10,14 @@ import os
 import time
 import weakref
 from ctypes import c_int, c_int64, c_uint32, c_void_p
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
 
-__all__ = ["CLASSES", "KEY_VARIABLE", "SHARED_KEY", "Arbiter", "Gate", "Priority", "Scope", "shared_key"]
-
-Priority = Literal["high", "normal", "medium", "low"]
-Scope = Literal["process", "machine"]
+__all__ = ["CLASSES", "KEY_VARIABLE", "SHARED_KEY", "Arbiter", "Gate", "shared_key"]
 
 CLASSES: dict[str, int] = {"high": 0, "normal": 1, "medium": 1, "low": 2}
 """Class of each word of the option ``priority``; ``medium`` is the vendor's word for ``normal``."""
@@ -67,11 +64,10 @@ class Arbiter:
         scope: ``process``, or ``machine`` for tokens that all programs of this machine share that say so too.
     """
 
-    def __init__(self, library: NativeLibrary, cores: int, scope: Scope = "process") -> None:
+    def __init__(self, library: NativeLibrary, cores: int, scope: str = "process") -> None:
         _declare(library)
         self._library = library
-        self.scope: str = scope
-        assert scope in get_args(Scope)
+        self.scope = scope
         key = shared_key() if scope == "machine" else 0
         self._arbiter = library.short.ort_rknn_arbiter_new(cores, key)
         if not self._arbiter and key:

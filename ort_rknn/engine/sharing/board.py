@@ -12,14 +12,19 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
-
-from ort_rknn.engine.sharing.arbiter import Arbiter, Gate, Scope
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from ort_rknn.devices.rknnrt.native_calls import NativeLibrary
+    from ort_rknn.engine.sharing.arbiter import Arbiter, Gate
 
-__all__ = ["CROWDED_S", "Board", "ContextOwner", "Sharer", "board_of"]
+__all__ = ["CROWDED_S", "Board", "ContextOwner", "Priority", "Scope", "Sharer", "board_of"]
+
+Priority = Literal["high", "normal", "medium", "low"]
+"""Class of a session's inferences; ``medium`` is the vendor's word for ``normal``."""
+
+Scope = Literal["process", "machine"]
+"""Whose sessions take turns."""
 
 CROWDED_S = 0.25
 """A session is crowded for so long after one of its jobs found no free lane. A guess."""
@@ -176,6 +181,8 @@ class Board:
         with self._lock:
             arbiter = self._arbiters.get(scope)
             if arbiter is None and self._library is not None:
+                from ort_rknn.engine.sharing.arbiter import Arbiter  # not for devices that only pretend
+
                 arbiter = self._arbiters[scope] = Arbiter(self._library, self.cores, scope)
             sharer = Sharer(self, arbiter, priority, reserve)
             self._sharers.append(sharer)

@@ -24,7 +24,8 @@ from ort_rknn_conformance.hardware.cost_models import read_all
 from ort_rknn_conformance.hardware.report_file import ReportFile
 from ort_rknn_conformance.hardware.watched import make_trials
 from ort_rknn_conformance.hardware.ways import board_test
-from ort_rknn_converters.partition.cost_profile import KINDS, WAYS, CostProfile, profile_path
+from ort_rknn_converters.partition.cost_profile import KINDS, WAYS, CostProfile
+from ort_rknn_converters.partition.installed_profile import profile_path
 from tests.helpers.emulator import build_emulator
 
 BUNDLED = ("rk3588", "rk3576", "rk3566", "rk3568", "rk3562", "rv1126b")

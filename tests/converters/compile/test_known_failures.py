@@ -11,9 +11,10 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.parser import parse_graph
 
-from ort_rknn_converters.compile.known_failures import FILE, KnownFailures, signature
+from ort_rknn_converters.compile.known_failures import KnownFailures, signature
 from ort_rknn_converters.graph import onnx_graph
 from ort_rknn_converters.options import ConvertOptions
+from ort_rknn_converters.util.user_dirs import KNOWN_FAILURES
 from ort_rknn_converters.version import CONVERTER
 from tests.helpers.threads import together
 
@@ -81,7 +82,7 @@ class TestFile:
 
     def test_only_the_certain_ones(self, tmp_path: Path) -> None:
         KnownFailures(tmp_path, OPTIONS, "2.5.0").remember(model(), {"n0": "perhaps"}, ())
-        assert not (tmp_path / FILE).exists()
+        assert not (tmp_path / KNOWN_FAILURES).exists()
 
     def test_it_grows(self, tmp_path: Path) -> None:
         known_failures = KnownFailures(tmp_path / "new" / "folder", OPTIONS, "2.5.0")
@@ -95,11 +96,14 @@ class TestFile:
             KnownFailures(tmp_path, OPTIONS, "2.5.0").remember(model(shape=f"1,{number}"), {"n0": "x"}, {"n0"})
 
         together(write, range(1, 9))
-        assert len(json.loads((tmp_path / FILE).read_text())["2.5.0"][f"rk3588/fp16/3/converter {CONVERTER}"]) == 8
+        assert (
+            len(json.loads((tmp_path / KNOWN_FAILURES).read_text())["2.5.0"][f"rk3588/fp16/3/converter {CONVERTER}"])
+            == 8
+        )
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "2.5.0": 3}'])
     def test_a_damaged_file_is_an_empty_one(self, tmp_path: Path, text: str) -> None:
-        (tmp_path / FILE).write_text(text)
+        (tmp_path / KNOWN_FAILURES).write_text(text)
         known_failures = KnownFailures(tmp_path, OPTIONS, "2.5.0")
         assert known_failures.recall(model()) == {}
         known_failures.remember(model(), {"n0": "x"}, {"n0"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ort_rknn_converters.onnx_file import lite_messages, lite_tensors
+from tests.helpers.without_onnx import python
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "conformance" / "ort_rknn_conformance" / "doctor" / "models"
-WITHOUT = """
-import importlib.util, sys
-hidden = ("onnx", "onnx_ir", "sympy", "ml_dtypes")
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in hidden:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Hidden())
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name.split(".")[0] in hidden else found(name, package)
-"""
-
-
-def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT + code, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=100
-    )
 
 
 def test_the_descriptor_is_onnx_s_as_far_as_it_goes() -> None:

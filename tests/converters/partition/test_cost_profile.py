@@ -8,13 +8,8 @@ from typing import Any
 
 import pytest
 
-from ort_rknn_converters.partition.cost_profile import (
-    CostProfile,
-    OperatorCost,
-    TransferCost,
-    installed,
-    profile_path,
-)
+from ort_rknn_converters.partition.cost_profile import CostProfile, OperatorCost, TransferCost
+from ort_rknn_converters.partition.installed_profile import installed, profile_path
 
 CONV = OperatorCost("conv", "int8", "64 to 64, 3x3 by 1, 40x40", 58_982_400, 241_664, 1, 0.25, 30)
 TRANSFER = TransferCost("inputs_set", "float32", 409_600, 0.5, 30)

@@ -11,8 +11,9 @@ import pytest
 from ort_rknn_converters.cache.key import key_of
 from ort_rknn_converters.options import ConvertOptions
 from ort_rknn_converters.partition.cost_model import estimate
-from ort_rknn_converters.partition.cost_profile import CostProfile, OperatorCost, TransferCost, profile_path
-from ort_rknn_converters.partition.soc_costs import MEASURED, costs_of, profile_digest, recorded_costs, with_profile
+from ort_rknn_converters.partition.cost_profile import CostProfile, OperatorCost, TransferCost
+from ort_rknn_converters.partition.installed_profile import profile_digest, profile_path
+from ort_rknn_converters.partition.soc_costs import MEASURED, costs_of, recorded_costs, with_profile
 from ort_rknn_converters.targets import TARGETS, find_target
 from tests.helpers.op_rule import floats, node
 

@@ -6,13 +6,14 @@ import inspect
 import pickle
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import replace as standard_replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from ort_rknn_converters.util.frozen import frozen
+from ort_rknn_converters.util.frozen import frozen, replace, rows_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -68,7 +69,7 @@ def test_made_by_position_or_name_it_is_as_the_standard_librarys(given: tuple[An
     assert hash(ours) == hash(theirs) == hash(named)
     assert [row.name for row in fields(ours)] == [row.name for row in fields(theirs)]
     assert is_dataclass(ours)
-    assert replace(ours, size=9) == Ours(*given[:1], 9, *given[2:])
+    assert replace(ours, size=9) == standard_replace(ours, size=9) == Ours(*given[:1], 9, *given[2:])
     assert pickle.loads(pickle.dumps(ours)) == deepcopy(ours) == ours
 
 
@@ -118,6 +119,57 @@ def test_help_shows_the_fields() -> None:
     assert list(ours) == list(theirs)
     assert [row.annotation for row in ours.values()] == [row.annotation for row in theirs.values()]
     assert [row.default for row in ours.values()] == [inspect.Parameter.empty, 1, {}, "s"]
+
+
+@frozen
+class Longer(Ours):
+    """A value with the fields of another, one of them with another default."""
+
+    size: int = 5
+    colour: str = "red"
+
+
+@dataclass(frozen=True)
+class TheirLonger(Theirs):
+    """The same, by the standard library."""
+
+    size: int = 5
+    colour: str = "red"
+
+
+class Kept(Longer):
+    """A class of a value that has no fields of its own."""
+
+
+def test_fields_of_the_bases_come_first() -> None:
+    for made in (Longer("a"), Kept("a")):
+        assert asdict(made) == asdict(TheirLonger("a"))
+        assert [row.name for row in fields(made)] == [row.name for row in fields(TheirLonger)]
+    assert Longer.__match_args__ == TheirLonger.__match_args__
+    assert replace(Kept("a"), colour="blue") == Kept("a", colour="blue")
+    assert [Ours("a").size, Longer.size, Ours.kind] == [1, 5, "value"]
+    assert not hasattr(Longer, "rows"), "no default that instances could share"
+
+
+def test_the_rows_are_known_without_the_standard_librarys_record() -> None:
+    rows = rows_of(Longer)
+    assert list(rows) == ["name", "size", "rows", "secret", "colour"]
+    assert (rows["size"], rows["colour"], rows["secret"].default) == (5, "red", "s")
+
+
+def test_a_copy_is_checked_like_any_other() -> None:
+    with pytest.raises(ValueError, match="too small"):
+        replace(Checked(1), size=-1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        replace(Checked(1), colour="red")
+
+
+def test_a_default_that_can_be_changed_is_refused() -> None:
+    with pytest.raises(ValueError, match="rows: list can be changed"):
+
+        @frozen
+        class Shared:
+            rows: list[int] = []  # noqa: RUF012 - what is refused
 
 
 @pytest.mark.parametrize("folder", ["ort_rknn", "converters", "conformance"])

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 
 import ort_rknn
-from ort_rknn.remote.engine import IN_FLIGHT
+from ort_rknn.remote.engine import in_flight
 from ort_rknn.serving.security import Listen
 from tests.helpers.ort_models import model
 from tests.helpers.serving import FREE, TOKEN, put_models, served, token_file
@@ -89,7 +89,11 @@ def test_map_keeps_the_order(address: str) -> None:
     with ort_rknn.InferenceSession(f"{address}/two") as session:
         results = session.map(["K"], ({"A": A * number, "B": A} for number in range(40)))
         assert [result[0][0, 1] for result in results] == [8.0 * number for number in range(40)]
-        assert session._engine().width > IN_FLIGHT
+        assert session._engine().width > in_flight(0)
+
+
+def test_calls_under_way_are_a_share_of_the_places() -> None:
+    assert [in_flight(places) for places in (0, 1, 4, 16, 64, 100, 128, 1000)] == [12, 1, 4, 12, 12, 20, 24, 24]
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])

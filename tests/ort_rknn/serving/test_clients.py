@@ -290,3 +290,36 @@ def test_curl(server: Server, tmp_path: Path) -> None:
     code, body = curl(f"http://127.0.0.1:{server.http_port}/metrics")
     assert code == 200
     assert 'ort_rknn_calls_total{model="two",status="OK"}' in body
+
+
+def _classes(module: Any) -> dict[str, Any]:
+    return {"outputs": [module.InferRequestedOutput("K", class_count=2)]}
+
+
+def _shared_output(module: Any) -> dict[str, Any]:
+    asked = module.InferRequestedOutput("K")
+    asked.set_shared_memory("region", 24)
+    return {"outputs": [asked]}
+
+
+def _shared_input(module: Any) -> dict[str, Any]:
+    given = inputs(module, FEEDS["two"])
+    given[0].set_shared_memory("region", 24)
+    return {"inputs": given}
+
+
+@pytest.mark.parametrize(
+    ("asks", "why"),
+    [
+        (_classes, "tensor 'K': there are no answers as class names"),
+        (_shared_output, "tensor 'K': there are no tensors in shared memory"),
+        (_shared_input, "tensor 'A': there are no tensors in shared memory"),
+    ],
+)
+def test_what_is_not_spoken_is_refused_and_not_left_out(asks: Any, why: str, triton: tuple[Any, Any]) -> None:
+    module, client = triton
+    for _ in range(3):  # known heads and unknown ones
+        with pytest.raises(InferenceServerException, match=why) as refused:
+            client.infer("two", **{"inputs": inputs(module, FEEDS["two"]), **asks(module)})
+        assert refused.value.status() in ("StatusCode.UNIMPLEMENTED", "501")
+    check(client.infer("two", inputs(module, FEEDS["two"])), local("two", FEEDS["two"]))

@@ -163,7 +163,8 @@ def test_cut_in_mid_call(tmp_path: Path) -> None:
         assert time.monotonic() - begun < 8
 
 
-def test_sigterm_finishes_what_was_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])  # the second: its terminal was closed
+def test_a_signal_finishes_what_was_accepted(number: signal.Signals, tmp_path: Path) -> None:
     folder = put_compiled(tmp_path / "models", "two")
     options = [f"{key}={value}" for key, value in slow(500, 1).items() if key != "device"]
     arguments = [word for option in options for word in ("--option", option)]
@@ -171,7 +172,7 @@ def test_sigterm_finishes_what_was_accepted(tmp_path: Path) -> None:
         with ort_rknn.InferenceSession(f"grpc://127.0.0.1:{server.port}/two") as session:
             jobs = [session.submit(["K"], feed(number)) for number in range(3)]
             time.sleep(0.3)  # they are on their way
-            server.send(signal.SIGTERM)
+            server.send(number)
             assert [right(number, job.result(10)) for number, job in enumerate(jobs)] == [True] * 3
         assert server.process.wait(20) == 0
         server.wait_for("going down: no more calls, finishing 3")

@@ -18,6 +18,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 import ort_rknn
+from ort_rknn.remote.failures import Refusal
 from ort_rknn.serving.server import Server
 from tests.helpers.serving import served
 from tests.helpers.slow_models import put_compiled, slow
@@ -147,6 +148,8 @@ def test_the_end_finishes_what_was_accepted(serve: Callable[..., Server]) -> Non
         stopper = threading.Thread(target=lambda: stopped.append(server.stop()))
         stopper.start()
         wait_until(lambda: not server.service.ready)
+        with pytest.raises(Refusal, match="the server is going down"):
+            server.service.enter()
         assert [job.result(20)[1].tolist() for job in jobs] == [(A @ [[1, 2], [-1, 3]]).tolist()] * 3
         stopper.join(20)
         assert stopped == [True]

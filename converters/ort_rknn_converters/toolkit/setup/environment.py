@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import sys
@@ -109,7 +108,9 @@ def failure_note() -> Path:
 
 def _importable() -> tuple[str, str] | None:
     """Version and folder of the toolkit installed beside us, found without importing it."""
-    spec = importlib.util.find_spec("rknn")
+    from importlib.util import find_spec
+
+    spec = find_spec("rknn")
     places = list(spec.submodule_search_locations or ()) if spec else []
     found = next((Path(place).parent for place in places if (Path(place) / "api").is_dir()), None)
     version = version_of("rknn-toolkit2") if found else ""

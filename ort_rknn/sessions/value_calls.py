@@ -1,4 +1,4 @@
-"""Runs a session with an NPU part over an I/O binding.
+"""Runs a session with an NPU part over OrtValues: by name, in a vector, or bound. Loaded at the first such call.
 
 onnxruntime's native binding cannot be asked what was bound to it, so ours (:mod:`ort_rknn.ort_types.iobinding`) writes
 it down. Outputs that have memory are written into; the others get the result bound, where onnxruntime's own calls find
@@ -7,29 +7,38 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ort_rknn.ort_conventions import status_text
+from ort_rknn.ort_conventions import numpy_dtype, status_text
 from ort_rknn.ort_private.bindings import BindingBase
-from ort_rknn.ort_private.values import has_content, new_value, write
+from ort_rknn.ort_private.values import has_content, is_tensor, new_value, value_vector, write
+from ort_rknn.ort_types.adapters import has_adapters, without_adapters
 
 if TYPE_CHECKING:
     from ort_rknn.ort_types.iobinding import SessionIOBinding
 
-__all__ = ["deliver", "run_bound", "run_copied"]
+__all__ = ["deliver", "run_bound", "run_by_name", "run_copied", "run_vectors"]
 
 _IN_THE_STUB = "while running"  # a kernel of the stub failed: the binding itself was found good
 
 
-class BindableSession(Protocol):
-    """Part of a session that a run over an I/O binding needs."""
+class ValueSession(Protocol):
+    """Part of a session that a run over values needs."""
 
     @property
     def input_dtypes(self) -> Mapping[str, np.dtype[Any] | None]:
         """Numpy's dtype of each input."""
+
+    @property
+    def output_dtypes(self) -> Mapping[str, np.dtype[Any] | None]:
+        """Numpy's dtype of each output."""
+
+    @property
+    def whole_native(self) -> Any:
+        """Native session of the whole model, for what numpy cannot hold."""
 
     def share(self, binding: SessionIOBinding, run_options: Any) -> bool:
         """Run in memory that the NPU reads and writes itself, where the binding has such; whether it did."""
@@ -38,8 +47,43 @@ class BindableSession(Protocol):
         """Run on arrays."""
 
 
+def run_by_name(session: ValueSession, inputs: Mapping[str, Any], output_names: Any, run_options: Any) -> Any:
+    """Run on values by their inputs' names, found good; returns a vector of the outputs' values."""
+    names = output_names if type(output_names) is list else list(output_names)
+    if has_adapters(run_options) or not _numeric(session, inputs.values(), names):
+        return session.whole_native.run_with_ort_values(inputs, names, run_options)
+    vector = value_vector()
+    for array in session.run(names, _arrays(inputs), None):
+        vector.push_back(new_value(array))
+    return vector
+
+
+def run_vectors(
+    session: ValueSession,
+    run_options: Any,
+    feed_names: Sequence[str],
+    feeds: Any,
+    fetch_names: Sequence[str],
+    fetches: Any,
+    fetch_devices: Any,
+) -> None:
+    """Run on vectors of values, found good; the results are put into ``fetches``."""
+    given = dict(zip(feed_names, feeds, strict=True))
+    if not _numeric(session, given.values(), fetch_names):
+        session.whole_native.run_with_ortvaluevector(
+            run_options, feed_names, feeds, fetch_names, fetches, fetch_devices
+        )
+        return
+    room = len(fetches)
+    for index, array in enumerate(session.run(list(fetch_names), _arrays(given), None)):
+        if index < room and has_content(fetches[index], True):
+            write(fetches[index], array)
+        else:
+            fetches.push_back(new_value(array))
+
+
 def run_bound(
-    session: BindableSession, validate_on_stub: Callable[[Any, Any], None], binding: Any, run_options: Any
+    session: ValueSession, validate_on_stub: Callable[[Any, Any], None], binding: Any, run_options: Any
 ) -> None:
     """Run once.
 
@@ -53,6 +97,11 @@ def run_bound(
         RuntimeError: Everything that is wrong with the binding, in onnxruntime's words.
     """
     record = getattr(binding, "rknn_record", None)
+    names = () if record is None else [name for name in record.outputs if name in session.output_dtypes]
+    if not _numeric(session, (), names):
+        session.whole_native.run_with_iobinding(binding, run_options)
+        return
+    run_options = without_adapters(run_options, "run_with_iobinding")
     if record is None:
         raise RuntimeError(
             "Error in execution: this binding was made by onnxruntime's own class, which cannot be read. "
@@ -126,6 +175,16 @@ def deliver(binding: SessionIOBinding, results: Mapping[str, np.ndarray[Any, Any
                 "supply unallocated output OrtValues or ensure the pre-allocated shapes match the expected output "
                 "shapes for each run.\n"
             )
+
+
+def _numeric(session: ValueSession, values: Iterable[Any], output_names: Iterable[str]) -> bool:
+    """Whether all values that go in and out are tensors numpy can hold."""
+    outputs = all(session.output_dtypes[name] is not None for name in output_names)
+    return outputs and all(is_tensor(value) and numpy_dtype(value.data_type()) is not None for value in values)
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(value.numpy()) for name, value in values.items()}
 
 
 def _targets(binding: SessionIOBinding) -> list[Any]:
