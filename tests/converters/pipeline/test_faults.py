@@ -63,7 +63,11 @@ def test_memory_is_of_the_moment(error: Exception) -> None:
     assert raised.value.kind == "memory"
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("m"), ConvertError("c"), KeyboardInterrupt()])
+class _Ours(Exception):
+    """What a caller's own compile() raises to get out."""
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("m"), ConvertError("c"), KeyboardInterrupt(), _Ours()])
 def test_errors_that_are_known_stay(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, explained(lambda: b""):
         raise error
