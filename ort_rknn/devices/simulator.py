@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ort_rknn.devices.base import ALL_CORES, AUTO, Context, SegmentCode, StoredBlob
 from ort_rknn.devices.cpu import OrtContext
-from ort_rknn.errors import DeviceError, DeviceUnavailable
+from ort_rknn.errors import DeviceError, DeviceUnavailable, RknnError
 
 if TYPE_CHECKING:
     from ort_rknn.devices.base import Array
@@ -109,6 +109,7 @@ def _rounded(code: SegmentCode) -> str | bytes:
     assert blob is not None
 
     def make() -> bytes:
+        from ort_rknn_converters.errors import ConvertError
         from ort_rknn_converters.extras import COMPLETE, EXTRA
 
         if not COMPLETE:
@@ -117,15 +118,22 @@ def _rounded(code: SegmentCode) -> str | bytes:
             )
         import onnx
 
-        model = onnx.load(blob.path) if blob.path is not None else onnx.load_model_from_string(blob.read())
-        if code.precision == "fp16":
-            from ort_rknn_converters.numerics.fp16_rounding import round_to_fp16
+        try:
+            model = onnx.load(blob.path) if blob.path is not None else onnx.load_model_from_string(blob.read())
+            if code.precision == "fp16":
+                from ort_rknn_converters.numerics.fp16_rounding import round_to_fp16
 
-            rounded = round_to_fp16(model)
-        else:
-            from ort_rknn_converters.numerics.int8_rounding import round_to_int8
+                rounded = round_to_fp16(model)
+            else:
+                from ort_rknn_converters.numerics.int8_rounding import round_to_int8
 
-            rounded = round_to_int8(model, _file(code))
+                rounded = round_to_int8(model, _file(code))
+        except (RknnError, ConvertError, OSError):
+            raise
+        except Exception as error:  # onnx raises a class of its own per kind of fault
+            raise DeviceError(
+                f"segment {code.name} cannot be simulated: its ONNX in the compiled model is damaged ({error})"
+            ) from error
         content: bytes = rounded.SerializeToString()
         return content
 

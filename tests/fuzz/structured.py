@@ -80,7 +80,7 @@ def _json(data: bytes, random: random.Random) -> bytes | None:
 
 def _rknn(data: bytes, random: random.Random) -> bytes | None:
     """A ``.rknn``: its JSON text, or a number of its FlatBuffer (offsets are close to their targets)."""
-    if data[:4] != b"RKNN":
+    if data[:4] != b"RKNN" or len(data) < 24:
         return None
     (length,) = struct.unpack_from("<Q", data, 16)
     end = 64 + length

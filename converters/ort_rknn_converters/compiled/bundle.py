@@ -134,6 +134,7 @@ class Bundle:
         try:
             facts = parse_json(table, BUNDLE)
             read = partial(_restored, name, held.initializers())
+            inputs = {value.name for value in held.skeleton.graph.input}
             variants = []
             for row in facts["variants"]:
                 blob = row.get("blob")
@@ -143,6 +144,11 @@ class Bundle:
                     else partial(_load, name, folder, partial(read, blob))
                 )
                 shapes = {key: tuple(map(int, dims)) for key, dims in row["shapes"].items()}
+                if unknown := [key for key in (*shapes, *row.get("values", ())) if key not in inputs]:
+                    raise CompiledModelError(
+                        f"{name} is damaged: a form is for input {unknown[0]!r}, and there is none of that name."
+                        " Convert the original ONNX model again"
+                    )
                 variants.append(Variant(shapes, tuple(row["targets"]), load, row.get("values", {})))
             original = facts["original"]
         except Exception as error:  # what libraries raise for damaged content differs between their versions

@@ -7,7 +7,7 @@ beside it, and every part must be there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,7 @@ class _Reader:
             )
         if nodes:
             raise CompiledModelError(f"{self.name} was changed after it was compiled. Convert the model again")
+        self._check_flow(steps)
         return CompiledParts(
             stub=BytesBlob(self.stub.SerializeToString(deterministic=True)),
             steps=tuple(steps),
@@ -162,6 +163,23 @@ class _Reader:
             toolkit_version=self.facts["toolkit_version"],
             passes=tuple(self.facts["passes"]),
         )
+
+    def _check_flow(self, steps: Sequence[Step]) -> None:
+        """Refuse steps that read what nobody gives them: the session would open, and fail when it runs."""
+        graph = self.stub.graph
+        known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        for step in steps:
+            inputs = [one if isinstance(one, str) else one.name for one in step.inputs]
+            if missing := [name for name in inputs if name and name not in known]:
+                raise CompiledModelError(
+                    f"{self.name} is damaged: nothing makes {missing[0]!r}, which {step.name} reads. Convert the model"
+                    " again"
+                )
+            known.update(one if isinstance(one, str) else one.name for one in step.outputs)
+        if missing := [value.name for value in graph.output if value.name not in known]:
+            raise CompiledModelError(
+                f"{self.name} is damaged: nothing makes its output {missing[0]!r}. Convert the model again"
+            )
 
     def _stub(self) -> onnx.ModelProto:
         stub = make_stub(self.proto)

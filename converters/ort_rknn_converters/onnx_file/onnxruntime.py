@@ -55,7 +55,11 @@ def on_cpu(model: str | bytes, options: Any, weights_folder: str = "") -> Any:
     if weights_folder:
         options.add_session_config_entry(WEIGHTS_FOLDER, weights_folder)
     return onnxruntime.InferenceSession(
-        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=[_WRONG_OPTIMIZER]
+        model,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=[_WRONG_OPTIMIZER],
+        enable_fallback=0,  # which would print foreign text, and try the same again
     )
 
 

@@ -17,6 +17,7 @@ from ort_rknn_converters.passes.tape import Tape
 
 __all__ = [
     "FLOATS",
+    "OLDEST",
     "Context",
     "Pass",
     "Rewrite",
@@ -29,7 +30,7 @@ __all__ = [
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 """Element types on which the float rewrites are right (integers would round or wrap differently)."""
 
-_OLDEST = 7
+OLDEST = 7
 """Oldest opset rewritten: onnxruntime runs few ops older than that, and broadcasting was another."""
 
 
@@ -93,7 +94,7 @@ class Rewrite(Pass):
 
     def apply(self, model: ir.Model, ctx: Context) -> tuple[str, ...]:
         """Offer every node of ``op_types`` to :meth:`rewrite`."""
-        if ctx.opset < _OLDEST:
+        if ctx.opset < OLDEST:
             return ()
         done: Counter[str] = Counter()
         for node in list(model.graph):

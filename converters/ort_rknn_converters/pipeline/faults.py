@@ -23,6 +23,9 @@ from ort_rknn_converters.util.out_of_memory import short_of_memory
 
 __all__ = ["check_crash_free", "explained"]
 
+_LIBRARIES = frozenset({"builtins", "google", "ml_dtypes", "numpy", "onnx", "onnx_ir", "onnxruntime", "struct"})
+"""Packages whose errors mean a fault: of the model, or of ours."""
+
 
 def check_crash_free(loaded: ir.Model, model: Callable[[], str | bytes]) -> None:
     """Keep models from ONNX's shape inference that it dies of: an input without a type ended the process.
@@ -70,6 +73,8 @@ def explained(model: Callable[[], str | bytes]) -> Iterator[None]:
     except (ConvertError, OSError):
         raise
     except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _LIBRARIES:
+            raise  # a class of the caller's, from a function that was handed in
         if isinstance(error, MemoryError) or short_of_memory(f"{type(error).__name__}: {error}"):
             raise RunFailed(
                 f"the conversion needs more memory than there is ({shown(error)}): convert it on a machine with more",

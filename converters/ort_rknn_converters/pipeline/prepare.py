@@ -10,7 +10,7 @@ from ort_rknn_converters.graph.infer_contrib import infer_contrib
 from ort_rknn_converters.graph.onnx_graph import name_nodes
 from ort_rknn_converters.numerics.seen_shapes import see_shapes
 from ort_rknn_converters.options import ConvertOptions
-from ort_rknn_converters.passes.base import Context, Pass, drop_unused
+from ort_rknn_converters.passes.base import OLDEST, Context, Pass, drop_unused
 from ort_rknn_converters.passes.expand.attention import Attention
 from ort_rknn_converters.passes.expand.cast_like import CastLike
 from ort_rknn_converters.passes.expand.contrib import Contrib, EarlyNorms
@@ -162,12 +162,13 @@ def prepare(model: ir.Model, options: ConvertOptions | None = None, *, run_time_
     if pinned or any(node.op_type in _MISTAKEN for node in model.graph):
         _check_shapes(model, original, pinned=pinned)
         settle()
-    for _ in range(_ROUNDS):  # what one layer is expanded into may tell the shapes of the next
-        if not run(*expand):
-            break
-        settle()
-    if run(*_REWRITE):
-        settle()
+    if ctx.opset >= OLDEST:
+        for _ in range(_ROUNDS):  # what one layer is expanded into may tell the shapes of the next
+            if not run(*expand):
+                break
+            settle()
+        if run(*_REWRITE):
+            settle()
     drop_unused(model)
     changes.extend(name_nodes(model))
     return Prepared(model, tuple(changes))

@@ -150,3 +150,13 @@ def test_shapes_belong_together_by_their_order() -> None:
         "c": [()],
         "d": [()],
     }
+
+
+def test_a_form_for_an_input_there_is_not_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    _bundle(_heavy(), tmp_path, 1, 2).save(path)
+    proto = onnx.load(path)
+    (entry,) = [entry for entry in proto.metadata_props if entry.key == "ort_rknn.bundle"]
+    entry.value = entry.value.replace('"X"', '"another"')
+    with pytest.raises(CompiledModelError, match="a form is for input 'another'"):
+        Bundle.load(proto.SerializeToString())

@@ -277,3 +277,11 @@ def test_a_models_repr_is_one_line() -> None:
     assert repr(compiled) == (
         f"<CompiledModel for {', '.join(compiled.targets)}, {code} bytes of NPU code; .plan has more>"
     )
+
+
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_steps_that_read_what_nobody_makes_are_refused(place: str) -> None:
+    model = sample().to_onnx()
+    getattr(model.graph, place)[0].name = "another\x1b"
+    with pytest.raises(CompiledModelError, match="is damaged"):
+        CompiledModel.load(model.SerializeToString())

@@ -63,8 +63,20 @@ def test_memory_is_of_the_moment(error: Exception) -> None:
     assert raised.value.kind == "memory"
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("m"), ConvertError("c"), KeyboardInterrupt()])
+class _Ours(Exception):
+    """What a caller's own compile() raises to get out."""
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("m"), ConvertError("c"), KeyboardInterrupt(), _Ours()])
 def test_errors_that_are_known_stay(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, explained(lambda: b""):
         raise error
     assert raised.value is error
+
+
+def test_nothing_is_printed_of_a_model_with_names_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    model = build([helper.make_node("Relu", ["x", "x"], ["y"], name="AAAA")], {"x": random(1)}, ["y"])
+    broken = model.SerializeToString().replace(b"AAAA", b"\xa2\x9b[2")
+    with pytest.raises(ModelError):
+        plan_only(broken, "rk3588")
+    assert capsys.readouterr() == ("", "")

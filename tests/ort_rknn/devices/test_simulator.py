@@ -113,3 +113,11 @@ def test_a_core_does_one_thing_at_a_time(
     leave.set()
     for call in calls:
         call.result()
+
+
+def test_a_segment_whose_onnx_contradicts_itself_is_said() -> None:
+    model = cnn()
+    del model.graph.value_info[:]  # so that its types are looked for
+    model.graph.node.add(op_type="Relu", input=["x"])  # and gives nothing
+    with pytest.raises(DeviceError, match="cannot be simulated: its ONNX in the compiled model is damaged"):
+        SimulatorDevice().open(segment_of(model))

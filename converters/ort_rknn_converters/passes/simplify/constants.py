@@ -52,7 +52,7 @@ def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
     if attr.is_ref():
         return None
     if name == "value":
-        return attr.as_tensor()
+        return attr.as_tensor() if attr.type == ir.AttributeType.TENSOR else None
     if name in ("value_float", "value_floats"):
         return ir.tensor(np.array(attr.value, dtype=np.float32))
     if name in ("value_int", "value_ints"):
