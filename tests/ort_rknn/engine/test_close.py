@@ -272,6 +272,31 @@ def test_many_closes_at_once(new_engine) -> None:
     assert ended <= {"cancelled", "NoneType", "SessionClosed"}, "each job has one end"
 
 
+def test_runs_that_meet_a_close_are_served_or_refused(new_engine) -> None:
+    for _ in range(20):
+        device = fake(2, gated=False)
+        engine = new_engine(device)
+        started = threading.Barrier(4)
+
+        def call(engine: Engine = engine, started: threading.Barrier = started) -> int:
+            served = 0
+            started.wait(LONG)
+            while True:
+                try:
+                    engine.run(frame(0))
+                except SessionClosed:
+                    return served
+                served += 1
+
+        calls = [Background(call) for _ in range(3)]
+        started.wait(LONG)
+        engine.close()
+        assert device.alive == []
+        served = sum(each.result() for each in calls)
+        stats = engine.stats()
+        assert (stats.runs, sum(lane.tasks for lane in stats.lanes)) == (served, served), "the refused do not count"
+
+
 def test_options_are_kept() -> None:
     engine = Engine(program(fake(1)), EngineOptions(max_queue_size=5))
     assert engine.options.max_queue_size == 5

@@ -67,6 +67,25 @@ def test_a_success_in_between_forgives(new_engine) -> None:
     assert engine.plan().notes == ()
 
 
+def test_a_run_that_succeeds_forgives_too(new_engine) -> None:
+    device = fake(1)
+    engine = new_engine(device)
+    for tag in range(3 * FAILURES_IN_A_ROW):
+        if tag % FAILURES_IN_A_ROW:
+            device.gate(tag).fail(-1)
+        else:
+            device.gate(tag).open()
+    for tag in range(3 * FAILURES_IN_A_ROW):
+        if tag % FAILURES_IN_A_ROW:
+            with pytest.raises(DeviceError):
+                engine.run(frame(tag))
+        else:
+            assert engine.run(frame(tag))[0][0, 0] == tag
+    (lane,) = engine.stats().lanes
+    assert (lane.tasks, lane.failures) == (3, 3 * FAILURES_IN_A_ROW - 3)
+    assert engine.plan().notes == ()
+
+
 def test_without_cores_everything_ends_as_an_error(new_engine) -> None:
     device, calls = fake(1), Calls()
     engine = new_engine(device, max_queue_size=64)
