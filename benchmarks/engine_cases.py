@@ -135,6 +135,7 @@ class Stream:
     options: dict[str, Any] = field(default_factory=dict)
     beside: Callable[[], AbstractContextManager[None]] = quiet
     pattern: str = ""
+    compares: bool = False
 
     def _measured(self, rig: Rig, seconds: float, some: Callable[[int], None]) -> Values:
         rig.emulator.configure(latency_us=int(1000 * self.latency_ms))
@@ -153,7 +154,8 @@ class Stream:
     def ours(self, rig: Rig, seconds: float) -> Values:
         """By ``run_async``, from one thread."""
         session, feed = rig.session(self.work, **self.options), self.work.feed()
-        values = self._measured(rig, seconds, lambda jobs: stream(session, feed, jobs))
+        expected = session.run(None, feed)[0].copy() if self.compares else None
+        values = self._measured(rig, seconds, lambda jobs: stream(session, feed, jobs, expected=expected))
         session.close()
         return values
 
@@ -280,6 +282,7 @@ CASES: tuple[Case, ...] = (
     *(Stream(f"quiet {ms:g} ms, schedule", ms, options=SCHEDULE) for ms in (0.5, 1.0, 5.0)),
     Stream("burner 5 ms", 5.0, beside=burner),
     Stream("burner 1 ms, limits 64", 1.0, options=_DEEP, beside=burner),
+    Stream("burner 1 ms, limits 64, compared", 1.0, options=_DEEP, beside=burner, compares=True),
     Stream("hogs 0.5 ms", 0.5, beside=hogs),
     Stream("hogs 1 ms", 1.0, beside=hogs),
     Stream("uneven", 7.0, pattern="5000*9,25000"),

@@ -214,8 +214,8 @@ def taking(into: list[Taken]) -> Iterator[None]:
     into.append(Taken(wall, cpu, switches))
 
 
-def stream(session: Any, feed: dict[str, Any], jobs: int, done: Any = None) -> None:
-    """Jobs through ``run_async``, until the last callback."""
+def stream(session: Any, feed: dict[str, Any], jobs: int, done: Any = None, expected: Any = None) -> None:
+    """Jobs through ``run_async``, until the last callback; each compares its result where one is expected."""
     ended = threading.Event()
     left = [jobs]
 
@@ -224,6 +224,8 @@ def stream(session: Any, feed: dict[str, Any], jobs: int, done: Any = None) -> N
             raise RuntimeError(error)
         if done is not None:
             done()
+        if expected is not None and not np.array_equal(results[0], expected):
+            raise RuntimeError("a result is not what it was alone")
         left[0] -= 1
         if not left[0]:
             ended.set()

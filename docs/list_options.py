@@ -30,7 +30,7 @@ ENVIRONMENT = {
     "ORT_RKNN_CACHE_LIMIT": "what compiled models may take, e.g. 2G; the least recently used go; default 10 GiB",
     "ORT_RKNN_CONFIG": "the configuration file; empty: none",
     "ORT_RKNN_SWITCH_INTERVAL_MS": "Python's switch interval while a submission waits for room; default 0.5, "
-    "measured, and 0.1 while callbacks pile up; 0 leaves it alone",
+    "measured, and 0.1 while callbacks pile up and while contexts are opened beside work; 0 leaves it alone",
     "ORT_RKNN_ARBITER_KEY": 'key of the semaphores of `arbiter="machine"`; default 0x524b4e50',
     "ORT_RKNN_RUNTIME_DIR": "folder of the pages that `ort-rknn top` reads; `off`: none",
     "ORT_RKNN_NATIVE_LIBRARY": "the native lanes' library; `off`: Python's own threads",

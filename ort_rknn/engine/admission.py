@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ort_rknn.engine.lanes.wake_ups import SpaceSignal
+from ort_rknn.engine.lanes.wake_ups import BriefLock, SpaceSignal
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.errors import SessionClosed, SubmitTimeout
 
@@ -48,7 +47,7 @@ class Admission:
         self,
         options: EngineOptions,
         *,
-        lock: threading.RLock,
+        lock: BriefLock,
         room: Lanes | SpaceSignal,
         delivery: Delivery,
         pacer: Pacer | None,

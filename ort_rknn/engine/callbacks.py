@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ort_rknn.engine.lanes.switch_interval import URGENT_S, FastSwitching
-from ort_rknn.engine.lanes.wake_ups import Sleeper
+from ort_rknn.engine.lanes.wake_ups import BriefLock, Sleeper
 from ort_rknn.ort_conventions import status_text
 from ort_rknn_converters.util.log import logger
 
@@ -46,7 +46,7 @@ class Delivery:
         self._ordered = ordered
         self._limit = limit
         self._on_started = on_started
-        self._lock = threading.RLock()
+        self._lock = BriefLock()
         self._expected: deque[int] = deque()
         self._held: dict[int, tuple[Call, Call]] = {}
         self._ready: deque[tuple[Call, Call | None]] = deque()

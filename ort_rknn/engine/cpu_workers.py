@@ -9,6 +9,8 @@ import heapq
 import threading
 from collections.abc import Callable
 
+from ort_rknn.engine.lanes.wake_ups import BriefLock
+
 __all__ = ["CPU_WORKERS", "CpuWorkers"]
 
 CPU_WORKERS = 2
@@ -30,7 +32,7 @@ class CpuWorkers:
     def __init__(self, on_taken: Callable[[], object], count: int = CPU_WORKERS) -> None:
         self._on_taken = on_taken
         self._count = count
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(BriefLock())
         self._heap: list[tuple[int, Callable[[], object]]] = []
         self._threads: list[threading.Thread] = []
         self._idle = 0

@@ -20,7 +20,7 @@ from ort_rknn.engine.cpu_workers import CpuWorkers
 from ort_rknn.engine.job_runner import Fallback, JobRunner
 from ort_rknn.engine.lanes.base import Lanes
 from ort_rknn.engine.lanes.schedule import LanePlan
-from ort_rknn.engine.lanes.wake_ups import SpaceSignal
+from ort_rknn.engine.lanes.wake_ups import BriefLock, SpaceSignal
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
@@ -70,7 +70,7 @@ class JobManager:
         self._on_closed = on_closed
         self._clock = clock
         # Letting in may take a switch interval beside a busy thread; who ends a job needs but the books, taken last.
-        self._lock, self._books = threading.RLock(), threading.RLock()
+        self._lock, self._books = BriefLock(), BriefLock()
         self._idle = threading.Condition(self._books)
         self.workers = CpuWorkers(self._space_freed, options.cpu_workers)
         self.delivery = Delivery(

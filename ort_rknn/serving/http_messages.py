@@ -6,12 +6,14 @@ Numbers are counted against the shape before an array is made of them.
 from __future__ import annotations
 
 import json
+import math
 import socket
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from email.message import Message
 from io import BufferedIOBase
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -285,9 +287,16 @@ def _listed(name: str, datatype: str, shape: list[int], data: Any) -> np.ndarray
         raise TensorError(f"input {name!r}: a value is no {datatype}")
     try:
         with np.errstate(over="ignore"):
-            return np.array(values, DATATYPES[datatype]).reshape(shape)
+            array = np.array(values, DATATYPES[datatype])
+        if array.dtype.kind == "f" and _grew_infinite(values, np.isinf(array)):
+            raise OverflowError  # 1e6 is no FP16; an infinity that is sent is one
+        return array.reshape(shape)
     except (OverflowError, ValueError) as error:
         raise TensorError(f"input {name!r}: a value does not fit {datatype}") from error
+
+
+def _grew_infinite(values: list[Any], infinite: np.ndarray[Any, Any]) -> bool:
+    return bool(infinite.any()) and any(map(math.isfinite, compress(values, infinite.tolist())))
 
 
 def _flat(data: list[Any]) -> Iterator[Any]:

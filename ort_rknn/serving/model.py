@@ -72,6 +72,7 @@ class OpenModel:
         at_once: Calls that run in their own threads, as long as no more are under way.
         users: Calls under way.
         used_at: When the last one ended.
+        slowest: Seconds of the longest run until now.
         retired: Whether it is to be closed as soon as nobody uses it.
     """
 
@@ -100,6 +101,7 @@ class OpenModel:
         self.at_once = _at_once(self._sessions[""])
         self.users = 0
         self.used_at = clock()
+        self.slowest = 0.0
         self.retired = False
 
     def session(self, priority: str) -> Any:

@@ -100,15 +100,20 @@ class Repository:
     # --- names --------------------------------------------------------------------------------------------------------
 
     def files(self) -> dict[str, Path]:
-        """Name -> file, of every model there is. A name that two files share is each file's whole name instead."""
+        """Name -> file, of every model there is. A name that two files share is each file's whole name instead.
+
+        Hidden files are none: other systems leave such beside each file that is copied (``._yolo.onnx``).
+        While the folder cannot be read, such as a mount that is away, the files are those that were there last.
+        """
         changed, known = self._listed
-        now = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - of every call
-        if now == changed:
-            return known
-        with os.scandir(self._folder) as found:
-            names = sorted(
-                one.name for one in found if _is_name(one.name) and (one.is_file(follow_symlinks=False) or is_file(one))
-            )
+        try:
+            now = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - of every call
+            if now == changed:
+                return known
+            with os.scandir(self._folder) as found:
+                names = sorted(one.name for one in found if _is_name(one.name) and is_file(one))
+        except OSError:
+            return self._fresh[1] or known
         files = self._named(names)
         if time.time_ns() - now > _SETTLED_NS:
             self._listed = now, files
@@ -336,9 +341,9 @@ class Repository:
 
 
 def _is_name(name: str) -> bool:
-    """Whether a client can name a file: no protocol carries a name that is not UTF-8."""
+    """Whether a file's name is a model's, which clients can say: no protocol carries one that is not UTF-8."""
     try:
-        return bool(name.endswith(ENDINGS) and name.encode())
+        return bool(name.endswith(ENDINGS) and not name.startswith(".") and name.encode())
     except UnicodeEncodeError:
         return False
 

@@ -46,6 +46,7 @@ _NOT_SPOKEN = {
 }
 """Parameters of a tensor, and what they ask for: without it an answer would be another than was asked for."""
 
+_FAR = 50  # times the slowest run of a model is a limit that no run is expected to reach (a guess)
 _LOOK_S = 0.2  # how long a waiting call may not notice that its client has gone (a guess)
 _MOST_MICROSECONDS, _MOST_DIGITS = 10**13, 20  # four months, which is no limit any more; and of Triton's 64 bits
 PRIORITIES = {"": "", 0: "", "high": "high", "normal": "normal", "medium": "medium", "low": "low"}
@@ -202,14 +203,16 @@ class Service:
                 outputs = model.asked(call.outputs)
                 session = model.session("" if priority == self._own else priority)
                 # Where a core is idle the call runs here, with no thread between: half of its cost. A gRPC client keeps
-                # its deadline itself; who gives a limit as a parameter is to be freed by the server.
-                if model.users <= model.at_once and not limit:
+                # its deadline itself; who gives a limit as a parameter is freed by the server if a run may reach it.
+                if model.users <= model.at_once and (not limit or 0.0 < _FAR * model.slowest <= limit):
                     queue, ran = 0.0, time.monotonic()
                     results = session.run(outputs.listed, inputs)
                     infer = time.monotonic() - ran
                 else:
                     deadline = self._deadline(begun, client, limit)
                     results, queue, infer = self._queued(session, outputs, inputs, client, deadline)
+                if infer > model.slowest:
+                    model.slowest = infer
             finally:
                 self.repository.release(model)
         except BaseException as error:

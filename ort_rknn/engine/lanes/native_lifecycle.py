@@ -12,6 +12,8 @@ from ort_rknn.engine.lanes.fault_policy import FaultPolicy
 from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedContexts, native_contexts, shielded
 from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.native_pool import ANY, BUSY, CLOSED, FRONT, IF_IDLE, NativePool, table_of
+from ort_rknn.engine.lanes.switch_interval import URGENT_S, FastSwitching
+from ort_rknn.engine.lanes.wake_ups import BriefLock
 from ort_rknn.errors import DeviceError, NpuMemoryFull
 
 __all__ = ["LaneKeeper"]
@@ -29,7 +31,7 @@ class LaneKeeper:
         self._clock = setup.clock
         self._sharer = setup.sharer
         self._elastic = setup.elastic and setup.sharer is not None
-        self._lock = threading.RLock()
+        self._lock = BriefLock()
         self._lanes = [NativeLane(spec) for spec in setup.specs]
         cores = list(dict.fromkeys(spec.core for spec in setup.specs))
         self._pinned = not any(spec.floats for spec in setup.specs)
@@ -141,6 +143,9 @@ class LaneKeeper:
 
     def _open_there(self, lane: NativeLane, flight: InFlight | None) -> None:
         """On a thread of its own: open the contexts, then leave the lane to its native thread."""
+        # Each of the vendor's calls gives the interpreter away: beside a busy thread an opening is 20 switch intervals.
+        switching = FastSwitching(URGENT_S)
+        switching.begin()
         try:
             lane.contexts = self._open(lane)
         except NpuMemoryFull as error:
@@ -153,6 +158,7 @@ class LaneKeeper:
         else:
             self._start(lane, flight)
         finally:
+            switching.end()
             self._openers.discard(threading.current_thread())
 
     def _open(self, lane: NativeLane) -> SharedContexts:

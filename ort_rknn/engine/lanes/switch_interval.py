@@ -21,8 +21,9 @@ INTERVAL_S = 0.0005
 """Measured: 1 ms and 0.5 ms serve three cores of 1 ms equally well; 0.5 ms leaves room for faster models."""
 
 URGENT_S = 0.0001
-"""While callbacks pile up. Each that lets go of the interpreter's lock, as numpy does for every array of more than 500
-elements, waits one interval to get it back from a busy thread: 0.5 ms each are at most 2000 callbacks a second."""
+"""While callbacks pile up, and while contexts are opened. Each callback that lets go of the interpreter's lock, as
+numpy does for every array of more than 500 elements, waits one interval to get it back from a busy thread: 0.5 ms each
+are at most 2000 callbacks a second. An opening is some 20 calls of the vendor's that let go of it, too."""
 
 _lock = threading.RLock()
 _wishes: list[float] = []

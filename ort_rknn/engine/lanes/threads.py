@@ -15,7 +15,7 @@ from ort_rknn.engine.lanes.input_copies import copy_of
 from ort_rknn.engine.lanes.lane import Deferred, Lane, SharedContexts, TaskOutcome
 from ort_rknn.engine.lanes.memory_door import MemoryDoor
 from ort_rknn.engine.lanes.thread_table import ThreadTable
-from ort_rknn.engine.lanes.wake_ups import SpaceSignal
+from ort_rknn.engine.lanes.wake_ups import BriefLock, SpaceSignal
 from ort_rknn.errors import DeviceError, InferenceTimeout, NpuMemoryFull
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ThreadLanes:
 
             self._watchdog = Watchdog(setup.time_limit, self._expire)
         self._sharer = setup.sharer
-        self._lock = threading.RLock()
+        self._lock = BriefLock()
         self._room = SpaceSignal()
         self.mark, self.touch, self.wait = self._room.mark, self._room.touch, self._room.wait
         self._door = MemoryDoor(self, setup.clock)

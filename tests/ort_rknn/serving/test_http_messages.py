@@ -16,6 +16,8 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 import ort_rknn
+from ort_rknn.remote.tensors import TensorError
+from ort_rknn.serving.http_messages import call_of_json
 from ort_rknn.serving.server import Server
 from tests.helpers.ort_models import model
 from tests.helpers.serving import put_models, served
@@ -158,6 +160,32 @@ def test_a_timeout_that_is_none(timeout: Any, server: Server) -> None:
 def test_a_timeout_that_is_long(timeout: Any, server: Server) -> None:
     body = json.dumps({**json.loads(BODY), "parameters": {"timeout": timeout}}).encode()
     assert said(server, post(body))[0][0] == 200
+
+
+@pytest.mark.parametrize(
+    ("datatype", "values", "wanted"),
+    [
+        ("FP16", [0.1, -65504], [0.0999755859375, -65504.0]),
+        ("FP16", [65520, 1], "'x': a value does not fit FP16"),
+        ("FP16", [float("inf"), float("nan")], [float("inf"), float("nan")]),
+        ("FP32", [-1e39, 1], "'x': a value does not fit FP32"),
+        ("FP32", [1e-60, float("-inf")], [0.0, float("-inf")]),
+        ("FP64", [1e308, 10**308], [1e308, 1e308]),
+        ("FP64", [10**309, 1], "'x': a value does not fit FP64"),
+        ("INT8", [128, 1], "'x': a value does not fit INT8"),
+        ("UINT64", [2**64 - 1, 0], [2**64 - 1, 0]),
+        ("INT64", [2**63, 0], "'x': a value does not fit INT64"),
+    ],
+)
+def test_numbers_that_fit_their_type_and_no_others(datatype: str, values: list[Any], wanted: Any) -> None:
+    head = {"inputs": [{"name": "x", "datatype": datatype, "shape": [2], "data": values}]}
+    if isinstance(wanted, str):
+        with pytest.raises(TensorError, match=wanted):
+            call_of_json("m", "", json.dumps(head).encode(), memoryview(b""))
+    else:
+        _, inputs, _ = call_of_json("m", "", json.dumps(head).encode(), memoryview(b""))
+        np.testing.assert_array_equal(inputs["x"], np.array(wanted, inputs["x"].dtype))
+        assert tritonclient.utils.np_to_triton_dtype(inputs["x"].dtype) == datatype
 
 
 def test_a_refusal_is_the_clients_exception(server: Server) -> None:

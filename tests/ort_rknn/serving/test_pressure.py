@@ -138,6 +138,25 @@ def test_a_request_parameter_is_a_limit_too(serve: Callable[..., Server]) -> Non
             client.infer("two", request(), parameters={"timeout ": 1}, timeout=-1)
 
 
+def test_a_limit_that_is_far_away_costs_no_thread(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(20)
+    queued: list[float] = []
+    queue = server.service._queued
+
+    def spied(*given: Any) -> Any:
+        queued.append(given[-1])
+        return queue(*given)
+
+    monkeypatch.setattr(server.service, "_queued", spied)
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_ports[0]}") as client:
+        for microseconds, handed_over in ((30_000_000, 1), (30_000_000, 1), (100_000, 2), (0, 2), (900_000, 3)):
+            result = client.infer("two", request(), timeout=microseconds or None)
+            assert result.as_numpy("K").tolist() == (A @ [[1, 2], [-1, 3]]).tolist()
+            assert len(queued) == handed_over  # nobody knew at first how long a run takes; 50 of them are a second
+
+
 def test_the_end_finishes_what_was_accepted(serve: Callable[..., Server]) -> None:
     server = serve(300)
     address = f"127.0.0.1:{server.grpc_ports[0]}"

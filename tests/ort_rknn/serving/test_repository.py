@@ -42,7 +42,11 @@ class Clock:
 def test_names(tmp_path: Path) -> None:
     for name in ("a.onnx", "b.rknn", "c.rknn.onnx", "d.onnx", "d.rknn", "notes.txt", "a.onnx.data"):
         (tmp_path / name).write_bytes(b"x")
+    for name in ("._a.onnx", ".onnx", "..b.onnx"):  # what a copy from another system leaves
+        (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "circle.onnx").symlink_to(tmp_path / "circle.onnx")
+    (tmp_path / "nowhere.onnx").symlink_to(tmp_path / "nothing")
     repository = Repository(tmp_path, Opener())
     assert sorted(repository.files()) == ["a", "b", "c", "d.onnx", "d.rknn"]
     assert repository.find("c")[1].name == "c.rknn.onnx"
@@ -61,6 +65,26 @@ def test_a_file_that_comes_later(tmp_path: Path) -> None:
     put_models(tmp_path, "two")
     assert repository.index() == [Entry("two", "UNAVAILABLE", "not loaded; the first call loads it")]
     assert repository.is_ready("two", "")
+
+
+def test_a_folder_that_is_away_for_a_moment_takes_no_open_model_along(tmp_path: Path) -> None:
+    folder, away = put_models(tmp_path / "models", "two"), tmp_path / "away"
+    clock = Clock()
+    repository = Repository(folder, Opener(), clock=clock, idle=0)
+    with repository.use("two", "", 20):
+        pass
+    folder.rename(away)
+    clock.now += 10
+    repository.close_idle()
+    with repository.use("two", "", 20) as opened:
+        assert opened.name == "two"
+    assert repository.index() == [Entry("two", "READY")]
+    away.rename(folder)
+    (folder / "two.onnx").unlink()
+    clock.now += 10
+    with pytest.raises(Refusal, match="there is no model 'two'"):
+        repository.find("two")
+    repository.close()
 
 
 def test_many_first_calls_open_once(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
+from typing import Any
 
 import pytest
 
-from ort_rknn.engine.lanes.wake_ups import Sleeper, SpaceSignal
+from ort_rknn.engine.lanes import wake_ups
+from ort_rknn.engine.lanes.wake_ups import BriefLock, Sleeper, SpaceSignal
 from tests.helpers.engines import LONG, Background
 
 
@@ -86,3 +89,61 @@ def test_an_interrupt_leaves_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         room.wait(room.mark(), None)
     assert not room._sleepers
+
+
+@pytest.mark.parametrize("tries", [0, 1_000_000_000], ids=["waits", "tries"])
+def test_a_brief_lock_is_one_thread_s_and_goes_to_who_waits(tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wake_ups, "_TRIES", tries)
+    lock, begun, order = BriefLock(), threading.Event(), list[str]()
+
+    def wait() -> None:
+        begun.set()
+        with lock:
+            order.append("other")
+
+    with lock, lock:  # re-entrant
+        other = Background(wait)
+        assert begun.wait(LONG)
+        order.append("first")
+    other.result()
+    assert order == ["first", "other"]
+    assert lock.acquire(blocking=False)
+
+
+def test_a_brief_lock_counts_what_many_threads_add() -> None:
+    lock, total = BriefLock(), [0]
+
+    def add() -> None:
+        for _ in range(2000):
+            with lock:
+                before = total[0]
+                if not before % 100:
+                    time.sleep(0)  # another thread's turn, in the midst of it
+                total[0] = before + 1
+
+    for thread in [Background(add) for _ in range(4)]:
+        thread.result()
+    assert total == [8000]
+
+
+@pytest.mark.parametrize("mine", [False, True])
+def test_an_interrupt_leaves_a_brief_lock_as_it_was(mine: bool) -> None:
+    class Interrupted(BriefLock):
+        """Ctrl-C in the moment in which the lock was taken."""
+
+        interrupted = False
+
+        def acquire(self, *arguments: Any, **named: Any) -> bool:
+            taken = super().acquire(*arguments, **named)
+            if self.interrupted:
+                raise KeyboardInterrupt
+            return bool(taken)
+
+    lock = Interrupted()
+    if mine:
+        lock.acquire()
+    lock.interrupted = True
+    with pytest.raises(KeyboardInterrupt), lock:
+        pass
+    lock.interrupted = False
+    assert lock._is_owned() == mine
