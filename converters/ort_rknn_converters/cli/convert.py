@@ -25,7 +25,7 @@ from ort_rknn_converters.cli.convert_options import (
 )
 from ort_rknn_converters.cli.convert_report import Report
 from ort_rknn_converters.cli.progress_bar import Drawn
-from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, WrongNumbers
+from ort_rknn_converters.errors import ConvertError, NotAllOnNpu, UnknownTarget, WrongNumbers
 from ort_rknn_converters.options import ALGORITHMS, KL, LIMIT, METRICS, PRECISIONS, ConvertOptions
 from ort_rknn_converters.shape_sets import every_shape, shape_sets
 from ort_rknn_converters.targets import DEFAULT_TARGET
@@ -252,6 +252,10 @@ def command(
         _fail(on_refusal(str(error)), NOT_POSSIBLE)
     except WrongNumbers as error:
         _fail(str(error), NOT_POSSIBLE)
+    except UnknownTarget as error:
+        source = click.get_current_context().get_parameter_source("target")
+        said = "environment variable ORT_RKNN_TARGET: " if source is ParameterSource.ENVIRONMENT else ""
+        _fail(f"{said}{error}", BAD_INPUT)
     except (ConvertError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):

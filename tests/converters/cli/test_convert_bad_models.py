@@ -130,3 +130,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(tmp_path / "m.onnx"), "-o", str(out), "--min-gain", "0"])
     assert result.exit_code == 2, result.output
     assert "Permission denied" in result.stderr
+
+
+def test_a_target_of_the_environment_is_said_to_be_its(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"")
+    for given, environment, said in (
+        ([], {"ORT_RKNN_TARGET": "rk9999"}, "Error: environment variable ORT_RKNN_TARGET: unknown target 'rk9999'"),
+        (["--target", "rk9998"], {"ORT_RKNN_TARGET": "rk9999"}, "Error: unknown target 'rk9998'"),
+    ):
+        result = CliRunner().invoke(command, [str(model), *given], env=environment)
+        assert result.exit_code == 2
+        assert result.output.startswith(said)
