@@ -164,7 +164,11 @@ def test_cut_in_mid_call(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])  # the second: its terminal was closed
-def test_a_signal_finishes_what_was_accepted(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_finishes_what_was_accepted(
+    number: signal.Signals, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    before = signal.signal(number, signal.SIG_DFL)  # nohup has it ignored, and a server leaves it so
+    request.addfinalizer(lambda: signal.signal(number, before))
     folder = put_compiled(tmp_path / "models", "two")
     options = [f"{key}={value}" for key, value in slow(500, 1).items() if key != "device"]
     arguments = [word for option in options for word in ("--option", option)]
