@@ -5,7 +5,6 @@ So the CPU tail of one job and the CPU head of another run while the NPU has a t
 
 from __future__ import annotations
 
-import heapq
 import threading
 from collections.abc import Callable
 
@@ -33,7 +32,7 @@ class CpuWorkers:
         self._on_taken = on_taken
         self._count = count
         self._changed = threading.Condition(BriefLock())
-        self._heap: list[tuple[int, Callable[[], object]]] = []
+        self._queue: dict[int, Callable[[], object]] = {}  # by order; a few, so that the lowest is looked for
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._stopping = False
@@ -43,7 +42,7 @@ class CpuWorkers:
     @property
     def waiting(self) -> int:
         """Pieces of work that no thread has taken."""
-        return max(0, len(self._heap) - self._idle)
+        return max(0, len(self._queue) - self._idle)
 
     def push(self, order: int, work: Callable[[], object]) -> None:
         """Accept work, without waiting.
@@ -53,23 +52,22 @@ class CpuWorkers:
             work: Must not raise.
         """
         with self._changed:
-            heapq.heappush(self._heap, (order, work))
-            if self._idle < len(self._heap) and len(self._threads) < self._count:
+            self._queue[order] = work
+            if self._idle < len(self._queue) and len(self._threads) < self._count:
                 self._start()
             if self._threads:
                 self._changed.notify()
                 return
-            self._heap.clear()  # nothing else can be in it
+            self._queue.clear()  # nothing else can be in it
         work()  # no thread can be had any more: the interpreter is ending
 
     def withdraw(self, work: Callable[[], object]) -> bool:
         """Take work out of the queue; ``False`` when a thread has it (or it is not here)."""
         with self._changed:
-            found = next((entry for entry in self._heap if entry[1] is work), None)
-            if found is None:
+            order = next((order for order, one in self._queue.items() if one is work), None)
+            if order is None:
                 return False
-            self._heap.remove(found)
-            heapq.heapify(self._heap)
+            del self._queue[order]
         self._on_taken()
         return True
 
@@ -104,13 +102,13 @@ class CpuWorkers:
                 self.busy -= done
                 self.done += done
                 done = 1
-                while not self._heap:
+                while not self._queue:
                     if self._stopping:
                         return
                     self._idle += 1
                     self._changed.wait()  # no limit: a worker waits for work; stop() wakes it
                     self._idle -= 1
-                work = heapq.heappop(self._heap)[1]
+                work = self._queue.pop(min(self._queue))
                 self.busy += 1
             self._on_taken()
             work()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import stat
 from collections.abc import Iterator
 from io import BufferedReader
@@ -327,7 +326,7 @@ def write_given(path: str | os.PathLike[str], text: str) -> None:
             try:
                 rest = rest[os.write(handle, rest[:_BLOCK]) :]
             except BlockingIOError:
-                _wait(handle, select.POLLOUT, path)
+                _wait(handle, path, writing=True)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, os.fspath(path)) from None
     finally:
@@ -337,15 +336,17 @@ def write_given(path: str | os.PathLike[str], text: str) -> None:
 def _read(handle: int, path: str | os.PathLike[str]) -> bytes:
     while True:
         if stat.S_ISFIFO(os.fstat(handle).st_mode):  # where nobody has opened the other end yet, it looks as ended
-            _wait(handle, select.POLLIN, path)
+            _wait(handle, path)
         try:
             return os.read(handle, _BLOCK)
         except BlockingIOError:
-            _wait(handle, select.POLLIN, path)
+            _wait(handle, path)
 
 
-def _wait(handle: int, what: int, path: str | os.PathLike[str]) -> None:
+def _wait(handle: int, path: str | os.PathLike[str], *, writing: bool = False) -> None:
+    import select  # files are no pipes
+
     poll = select.poll()
-    poll.register(handle, what)
+    poll.register(handle, select.POLLOUT if writing else select.POLLIN)
     if not poll.poll(OTHER_END_S * 1000):
         raise OSError(errno.ETIMEDOUT, f"nothing came through the pipe for {OTHER_END_S:g} s", os.fspath(path))

@@ -91,7 +91,9 @@ def parse_json(text: str | bytes, form: Form | None = None, *, most: int = MOST_
         raise Misshapen(f"expected at most {most:,} bytes, found {len(text):,}")
     try:
         if not isinstance(text, str):
-            text = text.decode("utf-8-sig")  # json itself would take UTF-16, and halves of characters
+            text = text.removeprefix(b"\xef\xbb\xbf").decode(
+                "utf-8"
+            )  # json itself would take UTF-16, and halves of characters
         if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
             raise ValueError(f"more than {_MOST_VALUES:,} values")
         value = _DECODER.decode(text)
