@@ -5,13 +5,13 @@ onnx-ir believes the dimensions, and fills what is missing with zeros: 80 bytes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from math import prod
 
 import onnx
-from onnx import AttributeProto, TensorProto
+from onnx import TensorProto
 
 from ort_rknn_converters.errors import ModelError
+from ort_rknn_converters.onnx_file.split_model import tensors
 from ort_rknn_converters.onnx_file.weights import is_known, size_of
 from ort_rknn_converters.util.foreign_text import shown
 
@@ -34,7 +34,7 @@ def check_data(proto: onnx.ModelProto) -> None:
     Raises:
         ModelError: One has more elements than data, or fewer, or a negative dimension.
     """
-    for tensor in _tensors(proto):
+    for tensor in tensors(proto):
         if tensor.data_location == TensorProto.EXTERNAL or not is_known(tensor):
             continue
         what = f"the model is invalid: the constant {shown(tensor.name)} of shape {shown(list(tensor.dims))}"
@@ -49,21 +49,3 @@ def check_data(proto: onnx.ModelProto) -> None:
                 needed = min(needed, size_of(tensor))  # two or more of few bits are one element
         if held != needed:
             raise ModelError(f"{what} holds {held:,} {unit} of data, and needs {needed:,}")
-
-
-def _tensors(proto: onnx.ModelProto) -> Iterator[TensorProto]:
-    waiting: list[tuple[Iterable[TensorProto], Iterable[onnx.NodeProto]]] = [
-        (proto.graph.initializer, proto.graph.node)
-    ]
-    waiting += [((), function.node) for function in proto.functions]
-    while waiting:
-        initializers, nodes = waiting.pop()
-        yield from initializers
-        for node in nodes:
-            for attribute in node.attribute:
-                if attribute.type == AttributeProto.TENSOR:
-                    yield attribute.t
-                elif attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.TENSORS):
-                    yield from attribute.tensors
-                    graphs = (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs
-                    waiting += [(graph.initializer, graph.node) for graph in graphs]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from ort_rknn_converters.onnx_file.protobuf_wire import (
     opened,
     opening,
 )
-from ort_rknn_converters.onnx_file.schema import AttributeProto, ModelProto, TensorProto, ir, onnx
+from ort_rknn_converters.onnx_file.schema import AttributeProto, GraphProto, ModelProto, TensorProto, ir, onnx
 from ort_rknn_converters.onnx_file.tensor_types import bodies
 from ort_rknn_converters.onnx_file.weights import LARGE, LargeWeights, is_large, located, raw_bytes, size_of
 from ort_rknn_converters.util.frozen import frozen
@@ -326,23 +327,19 @@ def _in_file(proto: TensorProto, file: Path) -> ir.TensorProtocol:
 
 
 def tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Every tensor in a model: initializers, those of bodies too, and attributes."""
-    yield from _of_graph(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _of_node(node)
-
-
-def _of_graph(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        yield from _of_node(node)
-
-
-def _of_node(node: onnx.NodeProto) -> Iterator[TensorProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-    for graph in bodies(node):
-        yield from _of_graph(graph)
+    """Every tensor in a model: initializers, those of bodies too, however deep, and attributes."""
+    inside = [node for function in model.functions for node in function.node]
+    waiting: list[Iterator[Any]] = [iter((model.graph, *inside))]
+    while waiting:
+        one = next(waiting[-1], None)
+        if one is None:
+            waiting.pop()
+        elif isinstance(one, GraphProto):
+            yield from one.initializer
+            waiting.append(iter(one.node))
+        else:
+            for attribute in one.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+            waiting.append(iter(bodies(one)))
