@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ort_rknn.accounting.ledger import LEDGER, opening_for
 from ort_rknn.devices.rknnrt.native_calls import NativeOutcome, phases_of
-from ort_rknn.devices.rknnrt.tensor_layout import address_of, addresses_of
+from ort_rknn.devices.rknnrt.tensor_layout import addresses_of
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, LaneStats, Task, unraised
 from ort_rknn.engine.lanes.fault_policy import time_limit_error
 from ort_rknn.engine.lanes.input_copies import copy_of
@@ -280,15 +280,7 @@ class NativeLanes(LaneKeeper):
         io = self._ios[task.step]
         inputs = io.prepare(task.inputs)
         outputs = io.allocate_outputs(task.wanted)
-        table = self._tables[task.step]()
-        place = 0
-        for array in inputs:
-            table[place] = address_of(array)
-            place += 1
-        for out in outputs:
-            if out is not None:
-                table[place] = address_of(out)
-            place += 1
+        table = self._tables[task.step](*addresses_of((*inputs, *outputs)))
         return InFlight(task, inputs, outputs, table, io.turned(inputs))
 
     # -- tasks out
