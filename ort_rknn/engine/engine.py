@@ -18,7 +18,7 @@ from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.sharing.board import board_of
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
-from ort_rknn.engine.submission import Submission
+from ort_rknn.engine.submission import Job, Submission
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import replace
 
@@ -223,6 +223,10 @@ class Engine:
             SessionClosed: The engine is closed.
         """
         return self._manager.submit(submission)
+
+    def start(self, submission: Submission) -> None:
+        """Queues one inference of which only its callback will tell; raises as :meth:`accept`."""
+        self._manager.begin(Job(), submission)
 
     def later(self, function: Callable[[], object]) -> None:
         """Run user code on the delivery thread, among the callbacks."""

@@ -14,9 +14,9 @@ from ort_rknn.engine.stats import print_perf_line
 
 if TYPE_CHECKING:
     from ort_rknn.engine.cpu_workers import CpuWorkers
-    from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.observer import Observer
     from ort_rknn.engine.pacing import Pacer
+    from ort_rknn.engine.submission import Job
 
 __all__ = ["Fallback", "JobRunner"]
 
@@ -27,9 +27,7 @@ Fallback = Callable[[Mapping[str, Any], Sequence[str], Any], list[Any]]
 class End(Protocol):
     """Ends a job, once."""
 
-    def __call__(
-        self, job: InferenceJob, *, result: list[Any] | None = None, error: BaseException | None = None
-    ) -> None:
+    def __call__(self, job: Job, *, result: list[Any] | None = None, error: BaseException | None = None) -> None:
         """End it with a result or an error."""
 
 
@@ -77,6 +75,7 @@ class JobRunner:
         self._end = end
         plain = pins is None and pacer is None and observer is None and not print_perf and not time_limit
         self._direct = getattr(lanes, "run_direct", None) if plain else None
+        self._watched = not (pacer is None and observer is None and not print_perf)
         self._places: dict[int, dict[str, tuple[int, int]]] = {}
 
     # -- in the caller's thread
@@ -171,12 +170,12 @@ class JobRunner:
             values[name] = copy_of(value) if place is None else self._lanes.own(*place, value)  # type: ignore[union-attr]
         return values
 
-    def ended(self, job: InferenceJob, failure: str) -> None:
+    def ended(self, job: Job, failure: str) -> None:
         """Tell of a job that has ended."""
         if self._observer is not None:
             self._observer.inference(job.job_id, job._accepted_at, job._ended_at - job._accepted_at, failure)
 
-    def proceed(self, job: InferenceJob) -> None:
+    def proceed(self, job: Job) -> None:
         """Send a job to its next step, or end it."""
         steps = job._route.steps
         if job._position == len(steps):
@@ -188,11 +187,12 @@ class JobRunner:
                 self._end(job, result=result)
             return
         routed = steps[job._position]
-        try:
-            check_terminated(job._run_options)
-        except Exception as error:
-            self._end(job, error=error)
-            return
+        if job._run_options is not None:
+            try:
+                check_terminated(job._run_options)
+            except Exception as error:
+                self._end(job, error=error)
+                return
         if routed.npu < 0:
             job._work = lambda: self._run_cpu(job)
             self._workers.push(job.job_id, job._work)
@@ -201,7 +201,7 @@ class JobRunner:
             job._task = task = self._task(job.job_id, routed, job._values, self._npu_done, job)
             self._lanes.push(task, front=job._position > 0)
 
-    def _run_cpu(self, job: InferenceJob) -> None:
+    def _run_cpu(self, job: Job) -> None:
         """Run a job's CPU steps up to its next NPU step. On a CPU worker."""
         job._begun_at = job._begun_at or self._clock()
         steps = job._route.steps
@@ -219,22 +219,26 @@ class JobRunner:
 
     def _npu_done(self, task: Task) -> None:
         """A job's NPU step has ended. On the lane's thread, or on whoever found that no core is left."""
-        job: InferenceJob = task.owner
+        job: Job = task.owner
         task.owner = None
         try:
             self._pass_on(job, task)
         except BaseException as error:  # no memory, an observer that raises: the job ends all the same
             self._end(job, error=error)
 
-    def _pass_on(self, job: InferenceJob, task: Task) -> None:
+    def _pass_on(self, job: Job, task: Task) -> None:
         """Send a job on whose NPU step has ended, or end it."""
         job._begun_at = job._begun_at or task.taken_at
         job._device_s += task.seconds
         job.core = task.ran_on
         job._task = None
-        routed = job._route.steps[job._position]
-        self._account(job.job_id, routed, task)
-        if task.error is None:
+        route = job._route
+        routed = route.steps[job._position]
+        if self._watched:
+            self._account(job.job_id, routed, task)
+        if task.error is None and route.whole is not None:
+            self._end(job, result=task.outputs)
+        elif task.error is None:
             job._values.update(zip(routed.given, task.outputs, strict=True))
             _pass(job, routed)
             self.proceed(job)
@@ -244,7 +248,7 @@ class JobRunner:
         else:
             self._end(job, error=task.error)
 
-    def _fall_back(self, job: InferenceJob) -> None:
+    def _fall_back(self, job: Job) -> None:
         assert self._fallback is not None
         feed = {
             name: value if dtype is None else value.astype(dtype, copy=False)
@@ -281,7 +285,7 @@ def _sole_readers(route: Route) -> dict[str, tuple[int, int]]:
     return {name: places[0] for name, places in readers.items() if len(places) == 1 and places[0][0] >= 0}
 
 
-def _pass(job: InferenceJob, routed: RoutedStep) -> None:
+def _pass(job: Job, routed: RoutedStep) -> None:
     """Leave a step behind, and forget the values that nobody needs any more."""
     job._position += 1
     for name in routed.forget:
