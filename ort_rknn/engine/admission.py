@@ -69,6 +69,7 @@ class Admission:
         self._accept = accept
         self._send = send
         self._drop_oldest = drop_oldest
+        self._most = options.max_queue_size
         self._parked: deque[Job] = deque()
         self._closed = False
 
@@ -134,10 +135,11 @@ class Admission:
     def _hold_back(self, job: Job, parked: bool = False) -> float | None:
         """0 when the job may go; seconds until it may; ``None`` when something has to happen first. Needs the lock."""
         if not parked:
-            self.check_open()
+            if self._closed:
+                self.check_open()
             if self._parked:
                 return None
-        if self._is_full(job):
+        if self._waiting() >= self._most and not self._behind(job):
             return None
         # The delivery thread must not wait for itself, and who wants no callback need not wait for others' callbacks.
         delivery = self._delivery
@@ -152,7 +154,7 @@ class Admission:
         return self._delivery.ready >= self._options.max_callback_queue_size or not self._behind(job)
 
     def _is_full(self, job: Job) -> bool:
-        return self._waiting() >= self._options.max_queue_size and not self._behind(job)
+        return self._waiting() >= self._most and not self._behind(job)
 
     def _why_full(self, timeout: float) -> str:
         return (

@@ -18,7 +18,7 @@ from ort_rknn.engine.lanes.threads import ThreadLanes
 from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.sharing.board import board_of
 from ort_rknn.engine.stats import EngineStats, wants_perf_lines
-from ort_rknn.engine.submission import Job, Submission
+from ort_rknn.engine.submission import Submission
 from ort_rknn.errors import InvalidOption
 from ort_rknn_converters.util.frozen import replace
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ort_rknn.engine.observer import Observer
     from ort_rknn.engine.sharing.arbiter import Gate
     from ort_rknn.engine.sharing.board import Sharer
-    from ort_rknn.engine.submission import Callback
+    from ort_rknn.engine.submission import Callback, Job
 
 __all__ = ["Engine", "best_lanes"]
 
@@ -224,9 +224,12 @@ class Engine:
         """
         return self._manager.submit(submission)
 
-    def start(self, submission: Submission) -> None:
-        """Queues one inference of which only its callback will tell; raises as :meth:`accept`."""
-        self._manager.begin(Job(), submission)
+    def start(self, job: Job, output_names: Sequence[str], feed: Mapping[str, Any]) -> None:
+        """Queues one inference of which only the job's callback will tell.
+
+        The feed is copied. Raises as :meth:`submit` does.
+        """
+        self._manager.start(job, output_names, feed)
 
     def later(self, function: Callable[[], object]) -> None:
         """Run user code on the delivery thread, among the callbacks."""

@@ -19,7 +19,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Protocol
 
-from ort_rknn.engine.submission import Job
+from ort_rknn.engine.submission import Callback, Job
 from ort_rknn_converters.util.frozen import frozen
 
 __all__ = ["InferenceJob", "JobTiming"]
@@ -60,8 +60,14 @@ class InferenceJob(Job, Future[list[Any]]):
         core: Core that executed its (last) NPU step; -1 where the driver chose, ``None`` before.
     """
 
-    def __init__(self, owner: Owner | None = None) -> None:
-        Job.__init__(self)
+    def __init__(
+        self,
+        owner: Owner | None = None,
+        callback: Callback | None = None,
+        user_data: Any = None,
+        run_options: Any = None,
+    ) -> None:
+        Job.__init__(self, callback, user_data, run_options)
         Future.__init__(self)
         self._owner = owner
 

@@ -67,7 +67,6 @@ class JobManager:
         self.lanes = lanes
         self.counters = Counters()
         self.pacer = Pacer(plan.cores, clock) if options.enable_pacing else None
-        self._fallback = fallback
         self._on_closed = on_closed
         self._clock = clock
         # Letting in may take a switch interval beside a busy thread; who ends a job needs but the books, taken last.
@@ -148,25 +147,24 @@ class JobManager:
         """Accept a job, when there is room for it."""
         from ort_rknn.engine.job import InferenceJob  # and concurrent.futures, which sessions that only run do without
 
-        job = InferenceJob(self)
-        self.begin(job, submission)
-        return job
-
-    def begin(self, job: Job, submission: Submission) -> None:
-        """Accept this job, when there is room for it."""
         if self._forked:
             raise RknnError(FORKED)
-        feed, route = submission.feed, self.program.route(submission.output_names)
-        values = self._runner.copies(route, feed) if submission.copy else dict(feed)
-        job._load(route, values, submission)
-        if self._fallback is not None:
-            job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
+        job = InferenceJob(self, submission.callback, submission.user_data, submission.run_options)
+        self._runner.load(job, submission.output_names, submission.feed, submission.copy)
         if submission.awaited and self._overflow != "block":
             self._admission.admit(job, 0.0)
         elif submission.parked:
             self._admission.park(job)
         else:
             self._admission.admit(job, submission.timeout)
+        return job
+
+    def start(self, job: Job, output_names: Sequence[str], feed: Mapping[str, Any]) -> None:
+        """Accept a job of which only its callback will tell, when there is room for it."""
+        if self._forked:
+            raise RknnError(FORKED)
+        self._runner.load(job, output_names, feed)
+        self._admission.admit(job, None)
 
     def _accept(self, job: Job) -> None:
         """Number a job and answer for it from now on. Needs the lock, but not the books: nobody looks for it yet."""
@@ -203,7 +201,7 @@ class JobManager:
         return max(0, self._waiting() - self.options.max_queue_size) if len(self._cores_in_turn) > 1 else 0
 
     def _waiting(self) -> int:
-        return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
+        return self.workers.waiting if self.lanes is None else self.workers.waiting + self.lanes.waiting
 
     def _behind(self, job: Job) -> bool:
         cores, kept = self._cores_in_turn, self._waiting() + self.delivery.undelivered

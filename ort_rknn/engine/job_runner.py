@@ -159,7 +159,14 @@ class JobRunner:
 
     # -- from thread to thread
 
-    def copies(self, route: Route, feed: Mapping[str, Any]) -> dict[str, Any]:
+    def load(self, job: Job, output_names: Sequence[str] | None, feed: Mapping[str, Any], copy: bool = True) -> None:
+        """Write its way and its inputs into a new job."""
+        job._route = route = self._program.route(output_names)
+        job._values = values = self._copies(route, feed) if copy else dict(feed)
+        if self._fallback is not None:
+            job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
+
+    def _copies(self, route: Route, feed: Mapping[str, Any]) -> dict[str, Any]:
         """Copies of a job's feed; what only one NPU step reads in the memory order its lanes want."""
         places = self._places.get(id(route))  # a program keeps its routes
         if places is None:

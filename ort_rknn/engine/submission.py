@@ -31,21 +31,9 @@ class Submission:
         awaited: It is an event loop's: where the engine's option ``overflow`` is not to block, it does what it does for
             any submission, at once.
         copy: Copy the inputs, so that the caller may overwrite them as soon as the job is accepted.
-        kept: Kept alive until the callback has returned.
     """
 
-    __slots__ = (
-        "awaited",
-        "callback",
-        "copy",
-        "feed",
-        "kept",
-        "output_names",
-        "parked",
-        "run_options",
-        "timeout",
-        "user_data",
-    )
+    __slots__ = ("awaited", "callback", "copy", "feed", "output_names", "parked", "run_options", "timeout", "user_data")
 
     def __init__(
         self,
@@ -58,7 +46,6 @@ class Submission:
         parked: bool = False,
         copy: bool = True,
         awaited: bool = False,
-        kept: object = None,
     ) -> None:
         self.output_names = output_names
         self.feed = feed
@@ -69,7 +56,6 @@ class Submission:
         self.parked = parked
         self.copy = copy
         self.awaited = awaited
-        self.kept = kept
 
     def with_feed(self, output_names: Sequence[str] | None, feed: Mapping[str, Any]) -> Submission:
         """Returns this call, from now on with checked outputs and inputs."""
@@ -82,6 +68,12 @@ class Job:
     """One inference as the engine keeps it, and as little as that takes: one is made for every call.
 
     Its callback tells of its end; :class:`~ort_rknn.engine.job.InferenceJob` is also a future.
+
+    Args:
+        callback: As a submission's.
+        user_data: As a submission's.
+        run_options: As a submission's.
+        kept: What lives until the callback has returned: a call keeps its session alive.
 
     Attributes:
         job_id: Number of the job in its engine, from 0, in order of submission.
@@ -113,9 +105,15 @@ class Job:
     _route: Route
     _values: dict[str, Any]
 
-    def __init__(self) -> None:
+    def __init__(
+        self, callback: Callback | None = None, user_data: Any = None, run_options: Any = None, kept: object = None
+    ) -> None:
         self.job_id = -1
         self.core: int | None = None
+        self._callback = callback
+        self._user_data = user_data
+        self._run_options = run_options
+        self._kept = kept
         self._task: Task | None = None  # while an NPU step waits or runs
         self._work: Callable[[], object] | None = None  # the last CPU work that was queued
         self._feed: dict[str, tuple[Any, Any]] = {}  # where there is a fallback: inputs, and the dtypes they came in
@@ -124,15 +122,6 @@ class Job:
         self._begun_at = 0.0
         self._ended_at = 0.0
         self._device_s = 0.0
-        self._callback: Callback | None = None
-
-    def _load(self, route: Route, values: dict[str, Any], submission: Submission) -> None:
-        self._route = route
-        self._values = values
-        self._run_options = submission.run_options
-        self._callback = submission.callback
-        self._user_data = submission.user_data
-        self._kept = submission.kept
 
     def _begun(self) -> float:
         """Time at which its first step began, 0 before; of a native lane's it is known when that has ended."""

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ort_rknn.engine.submission import Submission
+from ort_rknn.engine.submission import Job, Submission
 from ort_rknn.ort_conventions import numpy_dtype, status_text
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
+from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
 from ort_rknn.sessions.pinned_values import PinnedValues
 from ort_rknn_converters.util.frozen import frozen
 
@@ -140,10 +141,9 @@ class NpuSession(NativeSession):
             run_options = without_adapters(run_options, "run_async")
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
+        deliver = KeepAliveCallback(callback, self)
         try:
-            self.job(
-                Submission(output_names, input_feed, run_options, callback=callback, user_data=user_data, kept=self)
-            )
+            self.job(Submission(output_names, input_feed, run_options, callback=deliver, user_data=user_data))
         except Exception as error:
             if status_text(error) is None and isinstance(error, TypeError):
                 # of a call of run(); said of this one, it reads like that:
@@ -161,15 +161,13 @@ class NpuSession(NativeSession):
         if feed is None or not callable(callback) or (self._picky and not self._fits(Checked(feed, names), None)):
             return False
         try:
-            self._parts.engine.start(Submission(names, feed, callback=callback, user_data=user_data, kept=self))
+            self._parts.engine.start(Job(callback, user_data, None, self), names, feed)
         except Exception as error:
             self._tell(error, callback, user_data)
         return True
 
     def _tell(self, error: Exception, callback: Callable[..., object], user_data: Any) -> None:
         """Give an error of a call to its callback, where onnxruntime would; raise any other."""
-        from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
-
         text = status_text(error)
         if text is None:
             raise error
