@@ -70,6 +70,7 @@ class Admission:
         self._send = send
         self._drop_oldest = drop_oldest
         self._most = options.max_queue_size
+        self.seen = 0  # jobs that waited when a job last asked to come in
         self._parked: deque[Job] = deque()
         self._closed = False
 
@@ -139,7 +140,8 @@ class Admission:
                 self.check_open()
             if self._parked:
                 return None
-        if self._waiting() >= self._most and not self._behind(job):
+        self.seen = waiting = self._waiting()
+        if waiting >= self._most and not self._behind(job):
             return None
         # The delivery thread must not wait for itself, and who wants no callback need not wait for others' callbacks.
         delivery = self._delivery

@@ -182,9 +182,8 @@ class JobManager:
     def _send(self, job: Job) -> None:
         """Start a job on its way. Needs the lock: the look for room and the push are one."""
         self._runner.proceed(job)
-        waiting = self.waiting
-        if waiting > self.counters.most_waiting:
-            self.counters.most_waiting = waiting
+        if self._admission.seen >= self.counters.most_waiting:
+            self.counters.most_waiting = max(self.counters.most_waiting, self.waiting)
 
     def _space_freed(self) -> None:
         self._admission.space_freed()

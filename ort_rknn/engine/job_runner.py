@@ -152,7 +152,7 @@ class JobRunner:
     def _task(
         self, job_id: int, routed: RoutedStep, values: dict[str, Any], done: Callable[[Task], object], owner: Any = None
     ) -> Task:
-        task = Task(routed.npu, [values[name] for name in routed.step.inputs], routed.wanted, done, owner)
+        task = Task(routed.npu, list(map(values.__getitem__, routed.step.inputs)), routed.wanted, done, owner)
         if self._pins is not None:
             task.core = core_of(job_id, self._pins)
         return task
@@ -207,7 +207,7 @@ class JobRunner:
             assert self._lanes is not None
             job._task = task = self._task(job.job_id, routed, job._values, self._npu_done, job)
             # A fallback may need the inputs as long as there is another step that may find no core.
-            task.spends = self._fallback is None or all(later.npu < 0 for later in steps[job._position + 1 :])
+            task.spends = self._fallback is None or routed.last
             self._lanes.push(task, front=job._position > 0)
 
     def _run_cpu(self, job: Job) -> None:
@@ -231,31 +231,32 @@ class JobRunner:
         job: Job = task.owner
         task.owner = None
         try:
-            self._pass_on(job, task)
+            job._begun_at = job._begun_at or task.taken_at
+            job._device_s += task.seconds
+            job.core = task.ran_on
+            job._task = None
+            route = job._route
+            routed = route.steps[job._position]
+            if self._watched:
+                self._account(job.job_id, routed, task)
+            if task.error is not None:
+                self._failed(job, task.error)
+            elif route.whole is not None:
+                self._end(job, result=task.outputs)
+            else:
+                job._values.update(zip(routed.given, task.outputs, strict=True))
+                _pass(job, routed)
+                self.proceed(job)
         except BaseException as error:  # no memory, an observer that raises: the job ends all the same
             self._end(job, error=error)
 
-    def _pass_on(self, job: Job, task: Task) -> None:
-        """Send a job on whose NPU step has ended, or end it."""
-        job._begun_at = job._begun_at or task.taken_at
-        job._device_s += task.seconds
-        job.core = task.ran_on
-        job._task = None
-        route = job._route
-        routed = route.steps[job._position]
-        if self._watched:
-            self._account(job.job_id, routed, task)
-        if task.error is None and route.whole is not None:
-            self._end(job, result=task.outputs)
-        elif task.error is None:
-            job._values.update(zip(routed.given, task.outputs, strict=True))
-            _pass(job, routed)
-            self.proceed(job)
-        elif isinstance(task.error, NoCoreLeft) and self._fallback is not None:
+    def _failed(self, job: Job, error: BaseException) -> None:
+        """End a job whose NPU step has failed, or let the fallback serve it."""
+        if isinstance(error, NoCoreLeft) and self._fallback is not None:
             job._begun_at = job._begun_at or self._clock()
             self._workers.push(job.job_id, lambda: self._fall_back(job))
         else:
-            self._end(job, error=task.error)
+            self._end(job, error=error)
 
     def _fall_back(self, job: Job) -> None:
         assert self._fallback is not None

@@ -78,6 +78,9 @@ class NativePool:
         library: The native library.
         groups: Cores.
         time_limit: Seconds a request may run; ``None`` for ever.
+
+    Attributes:
+        view: Memory that :attr:`mark`, :attr:`waiting` and :attr:`busy` are read from.
     """
 
     def __init__(self, library: NativeLibrary, groups: int, time_limit: float | None) -> None:
@@ -89,7 +92,7 @@ class NativePool:
         self._pool: int = short.ort_rknn_pool_new(groups, int((time_limit or 0) * 1e9))
         if not self._pool:
             raise MemoryError("no memory for native lanes")
-        self._view = _View.from_address(short.ort_rknn_pool_look(self._pool))
+        self.view = _View.from_address(short.ort_rknn_pool_look(self._pool))
         self._submit = short.ort_rknn_pool_submit
         self._run = long["ort_rknn_pool_run"]  # undeclared: checking each argument costs half of the call (measured)
         self._handle = c_void_p(self._pool)
@@ -103,19 +106,19 @@ class NativePool:
     @property
     def mark(self) -> int:
         """Changes whenever a waiting request was taken, and by :meth:`touch`."""
-        mark: int = self._view.mark
+        mark: int = self.view.mark
         return mark
 
     @property
     def waiting(self) -> int:
         """Requests that no lane has taken."""
-        waiting: int = self._view.waiting
+        waiting: int = self.view.waiting
         return waiting
 
     @property
     def busy(self) -> int:
         """Lanes at work."""
-        busy: int = self._view.busy
+        busy: int = self.view.busy
         return busy
 
     def add(self, group: int) -> int:
@@ -218,6 +221,6 @@ class NativePool:
         """Give the memory back; after a :meth:`join` that returned 0, with nobody inside any method."""
         pool, self._pool = self._pool, 0
         self._handle = c_void_p()
-        self._view = _View()
+        self.view = _View()
         if pool:
             self._short.ort_rknn_pool_free(pool)
