@@ -218,8 +218,10 @@ class JobRunner:
             while job._position < len(steps) and steps[job._position].npu < 0:
                 routed = steps[job._position]
                 check_terminated(job._run_options)
-                results = self._on_cpu(job.job_id, routed, job._values, job._run_options)
-                job._values.update(zip(routed.given, results, strict=True))
+                # No name for the results: this frame may outlive the job's next step, and would keep them.
+                job._values.update(
+                    zip(routed.given, self._on_cpu(job.job_id, routed, job._values, job._run_options), strict=True)
+                )
                 _pass(job, routed)
         except BaseException as error:  # whatever onnxruntime raises ends the job, not the worker
             self._end(job, error=error)
