@@ -219,7 +219,7 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         native = self._rknn_native
         start = getattr(type(native), "start_common", None) if run_options is None else None
         if start is not None and start(native, output_names, input_feed, callback, user_data):
-            return  # without onnxruntime's checks, a fifth of the call (measured: 9 of 46 us)
+            return  # neither onnxruntime's checks nor a future: 30 us of the caller's thread for 42 (measured)
         if _kind(native) == "npu" or not callable(callback):
             super().run_async(output_names, input_feed, callback, user_data, run_options)
             return
