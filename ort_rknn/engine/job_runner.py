@@ -247,7 +247,7 @@ class JobRunner:
                 self._end(job, result=task.outputs)
             else:
                 job._values.update(zip(routed.given, task.outputs, strict=True))
-                task.inputs = task.outputs = []  # its lane may hold it while the next step runs
+                task.inputs, task.outputs = [], []  # its lane may hold it while the next step runs
                 _pass(job, routed)
                 self.proceed(job)
         except BaseException as error:  # no memory, an observer that raises: the job ends all the same
