@@ -68,7 +68,10 @@ int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, v
 
 /* What an inference reads and writes, as words: two masks, the inputs, the outputs.
  *   ORT_RKNN_TURNED  bit i: input i is as it is handed over already, where it would be turned
- *   ORT_RKNN_SPENT   bit i: input i is a block, and goes back as soon as the runtime has its data
+ *   ORT_RKNN_SPENT   bit i: input i is a block, and goes back as soon as the runtime has its data: when rknn_inputs_set
+ *                    returns. The vendor's rknn-toolkit-lite2 2.3.2 builds on that, too: it keeps no reference to what it
+ *                    handed over, and a garbage collection frees it before rknn_run (seen). Not seen on a board;
+ *                    `ort-rknn board-test` tries it.
  * An output that is ORT_RKNN_LATE of some blocks is written to one of them, taken when the NPU is through: its address is
  * in the table then, and it is the caller's, whatever came of the inference. */
 enum { ORT_RKNN_TURNED, ORT_RKNN_SPENT, ORT_RKNN_TABLE_HEAD };
