@@ -101,9 +101,11 @@ def refuse_unknown(native: Any, output_names: Sequence[str], feed: Mapping[str, 
 
     Raises:
         InvalidArgument: onnxruntime's; there are such names.
+        TypeError: onnxruntime's; the names are one string, whose letters may be names.
     """
     outputs = {argument.name for argument in native.outputs_meta}
-    if not outputs.issuperset(output_names) or not set(_input_names(native)).issuperset(feed):
+    one = isinstance(output_names, (str, bytes))
+    if one or not outputs.issuperset(output_names) or not set(_input_names(native)).issuperset(feed):
         native.run(output_names, feed, run_options)
 
 

@@ -71,6 +71,13 @@ def test_submit_refuses_outputs_that_are_not_there(names: list[str], session: An
     assert session.wait_all(5)
 
 
+def test_one_string_is_no_list_of_names(session: Any) -> None:
+    for call in (session.run, session.submit):
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            call("Y", feed(1))
+    assert session.wait_all(5)
+
+
 def test_submit_refuses_inputs_that_are_not_there(session: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"Invalid input name: ?Q"):
         session.submit(None, {**feed(1), "Q": A})
