@@ -81,6 +81,7 @@ class RoutedStep:
         names: The names of those.
         given: The names of what it gives: on the CPU those, on the NPU all outputs, ``None`` for what nobody needs.
         forget: Values that nobody needs afterwards.
+        last: Whether no NPU step comes after it.
     """
 
     step: BoundCpuStep | BoundNpuStep
@@ -89,6 +90,7 @@ class RoutedStep:
     names: tuple[str, ...]
     given: tuple[str, ...]
     forget: tuple[str, ...]
+    last: bool
 
 
 @frozen
@@ -267,6 +269,7 @@ class Program:
         used_later = set(outputs)
         steps: list[RoutedStep] = []
         npu = len(self._npu_steps)
+        last = True
         for step in reversed(self.steps):
             npu -= isinstance(step, BoundNpuStep)
             wanted = tuple(name in needed for name in step.outputs)
@@ -281,7 +284,8 @@ class Program:
             unneeded = tuple(name for name, want in zip(step.outputs, wanted, strict=True) if not want)
             given = names if number < 0 else step.outputs
             forget += unneeded if number >= 0 else ()
-            steps.append(RoutedStep(step, number, None if all(wanted) else wanted, names, given, forget))
+            steps.append(RoutedStep(step, number, None if all(wanted) else wanted, names, given, forget, last))
+            last = last and number < 0
         made = {name for routed in steps for name in routed.names}
         lent = frozenset(outputs) - made
         alone = len(steps) == 1 and steps[0].npu >= 0 and not lent and steps[0].given == outputs

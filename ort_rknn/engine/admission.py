@@ -12,9 +12,9 @@ from ort_rknn.errors import SessionClosed, SubmitTimeout
 
 if TYPE_CHECKING:
     from ort_rknn.engine.callbacks import Delivery
-    from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.lanes.base import Lanes
     from ort_rknn.engine.pacing import Pacer
+    from ort_rknn.engine.submission import Job
 
 __all__ = ["Admission", "may_pass"]
 
@@ -53,9 +53,9 @@ class Admission:
         pacer: Pacer | None,
         clock: Callable[[], float],
         waiting: Callable[[], int],
-        behind: Callable[[InferenceJob], bool],
-        accept: Callable[[InferenceJob], None],
-        send: Callable[[InferenceJob], None],
+        behind: Callable[[Job], bool],
+        accept: Callable[[Job], None],
+        send: Callable[[Job], None],
         drop_oldest: Callable[[], bool],
     ) -> None:
         self.room = room
@@ -69,7 +69,9 @@ class Admission:
         self._accept = accept
         self._send = send
         self._drop_oldest = drop_oldest
-        self._parked: deque[InferenceJob] = deque()
+        self._most = options.max_queue_size
+        self.seen = 0  # jobs that waited when a job last asked to come in
+        self._parked: deque[Job] = deque()
         self._closed = False
 
     @property
@@ -86,7 +88,7 @@ class Admission:
         if self._closed:
             raise SessionClosed("the session is closed")
 
-    def admit(self, job: InferenceJob, timeout: float | None) -> None:
+    def admit(self, job: Job, timeout: float | None) -> None:
         """Wait until there is room for a job, then let it in.
 
         Args:
@@ -101,9 +103,7 @@ class Admission:
             timeout = self._options.submit_timeout_ms / 1000
         if self._options.overflow == "raise":
             timeout = 0.0
-        deadline = self._clock() + timeout
-        # Who waits for less is woken first: it can use any room, the others could not use room it has to leave.
-        first = job._callback is None or self._delivery.here
+        deadline: float | None = None
         slept = False
         try:
             while True:
@@ -114,12 +114,15 @@ class Admission:
                         self._accept(job)
                         self._send(job)
                         break
-                    full = self._is_full(job)
-                if full and self._options.overflow == "drop_oldest" and self._drop_oldest():
+                if self._options.overflow == "drop_oldest" and self._is_full(job) and self._drop_oldest():
                     continue
-                left = deadline - self._clock()
+                now = self._clock()
+                deadline = now + timeout if deadline is None else deadline
+                left = deadline - now
                 if left <= 0:
                     raise SubmitTimeout(self._why_full(timeout))
+                # Who waits for less is woken first: it can use any room, the others could not use room it has to leave.
+                first = job._callback is None or self._delivery.here
                 self.room.wait(mark, left if wait is None else min(left, wait), first=first)
                 slept = True
         except (SubmitTimeout, SessionClosed):
@@ -130,28 +133,30 @@ class Admission:
         if slept:  # there may be room for the next in line as well: one event can make room for several
             self.room.touch()
 
-    def _hold_back(self, job: InferenceJob, parked: bool = False) -> float | None:
+    def _hold_back(self, job: Job, parked: bool = False) -> float | None:
         """0 when the job may go; seconds until it may; ``None`` when something has to happen first. Needs the lock."""
         if not parked:
-            self.check_open()
+            if self._closed:
+                self.check_open()
             if self._parked:
                 return None
-        if self._is_full(job):
+        self.seen = waiting = self._waiting()
+        if waiting >= self._most and not self._behind(job):
             return None
         # The delivery thread must not wait for itself, and who wants no callback need not wait for others' callbacks.
         delivery = self._delivery
-        if job._callback is not None and not delivery.here and delivery.saturated and self._must_wait(job):
+        if delivery.saturated and job._callback is not None and not delivery.here and self._must_wait(job):
             return None
         if self._pacer is not None and not parked:
             return self._pacer.delay()
         return 0.0
 
-    def _must_wait(self, job: InferenceJob) -> bool:
+    def _must_wait(self, job: Job) -> bool:
         """Whether a job waits for callbacks: those that are due, not those held up by a core that is behind."""
         return self._delivery.ready >= self._options.max_callback_queue_size or not self._behind(job)
 
-    def _is_full(self, job: InferenceJob) -> bool:
-        return self._waiting() >= self._options.max_queue_size and not self._behind(job)
+    def _is_full(self, job: Job) -> bool:
+        return self._waiting() >= self._most and not self._behind(job)
 
     def _why_full(self, timeout: float) -> str:
         return (
@@ -160,7 +165,7 @@ class Admission:
             f"(max_callback_queue_size={self._options.max_callback_queue_size})"
         )
 
-    def park(self, job: InferenceJob) -> None:
+    def park(self, job: Job) -> None:
         """Accept a job whether there is room or not; it goes on its way when there is.
 
         Raises:
@@ -172,7 +177,7 @@ class Admission:
             self._parked.append(job)
         self.pump()
 
-    def unpark(self, job: InferenceJob) -> bool:
+    def unpark(self, job: Job) -> bool:
         """Take a parked job away; ``False`` when it is not parked. Needs the lock."""
         if job not in self._parked:
             return False
@@ -200,7 +205,7 @@ class Admission:
         self._closed = True
 
 
-def may_pass(job: InferenceJob, kept: int, lanes: Lanes, cores: Sequence[int]) -> bool:
+def may_pass(job: Job, kept: int, lanes: Lanes, cores: Sequence[int]) -> bool:
     """Whether what waits, waits for cores of the schedule that are behind, while another core would stand still.
 
     Jobs go to the cores in turn, so those for a core that is behind must come in for the others to get theirs.

@@ -1,6 +1,6 @@
 """Delivery: one thread that runs all user code of an engine, callbacks in the order of submission if so asked.
 
-The thread starts with the first thing to deliver. It takes all that is ready at once, so it needs the interpreter's
+The thread starts with the first thing to deliver. It sleeps only when nothing is ready, so it needs the interpreter's
 lock only once for a crowd of results. User code never runs under a lock of ours, and nothing it raises is lost: a
 callback's error goes to ``sys.unraisablehook``.
 """
@@ -10,18 +10,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ort_rknn.engine.lanes.switch_interval import URGENT_S, FastSwitching
 from ort_rknn.engine.lanes.wake_ups import BriefLock, Sleeper
-from ort_rknn.ort_conventions import status_text
 from ort_rknn_converters.util.log import logger
 
-if TYPE_CHECKING:
-    from ort_rknn.engine.job import InferenceJob
-    from ort_rknn.engine.submission import Callback
-
-__all__ = ["Delivery", "call_back", "report_unraisable"]
+__all__ = ["Delivery", "report_unraisable"]
 
 BEHIND = 8
 """Callbacks that are due at once when the program's own threads keep them from running. A guess."""
@@ -35,22 +29,25 @@ class Delivery:
     Args:
         ordered: Whether callbacks wait for those of earlier jobs.
         limit: Callbacks that may wait before :attr:`saturated`.
-        on_started: Called without a lock before each callback.
+        on_started: Called without a lock before a callback when that many wait, or did until now.
+        every: Call ``on_started`` before every callback.
 
     Attributes:
         calling: Whether user code runs now.
         delivered: Functions that were called so far.
     """
 
-    def __init__(self, *, ordered: bool, limit: int, on_started: Call) -> None:
+    def __init__(self, *, ordered: bool, limit: int, on_started: Call, every: bool = False) -> None:
         self._ordered = ordered
         self._limit = limit
+        self._worth_telling = 0 if every else limit - 1
         self._on_started = on_started
         self._lock = BriefLock()
         self._expected: deque[int] = deque()
         self._held: dict[int, tuple[Call, Call]] = {}
         self._ready: deque[tuple[Call, Call | None]] = deque()
-        self._undelivered = 0
+        self._posted = 0  # changed under the lock
+        self._begun = 0  # changed by whoever delivers
         self.delivered = 0
         self.calling = False
         self._switching = FastSwitching(URGENT_S)
@@ -65,17 +62,17 @@ class Delivery:
     @property
     def saturated(self) -> bool:
         """Whether as many finished jobs wait for their callback as may."""
-        return self._undelivered >= self._limit
+        return self._posted - self._begun >= self._limit
 
     @property
     def undelivered(self) -> int:
         """Finished jobs whose callback has not begun."""
-        return self._undelivered
+        return self._posted - self._begun
 
     @property
     def ready(self) -> int:
         """Finished jobs whose callback waits for no earlier job's end."""
-        return self._undelivered - len(self._held)
+        return self.undelivered - len(self._held)
 
     @property
     def here(self) -> bool:
@@ -83,17 +80,18 @@ class Delivery:
         return self._ident == threading.get_ident()
 
     def expect(self, job_id: int) -> None:
-        """Reserve the next place in the order for a job's callback."""
-        with self._lock:
-            if self._ordered:
-                self._expected.append(job_id)
-            if self._thread is None:
-                self._start()  # now: when the callback is due, the interpreter may be ending and refuse
+        """Reserve the next place in the order for a job's callback. One thread at a time."""
+        if self._ordered:
+            self._expected.append(job_id)
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._start()  # now: when the callback is due, the interpreter may be ending and refuse
 
     def post(self, job_id: int, callback: Call, done: Call) -> None:
         """A job has ended: call ``callback``, then ``done``, when it is its turn."""
         with self._lock:
-            self._undelivered += 1
+            self._posted += 1
             if self._ordered:
                 self._held[job_id] = (callback, done)
                 while self._expected and self._expected[0] in self._held:
@@ -173,16 +171,12 @@ class Delivery:
             self._sleeper.sleep()
 
     def _deliver(self) -> None:
-        while True:
-            with self._lock:
-                batch, self._ready = self._ready, deque()
-            if not batch:
-                self._switching.end()
-                return
-            if len(batch) >= BEHIND:
+        ready = self._ready
+        while ready:
+            if len(ready) >= BEHIND:
                 self._switching.begin()
-            while batch:
-                self._call(*batch.popleft())
+            self._call(*ready.popleft())
+        self._switching.end()
 
     def _call(self, function: Call, done: Call | None) -> None:
         self.calling = True
@@ -190,9 +184,9 @@ class Delivery:
             if done is None:
                 _call_quietly(function)
                 return
-            with self._lock:
-                self._undelivered -= 1
-            self._on_started()
+            self._begun += 1
+            if self._posted - self._begun >= self._worth_telling:  # read after it: a submitter may look in between
+                self._on_started()
             try:
                 function()
             except BaseException as error:
@@ -209,19 +203,6 @@ def _call_quietly(function: Call) -> None:
         function()
     except BaseException:  # as concurrent.futures does with its own
         logger().exception("exception calling the done callback of a job")
-
-
-def call_back(job: InferenceJob, callback: Callback, cancelled: str) -> None:
-    """Give a job's end to its callback: ``(results, user_data, "")``, or ``([], user_data, reason)``."""
-    user_data, job._user_data = job._user_data, None
-    if cancelled:
-        callback([], user_data, f"the job was not run: {cancelled}")
-        return
-    error = job.exception()  # no limit: the job has ended
-    if error is None:
-        callback(job.result(), user_data, "")  # no limit: it has ended
-    else:
-        callback([], user_data, status_text(error) or str(error) or type(error).__name__)
 
 
 class _Raised:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ort_rknn.engine.observer import Observer
     from ort_rknn.engine.sharing.arbiter import Gate
     from ort_rknn.engine.sharing.board import Sharer
-    from ort_rknn.engine.submission import Callback
+    from ort_rknn.engine.submission import Callback, Job
 
 __all__ = ["Engine", "best_lanes"]
 
@@ -223,6 +223,13 @@ class Engine:
             SessionClosed: The engine is closed.
         """
         return self._manager.submit(submission)
+
+    def start(self, job: Job, output_names: Sequence[str], feed: Mapping[str, Any]) -> None:
+        """Queues one inference of which only the job's callback will tell.
+
+        The feed is copied. Raises as :meth:`submit` does.
+        """
+        self._manager.start(job, output_names, feed)
 
     def later(self, function: Callable[[], object]) -> None:
         """Run user code on the delivery thread, among the callbacks."""

@@ -17,14 +17,10 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from ort_rknn.engine.submission import Callback, Job
 from ort_rknn_converters.util.frozen import frozen
-
-if TYPE_CHECKING:
-    from ort_rknn.devices.program import Route
-    from ort_rknn.engine.lanes.base import Task
-    from ort_rknn.engine.submission import Submission
 
 __all__ = ["InferenceJob", "JobTiming"]
 
@@ -54,7 +50,7 @@ class Owner(Protocol):
         """Run user code on the delivery thread."""
 
 
-class InferenceJob(Future[list[Any]]):
+class InferenceJob(Job, Future[list[Any]]):
     """One inference; what ``submit`` returns. A :class:`concurrent.futures.Future` that can be polled and awaited.
 
     Functions given to :meth:`add_done_callback` run on the delivery thread, so that no core waits for user code.
@@ -64,26 +60,16 @@ class InferenceJob(Future[list[Any]]):
         core: Core that executed its (last) NPU step; -1 where the driver chose, ``None`` before.
     """
 
-    def __init__(self, owner: Owner | None = None) -> None:
-        super().__init__()
-        self.job_id = -1
-        self.core: int | None = None
+    def __init__(
+        self,
+        owner: Owner | None = None,
+        callback: Callback | None = None,
+        user_data: Any = None,
+        run_options: Any = None,
+    ) -> None:
+        Job.__init__(self, callback, user_data, run_options)
+        Future.__init__(self)
         self._owner = owner
-        self._task: Task | None = None  # while an NPU step waits or runs
-        self._work: Callable[[], object] | None = None  # the last CPU work that was queued
-        self._feed: dict[str, tuple[Any, Any]] = {}  # where there is a fallback: inputs, and the dtypes they came in
-        self._position = 0
-        self._accepted_at = 0.0
-        self._begun_at = 0.0
-        self._ended_at = 0.0
-        self._device_s = 0.0
-
-    def _load(self, route: Route, values: dict[str, Any], submission: Submission) -> None:
-        self._route = route
-        self._values = values
-        self._run_options = submission.run_options
-        self._callback = submission.callback
-        self._user_data = submission.user_data
 
     @property
     def timing(self) -> JobTiming:
@@ -95,18 +81,22 @@ class InferenceJob(Future[list[Any]]):
             total=max(0.0, self._ended_at - self._accepted_at) if self._ended_at else 0.0,
         )
 
+    def _settle(self, results: list[Any], error: BaseException | None, cancelled: str) -> None:
+        super()._settle(results, error, cancelled)
+        if cancelled:
+            self._end_as_cancelled()
+        elif error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(results)
+
     def _end_as_cancelled(self) -> None:
         super().cancel()
         self.set_running_or_notify_cancel()
 
     def running(self) -> bool:
         """Whether a step of the job has begun and the job has not ended."""
-        task = self._task
-        return bool(self._begun() or (task is not None and task.begun)) and not self.done()
-
-    def _begun(self) -> float:
-        task = self._task
-        return self._begun_at or (task.taken_at if task is not None else 0.0)
+        return not self._waits and not self.done()
 
     def cancel(self) -> bool:
         """Cancel the job if it still waits; a job that runs is left alone.

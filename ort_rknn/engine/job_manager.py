@@ -10,14 +10,13 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ort_rknn.accounting.idle_unload import IDLE
 from ort_rknn.accounting.published import NoPage, Page, shower
 from ort_rknn.devices.program import Program
 from ort_rknn.engine.admission import Admission, may_pass
-from ort_rknn.engine.callbacks import Delivery, call_back
+from ort_rknn.engine.callbacks import Delivery
 from ort_rknn.engine.cpu_workers import CpuWorkers
 from ort_rknn.engine.job_runner import Fallback, JobRunner
 from ort_rknn.engine.lanes.base import Lanes
@@ -27,13 +26,13 @@ from ort_rknn.engine.options import EngineOptions
 from ort_rknn.engine.pacing import Pacer
 from ort_rknn.engine.process_exit import FORKED, forget, watch
 from ort_rknn.engine.stats import Counters
+from ort_rknn.engine.submission import Job, Submission
 from ort_rknn.errors import DeviceError, RknnError, SessionClosed
 from ort_rknn_converters.util.log import logger
 
 if TYPE_CHECKING:
     from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.observer import Observer
-    from ort_rknn.engine.submission import Submission
 
 __all__ = ["CLOSE_PATIENCE_S", "JobManager"]
 
@@ -68,17 +67,18 @@ class JobManager:
         self.lanes = lanes
         self.counters = Counters()
         self.pacer = Pacer(plan.cores, clock) if options.enable_pacing else None
-        self._fallback = fallback
         self._on_closed = on_closed
         self._clock = clock
         # Letting in may take a switch interval beside a busy thread; who ends a job needs but the books, taken last.
         self._lock, self._books = BriefLock(), BriefLock()
         self._idle = threading.Condition(self._books)
+        self._cores_in_turn = tuple(dict.fromkeys(plan.pins or ()))
         self.workers = CpuWorkers(self._space_freed, options.cpu_workers)
         self.delivery = Delivery(
             ordered=options.sequential_callbacks,
             limit=options.max_callback_queue_size,
             on_started=self._space_freed,
+            every=len(self._cores_in_turn) > 1,
         )
         self._admission = Admission(
             options,
@@ -106,8 +106,7 @@ class JobManager:
             end=self._end,
             time_limit=bool(options.run_timeout_ms),
         )
-        self._cores_in_turn = tuple(dict.fromkeys(plan.pins or ()))
-        self._jobs: dict[int, InferenceJob] = {}
+        self._jobs: dict[int, Job] = {}
         self._ids = itertools.count()
         self._active: deque[int] = deque()  # as long as there are jobs not ended or not delivered, and calls of run
         self._stopping = self._stopped = self._awaited = False  # awaited: by anybody, ever, until nothing is active
@@ -150,12 +149,8 @@ class JobManager:
 
         if self._forked:
             raise RknnError(FORKED)
-        feed, route = submission.feed, self.program.route(submission.output_names)
-        values = self._runner.copies(route, feed) if submission.copy else dict(feed)
-        job = InferenceJob(self)
-        job._load(route, values, submission)
-        if self._fallback is not None:
-            job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
+        job = InferenceJob(self, submission.callback, submission.user_data, submission.run_options)
+        self._runner.load(job, submission.output_names, submission.feed, submission.copy)
         if submission.awaited and self._overflow != "block":
             self._admission.admit(job, 0.0)
         elif submission.parked:
@@ -164,24 +159,31 @@ class JobManager:
             self._admission.admit(job, submission.timeout)
         return job
 
-    def _accept(self, job: InferenceJob) -> None:
-        """Number a job and answer for it from now on. Needs the lock."""
+    def start(self, job: Job, output_names: Sequence[str], feed: Mapping[str, Any]) -> None:
+        """Accept a job of which only its callback will tell, when there is room for it."""
+        if self._forked:
+            raise RknnError(FORKED)
+        self._runner.load(job, output_names, feed)
+        self._admission.admit(job, None)
+
+    def _accept(self, job: Job) -> None:
+        """Number a job and answer for it from now on. Needs the lock, but not the books: nobody looks for it yet."""
         job._accepted_at = self._clock()
-        with self._books:
-            job.job_id = next(self._ids)
-            self._jobs[job.job_id] = job
-            self._active.append(job.job_id)
-            self.page.show_active(len(self._active))
-            self.counters.accepted += 1
+        job.job_id = job_id = next(self._ids)
+        self._active.append(job_id)
+        self._jobs[job_id] = job
+        self.page.show_active(len(self._active))
+        self.counters.accepted += 1
         if job._callback is not None:
-            self.delivery.expect(job.job_id)
+            self.delivery.expect(job_id)
         if self.pacer is not None:
             self.pacer.accepted()
 
-    def _send(self, job: InferenceJob) -> None:
+    def _send(self, job: Job) -> None:
         """Start a job on its way. Needs the lock: the look for room and the push are one."""
         self._runner.proceed(job)
-        self.counters.most_waiting = max(self.counters.most_waiting, self.waiting)
+        if self._admission.seen >= self.counters.most_waiting:
+            self.counters.most_waiting = max(self.counters.most_waiting, self.waiting)
 
     def _space_freed(self) -> None:
         self._admission.space_freed()
@@ -189,7 +191,8 @@ class JobManager:
     @property
     def waiting(self) -> int:
         """Jobs in the queue: they wait for a lane or a CPU worker."""
-        return min(self._waiting(), self.options.max_queue_size) if len(self._cores_in_turn) > 1 else self._waiting()
+        waiting = self._waiting()
+        return min(waiting, self.options.max_queue_size) if len(self._cores_in_turn) > 1 else waiting
 
     @property
     def behind(self) -> int:
@@ -197,19 +200,19 @@ class JobManager:
         return max(0, self._waiting() - self.options.max_queue_size) if len(self._cores_in_turn) > 1 else 0
 
     def _waiting(self) -> int:
-        return self.workers.waiting + (self.lanes.waiting if self.lanes is not None else 0)
+        return self.workers.waiting if self.lanes is None else self.workers.waiting + self.lanes.waiting
 
-    def _behind(self, job: InferenceJob) -> bool:
+    def _behind(self, job: Job) -> bool:
         cores, kept = self._cores_in_turn, self._waiting() + self.delivery.undelivered
         return len(cores) > 1 and self.lanes is not None and may_pass(job, kept, self.lanes, cores)
 
     def _drop_oldest(self) -> bool:
-        oldest = next((job for job in list(self._jobs.values()) if not job.running() and not job.done()), None)
+        oldest = next((job for job in list(self._jobs.values()) if job._waits), None)
         return oldest is not None and self._cancel(oldest, "it was dropped to make room for a newer one")
 
     def _end(
         self,
-        job: InferenceJob,
+        job: Job,
         *,
         result: list[Any] | None = None,
         error: BaseException | None = None,
@@ -226,26 +229,18 @@ class JobManager:
             if not cancelled:
                 self.page.count(job._ended_at - job._accepted_at, error is not None)
         self._runner.ended(job, cancelled or (str(error) if error is not None else ""))
-        job._values = job._feed = {}
-        job._task = job._work = None
-        if cancelled:
-            job._end_as_cancelled()
-        elif error is not None:
-            job.set_exception(error)
-        else:
-            job.set_result(result or [])
-        callback, job._callback = job._callback, None
-        if callback is None:
+        job._settle(result or [], error, cancelled)
+        if job._callback is None:
             self._leave()
         else:
-            self.delivery.post(job.job_id, partial(call_back, job, callback, cancelled), self._leave)
+            self.delivery.post(job.job_id, job._call_back, self._leave)
         self._admission.pump()
 
-    def cancel_waiting(self, job: InferenceJob) -> bool:
+    def cancel_waiting(self, job: Job) -> bool:
         """Cancel a job that waits; ``False`` when it is too late."""
         return self._cancel(job, "it was cancelled")
 
-    def _cancel(self, job: InferenceJob, why: str) -> bool:
+    def _cancel(self, job: Job, why: str) -> bool:
         with self._lock:
             task, work = job._task, job._work
             if not self._admission.unpark(job):

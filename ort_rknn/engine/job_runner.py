@@ -14,9 +14,9 @@ from ort_rknn.engine.stats import print_perf_line
 
 if TYPE_CHECKING:
     from ort_rknn.engine.cpu_workers import CpuWorkers
-    from ort_rknn.engine.job import InferenceJob
     from ort_rknn.engine.observer import Observer
     from ort_rknn.engine.pacing import Pacer
+    from ort_rknn.engine.submission import Job
 
 __all__ = ["Fallback", "JobRunner"]
 
@@ -27,9 +27,7 @@ Fallback = Callable[[Mapping[str, Any], Sequence[str], Any], list[Any]]
 class End(Protocol):
     """Ends a job, once."""
 
-    def __call__(
-        self, job: InferenceJob, *, result: list[Any] | None = None, error: BaseException | None = None
-    ) -> None:
+    def __call__(self, job: Job, *, result: list[Any] | None = None, error: BaseException | None = None) -> None:
         """End it with a result or an error."""
 
 
@@ -77,6 +75,7 @@ class JobRunner:
         self._end = end
         plain = pins is None and pacer is None and observer is None and not print_perf and not time_limit
         self._direct = getattr(lanes, "run_direct", None) if plain else None
+        self._watched = not (pacer is None and observer is None and not print_perf)
         self._places: dict[int, dict[str, tuple[int, int]]] = {}
 
     # -- in the caller's thread
@@ -153,14 +152,21 @@ class JobRunner:
     def _task(
         self, job_id: int, routed: RoutedStep, values: dict[str, Any], done: Callable[[Task], object], owner: Any = None
     ) -> Task:
-        task = Task(routed.npu, [values[name] for name in routed.step.inputs], routed.wanted, done, owner)
+        task = Task(routed.npu, list(map(values.__getitem__, routed.step.inputs)), routed.wanted, done, owner)
         if self._pins is not None:
             task.core = core_of(job_id, self._pins)
         return task
 
     # -- from thread to thread
 
-    def copies(self, route: Route, feed: Mapping[str, Any]) -> dict[str, Any]:
+    def load(self, job: Job, output_names: Sequence[str] | None, feed: Mapping[str, Any], copy: bool = True) -> None:
+        """Write its way and its inputs into a new job."""
+        job._route = route = self._program.route(output_names)
+        job._values = values = self._copies(route, feed) if copy else dict(feed)
+        if self._fallback is not None:
+            job._feed = {name: (value, getattr(feed[name], "dtype", None)) for name, value in values.items()}
+
+    def _copies(self, route: Route, feed: Mapping[str, Any]) -> dict[str, Any]:
         """Copies of a job's feed; what only one NPU step reads in the memory order its lanes want."""
         places = self._places.get(id(route))  # a program keeps its routes
         if places is None:
@@ -171,12 +177,12 @@ class JobRunner:
             values[name] = copy_of(value) if place is None else self._lanes.own(*place, value)  # type: ignore[union-attr]
         return values
 
-    def ended(self, job: InferenceJob, failure: str) -> None:
+    def ended(self, job: Job, failure: str) -> None:
         """Tell of a job that has ended."""
         if self._observer is not None:
             self._observer.inference(job.job_id, job._accepted_at, job._ended_at - job._accepted_at, failure)
 
-    def proceed(self, job: InferenceJob) -> None:
+    def proceed(self, job: Job) -> None:
         """Send a job to its next step, or end it."""
         steps = job._route.steps
         if job._position == len(steps):
@@ -188,11 +194,12 @@ class JobRunner:
                 self._end(job, result=result)
             return
         routed = steps[job._position]
-        try:
-            check_terminated(job._run_options)
-        except Exception as error:
-            self._end(job, error=error)
-            return
+        if job._run_options is not None:
+            try:
+                check_terminated(job._run_options)
+            except Exception as error:
+                self._end(job, error=error)
+                return
         if routed.npu < 0:
             job._work = lambda: self._run_cpu(job)
             self._workers.push(job.job_id, job._work)
@@ -200,10 +207,10 @@ class JobRunner:
             assert self._lanes is not None
             job._task = task = self._task(job.job_id, routed, job._values, self._npu_done, job)
             # A fallback may need the inputs as long as there is another step that may find no core.
-            task.spends = self._fallback is None or all(later.npu < 0 for later in steps[job._position + 1 :])
+            task.spends = self._fallback is None or routed.last
             self._lanes.push(task, front=job._position > 0)
 
-    def _run_cpu(self, job: InferenceJob) -> None:
+    def _run_cpu(self, job: Job) -> None:
         """Run a job's CPU steps up to its next NPU step. On a CPU worker."""
         job._begun_at = job._begun_at or self._clock()
         steps = job._route.steps
@@ -211,8 +218,10 @@ class JobRunner:
             while job._position < len(steps) and steps[job._position].npu < 0:
                 routed = steps[job._position]
                 check_terminated(job._run_options)
-                results = self._on_cpu(job.job_id, routed, job._values, job._run_options)
-                job._values.update(zip(routed.given, results, strict=True))
+                # No name for the results: this frame may outlive the job's next step, and would keep them.
+                job._values.update(
+                    zip(routed.given, self._on_cpu(job.job_id, routed, job._values, job._run_options), strict=True)
+                )
                 _pass(job, routed)
         except BaseException as error:  # whatever onnxruntime raises ends the job, not the worker
             self._end(job, error=error)
@@ -221,32 +230,38 @@ class JobRunner:
 
     def _npu_done(self, task: Task) -> None:
         """A job's NPU step has ended. On the lane's thread, or on whoever found that no core is left."""
-        job: InferenceJob = task.owner
+        job: Job = task.owner
         task.owner = None
         try:
-            self._pass_on(job, task)
+            job._begun_at = job._begun_at or task.taken_at
+            job._device_s += task.seconds
+            job.core = task.ran_on
+            job._task = None
+            route = job._route
+            routed = route.steps[job._position]
+            if self._watched:
+                self._account(job.job_id, routed, task)
+            if task.error is not None:
+                self._failed(job, task.error)
+            elif route.whole is not None:
+                self._end(job, result=task.outputs)
+            else:
+                job._values.update(zip(routed.given, task.outputs, strict=True))
+                task.inputs, task.outputs = [], []  # its lane may hold it while the next step runs
+                _pass(job, routed)
+                self.proceed(job)
         except BaseException as error:  # no memory, an observer that raises: the job ends all the same
             self._end(job, error=error)
 
-    def _pass_on(self, job: InferenceJob, task: Task) -> None:
-        """Send a job on whose NPU step has ended, or end it."""
-        job._begun_at = job._begun_at or task.taken_at
-        job._device_s += task.seconds
-        job.core = task.ran_on
-        job._task = None
-        routed = job._route.steps[job._position]
-        self._account(job.job_id, routed, task)
-        if task.error is None:
-            job._values.update(zip(routed.given, task.outputs, strict=True))
-            _pass(job, routed)
-            self.proceed(job)
-        elif isinstance(task.error, NoCoreLeft) and self._fallback is not None:
+    def _failed(self, job: Job, error: BaseException) -> None:
+        """End a job whose NPU step has failed, or let the fallback serve it."""
+        if isinstance(error, NoCoreLeft) and self._fallback is not None:
             job._begun_at = job._begun_at or self._clock()
             self._workers.push(job.job_id, lambda: self._fall_back(job))
         else:
-            self._end(job, error=task.error)
+            self._end(job, error=error)
 
-    def _fall_back(self, job: InferenceJob) -> None:
+    def _fall_back(self, job: Job) -> None:
         assert self._fallback is not None
         feed, places = {}, self._places.get(id(job._route), {})
         for name, (value, dtype) in job._feed.items():
@@ -283,7 +298,7 @@ def _sole_readers(route: Route) -> dict[str, tuple[int, int]]:
     return {name: places[0] for name, places in readers.items() if len(places) == 1 and places[0][0] >= 0}
 
 
-def _pass(job: InferenceJob, routed: RoutedStep) -> None:
+def _pass(job: Job, routed: RoutedStep) -> None:
     """Leave a step behind, and forget the values that nobody needs any more."""
     job._position += 1
     for name in routed.forget:

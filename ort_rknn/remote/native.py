@@ -51,6 +51,10 @@ class RemoteNative(NpuSession):
         feed = complete_feed(self, checked.feed)
         return self._parts.engine.accept(submission.with_feed(checked.outputs, feed))
 
+    def start_common(self, output_names: Any, input_feed: Any, callback: Any, user_data: Any) -> bool:
+        """Leaves every call to :meth:`run_async`: the server wants the inputs that were left out, too."""
+        return False
+
     def _checked(self, output_names: Any, feed: Mapping[str, Any], run_options: Any) -> Any:
         checked = self._checker.check(output_names, feed, run_options, partial(NativeBase.run, self))
         if run_options is not None and has_adapters(run_options):

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ort_rknn.engine.submission import Submission
+from ort_rknn.engine.submission import Job, Submission
 from ort_rknn.ort_conventions import numpy_dtype, status_text
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
+from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
 from ort_rknn.sessions.pinned_values import PinnedValues
 from ort_rknn_converters.util.frozen import frozen
 
@@ -140,18 +141,37 @@ class NpuSession(NativeSession):
             run_options = without_adapters(run_options, "run_async")
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
-        from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
-
         deliver = KeepAliveCallback(callback, self)
         try:
             self.job(Submission(output_names, input_feed, run_options, callback=deliver, user_data=user_data))
         except Exception as error:
-            text = status_text(error)
-            if text is None:
-                if isinstance(error, TypeError):  # of a call of run(); said of this one, it reads like that:
-                    super().run_async(output_names, input_feed, callback, user_data, run_options)
-                raise
-            self._parts.engine.later(partial(deliver, [], user_data, text))
+            if status_text(error) is None and isinstance(error, TypeError):
+                # of a call of run(); said of this one, it reads like that:
+                super().run_async(output_names, input_feed, callback, user_data, run_options)
+            self._tell(error, callback, user_data)
+
+    def start_common(self, output_names: Any, input_feed: Any, callback: Callable[..., object], user_data: Any) -> bool:
+        """Do as :meth:`run_async` with a feed of plain arrays of the right types and shapes.
+
+        Returns:
+            ``False`` where anything is unusual: nothing has happened.
+        """
+        names = output_names or self._all_outputs
+        feed = self._checker.common(names, input_feed)
+        if feed is None or not callable(callback) or (self._picky and not self._fits(Checked(feed, names), None)):
+            return False
+        try:
+            self._parts.engine.start(Job(callback, user_data, None, self), names, feed)
+        except Exception as error:
+            self._tell(error, callback, user_data)
+        return True
+
+    def _tell(self, error: Exception, callback: Callable[..., object], user_data: Any) -> None:
+        """Give an error of a call to its callback, where onnxruntime would; raise any other."""
+        text = status_text(error)
+        if text is None:
+            raise error
+        self._parts.engine.later(partial(KeepAliveCallback(callback, self), [], user_data, text))
 
     def run_with_ort_values(
         self, input_dict: Mapping[str, Any], output_names: Sequence[str], run_options: Any = None

@@ -25,8 +25,11 @@ def copy_of(array: Any) -> Any:
     if array.nbytes > MOST_BYTES or not array.flags.c_contiguous or array.dtype.hasobject:
         return array.copy()
     fresh = np.empty(array.shape, array.dtype)
-    if array.nbytes:
-        source: Any = array.reshape(-1).view(np.uint8)
-        target: Any = fresh.reshape(-1).view(np.uint8)
-        memoryview(target)[:] = memoryview(source)
+    try:
+        fresh.data.cast("B")[:] = array.data.cast("B")
+    except (TypeError, ValueError):  # empty, or of a type without a buffer format
+        if array.nbytes:
+            source: Any = array.reshape(-1).view(np.uint8)
+            target: Any = fresh.reshape(-1).view(np.uint8)
+            memoryview(target)[:] = memoryview(source)
     return fresh

@@ -20,6 +20,9 @@ MOST_EVENTS = 64
 """Events taken at a time: more than can come together with any queue the engine keeps."""
 
 
+AT_ONCE, FOREVER = c_int64(0), c_int64(-1)
+
+
 class Event(Structure):
     """``ort_rknn_event``."""
 
@@ -51,12 +54,10 @@ def _declare(library: Any) -> None:
         ("unequip", c_int, [void, c_int]),
         ("shed", c_int, [void, c_int]),
         ("pinned", c_int, [void, c_uint32]),
-        ("submit", c_int, [void, c_int, c_uint32, table, c_uint64, c_int]),
         ("lent", c_uint64, [void, c_int, POINTER(c_int64)]),
         ("cancel", c_int, [void, c_uint64]),
         ("waits", c_int, [void, c_uint64]),
         ("works", c_int, [void, c_int]),
-        ("take", c_int, [void, POINTER(Event), c_int, c_int64]),
         ("wake", None, [void]),
         ("touch", None, [void, c_int]),
         ("wait", None, [void, c_uint64, c_int64, c_int]),
@@ -78,6 +79,9 @@ class NativePool:
         library: The native library.
         groups: Cores.
         time_limit: Seconds a request may run; ``None`` for ever.
+
+    Attributes:
+        view: Memory that :attr:`mark`, :attr:`waiting` and :attr:`busy` are read from.
     """
 
     def __init__(self, library: NativeLibrary, groups: int, time_limit: float | None) -> None:
@@ -89,33 +93,36 @@ class NativePool:
         self._pool: int = short.ort_rknn_pool_new(groups, int((time_limit or 0) * 1e9))
         if not self._pool:
             raise MemoryError("no memory for native lanes")
-        self._view = _View.from_address(short.ort_rknn_pool_look(self._pool))
-        self._submit = short.ort_rknn_pool_submit
-        self._run = long["ort_rknn_pool_run"]  # undeclared: checking each argument costs half of the call (measured)
+        self.view = _View.from_address(short.ort_rknn_pool_look(self._pool))
+        # Undeclared, those of every inference: checking each argument costs half of the call and more (measured: a poll
+        # takes 0.3 us, with checks 1.4). Their integers are C's int unless they say what else they are.
+        self._run = long["ort_rknn_pool_run"]
+        self._submit = short["ort_rknn_pool_submit"]
+        self._take = long["ort_rknn_pool_take"]
+        self._poll = short["ort_rknn_pool_take"]
         self._handle = c_void_p(self._pool)
-        self._take = long.ort_rknn_pool_take
-        self._poll = short.ort_rknn_pool_take
         self._wait = long.ort_rknn_pool_wait
         self._long = long
         self._short = short
         self._events = (Event * MOST_EVENTS)()
+        self._into = byref(self._events)
 
     @property
     def mark(self) -> int:
         """Changes whenever a waiting request was taken, and by :meth:`touch`."""
-        mark: int = self._view.mark
+        mark: int = self.view.mark
         return mark
 
     @property
     def waiting(self) -> int:
         """Requests that no lane has taken."""
-        waiting: int = self._view.waiting
+        waiting: int = self.view.waiting
         return waiting
 
     @property
     def busy(self) -> int:
         """Lanes at work."""
-        busy: int = self._view.busy
+        busy: int = self.view.busy
         return busy
 
     def add(self, group: int) -> int:
@@ -141,7 +148,7 @@ class NativePool:
 
     def submit(self, group: int, segment: int, table: Any, token: int, flags: int = 0) -> int:
         """The lane that took it, ``QUEUED``, ``BUSY`` or ``CLOSED``."""
-        code: int = self._submit(self._pool, group, segment, table, token, flags)
+        code: int = self._submit(self._handle, group, segment, byref(table), c_uint64(token), flags)
         return code
 
     def run(self, group: int, segment: int, table: Any, outcome: NativeOutcome) -> int:
@@ -172,14 +179,15 @@ class NativePool:
         One thread at a time. While it waited for the interpreter's lock more may have ended: that is taken as well,
         without giving the lock away again.
         """
-        n: int = self._take(self._pool, self._events, MOST_EVENTS, int(timeout * 1e9) if timeout >= 0 else -1)
+        longest = FOREVER if timeout < 0 else c_int64(int(timeout * 1e9))
+        n: int = self._take(self._handle, self._into, MOST_EVENTS, longest)
         taken = []
         while n > 0:
             taken += [
                 (event.token, event.kind, event.lane, NativeOutcome.from_buffer_copy(event.outcome))
                 for event in self._events[:n]
             ]
-            n = self._poll(self._pool, self._events, MOST_EVENTS, 0)
+            n = self._poll(self._handle, self._into, MOST_EVENTS, AT_ONCE)
         return taken
 
     def wake(self) -> None:
@@ -218,6 +226,6 @@ class NativePool:
         """Give the memory back; after a :meth:`join` that returned 0, with nobody inside any method."""
         pool, self._pool = self._pool, 0
         self._handle = c_void_p()
-        self._view = _View()
+        self.view = _View()
         if pool:
             self._short.ort_rknn_pool_free(pool)

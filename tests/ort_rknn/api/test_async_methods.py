@@ -246,3 +246,30 @@ def test_a_refused_run_async_is_not_waited_for(session: Any) -> None:
     with pytest.raises(ValueError, match="Required inputs"):
         session.run_async(None, {"A": A}, print)
     assert session.wait_all(20)
+
+
+@pytest.mark.parametrize("names", [None, [], ["Y"]], ids=["none", "empty", "named"])
+@pytest.mark.parametrize(
+    "kind", [np.asarray, np.asfortranarray, np.ndarray.tolist, ort_rknn.OrtValue.ortvalue_from_numpy]
+)
+def test_run_async_takes_what_onnxruntime_takes(kind: Callable[..., Any], names: Any, session: Any) -> None:
+    """Arrays of the declared types go a short way, all else by onnxruntime's checks."""
+    ended, seen = threading.Event(), []
+
+    def callback(results: Any, user_data: Any, error: str) -> None:
+        seen.append((results, user_data, error))
+        ended.set()
+
+    given = {name: kind(value) for name, value in feed(2).items()}
+    session.run_async(names, given, callback, "mine")
+    given["A"] = None
+    assert ended.wait(20)
+    [(results, user_data, error)] = seen
+    np.testing.assert_allclose(results[0], expected(2), rtol=1e-3)
+    assert (user_data, error) == ("mine", "")
+
+
+def test_run_async_refuses_what_is_no_function(session: Any) -> None:
+    with pytest.raises(TypeError):
+        session.run_async(None, feed(1), "no function", None)
+    assert session.wait_all(20)

@@ -117,6 +117,7 @@ def test_a_route_says_what_is_wanted_and_what_may_be_forgotten() -> None:
         ("npu_1", 1, (False, True), ("e",), ("c", "b", "d")),
     ]
     assert route.lent == frozenset()
+    assert [routed.last for routed in three().route().steps] == [False, False, True], "no NPU step comes after it"
 
 
 def test_a_route_leaves_out_what_is_not_needed() -> None:

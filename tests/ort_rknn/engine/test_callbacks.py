@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from ort_rknn.engine.callbacks import Delivery
 from tests.helpers.engines import LONG, Background, Calls, fake, frame, program
 
 
@@ -76,6 +77,56 @@ def test_ez19_a_raising_callback_is_reported_and_loses_nothing(new_engine, monke
     assert calls.order() == [1]
     assert reported == ["from a callback"]
     assert engine.wait_all(LONG)
+
+
+@pytest.mark.parametrize(("every", "told"), [(False, ["1", "2"]), (True, ["0", "1", "2", "3"])])
+def test_who_waits_for_space_is_told_where_callbacks_were_too_many(every: bool, told: list[str]) -> None:
+    seen: list[str] = []
+    now = ["0"]
+    delivery = Delivery(ordered=True, limit=2, on_started=lambda: seen.append(now[0]), every=every)
+    entered, leave, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        entered.set()
+        assert leave.wait(LONG)
+        now[0] = "1"
+
+    for job_id in range(4):
+        delivery.expect(job_id)
+    delivery.post(0, first, lambda: None)
+    assert entered.wait(LONG)
+    assert seen == ["0"] * every, "nothing waited beside it"
+    delivery.post(1, lambda: now.__setitem__(0, "2"), lambda: None)
+    delivery.post(2, lambda: now.__setitem__(0, "3"), lambda: None)
+    delivery.post(3, ended.set, lambda: None)
+    assert delivery.saturated
+    assert (delivery.undelivered, delivery.ready) == (3, 3)
+    leave.set()
+    assert ended.wait(LONG)
+    assert seen == told
+    assert delivery.undelivered == 0
+    delivery.stop()
+    delivery.join(LONG)
+
+
+def test_a_submitter_is_let_in_when_a_callback_begins(new_engine) -> None:
+    device, calls, leave = fake(1, gated=False), Calls(), threading.Event()
+    engine = new_engine(device, max_callback_queue_size=1, max_queue_size=8)
+    entered = threading.Semaphore(0)
+
+    def callback(*arguments: object) -> None:
+        entered.release()
+        assert leave.wait(LONG)
+        calls(*arguments)  # type: ignore[arg-type]
+
+    engine.submit(frame(0), callback=callback)
+    assert entered.acquire(timeout=LONG)
+    engine.submit(frame(1), callback=callback).result(LONG)
+    late = Background(lambda: engine.submit(frame(2), callback=callback, timeout=LONG))
+    assert late.blocks(), "one callback waits, and no more may"
+    leave.set()
+    late.result()
+    calls.wait(3)
 
 
 def test_callbacks_are_never_concurrent(new_engine) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import weakref
 
 import pytest
 
 from ort_rknn.devices.fake import FakeDevice
 from ort_rknn.engine.job import InferenceJob
-from ort_rknn.errors import DeviceError
+from ort_rknn.engine.submission import Job
+from ort_rknn.errors import DeviceError, SessionClosed, SubmitTimeout
 from tests.helpers.engines import LONG, Calls, fake, frame
 
 
@@ -194,3 +196,50 @@ def test_submissions_queue_behind_parked_jobs_and_then_all_go(new_engine) -> Non
         job.result(LONG)
     for call in submitters:
         call.result().result(LONG)
+
+
+class Kept:
+    """Something that a call keeps alive."""
+
+
+def test_a_job_that_nobody_holds_tells_its_callback(new_engine) -> None:
+    device, calls = fake(1), Calls()
+    engine = new_engine(device, max_queue_size=1, submit_timeout_ms=0)
+    kept = Kept()
+    seen = weakref.ref(kept)
+    feed = frame(0)
+    engine.start(Job(lambda *ended: calls(*ended) if seen() else None, "first", None, kept), ["y"], feed)
+    del kept
+    device.gate(0).wait_started()
+    feed["x"][:] = 9  # it has a copy
+    engine.start(Job(calls, "second"), ["y"], frame(1))
+    with pytest.raises(SubmitTimeout):
+        engine.start(Job(calls, "third"), ["y"], frame(2))
+    device.gate(0).open()
+    device.gate(1).fail(-1)
+    (results, _, _), (nothing, _, error) = calls.wait(2)
+    assert calls.order() == ["first", "second"]
+    assert results[0][0, 0] == 0
+    assert nothing == []
+    assert "RKNN_ERR_FAIL" in error
+    assert engine.wait_all(LONG)
+    assert seen() is None, "kept until its callback has returned, and no longer"
+    stats = engine.stats()
+    assert (stats.accepted, stats.completed, stats.failed) == (2, 1, 1)
+
+
+def test_a_job_that_nobody_holds_is_cancelled_and_dropped_as_others(new_engine) -> None:
+    device, calls = fake(1), Calls()
+    engine = new_engine(device, max_queue_size=1, overflow="drop_oldest")
+    for tag in range(3):
+        engine.start(Job(calls, tag), ["y"], frame(tag))
+        if not tag:
+            device.gate(0).wait_started()
+    engine.close(wait=False, cancel_jobs=True)
+    with pytest.raises(SessionClosed):
+        engine.start(Job(calls, 3), ["y"], frame(3))
+    device.gate(0).open()
+    ends = {tag: (results, error) for results, tag, error in calls.wait(3)}
+    assert ends[0][1] == ""
+    assert ends[1] == ([], "the job was not run: it was dropped to make room for a newer one")
+    assert ends[2] == ([], "the job was not run: the session was closed")

@@ -9,7 +9,7 @@ from ort_rknn.engine.lanes.input_copies import MOST_BYTES, copy_of
 
 
 @pytest.mark.parametrize(
-    "dtype", ["float32", "float16", "float64", "int8", "uint64", "bool", "complex64", "U3", "S4", "O"]
+    "dtype", ["float32", "float16", "float64", "int8", "uint64", "bool", "complex64", "U3", "S4", "O", "M8[s]"]
 )
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (5,), (2, 3, 4)])
 def test_copies(dtype: str, shape: tuple[int, ...]) -> None:
