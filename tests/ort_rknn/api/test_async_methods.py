@@ -239,3 +239,24 @@ def test_a_refused_run_async_is_not_waited_for(session: Any) -> None:
     with pytest.raises(ValueError, match="Required inputs"):
         session.run_async(None, {"A": A}, print)
     assert session.wait_all(20)
+
+
+@pytest.mark.parametrize("names", ["Y", b"Y", bytearray(b"Y"), 5])
+def test_names_that_are_no_list_are_refused_by_every_call(session: Any, names: Any) -> None:
+    with pytest.raises(TypeError) as refused:
+        session.run(names, feed(1))
+    for call in (
+        lambda: session.submit(names, feed(1)),
+        lambda: session.submit(names, feed(1), callback=lambda *_: None),
+        lambda: asyncio.run(session.arun(names, feed(1))),
+        lambda: list(session.map(names, [feed(1)])),
+    ):
+        with pytest.raises(TypeError) as again:
+            call()
+        assert str(again.value) == str(refused.value)
+    with pytest.raises(TypeError, match=r"run_async\(\): incompatible function arguments"):
+        session.run_async(names, feed(1), lambda *_: None, None)
+
+
+def test_names_from_a_generator_are_read_once(session: Any) -> None:
+    assert np.array_equal(session.submit((name for name in ["Y"]), feed(1)).result()[0], expected(1))

@@ -32,6 +32,11 @@ with ort.InferenceSession({address!r}) as session:
             session.run(None, feed)
         except Exception as error:
             print(type(error).__name__, str(error).splitlines()[0][:90])
+    for call in (session.run, session.submit):
+        try:
+            call("K", {{"A": a, "B": a}})
+        except TypeError as error:
+            print(error)
 try:
     ort.InferenceSession("model.onnx")
 except ImportError as error:
@@ -44,6 +49,8 @@ WANTED = """\
 [('A', 'tensor(float)', [3, 2]), ('B', 'tensor(float)', [3, 2])] ai.tests
 ValueError Required inputs (['B']) are missing from input feed (['A']).
 InvalidArgument [ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions for input: A for the fo
+output_names is a list of names, not 'K': write ['K']
+output_names is a list of names, not 'K': write ['K']
 onnxruntime is not installed here, and without it a session is of a model on another machine only: \
 pip install onnxruntime, or open grpc://board:8001/model
 """
