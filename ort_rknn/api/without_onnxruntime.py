@@ -125,8 +125,8 @@ class InferenceSession(AsyncMethods):
             raise ValueError(f"Required inputs ({missing}) are missing from input feed ({list(feed)}).")
         _refuse_unknown("Invalid input name: ", feed, known)
         outputs = [argument.name for argument in outside.outputs]
-        if output_names and isinstance(output_names, (str, bytes, bytearray)):
-            raise TypeError(f"output_names is a list of names, not {output_names!r}: write [{output_names!r}]")
+        if isinstance(output_names, (str, bytes)):
+            raise TypeError(f"output_names must be a list of names, not {output_names!r}")
         wanted = list(output_names or outputs)
         _refuse_unknown("Invalid output name:", wanted, outputs)
         return wanted, dict.fromkeys(known) | dict(feed)

@@ -199,6 +199,8 @@ class JobRunner:
         else:
             assert self._lanes is not None
             job._task = task = self._task(job.job_id, routed, job._values, self._npu_done, job)
+            # A fallback may need the inputs as long as there is another step that may find no core.
+            task.spends = self._fallback is None or all(later.npu < 0 for later in steps[job._position + 1 :])
             self._lanes.push(task, front=job._position > 0)
 
     def _run_cpu(self, job: InferenceJob) -> None:
@@ -246,10 +248,10 @@ class JobRunner:
 
     def _fall_back(self, job: InferenceJob) -> None:
         assert self._fallback is not None
-        feed = {
-            name: value if dtype is None else value.astype(dtype, copy=False)
-            for name, (value, dtype) in job._feed.items()
-        }
+        feed, places = {}, self._places.get(id(job._route), {})
+        for name, (value, dtype) in job._feed.items():
+            shown = self._lanes.shown(*places[name], value) if name in places and self._lanes is not None else value
+            feed[name] = shown if dtype is None else shown.astype(dtype, copy=False)
         try:
             result = self._fallback(feed, job._route.outputs, job._run_options)
         except BaseException as error:

@@ -19,14 +19,11 @@ static void give_back(ort_rknn_pool *p, request *r) {
     p->free = r;
 }
 
-static request *new_request(ort_rknn_pool *p, uint32_t segment, void *const *pointers, uint32_t n, uint64_t turned,
-                            uint64_t token) {
+static request *new_request(ort_rknn_pool *p, uint32_t segment, void **table, uint64_t token) {
     request *r = p->free;
-    if (n > p->max_io) return NULL;
     if (r) p->free = r->next;
-    else if (!(r = malloc(sizeof *r + p->max_io * sizeof *r->pointers))) return NULL;
-    *r = (request){.token = token, .turned = turned, .segment = segment};
-    memcpy(r->pointers, pointers, n * sizeof *pointers);
+    else if (!(r = malloc(sizeof *r))) return NULL;
+    *r = (request){.token = token, .segment = segment, .table = table};
     return r;
 }
 
@@ -77,8 +74,7 @@ static void run_one(lane *l) { /* gives the lock back meanwhile */
         if (p->takers) pthread_cond_signal(&p->event); /* a waiting taker watches the new deadline */
     }
     pthread_mutex_unlock(&p->lock);
-    ort_rknn_segment_infer(segment, (const void *const *)r->pointers, r->turned,
-                           r->pointers + ort_rknn_segment_inputs(segment), &outcome);
+    ort_rknn_segment_infer(segment, r->table, &outcome);
     pthread_mutex_lock(&p->lock);
     r->event.outcome = outcome;
     finish(p, l, r, r->timed_out ? ORT_RKNN_EVENT_LATE : ORT_RKNN_EVENT_DONE);
@@ -131,16 +127,16 @@ static int real_group(const ort_rknn_pool *p, int group) {
 /* -- the interface */
 
 int ort_rknn_pool_equip(ort_rknn_pool *p, int number, uint32_t n_segments, ort_rknn_segment *const *segments,
-                        uint32_t segment, void *const *pointers, uint32_t n_pointers, uint64_t turned, uint64_t token) {
+                        uint32_t segment, void **table, uint64_t token) {
     pthread_mutex_lock(&p->lock);
     lane *l = pool_lane_of(p, number);
-    int code = !l || l->state != BARE || (pointers && segment >= n_segments) ? ORT_RKNN_BAD
+    int code = !l || l->state != BARE || (table && segment >= n_segments) ? ORT_RKNN_BAD
                : p->stopping || l->retired                                   ? ORT_RKNN_CLOSED
                                                                              : 0;
     request *r = NULL;
     ort_rknn_segment **copy = code ? NULL : malloc(n_segments * sizeof *copy + 1);
     if (!code && !copy) code = ORT_RKNN_BAD;
-    if (!code && pointers && !(r = new_request(p, segment, pointers, n_pointers, turned, token))) code = ORT_RKNN_BAD;
+    if (!code && table && !(r = new_request(p, segment, table, token))) code = ORT_RKNN_BAD;
     if (!code) {
         memcpy(copy, segments, n_segments * sizeof *copy);
         free(l->segments);
@@ -161,14 +157,13 @@ int ort_rknn_pool_equip(ort_rknn_pool *p, int number, uint32_t n_segments, ort_r
     return code;
 }
 
-int ort_rknn_pool_submit(ort_rknn_pool *p, int group, uint32_t segment, void *const *pointers, uint32_t n_pointers,
-                         uint64_t turned, uint64_t token, int flags) {
+int ort_rknn_pool_submit(ort_rknn_pool *p, int group, uint32_t segment, void **table, uint64_t token, int flags) {
     pthread_mutex_lock(&p->lock);
     group = real_group(p, group);
     lane *l = idle_lane(p, group, segment);
     int code = p->stopping ? ORT_RKNN_CLOSED : l ? l->number : flags & ORT_RKNN_IF_IDLE ? ORT_RKNN_BUSY : ORT_RKNN_QUEUED;
     if (code >= ORT_RKNN_QUEUED) {
-        request *r = new_request(p, segment, pointers, n_pointers, turned, token);
+        request *r = new_request(p, segment, table, token);
         if (!r) {
             code = ORT_RKNN_BAD;
         } else if (l) {
@@ -184,7 +179,7 @@ int ort_rknn_pool_submit(ort_rknn_pool *p, int group, uint32_t segment, void *co
     return code;
 }
 
-int ort_rknn_pool_run(ort_rknn_pool *p, int group, uint32_t segment, void *const *pointers, ort_rknn_outcome *outcome) {
+int ort_rknn_pool_run(ort_rknn_pool *p, int group, uint32_t segment, void **table, ort_rknn_outcome *outcome) {
     pthread_mutex_lock(&p->lock);
     lane *l = p->stopping ? NULL : idle_lane(p, real_group(p, group), segment);
     int code = p->stopping ? ORT_RKNN_CLOSED : ORT_RKNN_BUSY;
@@ -195,7 +190,7 @@ int ort_rknn_pool_run(ort_rknn_pool *p, int group, uint32_t segment, void *const
     }
     pthread_mutex_unlock(&p->lock);
     if (!l) return code;
-    ort_rknn_segment_run(s, (const void *const *)pointers, pointers + ort_rknn_segment_inputs(s), outcome);
+    ort_rknn_segment_infer(s, table, outcome);
     pthread_mutex_lock(&p->lock);
     if (!outcome->code) l->lent++, l->lent_ns += outcome->done - outcome->begun;
     settle(l, outcome->code);

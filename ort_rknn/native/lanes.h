@@ -1,9 +1,10 @@
 /* Native lanes: POSIX threads that run segments for Python without its interpreter lock.
  *
  * A pool has lanes; a lane is one thread with one context per segment, on one core (its group). A request says which
- * segment, where the inputs are and where the outputs go. It goes to an idle lane on the core with least to do, else it
- * waits in its core's queue when it is pinned, in the queue all lanes take from when not. Requests that ended become
- * events, taken many at a time. Pointers stay the caller's: they must live until the request's last event.
+ * segment, where the inputs are and where the outputs go (a table, see ort_rknn_segment_infer). It goes to an idle lane on
+ * the core with least to do, else it waits in its core's queue when it is pinned, in the queue all lanes take from when
+ * not. Requests that ended become events, taken many at a time. The table, and what it names, stays the caller's: it must
+ * live until the request's last event.
  *
  * Every function may be called from any thread. The ones marked SHORT wait for nothing but a brief lock that no thread
  * holds while it waits for anything else: Python calls them without giving its lock away (ctypes.PyDLL), the others
@@ -14,7 +15,7 @@
 
 #include "segment.h"
 
-enum { ORT_RKNN_LANES_ABI = 6 };
+enum { ORT_RKNN_LANES_ABI = 7 };
 
 enum {
     ORT_RKNN_ANY = -1,    /* any core */
@@ -48,29 +49,27 @@ typedef struct { /* for a look without a call */
 
 int ort_rknn_lanes_abi(void);
 
-/* max_io: inputs + outputs of the widest segment; time_limit: nanoseconds a request may run, 0 for ever. */
-ort_rknn_pool *ort_rknn_pool_new(uint32_t max_io, uint32_t n_groups, int64_t time_limit);
+/* time_limit: nanoseconds a request may run, 0 for ever. */
+ort_rknn_pool *ort_rknn_pool_new(uint32_t n_groups, int64_t time_limit);
 const ort_rknn_pool_view *ort_rknn_pool_look(ort_rknn_pool *pool);
 
 /* A new lane, unequipped: its number, CLOSED or BAD. */
 int ort_rknn_pool_add(ort_rknn_pool *pool, uint32_t group);
-/* SHORT. Give an unequipped lane its contexts, and its first request unless `pointers` is NULL. Segments stay the
+/* SHORT. Give an unequipped lane its contexts, and its first request unless `table` is NULL. Segments stay the
  * caller's, who must not free them while the lane has them. 0, CLOSED or BAD. */
 int ort_rknn_pool_equip(ort_rknn_pool *pool, int lane, uint32_t n_segments, ort_rknn_segment *const *segments,
-                        uint32_t segment, void *const *pointers, uint32_t n_pointers, uint64_t turned, uint64_t token);
+                        uint32_t segment, void **table, uint64_t token);
 
 /* SHORT. Take a lane's contexts back: 1 when it has none now, 0 when it has none once it is through. */
 int ort_rknn_pool_unequip(ort_rknn_pool *pool, int lane);
 /* SHORT. Whether a lane that was busy then has none now, and no failure of it is still to be told. */
 int ort_rknn_pool_shed(ort_rknn_pool *pool, int lane);
 
-/* SHORT. The lane that took it, QUEUED, BUSY (only IF_IDLE), CLOSED or BAD.
- * pointers: the inputs, then the outputs (NULL: not wanted). turned: see ort_rknn_segment_infer. */
-int ort_rknn_pool_submit(ort_rknn_pool *pool, int group, uint32_t segment, void *const *pointers, uint32_t n_pointers,
-                         uint64_t turned, uint64_t token, int flags);
+/* SHORT. The lane that took it, QUEUED, BUSY (only IF_IDLE), CLOSED or BAD. */
+int ort_rknn_pool_submit(ort_rknn_pool *pool, int group, uint32_t segment, void **table, uint64_t token, int flags);
 /* Run in the caller's thread on an idle lane: the lane, BUSY, CLOSED or BAD. After a failure the lane is unequipped; else
  * the lane counts it, for ort_rknn_pool_lent. */
-int ort_rknn_pool_run(ort_rknn_pool *pool, int group, uint32_t segment, void *const *pointers, ort_rknn_outcome *outcome);
+int ort_rknn_pool_run(ort_rknn_pool *pool, int group, uint32_t segment, void **table, ort_rknn_outcome *outcome);
 /* SHORT. How many requests callers ran themselves on a lane, and their nanoseconds inside the device. */
 uint64_t ort_rknn_pool_lent(ort_rknn_pool *pool, int lane, int64_t *taken);
 /* SHORT. Take a waiting request back; it has no event then. 1, or 0 when it does not wait. */

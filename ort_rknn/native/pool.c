@@ -26,7 +26,7 @@ int pool_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadlin
     return pthread_cond_timedwait(cond, lock, &t) == ETIMEDOUT;
 }
 
-ort_rknn_pool *ort_rknn_pool_new(uint32_t max_io, uint32_t n_groups, int64_t time_limit) {
+ort_rknn_pool *ort_rknn_pool_new(uint32_t n_groups, int64_t time_limit) {
     ort_rknn_pool *p = calloc(1, sizeof *p);
     if (!p) return NULL;
     p->pinned = calloc(n_groups + 1, sizeof *p->pinned);
@@ -37,7 +37,6 @@ ort_rknn_pool *ort_rknn_pool_new(uint32_t max_io, uint32_t n_groups, int64_t tim
         free(p);
         return NULL;
     }
-    p->max_io = max_io;
     p->n_groups = n_groups;
     p->time_limit = time_limit;
     queue_clear(&p->shared);

@@ -42,7 +42,7 @@ struct ort_rknn_pool {
     ort_rknn_pool_view view;
     pthread_mutex_t lock;
     pthread_cond_t event, ended;
-    uint32_t max_io, n_groups;
+    uint32_t n_groups;
     int64_t time_limit;
     int stopping, wakes, takers, n_lanes, lane_room;
     lane **lanes;

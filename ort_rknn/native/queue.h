@@ -6,12 +6,12 @@
 
 typedef struct request {
     struct request *next;
-    uint64_t token, turned;
+    uint64_t token;
     uint32_t segment;
     int timed_out;
     int64_t deadline;
     ort_rknn_event event;
-    void *pointers[]; /* room for the widest segment */
+    void **table; /* the caller's */
 } request;
 
 typedef struct {

@@ -84,8 +84,6 @@ void ort_rknn_segment_free(ort_rknn_segment *s) {
     free(s);
 }
 
-uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *s) { return s->n_inputs; }
-uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *s) { return s->n_outputs; }
 uint64_t ort_rknn_segment_runs(const ort_rknn_segment *s) { return __atomic_load_n(&s->runs, __ATOMIC_RELAXED); }
 
 void ort_rknn_segment_guard(ort_rknn_segment *s, ort_rknn_gate *gate) {
@@ -115,8 +113,14 @@ static int place_input(ort_rknn_segment *s, uint32_t i, const void *data, int tu
     return 0;
 }
 
-static int place_output(ort_rknn_segment *s, uint32_t i, void *data) {
+static int place_output(ort_rknn_segment *s, uint32_t i, void **place) {
     const ort_rknn_output_form *f = &s->results[i];
+    if ((uintptr_t)*place & 1) {
+        void *block = ort_rknn_blocks_take((ort_rknn_blocks *)((uintptr_t)*place - 1));
+        if (!block) return RKNN_ERR_MALLOC_FAIL;
+        *place = block;
+    }
+    void *data = *place;
     if (!data && !s->spare[i] && !(s->spare[i] = malloc(f->stored_size))) return RKNN_ERR_MALLOC_FAIL;
     s->outputs[i].want_float = data ? (uint8_t)f->want_float : 0;
     s->outputs[i].is_prealloc = 1;
@@ -180,16 +184,17 @@ static void note(int call, int by) {
 /* A call of the runtime, with a note of it while it lasts. */
 #define NOTED(call, code, expression) (note(call, 1), (code) = (expression), note(call, -1), (code))
 
-static int infer(ort_rknn_segment *s, const void *const *inputs, uint64_t turned, void *const *outputs,
+static int infer(ort_rknn_segment *s, const void *const *inputs, uint64_t turned, uint64_t spent, void **outputs,
                  ort_rknn_outcome *outcome) {
     int code = 0;
     *outcome = (ort_rknn_outcome){.begun = ort_rknn_now()};
     if (s->gate) __atomic_store_n(&s->gate->waited, 0, __ATOMIC_RELEASE);
     for (uint32_t i = 0; !code && i < s->n_inputs; i++) code = place_input(s, i, inputs[i], i < 64 && turned >> i & 1);
-    for (uint32_t i = 0; !code && i < s->n_outputs; i++) code = place_output(s, i, outputs[i]);
     if (code) return failed(outcome, ORT_RKNN_CALL_NONE, code);
     if (s->n_inputs && NOTED(ORT_RKNN_CALL_INPUTS_SET, code, s->calls.inputs_set(s->context, s->n_inputs, s->inputs)))
         return failed(outcome, ORT_RKNN_CALL_INPUTS_SET, code);
+    for (uint32_t i = 0; i < s->n_inputs && i < 64; i++)
+        if (spent >> i & 1) ort_rknn_blocks_give((void *)(uintptr_t)inputs[i]);
     outcome->set = ort_rknn_now();
     if (s->gate) {
         int64_t waited = s->gate->enter(s->gate);
@@ -202,6 +207,8 @@ static int infer(ort_rknn_segment *s, const void *const *inputs, uint64_t turned
     if (code) return failed(outcome, ORT_RKNN_CALL_RUN, code);
     outcome->ran = ran;
     __atomic_add_fetch(&s->runs, 1, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; !code && i < s->n_outputs; i++) code = place_output(s, i, &outputs[i]);
+    if (code) return failed(outcome, ORT_RKNN_CALL_NONE, code);
     if (NOTED(ORT_RKNN_CALL_OUTPUTS_GET, code, s->calls.outputs_get(s->context, s->n_outputs, s->outputs, NULL)))
         return failed(outcome, ORT_RKNN_CALL_OUTPUTS_GET, code);
     for (uint32_t i = 0; i < s->n_outputs; i++) { /* a runtime that gives its own memory whatever it is told */
@@ -217,14 +224,20 @@ static int infer(ort_rknn_segment *s, const void *const *inputs, uint64_t turned
     return 0;
 }
 
-int ort_rknn_segment_infer(ort_rknn_segment *s, const void *const *inputs, uint64_t turned, void *const *outputs,
-                           ort_rknn_outcome *outcome) {
+static int infer_alone(ort_rknn_segment *s, const void *const *inputs, uint64_t turned, uint64_t spent, void **outputs,
+                       ort_rknn_outcome *outcome) {
     begin(s);
-    infer(s, inputs, turned, outputs, outcome);
+    infer(s, inputs, turned, spent, outputs, outcome);
     end(s);
     return outcome->code;
 }
 
-int ort_rknn_segment_run(ort_rknn_segment *s, const void *const *inputs, void *const *outputs, ort_rknn_outcome *outcome) {
-    return ort_rknn_segment_infer(s, inputs, 0, outputs, outcome);
+int ort_rknn_segment_infer(ort_rknn_segment *s, void **table, ort_rknn_outcome *outcome) {
+    void **inputs = table + ORT_RKNN_TABLE_HEAD;
+    return infer_alone(s, (const void *const *)inputs, (uintptr_t)table[ORT_RKNN_TURNED], (uintptr_t)table[ORT_RKNN_SPENT],
+                       inputs + s->n_inputs, outcome);
+}
+
+int ort_rknn_segment_run(ort_rknn_segment *s, const void *const *inputs, void **outputs, ort_rknn_outcome *outcome) {
+    return infer_alone(s, inputs, 0, 0, outputs, outcome);
 }

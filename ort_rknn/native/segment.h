@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "blocks.h"
 #include "rknn_abi.h"
 
 /* Addresses of the runtime's entry points, resolved once by Python. */
@@ -54,8 +55,6 @@ ort_rknn_segment *ort_rknn_segment_new(const ort_rknn_calls *calls, rknn_context
                                        const ort_rknn_input_form *inputs, uint32_t n_outputs,
                                        const ort_rknn_output_form *outputs);
 void ort_rknn_segment_free(ort_rknn_segment *segment);
-uint32_t ort_rknn_segment_inputs(const ort_rknn_segment *segment);
-uint32_t ort_rknn_segment_outputs(const ort_rknn_segment *segment);
 uint64_t ort_rknn_segment_runs(const ort_rknn_segment *segment); /* inferences so far that the runtime ended well */
 
 /* SHORT. From now on every inference goes through this gate, which becomes the segment's own. NULL: through none. Nothing
@@ -63,13 +62,23 @@ uint64_t ort_rknn_segment_runs(const ort_rknn_segment *segment); /* inferences s
 void ort_rknn_segment_guard(ort_rknn_segment *segment, ort_rknn_gate *gate);
 ort_rknn_gate *ort_rknn_segment_gate(const ort_rknn_segment *segment); /* or NULL */
 
-/* One inference. Times do not count what it waited at its gate: it begins so much later. outputs[i] == NULL: not wanted. Returns outcome->code. */
-int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, void *const *outputs,
-                         ort_rknn_outcome *outcome);
+/* One inference. Times do not count what it waited at its gate: it begins so much later. outputs[i] == NULL: not wanted.
+ * Returns outcome->code. */
+int ort_rknn_segment_run(ort_rknn_segment *segment, const void *const *inputs, void **outputs, ort_rknn_outcome *outcome);
 
-/* The same; bit i of `turned`: input i is as it is handed over already, where it would be turned. */
-int ort_rknn_segment_infer(ort_rknn_segment *segment, const void *const *inputs, uint64_t turned, void *const *outputs,
-                           ort_rknn_outcome *outcome);
+/* What an inference reads and writes, as words: two masks, the inputs, the outputs.
+ *   ORT_RKNN_TURNED  bit i: input i is as it is handed over already, where it would be turned
+ *   ORT_RKNN_SPENT   bit i: input i is a block, and goes back as soon as the runtime has its data: when rknn_inputs_set
+ *                    returns. The vendor's rknn-toolkit-lite2 2.3.2 builds on that, too: it keeps no reference to what it
+ *                    handed over, and a garbage collection frees it before rknn_run (seen). Not seen on a board;
+ *                    `ort-rknn board-test` tries it.
+ * An output that is ORT_RKNN_LATE of some blocks is written to one of them, taken when the NPU is through: its address is
+ * in the table then, and it is the caller's, whatever came of the inference. */
+enum { ORT_RKNN_TURNED, ORT_RKNN_SPENT, ORT_RKNN_TABLE_HEAD };
+#define ORT_RKNN_LATE(blocks) ((void *)((uintptr_t)(blocks) | 1))
+
+/* The same with such a table. */
+int ort_rknn_segment_infer(ort_rknn_segment *segment, void **table, ort_rknn_outcome *outcome);
 
 /* From now on calls[ORT_RKNN_CALL_...] counts the calls of the runtime that are under way in all segments, so that
  * whoever finds the process dead knows in which it died. NULL: no more. */

@@ -52,8 +52,11 @@ class FakeIo:
         self.inputs = code.inputs
         self.outputs = code.outputs
 
-    def own(self, position: int, array: Any, native: NativeLibrary) -> None:
+    def own(self, position: int, array: Any) -> None:
         return None
+
+    def shown(self, position: int, owned: Any) -> Any:
+        return owned
 
     def turned(self, inputs: Sequence[Any]) -> int:
         return 0
@@ -66,6 +69,13 @@ class FakeIo:
         return [
             np.empty(spec.shape, spec.dtype) if want else None for spec, want in zip(self.outputs, wanted, strict=True)
         ]
+
+    def reserve_outputs(self, wanted: Sequence[bool] | None = None) -> tuple[list[Any], list[int]]:
+        outputs = self.allocate_outputs(wanted)
+        return outputs, [0 if array is None else address_of(array) for array in outputs]
+
+    def take_over(self, outputs: list[Any], words: Sequence[int]) -> None:
+        pass
 
     def finish(self, outputs: list[Any]) -> list[Any]:
         return outputs
@@ -113,11 +123,9 @@ class NativeFakeContext:
             ctypes.memmove(outputs[place].buf, np.ascontiguousarray(array).tobytes(), array.nbytes)
         return 0
 
-    def run_raw(self, inputs: Sequence[Any], outputs: Sequence[Any], outcome: NativeOutcome) -> None:
+    def run_table(self, table: Any, outcome: NativeOutcome) -> None:
         assert self.native is not None
-        ins = (c_void_p * len(inputs))(*map(address_of, inputs))
-        outs = (c_void_p * len(outputs))(*[None if array is None else address_of(array) for array in outputs])
-        self.native.long.ort_rknn_segment_run(self.segment, ins, outs, ctypes.byref(outcome))
+        self.native.long.ort_rknn_segment_infer(self.segment, table, ctypes.byref(outcome))
 
     def failed(self, outcome: NativeOutcome) -> BaseException:
         error, self._error = self._error, None

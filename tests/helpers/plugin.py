@@ -20,7 +20,7 @@ NAME = "RKNNExecutionProvider"
 VERSION = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
 """onnxruntime's, to the second number."""
 REGISTERED = "ort_rknn_tests"
-SHARED = ("interleave.c", "interleave_half.c", "segment.c")
+SHARED = ("blocks.c", "interleave.c", "interleave_half.c", "segment.c")
 SANITIZED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 
 

@@ -1,5 +1,6 @@
 /* Stress of the native lanes over the emulated runtime, for the sanitizers: many submitters, pinned and unpinned requests,
- * cancels, failures, hangs over the time limit, lanes re-equipped and retired, several pools one after the other.
+ * cancels, failures, hangs over the time limit, lanes re-equipped and retired, several pools one after the other; inputs
+ * that are given back in the midst of it, and outputs whose memory is taken there.
  *
  * Built with all sources of ort_rknn/native and tests/emulator in one program, so that the sanitizers see everything.
  * Exit status 0: every request ended exactly once with the right result, and nothing was misused or left behind.
@@ -37,12 +38,14 @@ static const ort_rknn_output_form OUTPUT = {0, OUT * 4, OUT * 2, 1};
 
 typedef struct {
     float in[IN], out[OUT];
+    void *table[ORT_RKNN_TABLE_HEAD + 2];
     int number;
     atomic_int ended, released, code;
 } job;
 
 static ort_rknn_pool *pool;
 static ort_rknn_arbiter *arbiter;
+static ort_rknn_blocks *ins_kept, *outs_kept;
 static ort_rknn_segment *segments[MOST_LANES];
 static rknn_context contexts[MOST_LANES], master;
 static pthread_mutex_t lanes_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -76,7 +79,7 @@ static void open_lane(int group) {
     int lane = ort_rknn_pool_add(pool, (uint32_t)group);
     if (lane >= 0 && lane < MOST_LANES) {
         segments[lane] = new_segment(&contexts[lane]);
-        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
+        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0)) drop(lane);
     }
     pthread_mutex_unlock(&lanes_lock);
 }
@@ -87,7 +90,7 @@ static void shed(int lane) {
     if (segments[lane] && ort_rknn_pool_unequip(pool, lane)) {
         drop(lane);
         segments[lane] = new_segment(&contexts[lane]);
-        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
+        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0)) drop(lane);
     } else {
         shedding[lane] = 1;
     }
@@ -101,7 +104,7 @@ static void revive(int lane) {
         shedding[lane] = 0;
         drop(lane);
         segments[lane] = new_segment(&contexts[lane]);
-        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
+        if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0)) drop(lane);
     }
     pthread_mutex_unlock(&lanes_lock);
 }
@@ -109,6 +112,23 @@ static void revive(int lane) {
 static void finish(job *j) {
     if (atomic_fetch_add(&j->ended, 1)) wrong++;
     open_jobs--;
+}
+
+/* Two in five inputs are blocks, one output in three is. */
+static void board(job *j) {
+    int spent = j->number % 5 < 2;
+    void *in = spent ? memcpy(ort_rknn_blocks_take(ins_kept), j->in, sizeof j->in) : j->in;
+    void *out = j->number % 3 ? j->out : ORT_RKNN_LATE(outs_kept);
+    memcpy(j->table, (void *[]){[ORT_RKNN_SPENT] = (void *)(uintptr_t)spent, in, out}, sizeof j->table);
+}
+
+/* Nobody will touch a job any more: what is ours goes back. */
+static void land(job *j, int set) {
+    void *in = j->table[ORT_RKNN_TABLE_HEAD], *out = j->table[ORT_RKNN_TABLE_HEAD + 1];
+    if (in != j->in && !set) ort_rknn_blocks_give(in);
+    if (out == j->out || (uintptr_t)out & 1) return;
+    memcpy(j->out, out, sizeof j->out);
+    ort_rknn_blocks_give(out);
 }
 
 static void *collector(void *unused) {
@@ -131,15 +151,17 @@ static void *collector(void *unused) {
                 pthread_mutex_lock(&lanes_lock);
                 drop(lane);
                 pthread_mutex_unlock(&lanes_lock);
+                land(j, events[i].outcome.set != 0);
                 j->released = 1;
                 continue;
             }
+            land(j, events[i].outcome.set != 0);
             if (events[i].outcome.code) {
                 failed++;
                 pthread_mutex_lock(&lanes_lock);
                 drop(lane);
                 segments[lane] = new_segment(&contexts[lane]);
-                if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
+                if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0)) drop(lane);
                 pthread_mutex_unlock(&lanes_lock);
             } else {
                 revive(lane);
@@ -159,7 +181,7 @@ static void *submitter(void *argument) {
         job *j = &jobs[i];
         j->number = i;
         fill(j->in, i % 64);
-        void *pointers[] = {j->in, j->out};
+        board(j);
         for (;;) {
             uint64_t mark = __atomic_load_n(&ort_rknn_pool_look(pool)->mark, __ATOMIC_ACQUIRE);
             if (__atomic_load_n(&ort_rknn_pool_look(pool)->waiting, __ATOMIC_ACQUIRE) < 8) break;
@@ -167,15 +189,16 @@ static void *submitter(void *argument) {
         }
         if (short_way && i % 7 == 3) { /* in this thread, if a lane is idle */
             ort_rknn_outcome outcome;
-            int lane = ort_rknn_pool_run(pool, i % 4 - 1, 0, pointers, &outcome);
+            int lane = ort_rknn_pool_run(pool, i % 4 - 1, 0, j->table, &outcome);
             if (lane >= 0) {
+                land(j, outcome.set != 0);
                 if (!outcome.code) revive(lane);
                 if (!outcome.code && memcmp(j->out, expected[i % 64], sizeof j->out)) wrong++;
                 if (outcome.code) {
                     pthread_mutex_lock(&lanes_lock);
                     drop(lane);
                     segments[lane] = new_segment(&contexts[lane]);
-                    if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0, 0, 0)) drop(lane);
+                    if (ort_rknn_pool_equip(pool, lane, 1, &segments[lane], 0, NULL, 0)) drop(lane);
                     pthread_mutex_unlock(&lanes_lock);
                 }
                 j->released = 1;
@@ -184,10 +207,11 @@ static void *submitter(void *argument) {
         }
         open_jobs++;
         submitted++;
-        int code = ort_rknn_pool_submit(pool, i % 4 - 1, 0, pointers, 2, 0, (uint64_t)(uintptr_t)j, i % 11 ? 0 : ORT_RKNN_FRONT);
+        int code = ort_rknn_pool_submit(pool, i % 4 - 1, 0, j->table, (uint64_t)(uintptr_t)j, i % 11 ? 0 : ORT_RKNN_FRONT);
         if (code < ORT_RKNN_QUEUED) { wrong++; open_jobs--; }
         if (i % 13 == 0 && ort_rknn_pool_cancel(pool, (uint64_t)(uintptr_t)j)) {
             cancelled++;
+            land(j, 0);
             j->released = 1;
             finish(j);
         }
@@ -206,7 +230,9 @@ static void round_of(int64_t limit, const char *faults) {
     emu_configure("pattern", "200,20,900,0,50");
     emu_configure("fault", faults);
     if (rknn_init(&master, model, sizeof model, 0, NULL)) abort();
-    pool = ort_rknn_pool_new(2, CORES, limit);
+    pool = ort_rknn_pool_new(CORES, limit);
+    ins_kept = ort_rknn_blocks_new(IN * sizeof(float), 4);
+    outs_kept = ort_rknn_blocks_new(OUT * sizeof(float), 1);
     for (int i = 0; i < LANES; i++) open_lane(i % CORES);
     pthread_create(&collecting, NULL, collector, NULL);
     for (int i = 0; i < SUBMITTERS; i++) pthread_create(&threads[i], NULL, submitter, jobs + i * jobs_each);
@@ -220,8 +246,11 @@ static void round_of(int64_t limit, const char *faults) {
     ort_rknn_pool_stop(pool);
     if (ort_rknn_pool_join(pool, 5000000000)) wrong++;
     ort_rknn_event events[16];
-    while (ort_rknn_pool_take(pool, events, 16, 0)) {}
+    for (int n; (n = ort_rknn_pool_take(pool, events, 16, 0));)
+        for (int i = 0; i < n; i++) land((job *)(uintptr_t)events[i].token, events[i].outcome.set != 0);
     ort_rknn_pool_free(pool);
+    ort_rknn_blocks_close(ins_kept);
+    ort_rknn_blocks_close(outs_kept);
     for (int i = 0; i < MOST_LANES; i++) drop(i);
     rknn_destroy(master);
     free(jobs);

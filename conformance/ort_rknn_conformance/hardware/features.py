@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from ctypes import byref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from onnx import numpy_helper
 
 from ort_rknn.api.session import InferenceSession
 from ort_rknn.devices.base import SegmentCode, TensorSpec
+from ort_rknn.devices.rknnrt.abi import Input, Output
 from ort_rknn.devices.rknnrt.device import NpuDevice
+from ort_rknn.devices.rknnrt.tensor_layout import address_of
 from ort_rknn.devices.settings import PRIORITIES
 from ort_rknn.errors import DeviceError
 from ort_rknn.ort_conventions import RKNN_PROVIDER
@@ -86,6 +89,7 @@ class _BoardSession:
         yield "text inside the compiled code", self._text
         yield "calls made by Python alone", partial(self._with, native=False)
         yield "float images handed over as float32", partial(self._with, half_inputs=False)
+        yield "an input's memory used again before the run", self._used_again
         yield "zero copy", partial(self._zero_copy, handed_on=False)
         yield "zero copy from another's file descriptor", partial(self._zero_copy, handed_on=True)
         for shape in DYNAMIC:
@@ -179,6 +183,29 @@ class _BoardSession:
             return None, context.custom_string() or "none"
         finally:
             context.close()
+
+    def _used_again(self) -> Facts:
+        """The engine's lanes overwrite an input as soon as ``rknn_inputs_set`` has returned."""
+        context = self._device.open(self._code)
+        (given,), (taken,) = context.io.inputs, context.io.outputs
+        library, handle = context.library, context.handle
+        answers: list[Array | None] = []
+        try:
+            for feed in self._feeds:
+                kept = np.float16 if given.half else given.dtype
+                data = np.ascontiguousarray(feed.transpose(0, 2, 3, 1) if given.turn else feed, kept)
+                raw = np.zeros(taken.written, taken.raw)
+                item = Input(given.index, address_of(data), data.nbytes, 0, given.type, given.fmt)
+                slot = Output(taken.want_float, 1, taken.index, address_of(raw), raw.nbytes)
+                library.call("rknn_inputs_set", handle, 1, byref(item))
+                data[...] = 100
+                library.call("rknn_run", handle, None)
+                library.call("rknn_outputs_get", handle, 1, byref(slot), None)
+                library.call("rknn_outputs_release", handle, 1, byref(slot))
+                answers.append(taken.finish(raw))
+        finally:
+            context.close()
+        return self._judge(answers)
 
     def _zero_copy(self, *, handed_on: bool) -> Facts:
         """A session that runs on memory which this program and the NPU share."""

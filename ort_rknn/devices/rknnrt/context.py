@@ -12,10 +12,10 @@ from ort_rknn.accounting.ledger import LEDGER, Entry
 from ort_rknn.devices.base import SegmentCode
 from ort_rknn.devices.rknnrt.abi import Custom, InOutNum, MemSize, PerfDetail, PerfRun, Query
 from ort_rknn.devices.rknnrt.library import RuntimeLibrary, failure
-from ort_rknn.devices.rknnrt.native_calls import CALLS, Calls, NativeLibrary, NativeOutcome, phases_of
+from ort_rknn.devices.rknnrt.native_calls import CALLS, TABLE_HEAD, Calls, NativeLibrary, NativeOutcome, phases_of
 from ort_rknn.devices.rknnrt.open import HalfInputs, check_counts, choose_shapes, query, query_attrs, query_versions
 from ort_rknn.devices.rknnrt.python_calls import InterpretedCalls
-from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, address_of
+from ort_rknn.devices.rknnrt.tensor_layout import IoPlan, addresses_of
 from ort_rknn.devices.time_limit import CLOSE_SECONDS, within
 from ort_rknn.errors import DeviceError
 
@@ -96,7 +96,8 @@ class NpuContext:
         outputs = query_attrs(library, handle, command, counts.n_output)
 
         def plan(half: bool) -> IoPlan:
-            return IoPlan(code, inputs, outputs, halves=half and native is not None and native.halves)
+            halves = half and native is not None and native.halves
+            return IoPlan(code, inputs, outputs, halves=halves, native=native)
 
         self.io = halves.plan(library, handle, plan)
         if native is not None:
@@ -138,7 +139,8 @@ class NpuContext:
 
     def _run_native(self, inputs: Sequence[Array], outputs: Sequence[Array | None]) -> None:
         outcome = NativeOutcome()
-        self.run_raw(inputs, outputs, outcome)
+        words = (0,) * TABLE_HEAD + tuple(addresses_of((*inputs, *outputs)))
+        self.run_table((ctypes.c_void_p * len(words))(*words), outcome)
         if outcome.code:
             raise self.failed(outcome)
         self.phases = phases_of(outcome)
@@ -174,12 +176,10 @@ class NpuContext:
         finally:
             self._let_go()
 
-    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: NativeOutcome) -> None:
-        """Run on prepared inputs into raw outputs; what came of it is in ``outcome``. Native contexts only."""
+    def run_table(self, table: Any, outcome: NativeOutcome) -> None:
+        """Run what a table says, see ``ort_rknn_segment_infer``. Native contexts only."""
         assert self.native is not None
-        ins = (ctypes.c_void_p * len(inputs))(*map(address_of, inputs))
-        outs = (ctypes.c_void_p * len(outputs))(*[None if array is None else address_of(array) for array in outputs])
-        self.native.long.ort_rknn_segment_run(self.segment, ins, outs, ctypes.byref(outcome))
+        self.native.long.ort_rknn_segment_infer(self.segment, table, ctypes.byref(outcome))
 
     def failed(self, outcome: NativeOutcome) -> DeviceError:
         """The error that a native run ended with."""

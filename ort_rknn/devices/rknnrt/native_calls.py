@@ -18,6 +18,8 @@ __all__ = [
     "CALLS",
     "ENVIRONMENT",
     "LACKING",
+    "SPENT",
+    "TABLE_HEAD",
     "Calls",
     "InputForm",
     "NativeLibrary",
@@ -28,7 +30,7 @@ __all__ = [
     "switched_off",
 ]
 
-ABI = 6
+ABI = 7
 """Version of the binary interface this file is written for."""
 
 ENVIRONMENT = "ORT_RKNN_NATIVE_LIBRARY"
@@ -43,6 +45,11 @@ LACKING = (
 
 CALLS = ("", "rknn_inputs_set", "rknn_run", "rknn_outputs_get", "rknn_outputs_release")
 """What :attr:`Outcome.call` stands for."""
+
+
+SPENT, TABLE_HEAD = 1, 2
+"""Words of a table, see ``ort_rknn_segment_infer``: the mask of inputs that are given back, and how many words come
+before the inputs."""
 
 
 class Calls(Structure):
@@ -125,7 +132,7 @@ class NativeLibrary:
             ]
             library.ort_rknn_segment_free.argtypes = [c_void_p]
             library.ort_rknn_segment_free.restype = None
-            library.ort_rknn_segment_run.argtypes = [c_void_p, pointers, pointers, POINTER(NativeOutcome)]
+            library.ort_rknn_segment_infer.argtypes = [c_void_p, pointers, POINTER(NativeOutcome)]
             library.ort_rknn_segment_hold.argtypes = [c_void_p, c_int64]
             library.ort_rknn_segment_hold.restype = c_int
             library.ort_rknn_black_box.argtypes = [c_void_p]
@@ -134,6 +141,13 @@ class NativeLibrary:
             library.ort_rknn_segment_runs.restype = c_uint64
             library.ort_rknn_segment_let_go.argtypes = [c_void_p]
             library.ort_rknn_segment_let_go.restype = None
+            library.ort_rknn_blocks_new.argtypes = [c_uint64, c_uint32]
+            library.ort_rknn_blocks_new.restype = c_void_p
+            library.ort_rknn_blocks_take.argtypes = [c_void_p]
+            library.ort_rknn_blocks_take.restype = c_void_p
+            for name in ("give", "close"):
+                function = getattr(library, f"ort_rknn_blocks_{name}")
+                function.argtypes, function.restype = [c_void_p], None
             library.ort_rknn_interleave.argtypes = [c_void_p, c_void_p, c_uint32, c_uint32, c_uint32]
             library.ort_rknn_interleave.restype = None
             library.ort_rknn_interleave_half.argtypes = [c_void_p, c_void_p, c_uint32, c_uint32]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONVERTED",
+    "LATE",
     "InputPlan",
     "IoPlan",
     "OutputPlan",
@@ -52,6 +53,10 @@ MOST_BYTES = 1 << 31
 
 MOST_SHORT = 8 << 20
 """Larger inputs are turned without the interpreter's lock: it takes about as long as getting the lock back. A guess."""
+
+
+LATE: Any = object()
+"""In the place of an output whose memory is taken when the NPU is through."""
 
 
 def address_of(array: Array) -> int:
@@ -129,9 +134,10 @@ class OutputPlan:
         """Whether the runtime writes exactly the caller's array."""
         return self.raw == self.dtype and not self.nhwc
 
-    def maker(self, blocks: Blocks) -> Callable[[], Array]:
-        """Makes arrays for the runtime to write."""
-        return blocks.maker(_nhwc_of(self.shape) if self.nhwc else self.shape, self.raw)
+    @property
+    def written(self) -> tuple[int, ...]:
+        """Shape of what the runtime writes."""
+        return _nhwc_of(self.shape) if self.nhwc else self.shape
 
     def finish(self, array: Array) -> Array:
         """The ONNX value of what the runtime wrote."""
@@ -154,6 +160,7 @@ class IoPlan:
         nhwc: Whether NCHW is turned into NHWC here; else the runtime is told that it gets NCHW.
         halves: Whether what is turned becomes float16 on the way, where that is what the NPU keeps. The values are
             those the runtime would make of them; native code only.
+        native: The native library that is used, if any.
 
     Raises:
         DeviceError: The compiled code does not have the segment's inputs and outputs.
@@ -167,6 +174,7 @@ class IoPlan:
         *,
         nhwc: bool = True,
         halves: bool = False,
+        native: NativeLibrary | None = None,
     ) -> None:
         pairs = matched(code, "input", code.inputs, inputs)
         self.inputs = tuple(_plan_input(spec, attr, nhwc, halves) for spec, attr in pairs)
@@ -177,8 +185,10 @@ class IoPlan:
         )
         self._converts = any(self.convert)
         self._turns = tuple(i for i, plan in enumerate(self.inputs[:64]) if plan.turn and self.convert[i] is None)
-        self._blocks = Blocks()
-        self._makers = [plan.maker(self._blocks) for plan in self.outputs]
+        self._native = native
+        self._blocks = blocks = Blocks(native)
+        self._makers = [blocks.maker(plan.written, plan.raw) for plan in self.outputs]
+        self._late = [blocks.late(plan.written, plan.raw) for plan in self.outputs]
         self._direct = all(plan.direct for plan in self.outputs)
 
     def prepare(self, inputs: Sequence[Array]) -> Sequence[Array]:
@@ -189,31 +199,38 @@ class IoPlan:
             array if dtype is None else array.astype(dtype) for array, dtype in zip(inputs, self.convert, strict=True)
         ]
 
-    def own(self, position: int, array: Array, native: NativeLibrary) -> Array | None:
-        """A copy of an input that is NHWC in memory (and NCHW to the eye), where it would be turned; else ``None``.
+    def own(self, position: int, array: Array) -> Any:
+        """Copies an input into the layout that is handed over: memory from :meth:`Blocks.loan`, see :meth:`shown`.
 
-        It is float16 where that is handed over.
+        It is float16 where that is handed over. ``None`` where the input is not turned.
         """
         plan = self.inputs[position]
-        if plan.turn is None or self.convert[position] is not None:
+        if plan.turn is None or self.convert[position] is not None or self._native is None:
             return None
         batch, channels, points = plan.turn
-        fresh = self._blocks.empty(_nhwc_of(array.shape), np.dtype(np.float16) if plan.half else array.dtype)
-        library = native.short if plan.size <= MOST_SHORT else native.long
+        loan = self._blocks.loan(plan.size)
+        loan.shape = array.shape
+        library = self._native.short if plan.size <= MOST_SHORT else self._native.long
         for sheet in range(batch):
             source = address_of(array) + sheet * (array.nbytes // batch)
-            target = address_of(fresh) + sheet * (fresh.nbytes // batch)
+            target = ctypes.addressof(loan) + sheet * (plan.size // batch)
             if plan.half:
                 library.ort_rknn_interleave_half(source, target, channels, points)
             else:
                 library.ort_rknn_interleave(source, target, channels, points, array.itemsize)
-        return fresh.transpose(0, 3, 1, 2)
+        return loan
 
-    def turned(self, inputs: Sequence[Array]) -> int:
-        """Bit i: input i was turned by :meth:`own`."""
+    def shown(self, position: int, loan: Any) -> Array:
+        """The array that :meth:`own` copied, or its float16."""
+        plan = self.inputs[position]
+        array: Array = np.frombuffer(loan, np.float16 if plan.half else plan.dtype).reshape(_nhwc_of(loan.shape))
+        return array.transpose(0, 3, 1, 2)
+
+    def turned(self, inputs: Sequence[Any]) -> int:
+        """Bit i: input i is from :meth:`own`."""
         turned = 0
         for position in self._turns:
-            if not inputs[position].flags.c_contiguous:
+            if isinstance(inputs[position], ctypes.Array):
                 turned |= 1 << position
         return turned
 
@@ -222,6 +239,28 @@ class IoPlan:
         if wanted is None:
             return [make() for make in self._makers]
         return [make() if want else None for make, want in zip(self._makers, wanted, strict=True)]
+
+    def reserve_outputs(self, wanted: Sequence[bool] | None = None) -> tuple[list[Any], list[int]]:
+        """Arrays as well, but :data:`LATE` where native code takes the memory; and the words that tell it to."""
+        outputs: list[Any] = []
+        words = []
+        for i, (make, late) in enumerate(zip(self._makers, self._late, strict=True)):
+            if wanted is not None and not wanted[i]:
+                outputs.append(None)
+                words.append(0)
+            elif late is None:
+                outputs.append(array := make())
+                words.append(address_of(array))
+            else:
+                outputs.append(LATE)
+                words.append(late[0])
+        return outputs, words
+
+    def take_over(self, outputs: list[Any], words: Sequence[int]) -> None:
+        """Puts the arrays that native code took memory for in their places, ``None`` where it did not come so far."""
+        for i, late in enumerate(self._late):
+            if late is not None and outputs[i] is LATE:
+                outputs[i] = None if words[i] & 1 else late[1](words[i])
 
     def finish(self, outputs: list[Array | None]) -> list[Array | None]:
         """The ONNX values of what the runtime wrote."""

@@ -97,6 +97,7 @@ class Task:
         core: Core it must run on; any when ``None``.
         done: Called with the task when it has ended.
         owner: Whose task it is; lanes do not look at it.
+        spends: Whether nobody needs what :meth:`Lanes.own` made of its inputs once the device has the data.
         outputs: The results.
         error: What went wrong instead.
         ran_on: Core of the lane that executed it.
@@ -120,6 +121,7 @@ class Task:
         "probe",
         "ran_on",
         "seconds",
+        "spends",
         "step",
         "taken_at",
         "ticket",
@@ -148,6 +150,7 @@ class Task:
         self.seconds = 0.0
         self.phases: tuple[float, float, float] | None = None
         self.ticket = 0
+        self.spends = False
         self.probe: Callable[[Task], bool] | None = None
 
     @property
@@ -209,8 +212,12 @@ class Lanes(Protocol):
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy of what only input ``position`` of NPU step ``step`` needs: the same to it, of whatever memory order.
 
-        It may be float16 for float32, where the device would make that of it anyway.
+        It may be float16 for float32, where the device would make that of it anyway, and it may be no array: see
+        :meth:`shown`.
         """
+
+    def shown(self, step: int, position: int, owned: Any) -> Any:
+        """The array that :meth:`own` made a copy of; not once it was spent."""
 
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task, without waiting and without limit (the engine keeps the limits).

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ort_rknn.devices.rknnrt.native_calls import SPENT, TABLE_HEAD
 from ort_rknn.engine.lanes.base import LaneOpener, LaneState, LaneStats, Task
 from ort_rknn.engine.lanes.wake_ups import Sleeper
 from ort_rknn_converters.util.log import logger
@@ -213,17 +214,26 @@ class NativeIo(Protocol):
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
 
-    def own(self, position: int, array: Array, native: NativeLibrary) -> Array | None:
+    def own(self, position: int, array: Array) -> Any:
         """A copy in the layout that is handed over, where that is another; else ``None``."""
 
-    def turned(self, inputs: Sequence[Array]) -> int:
-        """Bit i: input i is of that layout."""
+    def shown(self, position: int, owned: Any) -> Array:
+        """The array it is a copy of."""
+
+    def turned(self, inputs: Sequence[Any]) -> int:
+        """Bit i: input i is such a copy."""
 
     def prepare(self, inputs: Sequence[Array]) -> Sequence[Array]:
         """The arrays to hand over."""
 
     def allocate_outputs(self, wanted: Sequence[bool] | None = None) -> list[Array | None]:
-        """Fresh arrays for the runtime to write."""
+        """Arrays for the runtime to write."""
+
+    def reserve_outputs(self, wanted: Sequence[bool] | None = None) -> tuple[list[Any], list[int]]:
+        """Arrays to be completed by :meth:`take_over`; and the words that tell native code."""
+
+    def take_over(self, outputs: list[Any], words: Sequence[int]) -> None:
+        """Completes those that were reserved."""
 
     def finish(self, outputs: list[Array | None]) -> list[Array | None]:
         """The ONNX values of what the runtime wrote."""
@@ -236,26 +246,32 @@ class NativeContext(Protocol):
     segment: int
     native: NativeLibrary | None
 
-    def run_raw(self, inputs: Sequence[Array], outputs: Sequence[Array | None], outcome: NativeOutcome) -> None:
-        """Run on prepared inputs into raw outputs."""
+    def run_table(self, table: Any, outcome: NativeOutcome) -> None:
+        """Run what a table of native code says."""
 
     def failed(self, outcome: NativeOutcome) -> BaseException:
         """The error a run ended with."""
 
 
 class InFlight:
-    """A task that native code has: the arrays live as long as this does."""
+    """A task that native code has: the arrays, and the table that names them, live as long as this does."""
 
-    __slots__ = ("inputs", "outputs", "table", "task", "turned")
+    __slots__ = ("inputs", "outputs", "table", "task")
 
-    def __init__(
-        self, task: Task, inputs: Sequence[Array], outputs: list[Array | None], table: Any, turned: int
-    ) -> None:
+    def __init__(self, task: Task, inputs: Sequence[Any], outputs: list[Any], table: Any) -> None:
         self.task = task
         self.inputs = inputs
         self.outputs = outputs
         self.table = table
-        self.turned = turned
+
+    def land(self, io: NativeIo, outcome: NativeOutcome) -> None:
+        """Native code has ended it: take over the memory it took, and let go of what it gave back."""
+        spent = self.table[SPENT] or 0
+        if spent and outcome.set:
+            for i, given in enumerate(self.inputs):
+                if spent >> i & 1:
+                    given.spent = True
+        io.take_over(self.outputs, self.table[TABLE_HEAD + len(self.inputs) :])
 
 
 class NativeLane(LaneRecord):

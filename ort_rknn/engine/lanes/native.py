@@ -7,6 +7,7 @@ yet is opened by a short-lived thread, together with its first task.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -98,8 +99,12 @@ class NativeLanes(LaneKeeper):
 
     def own(self, step: int, position: int, array: Any) -> Any:
         """A copy of an input of step ``step``; a picture is turned on the way, so that its bytes are moved once."""
-        fresh = self._ios[step].own(position, array, self._library)
+        fresh = self._ios[step].own(position, array)
         return copy_of(array) if fresh is None else fresh
+
+    def shown(self, step: int, position: int, owned: Any) -> Any:
+        """The array that :meth:`own` made a copy of."""
+        return self._ios[step].shown(position, owned) if isinstance(owned, ctypes.Array) else owned
 
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task: straight to a free lane, else into its queue."""
@@ -156,13 +161,13 @@ class NativeLanes(LaneKeeper):
         """
         io = self._ios[step]
         given, outputs, outcome = io.prepare(inputs), io.allocate_outputs(wanted), NativeOutcome()
-        number = self._pool.run(ANY, step, self._packed[step](*addresses_of((*given, *outputs))), outcome)
+        number = self._pool.run(ANY, step, self._packed[step](0, 0, *addresses_of((*given, *outputs))), outcome)
         if number < 0:
             return None
         lane = self._by_number[number]
         if outcome.code or lane.shedding or lane.leaving:
             task = Task(step, list(inputs), wanted, print)
-            self._ended_here(lane, InFlight(task, given, outputs, None, 0), outcome)
+            self._ended_here(lane, InFlight(task, given, outputs, self._tables[step]()), outcome)
             if task.error is not None:
                 raise task.error
             return task.outputs
@@ -264,7 +269,7 @@ class NativeLanes(LaneKeeper):
         outcome = NativeOutcome()
         context = native_contexts(lane.contexts.contexts)[task.step]
         task.taken_at = self._clock()
-        context.run_raw(flight.inputs, flight.outputs, outcome)
+        context.run_table(flight.table, outcome)
         deferred = Deferred()
         with self._lock:
             self._account(lane, flight, outcome, deferred)
@@ -279,9 +284,10 @@ class NativeLanes(LaneKeeper):
         """All that native code needs of a task."""
         io = self._ios[task.step]
         inputs = io.prepare(task.inputs)
-        outputs = io.allocate_outputs(task.wanted)
-        table = self._tables[task.step](*addresses_of((*inputs, *outputs)))
-        return InFlight(task, inputs, outputs, table, io.turned(inputs))
+        outputs, words = io.reserve_outputs(task.wanted)
+        turned = io.turned(inputs)
+        table = self._tables[task.step](turned, turned if task.spends else 0, *addresses_of(inputs), *words)
+        return InFlight(task, inputs, outputs, table)
 
     # -- tasks out
 
@@ -310,7 +316,9 @@ class NativeLanes(LaneKeeper):
                 self._abandon(lane, self._flights[token], outcome, deferred)
             else:
                 flight = self._flights.pop(token)
-                if kind != LATE:
+                if kind == LATE:
+                    flight.land(self._ios[flight.task.step], outcome)
+                else:
                     deferred.ended.append(flight.task)  # whatever goes wrong from here on, it ends
                     try:
                         self._account(lane, flight, outcome, deferred)
@@ -340,6 +348,7 @@ class NativeLanes(LaneKeeper):
     def _credit(self, lane: NativeLane, flight: InFlight, outcome: NativeOutcome, lent: bool = False) -> None:
         """Write a task's times and results into it and, unless the pool counted it, into the lane. Needs the lock."""
         task, spec = flight.task, lane.spec
+        flight.land(self._ios[task.step], outcome)
         self.last_used = time.monotonic()
         task.seconds = (outcome.done - outcome.begun) / 1e9
         task.taken_at = self._clock() - (time.monotonic_ns() - outcome.begun) / 1e9

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ort_rknn.devices.rknnrt.native_calls import TABLE_HEAD
 from ort_rknn.engine.lanes.base import LaneOpener, LaneSetup, LaneState, Task
 from ort_rknn.engine.lanes.fault_policy import FaultPolicy
 from ort_rknn.engine.lanes.lane import Deferred, InFlight, NativeLane, SharedContexts, native_contexts, shielded
@@ -58,11 +59,11 @@ class LaneKeeper:
             contexts.close()
             raise TypeError("native lanes need contexts of the npu device with the native library")
         self._ios = [context.io for context in opened]
-        self._tables = [table_of(len(io.inputs) + len(io.outputs)) for io in self._ios]
-        self._packed = [struct.Struct(f"{len(io.inputs) + len(io.outputs)}P").pack for io in self._ios]
+        sizes = [TABLE_HEAD + len(io.inputs) + len(io.outputs) for io in self._ios]
+        self._tables = [table_of(size) for size in sizes]
+        self._packed = [struct.Struct(f"{size}P").pack for size in sizes]
         self._library = library
-        most_io = max(len(io.inputs) + len(io.outputs) for io in self._ios)
-        self._pool = NativePool(library, most_io, len(cores), setup.time_limit)
+        self._pool = NativePool(library, len(cores), setup.time_limit)
         first.contexts = SharedContexts(contexts, None)
         first.opened = contexts
         self._guard(first)
@@ -96,7 +97,7 @@ class LaneKeeper:
         group = self._group(task.core)
         code = BUSY
         if self._cold:
-            code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, IF_IDLE)
+            code = self._pool.submit(group, task.step, flight.table, task.ticket, IF_IDLE)
             lane = self._cold_lane(task.core) if code == BUSY else None
             if code == BUSY and self._elastic and self._sharer is not None and self._sharer.crowded():
                 deferred.crowded = True
@@ -104,7 +105,7 @@ class LaneKeeper:
                 self._begin_opening(lane, flight, deferred)
                 return
         if code == BUSY:
-            code = self._pool.submit(group, task.step, flight.table, flight.turned, task.ticket, FRONT if front else 0)
+            code = self._pool.submit(group, task.step, flight.table, task.ticket, FRONT if front else 0)
         if code >= 0:
             task.taken_at = self._clock()
         elif code <= BUSY:
@@ -285,7 +286,7 @@ class LaneKeeper:
             code = CLOSED if lane.leaving else lane.number
             if code >= 0 and flight is not None:
                 task = flight.task
-                code = self._pool.equip(lane.number, segments, task.step, flight.table, flight.turned, task.ticket)
+                code = self._pool.equip(lane.number, segments, task.step, flight.table, task.ticket)
             elif code >= 0:
                 code = self._pool.equip(lane.number, segments)
         if code < 0:  # stopped meanwhile, or no thread to be had

@@ -44,14 +44,14 @@ def _declare(library: Any) -> None:
     void = c_void_p
     table = POINTER(void)
     for name, result, arguments in (
-        ("new", void, [c_uint32, c_uint32, c_int64]),
+        ("new", void, [c_uint32, c_int64]),
         ("look", void, [void]),
         ("add", c_int, [void, c_uint32]),
-        ("equip", c_int, [void, c_int, c_uint32, table, c_uint32, table, c_uint32, c_uint64, c_uint64]),
+        ("equip", c_int, [void, c_int, c_uint32, table, c_uint32, table, c_uint64]),
         ("unequip", c_int, [void, c_int]),
         ("shed", c_int, [void, c_int]),
         ("pinned", c_int, [void, c_uint32]),
-        ("submit", c_int, [void, c_int, c_uint32, table, c_uint32, c_uint64, c_uint64, c_int]),
+        ("submit", c_int, [void, c_int, c_uint32, table, c_uint64, c_int]),
         ("lent", c_uint64, [void, c_int, POINTER(c_int64)]),
         ("cancel", c_int, [void, c_uint64]),
         ("waits", c_int, [void, c_uint64]),
@@ -76,18 +76,17 @@ class NativePool:
 
     Args:
         library: The native library.
-        most_io: Inputs and outputs of the widest segment.
         groups: Cores.
         time_limit: Seconds a request may run; ``None`` for ever.
     """
 
-    def __init__(self, library: NativeLibrary, most_io: int, groups: int, time_limit: float | None) -> None:
+    def __init__(self, library: NativeLibrary, groups: int, time_limit: float | None) -> None:
         if not library.pool_declared:
             _declare(library.long)
             _declare(library.short)
             library.pool_declared = True
         long, short = library.long, library.short
-        self._pool: int = short.ort_rknn_pool_new(most_io, groups, int((time_limit or 0) * 1e9))
+        self._pool: int = short.ort_rknn_pool_new(groups, int((time_limit or 0) * 1e9))
         if not self._pool:
             raise MemoryError("no memory for native lanes")
         self._view = _View.from_address(short.ort_rknn_pool_look(self._pool))
@@ -123,16 +122,10 @@ class NativePool:
         """A new lane without contexts: its number, or a negative code."""
         return int(self._long.ort_rknn_pool_add(self._pool, group))
 
-    def equip(
-        self, lane: int, segments: Sequence[int], segment: int = 0, table: Any = None, turned: int = 0, token: int = 0
-    ) -> int:
+    def equip(self, lane: int, segments: Sequence[int], segment: int = 0, table: Any = None, token: int = 0) -> int:
         """Give a lane its contexts, and its first request unless ``table`` is ``None``."""
-        size = len(table) if table is not None else 0
-        return int(
-            self._short.ort_rknn_pool_equip(
-                self._pool, lane, len(segments), pointers(segments), segment, table, size, turned, token
-            )
-        )
+        given = pointers(segments)
+        return int(self._short.ort_rknn_pool_equip(self._pool, lane, len(segments), given, segment, table, token))
 
     def unequip(self, lane: int) -> bool:
         """Take a lane's contexts back: whether it has none now; else it has none when it is through."""
@@ -146,13 +139,13 @@ class NativePool:
         """Requests that wait for one core alone."""
         return int(self._short.ort_rknn_pool_pinned(self._pool, group))
 
-    def submit(self, group: int, segment: int, table: Any, turned: int, token: int, flags: int = 0) -> int:
+    def submit(self, group: int, segment: int, table: Any, token: int, flags: int = 0) -> int:
         """The lane that took it, ``QUEUED``, ``BUSY`` or ``CLOSED``."""
-        code: int = self._submit(self._pool, group, segment, table, len(table), turned, token, flags)
+        code: int = self._submit(self._pool, group, segment, table, token, flags)
         return code
 
     def run(self, group: int, segment: int, table: Any, outcome: NativeOutcome) -> int:
-        """Run in this thread: the lane, ``BUSY`` or ``CLOSED``. ``table``: an array of pointers, or its bytes."""
+        """Run in this thread: the lane, ``BUSY`` or ``CLOSED``. Bytes will do for a table that names no blocks."""
         lane: int = self._run(self._handle, group, segment, table, byref(outcome))
         return lane
 

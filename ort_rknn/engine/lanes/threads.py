@@ -71,6 +71,10 @@ class ThreadLanes:
         """A copy."""
         return copy_of(array)
 
+    def shown(self, step: int, position: int, owned: Any) -> Any:
+        """The copy."""
+        return owned
+
     def push(self, task: Task, *, front: bool = False) -> None:
         """Accept a task: straight to a free lane, else into its queue."""
         self.last_used = time.monotonic()

@@ -256,6 +256,7 @@ def test_names_that_are_no_list_are_refused_by_every_call(session: Any, names: A
         assert str(again.value) == str(refused.value)
     with pytest.raises(TypeError, match=r"run_async\(\): incompatible function arguments"):
         session.run_async(names, feed(1), lambda *_: None, None)
+    assert session.wait_all(5)
 
 
 def test_names_from_a_generator_are_read_once(session: Any) -> None:

@@ -20,7 +20,16 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1]
 ROOT = NATIVE.parents[1]
-SHARED = ("CMakeLists.txt", "interleave.c", "interleave_half.c", "rknn_abi.h", "segment.c", "segment.h")
+SHARED = (
+    "CMakeLists.txt",
+    "blocks.c",
+    "blocks.h",
+    "interleave.c",
+    "interleave_half.c",
+    "rknn_abi.h",
+    "segment.c",
+    "segment.h",
+)
 GLIBC = "2.27"
 _BUILD_S = 900.0  # seconds for a build that takes one minute here; a guess for slow machines
 CPUS = ("aarch64", "x86_64")

@@ -253,7 +253,7 @@ def test_a_picture_is_turned_while_it_is_copied(emulator: Emulator) -> None:
     lanes = engine._manager.lanes
     assert lanes is not None
     given = feeds(code)
-    copies = [lanes.own(0, place, array) for place, array in enumerate(given)]
+    copies = [lanes.shown(0, place, lanes.own(0, place, array)) for place, array in enumerate(given)]
     for copy, array in zip(copies, given, strict=True):
         np.testing.assert_array_equal(copy, array.astype(copy.dtype))
         assert not np.shares_memory(copy, array)
