@@ -289,11 +289,13 @@ class InferenceSession(AsyncMethods, SessionBase):  # type: ignore[misc]
         if kind:
             native: NpuSession = self._rknn_native
             return native.job(submission)
-        from ort_rknn.sessions.cpu_fallback import complete_feed, refuse_unknown
+        from ort_rknn.sessions.cpu_fallback import complete_feed, listed_names, refuse_unknown
 
-        refuse_unknown(self._rknn_native, submission.output_names, submission.feed, submission.run_options)
+        run_options = submission.run_options
+        names = listed_names(self._rknn_native.run, submission.output_names, submission.feed, run_options)
+        refuse_unknown(self._rknn_native, names, submission.feed, run_options)
         feed = complete_feed(self._rknn_native, submission.feed)
-        job: InferenceJob = self._engine().accept(submission.with_feed(list(submission.output_names), feed))
+        job: InferenceJob = self._engine().accept(submission.with_feed(names, feed))
         return job
 
     @property

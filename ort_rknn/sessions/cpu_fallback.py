@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ort_rknn.devices.program import BoundCpuStep, Program
@@ -12,7 +12,7 @@ from ort_rknn.engine.options import EngineOptions
 from ort_rknn.ort_conventions import ort_error
 from ort_rknn_converters.util.frozen import replace
 
-__all__ = ["WholeModel", "complete_feed", "plain_engine", "refuse_unknown"]
+__all__ = ["WholeModel", "complete_feed", "listed_names", "plain_engine", "refuse_unknown"]
 
 
 class WholeModel:
@@ -101,12 +101,29 @@ def refuse_unknown(native: Any, output_names: Sequence[str], feed: Mapping[str, 
 
     Raises:
         InvalidArgument: onnxruntime's; there are such names.
-        TypeError: onnxruntime's; the names are one string, whose letters may be names.
     """
     outputs = {argument.name for argument in native.outputs_meta}
-    one = isinstance(output_names, (str, bytes))
-    if one or not outputs.issuperset(output_names) or not set(_input_names(native)).issuperset(feed):
+    if not outputs.issuperset(output_names) or not set(_input_names(native)).issuperset(feed):
         native.run(output_names, feed, run_options)
+
+
+def listed_names(
+    run: Callable[..., Any], output_names: Any, feed: Mapping[str, Any], run_options: Any = None
+) -> list[str]:
+    """Lists the outputs' names of one call; a string is refused as onnxruntime does, and is no list of its letters.
+
+    Args:
+        run: onnxruntime's native ``run``, which refuses such names before it runs anything.
+        output_names: As given to ``run``.
+        feed: As given to ``run``.
+        run_options: As given to ``run``.
+
+    Raises:
+        TypeError: onnxruntime's; it is a string, or nothing that has items.
+    """
+    if isinstance(output_names, (str, bytes, bytearray)) or not isinstance(output_names, Iterable):
+        run(output_names, feed, run_options)
+    return list(output_names)
 
 
 def _input_names(native: Any) -> tuple[str, ...]:

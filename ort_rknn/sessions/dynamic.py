@@ -17,7 +17,7 @@ import numpy as np
 from ort_rknn.engine.engine import Engine
 from ort_rknn.ort_conventions import ort_error
 from ort_rknn.sessions.base import NativeSession
-from ort_rknn.sessions.cpu_fallback import complete_feed
+from ort_rknn.sessions.cpu_fallback import complete_feed, listed_names
 from ort_rknn.sessions.feed import InputSpec
 from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
 from ort_rknn.sessions.pinned_values import PinnedValues
@@ -98,7 +98,8 @@ class DynamicSession(NativeSession):
         key, variant = self._choose(submission.feed)
         if variant is not None:
             return variant.job(submission)
-        whole = submission.with_feed(list(submission.output_names or ()), complete_feed(self, submission.feed))
+        names = listed_names(super().run, submission.output_names or (), submission.feed, submission.run_options)
+        whole = submission.with_feed(names, complete_feed(self, submission.feed))
         job = engine().accept(whole)
         if key is not None:
             job.add_done_callback(partial(_want_after, weakref.ref(self), key))

@@ -72,22 +72,40 @@ def _hide_seen(proto: onnx.ModelProto, seen: set[str | None]) -> None:
 
 
 def _inferred(proto: onnx.ModelProto, strict: bool) -> onnx.ModelProto | None:
-    """The model with what inference finds; without following values where that refuses legal arithmetic on integers."""
-    for follow_values in (True, False) if _is_followed(proto) else (False,):
-        try:
-            return onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=follow_values)
-        except (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, ValueError):
-            if strict and not follow_values:
-                raise
-    return None
+    """The model with what inference finds; without following values where that refuses legal arithmetic on integers.
+
+    Following them finds dimensions only, so it is left out where none is missing; ``strict`` may find contradictions.
+    """
+    plain = _attempt(proto)
+    if plain is not None and not strict and _is_complete(plain.graph):
+        return plain
+    followed = _attempt(proto, strict=strict, follow=True) if _is_followed((plain or proto).graph) else None
+    if followed is not None or not strict:
+        return followed or plain
+    return onnx.shape_inference.infer_shapes(proto, strict_mode=True)
 
 
-def _is_followed(proto: onnx.ModelProto) -> bool:
-    """Whether the lists of a model are short enough that inference may follow what stands in them."""
+def _attempt(proto: onnx.ModelProto, *, strict: bool = False, follow: bool = False) -> onnx.ModelProto | None:
+    """The model with what inference finds, or ``None`` where it finds the model wrong."""
     try:
-        graph = onnx.shape_inference.infer_shapes(proto).graph
+        return onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=follow)
     except (onnx.shape_inference.InferenceError, EncodeError, RuntimeError, ValueError):
-        graph = proto.graph
+        return None
+
+
+def _is_complete(graph: onnx.GraphProto) -> bool:
+    """Whether every result in a graph has a type and as many numbers as dimensions."""
+    complete = {
+        info.name
+        for info in (*graph.value_info, *graph.output)
+        if info.type.tensor_type.HasField("shape")
+        and all(dim.HasField("dim_value") for dim in info.type.tensor_type.shape.dim)
+    }
+    return all(name in complete for node in graph.node for name in node.output if name)
+
+
+def _is_followed(graph: onnx.GraphProto) -> bool:
+    """Whether the lists of a graph are short enough that inference may follow what stands in them."""
     shapes = [info.type.tensor_type.shape.dim for info in (*graph.input, *graph.value_info, *graph.output)]
     sizes = [shape[0].dim_value for shape in shapes if len(shape) == 1]
     sizes += [tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 1]

@@ -7,6 +7,7 @@ onnxruntime can open can be opened.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,6 +47,9 @@ __all__ = [
 ]
 
 _UNNAMED = "ort_rknn.unnamed"
+
+_MOST_ELEMENTS = 2**59
+"""So many elements of the largest type (16 bytes) are as many bytes as 64 bits with a sign count."""
 
 ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -220,11 +224,16 @@ def dims(value: ir.Value) -> tuple[int | str | None, ...] | None:
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """Dimensions of ``value`` when all of them are known numbers, else ``None``."""
+    """Dimensions of ``value`` when all of them are known numbers, else ``None``.
+
+    Dimensions of more elements than a tensor can have are ``None`` too: no number of such elements or bytes, and no
+    two such dimensions taken as one, would fit the 64 bits that ONNX and numpy count with.
+    """
     if value is None or value.shape is None:
         return None
     shape = tuple(dim for dim in value.shape if isinstance(dim, int))
-    return shape if len(shape) == len(value.shape) else None
+    possible = (math.prod(shape) or math.prod(dim or 1 for dim in shape)) <= _MOST_ELEMENTS
+    return shape if possible and len(shape) == len(value.shape) else None
 
 
 def constant(value: ir.Value | None) -> ir.TensorProtocol | None:

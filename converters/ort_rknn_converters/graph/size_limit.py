@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import onnx_ir as ir
 
 from ort_rknn_converters.graph.dataflow import DataFlow, reads
-from ort_rknn_converters.graph.onnx_graph import constant, static_shape
+from ort_rknn_converters.graph.onnx_graph import constant, dims
 from ort_rknn_converters.onnx_file.protobuf_wire import CONTENT_LIMIT
 
 __all__ = ["oversized_reason", "split_oversized"]
@@ -61,8 +61,11 @@ def _weights(node: ir.Node) -> Iterator[ir.Value]:
 
 def _bytes(value: ir.Value) -> int:
     """Bytes of a value, 0 where its size is not known."""
-    shape, dtype = static_shape(value), value.dtype
-    return 0 if shape is None or dtype in (None, ir.DataType.STRING) else math.ceil(math.prod(shape) * dtype.itemsize)
+    shape, dtype = dims(value), value.dtype  # not static_shape, which knows no tensor of more than 2^59 elements
+    if shape is None or dtype in (None, ir.DataType.STRING):
+        return 0
+    sizes = [dim for dim in shape if isinstance(dim, int)]
+    return math.ceil(math.prod(sizes) * dtype.itemsize) if len(sizes) == len(shape) else 0
 
 
 def _in_message(values: Iterable[ir.Value]) -> int:

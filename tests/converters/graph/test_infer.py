@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -125,3 +127,30 @@ def test_long_lists_are_not_followed_element_by_element() -> None:
     infer(model)
     (found,) = model.graph.outputs
     assert onnx_graph.static_shape(found) == (1 << 42,)
+
+
+def test_values_are_followed_where_a_dimension_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of ONNX's inference that follows nothing is enough for a model that it knows all of."""
+    followed: list[bool] = []
+    real = onnx.shape_inference.infer_shapes
+
+    def noted(*given: Any, data_prop: bool = False, **more: Any) -> onnx.ModelProto:
+        followed.append(data_prop)
+        return real(*given, data_prop=data_prop, **more)
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", noted)
+    known = onnx_graph.load(build([helper.make_node("Relu", ["x"], ["y"])], {"x": random(2, 3)}, ["y"]))
+    infer(known)
+    assert onnx_graph.static_shape(known.graph.outputs[0]) == (2, 3)
+    assert followed == [False]
+
+    followed.clear()
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Concat", ["s", "one"], ["t"], axis=0),
+        helper.make_node("Reshape", ["x", "t"], ["y"]),
+    ]
+    computed = onnx_graph.load(build(nodes, {"x": random(2, 3)}, ["y"], {"one": np.array([1])}))
+    infer(computed)
+    assert onnx_graph.static_shape(computed.graph.outputs[0]) == (2, 3, 1)
+    assert followed == [False, True]

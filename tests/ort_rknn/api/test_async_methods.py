@@ -71,13 +71,6 @@ def test_submit_refuses_outputs_that_are_not_there(names: list[str], session: An
     assert session.wait_all(5)
 
 
-def test_one_string_is_no_list_of_names(session: Any) -> None:
-    for call in (session.run, session.submit):
-        with pytest.raises(TypeError, match="incompatible function arguments"):
-            call("Y", feed(1))
-    assert session.wait_all(5)
-
-
 def test_submit_refuses_inputs_that_are_not_there(session: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"Invalid input name: ?Q"):
         session.submit(None, {**feed(1), "Q": A})
@@ -273,3 +266,25 @@ def test_run_async_refuses_what_is_no_function(session: Any) -> None:
     with pytest.raises(TypeError):
         session.run_async(None, feed(1), "no function", None)
     assert session.wait_all(20)
+
+
+@pytest.mark.parametrize("names", ["Y", b"Y", bytearray(b"Y"), 5])
+def test_names_that_are_no_list_are_refused_by_every_call(session: Any, names: Any) -> None:
+    with pytest.raises(TypeError) as refused:
+        session.run(names, feed(1))
+    for call in (
+        lambda: session.submit(names, feed(1)),
+        lambda: session.submit(names, feed(1), callback=lambda *_: None),
+        lambda: asyncio.run(session.arun(names, feed(1))),
+        lambda: list(session.map(names, [feed(1)])),
+    ):
+        with pytest.raises(TypeError) as again:
+            call()
+        assert str(again.value) == str(refused.value)
+    with pytest.raises(TypeError, match=r"run_async\(\): incompatible function arguments"):
+        session.run_async(names, feed(1), lambda *_: None, None)
+    assert session.wait_all(5)
+
+
+def test_names_from_a_generator_are_read_once(session: Any) -> None:
+    assert np.array_equal(session.submit((name for name in ["Y"]), feed(1)).result()[0], expected(1))

@@ -178,6 +178,20 @@ def test_wrong_feeds_get_onnxruntimes_words_and_are_not_compiled(
     assert not compiler.compiled
 
 
+@pytest.mark.parametrize("names", ["Y", b"Y", 5])
+def test_names_that_are_no_list_are_refused_by_every_call(
+    dynamic: Callable[..., Any], compiler: Compiler, names: Any
+) -> None:
+    compiler.gate.clear()  # nothing is compiled: onnxruntime answers
+    session = dynamic()
+    with pytest.raises(TypeError) as refused:
+        session.run(names, _feed(3))
+    with pytest.raises(TypeError) as again:
+        session.submit(names, _feed(3))
+    assert str(again.value) == str(refused.value)
+    compiler.gate.set()
+
+
 def test_a_second_session_finds_the_shape_at_its_first_call(dynamic: Callable[..., Any], compiler: Compiler) -> None:
     first = dynamic()
     first.run(None, _feed(3))
