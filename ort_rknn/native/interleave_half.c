@@ -41,8 +41,14 @@ QUICK static inline __m128i eight(const float *from) { return _mm256_cvtps_ph(_m
 
 QUICK static void to_halves(const float *from, uint16_t *to) { _mm_storeu_si128((__m128i *)to, eight(from)); }
 
+/* Large rooms are in no cache when they are written, and a store that waits for its line holds up all behind it: lines are
+ * asked for so many halves ahead. 640 x 640 points take 10 % less with it; 224 x 224, in a cache, would take 5 % more
+ * (measured). NEON's loops go without: what it does to a board's cores was not seen. */
+enum { LARGE = 1 << 20, AHEAD = 4096 };
+
 /* Each plane is put in such an order that place j of register k, if it is that plane's, holds its point (8 k + j) / 3. */
-QUICK static uint32_t three(const float *from, uint16_t *to, uint32_t points) {
+QUICK __attribute__((always_inline)) static inline uint32_t turn(const float *from, uint16_t *to, uint32_t points,
+                                                                 const int large) {
     __m128i order[3];
     for (int c = 0; c < 3; c++) {
         uint8_t which[16];
@@ -55,6 +61,7 @@ QUICK static uint32_t three(const float *from, uint16_t *to, uint32_t points) {
     }
     uint32_t p = 0;
     for (; points - p >= 8; p += 8, to += 24) {
+        if (large) __builtin_prefetch(to + AHEAD, 1);
         __m128i a = _mm_shuffle_epi8(eight(from + p), order[0]);
         __m128i b = _mm_shuffle_epi8(eight(from + (size_t)points + p), order[1]);
         __m128i c = _mm_shuffle_epi8(eight(from + (size_t)2 * points + p), order[2]);
@@ -64,6 +71,10 @@ QUICK static uint32_t three(const float *from, uint16_t *to, uint32_t points) {
         _mm_storeu_si128((__m128i *)(to + 16), _mm_blend_epi16(_mm_blend_epi16(a, b, 0x49), c, 0x92));
     }
     return p;
+}
+
+QUICK static uint32_t three(const float *from, uint16_t *to, uint32_t points) {
+    return (size_t)points * 3 * sizeof *to < LARGE ? turn(from, to, points, 0) : turn(from, to, points, 1);
 }
 
 QUICK static uint32_t four(const float *from, uint16_t *to, uint32_t points) {

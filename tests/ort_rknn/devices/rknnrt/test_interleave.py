@@ -23,7 +23,7 @@ def test_any_size_is_turned(dtype: str, channels: int, points: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 16, 17, 40])
-@pytest.mark.parametrize("points", [1, 5, 7, 8, 9, 31, 1000])
+@pytest.mark.parametrize("points", [1, 5, 7, 8, 9, 31, 1000, 174_763])  # the last: of three channels, above 1 MB
 def test_floats_become_halves_on_the_way(channels: int, points: int) -> None:
     native = NativeLibrary(build_native())
     if not native.halves:
