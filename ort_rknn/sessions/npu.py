@@ -21,7 +21,6 @@ from ort_rknn.ort_conventions import numpy_dtype, status_text
 from ort_rknn.sessions.base import NativeSession
 from ort_rknn.sessions.cpu_fallback import WholeModel, complete_feed
 from ort_rknn.sessions.feed import Checked, FeedChecker
-from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
 from ort_rknn.sessions.pinned_values import PinnedValues
 from ort_rknn_converters.util.frozen import frozen
 
@@ -141,6 +140,8 @@ class NpuSession(NativeSession):
             run_options = without_adapters(run_options, "run_async")
         if not callable(callback):
             raise TypeError(f"run_async() takes a function as callback, not {type(callback).__name__}")
+        from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
+
         deliver = KeepAliveCallback(callback, self)
         try:
             self.job(Submission(output_names, input_feed, run_options, callback=deliver, user_data=user_data))
@@ -171,6 +172,8 @@ class NpuSession(NativeSession):
         text = status_text(error)
         if text is None:
             raise error
+        from ort_rknn.sessions.pending_callbacks import KeepAliveCallback
+
         self._parts.engine.later(partial(KeepAliveCallback(callback, self), [], user_data, text))
 
     def run_with_ort_values(
