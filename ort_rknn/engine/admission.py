@@ -136,12 +136,10 @@ class Admission:
     def _hold_back(self, job: Job, parked: bool = False) -> float | None:
         """0 when the job may go; seconds until it may; ``None`` when something has to happen first. Needs the lock."""
         if not parked:
-            if self._closed:
-                self.check_open()
+            self.check_open()
             if self._parked:
                 return None
-        self.seen = waiting = self._waiting()
-        if waiting >= self._most and not self._behind(job):
+        if self._is_full(job):
             return None
         # The delivery thread must not wait for itself, and who wants no callback need not wait for others' callbacks.
         delivery = self._delivery
@@ -156,7 +154,8 @@ class Admission:
         return self._delivery.ready >= self._options.max_callback_queue_size or not self._behind(job)
 
     def _is_full(self, job: Job) -> bool:
-        return self._waiting() >= self._most and not self._behind(job)
+        self.seen = waiting = self._waiting()
+        return waiting >= self._most and not self._behind(job)
 
     def _why_full(self, timeout: float) -> str:
         return (

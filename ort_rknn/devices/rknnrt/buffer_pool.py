@@ -49,16 +49,11 @@ class Blocks:
         for store in self._stores.values():
             store.close()
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """Returns an array as ``numpy.empty`` does."""
-        return self.maker(shape, dtype)()
-
     def maker(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Callable[[], Array]:
-        """Returns a function that gives one such array after the other."""
-        size = math.prod(shape) * dtype.itemsize
-        if size < LEAST_BYTES or dtype.hasobject:
+        """Returns a function that gives one array after the other, as ``numpy.empty`` does."""
+        store = self._store_of(shape, dtype)
+        if store is None:
             return partial(np.empty, tuple(shape), dtype)
-        store = self._store(size)
         return lambda: _shaped(store.take(), shape, dtype)
 
     def late(self, shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[int, Callable[[int], Array]] | None:
@@ -66,10 +61,9 @@ class Blocks:
 
         ``None`` where there is no native library, and for arrays so small that they are numpy's.
         """
-        size = math.prod(shape) * dtype.itemsize
-        if self._native is None or size < LEAST_BYTES or dtype.hasobject:
+        store = self._store_of(shape, dtype) if self._native is not None else None
+        if store is None:
             return None
-        store = self._store(size)
         return store.pointer | 1, lambda address: _shaped(store.loan(address), shape, dtype)
 
     def loan(self, size: int) -> Any:
@@ -78,6 +72,11 @@ class Blocks:
         Set its ``spent`` once native code has given it back.
         """
         return self._store(size).take()
+
+    def _store_of(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
+        """The store of such arrays' memory; ``None`` for those that are numpy's."""
+        size = math.prod(shape) * dtype.itemsize
+        return None if size < LEAST_BYTES or dtype.hasobject else self._store(size)
 
     def _store(self, size: int) -> Any:
         store = self._stores.get(size)

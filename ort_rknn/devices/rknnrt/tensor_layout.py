@@ -260,7 +260,7 @@ class IoPlan:
         """Puts the arrays that native code took memory for in their places, ``None`` where it did not come so far."""
         for i, late in enumerate(self._late):
             if late is not None and outputs[i] is LATE:
-                outputs[i] = None if words[i] & 1 else late[1](words[i])
+                outputs[i] = None if words[i] == late[0] else late[1](words[i])
 
     def finish(self, outputs: list[Array | None]) -> list[Array | None]:
         """The ONNX values of what the runtime wrote."""

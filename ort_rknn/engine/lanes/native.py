@@ -68,11 +68,11 @@ class NativeLanes(LaneKeeper):
     @property
     def waiting(self) -> int:
         """Tasks that no lane has taken yet."""
-        return int(self._pool.view.waiting)
+        return self._pool.waiting
 
     def mark(self) -> int:
         """The state of affairs, to be handed to :meth:`wait`."""
-        return int(self._pool.view.mark)
+        return self._pool.mark
 
     def touch(self, everyone: bool = False) -> None:
         """Something changed: wake the first waiter, or every one."""

@@ -86,7 +86,7 @@ class LaneKeeper:
     def _place(self, flight: InFlight, front: bool, deferred: Deferred) -> None:
         """Give a task to a free lane, else queue it, else end it. Needs the lock."""
         task = flight.task
-        if not (self._lanes[0].in_service or any(lane.in_service for lane in self._lanes)):
+        if not any(lane.in_service for lane in self._lanes):
             self._flights.pop(task.ticket, None)  # of a lane that could not be opened for it
             self._end_without_core(task, deferred)
             return

@@ -79,9 +79,6 @@ class NativePool:
         library: The native library.
         groups: Cores.
         time_limit: Seconds a request may run; ``None`` for ever.
-
-    Attributes:
-        view: Memory that :attr:`mark`, :attr:`waiting` and :attr:`busy` are read from.
     """
 
     def __init__(self, library: NativeLibrary, groups: int, time_limit: float | None) -> None:
@@ -93,7 +90,7 @@ class NativePool:
         self._pool: int = short.ort_rknn_pool_new(groups, int((time_limit or 0) * 1e9))
         if not self._pool:
             raise MemoryError("no memory for native lanes")
-        self.view = _View.from_address(short.ort_rknn_pool_look(self._pool))
+        self._view = _View.from_address(short.ort_rknn_pool_look(self._pool))
         # Undeclared, those of every inference: checking each argument costs half of the call and more (measured: a poll
         # takes 0.3 us, with checks 1.4). Their integers are C's int unless they say what else they are.
         self._run = long["ort_rknn_pool_run"]
@@ -110,19 +107,19 @@ class NativePool:
     @property
     def mark(self) -> int:
         """Changes whenever a waiting request was taken, and by :meth:`touch`."""
-        mark: int = self.view.mark
+        mark: int = self._view.mark
         return mark
 
     @property
     def waiting(self) -> int:
         """Requests that no lane has taken."""
-        waiting: int = self.view.waiting
+        waiting: int = self._view.waiting
         return waiting
 
     @property
     def busy(self) -> int:
         """Lanes at work."""
-        busy: int = self.view.busy
+        busy: int = self._view.busy
         return busy
 
     def add(self, group: int) -> int:
@@ -226,6 +223,6 @@ class NativePool:
         """Give the memory back; after a :meth:`join` that returned 0, with nobody inside any method."""
         pool, self._pool = self._pool, 0
         self._handle = c_void_p()
-        self.view = _View()
+        self._view = _View()
         if pool:
             self._short.ort_rknn_pool_free(pool)

@@ -29,29 +29,29 @@ def make(request: pytest.FixtureRequest) -> Maker:
 
 def test_memory_comes_back_with_the_last_view(make: Maker) -> None:
     blocks = make()
-    array = blocks.empty(SHAPE, FLOAT)
+    array = blocks.maker(SHAPE, FLOAT)()
     place = array.ctypes.data
     assert (array.shape, array.dtype, array.flags.writeable, array.flags.c_contiguous) == (SHAPE, FLOAT, True, True)
     array[...] = 7
     view = array[1, 5:].T
     del array
-    other = blocks.empty(SHAPE, FLOAT)
+    other = blocks.maker(SHAPE, FLOAT)()
     assert other.ctypes.data != place
     assert (view == 7).all()
     del view
-    assert blocks.empty(SHAPE, FLOAT).ctypes.data == place
+    assert blocks.maker(SHAPE, FLOAT)().ctypes.data == place
 
 
 def test_other_sizes_have_other_memory_and_other_dtypes_the_same(make: Maker) -> None:
     blocks = make()
-    place = blocks.empty(SHAPE, FLOAT).ctypes.data
-    assert blocks.empty((4, *SHAPE), np.dtype(np.uint8)).ctypes.data == place
-    assert blocks.empty((2, *SHAPE), FLOAT).nbytes == 2 * 3 * LEAST_BYTES
+    place = blocks.maker(SHAPE, FLOAT)().ctypes.data
+    assert blocks.maker((4, *SHAPE), np.dtype(np.uint8))().ctypes.data == place
+    assert blocks.maker((2, *SHAPE), FLOAT)().nbytes == 2 * 3 * LEAST_BYTES
 
 
 @pytest.mark.parametrize("shape", [(), (0, 5), (10,)])
 def test_small_arrays_are_numpy_s(shape: tuple[int, ...], make: Maker) -> None:
-    array = make().empty(shape, FLOAT)
+    array = make().maker(shape, FLOAT)()
     assert array.flags.owndata
     assert array.shape == shape
     assert make().late(shape, FLOAT) is None
@@ -59,7 +59,7 @@ def test_small_arrays_are_numpy_s(shape: tuple[int, ...], make: Maker) -> None:
 
 def test_what_is_kept_is_limited(make: Maker) -> None:
     blocks = make()
-    arrays = [blocks.empty(SHAPE, FLOAT) for _ in range(3 * MOST_BLOCKS)]
+    arrays = [blocks.maker(SHAPE, FLOAT)() for _ in range(3 * MOST_BLOCKS)]
     for tag, array in enumerate(arrays):
         array[...] = tag
     places = {array.ctypes.data for array in arrays}
@@ -69,7 +69,7 @@ def test_what_is_kept_is_limited(make: Maker) -> None:
     del arrays, array
     gc.collect()
     assert before - _allocated() > 0.9 * 2 * MOST_BLOCKS * 3 * LEAST_BYTES
-    last = blocks.empty(SHAPE, FLOAT)
+    last = blocks.maker(SHAPE, FLOAT)()
     last[...] = 1
     del blocks
     gc.collect()
@@ -96,7 +96,7 @@ def test_threads(make: Maker) -> None:
 
     def work(tag: int) -> None:
         for _ in range(300):
-            array = blocks.empty(SHAPE, FLOAT)
+            array = blocks.maker(SHAPE, FLOAT)()
             array[:, ::4096] = tag
             if not (array[:, ::4096] == tag).all():
                 failures.append(tag)
@@ -115,7 +115,7 @@ def test_native_code_takes_what_was_used_last() -> None:
     array = array_at(address)
     assert (array.ctypes.data, array.shape, array.dtype) == (address, SHAPE, FLOAT)
     assert address % 64 == 0
-    other = blocks.empty(SHAPE, FLOAT)
+    other = blocks.maker(SHAPE, FLOAT)()
     assert other.ctypes.data != address
     del array
     assert library.short.ort_rknn_blocks_take(word - 1) == address
@@ -141,10 +141,10 @@ def test_what_native_code_gave_back_is_not_given_back_again() -> None:
 
 def test_arrays_of_a_child_come_back_there() -> None:
     blocks = Blocks(built_library())
-    array = blocks.empty(SHAPE, FLOAT)
+    array = blocks.maker(SHAPE, FLOAT)()
     child = os.fork()
     if not child:
         place = array.ctypes.data
         del array
-        os._exit(blocks.empty(SHAPE, FLOAT).ctypes.data != place)
+        os._exit(blocks.maker(SHAPE, FLOAT)().ctypes.data != place)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
